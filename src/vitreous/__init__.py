@@ -1,0 +1,1 @@
+"""vitreous: Vision Transformers, whole."""

@@ -1,0 +1,1 @@
+"""Weights on disk: read without running anyone's code, written atomically."""

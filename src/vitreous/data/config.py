@@ -1,0 +1,24 @@
+"""Where examples come from: settings only, no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Policy = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A data set and how it is split and read."""
+
+    path: str = "digits"
+    """A folder of class folders, a CSV or JSONL manifest, or `digits` (scikit-learn's 1,797 handwritten digits)."""
+    validation: str | None = None
+    """Where the validation examples are, when they are not inside `path`: a folder or manifest of their own."""
+    holdout: float = 0.2
+    """Share held out for validation, stratified by class, when the data has no split of its own; above 0, below 1."""
+    split_seed: int = 0
+    """Seed of that split. Apart from the run's seed, so that runs of several seeds share one validation set."""
+    broken: Policy = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
+    verify: Literal["full", "header"] = "full"
+    """How the scan checks images: decode each one, or read headers only. The result is cached."""

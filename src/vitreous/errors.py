@@ -1,0 +1,94 @@
+"""The error tree. Every error says what came, what was expected, and what to do about it.
+
+    VitreousError
+    ├── UserError (ValueError)      exit 2: the request can't be met as it stands; the message says what to change
+    │   ├── ConfigError             a setting that is unknown, ill-formed, or at odds with another
+    │   │   └── UnknownName         a name that is not in its list; suggests the nearest
+    │   ├── DataError               a data set that can't be used: no such folder, empty, one class, no labels
+    │   │   └── ImageError          one image that can't be read: truncated, too large, not an image
+    │   ├── CheckpointError         weights that can't be used: damaged, hostile, of another architecture
+    │   └── RunError                a run folder that can't be used: of another version, or damaged
+    │       └── RunLocked           ... because another process is writing to it
+    └── FailedError (RuntimeError)  exit 1: the request was right, the work failed
+        ├── NonFiniteLoss           the loss became NaN or infinite
+        ├── OutOfMemory             the device has too little memory for this batch
+        └── StorageError            the disk is full, read-only or gone
+
+Anything else that escapes is a bug of vitreous, exits with 1 and shows its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitreousError(Exception):
+    """Root of everything that vitreous raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(VitreousError, ValueError):
+    """The request can't be met as it stands; the message says what to change."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, ill-formed, or at odds with another."""
+
+
+class UnknownName(ConfigError):
+    """A name that is not in its list; the message suggests the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        super().__init__(f"unknown {kind} {name!r}; {suggestion(name, self.known)}")
+
+
+class DataError(UserError):
+    """A data set that can't be used."""
+
+
+class ImageError(DataError):
+    """One image that can't be read."""
+
+
+class CheckpointError(UserError):
+    """Weights that can't be used."""
+
+
+class RunError(UserError):
+    """A run folder that can't be used."""
+
+
+class RunLocked(RunError):
+    """Another process is writing to the run folder."""
+
+
+class FailedError(VitreousError, RuntimeError):
+    """The request was right; the work failed."""
+
+
+class NonFiniteLoss(FailedError):
+    """The loss became NaN or infinite."""
+
+
+class OutOfMemory(FailedError):
+    """The device has too little memory for this batch."""
+
+
+class StorageError(FailedError):
+    """The disk is full, read-only or gone."""
+
+
+def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:
+    """Say which of the known names was probably meant, and which others there are.
+
+    >>> suggestion("smal", ["small", "pretrain", "finetune"])
+    "did you mean 'small'? Known: small, pretrain, finetune"
+    """
+    known = list(known)
+    by_lower = {item.lower(): item for item in known}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)]
+    listing = ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listing}"

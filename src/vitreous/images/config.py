@@ -1,0 +1,70 @@
+"""How images become pixels for the model: settings only, no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["RGB", "L"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Limits and conventions for reading image files."""
+
+    max_pixels: int = 89_478_485
+    """Largest rows x cols that is decoded; the header is checked before any pixel is (Pillow's own default)."""
+    max_bytes: int = 256 * 2**20
+    """Largest file that is read, in bytes."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Colour that transparent pixels are composited over, 0 to 255."""
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """The one evaluation transform: resize, crop, normalise. It travels with the weights."""
+
+    size: tuple[int, int] = (224, 224)
+    """Rows and columns that the model sees, in pixels."""
+    mode: Mode = "RGB"
+    """Colour mode that the model sees: RGB (3 channels) or L (1 channel)."""
+    resize: Literal["short", "squash"] = "short"
+    """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop."""
+    crop: float = 0.875
+    """Central fraction that is kept after resizing, above 0 to 1."""
+    interpolation: Interpolation = "bicubic"
+    """Kernel of the resize; always with antialias."""
+    mean: tuple[float, ...] = HALF
+    """Subtracted from each channel after scaling to 0..1; one value, or one a channel."""
+    std: tuple[float, ...] = HALF
+    """Divides each channel after the mean is subtracted; one value, or one a channel."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What training does to an image. Every draw is a function of (seed, epoch, example)."""
+
+    crop: Literal["inception", "pad", "eval"] = "inception"
+    """inception: random area and aspect, resized. pad: reflect-pad by crop_pad, then a random window. eval: none."""
+    crop_area: tuple[float, float] = (0.05, 1.0)
+    """Smallest and largest share of the image's area that an inception crop takes."""
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Smallest and largest aspect (cols / rows) of an inception crop."""
+    crop_pad: int = 4
+    """Pixels added to each side by a pad crop."""
+    flip: bool = True
+    """Mirror left and right with probability one half."""
+    randaugment_layers: int = 0
+    """RandAugment's n: operations an image; 0 turns it off."""
+    randaugment_magnitude: int = 10
+    """RandAugment's m, 0 to 30 (2106.10270 uses up to 20)."""
+    erase: float = 0.0
+    """Probability of random erasing, 0 to 1."""
+    mixup: float = 0.0
+    """Alpha of mixup's Beta distribution; 0 turns it off."""
+    cutmix: float = 0.0
+    """Alpha of cutmix's Beta distribution; 0 turns it off. With mixup on too, each example takes either, half and half."""
+    mix_probability: float = 1.0
+    """Share of the examples that are mixed at all, 0 to 1."""

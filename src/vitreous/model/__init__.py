@@ -1,0 +1,1 @@
+"""Pixels to logits: single-device mathematics, no files, no distributed code."""

@@ -1,0 +1,1 @@
+"""Losses: batch in, (loss, numbers) out."""

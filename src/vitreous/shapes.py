@@ -1,0 +1,22 @@
+"""The axis words. Every shape annotation and einops pattern in vitreous is spelled with these.
+
+    batch     examples side by side                  token     positions of the sequence, [class] included
+    channel   colour planes                          dim       width of the residual stream (the paper's D)
+    row, col  height and width, in pixels of an      head      attention heads
+              image or in cells of a patch grid      head_dim  dim / heads
+    label     classes                                query, key   tokens that look, tokens that are looked at
+
+Grids and sizes are always (rows, cols), never inferred from a square root.
+"""
+
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """Height and width: pixels of an image or of a patch, or cells of a patch grid."""
+
+    rows: int
+    cols: int
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.cols}"

@@ -1,0 +1,106 @@
+"""Everything a run is: settings only, no torch. A recipe returns a complete RunConfig; config.json holds it resolved."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vitreous.data.config import DataConfig
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.objectives.config import ClassifyConfig
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become steps."""
+
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    """adamw; sgd (momentum); muon: Muon for the encoder's matrices, AdamW for everything else."""
+    lr: float = 1e-3
+    """Peak learning rate, at the configured batch."""
+    weight_decay: float = 1e-4
+    """Weight decay; never on biases, norms, positions and the class token."""
+    decoupled: bool = True
+    """True: subtract weight_decay x lr / peak lr (big_vision's decoupled decay). False: weight_decay x lr (torch's AdamW)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moments."""
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    momentum: float = 0.9
+    """SGD's momentum."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon's matrices."""
+    clip: float = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate moves, as a share of its peak."""
+
+    kind: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down."""
+    warmup: str = "10000st"
+    """Linear warm-up from 0: a duration such as 500st, 5ep, 1.28Mex, or a share of the run such as 5%."""
+    cooldown: str = "0%"
+    """Linear descent to `final` at the end of rsqrt and constant schedules: a duration or a share of the run."""
+    final: float = 0.0
+    """Learning rate at the end, as a share of the peak, 0 to 1."""
+    timescale: int = 10_000
+    """rsqrt only: steps after which the decay sets in."""
+
+
+@dataclass(frozen=True)
+class EarlyStopConfig:
+    """When to stop before the planned end."""
+
+    patience: int = 0
+    """Evaluations without a better validation accuracy before the run stops; 0: never."""
+    min_delta: float = 0.0
+    """Smallest gain in validation accuracy that counts as better, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, complete: the same RunConfig on the same machine gives the same bits."""
+
+    recipe: str = "custom"
+    """Name of the recipe that this configuration started from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ViTConfig = field(default_factory=ViTConfig)
+    objective: ClassifyConfig = field(default_factory=ClassifyConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
+    weights: str | None = None
+    """Start from this model folder or run folder."""
+    head: Literal["auto", "new", "keep"] = "auto"
+    """With weights: a new zero-initialised head, or the old one. auto: keep it if the class names are the same."""
+    freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
+    """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks."""
+    duration: str = "90ep"
+    """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
+    batch: int = 1024
+    """Examples an optimizer step."""
+    micro_batch: int | Literal["auto"] = 0
+    """Examples that pass through the model at once; batch is gathered by accumulation. 0: all of batch. auto: what fits."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights (Polyak averaging), 0 (off) to below 1. Evaluated and exported when on."""
+    seed: int = 0
+    """Seed of initialisation, order, augmentation and dropout."""
+    evaluate_every: str = "1ep"
+    """Interval between evaluations on the validation examples, a duration."""
+    checkpoint_every: str = "5min"
+    """Interval between checkpoints, a duration; one is always written at an evaluation's best, at the end and on interruption."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, newest first; at least 2, so that a damaged one has a predecessor."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto prefers cuda, then mps, then cpu."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16: autocast. auto: bf16 where the hardware multiplies it natively, else fp32."""
+    compile: bool = False
+    """Compile the training step with torch.compile."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that decode and augment; 0: none. Never changes a number."""
