@@ -1,0 +1,142 @@
+"""Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from vitreous.errors import ConfigError, UnknownName
+
+T = TypeVar("T")
+
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Return a dataclass as a dict that JSON holds exactly: tuples become lists, nested dataclasses dicts."""
+    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def from_dict(kind: type[T], values: Any, where: str = "") -> T:
+    """Build the dataclass `kind` from what `to_dict` returned, after a round through JSON or not.
+
+    A field that is absent takes its default, so a field that is added later must default to what was done before it.
+
+    Args:
+        kind: the dataclass to build.
+        values: a mapping of field names to JSON values.
+        where: the path of these settings within the file, such as "model"; it goes into error messages.
+
+    Raises:
+        UnknownName: a key that is no field; the message suggests the nearest.
+        ConfigError: a value of the wrong type, a field without default that is absent, or what `kind` itself refuses.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or kind.__name__} must be an object of settings, not {_shown(values)}")
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise UnknownName(f"setting in {where}" if where else "setting", str(key), fields)
+    types_of = get_type_hints(kind)
+    given = {name: _read(types_of[name], value, _join(where, name)) for name, value in values.items()}
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in given and not optional:
+            raise ConfigError(f"{_join(where, name)} is missing; it must be {_words(types_of[name])}")
+    return kind(**given)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} is no setting that JSON holds")
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Convert one JSON value to the annotated type, or raise ConfigError."""
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, where)  # type: ignore[arg-type]
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _read_union(kind, value, where)
+    if origin is tuple:
+        return _read_tuple(kind, value, where)
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _read(get_args(kind)[1], item, _join(where, str(key))) for key, item in value.items()}
+    if _fits(kind, value):
+        return float(value) if kind is float else value
+    raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return any(value == item and type(value) is type(item) for item in get_args(kind))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _read_union(kind: Any, value: Any, where: str) -> Any:
+    alternatives = get_args(kind)
+    if isinstance(value, Mapping):
+        for alternative in alternatives:
+            if dataclasses.is_dataclass(alternative):
+                return from_dict(alternative, value, where)  # type: ignore[arg-type]
+    for alternative in alternatives:
+        try:
+            return _read(alternative, value, where)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+
+
+def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    inner = get_args(kind)
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        inner = (inner[0],) * len(value)
+    if len(inner) != len(value):
+        raise ConfigError(f"{where} has {len(value)} values; it must have {len(inner)}")
+    pairs = enumerate(zip(inner, value, strict=True))
+    return tuple(_read(item_kind, item, f"{where}[{index}]") for index, (item_kind, item) in pairs)
+
+
+def _words(kind: Any) -> str:
+    """Describe a type for people."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(repr(item) for item in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(item) for item in inner)
+    if origin is tuple:
+        return (
+            f"a list of {_words(inner[0]).removeprefix('a ')}s" if inner[-1] is Ellipsis else f"a list of {len(inner)}"
+        )
+    if dataclasses.is_dataclass(kind) or origin is dict:
+        return "an object of settings"
+    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
