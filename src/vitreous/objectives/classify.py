@@ -1,0 +1,79 @@
+"""Supervised classification: cross entropy with smoothing, soft (mixed) labels and class weights."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.model.vit import ViT
+from vitreous.objectives.config import ClassifyConfig
+
+
+class Classify(nn.Module):
+    """Owns the model; maps a batch to its loss and to numbers worth watching.
+
+    Args:
+        model: gives logits (batch, label).
+        config: the loss, its smoothing and its class weights.
+        counts: training examples of each class; needed for balanced class weights alone.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, model: ViT, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        if not 0 <= config.smoothing < 1:
+            raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
+        self.model, self.config = model, config
+        weights = balanced(counts) if config.class_weights == "balanced" else None
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channel row col"],
+        labels: Int64[Tensor, " batch"],
+        partners: Int64[Tensor, " batch"],
+        weights: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the mean loss, and the numbers of examples right.
+
+        Args:
+            images: normalised pixels.
+            labels: each example's class.
+            partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
+            weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
+        """
+        logits = self.model(images).float()
+        targets = soft_targets(labels, partners, weights, logits.shape[1])
+        losses = self.losses(logits, targets)
+        leading = torch.where(weights >= 0.5, labels, partners)
+        return losses.mean(), {"correct": (logits.argmax(1) == leading).sum()}
+
+    def losses(
+        self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each example's loss against its (soft) target, smoothed and weighted by class."""
+        classes, smoothing = logits.shape[1], self.config.smoothing
+        smoothed = targets * (1 - smoothing) + smoothing / classes
+        if self.config.loss == "softmax":
+            losses = -(smoothed * F.log_softmax(logits, dim=1)).sum(1)
+        else:
+            losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").sum(1)
+        return losses if self.class_weights is None else losses * (targets @ self.class_weights)
+
+
+def soft_targets(
+    labels: Int64[Tensor, " batch"], partners: Int64[Tensor, " batch"], weights: Float[Tensor, " batch"], classes: int
+) -> Float[Tensor, "batch label"]:
+    """Spread each example's target over its own class and its partner's; rows sum to 1."""
+    own = weights.unsqueeze(1)
+    return own * F.one_hot(labels, classes) + (1 - own) * F.one_hot(partners, classes)
+
+
+def balanced(counts: tuple[int, ...]) -> Float[Tensor, " label"]:
+    """Weigh classes by inverse frequency, so that all count alike and the mean over the examples is 1."""
+    if not counts or min(counts) < 1:
+        raise ConfigError("balanced class weights need at least one training image of each class")
+    frequency = torch.tensor(counts, dtype=torch.float64)
+    return (frequency.sum() / (len(counts) * frequency)).float()

@@ -1,0 +1,30 @@
+"""What a recipe starts from: the data's facts and what the person asked for."""
+
+from dataclasses import dataclass, field
+
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import Facts
+from vitreous.shapes import Size
+
+
+@dataclass(frozen=True)
+class Request:
+    """The few things that shape a whole configuration; everything else is the recipe's."""
+
+    facts: Facts
+    """Classes, counts, channels and sizes of the data."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Where the data is."""
+    model: str | None = None
+    """A model's name, e.g. "S/16"; None: the recipe's choice."""
+    weights: str | None = None
+    """A model folder or run folder to start from."""
+    image: Size | None = None
+    """Rows and columns that the model sees; None: the recipe's choice."""
+    minutes: float | None = None
+    """Time to train for; None: the recipe's own duration."""
+
+
+def to_multiple(pixels: float, patch: int) -> int:
+    """Round to the nearest multiple of the patch, at least one patch."""
+    return max(patch, round(pixels / patch) * patch)

@@ -1,0 +1,59 @@
+"""Durations carry their unit: 90ep, 2500st, 1.28Mex, 15min, 5%. One parser, one converter."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from vitreous.errors import ConfigError
+
+Unit = Literal["ep", "st", "ex", "min", "%"]
+PREFIXES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d+)?)\s*(?P<prefix>[kMG]?)(?P<unit>ep|st|ex|min|%)\s*")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a duration is measured against."""
+
+    examples: int
+    """Training examples an epoch."""
+    batch: int
+    """Examples a step."""
+    total: int | None = None
+    """Steps of the whole run, for shares."""
+    steps_per_minute: float | None = None
+    """Measured speed, for minutes."""
+
+
+@dataclass(frozen=True)
+class Duration:
+    """An amount of training: epochs, steps, examples, minutes or a share of the run."""
+
+    amount: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: str) -> "Duration":
+        """Read "90ep", "2500st", "1.28Mex", "15min" or "5%"; raises ConfigError for anything else."""
+        match = PATTERN.fullmatch(text)
+        if match is None:
+            raise ConfigError(
+                f"can't read the duration {text!r}; write 90ep (epochs), 2500st (steps), 1.28Mex (examples), "
+                "15min (minutes) or 5% (of the run)"
+            )
+        return cls(float(match["amount"]) * PREFIXES[match["prefix"]], cast("Unit", match["unit"]))
+
+    def steps(self, scale: Scale) -> int:
+        """Convert to whole optimizer steps, rounded to the nearest."""
+        if self.unit == "%":
+            if scale.total is None:
+                raise ConfigError(f"{self.amount:g}% is a share of the run, so it can't set the run's own length")
+            return round(self.amount / 100 * scale.total)
+        if self.unit == "min":
+            if scale.steps_per_minute is None:
+                raise ConfigError(
+                    f"{self.amount:g}min can't be used here; give epochs (ep), steps (st) or examples (ex)"
+                )
+            return round(self.amount * scale.steps_per_minute)
+        per_step = {"ep": scale.examples / scale.batch, "ex": 1 / scale.batch, "st": 1.0}
+        return round(self.amount * per_step[self.unit])

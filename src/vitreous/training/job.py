@@ -1,0 +1,94 @@
+"""A job: everything that one training run works with, put together; and what of it a checkpoint must hold."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from vitreous.data.loader import TrainStream
+from vitreous.data.sources import Source
+from vitreous.errors import CheckpointError
+from vitreous.model.vit import ViT
+from vitreous.objectives.classify import Classify
+from vitreous.training.config import RunConfig
+from vitreous.training.optimizer import Optimizer
+from vitreous.training.schedule import Schedule
+
+
+@dataclass
+class Progress:
+    """How far a run is. Everything here goes into each checkpoint, as JSON; floats survive it exactly."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    evaluated: int = 0
+    """Step of the last evaluation."""
+    best: dict[str, float] | None = None
+    """step, top1 and loss of the best evaluation so far."""
+    stale: int = 0
+    """Evaluations since the best."""
+    finished: bool = False
+    """The run has reached its end."""
+    seconds: float = 0.0
+    """Time spent in training steps, in seconds."""
+    window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
+    """Sums since the last training record."""
+
+
+@dataclass
+class Job:
+    """The moving parts of a run. Only the model, the optimizer, the average and the progress change."""
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    objective: Classify
+    optimizer: Optimizer
+    average: AveragedModel | None
+    schedule: Schedule
+    stream: TrainStream
+    validation: Source
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+    compiled: Any = None
+
+    @property
+    def model(self) -> ViT:
+        """The model in training."""
+        return self.objective.model
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model to evaluate and export: the moving average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint must hold as tensors, under prefixed names."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_tensors()}
+        if self.average is not None:
+            parts["average"] = self.average.state_dict()
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold as JSON."""
+        return asdict(self.progress)
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Put back what a checkpoint held; raises CheckpointError if it belongs to another configuration."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+        try:
+            for key, tensor in tensors.items():
+                part, name = key.split(".", 1)
+                parts[part][name] = tensor
+            self.model.load_state_dict(parts["model"])
+            self.optimizer.load_state_tensors(parts["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(parts["average"])
+            self.progress = Progress(**state)
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"the checkpoint doesn't fit this run's config.json ({reason}); was config.json edited? "
+                "Put it back as it was, or start a new run from the model with --weights"
+            ) from error

@@ -1,0 +1,199 @@
+"""The training loop. Read `fit`: it is the whole life of a run."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vitreous.data.loader import Batch, train_batches
+from vitreous.data.order import mix
+from vitreous.errors import NonFiniteLoss
+from vitreous.images.preprocess import normalize
+from vitreous.runs import Run
+from vitreous.training.duration import Duration, Scale
+from vitreous.training.export import export
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.job import Job
+from vitreous.training.reporter import Reporter
+from vitreous.training.validate import validate
+
+DROPOUT = 0xD0
+RECORDS = 400
+"""Training records in metrics.jsonl over a whole run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    stopped: Literal["finished", "early", "interrupted"]
+    signal: int | None = None
+    """Number of the signal that interrupted it."""
+
+
+def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
+    """Train to the end, or until interrupted; every exit leaves a checkpoint from which the same bits follow.
+
+    Raises:
+        NonFiniteLoss: the loss or the gradient became NaN or infinite; the checkpoint before it is kept.
+        StorageError: a checkpoint or a record could not be written; what was saved before is kept.
+    """
+    progress, total = job.progress, job.schedule.total
+    scale = Scale(len(job.stream), job.config.batch, total)
+    evaluations = max(1, Duration.parse(job.config.evaluate_every).steps(scale))
+    checkpoints = Cadence(job.config.checkpoint_every, scale)
+    with Interrupt() as interrupt, torch.random.fork_rng():
+        batches = load(job, total)
+        while not progress.finished:
+            if interrupt.requested:
+                checkpoints.save(job, run)
+                return Outcome("interrupted", interrupt.requested)
+            if progress.evaluated < progress.step and (progress.step % evaluations == 0 or progress.step == total):
+                best = evaluate(job, run, reporter, interrupt)
+                if best is not None:
+                    checkpoints.save(job, run)
+                    if best or job.config.export == "last":
+                        export(job, run)
+                continue
+            if checkpoints.due(progress.step):
+                checkpoints.save(job, run)
+            started = time.perf_counter()
+            loss, correct = train_step(job, next(batches))
+            advance(job, run, loss, correct, time.perf_counter() - started)
+            show(job, reporter, float(loss))
+    return Outcome("finished" if progress.step == total else "early")
+
+
+def load(job: Job, total: int) -> Iterator[Batch]:
+    """Yield the batches from the job's step to the end of the run."""
+    batch = job.config.batch
+    workers = job.config.workers
+    return iter(train_batches(job.stream, job.progress.step * batch, batch, total * batch, workers))
+
+
+def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Take one optimizer step; return the mean loss and the number of examples right, as scalar tensors."""
+    config, step = job.config, job.progress.step
+    torch.manual_seed(mix(config.seed, step, DROPOUT))
+    objective = job.compiled or job.objective
+    job.objective.train()
+    size = len(batch.labels)
+    losses: list[Tensor] = []
+    hits: list[Tensor] = []
+    for part in batch.split(int(config.micro_batch) or size):
+        part = part.to(job.device)
+        with precision(job):
+            loss, numbers = objective(
+                normalize(part.pixels, config.preprocess), part.labels, part.partners, part.weights
+            )
+        loss = loss * (len(part.labels) / size)
+        loss.backward()
+        losses.append(loss.detach())
+        hits.append(numbers["correct"])
+    loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
+    if not torch.isfinite(loss + norm):
+        raise NonFiniteLoss(
+            f"the loss became {float(loss):g} and the gradient norm {float(norm):g} at step {step}; "
+            "the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), lengthen the warm-up "
+            "(--schedule.warmup) or train in fp32 (--precision fp32)"
+        )
+    job.optimizer.step(job.schedule.share(step))
+    if job.average is not None:
+        job.average.update_parameters(job.model)
+    return loss, torch.stack(hits).sum()
+
+
+def precision(job: Job) -> torch.autocast | nullcontext[None]:
+    """Return the autocast context of the configured precision."""
+    if job.config.precision == "bf16":
+        return torch.autocast(job.device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def advance(job: Job, run: Run, loss: Tensor, correct: Tensor, seconds: float) -> None:
+    """Count the step, and write a training record when one is due."""
+    progress, window, batch = job.progress, job.progress.window, job.config.batch
+    share = job.schedule.share(progress.step)
+    progress.step += 1
+    progress.seconds += seconds
+    window["loss"] += float(loss) * batch
+    window["correct"] += float(correct)
+    window["samples"] += batch
+    if progress.step % max(1, job.schedule.total // RECORDS) == 0 or progress.step == job.schedule.total:
+        samples = progress.step * batch
+        run.log(
+            {
+                "kind": "train",
+                "step": progress.step,
+                "epoch": samples / len(job.stream),
+                "samples": samples,
+                "loss": window["loss"] / window["samples"],
+                "accuracy": window["correct"] / window["samples"],
+                "lr": job.config.optimizer.lr * share,
+                "images_per_second": samples / progress.seconds,
+                "seconds": progress.seconds,
+            }
+        )
+        window.update(loss=0.0, correct=0.0, samples=0.0)
+
+
+def show(job: Job, reporter: Reporter, loss: float) -> None:
+    """Tell the reporter where the run is."""
+    progress, window, total = job.progress, job.progress.window, job.schedule.total
+    rate = progress.step / max(progress.seconds, 1e-9)
+    numbers = {
+        "loss": loss,
+        "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
+        "images_per_second": rate * job.config.batch,
+        "eta_seconds": (total - progress.step) / rate,
+    }
+    if window["samples"]:
+        numbers["accuracy"] = window["correct"] / window["samples"]
+    reporter.progress(progress.step, total, numbers)
+
+
+def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bool | None:
+    """Measure on the validation examples; return whether it is the best so far, or None if interrupted."""
+    progress, stop = job.progress, job.config.early_stop
+    metrics = validate(job, reporter, interrupt)
+    if metrics is None:
+        return None
+    gain = math.inf if progress.best is None else metrics["top1"] - progress.best["top1"]
+    best = gain > stop.min_delta or (
+        gain == 0 and progress.best is not None and metrics["loss"] < progress.best["loss"]
+    )
+    progress.evaluated = progress.step
+    progress.stale = 0 if best else progress.stale + 1
+    if best:
+        progress.best = {"step": progress.step, "top1": metrics["top1"], "loss": metrics["loss"]}
+    out_of_patience = 0 < stop.patience <= progress.stale
+    progress.finished = progress.step >= job.schedule.total or out_of_patience
+    epoch = progress.step * job.config.batch / len(job.stream)
+    run.log({"kind": "evaluation", "step": progress.step, "epoch": epoch, **metrics, "best": best})
+    reporter.evaluation(progress.step, metrics, best)
+    return best
+
+
+class Cadence:
+    """When to write a checkpoint: every so many steps, or every so many minutes by the clock."""
+
+    def __init__(self, every: str, scale: Scale) -> None:
+        duration = Duration.parse(every)
+        self.seconds = duration.amount * 60 if duration.unit == "min" else math.inf
+        self.steps = 0 if duration.unit == "min" else max(1, duration.steps(scale))
+        self.saved_at, self.saved_step = time.monotonic(), 0
+
+    def due(self, step: int) -> bool:
+        """Tell whether this step ends with a checkpoint."""
+        by_steps = step > self.saved_step and self.steps > 0 and step % self.steps == 0
+        return by_steps or time.monotonic() - self.saved_at >= self.seconds
+
+    def save(self, job: Job, run: Run) -> None:
+        """Write a checkpoint."""
+        run.save_checkpoint(job.progress.step, job.tensors(), job.state())
+        self.saved_at, self.saved_step = time.monotonic(), job.progress.step

@@ -1,0 +1,110 @@
+"""Optimizers over parameter groups, and their state as flat tensors."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from vitreous.errors import ConfigError
+from vitreous.training.config import OptimizerConfig
+
+NEVER_DECAYED = ("class_token", "positions")
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Tell whether weight decay applies: to matrices and kernels, never to biases, norms, positions, class token."""
+    return parameter.ndim >= 2 and not any(part in NEVER_DECAYED for part in name.split("."))
+
+
+def is_encoder_matrix(name: str, parameter: Tensor) -> bool:
+    """Tell whether Muon applies: to the encoder's matrices, not to the patch embedding or the head."""
+    return parameter.ndim == 2 and "blocks" in name.split(".")
+
+
+class Optimizer:
+    """One or two torch optimizers that share a schedule, with their state addressed by parameter name."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if not named:
+            raise ConfigError("every parameter is frozen, so there is nothing to train; choose another --freeze")
+        self.config = config
+        self.names = {parameter: name for name, parameter in named}
+        self.parts = list(build(named, config))
+        self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def step(self, share: float) -> None:
+        """Take one step at this share of the peak learning rate, and clear the gradients."""
+        for part, peaks in zip(self.parts, self.peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def clip(self) -> Tensor:
+        """Scale gradients down to the configured global norm; return the norm before, a scalar tensor."""
+        limit = self.config.clip or float("inf")
+        return nn.utils.clip_grad_norm_(list(self.names), limit)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the state as {"<kind>.<parameter name>": tensor}."""
+        return {
+            f"{kind}.{self.names[parameter]}": value
+            for part in self.parts
+            for parameter, values in part.state.items()
+            for kind, value in values.items()
+            if isinstance(value, Tensor)
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what state_tensors returned, on each parameter's device."""
+        homes = {
+            self.names[parameter]: (parameter, part.state)
+            for part in self.parts
+            for group in part.param_groups
+            for parameter in group["params"]
+        }
+        for key, value in tensors.items():
+            kind, name = key.split(".", 1)
+            parameter, state = homes[name]
+            state[parameter][kind] = value.clone().to(parameter.device)
+
+
+def build(named: Iterable[tuple[str, Tensor]], config: OptimizerConfig) -> Iterable[torch.optim.Optimizer]:
+    """Yield the torch optimizers that `config` describes."""
+    named = list(named)
+    muon = [item for item in named if config.name == "muon" and is_encoder_matrix(*item)]
+    rest = [item for item in named if config.name != "muon" or not is_encoder_matrix(*item)]
+    if muon:
+        yield torch.optim.Muon(groups(muon, config, config.muon_lr), lr=config.muon_lr, adjust_lr_fn="match_rms_adamw")
+    if rest and config.name == "sgd":
+        yield torch.optim.SGD(groups(rest, config, config.lr), lr=config.lr, momentum=config.momentum, fused=True)
+    elif rest:
+        yield torch.optim.AdamW(
+            groups(rest, config, config.lr), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
+
+
+def groups(named: list[tuple[str, Tensor]], config: OptimizerConfig, peak: float) -> list[dict]:
+    """Split parameters into those with weight decay and those without."""
+    decay = config.weight_decay / peak if config.decoupled and peak else config.weight_decay
+    with_decay = [parameter for name, parameter in named if decays(name, parameter)]
+    without = [parameter for name, parameter in named if not decays(name, parameter)]
+    split = [{"params": with_decay, "weight_decay": decay}, {"params": without, "weight_decay": 0.0}]
+    return [group for group in split if group["params"]]
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a moving average of the weights (Polyak averaging).
+
+    The decay ramps up as (1 + n) / (10 + n) after n updates, so that short runs aren't averages of the initial weights.
+    """
+
+    @torch.no_grad()
+    def average(averages: list[Tensor], weights: list[Tensor], updates: Tensor | int) -> None:
+        count = int(updates)
+        rate = min(decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(averages, weights, 1 - rate)
+
+    return AveragedModel(model, multi_avg_fn=average)

@@ -1,0 +1,53 @@
+"""From a RunConfig to a Job: data opened, durations converted, model, objective and optimizer built."""
+
+from dataclasses import replace
+
+import torch
+
+from vitreous.data.loader import TrainStream
+from vitreous.data.sources import Dataset, open_dataset
+from vitreous.model.device import choose_device, tune_cpu
+from vitreous.objectives.classify import Classify
+from vitreous.training.config import RunConfig
+from vitreous.training.duration import Duration, Scale
+from vitreous.training.job import Job
+from vitreous.training.optimizer import Optimizer, averaged
+from vitreous.training.reporter import Reporter
+from vitreous.training.schedule import Schedule
+from vitreous.training.start import initial_model
+
+
+def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
+    """Open and verify the data set, telling the reporter how far the scan is."""
+    reporter.phase(f"scanning {config.data.path}")
+    return open_dataset(config.data, config.decode, progress=lambda done, total: reporter.progress(done, total, {}))
+
+
+def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
+    """Put a run together. `config` must be resolved (see `resolve`), or be about to be measured."""
+    device = choose_device(config.device)
+    if device.type == "cpu":
+        tune_cpu()
+    classes = dataset.facts.classes
+    model = initial_model(config, classes, reporter).to(device)
+    objective = Classify(model, config.objective, dataset.facts.counts).to(device)
+    stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
+    return Job(
+        config=config,
+        classes=classes,
+        objective=objective,
+        optimizer=Optimizer(model, config.optimizer),
+        average=averaged(model, config.ema) if config.ema else None,
+        schedule=plan(config, len(dataset.train)),
+        stream=stream,
+        validation=dataset.validation,
+        device=device,
+        compiled=torch.compile(objective) if config.compile else None,
+    )
+
+
+def plan(config: RunConfig, examples: int) -> Schedule:
+    """Convert the configured durations to steps."""
+    scale = Scale(examples, config.batch)
+    total = max(1, Duration.parse(config.duration).steps(scale))
+    return Schedule.plan(config.schedule, replace(scale, total=total))

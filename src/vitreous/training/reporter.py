@@ -1,0 +1,42 @@
+"""How long work tells what it is doing. The command line shows it; in Python nothing is printed unless one is passed."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Receives what a run has to say."""
+
+    def message(self, text: str) -> None:
+        """Show a sentence."""
+
+    def phase(self, name: str) -> None:
+        """Say what is being waited for, e.g. "scanning images"."""
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Show steps done of total; numbers: loss, accuracy, lr, images_per_second, eta_seconds."""
+
+    def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
+        """Show the validation numbers of a step: loss, top1, top5, ece."""
+
+    def close(self) -> None:
+        """Finish the display."""
+
+
+class Silent:
+    """A Reporter that says nothing."""
+
+    def message(self, text: str) -> None:
+        """Ignore it."""
+
+    def phase(self, name: str) -> None:
+        """Ignore it."""
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Ignore it."""
+
+    def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
+        """Ignore it."""
+
+    def close(self) -> None:
+        """Ignore it."""

@@ -1,0 +1,131 @@
+"""Replace what a configuration leaves open by what it means here, and refuse what can't work."""
+
+import math
+import os
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from vitreous.data.sources import Dataset
+from vitreous.errors import ConfigError, OutOfMemory
+from vitreous.model import count
+from vitreous.model.device import choose_device, native_bf16
+from vitreous.training.config import RunConfig
+from vitreous.training.duration import Duration, Scale
+from vitreous.training.loop import load, train_step
+from vitreous.training.prepare import build, plan
+from vitreous.training.reporter import Reporter
+
+MEMORY_SHARE = 0.6
+"""Share of the free memory that --batch auto plans to use."""
+MEASURE_SECONDS = 12.0
+
+
+def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
+    """Replace every `auto` that could change a number by what it means here, and minutes by steps."""
+    check(config, dataset)
+    device = choose_device(config.device)
+    if config.precision == "auto":
+        config = replace(config, precision="bf16" if native_bf16(device) else "fp32")
+    if config.micro_batch == "auto":
+        config = replace(config, micro_batch=largest_micro_batch(config, dataset, reporter))
+    if Duration.parse(config.duration).unit == "min":
+        config = replace(config, duration=measured(config, dataset, reporter))
+    plan(config, len(dataset.train))
+    return config
+
+
+def check(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse settings that are at odds with each other or with the data; raises ConfigError."""
+    model, preprocess, found = config.model, config.preprocess, len(dataset.facts.classes)
+    if model.classes != found:
+        raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
+    if tuple(model.image) != tuple(preprocess.size):
+        raise ConfigError(
+            f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
+            f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image-size"
+        )
+    planes = {"RGB": 3, "L": 1}[preprocess.mode]
+    if model.channels != planes:
+        raise ConfigError(f"the model has {model.channels} channels but mode {preprocess.mode} gives {planes}")
+    if config.batch < 1:
+        raise ConfigError(f"batch is {config.batch}; it must be at least 1")
+    if not 0 <= config.ema < 1:
+        raise ConfigError(f"ema is {config.ema}; it must be at least 0 and below 1")
+    if config.keep_checkpoints < 2:
+        raise ConfigError("keep_checkpoints must be at least 2, so that a damaged checkpoint has a predecessor")
+    Duration.parse(config.checkpoint_every), Duration.parse(config.evaluate_every)
+
+
+def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
+    """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
+
+    A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
+    """
+    reporter.phase("measuring the speed of a training step")
+    minutes = Duration.parse(config.duration)
+    trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
+    times: list[float] = []
+    started = time.perf_counter()
+    for batch in islice(load(trial, trial.schedule.total), 200):
+        train_step(trial, batch)
+        times.append(time.perf_counter() - started)
+        trial.progress.step += 1
+        if times[-1] > MEASURE_SECONDS and len(times) >= 3:
+            break
+    warm = min(3, len(times) - 2)
+    rate = (len(times) - 1 - warm) / (times[-1] - times[warm])
+    steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=60 * rate)))
+    reporter.message(f"{rate * config.batch:,.0f} images/s, so {minutes.amount:g} minutes are {steps:,} steps")
+    return f"{steps}st"
+
+
+def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
+    """Return the largest part of the batch that fits into the device's memory; accumulation gathers the rest.
+
+    The optimizer's batch, and with it the learning rate and every figure of the recipe, stays as it is.
+    """
+    device = choose_device(config.device)
+    reporter.phase("finding the largest micro-batch that fits")
+    if device.type == "cuda":
+        micro = fits_on_cuda(config, dataset, reporter)
+    else:
+        state = 16 * count.parameters(config.model)
+        each = count.activation_bytes(config.model, 1, training=True)
+        room = MEMORY_SHARE * free_memory() - state
+        micro = min(config.batch, math.floor(room / each)) if room > each else 0
+        if micro < 1:
+            raise OutOfMemory(
+                f"{count.parameters(config.model):,} parameters and one image need about {(state + each) / 2**30:.1f} GiB "
+                f"of memory, {free_memory() / 2**30:.1f} GiB are free; choose a smaller --model or image size"
+            )
+    parts = math.ceil(config.batch / micro)
+    even = math.ceil(config.batch / parts)
+    reporter.message(f"micro-batch {even}: {parts} part{'s'[: parts > 1]} a step of {config.batch} images")
+    return even
+
+
+def fits_on_cuda(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
+    """Halve the micro-batch until a training step goes through."""
+    micro = config.batch
+    while micro >= 1:
+        try:
+            trial = build(replace(config, micro_batch=micro, duration="1000000st", workers=0), dataset, reporter)
+            train_step(trial, next(load(trial, 1)))
+            return micro
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            micro //= 2
+    raise OutOfMemory("not even one image fits into the GPU's memory; choose a smaller --model or image size")
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this machine could give now."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,54 @@
+"""The learning rate as a share of its peak: a pure function of the step, so there is nothing to save."""
+
+import math
+from dataclasses import dataclass
+
+from vitreous.errors import ConfigError
+from vitreous.training.config import ScheduleConfig
+from vitreous.training.duration import Duration, Scale
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up, body and cool-down, in steps. Step 0 is the first; share(total - 1) belongs to the last."""
+
+    config: ScheduleConfig
+    total: int
+    warmup: int
+    cooldown: int
+
+    @classmethod
+    def plan(cls, config: ScheduleConfig, scale: Scale) -> "Schedule":
+        """Convert the configured durations to steps; `scale.total` must be set."""
+        assert scale.total is not None
+        warmup = Duration.parse(config.warmup).steps(scale)
+        cooldown = Duration.parse(config.cooldown).steps(scale)
+        if not 0 <= config.final <= 1:
+            raise ConfigError(f"schedule.final is {config.final}; it is a share of the peak rate, from 0 to 1")
+        if warmup + cooldown > scale.total:
+            raise ConfigError(
+                f"warm-up ({warmup} steps) and cool-down ({cooldown} steps) are longer than the run "
+                f"({scale.total} steps); shorten them (schedule.warmup, schedule.cooldown) or train longer (duration)"
+            )
+        return cls(config, scale.total, warmup, cooldown)
+
+    def share(self, step: int) -> float:
+        """Return the learning rate of this step as a share of the peak, 0 to 1."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return self.config.final + (1 - self.config.final) * self._body(step)
+
+    def _body(self, step: int) -> float:
+        """Fall from 1 to 0 after the warm-up."""
+        since = step - self.warmup
+        match self.config.kind:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * since / max(1, self.total - self.warmup)))
+            case "linear":
+                return 1 - since / max(1, self.total - self.warmup)
+            case "rsqrt":
+                body = math.sqrt(self.config.timescale / (since + self.config.timescale))
+            case "constant":
+                body = 1.0
+        left = self.total - step
+        return body * min(1.0, left / self.cooldown) if self.cooldown else body

@@ -1,0 +1,76 @@
+"""What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
+
+from pathlib import Path
+
+from torch import nn
+
+from vitreous.checkpoints.folder import load_model
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.vit import ViT, create
+from vitreous.training.config import RunConfig
+from vitreous.training.reporter import Reporter
+
+ARCHITECTURE = ("patch", "channels", "width", "depth", "heads", "mlp", "pool", "class_token", "positions")
+
+
+def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> ViT:
+    """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen."""
+    model = create(config.model, config.seed)
+    if config.weights is not None:
+        start_from(model, config, classes, reporter)
+    for module in frozen_parts(model, config.freeze):
+        module.requires_grad_(False)
+    return model
+
+
+def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> None:
+    """Copy the weights of a model folder into a new model; what is resized, dropped or new is reported.
+
+    Raises:
+        CheckpointError: the weights belong to another architecture.
+    """
+    assert config.weights is not None
+    folder = load_model(Path(config.weights))
+    old, new = folder.model, model.config
+    differing = [name for name in ARCHITECTURE if getattr(old.config, name) != getattr(new, name)]
+    if differing:
+        listed = ", ".join(f"{name} {getattr(old.config, name)} there, {getattr(new, name)} here" for name in differing)
+        raise CheckpointError(
+            f"{config.weights} holds another architecture: {listed}. Leave out --model to take its own"
+        )
+    if tuple(old.config.image) != tuple(new.image):
+        reporter.message(f"positions resized from {old.config.grid} to {new.grid} (bicubic, antialias)")
+        old = old.resized(tuple(new.image))
+    weights = old.state_dict()
+    same = folder.classes == classes
+    if config.head == "keep" and not same:
+        raise CheckpointError(
+            f"--head keep needs the same classes: {config.weights} has {len(folder.classes)}, the data {len(classes)} "
+            "(or others by name); use --head new"
+        )
+    if config.head == "new" or not same:
+        reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+    if old.config.pre_logits and not new.pre_logits:
+        reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
+    missing, _ = model.load_state_dict(weights, strict=False)
+    assert all(name.startswith(("head.", "pre_logits.")) for name in missing), missing
+
+
+def frozen_parts(model: ViT, freeze: str | int) -> list[nn.Module | nn.Parameter]:
+    """List what a `freeze` setting holds still."""
+    positions = [model.positions]
+    front = [model.patches, *positions] + ([model.class_token] if model.class_token is not None else [])
+    blocks = list(model.blocks)
+    if freeze == "none":
+        return []
+    if freeze == "positions":
+        return positions
+    if freeze == "patches":
+        return front
+    if freeze == "trunk":
+        return [*front, *blocks, model.norm]
+    if not 0 <= int(freeze) <= len(blocks):
+        raise ConfigError(f"freeze is {freeze}, but the model has {len(blocks)} blocks")
+    return front + blocks[: int(freeze)]

@@ -1,0 +1,41 @@
+"""Validation during training: every example exactly once, through the one evaluation transform."""
+
+import time
+
+import numpy as np
+import torch
+
+from vitreous.data.loader import evaluation_batches
+from vitreous.evaluate.metrics import evaluate_logits
+from vitreous.images.preprocess import normalize
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.job import Job
+from vitreous.training.reporter import Reporter
+
+LARGEST_BATCH = 256
+
+
+def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
+    """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way."""
+    config, model = job.config, job.evaluated_model
+    model.eval()
+    reporter.phase(f"evaluating on {len(job.validation):,} images")
+    started = time.perf_counter()
+    logits, labels = [], []
+    batch = min(LARGEST_BATCH, int(config.micro_batch) or config.batch)
+    with torch.inference_mode():
+        for part in evaluation_batches(job.validation, config.preprocess, config.decode, batch, config.workers):
+            if interrupt.requested:
+                return None
+            with torch.autocast(job.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                outputs = model(normalize(part.pixels.to(job.device), config.preprocess))
+            logits.append(outputs.float().cpu().numpy())
+            labels.append(part.labels.numpy())
+    metrics = evaluate_logits(np.concatenate(logits), np.concatenate(labels), job.classes)
+    return {
+        "loss": metrics.nll,
+        "top1": metrics.top1,
+        "top5": metrics.top5,
+        "ece": metrics.ece,
+        "seconds": time.perf_counter() - started,
+    }

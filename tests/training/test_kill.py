@@ -1,0 +1,94 @@
+"""Kill -9 at random instants: the run goes on to the same bits."""
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from vitreous.data.config import DataConfig
+from vitreous.images.config import AugmentConfig, PreprocessConfig
+from vitreous.model.config import named
+from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.run import resume, train
+
+run = Path(sys.argv[1])
+config = RunConfig(
+    data=DataConfig("digits"),
+    preprocess=PreprocessConfig(size=(8, 8), mode="L", crop=1.0),
+    augment=AugmentConfig(crop="pad", crop_pad=1, flip=False, mixup=0.4, cutmix=1.0, erase=0.2),
+    model=named("mu/2", image=(8, 8), channels=1, classes=10, depth=2, dropout=0.1, drop_path=0.1),
+    optimizer=OptimizerConfig(lr=3e-3),
+    schedule=ScheduleConfig(warmup="10%"),
+    duration=sys.argv[2], batch=100, ema=0.99, seed=3, workers=0,
+    evaluate_every="37st", checkpoint_every="5st", export="best",
+)
+done = resume(run) if (run / "config.json").exists() else train(config, run)
+assert done.outcome.stopped == "finished", done
+"""
+
+
+def start(folder: Path, duration: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", SCRIPT, str(folder), duration]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(folder: Path, duration: str) -> None:
+    process = start(folder, duration)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def digest(run: Path) -> dict[str, str]:
+    """Hash the exported weights and the tensors of the last checkpoint."""
+    last = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.rpartition("-")[2]))
+    files = [*sorted((run / "model").glob("*.safetensors")), *sorted(last.glob("*.safetensors"))]
+    return {path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def records(run: Path) -> list[str]:
+    """Return the records without what the clock measured."""
+    import json
+
+    timed = {"seconds", "images_per_second"}
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.dumps({key: value for key, value in json.loads(line).items() if key not in timed}) for line in lines]
+
+
+def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    begun = time.monotonic()
+    finish(straight, duration)
+    whole = time.monotonic() - begun
+    chance = random.Random(0)
+    killed = 0
+    while killed < kills:
+        process = start(broken, duration)
+        time.sleep(chance.uniform(0.6 * whole * 0.5, whole))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+        if process.returncode == 0:
+            assert digest(broken) == digest(straight)
+            broken = tmp_path / f"broken-{killed}"
+    finish(broken, duration)
+    assert digest(broken) == digest(straight)
+    assert records(broken) == records(straight)
+
+
+def test_killed_twice(tmp_path: Path) -> None:
+    kill_and_finish(tmp_path, kills=2, duration="120st")
+
+
+@pytest.mark.slow
+def test_killed_at_thirty_instants(tmp_path: Path) -> None:
+    kill_and_finish(tmp_path, kills=30, duration="400st")

@@ -1,0 +1,54 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitreous.errors import ConfigError
+from vitreous.training.config import ScheduleConfig
+from vitreous.training.duration import Scale
+from vitreous.training.schedule import Schedule
+
+
+def schedule(kind: str, warmup: str = "10st", cooldown: str = "0st", total: int = 110, **more: float) -> Schedule:
+    config = ScheduleConfig(kind=kind, warmup=warmup, cooldown=cooldown, **more)  # type: ignore[arg-type]
+    return Schedule.plan(config, Scale(1_000, 10, total))
+
+
+def test_warm_up_is_linear_and_reaches_the_peak() -> None:
+    plan = schedule("cosine")
+    assert [plan.share(step) for step in range(10)] == pytest.approx([(step + 1) / 10 for step in range(10)])
+
+
+def test_cosine_is_the_closed_form() -> None:
+    plan = schedule("cosine")
+    assert plan.share(60) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert plan.share(10) == 1.0
+
+
+def test_linear_and_final() -> None:
+    plan = schedule("linear", final=0.1)
+    assert plan.share(60) == pytest.approx(0.1 + 0.9 * 0.5)
+
+
+def test_rsqrt_ends_in_a_linear_cool_down() -> None:
+    plan = schedule("rsqrt", cooldown="20st", timescale=100)
+    assert plan.share(50) == pytest.approx(math.sqrt(100 / 140))
+    assert plan.share(100) == pytest.approx(math.sqrt(100 / 190) * 10 / 20)
+
+
+def test_constant_holds_until_the_cool_down() -> None:
+    plan = schedule("constant", cooldown="10%", total=110)
+    assert plan.share(98) == 1.0
+    assert plan.share(109) == pytest.approx(1 / 11)
+
+
+@given(st.sampled_from(["cosine", "linear", "rsqrt", "constant"]), st.integers(0, 50), st.integers(0, 50))
+def test_every_share_lies_between_0_and_1(kind: str, warmup: int, cooldown: int) -> None:
+    plan = schedule(kind, f"{warmup}st", f"{cooldown}st")
+    assert all(0 <= plan.share(step) <= 1 for step in range(plan.total))
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(ConfigError, match="longer than the run"):
+        schedule("cosine", warmup="200st")
