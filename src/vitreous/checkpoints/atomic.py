@@ -144,6 +144,14 @@ def clear_partials(parent: Path, name: str = "*") -> list[Path]:
     return removed
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that it is whole until it is gone; raises StorageError."""
+    partial = _partial(path)
+    with storing(path):
+        path.rename(partial)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def sync(path: Path) -> None:
     """Force a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -196,7 +196,7 @@ def _entry(path: Path, name: str, value: Any) -> Entry:
 
 
 def _counts(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**62 for value in values)
 
 
 def _check_layout(path: Path, entries: Mapping[str, Entry], size: int) -> None:

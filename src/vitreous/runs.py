@@ -1,0 +1,361 @@
+"""The run folder, written and read. It is the truth about a run: whatever instant a process dies, it opens and goes on.
+
+    RUN/config.json               the complete configuration, the format and the versions; what makes a folder a run
+    RUN/metrics.jsonl             one JSON record a line, in the order of the steps
+    RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
+    RUN/model/                    the exported model, a model folder
+    RUN/report.html               what the report draws
+    RUN/.lock                     locked while a process writes; the lock goes with the process
+
+One process writes (`Run`), holding the lock; any number read (`read_run`), without it, also while it is written.
+"""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from vitreous.checkpoints.atomic import clear_partials, recover_all, remove_folder, settled, storing, write_atomically
+from vitreous.checkpoints.lock import LOCK, FolderLock
+from vitreous.checkpoints.records import RecordWriter, read_records
+from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
+from vitreous.errors import CheckpointError, RunError
+
+RUN_FORMAT = 1
+"""Version of the run folder's layout; a folder of another one can't be opened."""
+CONFIG, METRICS, CHECKPOINTS, MODEL, REPORT = "config.json", "metrics.jsonl", "checkpoints", "model", "report.html"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one step: everything that going on needs."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder holds, for reports and for people."""
+
+    path: Path
+    config: dict[str, Any]
+    versions: dict[str, str]
+    """Of vitreous, torch and python when the run began, and the platform."""
+    metrics: list[dict[str, Any]]
+    model: Path | None
+    """The exported model folder, if there is one yet."""
+    checkpoints: list[int]
+    """Steps of the checkpoints, ascending; whether each is whole shows when it is read."""
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report goes."""
+        return self.path / REPORT
+
+
+@dataclass
+class Run:
+    """A run folder that this process writes. Made by `Run.create` or `Run.open`; holds the lock until `close`."""
+
+    path: Path
+    config: dict[str, Any]
+    versions: dict[str, str]
+    keep: int
+    """Checkpoints kept, newest first."""
+    lock: FolderLock
+    metrics: RecordWriter
+    notices: list[str] = field(default_factory=list)
+    """What the user must hear about: damaged checkpoints that were passed over, and the like."""
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> Self:
+        """Begin a run in a new or empty folder.
+
+        Args:
+            path: the run folder; made, with its parents, if need be.
+            config: the complete, resolved configuration, as JSON values.
+            keep: checkpoints to keep, newest first, at least 1.
+
+        Raises:
+            RunError: the folder is not empty. RunLocked: another process has just begun a run there.
+            StorageError: the disk is full or read-only; nothing is left behind.
+        """
+        path = Path(path)
+        document = {"vitreous_run": RUN_FORMAT, "versions": _versions(), "config": config}
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        document = json.loads(text)
+        _check_free(path)
+        with storing(path), _made(path) as lock:
+            _check_free(path)
+            metrics = RecordWriter(path / METRICS)
+            try:
+                write_atomically(path / CONFIG, text.encode())
+            except BaseException:
+                metrics.close()
+                raise
+        return cls(path, document["config"], document["versions"], keep, lock, metrics, _lock_notices(lock))
+
+    @classmethod
+    def open(cls, path: str | Path, keep: int = 2) -> Self:
+        """Open a run to go on with it; what a dead process left half-done is finished, undone or cleared away.
+
+        Raises:
+            RunError: not a run folder, of another format, or damaged. RunLocked: another process is writing to it.
+            StorageError: the folder can't be written.
+        """
+        path = Path(path)
+        document = _read_config(path)
+        lock = FolderLock(path)
+        try:
+            with storing(path):
+                _tidy(path)
+                metrics = RecordWriter(path / METRICS)
+            run = cls(path, document["config"], document["versions"], keep, lock, metrics, _lock_notices(lock))
+            run._drop_torn_record()
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    def _drop_torn_record(self) -> None:
+        records = read_records(self.path / METRICS)
+        if self.metrics.cut(records[-1][1] if records else 0):
+            self.notices.append(f"{METRICS}: dropped a torn record after {len(records)} whole ones")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one record, with its "step", to metrics.jsonl; once this returns, it survives the process.
+
+        NaN and infinities are written as null.
+
+        Raises:
+            StorageError: the disk is full or gone; the records before this one stay whole.
+        """
+        self.metrics.append(dict(record))
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Write a checkpoint, durably, and only then remove older ones beyond the newest `keep`.
+
+        Args:
+            step: optimizer steps taken, 0 or more; names the folder.
+            tensors: flat, under prefixed names; on any device, sharing memory or not.
+            state: JSON values.
+
+        Raises:
+            StorageError: the disk is full or gone; all that was saved before is untouched.
+        """
+        document = {"vitreous_run": RUN_FORMAT, "step": step, "metrics_bytes": self.metrics.sync(), "state": state}
+        write_snapshot(self._checkpoint_path(step), tensors, document)
+        self._prune(step)
+
+    def _prune(self, newest: int) -> None:
+        """Remove checkpoints beyond the newest `keep`, and those of later steps: a future that this one replaces."""
+        steps = checkpoint_steps(self.path)
+        kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
+        for step in set(steps) - set(kept):
+            remove_folder(self._checkpoint_path(step))
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None if none was ever saved.
+
+        Each is held against its hashes. A damaged one is passed over, and `notices` gains a line that says so.
+
+        Raises:
+            RunError: there are checkpoints, but every one is damaged.
+        """
+        failures: list[str] = []
+        for step in reversed(checkpoint_steps(self.path)):
+            try:
+                tensors, document = read_snapshot(self._checkpoint_path(step))
+            except CheckpointError as error:
+                failures.append(f"step-{step}: {error}")
+                continue
+            self.notices += [f"passed over a damaged checkpoint, going on from step {step} ({why})" for why in failures]
+            return Checkpoint(step, tensors, document["state"])
+        if failures:
+            raise RunError(
+                f"{self.path} can't go on, all its checkpoints are damaged ({failures[0]}); "
+                f"restore one from a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
+            )
+        return None
+
+    def cut_metrics(self, step: int) -> None:
+        """Cut metrics.jsonl back to what it held when the checkpoint of this step was saved.
+
+        Without such a checkpoint: to the records before the first one of a later step.
+
+        Raises:
+            StorageError: the folder can't be written.
+        """
+        end = 0
+        for record, after in read_records(self.path / METRICS):
+            if record.get("step", 0) > step:
+                break
+            end = after
+        with suppress(CheckpointError):
+            end = min(end, read_state(self._checkpoint_path(step))["metrics_bytes"])
+        self.metrics.cut(end)
+
+    def _checkpoint_path(self, step: int) -> Path:
+        return self.path / CHECKPOINTS / f"step-{step}"
+
+    @property
+    def model_path(self) -> Path:
+        """Where the exported model folder goes."""
+        return self.path / MODEL
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report goes."""
+        return self.path / REPORT
+
+    def close(self) -> None:
+        """Release the lock. The run can't be written through this object any more; closing twice is fine."""
+        self.metrics.close()
+        self.lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read a run folder without its lock, also while it is written.
+
+    Raises:
+        RunError: not a run folder, of another format, or damaged.
+    """
+    path = Path(path)
+    document = _read_config(path)
+    model = settled(path / MODEL)
+    return RunRecord(
+        path=path,
+        config=document["config"],
+        versions=document["versions"],
+        metrics=[record for record, _ in read_records(path / METRICS)],
+        model=model if (model / CONFIG).is_file() else None,
+        checkpoints=checkpoint_steps(path),
+    )
+
+
+def is_run(path: str | Path) -> bool:
+    """Tell whether a folder is a run folder, of whatever format."""
+    try:
+        document = json.loads((Path(path) / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "vitreous_run" in document
+
+
+def checkpoint_steps(path: Path) -> list[int]:
+    """List the steps of a run's checkpoints, ascending, damaged ones included."""
+    numbers = (folder.name.removeprefix("step-") for folder in (path / CHECKPOINTS).glob("step-*"))
+    return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "vitreous": version("vitreous"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _lock_notices(lock: FolderLock) -> list[str]:
+    warning = f"{lock.path.parent} is on a file system without locks; make sure that no other process writes to it"
+    return [] if lock.effective else [warning]
+
+
+def _tidy(path: Path) -> None:
+    for folder in (path, path / CHECKPOINTS):
+        recover_all(folder)
+        clear_partials(folder)
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[FolderLock]:
+    """Make a folder and lock it; on an error inside the block, unmake all of it."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    lock = None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(path)
+        yield lock
+    except BaseException:
+        if lock is not None:
+            (path / METRICS).unlink(missing_ok=True)
+            lock.release(remove=True)
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _check_free(path: Path) -> None:
+    """Refuse a folder that holds anything but the traces of a run that never began."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunError(f"{path} is a file; choose another folder for the run")
+    if is_run(path):
+        steps = checkpoint_steps(path)
+        at = f"at step {steps[-1]}" if steps else "without checkpoints yet"
+        raise RunError(
+            f"{path} already holds a run, {at}; go on with `vitreous resume {path}`, or choose another folder"
+        )
+    with storing(path):
+        clear_partials(path, CONFIG)
+        found = {entry.name for entry in path.iterdir()} - {LOCK}
+        if METRICS in found and not (path / METRICS).stat().st_size:
+            found.remove(METRICS)
+    if found:
+        raise RunError(f"{path} is not empty (it holds {min(found)}); choose a new folder for the run")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read and check config.json; raises RunError."""
+    if not path.is_dir():
+        raise RunError(f"{path} is no run folder: " + ("it is a file" if path.exists() else "there is no such folder"))
+    try:
+        document = json.loads((path / CONFIG).read_bytes())
+    except FileNotFoundError as error:
+        above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
+        hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
+        raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
+    except OSError as error:
+        raise RunError(f"can't read {path / CONFIG}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
+    _check_document(path, document)
+    return document
+
+
+def _check_document(path: Path, document: Any) -> None:
+    if not isinstance(document, dict) or "vitreous_run" not in document:
+        model = isinstance(document, dict) and "vitreous_model" in document
+        above = path.resolve().parent
+        hint = f"; did you mean {above}?" if is_run(above) else ""
+        raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
+    if document["vitreous_run"] != RUN_FORMAT:
+        raise RunError(
+            f"{path} is a run folder of format {document['vitreous_run']!r}; this vitreous reads format {RUN_FORMAT}. "
+            "Use the vitreous that wrote it (its config.json names the version)"
+        )
+    for key in ("config", "versions"):
+        if not isinstance(document.get(key), dict):
+            raise RunError(f"{path / CONFIG} is damaged: it has no {key!r}")
