@@ -11,20 +11,18 @@ One process writes (`Run`), holding the lock; any number read (`read_run`), with
 """
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import clear_partials, recover_all, remove_folder, settled, storing, write_atomically
 from vitreous.checkpoints.lock import LOCK, FolderLock
+from vitreous.checkpoints.origin import versions
 from vitreous.checkpoints.records import RecordWriter, read_records
 from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
 from vitreous.errors import CheckpointError, RunError
@@ -92,7 +90,7 @@ class Run:
             StorageError: the disk is full or read-only; nothing is left behind.
         """
         path = Path(path)
-        document = {"vitreous_run": RUN_FORMAT, "versions": _versions(), "config": config}
+        document = {"vitreous_run": RUN_FORMAT, "versions": versions(), "config": config}
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         document = json.loads(text)
         _check_free(path)
@@ -265,15 +263,6 @@ def checkpoint_steps(path: Path) -> list[int]:
     """List the steps of a run's checkpoints, ascending, damaged ones included."""
     numbers = (folder.name.removeprefix("step-") for folder in (path / CHECKPOINTS).glob("step-*"))
     return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "vitreous": version("vitreous"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
 
 
 def _lock_notices(lock: FolderLock) -> list[str]:

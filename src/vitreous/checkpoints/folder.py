@@ -1,0 +1,241 @@
+"""The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
+
+config.json holds the format's version, the architecture, preprocessing, limits of decoding, class names, the grid of the
+positions with the rule that resizes it, where the weights come from, and the hash of model.safetensors.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, write_atomically
+from vitreous.checkpoints.files import file_hash, load_tensors, reading, save_tensors
+from vitreous.checkpoints.fit import check_finite, check_fit, depth_of, describe
+from vitreous.checkpoints.origin import versions
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT
+from vitreous.settings import from_dict, to_dict
+from vitreous.shapes import Size
+
+MODEL_FORMAT = 1
+"""Version of the model folder's layout; a folder of another one can't be loaded."""
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHEAP_BYTES = 128 * 2**20
+"""Files up to this size are held against their hash whenever they are loaded: about 0.1 s."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model and all that it needs to be used."""
+
+    model: ViT
+    preprocess: PreprocessConfig
+    decode: DecodeConfig
+    classes: tuple[str, ...]
+    """Names of the model's outputs, in order; empty for a model without head."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
+    resize: str = "bicubic-antialias"
+    """The rule that maps the position grid to another one."""
+
+
+def save_model(path: str | Path, folder: ModelFolder) -> None:
+    """Write a model folder, atomically; a model folder that is there already is replaced.
+
+    Settings that only training uses (dropout, drop_path, recompute) are left out: they belong to a run.
+
+    Raises:
+        ConfigError: the class names don't match the model's outputs.
+        CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
+        StorageError: the disk is full or read-only; what was there before is untouched.
+    """
+    path = Path(path)
+    model = folder.model
+    if len(folder.classes) != model.config.classes:
+        raise ConfigError(
+            f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
+        )
+    if path.exists() and not (path.is_dir() and (_is_model(path) or not any(path.iterdir()))):
+        raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
+    tensors = model.state_dict()
+    check_finite(tensors, "the model")
+    architecture = replace(model.config, dropout=0.0, drop_path=0.0, recompute=False)
+    clear_partials(path.parent, path.name)
+    with atomic_folder(path) as partial:
+        digest = save_tensors(partial / WEIGHTS, tensors)
+        document = {
+            "vitreous_model": MODEL_FORMAT,
+            "architecture": to_dict(architecture),
+            "preprocess": to_dict(folder.preprocess),
+            "decode": to_dict(folder.decode),
+            "positions": {"grid": list(architecture.grid), "resize": folder.resize},
+            "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
+            "origin": {"versions": versions(), **folder.origin},
+            "classes": list(folder.classes),
+        }
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(partial / CONFIG, text.encode())
+
+
+def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
+    """Load a model folder, or the exported model of a run folder; the model is in eval mode, on the CPU, in float32.
+
+    The weights are mapped from the file, not copied, and always held against the architecture, name by name and shape
+    by shape, and checked for NaN.
+
+    Args:
+        path: a model folder or a run folder.
+        verify: hold the weights against their hash. None: if that is cheap, up to `CHEAP_BYTES`.
+
+    Raises:
+        CheckpointError: no such folder, of another format, damaged, hostile, or of another architecture.
+    """
+    path = Path(path)
+    while True:
+        before = _contents(path)
+        try:
+            folder = _load(_locate(path), verify)
+        except CheckpointError:
+            if _contents(path) == before:
+                raise
+            continue  # replaced by a newer model just now, as a run in training does: don't mix the two
+        if _contents(path) == before:
+            return folder
+
+
+def _load(path: Path, verify: bool | None) -> ModelFolder:
+    source, document = str(path), _document(path)
+    try:
+        config = from_dict(ViTConfig, document["architecture"], "architecture")
+        preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
+        decode = from_dict(DecodeConfig, document["decode"], "decode")
+        stored = from_dict(_Stored, {key: document[key] for key in ("weights", "positions", "classes", "origin")})
+    except KeyError as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: it has no {error}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path / CONFIG} can't be used: {error}") from error
+    if len(stored.classes) != config.classes:
+        raise CheckpointError(f"{path / CONFIG} names {len(stored.classes)} classes for a model of {config.classes}")
+    weights = path / WEIGHTS
+    _verify(weights, stored.weights, verify)
+    tensors, _ = load_tensors(weights)
+    if depth_of(tensors) != config.depth:
+        raise CheckpointError(f"{source} holds weights of {depth_of(tensors)} blocks, expected {describe(config)}")
+    model = _empty(config)
+    check_fit(tensors, model.state_dict(), config, source, Size(*stored.positions.grid), stored.positions.resize)
+    check_finite(tensors, source)
+    _fill(model, tensors)
+    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, stored.positions.resize)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Positions:
+    grid: tuple[int, int]
+    resize: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What config.json holds beside settings."""
+
+    weights: _Weights
+    positions: _Positions
+    classes: tuple[str, ...]
+    origin: dict[str, Any]
+
+
+def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
+    with reading(path):
+        size = path.stat().st_size
+    if size != stored.bytes:
+        raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
+    wanted = size <= CHEAP_BYTES if verify is None else verify
+    if wanted and file_hash(path) != stored.sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")
+
+
+def _empty(config: ViTConfig) -> ViT:
+    """Build a model whose weights take no memory and no time yet."""
+    with torch.device("meta"):
+        return ViT(config)
+
+
+def _fill(model: ViT, tensors: dict[str, Tensor]) -> None:
+    """Let the model's parameters be these tensors, widened to float32, without copying those that are."""
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    model.eval()
+
+
+def _locate(path: Path) -> Path:
+    """Find the model folder that a path stands for."""
+    path = settled(path)
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
+    if not path.is_dir():
+        raise CheckpointError(f"no such model folder: {path}")
+    if "vitreous_run" not in _keys(path):
+        return path
+    model = settled(path / "model")
+    if (model / CONFIG).is_file():
+        return model
+    steps = [folder.name.removeprefix("step-") for folder in (path / "checkpoints").glob("step-*")]
+    newest = max((int(step) for step in steps if step.isdigit()), default=None)
+    far = "has no checkpoint yet" if newest is None else f"is at step {newest}"
+    raise CheckpointError(
+        f"the run in {path} has exported no model yet (it {far}); "
+        f"wait for its first evaluation, or go on with `vitreous resume {path}`"
+    )
+
+
+def _is_model(path: Path) -> bool:
+    return "vitreous_model" in _keys(path)
+
+
+def _keys(path: Path) -> set[str]:
+    """Return the names at the top of a folder's config.json, or none if there is no such file."""
+    try:
+        document = json.loads((path / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(document) if isinstance(document, dict) else set()
+
+
+def _contents(path: Path) -> bytes | None:
+    """Return what identifies the model in a folder at this instant: its config.json, which holds the weights' hash."""
+    try:
+        return (_locate(path) / CONFIG).read_bytes()
+    except (OSError, CheckpointError):
+        return None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Read config.json and check that it is one of ours; raises CheckpointError."""
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
+    with reading(path / CONFIG):
+        text = (path / CONFIG).read_bytes()
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
+    if not isinstance(document, dict) or "vitreous_model" not in document:
+        raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
+    if document["vitreous_model"] != MODEL_FORMAT:
+        raise CheckpointError(
+            f"{path} is a model folder of format {document['vitreous_model']!r}; this vitreous reads format {MODEL_FORMAT}. "
+            "Use the vitreous that wrote it (its config.json names the version)"
+        )
+    return document

@@ -1,0 +1,16 @@
+"""What wrote a file: the versions that every folder records."""
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of vitreous, torch and python at work, and the platform."""
+    return {
+        "vitreous": version("vitreous"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
