@@ -22,13 +22,14 @@ from torch import Tensor
 
 from vitreous.checkpoints.atomic import clear_partials, recover_all, remove_folder, settled, storing, write_atomically
 from vitreous.checkpoints.lock import LOCK, FolderLock
-from vitreous.checkpoints.origin import versions
 from vitreous.checkpoints.records import RecordWriter, read_records
 from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
 from vitreous.errors import CheckpointError, RunError
 
 RUN_FORMAT = 1
 """Version of the run folder's layout; a folder of another one can't be opened."""
+FORMAT_KEY = "vitreous_run"
+"""Where config.json holds that version."""
 CONFIG, METRICS, CHECKPOINTS, MODEL, REPORT = "config.json", "metrics.jsonl", "checkpoints", "model", "report.html"
 
 
@@ -48,8 +49,7 @@ class RunRecord:
 
     path: Path
     config: dict[str, Any]
-    versions: dict[str, str]
-    """Of vitreous, torch and python when the run began, and the platform."""
+    """What `Run.create` was given."""
     metrics: list[dict[str, Any]]
     model: Path | None
     """The exported model folder, if there is one yet."""
@@ -68,7 +68,7 @@ class Run:
 
     path: Path
     config: dict[str, Any]
-    versions: dict[str, str]
+    """What `create` was given, complete and resolved; config.json holds it beside the format's version."""
     keep: int
     """Checkpoints kept, newest first."""
     lock: FolderLock
@@ -82,7 +82,8 @@ class Run:
 
         Args:
             path: the run folder; made, with its parents, if need be.
-            config: the complete, resolved configuration, as JSON values.
+            config: everything about the run that is settled when it begins, as JSON values: the complete, resolved
+                configuration, and what it was resolved on (data, versions, machine).
             keep: checkpoints to keep, newest first, at least 1.
 
         Raises:
@@ -90,9 +91,7 @@ class Run:
             StorageError: the disk is full or read-only; nothing is left behind.
         """
         path = Path(path)
-        document = {"vitreous_run": RUN_FORMAT, "versions": versions(), "config": config}
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-        document = json.loads(text)
+        text = json.dumps({FORMAT_KEY: RUN_FORMAT, **config}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         _check_free(path)
         with storing(path), _made(path) as lock:
             _check_free(path)
@@ -102,7 +101,7 @@ class Run:
             except BaseException:
                 metrics.close()
                 raise
-        return cls(path, document["config"], document["versions"], keep, lock, metrics, _lock_notices(lock))
+        return cls(path, _without_format(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
 
     @classmethod
     def open(cls, path: str | Path, keep: int = 2) -> Self:
@@ -113,13 +112,13 @@ class Run:
             StorageError: the folder can't be written.
         """
         path = Path(path)
-        document = _read_config(path)
+        config = _read_config(path)
         lock = FolderLock(path)
         try:
             with storing(path):
                 _tidy(path)
                 metrics = RecordWriter(path / METRICS)
-            run = cls(path, document["config"], document["versions"], keep, lock, metrics, _lock_notices(lock))
+            run = cls(path, config, keep, lock, metrics, _lock_notices(lock))
             run._drop_torn_record()
         except BaseException:
             lock.release()
@@ -152,7 +151,7 @@ class Run:
         Raises:
             StorageError: the disk is full or gone; all that was saved before is untouched.
         """
-        document = {"vitreous_run": RUN_FORMAT, "step": step, "metrics_bytes": self.metrics.sync(), "state": state}
+        document = {FORMAT_KEY: RUN_FORMAT, "step": step, "metrics_bytes": self.metrics.sync(), "state": state}
         write_snapshot(self._checkpoint_path(step), tensors, document)
         self._prune(step)
 
@@ -238,12 +237,11 @@ def read_run(path: str | Path) -> RunRecord:
         RunError: not a run folder, of another format, or damaged.
     """
     path = Path(path)
-    document = _read_config(path)
+    config = _read_config(path)
     model = settled(path / MODEL)
     return RunRecord(
         path=path,
-        config=document["config"],
-        versions=document["versions"],
+        config=config,
         metrics=[record for record, _ in read_records(path / METRICS)],
         model=model if (model / CONFIG).is_file() else None,
         checkpoints=checkpoint_steps(path),
@@ -256,7 +254,7 @@ def is_run(path: str | Path) -> bool:
         document = json.loads((Path(path) / CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and "vitreous_run" in document
+    return isinstance(document, dict) and FORMAT_KEY in document
 
 
 def checkpoint_steps(path: Path) -> list[int]:
@@ -316,8 +314,12 @@ def _check_free(path: Path) -> None:
         raise RunError(f"{path} is not empty (it holds {min(found)}); choose a new folder for the run")
 
 
+def _without_format(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != FORMAT_KEY}
+
+
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read and check config.json; raises RunError."""
+    """Read and check config.json, and return what `Run.create` was given; raises RunError."""
     if not path.is_dir():
         raise RunError(f"{path} is no run folder: " + ("it is a file" if path.exists() else "there is no such folder"))
     try:
@@ -331,20 +333,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
     _check_document(path, document)
-    return document
+    return _without_format(document)
 
 
 def _check_document(path: Path, document: Any) -> None:
-    if not isinstance(document, dict) or "vitreous_run" not in document:
+    if not isinstance(document, dict) or FORMAT_KEY not in document:
         model = isinstance(document, dict) and "vitreous_model" in document
         above = path.resolve().parent
         hint = f"; did you mean {above}?" if is_run(above) else ""
         raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
-    if document["vitreous_run"] != RUN_FORMAT:
+    if document[FORMAT_KEY] != RUN_FORMAT:
         raise RunError(
             f"{path} is a run folder of format {document['vitreous_run']!r}; this vitreous reads format {RUN_FORMAT}. "
             "Use the vitreous that wrote it (its config.json names the version)"
         )
-    for key in ("config", "versions"):
-        if not isinstance(document.get(key), dict):
-            raise RunError(f"{path / CONFIG} is damaged: it has no {key!r}")
