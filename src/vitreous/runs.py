@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from vitreous.checkpoints.lock import LOCK, FolderLock
 from vitreous.checkpoints.records import RecordWriter, read_records
 from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
 from vitreous.errors import CheckpointError, RunError
+from vitreous.settings import to_json
 
 RUN_FORMAT = 1
 """Version of the run folder's layout; a folder of another one can't be opened."""
@@ -77,7 +78,7 @@ class Run:
     """What the user must hear about: damaged checkpoints that were passed over, and the like."""
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> Self:
+    def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> "Run":
         """Begin a run in a new or empty folder.
 
         Args:
@@ -91,20 +92,20 @@ class Run:
             StorageError: the disk is full or read-only; nothing is left behind.
         """
         path = Path(path)
-        text = json.dumps({FORMAT_KEY: RUN_FORMAT, **config}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = to_json({FORMAT_KEY: RUN_FORMAT, **config})
         _check_free(path)
         with storing(path), _made(path) as lock:
             _check_free(path)
             metrics = RecordWriter(path / METRICS)
             try:
-                write_atomically(path / CONFIG, text.encode())
+                write_atomically(path / CONFIG, text)
             except BaseException:
                 metrics.close()
                 raise
         return cls(path, _without_format(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
 
     @classmethod
-    def open(cls, path: str | Path, keep: int = 2) -> Self:
+    def open(cls, path: str | Path, keep: int = 2) -> "Run":
         """Open a run to go on with it; what a dead process left half-done is finished, undone or cleared away.
 
         Raises:
@@ -221,7 +222,7 @@ class Run:
         self.metrics.close()
         self.lock.release()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(
@@ -344,6 +345,6 @@ def _check_document(path: Path, document: Any) -> None:
         raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
     if document[FORMAT_KEY] != RUN_FORMAT:
         raise RunError(
-            f"{path} is a run folder of format {document['vitreous_run']!r}; this vitreous reads format {RUN_FORMAT}. "
+            f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads format {RUN_FORMAT}. "
             "Use the vitreous that wrote it (its config.json names the version)"
         )

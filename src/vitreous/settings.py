@@ -1,6 +1,7 @@
 """Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions."""
 
 import dataclasses
+import json
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -51,6 +52,14 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
         if name not in given and not optional:
             raise ConfigError(f"{_join(where, name)} is missing; it must be {_words(types_of[name])}")
     return kind(**given)
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document as indented JSON in UTF-8, text as people read it; raises ValueError for NaN and infinities."""
+    try:
+        return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:  # names of files that are no UTF-8: escape everything
+        return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _join(where: str, name: str) -> str:

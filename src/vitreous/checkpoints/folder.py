@@ -20,7 +20,7 @@ from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
-from vitreous.settings import from_dict, to_dict
+from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 
 MODEL_FORMAT = 1
@@ -79,8 +79,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "origin": {"versions": versions(), **folder.origin},
             "classes": list(folder.classes),
         }
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(partial / CONFIG, text.encode())
+        write_atomically(partial / CONFIG, to_json(document))
 
 
 def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:

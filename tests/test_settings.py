@@ -1,0 +1,93 @@
+"""Settings survive JSON exactly, and a wrong one is one clear line."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.config import AugmentConfig, PreprocessConfig
+from vitreous.settings import from_dict, to_dict
+from vitreous.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: tuple[int, int] = (1, 2)
+    mean: tuple[float, ...] = (0.5,)
+
+
+@dataclass(frozen=True)
+class Outer:
+    required: int
+    inner: Inner = field(default_factory=Inner)
+    maybe: Inner | None = None
+    workers: int | Literal["auto"] = "auto"
+    rate: float = 0.1
+    flag: bool = False
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+inner = st.builds(Inner, st.tuples(st.integers(), st.integers()), st.lists(finite, max_size=4).map(tuple))
+outer = st.builds(
+    Outer,
+    st.integers(),
+    inner,
+    st.none() | inner,
+    st.integers() | st.just("auto"),
+    finite,
+    st.booleans(),
+    st.dictionaries(st.text(), finite, max_size=3),
+)
+
+
+@given(outer)
+def test_json_gives_back_the_same_settings(settings):
+    assert from_dict(Outer, json.loads(json.dumps(to_dict(settings)))) == settings
+
+
+def test_a_whole_run_survives():
+    config = RunConfig(
+        preprocess=PreprocessConfig(size=(32, 48)), augment=AugmentConfig(crop_area=(0.1, 1.0)), freeze=3
+    )
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_whole_numbers_serve_as_numbers():
+    assert type(from_dict(Outer, {"required": 1, "rate": 2}).rate) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"required": "3"}, "required is '3'; it must be a whole number"),
+        ({"required": True}, "required is True; it must be a whole number"),
+        ({"required": 1.0}, "required is 1.0; it must be a whole number"),
+        ({"required": 1, "flag": 1}, "flag is 1; it must be true or false"),
+        ({"required": 1, "workers": "all"}, "workers is 'all'; it must be a whole number or 'auto'"),
+        ({"required": 1, "inner": [1]}, "inner must be an object of settings, not [1]"),
+        ({"required": 1, "inner": {"size": [1]}}, "inner.size has 1 values; it must have 2"),
+        ({"required": 1, "inner": {"mean": [1, "a"]}}, "inner.mean[1] is 'a'; it must be a number"),
+        ({"required": 1, "maybe": {"size": 3}}, "maybe.size is 3; it must be a list of 2"),
+        ({}, "required is missing; it must be a whole number"),
+        ([1], "Outer must be an object of settings, not [1]"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(values, words):
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Outer, values)
+    assert str(caught.value) == words
+
+
+def test_an_unknown_setting_suggests_the_nearest():
+    with pytest.raises(UnknownName, match=r"unknown setting in inner 'szie'; did you mean 'size'"):
+        from_dict(Outer, {"required": 1, "inner": {"szie": [1, 2]}})
+
+
+def test_what_the_settings_refuse_themselves_passes_through():
+    with pytest.raises(ConfigError, match="heads must divide"):
+        from_dict(RunConfig, {"model": {"width": 10, "heads": 3}})
