@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from vitreous.errors import ConfigError
 from vitreous.training.config import OptimizerConfig
+from vitreous.training.muon import Muon
 
 NEVER_DECAYED = ("class_token", "positions")
 
@@ -77,7 +78,7 @@ def build(named: Iterable[tuple[str, Tensor]], config: OptimizerConfig) -> Itera
     muon = [item for item in named if config.name == "muon" and is_encoder_matrix(*item)]
     rest = [item for item in named if config.name != "muon" or not is_encoder_matrix(*item)]
     if muon:
-        yield torch.optim.Muon(groups(muon, config, config.muon_lr), lr=config.muon_lr, adjust_lr_fn="match_rms_adamw")
+        yield Muon(muon_groups(muon, config), lr=config.muon_lr)
     if rest and config.name == "sgd":
         yield torch.optim.SGD(groups(rest, config, config.lr), lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
@@ -93,6 +94,17 @@ def groups(named: list[tuple[str, Tensor]], config: OptimizerConfig, peak: float
     without = [parameter for name, parameter in named if not decays(name, parameter)]
     split = [{"params": with_decay, "weight_decay": decay}, {"params": without, "weight_decay": 0.0}]
     return [group for group in split if group["params"]]
+
+
+def muon_groups(named: list[tuple[str, Tensor]], config: OptimizerConfig) -> list[dict]:
+    """Split matrices into fused qkv, three matrices each, and the rest."""
+    fused = [item for item in named if "qkv" in item[0].split(".")]
+    single = [item for item in named if "qkv" not in item[0].split(".")]
+    return [
+        {**group, "parts": parts}
+        for parts, members in ((3, fused), (1, single))
+        for group in groups(members, config, config.muon_lr)
+    ]
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:

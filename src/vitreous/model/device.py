@@ -1,0 +1,56 @@
+"""Which device computes, and how a CPU is set up for it."""
+
+import ctypes
+import functools
+import sys
+
+import torch
+
+from vitreous.errors import ConfigError, UnknownName
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of glibc's mallopt (malloc.h)."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; auto prefers cuda, then mps, then cpu.
+
+    Raises:
+        ConfigError: this machine, or this build of torch, has no such device.
+    """
+    if name.split(":")[0] not in DEVICES:
+        raise UnknownName("device", name, DEVICES)
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    if not present[name.split(":")[0]]:
+        found = ", ".join(kind for kind, here in present.items() if here)
+        raise ConfigError(f"device {name!r} is not usable here (torch {torch.__version__}); found: {found}")
+    return torch.device(name)
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Tell whether the hardware multiplies bfloat16 itself; where it is emulated, it is several times slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+@functools.cache
+def tune_cpu() -> None:
+    """Let fp32 products go to oneDNN, and let glibc keep large blocks instead of returning them at every step.
+
+    Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again each step.
+    """
+    torch.set_float32_matmul_precision("medium")
+    if sys.platform.startswith("linux"):
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):
+            return
+        for parameter, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
+            mallopt(parameter, value)

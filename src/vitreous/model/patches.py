@@ -1,0 +1,49 @@
+"""Images to patches and back (2010.11929, section 3.1)."""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.shapes import Size
+
+AXES = "batch channel (grid_row row) (grid_col col)"
+FLAT = "batch (grid_row grid_col) (channel row col)"
+
+
+def cut(images: Float[Tensor, "batch channel row col"], patch: Size) -> Float[Tensor, "batch token value"]:
+    """Cut images into patches, row by row from the top left; each is flattened as (channel, row, col)."""
+    return rearrange(images, f"{AXES} -> {FLAT}", row=patch.rows, col=patch.cols)
+
+
+def uncut(
+    patches: Float[Tensor, "batch token value"], patch: Size, grid: Size
+) -> Float[Tensor, "batch channel row col"]:
+    """Put patches back together: the inverse of `cut`. `grid` is the number of patches down and across."""
+    sizes = {"row": patch.rows, "col": patch.cols, "grid_row": grid.rows, "grid_col": grid.cols}
+    return rearrange(patches, f"{FLAT} -> {AXES}", **sizes)
+
+
+class PatchEmbedding(nn.Module):
+    """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col)."""
+
+    def __init__(self, patch: Size, channels: int, width: int) -> None:
+        super().__init__()
+        self.patch, self.channels = patch, channels
+        self.embed = nn.Linear(channels * patch.rows * patch.cols, width)
+
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+        """Cut and embed: the same as a convolution whose kernel and stride are the patch."""
+        return self.embed(cut(images, self.patch))
+
+    @property
+    def kernel(self) -> Float[Tensor, "dim channel row col"]:
+        """The weight as a convolution kernel."""
+        return self.embed.weight.unflatten(1, (self.channels, *self.patch))
+
+
+def convolve(
+    embedding: PatchEmbedding, images: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "batch token dim"]:
+    """Embed through a convolution instead: the same numbers, for comparison and for large images."""
+    return F.conv2d(images, embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
