@@ -241,7 +241,7 @@ def test_a_folder_in_use_is_refused(run, tmp_path):
     (tmp_path / "photos" / "cat.jpg").write_text("")
     with pytest.raises(RunError, match=r"is not empty \(it holds cat.jpg\); choose a new folder"):
         Run.create(tmp_path / "photos", CONFIG)
-    assert os.listdir(tmp_path / "photos") == ["cat.jpg"]
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
     with pytest.raises(RunError, match="is a file"):
         Run.create(tmp_path / "photos" / "cat.jpg", CONFIG)
 
@@ -258,10 +258,10 @@ def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
         Run.create(tmp_path / "a" / "b" / "run", CONFIG)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageError, match="disk is full"):
         Run.create(tmp_path, CONFIG)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_every_failure_of_the_disk_says_what_and_what_to_do(tmp_path, monkeypatc
     def fail(*arguments, **options):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (atomic.Path, "replace")), fail)
+    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), fail)
     with pytest.raises(StorageError) as caught:
         write_atomically(path, b"new")
     assert str(path) in str(caught.value)
@@ -89,12 +90,12 @@ def test_every_failure_of_the_disk_says_what_and_what_to_do(tmp_path, monkeypatc
 
 
 def test_a_full_device_is_a_storage_error():
-    if not os.path.exists("/dev/full"):
+    if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with (
         pytest.raises(StorageError, match="the disk is full"),
-        atomic.storing(atomic.Path("x")),
-        open("/dev/full", "w") as file,
+        atomic.storing(Path("x")),
+        Path("/dev/full").open("w") as file,
     ):
         file.write("x")
 

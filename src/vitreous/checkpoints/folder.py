@@ -16,9 +16,10 @@ from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, 
 from vitreous.checkpoints.files import file_hash, load_tensors, reading, save_tensors
 from vitreous.checkpoints.fit import check_finite, check_fit, depth_of, describe
 from vitreous.checkpoints.origin import versions
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.errors import CheckpointError, ConfigError, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.positions import DEFAULT_RULE, RULES
 from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
@@ -41,8 +42,8 @@ class ModelFolder:
     """Names of the model's outputs, in order; empty for a model without head."""
     origin: dict[str, Any] = field(default_factory=dict)
     """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
-    resize: str = "bicubic-antialias"
-    """The rule that maps the position grid to another one."""
+    resize: str = DEFAULT_RULE
+    """The rule that maps the position grid to another one, by its name in model/positions.py."""
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:
@@ -121,6 +122,9 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
         raise CheckpointError(f"{path / CONFIG} can't be used: {error}") from error
     if len(stored.classes) != config.classes:
         raise CheckpointError(f"{path / CONFIG} names {len(stored.classes)} classes for a model of {config.classes}")
+    if stored.positions.resize not in RULES:
+        known = suggestion(stored.positions.resize, RULES)
+        raise CheckpointError(f"{path / CONFIG}: unknown resize rule {stored.positions.resize!r}; {known}")
     weights = path / WEIGHTS
     _verify(weights, stored.weights, verify)
     tensors, _ = load_tensors(weights)
