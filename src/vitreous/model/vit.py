@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import ViTConfig
-from vitreous.model.encoder import blocks
+from vitreous.model.encoder import TokenDrop, blocks
 from vitreous.model.heads import Pool, PreLogits
 from vitreous.model.initialise import initialise
 from vitreous.model.patches import PatchEmbedding
@@ -32,6 +32,7 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
         self.positions = positions(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.token_drop = TokenDrop(prefix=int(config.class_token))
         self.blocks = blocks(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.pool = Pool(config)
@@ -52,7 +53,7 @@ class ViT(nn.Module):
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return the sequence after the last block and the final norm."""
-        z = self.embed(images)
+        z = self.token_drop(self.embed(images))
         for block in self.blocks:
             z = self._run(block, z)
         return self.norm(z)

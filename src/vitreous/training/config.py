@@ -82,6 +82,10 @@ class RunConfig:
     """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks."""
     duration: str = "90ep"
     """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
+    token_drop: float = 0.0
+    """Share of each image's patches that is left out in the first part of the run, 0 to below 1: cheaper steps."""
+    token_drop_until: str = "75%"
+    """How long patches are left out, a duration; after it every patch is seen."""
     batch: int = 1024
     """Examples an optimizer step."""
     micro_batch: int | Literal["auto"] = 0

@@ -51,6 +51,8 @@ class Job:
     validation: Source
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    token_drop_steps: int = 0
+    """Steps at the beginning that leave out config.token_drop of the patches."""
     compiled: Any = None
 
     @property
@@ -62,6 +64,13 @@ class Job:
     def evaluated_model(self) -> nn.Module:
         """The model to evaluate and export: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
+
+    def patches_kept(self, step: int) -> int | None:
+        """Return how many patches of each image this step trains on; None: all."""
+        if step >= self.token_drop_steps:
+            return None
+        rows, cols = self.config.model.grid
+        return max(1, round((1 - self.config.token_drop) * rows * cols))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint must hold as tensors, under prefixed names."""

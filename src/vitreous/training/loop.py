@@ -82,6 +82,7 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     torch.manual_seed(mix(config.seed, step, DROPOUT))
     objective = job.compiled or job.objective
     job.objective.train()
+    job.model.token_drop.keep = job.patches_kept(step)
     size = len(batch.labels)
     losses: list[Tensor] = []
     hits: list[Tensor] = []

@@ -32,16 +32,19 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     model = initial_model(config, classes, reporter).to(device)
     objective = Classify(model, config.objective, dataset.facts.counts).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
+    schedule = plan(config, len(dataset.train))
+    scale = Scale(len(dataset.train), config.batch, schedule.total)
     return Job(
         config=config,
         classes=classes,
         objective=objective,
         optimizer=Optimizer(model, config.optimizer),
         average=averaged(model, config.ema) if config.ema else None,
-        schedule=plan(config, len(dataset.train)),
+        schedule=schedule,
         stream=stream,
         validation=dataset.validation,
         device=device,
+        token_drop_steps=Duration.parse(config.token_drop_until).steps(scale) if config.token_drop else 0,
         compiled=torch.compile(objective) if config.compile else None,
     )
 

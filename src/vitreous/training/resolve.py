@@ -2,26 +2,30 @@
 
 import math
 import os
+import statistics
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import torch
 
+from vitreous.data.loader import Batch
 from vitreous.data.sources import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.device import choose_device, native_bf16
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
+from vitreous.training.job import Job
 from vitreous.training.loop import load, train_step
 from vitreous.training.prepare import build, plan
 from vitreous.training.reporter import Reporter
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that --batch auto plans to use."""
-MEASURE_SECONDS = 12.0
+MEASURE_SECONDS = 6.0
 
 
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
@@ -55,6 +59,8 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         raise ConfigError(f"batch is {config.batch}; it must be at least 1")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"ema is {config.ema}; it must be at least 0 and below 1")
+    if not 0 <= config.token_drop < 1:
+        raise ConfigError(f"token_drop is {config.token_drop}; it must be at least 0 and below 1")
     if config.keep_checkpoints < 2:
         raise ConfigError("keep_checkpoints must be at least 2, so that a damaged checkpoint has a predecessor")
     Duration.parse(config.checkpoint_every), Duration.parse(config.evaluate_every)
@@ -64,23 +70,36 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
     A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
+    Where patches are left out in the first part of the run, both kinds of step are measured and weighted.
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
     trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
+    batches = load(trial, trial.schedule.total)
+    full, dropped = seconds_a_step(trial, batches, dropping=False), 0.0
+    share = 0.0
+    if config.token_drop:
+        share = Duration.parse(config.token_drop_until).steps(Scale(1, 1, total=1_000_000)) / 1_000_000
+        dropped = seconds_a_step(trial, batches, dropping=True)
+    rate = 60 / (share * dropped + (1 - share) * full)
+    steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=rate)))
+    images = rate / 60 * config.batch
+    reporter.message(f"{images:,.0f} images/s, so {minutes.amount:g} minutes are {steps:,} steps of {config.batch} images")
+    return f"{steps}st"
+
+
+def seconds_a_step(trial: Job, batches: Iterator[Batch], *, dropping: bool) -> float:
+    """Return the median time of a training step, batch loading included, after a few to warm up."""
+    trial.token_drop_steps = sys.maxsize if dropping else 0
     times: list[float] = []
     started = time.perf_counter()
-    for batch in islice(load(trial, trial.schedule.total), 200):
-        train_step(trial, batch)
-        times.append(time.perf_counter() - started)
+    while len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS):
+        begun = time.perf_counter()
+        loss, _ = train_step(trial, next(batches))
+        float(loss)
+        times.append(time.perf_counter() - begun)
         trial.progress.step += 1
-        if times[-1] > MEASURE_SECONDS and len(times) >= 3:
-            break
-    warm = min(3, len(times) - 2)
-    rate = (len(times) - 1 - warm) / (times[-1] - times[warm])
-    steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=60 * rate)))
-    reporter.message(f"{rate * config.batch:,.0f} images/s, so {minutes.amount:g} minutes are {steps:,} steps")
-    return f"{steps}st"
+    return statistics.median(times[2:])
 
 
 def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
