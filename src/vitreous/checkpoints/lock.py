@@ -29,10 +29,13 @@ class FolderLock:
         self.effective = True
         """False on file systems without locks (some network shares)."""
         with storing(folder):
+            fresh = not self.path.exists()
             self._handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
             try:
                 self._acquire(folder)
-            except BaseException:
+            except BaseException as error:
+                if fresh and not isinstance(error, RunLocked):
+                    self.path.unlink(missing_ok=True)
                 os.close(self._handle)
                 raise
         _held.add(self._handle)
