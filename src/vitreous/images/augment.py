@@ -1,0 +1,192 @@
+"""What training does to an image: pure functions of (pixels, generator). Equal generators give equal pixels."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vitreous.errors import ConfigError
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.decode import decode, probe
+from vitreous.images.preprocess import resize, to_mode, to_pixels
+from vitreous.images.randaugment import randaugment
+from vitreous.shapes import Size
+
+TRIES = 10
+"""Draws of an inception crop before it falls back to the centre."""
+ERASE_AREA, ERASE_ASPECT = (0.02, 1 / 3), (0.3, 3.3)
+"""Of random erasing (1708.04896, section 4)."""
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: rows top to top + rows, cols left to left + cols."""
+
+    top: int
+    left: int
+    rows: int
+    cols: int
+
+
+def augment(
+    image: bytes | UInt8[np.ndarray, "row col channel"],
+    config: AugmentConfig,
+    preprocess: PreprocessConfig,
+    decoding: DecodeConfig,
+    rng: np.random.Generator,
+    name: str = "image",
+) -> UInt8[np.ndarray, "row2 col2 channel2"]:
+    """Decode if need be, then crop, flip, RandAugment and erase. Returns pixels of `preprocess.size`.
+
+    The crop is drawn from the header's size, before decoding: a JPEG whose crop is shrunk anyway is decoded at a
+    reduced scale that still covers it.
+    """
+    pixels = crop(image, config, preprocess, decoding, rng, name)
+    if config.flip and rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    pixels = np.ascontiguousarray(pixels)
+    if config.randaugment_layers:
+        pixels = randaugment(pixels, config.randaugment_layers, config.randaugment_magnitude, rng)
+    if config.erase and rng.random() < config.erase:
+        pixels = erase(pixels, rng)
+    return pixels
+
+
+def crop(
+    image: bytes | UInt8[np.ndarray, "row col channel"],
+    config: AugmentConfig,
+    preprocess: PreprocessConfig,
+    decoding: DecodeConfig,
+    rng: np.random.Generator,
+    name: str,
+) -> UInt8[np.ndarray, "row2 col2 channel2"]:
+    """Take the configured crop, resized to `preprocess.size`."""
+    if config.crop != "inception":
+        decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
+        whole = to_pixels(to_mode(decoded, preprocess), preprocess)
+        return pad_crop(whole, config.crop_pad, rng) if config.crop == "pad" else whole
+    target = Size(*preprocess.size)
+    if not isinstance(image, bytes):
+        decoded = to_mode(image, preprocess)
+        box = inception_box(Size(*decoded.shape[:2]), config, rng)
+    else:
+        full = probe(image, decoding, name).size
+        box = inception_box(full, config, rng)
+        need = Size(math.ceil(full.rows * target.rows / box.rows), math.ceil(full.cols * target.cols / box.cols))
+        decoded = decode(image, decoding, preprocess.mode, at_least=need, name=name)
+        box = scaled_box(box, full, Size(*decoded.shape[:2]))
+    part = decoded[box.top : box.top + box.rows, box.left : box.left + box.cols]
+    return resize(part, target, preprocess.interpolation)
+
+
+def inception_box(size: Size, config: AugmentConfig, rng: np.random.Generator) -> Box:
+    """Draw a crop of random area and aspect (Szegedy et al., 1409.4842, section 6); the centre after TRIES failures.
+
+    The area is uniform within `crop_area`, the aspect (cols / rows) uniform in its logarithm within `crop_aspect`.
+    """
+    low, high = (math.log(value) for value in config.crop_aspect)
+    for _ in range(TRIES):
+        area = size.rows * size.cols * rng.uniform(*config.crop_area)
+        aspect = math.exp(rng.uniform(low, high))
+        rows, cols = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= size.rows and 0 < cols <= size.cols:
+            top, left = int(rng.integers(size.rows - rows + 1)), int(rng.integers(size.cols - cols + 1))
+            return Box(top, left, rows, cols)
+    rows = min(size.rows, max(1, round(size.cols / config.crop_aspect[0])))
+    cols = min(size.cols, max(1, round(rows * config.crop_aspect[1])))
+    return Box((size.rows - rows) // 2, (size.cols - cols) // 2, rows, cols)
+
+
+def scaled_box(box: Box, full: Size, reduced: Size) -> Box:
+    """Express a box of the full image in the pixels of its reduced decoding."""
+    if full == reduced:
+        return box
+    down, across = reduced.rows / full.rows, reduced.cols / full.cols
+    top, left = min(int(box.top * down), reduced.rows - 1), min(int(box.left * across), reduced.cols - 1)
+    rows = max(1, min(round(box.rows * down), reduced.rows - top))
+    cols = max(1, min(round(box.cols * across), reduced.cols - left))
+    return Box(top, left, rows, cols)
+
+
+def pad_crop(
+    pixels: UInt8[np.ndarray, "row col channel"], pad: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Shift by up to `pad` pixels each way; what comes in is mirrored at the edge."""
+    rows, cols = pixels.shape[:2]
+    if not 0 <= pad < min(rows, cols):
+        raise ConfigError(
+            f"augment.crop_pad is {pad}; it must be at least 0 and below the image's side, {min(rows, cols)}"
+        )
+    top, left = rng.integers(2 * pad + 1, size=2)
+    return pixels[mirrored(int(top) - pad, rows)][:, mirrored(int(left) - pad, cols)]
+
+
+def mirrored(start: int, count: int) -> np.ndarray:
+    """Return the indices start, start + 1, ... reflected into 0 .. count - 1."""
+    index = np.abs(np.arange(start, start + count))
+    return np.where(index >= count, 2 * (count - 1) - index, index)
+
+
+def erase(
+    pixels: UInt8[np.ndarray, "row col channel"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Overwrite a random rectangle with uniform noise (random erasing, 1708.04896); returns a copy."""
+    rows, cols, channels = pixels.shape
+    low, high = (math.log(value) for value in ERASE_ASPECT)
+    for _ in range(TRIES):
+        area, aspect = rows * cols * rng.uniform(*ERASE_AREA), math.exp(rng.uniform(low, high))
+        tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < tall < rows and 0 < wide < cols:
+            top, left = int(rng.integers(rows - tall + 1)), int(rng.integers(cols - wide + 1))
+            erased = pixels.copy()
+            erased[top : top + tall, left : left + wide] = rng.integers(
+                256, size=(tall, wide, channels), dtype=np.uint8
+            )
+            return erased
+    return pixels
+
+
+def mix(
+    pixels: UInt8[np.ndarray, "row col channel"],
+    partner: UInt8[np.ndarray, "row col channel"],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
+    """Mix an example with a partner by mixup or cutmix; return it and the first one's share of the label, 0 to 1."""
+    use_mixup = config.mixup > 0 and (config.cutmix == 0 or rng.random() < 0.5)
+    return mixup(pixels, partner, config.mixup, rng) if use_mixup else cutmix(pixels, partner, config.cutmix, rng)
+
+
+def mixup(
+    pixels: UInt8[np.ndarray, "row col channel"],
+    partner: UInt8[np.ndarray, "row col channel"],
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
+    """Blend two images by a share from Beta(alpha, alpha) (1710.09412), rounded to whole grey levels."""
+    share = float(rng.beta(alpha, alpha))
+    blend = pixels.astype(np.float32) * share + partner.astype(np.float32) * (1 - share)
+    return (blend + 0.5).astype(np.uint8), share
+
+
+def cutmix(
+    pixels: UInt8[np.ndarray, "row col channel"],
+    partner: UInt8[np.ndarray, "row col channel"],
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
+    """Paste a rectangle of the partner (1905.04899); the share returned is that of the pixels left, exactly."""
+    rows, cols = pixels.shape[:2]
+    side = math.sqrt(1 - float(rng.beta(alpha, alpha)))
+    middle_row, middle_col = int(rng.integers(rows)), int(rng.integers(cols))
+    top, bottom = span(middle_row, rows, side)
+    left, right = span(middle_col, cols, side)
+    pasted = pixels.copy()
+    pasted[top:bottom, left:right] = partner[top:bottom, left:right]
+    return pasted, 1 - (bottom - top) * (right - left) / (rows * cols)
+
+
+def span(middle: int, count: int, share: float) -> tuple[int, int]:
+    """Return the part of 0 .. count that lies within half of share x count around the middle."""
+    half = round(count * share) / 2
+    return max(0, math.floor(middle - half)), min(count, math.floor(middle + half))
