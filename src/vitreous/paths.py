@@ -1,0 +1,87 @@
+"""From what was typed to image files: files, folders, globs, and paths on standard input."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from vitreous.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
+"""What counts as an image inside a folder; a file that is named itself is always taken."""
+
+
+def expand_paths(arguments: Sequence[str], stdin: TextIO | None = None) -> Iterator[Path]:
+    """Yield image paths in the order that was asked for.
+
+    A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
+    "-" gives one path a line of `stdin`, as they arrive. A path that leads to nothing is passed on, so that whoever
+    reads it says so in its place; only if there is nothing else at all is it an error here.
+
+    Raises:
+        DataError: not one image was found.
+    """
+    missing: list[Path] = []
+    found = False
+    for path, exists in _candidates(arguments, stdin):
+        if not (exists or found):
+            missing.append(path)
+            continue
+        if not found:
+            yield from missing
+            found = True
+        yield path
+    if not found:
+        raise DataError(_nothing(arguments, missing))
+
+
+def _candidates(arguments: Sequence[str], stdin: TextIO | None) -> Iterator[tuple[Path, bool]]:
+    """Yield each path with whether it leads anywhere."""
+    for argument in arguments:
+        if argument == "-" and stdin is not None:
+            yield from ((Path(line), True) for line in (raw.rstrip("\r\n") for raw in stdin) if line)
+            continue
+        path = Path(argument)
+        matches = [path] if path.exists() or not glob.has_magic(argument) else _matches(argument)
+        for match in matches:
+            if match.is_dir():
+                inside = _images(match)
+                first = next(inside, None)
+                yield (match, False) if first is None else (first, True)
+                yield from ((image, True) for image in inside)
+            else:
+                yield match, match.exists()
+        if not matches:
+            yield path, False
+
+
+def _matches(pattern: str) -> list[Path]:
+    return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Yield the images below a folder, sorted, folder by folder; links to folders are followed once."""
+    seen: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        about = Path(root).stat()
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(root, name)
+
+
+def _nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:
+    if not arguments:
+        return "no images were given; name files, folders, globs, or - for paths on standard input"
+    first = missing[0] if missing else Path(arguments[0])
+    if first.is_dir():
+        return f"no images in {first}: no file below it ends in {', '.join(sorted(SUFFIXES))}"
+    if not missing:
+        return "no images were given: standard input is empty"
+    more = f" (nor the {len(missing) - 1} others)" if len(missing) > 1 else ""
+    return f"no images found: {first} does not exist{more}"

@@ -1,0 +1,248 @@
+"""From images to labels: one image or a stream of them, from bytes, files, arrays or Pillow images."""
+
+import io
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vitreous.checkpoints.folder import ModelFolder, load_model
+from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
+from vitreous.images.decode import read
+from vitreous.images.preprocess import example, normalize
+from vitreous.model.device import choose_device, native_bf16, tune_cpu
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS = ("auto", "fp32", "bf16")
+Image = Any
+"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image.
+
+Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
+DECODERS = 4
+"""Most threads that decode ahead of the model."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image, or why it couldn't."""
+
+    name: str
+    """The path, or "image 3" for an image without one, counted from 1."""
+    label: str | None = None
+    """The most probable class."""
+    score: float | None = None
+    """Its probability, 0 to 1 (softmax)."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The most probable classes with their probabilities, best first."""
+    error: str | None = None
+    """Why there is no label, in one line."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON values."""
+        top = [{"label": label, "score": score} for label, score in self.top]
+        return {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image on its way to the model: pixels, or the reason why there are none."""
+
+    name: str
+    pixels: np.ndarray | None
+    error: str | None = None
+
+
+class Predictor:
+    """A model ready to classify. Images go through the preprocessing that travels with the weights.
+
+    Args:
+        folder: the model and all that belongs to it.
+        device: auto, cpu, cuda or mps.
+        batch: most images that pass through the model at once.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        top: classes listed in each prediction, most probable first.
+
+    Raises:
+        UserError: the device is not there, or the model has no classes.
+    """
+
+    def __init__(
+        self, folder: ModelFolder, device: str = "auto", batch: int = 32, precision: Precision = "fp32", top: int = 5
+    ) -> None:
+        if not folder.classes:
+            raise ConfigError("this model has no head, so it can't classify; use its features, or train a head")
+        if precision not in PRECISIONS:
+            raise UnknownName("precision", precision, PRECISIONS)
+        if batch < 1 or top < 1:
+            raise ConfigError(f"batch is {batch} and top is {top}; each must be at least 1")
+        self.device = choose_device(device)
+        if self.device.type == "cpu":
+            tune_cpu()
+        self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
+        self.bf16 = precision == "bf16" or (precision == "auto" and native_bf16(self.device))
+        self.model = folder.model.to(self.device).eval()
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: str = "auto", batch: int = 32, precision: Precision = "fp32", top: int = 5
+    ) -> "Predictor":
+        """Load a model folder, or a run folder's exported model; raises CheckpointError."""
+        return cls(load_model(path), device, batch, precision, top)
+
+    @overload
+    def __call__(self, images: list[Image] | tuple[Image, ...]) -> list[Prediction]: ...
+    @overload
+    def __call__(self, images: Image) -> Prediction: ...
+    def __call__(self, images: Image) -> Prediction | list[Prediction]:
+        """Classify one image, or each of many in their order.
+
+        An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel) or a Pillow image.
+        Many are any other iterable of those. An image that can't be read gives a Prediction with `error` set.
+        """
+        if _is_one(images):
+            return next(self._classify([self._prepare(images, 1)]))
+        return list(self.predict_many(images))
+
+    def predict_many(self, images: Iterable[Image]) -> Iterator[Prediction]:
+        """Classify a stream of images, in order, decoding ahead of the model; memory stays bounded.
+
+        An image that can't be read gives a Prediction with `error` set and stops nothing.
+        """
+        source = enumerate(images, start=1)
+        waiting: deque[Future[_Ready]] = deque()
+        pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+
+        def decode_ahead() -> None:
+            for number, image in islice(source, 2 * self.batch - len(waiting)):
+                waiting.append(pool.submit(self._prepare, image, number))
+
+        try:
+            decode_ahead()
+            while waiting:
+                group = [waiting.popleft().result() for _ in range(min(self.batch, len(waiting)))]
+                decode_ahead()
+                yield from self._classify(group)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def logits(self, pixels: UInt8[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+        """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            images = normalize(pixels.to(self.device), self.folder.preprocess)
+            return self.model(images).float()
+
+    def _prepare(self, image: Image, number: int) -> _Ready:
+        """Turn any image into the model's pixels; never raises for a bad one."""
+        name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+        try:
+            return _Ready(name, self._pixels(image, name))
+        except VitreousError as error:
+            return _Ready(name, None, _line(error))
+
+    def _pixels(self, image: Image, name: str) -> UInt8[np.ndarray, "row col channel"]:
+        decode, preprocess = self.folder.decode, self.folder.preprocess
+        if isinstance(image, (str, Path)):
+            return example(read(Path(image), decode), decode, preprocess, name)
+        if isinstance(image, (bytes, bytearray, memoryview)):
+            return example(bytes(image), decode, preprocess, name)
+        if isinstance(image, np.ndarray):
+            image = _from_array(image, name)
+        elif _is_pillow(image):
+            image = _from_pillow(image, name)
+        else:
+            raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
+        return example(image, decode, preprocess, name)
+
+    def _classify(self, group: list[_Ready]) -> Iterator[Prediction]:
+        """Pass a batch through the model; those without pixels keep their place."""
+        pixels = [ready.pixels for ready in group if ready.pixels is not None]
+        rows: Iterator[tuple[tuple[str, float], ...]] = iter(self._best(np.stack(pixels)) if pixels else [])
+        for ready in group:
+            if ready.pixels is None:
+                yield Prediction(ready.name, error=ready.error)
+            else:
+                top = next(rows)
+                yield Prediction(ready.name, *top[0], top)
+
+    def _best(self, pixels: UInt8[np.ndarray, "batch row col channel"]) -> list[tuple[tuple[str, float], ...]]:
+        logits = self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        scores, labels = logits.softmax(-1).topk(self.top)
+        classes = self.folder.classes
+        return [
+            tuple((classes[label], score) for label, score in zip(*row, strict=True))
+            for row in zip(labels.tolist(), scores.tolist(), strict=True)
+        ]
+
+
+_pillow_lock = threading.Lock()
+"""Held while a Pillow image reads its file, since two threads may have been handed the same image."""
+
+
+def _is_pillow(image: Image) -> bool:
+    return hasattr(image, "getexif") and hasattr(image, "mode")
+
+
+def _is_one(images: Image) -> bool:
+    """Tell one image from many."""
+    if isinstance(images, np.ndarray):
+        return images.ndim <= 3
+    single = isinstance(images, (str, Path, bytes, bytearray, memoryview)) or _is_pillow(images)
+    return single or not isinstance(images, Iterable)
+
+
+def _from_array(array: np.ndarray, name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
+    """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
+    if array.dtype != np.uint8:
+        hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
+        raise ImageError(f"{name} is an array of {array.dtype}; expected uint8: {hint}")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or not array.size:
+        hint = (
+            "; move the channels last: a.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        )
+        expected = "(row, col) or (row, col, channel) with 1 to 4 channels"
+        raise ImageError(f"{name} is an array of shape {array.shape}; expected {expected}{hint}")
+    if array.shape[2] in (2, 4):
+        from PIL import Image as Pillow
+
+        return _as_file(Pillow.fromarray(np.ascontiguousarray(array)), "PNG")
+    return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
+
+
+def _from_pillow(image: "PillowImage", name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
+    """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
+    from PIL import ImageOps
+
+    try:
+        with _pillow_lock:
+            image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("RGB", "L") and not image.has_transparency_data:
+            return np.array(image).reshape(image.height, image.width, -1)
+        return _as_file(image, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF")
+    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+        raise ImageError(f"{name} can't be read: {error or type(error).__name__}") from error
+
+
+def _as_file(image: "PillowImage", kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
+    return file.getvalue()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
