@@ -2,9 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from vitreous.errors import DataError
 
@@ -12,7 +11,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif"
 """What counts as an image inside a folder; a file that is named itself is always taken."""
 
 
-def expand_paths(arguments: Sequence[str], stdin: TextIO | None = None) -> Iterator[Path]:
+def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -> Iterator[Path]:
     """Yield image paths in the order that was asked for.
 
     A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
@@ -36,7 +35,7 @@ def expand_paths(arguments: Sequence[str], stdin: TextIO | None = None) -> Itera
         raise DataError(_nothing(arguments, missing))
 
 
-def _candidates(arguments: Sequence[str], stdin: TextIO | None) -> Iterator[tuple[Path, bool]]:
+def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterator[tuple[Path, bool]]:
     """Yield each path with whether it leads anywhere."""
     for argument in arguments:
         if argument == "-" and stdin is not None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,15 +22,13 @@ from vitreous.images.decode import read
 from vitreous.images.preprocess import example, normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as PillowImage
-
-Precision = Literal["auto", "fp32", "bf16"]
 PRECISIONS = ("auto", "fp32", "bf16")
 Image = Any
 """bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image.
 
 Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
+FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
+"""Formats that hold Pillow's modes without loss."""
 DECODERS = 4
 """Most threads that decode ahead of the model."""
 
@@ -80,7 +78,7 @@ class Predictor:
     """
 
     def __init__(
-        self, folder: ModelFolder, device: str = "auto", batch: int = 32, precision: Precision = "fp32", top: int = 5
+        self, folder: ModelFolder, device: str = "auto", batch: int = 32, precision: str = "fp32", top: int = 5
     ) -> None:
         if not folder.classes:
             raise ConfigError("this model has no head, so it can't classify; use its features, or train a head")
@@ -97,7 +95,7 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str = "auto", batch: int = 32, precision: Precision = "fp32", top: int = 5
+        cls, path: str | Path, device: str = "auto", batch: int = 32, precision: str = "fp32", top: int = 5
     ) -> "Predictor":
         """Load a model folder, or a run folder's exported model; raises CheckpointError."""
         return cls(load_model(path), device, batch, precision, top)
@@ -223,7 +221,7 @@ def _from_array(array: np.ndarray, name: str) -> UInt8[np.ndarray, "row col chan
     return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
 
 
-def _from_pillow(image: "PillowImage", name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
+def _from_pillow(image: Image, name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
     """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
     from PIL import ImageOps
 
@@ -233,12 +231,13 @@ def _from_pillow(image: "PillowImage", name: str) -> UInt8[np.ndarray, "row col 
         image = ImageOps.exif_transpose(image)
         if image.mode in ("RGB", "L") and not image.has_transparency_data:
             return np.array(image).reshape(image.height, image.width, -1)
-        return _as_file(image, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF")
+        kind = next((kind for kind, modes in FILES.items() if image.mode in modes), None)
+        return _as_file(image, kind) if kind else np.array(image.convert("RGB"))
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
         raise ImageError(f"{name} can't be read: {error or type(error).__name__}") from error
 
 
-def _as_file(image: "PillowImage", kind: str) -> bytes:
+def _as_file(image: Image, kind: str) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
     return file.getvalue()
