@@ -1,8 +1,9 @@
 """Write the model folder of a run: the weights that were evaluated, with all that they need to be used."""
 
-from dataclasses import asdict, replace
+from typing import cast
 
 from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.model.vit import ViT
 from vitreous.runs import Run
 from vitreous.training.job import Job
 
@@ -18,9 +19,6 @@ def export(job: Job, run: Run) -> None:
         "epochs": progress.step * config.batch / len(job.stream),
         "averaged": job.average is not None,
         "metrics": progress.best if progress.best and progress.best["step"] == progress.step else None,
-        "augment": asdict(config.augment),
     }
-    model = job.evaluated_model
-    plain = replace(config.model, dropout=0.0, drop_path=0.0, recompute=False)
-    folder = ModelFolder(model, config.preprocess, config.decode, job.classes, origin)
-    save_model(run.model_path, replace(folder, architecture=plain) if hasattr(folder, "architecture") else folder)
+    model = cast("ViT", job.evaluated_model)
+    save_model(run.model_path, ModelFolder(model, config.preprocess, config.decode, job.classes, origin))

@@ -1,19 +1,18 @@
 """Start a run, or go on with one: the entry points of this storey."""
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import vitreous
 from vitreous.checkpoints.folder import load_model
 from vitreous.data.sources import Dataset
 from vitreous.errors import RunError, VitreousError
 from vitreous.model import count
 from vitreous.runs import Run, read_run
-from vitreous.settings import from_dict
+from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.export import export
 from vitreous.training.job import Job
@@ -65,7 +64,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
     job = build(config, dataset, reporter)
-    with Run.create(out, describe(job, dataset)) as run:
+    with Run.create(out, describe(job, dataset), config.keep_checkpoints) as run:
         return carry_out(job, run, reporter)
 
 
@@ -144,7 +143,7 @@ def write_report(run: Run, reporter: Reporter) -> Path | None:
 def describe(job: Job, dataset: Dataset) -> dict[str, Any]:
     """Return what config.json holds beside the run folder's own version."""
     return {
-        "config": asdict(job.config),
+        "config": to_dict(job.config),
         "data": {
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),
@@ -154,9 +153,6 @@ def describe(job: Job, dataset: Dataset) -> dict[str, Any]:
         "steps": job.schedule.total,
         "parameters": count.parameters(job.config.model),
         "environment": {
-            "vitreous": vitreous.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
             "machine": f"{platform.machine()} {platform.system()}",
             "device": str(job.device),
             "threads": torch.get_num_threads(),

@@ -1,0 +1,170 @@
+"""How good a classifier is, from its logits: every figure in float64, every definition stated."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64, Integer
+
+from vitreous.errors import DataError
+
+BINS = 15
+"""Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
+Z95 = 1.959963984540054
+"""Two-sided 95% of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class's figures; 0 where a ratio has nothing below the line."""
+
+    name: str
+    support: int
+    """Examples of this class."""
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bin of the reliability diagram."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean probability of the predicted class."""
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Everything that logits and labels tell."""
+
+    examples: int
+    top1: float
+    """Share of examples whose highest logit is the label's; of equal logits the first class counts."""
+    top5: float
+    """Share whose label is among the five highest (or all, with fewer classes)."""
+    interval: tuple[float, float]
+    """95% Wilson interval of top1."""
+    balanced: float
+    """Mean recall over the classes that have examples."""
+    nll: float
+    """Mean negative log-likelihood, in nats."""
+    ece: float
+    """Expected calibration error over BINS equal bins."""
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows: true class; columns: predicted class."""
+    reliability: tuple[Bin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        lines = [
+            f"examples   {self.examples:,}",
+            f"top-1      {self.top1:.2%}   (95% interval {low:.2%} to {high:.2%})",
+            f"top-5      {self.top5:.2%}",
+            f"balanced   {self.balanced:.2%}",
+            f"loss       {self.nll:.4f}",
+            f"ECE        {self.ece:.4f}   ({BINS} bins)",
+        ]
+        shown = sorted((one for one in self.per_class if one.support), key=lambda one: one.f1)
+        wide = max([len(one.name) for one in shown[:10]] + [5])
+        title = "class" if len(shown) <= 10 else "worst"
+        lines += ["", f"{title:{wide}}  images  precision  recall      F1"]
+        for one in self.per_class if len(shown) <= 10 else shown[:10]:
+            row = f"{one.name:{wide}}  {one.support:6,}  {one.precision:9.2%}  {one.recall:6.1%}  {one.f1:6.1%}"
+            lines.append(row)
+        return "\n".join(lines)
+
+
+def evaluate_logits(
+    logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
+) -> Metrics:
+    """Compute all metrics.
+
+    Args:
+        logits: any real scores whose softmax is the model's probability.
+        labels: indices into `classes`.
+        classes: names, one a column of the logits.
+
+    Raises:
+        DataError: no examples, or logits that are not finite.
+    """
+    if not len(labels):
+        raise DataError("there are no examples to evaluate on")
+    scores = logits.astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise DataError(
+            f"{int((~np.isfinite(scores)).any(1).sum())} of {len(labels)} outputs of the model are not finite"
+        )
+    log_probability = scores - log_sum_exp(scores)
+    predicted = scores.argmax(1)
+    right = predicted == labels
+    confidence = np.exp(log_probability.max(1))
+    own = np.take_along_axis(scores, labels[:, None], 1)
+    above = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
+    matrix = confusion(labels, predicted, len(classes))
+    per_class = tuple(class_metrics(matrix, index, name) for index, name in enumerate(classes))
+    reliability = calibration(confidence, right)
+    return Metrics(
+        examples=len(labels),
+        top1=float(right.mean()),
+        top5=float((above < 5).mean()),
+        interval=wilson(int(right.sum()), len(labels)),
+        balanced=float(np.mean([one.recall for one in per_class if one.support])),
+        nll=float(-np.take_along_axis(log_probability, labels[:, None], 1).mean()),
+        ece=sum(one.count * abs(one.accuracy - one.confidence) for one in reliability) / len(labels),
+        per_class=per_class,
+        confusion=tuple(tuple(int(count) for count in row) for row in matrix),
+        reliability=reliability,
+    )
+
+
+def log_sum_exp(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray, "example 1"]:
+    """Return log(sum(exp(row))), without overflow."""
+    highest = scores.max(1, keepdims=True)
+    return highest + np.log(np.exp(scores - highest).sum(1, keepdims=True))
+
+
+def confusion(
+    labels: Integer[np.ndarray, " example"], predicted: Integer[np.ndarray, " example"], classes: int
+) -> Int64[np.ndarray, "label predicted"]:
+    """Count (true, predicted) pairs."""
+    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return flat.reshape(classes, classes)
+
+
+def class_metrics(matrix: Int64[np.ndarray, "label predicted"], index: int, name: str) -> ClassMetrics:
+    """Read one class's figures off the confusion matrix."""
+    hits, support, claimed = int(matrix[index, index]), int(matrix[index].sum()), int(matrix[:, index].sum())
+    precision, recall = hits / claimed if claimed else 0.0, hits / support if support else 0.0
+    f1 = 2 * hits / (support + claimed) if support + claimed else 0.0
+    return ClassMetrics(name, support, precision, recall, f1)
+
+
+def calibration(confidence: Float64[np.ndarray, " example"], right: np.ndarray) -> tuple[Bin, ...]:
+    """Sort predictions into equal bins of confidence; bin i holds i / BINS < confidence <= (i + 1) / BINS."""
+    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = []
+    for index in range(BINS):
+        inside = place == index
+        count = int(inside.sum())
+        mean, accuracy = (float(confidence[inside].mean()), float(right[inside].mean())) if count else (0.0, 0.0)
+        bins.append(Bin(index / BINS, (index + 1) / BINS, count, mean, accuracy))
+    return tuple(bins)
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95% Wilson score interval of a share (Wilson, 1927)."""
+    share = hits / count
+    spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
+    middle, scale = share + Z95**2 / (2 * count), 1 + Z95**2 / count
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
