@@ -1,6 +1,8 @@
 """Model folders: what is saved comes back to the bit, and what doesn't fit is refused in one clear line."""
 
+import itertools
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -258,6 +260,41 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
 def test_between_two_models_the_old_one_loads(saved):
     saved.rename(saved.parent / ".model.previous")
     assert load_model(saved).classes == folder_of().classes
+
+
+def test_a_model_that_is_replaced_while_it_loads_is_never_mixed(saved):
+    stop, models = (
+        threading.Event(),
+        {name: replace(folder_of(seed=seed), classes=(name,) * 3) for seed, name in enumerate("ab")},
+    )
+    save_model(saved, models["a"])
+
+    def keep_saving():
+        for folder in itertools.cycle(models.values()):
+            save_model(saved, folder)
+            if stop.wait(0.1):
+                return
+
+    writer = threading.Thread(target=keep_saving)
+    writer.start()
+    try:
+        for _ in range(25):
+            loaded = load_model(saved)
+            assert torch.equal(loaded.model.head.weight, models[loaded.classes[0]].model.head.weight)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_any_name_will_do(tmp_path, monkeypatch):
+    for name in ("a model [1]*", "模型", "-x", "new\nline"):
+        save_model(tmp_path / name, folder_of())
+        save_model(tmp_path / name, folder_of())
+        assert load_model(tmp_path / name).classes == folder_of().classes
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save_model(".", folder_of())
+    assert load_model(tmp_path / "here").classes == folder_of().classes
 
 
 def test_architectures_are_described_by_name():

@@ -10,6 +10,7 @@ A folder that replaces another needs two renames. In between, the old one lies a
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import BinaryIO
 from vitreous.errors import StorageError
 
 PARTIAL = ".partial"
+PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
 PREVIOUS = ".previous"
 
 REMEDIES = {
@@ -131,17 +133,15 @@ def recover_all(parent: Path) -> None:
         recover(parent / previous.name[1 : -len(PREVIOUS)])
 
 
-def clear_partials(parent: Path, name: str = "*") -> list[Path]:
-    """Remove what dead writers left behind in a folder, and return it; what a living one is writing stays."""
-    removed = []
-    for partial in parent.glob(f".{name}.*{PARTIAL}"):
-        if _abandoned(partial):
+def clear_partials(parent: Path, name: str | None = None) -> None:
+    """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
+    for partial in parent.iterdir() if parent.is_dir() else ():
+        match = PARTIAL_NAME.fullmatch(partial.name)
+        if match and name in (None, match["name"]) and _abandoned(partial):
             if partial.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
             else:
                 partial.unlink(missing_ok=True)
-            removed.append(partial)
-    return removed
 
 
 def remove_folder(path: Path) -> None:

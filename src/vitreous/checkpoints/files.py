@@ -114,11 +114,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: no such file, or not a sound safetensors file; the message says what is wrong with it.
     """
     header = read_header(path)
-    try:
-        with reading(path), safe_open(path, framework="pt") as file:
-            return {name: _aligned(file.get_tensor(name)) for name in header.entries}, header.metadata
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read as safetensors: {str(error).splitlines()[0]}") from error
+    with reading(path):
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: _aligned(file.get_tensor(name)) for name in header.entries}, header.metadata
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} can't be read as safetensors: {str(error).splitlines()[0]}") from error
 
 
 def _aligned(tensor: Tensor) -> Tensor:

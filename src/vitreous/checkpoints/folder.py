@@ -5,6 +5,9 @@ positions with the rule that resizes it, where the weights come from, and the ha
 """
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +59,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
         StorageError: the disk is full or read-only; what was there before is untouched.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     model = folder.model
     if len(folder.classes) != model.config.classes:
         raise ConfigError(
@@ -98,15 +101,15 @@ def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
     """
     path = Path(path)
     while True:
-        before = _contents(path)
-        try:
-            folder = _load(_locate(path), verify)
-        except CheckpointError:
-            if _contents(path) == before:
-                raise
-            continue  # replaced by a newer model just now, as a run in training does: don't mix the two
-        if _contents(path) == before:
-            return folder
+        with _watched(path) as unchanged:
+            try:
+                folder = _load(_locate(path), verify)
+            except CheckpointError:
+                if unchanged():
+                    raise
+            else:
+                if unchanged():
+                    return folder
 
 
 def _load(path: Path, verify: bool | None) -> ModelFolder:
@@ -216,10 +219,32 @@ def _keys(path: Path) -> set[str]:
     return set(document) if isinstance(document, dict) else set()
 
 
-def _contents(path: Path) -> bytes | None:
-    """Return what identifies the model in a folder at this instant: its config.json, which holds the weights' hash."""
+@contextmanager
+def _watched(path: Path) -> Iterator[Callable[[], bool]]:
+    """Tell whether a folder was replaced by a newer model meanwhile, as a run in training does: never mix the two.
+
+    The folder is held open, so that its number can't be given to another one.
+    """
+    before, handle = None, None
+    with suppress(OSError, CheckpointError):
+        where = _locate(path)
+        handle = os.open(where, os.O_RDONLY)
+        before = _identity(where, os.fstat(handle))
     try:
-        return (_locate(path) / CONFIG).read_bytes()
+        yield lambda: _identity_now(path) == before
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _identity(where: Path, status: os.stat_result) -> tuple[Path, int, int]:
+    return where, status.st_dev, status.st_ino
+
+
+def _identity_now(path: Path) -> tuple[Path, int, int] | None:
+    try:
+        where = _locate(path)
+        return _identity(where, where.stat())
     except (OSError, CheckpointError):
         return None
 
