@@ -1,1 +1,57 @@
-"""vitreous: Vision Transformers, whole."""
+"""vitreous: Vision Transformers, whole. Everything here is imported when it is first used.
+
+vitreous.train("photos/")           a run folder from a folder of images
+vitreous.resume("runs/photos-1")    go on with it
+vitreous.load("runs/photos-1")      a Predictor: images to labels
+vitreous.create("S/16", classes=10) a freshly initialised model
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitreous.api import create, load, resume, train
+    from vitreous.errors import VitreousError
+    from vitreous.model.config import ViTConfig
+    from vitreous.model.vit import ViT
+    from vitreous.predict import Prediction, Predictor
+    from vitreous.training.config import RunConfig
+
+PLACES = {
+    "train": "vitreous.api",
+    "resume": "vitreous.api",
+    "create": "vitreous.api",
+    "load": "vitreous.api",
+    "Predictor": "vitreous.predict",
+    "Prediction": "vitreous.predict",
+    "ViT": "vitreous.model.vit",
+    "ViTConfig": "vitreous.model.config",
+    "RunConfig": "vitreous.training.config",
+    "VitreousError": "vitreous.errors",
+}
+__all__ = [
+    "Prediction",
+    "Predictor",
+    "RunConfig",
+    "ViT",
+    "ViTConfig",
+    "VitreousError",
+    "create",
+    "load",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vitreous")
+    if name not in PLACES:
+        raise AttributeError(f"module 'vitreous' has no attribute {name!r}")
+    return getattr(import_module(PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*PLACES, "__version__"])

@@ -65,7 +65,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
         )
-    if path.exists() and not (path.is_dir() and (_is_model(path) or not any(path.iterdir()))):
+    if path.exists() and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
@@ -206,7 +206,7 @@ def _locate(path: Path) -> Path:
     )
 
 
-def _is_model(path: Path) -> bool:
+def is_model(path: Path) -> bool:
     return "vitreous_model" in _keys(path)
 
 

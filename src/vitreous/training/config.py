@@ -64,7 +64,7 @@ class RunConfig:
     """One training run, complete: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Name of the recipe that this configuration started from."""
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), finetune, pretrain."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)

@@ -1,6 +1,7 @@
 """Start a run, or go on with one: the entry points of this storey."""
 
 import platform
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class DryRun:
     steps: int
     loss: float
     """Of one real batch."""
+    seconds: float
+    """That one step took."""
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Result:
@@ -105,7 +108,10 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     job = build(config, dataset, reporter)
     reporter.phase("running one batch")
     job.config = replace(config, workers=0)
-    loss, _ = train_step(job, next(load(job, 1)))
+    batch = next(load(job, 1))
+    started = time.perf_counter()
+    loss, _ = train_step(job, batch)
+    seconds = time.perf_counter() - started
     parameters = count.parameters(config.model)
     activations = count.activation_bytes(config.model, int(config.micro_batch) or config.batch, training=True)
     return DryRun(
@@ -115,6 +121,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
         memory=parameters * (16 + 4 * bool(config.ema)) + activations,
         steps=job.schedule.total,
         loss=float(loss),
+        seconds=seconds,
     )
 
 

@@ -1,0 +1,149 @@
+"""What Python users call: the same jobs as the command line's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import open_dataset
+from vitreous.errors import ConfigError, RunError, UnknownName
+from vitreous.images.config import DecodeConfig
+from vitreous.model.config import named
+from vitreous.model.vit import ViT
+from vitreous.model.vit import create as create_vit
+from vitreous.predict import Predictor
+from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.request import Request
+from vitreous.settings import from_dict, to_dict
+from vitreous.shapes import Size
+from vitreous.training.config import RunConfig
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.run import Result
+from vitreous.training.run import resume as resume_run
+from vitreous.training.run import train as train_config
+
+RUNS = Path("runs")
+
+
+def train(
+    data: str | Path = "digits",
+    *,
+    recipe: str = "small",
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    **wishes: Any,
+) -> Result:
+    """Train on a data set by a recipe, into a run folder.
+
+    >>> result = vitreous.train("photos/", recipe="small", minutes=10)        # doctest: +SKIP
+    >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
+
+    Args:
+        data: a folder of class folders, a CSV or JSONL manifest, or "digits".
+        recipe: small, finetune or pretrain; see docs/recipes.md.
+        out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
+        settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
+        reporter: told how far the work is; None: nothing is shown.
+        wishes: what the recipe starts from: model="S/16", weights="runs/a", image=(64, 64), minutes=15.
+
+    Raises:
+        UserError: something that was asked for can't be; nothing was written.
+        FailedError: the run broke off; its folder keeps the last good checkpoint.
+    """
+    config = plan(str(data), recipe, wishes, reporter)
+    config = override(config, settings or {})
+    return train_config(config, Path(out) if out is not None else free_run(config), reporter)
+
+
+def plan(data: str, recipe: str, wishes: Mapping[str, Any], reporter: Reporter | None = None) -> RunConfig:
+    """Return a recipe's configuration for a data set; see `train` for the wishes."""
+    if recipe not in RECIPES:
+        raise UnknownName("recipe", recipe, RECIPES)
+    known = ("model", "weights", "image", "minutes")
+    for name in wishes:
+        if name not in known:
+            raise UnknownName("argument of train", name, known)
+    reporter = reporter or Silent()
+    reporter.phase(f"scanning {data}")
+    source = DataConfig(data)
+    # Broken files are judged when training opens the data; a recipe only needs counts and sizes.
+    facts = open_dataset(
+        replace(source, broken="skip"), DecodeConfig(), lambda done, total: reporter.progress(done, total, {})
+    ).facts
+    given = {name: value for name, value in wishes.items() if value is not None}
+    if "image" in given:
+        given["image"] = Size(*given["image"])
+    if "weights" in given:
+        given["weights"] = str(given["weights"])
+    return configure(recipe, Request(facts, source, **given))
+
+
+def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
+    return from_dict(RunConfig, merged(to_dict(config), settings))
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings, the second one winning."""
+    result = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        result[key] = merged(base[key], value) if nested else value
+    return result
+
+
+def free_run(config: RunConfig) -> Path:
+    """Return the next free folder runs/<data>-<recipe>-<n>."""
+    stem = f"{Path(config.data.path).resolve().name if config.data.path != 'digits' else 'digits'}-{config.recipe}"
+    taken = {entry.name for entry in RUNS.iterdir()} if RUNS.is_dir() else set()
+    return RUNS / next(name for number in range(1, 10**9) if (name := f"{stem}-{number}") not in taken)
+
+
+def resume(run: str | Path, *, reporter: Reporter | None = None) -> Result:
+    """Go on with an interrupted run, to the same bits as if nothing had happened.
+
+    Raises:
+        RunError: no run there, in use, of another version, or its data has changed.
+    """
+    return resume_run(Path(run), reporter)
+
+
+def create(name: str, *, seed: int = 0, **overrides: Any) -> ViT:
+    """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)).
+
+    Args:
+        name: a size and a patch, e.g. "S/16" or "B/16x8".
+        seed: of the initial weights.
+        overrides: any field of ViTConfig.
+
+    Raises:
+        ConfigError: an unknown name, or settings that don't go together.
+    """
+    try:
+        config = named(name, **overrides)
+    except TypeError as error:
+        unknown = str(error).rpartition("'")[0].rpartition("'")[2]
+        raise UnknownName("setting of a ViT", unknown, ViT.__init__.__annotations__ and _fields()) from error
+    return create_vit(config, seed)
+
+
+def _fields() -> list[str]:
+    from dataclasses import fields
+
+    from vitreous.model.config import ViTConfig
+
+    return [field.name for field in fields(ViTConfig)]
+
+
+def load(path: str | Path, *, device: str = "auto") -> Predictor:
+    """Open a model folder or a run folder, ready to predict; its `.model` is the plain torch module.
+
+    Raises:
+        CheckpointError: nothing there that can be loaded.
+    """
+    return Predictor.load(path, device=device)
+
+
+__all__ = ["ConfigError", "Result", "RunError", "create", "free_run", "load", "override", "plan", "resume", "train"]

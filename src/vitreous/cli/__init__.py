@@ -1,0 +1,1 @@
+"""The command line: one command for each job; nothing but parsing and printing."""

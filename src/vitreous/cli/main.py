@@ -1,0 +1,77 @@
+"""Find the command, run it, and turn errors into one line and an exit code.
+
+Exit codes: 0 done; 1 the work failed (a bug shows its traceback); 2 the request can't be met as it stands;
+128 + n a run was interrupted by signal n, after a checkpoint.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from vitreous.errors import UnknownName, VitreousError
+
+COMMANDS = {
+    "train": ("vitreous.cli.train", "train a model on a folder of images"),
+    "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
+    "evaluate": ("vitreous.cli.use", "measure a model on labelled images"),
+    "predict": ("vitreous.cli.use", "classify images"),
+    "inspect": ("vitreous.cli.use", "say what a model, run, data set or image is"),
+    "report": ("vitreous.cli.use", "write a run's report.html again"),
+    "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return run(arguments)
+    except VitreousError as error:
+        print(f"vitreous: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("vitreous: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as error:
+        return int(error.code or 0)
+    except Exception:
+        traceback.print_exc()
+        print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
+        return 1
+
+
+def run(arguments: list[str]) -> int:
+    """Dispatch to the command's function."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"vitreous {version('vitreous')}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        raise UnknownName("command", command, COMMANDS)
+    function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
+    return function(rest)
+
+
+def usage() -> str:
+    """Return what `vitreous --help` prints."""
+    lines = [
+        "vitreous: Vision Transformers, whole",
+        "",
+        "usage: vitreous COMMAND ... (COMMAND --help shows its options)",
+        "",
+    ]
+    lines += [f"  {name:12}{what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [*lines, "", "First steps:", "  vitreous train digits", "  vitreous train path/to/photographs --minutes 15"]
+    )

@@ -1,0 +1,107 @@
+"""The options of each command, as dataclasses: help comes from the field docstrings. Imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from vitreous.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on labelled images, by a recipe; every setting of the recipe can be overridden.
+
+    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them.
+    """
+
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
+    """A folder of class folders, a CSV or JSONL manifest, or `digits` (the default)."""
+    model: str | None = None
+    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G); by default the recipe chooses."""
+    image: tuple[int, int] | None = None
+    """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
+    minutes: float | None = None
+    """Train for about this long: the speed is measured first, then the number of steps is fixed."""
+    out: str | None = None
+    """The run folder, new or empty; by default the next free runs/<data>-<recipe>-<n>."""
+    dry_run: bool = False
+    """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="small"))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run from its newest good checkpoint, to the same bits."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run folder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's report.html again."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run folder."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model on labelled images: every image exactly once."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder."""
+    data: Annotated[str | None, tyro.conf.Positional] = None
+    """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
+    json: str | None = None
+    """Write all metrics to this file too."""
+    batch: int = 64
+    """Images that pass through the model at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Classify images; results come in the order of the arguments.
+
+    Exit code 0: every image was classified; 1: some could not be read (they are named, and stop nothing).
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder."""
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
+    """Files, folders, globs, or - for paths on standard input, one a line."""
+    top: int = 1
+    """Classes shown for each image, most probable first."""
+    format: Literal["table", "jsonl", "csv"] = "table"
+    """How results are written."""
+    out: str | None = None
+    """Write results to this file instead of standard output."""
+    batch: int = 32
+    """Images that pass through the model at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Say what a path holds: a model folder, a run folder, a data set or an image."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """A folder, a file, or `digits`."""
+
+
+KINDS: dict[str, type] = {
+    "train": Train,
+    "resume": Resume,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "inspect": Inspect,
+    "report": Report,
+}

@@ -1,0 +1,125 @@
+"""Show how far long work is: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vitreous.training.reporter import Reporter
+
+EVERY = 5.0
+"""Seconds between plain lines."""
+
+
+def reporter() -> Reporter:
+    """Return the display that suits the standard output."""
+    return Bar() if sys.stdout.isatty() else Lines()
+
+
+def duration(seconds: float) -> str:
+    """Write a time as 42s, 3m10s or 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def describe(numbers: Mapping[str, float]) -> str:
+    """Write training's numbers in a fixed order."""
+    parts = []
+    if "loss" in numbers:
+        parts.append(f"loss {numbers['loss']:.3f}")
+    if "accuracy" in numbers:
+        parts.append(f"acc {numbers['accuracy']:.1%}")
+    if "images_per_second" in numbers:
+        parts.append(f"{numbers['images_per_second']:,.0f} img/s")
+    if "eta_seconds" in numbers:
+        parts.append(f"{duration(numbers['eta_seconds'])} left")
+    return "  ".join(parts)
+
+
+def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
+    """Write an evaluation."""
+    text = f"step {step:,}: validation top-1 {numbers['top1']:.2%}, top-5 {numbers['top5']:.2%}, loss {numbers['loss']:.4f}"
+    return text + (" (best so far)" if best else "")
+
+
+class Lines:
+    """Plain lines, one every few seconds and one for each evaluation."""
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+        self._phase = ""
+
+    def message(self, text: str) -> None:
+        """Print a sentence."""
+        print(text, flush=True)
+
+    def phase(self, name: str) -> None:
+        """Print what is being waited for, but for what comes again and again."""
+        if name != self._phase and not name.startswith(("training", "evaluating")):
+            print(f"{name} ...", flush=True)
+        self._phase = name
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Print a line if the last is some seconds old."""
+        now = time.monotonic()
+        if now - self._shown >= EVERY:
+            self._shown = now
+            print(f"{done:,}/{total:,}  {describe(numbers)}".rstrip(), flush=True)
+
+    def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
+        """Print an evaluation."""
+        print(evaluated(step, numbers, best), flush=True)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Bar:
+    """A progress bar, with sentences scrolling above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns: list[Any] = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+        ]
+        self._progress = Progress(*columns, refresh_per_second=5)
+        self._task: Any = None
+        self._phase = "starting"
+
+    def message(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def phase(self, name: str) -> None:
+        """Name the bar."""
+        if name != self._phase:
+            self._phase = name
+            self._show(total=None, completed=0, numbers="")
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Move the bar."""
+        if "loss" in numbers:
+            self._phase = "training"
+        self._show(total=total, completed=done, numbers=describe(numbers))
+
+    def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
+        """Print an evaluation above the bar."""
+        self.message(evaluated(step, numbers, best))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._task is not None:
+            self._progress.stop()
+            self._task = None
+
+    def _show(self, **values: Any) -> None:
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task(self._phase, total=None, numbers="")
+        self._progress.update(self._task, description=self._phase, **values)

@@ -1,0 +1,113 @@
+"""`vitreous train` and `vitreous resume`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitreous.cli.options import Resume, Train
+from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
+
+if TYPE_CHECKING:
+    from vitreous.training.config import RunConfig
+    from vitreous.training.reporter import Reporter
+    from vitreous.training.run import DryRun, Result
+
+
+def train(arguments: list[str]) -> int:
+    """Run `vitreous train`."""
+    arguments = batch_auto(arguments)
+    first = parse(Train, arguments, "train")
+    refuse_used(first.out)
+    from vitreous import api
+    from vitreous.training.run import dry_run
+    from vitreous.training.run import train as train_config
+
+    display = reporter()
+    try:
+        wishes = {"model": first.model, "image": first.image, "minutes": first.minutes, "weights": first.config.weights}
+        base = api.plan(first.data or first.config.data.path, first.config.recipe, wishes, display)
+        config = overridden(arguments, base)
+        if first.dry_run:
+            shown = dry_run(config, display)
+            display.close()
+            show_plan(shown)
+            return 0
+        out = Path(first.out) if first.out else api.free_run(config)
+        display.message(f"run folder: {out}")
+        return tell(train_config(config, out, display), display)
+    finally:
+        display.close()
+
+
+def overridden(arguments: list[str], base: "RunConfig") -> "RunConfig":
+    """Read the arguments again, over the recipe's configuration."""
+    return parse(Train, arguments, "train", Train(config=base)).config if arguments else base
+
+
+def batch_auto(arguments: list[str]) -> list[str]:
+    """Read `--batch auto` as `--micro-batch auto`: the recipe's batch stays, gathered from parts that fit."""
+    joined = ["--micro-batch=auto" if argument == "--batch=auto" else argument for argument in arguments]
+    for place in range(len(joined) - 1):
+        if joined[place : place + 2] == ["--batch", "auto"]:
+            joined[place] = "--micro-batch"
+    return joined
+
+
+def refuse_used(out: str | None) -> None:
+    """Refuse a run folder that is in use before anything long begins; raises RunError."""
+    from vitreous.errors import RunError
+
+    if out is None:
+        return
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; --out must name a new or empty folder")
+    if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+        go_on = f"go on with it by `vitreous resume {path}`, or " if (path / "config.json").exists() else ""
+        raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
+
+
+def resume(arguments: list[str]) -> int:
+    """Run `vitreous resume`."""
+    options = parse(Resume, arguments, "resume")
+    from vitreous.training.run import resume as resume_run
+
+    display = reporter()
+    try:
+        return tell(resume_run(Path(options.run), display), display)
+    finally:
+        display.close()
+
+
+def tell(result: "Result", display: "Reporter") -> int:
+    """Say how a run ended, where its results are, and what to run next; return the exit code."""
+    display.close()
+    if result.outcome.stopped == "interrupted":
+        print(f"interrupted; everything so far is saved. Go on with: vitreous resume {result.run}")
+        return 128 + (result.outcome.signal or 2)
+    ended = "stopped early" if result.outcome.stopped == "early" else "finished"
+    accuracy = f": validation top-1 {result.metrics['top1']:.2%}" if result.metrics else ""
+    print(f"\n{ended}{accuracy}")
+    print(f"  run     {result.run}")
+    if result.model:
+        print(f"  model   {result.model}")
+    if result.report:
+        print(f"  report  {result.report}")
+    print(f"next: vitreous predict {result.run} IMAGES...   or   vitreous evaluate {result.run}")
+    return 0
+
+
+def show_plan(plan: "DryRun") -> None:
+    """Print what a run would be."""
+    from vitreous.settings import to_dict
+
+    print(json.dumps(to_dict(plan.config), indent=2))
+    image = replace(plan.config.model).image
+    print(f"\nparameters   {plan.parameters:,}")
+    print(f"FLOPs        {plan.flops / 1e9:.3f} G an image of {image[0]}x{image[1]} (forward)")
+    print(f"memory       about {plan.memory / 2**20:,.0f} MiB in training, data aside")
+    print(f"steps        {plan.steps:,} of {plan.config.batch} images ({plan.config.duration})")
+    print(f"one batch    loss {plan.loss:.4f}, {plan.seconds:.2f} s (the first, so slower than later ones)")
+    print("nothing was written; leave out --dry-run to train")

@@ -1,0 +1,168 @@
+"""`vitreous evaluate`, `predict`, `inspect` and `report`: use what was trained."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from vitreous.cli.options import Evaluate, Inspect, Predict, Report
+from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
+from vitreous.errors import ConfigError, DataError, StorageError
+
+if TYPE_CHECKING:
+    from vitreous.predict import Prediction
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Run `vitreous evaluate`."""
+    options = parse(Evaluate, arguments, "evaluate")
+    from vitreous.data.sources import open_source
+    from vitreous.evaluate.evaluate import evaluate as measure
+    from vitreous.predict import Predictor
+
+    predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
+    display = reporter()
+    display.phase("opening the data")
+    source = None if options.data else run_validation(options.model)
+    if source is None:
+        data = options.data or ""
+        source = open_source(data, predictor.folder.classes, predictor.folder.decode, options.broken)
+    display.phase(f"evaluating on {len(source):,} images")
+    metrics, _, _ = measure(
+        predictor, source, batch=options.batch, progress=lambda done, total: display.progress(done, total, {})
+    )
+    display.close()
+    print(metrics)
+    if options.json:
+        write_file(options.json, json.dumps(metrics.to_dict(), indent=1) + "\n")
+        print(f"\nall metrics are in {options.json}")
+    print(f"next: vitreous predict {options.model} IMAGES...")
+    return 0
+
+
+def run_validation(model: str):
+    """Return the validation part of the run that a model belongs to; raises DataError if there is none."""
+    from vitreous.data.config import DataConfig
+    from vitreous.data.sources import open_dataset
+    from vitreous.runs import is_run, read_run
+    from vitreous.settings import from_dict
+
+    path = Path(model)
+    run = path if is_run(path) else path.resolve().parent
+    if not is_run(run):
+        raise DataError(f"{model} belongs to no run, so name the labelled images: vitreous evaluate {model} DATA")
+    return open_dataset(from_dict(DataConfig, read_run(run).config["config"]["data"])).validation
+
+
+def predict(arguments: list[str]) -> int:
+    """Run `vitreous predict`."""
+    options = parse(Predict, arguments, "predict")
+    if not options.paths:
+        raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
+    from vitreous.paths import expand_paths
+    from vitreous.predict import Predictor
+
+    predictor = Predictor.load(options.model, options.device, options.batch, options.precision, options.top)
+    found = expand_paths(options.paths, sys.stdin)
+    results = predictor.predict_many(found)
+    writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
+    with output(options.out) as stream:
+        done, broken = writers[options.format](results, stream, options.top)
+    if broken:
+        print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
+    if options.out:
+        print(f"{done:,} predictions are in {options.out}")
+    return 1 if broken else 0
+
+
+@contextmanager
+def output(path: str | None) -> Iterator[TextIO]:
+    """Open the file that results go to; it appears whole, or not at all."""
+    if path is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    partial = Path(f"{path}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a small text file."""
+    with output(path) as stream:
+        stream.write(text)
+
+
+def complain(one: "Prediction") -> None:
+    """Name an image that could not be read."""
+    print(f"vitreous: {one.error}", file=sys.stderr)
+
+
+def write_table(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
+    """Write aligned lines as results come; return how many worked and how many didn't."""
+    done = broken = 0
+    for one in results:
+        if one.error:
+            broken += 1
+            complain(one)
+            print(f"{one.name}  -  unreadable", file=stream)
+            continue
+        done += 1
+        listed = "   ".join(f"{label} {score:.1%}" for label, score in one.top[:top])
+        print(f"{one.name}  {listed}", file=stream, flush=stream is sys.stdout)
+    return done, broken
+
+
+def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
+    """Write one JSON object a line; broken images have `error` set."""
+    done = broken = 0
+    for one in results:
+        print(json.dumps(one.to_dict(), ensure_ascii=False), file=stream, flush=stream is sys.stdout)
+        done, broken = done + (not one.error), broken + bool(one.error)
+        if one.error:
+            complain(one)
+    return done, broken
+
+
+def write_csv(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
+    """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error."""
+    numbers = ["", *map(str, range(2, top + 1))]
+    table = csv.writer(stream)
+    table.writerow(["name", *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), "error"])
+    done = broken = 0
+    for one in results:
+        cells = [cell for label, score in one.top[:top] for cell in (label, f"{score:.6f}")]
+        cells += [""] * (2 * len(numbers) - len(cells))
+        table.writerow([one.name, *cells, one.error or ""])
+        done, broken = done + (not one.error), broken + bool(one.error)
+        if one.error:
+            complain(one)
+    return done, broken
+
+
+def inspect(arguments: list[str]) -> int:
+    """Run `vitreous inspect`."""
+    options = parse(Inspect, arguments, "inspect")
+    from vitreous.cli.what import describe
+
+    print(describe(options.path))
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Run `vitreous report`."""
+    options = parse(Report, arguments, "report")
+    from vitreous.evaluate.report import write_report
+
+    print(f"report: {write_report(Path(options.run))}")
+    return 0

@@ -1,0 +1,95 @@
+"""What is this? A description of a model folder, a run folder, a data set or an image."""
+
+from pathlib import Path
+
+from vitreous.cli.progress import duration
+from vitreous.data.config import DataConfig
+from vitreous.data.listing import MANIFESTS, missing
+from vitreous.data.sources import DIGITS, open_dataset
+from vitreous.errors import DataError
+from vitreous.images.config import DecodeConfig
+
+
+def describe(path: str) -> str:
+    """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows."""
+    place = Path(path)
+    if path != DIGITS and not place.exists():
+        raise DataError(missing(place))
+    if path == DIGITS or (place.is_file() and place.suffix.lower() in MANIFESTS):
+        return data(path)
+    if place.is_file():
+        return image(place)
+    from vitreous.checkpoints.folder import is_model
+    from vitreous.runs import is_run
+
+    if is_run(place):
+        return run(place)
+    return model(place) if is_model(place) else data(path)
+
+
+def model(path: Path) -> str:
+    """Describe a model folder."""
+    from vitreous.checkpoints.folder import load_model
+    from vitreous.model import count
+
+    folder = load_model(path)
+    config = folder.model.config
+    lines = [
+        f"model       {path}",
+        f"shape       width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, "
+        f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}",
+        f"parameters  {count.parameters(config):,}, {count.flops(config) / 1e9:.3f} GFLOPs an image",
+        f"images      {config.image[0]}x{config.image[1]}, {folder.preprocess.mode}, resize {folder.preprocess.resize} "
+        f"({folder.preprocess.interpolation}), crop {folder.preprocess.crop:g}",
+        f"positions   {config.positions}; resized by {folder.resize}",
+        f"classes     {len(folder.classes)}: {', '.join(folder.classes[:10])}{', ...' if len(folder.classes) > 10 else ''}",
+    ]
+    origin = {key: value for key, value in folder.origin.items() if value is not None and not isinstance(value, dict)}
+    lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
+    reached = folder.origin.get("metrics")
+    if isinstance(reached, dict) and "top1" in reached:
+        lines.append(f"reached     validation top-1 {reached['top1']:.2%}")
+    return "\n".join([*lines, f"next: vitreous predict {path} IMAGES..."])
+
+
+def run(path: Path) -> str:
+    """Describe a run folder."""
+    from vitreous.runs import read_run
+
+    record = read_run(path)
+    config, steps = record.config["config"], record.config["steps"]
+    trained = [entry for entry in record.metrics if entry["kind"] == "train"]
+    measured = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
+    at = max([entry["step"] for entry in record.metrics], default=0)
+    lines = [
+        f"run         {path}",
+        f"recipe      {config['recipe']} on {config['data']['path']}, {record.config['parameters']:,} parameters",
+        f"progress    step {at:,} of {steps:,}"
+        + (f", {duration(trained[-1]['seconds'])} of training" if trained else ""),
+        f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
+    ]
+    if measured:
+        best = max(measured, key=lambda entry: entry["top1"])
+        lines.append(
+            f"validation  top-1 {measured[-1]['top1']:.2%} last, {best['top1']:.2%} best (step {best['step']:,})"
+        )
+    unfinished = at < steps
+    lines.append(f"next: vitreous {'resume' if unfinished else 'evaluate'} {path}")
+    return "\n".join(lines)
+
+
+def data(path: str) -> str:
+    """Describe a data set as training would see it, broken files left out and listed."""
+    return f"{open_dataset(DataConfig(path, broken='skip')).report}\nnext: vitreous train {path}"
+
+
+def image(path: Path) -> str:
+    """Describe an image file."""
+    from vitreous.images.decode import decode, probe, read
+
+    bytes_read = read(path, DecodeConfig())
+    info = probe(bytes_read, DecodeConfig(), str(path))
+    decode(bytes_read, DecodeConfig(), name=str(path))
+    turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
+    frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
+    return f"image       {path}\n{info.format:11} {info.size.rows} rows x {info.size.cols} cols, mode {info.mode}{turned}{frames}"
