@@ -207,6 +207,7 @@ def _locate(path: Path) -> Path:
 
 
 def is_model(path: Path) -> bool:
+    """Tell whether a folder is a model folder, of whatever format."""
     return "vitreous_model" in _keys(path)
 
 

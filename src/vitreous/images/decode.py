@@ -5,7 +5,7 @@ a file's extension.
 """
 
 import io
-import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +49,12 @@ class ImageInfo:
 def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
     """Return a file's bytes; raises ImageError if it is missing, unreadable, empty or larger than the limit."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > config.max_bytes:
-                raise ImageError(f"{path} has {size:,} bytes, more than the limit of {config.max_bytes:,}")
-            return file.read()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not an image file")
+        if status.st_size > config.max_bytes:
+            raise ImageError(f"{path} has {status.st_size:,} bytes, more than the limit of {config.max_bytes:,}")
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"can't read {path}: {error.strerror or error}") from error
 

@@ -62,6 +62,8 @@ class ViTConfig:
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
     positions: Positions = "learned"
     """Position embedding added at the input: the paper's learned 1-D matrix, fixed 2-D sin-cos, or none."""
+    position_init: Literal["normal", "sincos2d"] = "normal"
+    """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
     pre_logits: bool = False
     """A tanh layer of the model's width before the head, as in the paper's pre-training."""
     dropout: float = 0.0
@@ -96,7 +98,7 @@ class ViTConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.classes < 0:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (features) or more")
-        if self.positions == "sincos2d" and self.width % 4:
+        if "sincos2d" in (self.positions, self.position_init) and self.width % 4:
             raise ConfigError(f"2-D sin-cos positions need a width divisible by 4, not {self.width}")
 
     @property

@@ -38,29 +38,6 @@ class DropPath(nn.Module):
         return branch * torch.empty_like(branch[:, :1, :1]).bernoulli_(kept) / kept
 
 
-class TokenDrop(nn.Module):
-    """Patch dropout (2212.00794, 2208.07220): train on a random subset of each image's patches, at less cost.
-
-    Off until `keep` is set; never in evaluation. Positions were added before, so the kept patches know their places.
-    """
-
-    def __init__(self, prefix: int) -> None:
-        super().__init__()
-        self.prefix = prefix
-        """Tokens at the front that are never dropped."""
-        self.keep: int | None = None
-        """Patches kept of each image; None: all."""
-
-    def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch kept dim"]:
-        """Keep a random `keep` of the patches, another set for each image."""
-        patches = tokens[:, self.prefix :]
-        if not self.training or self.keep is None or self.keep >= patches.shape[1]:
-            return tokens
-        scores = torch.rand(patches.shape[:2], device=tokens.device)
-        chosen = scores.topk(self.keep, dim=1).indices.unsqueeze(2).expand(-1, -1, tokens.shape[2])
-        return torch.cat([tokens[:, : self.prefix], patches.gather(1, chosen)], dim=1)
-
-
 class Block(nn.Module):
     """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream."""
 

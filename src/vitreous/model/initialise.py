@@ -1,16 +1,22 @@
 """Initial weights, as the authors' code draws them."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from vitreous.model.positions import sincos_places
+
+if TYPE_CHECKING:
+    from vitreous.model.vit import ViT
+
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int) -> None:
+def initialise(model: "ViT", seed: int) -> None:
     """Initialise every parameter of a ViT in place, from a generator of its own.
 
-    Matrices: Xavier uniform (q, k and v each for itself). Patch embedding: LeCun normal. Positions: normal, 0.02. MLP
+    Matrices: Xavier uniform (q, k and v each for itself). Patch embedding: LeCun normal. Positions: normal, 0.02, or sines and cosines. MLP
     biases: normal, 1e-6. Norms: one and zero. [class], the head and other biases: zero.
 
     Every parameter is first filled with NaN, so that one which is forgotten shows at once.
@@ -27,6 +33,8 @@ def initialise(model: nn.Module, seed: int) -> None:
     for name, parameter in model.named_parameters():
         if name == "class_token":
             parameter.zero_()
+        elif name == "positions.embedding" and model.config.position_init == "sincos2d":
+            parameter.copy_(sincos_places(model.config))
         elif name == "positions.embedding":
             draw_normal(parameter, 0.02, generator)
     forgotten = [name for name, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]

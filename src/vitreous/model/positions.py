@@ -15,6 +15,7 @@ RULES = {
     "bilinear-antialias": {"mode": "bilinear", "align_corners": False, "antialias": True},
     "bicubic": {"mode": "bicubic", "align_corners": False},
     "bicubic-antialias": {"mode": "bicubic", "align_corners": False, "antialias": True},
+    "area": {"mode": "area"},
     "bicubic-corners": {"mode": "bicubic", "align_corners": True},
 }
 """The rules in use, by name: kernel, alignment of the grids, antialias when shrinking (torch's bicubic has a = -0.75
@@ -22,36 +23,55 @@ without antialias and -0.5 with it, so the flag matters when enlarging too)."""
 DEFAULT_RULE = "bicubic-antialias"
 
 
-class Learned(nn.Module):
-    """The paper's standard: one learned vector for each place of the sequence, [class] first."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(torch.empty(config.tokens, config.width))
-
-    def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
-        """Add each place's vector."""
-        return tokens + self.embedding
-
-
-class SinCos(nn.Module):
-    """Fixed 2-D sines and cosines (MoCo v3, 2104.02057; big_vision); [class] gets zeros. Nothing is learned."""
+class AddedPositions(nn.Module):
+    """A vector for each place of the sequence, added at the input; [class] first where there is one."""
 
     embedding: Tensor
+    matrix: Tensor | None
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        grid = sincos_2d(config.grid, config.width).flatten(0, 1)
-        self.register_buffer("embedding", F.pad(grid, (0, 0, int(config.class_token), 0)), persistent=False)
+        self.prefix, self.grid = int(config.class_token), config.grid
+        self.register_buffer("matrix", None, persistent=False)
 
     def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
         """Add each place's vector."""
-        return tokens + self.embedding.to(tokens.dtype)
+        places = self.embedding
+        if self.matrix is not None:
+            places = torch.cat([places[: self.prefix], self.matrix @ places[self.prefix :]])
+        return tokens + places.to(tokens.dtype)
+
+    def place(self, grid: Size) -> None:
+        """Serve another grid from the same vectors, averaged over the cells that each new cell covers."""
+        matrix = None if grid == self.grid else resize_matrix(self.grid, grid, "area").to(self.embedding)
+        self.matrix = matrix
+
+
+class Learned(AddedPositions):
+    """The paper's standard: one learned vector for each place."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.embedding = nn.Parameter(torch.empty(config.tokens, config.width))
+
+
+class SinCos(AddedPositions):
+    """Fixed 2-D sines and cosines (MoCo v3, 2104.02057; big_vision); [class] gets zeros. Nothing is learned."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("embedding", sincos_places(config), persistent=False)
 
 
 def positions(config: ViTConfig) -> nn.Module:
     """Return the position embedding that the configuration names; "none" adds nothing."""
     return {"learned": Learned, "sincos2d": SinCos, "none": lambda _: nn.Identity()}[config.positions](config)
+
+
+def sincos_places(config: ViTConfig) -> Float[Tensor, "token dim"]:
+    """Return the fixed vectors of all places of a sequence; zeros for [class]."""
+    grid = sincos_2d(config.grid, config.width).flatten(0, 1)
+    return F.pad(grid, (0, 0, int(config.class_token), 0))
 
 
 def sincos_2d(grid: Size, width: int, temperature: float = 10_000.0) -> Float[Tensor, "row col dim"]:

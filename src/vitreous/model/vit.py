@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import ViTConfig
-from vitreous.model.encoder import TokenDrop, blocks
+from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits
 from vitreous.model.initialise import initialise
 from vitreous.model.patches import PatchEmbedding
-from vitreous.model.positions import DEFAULT_RULE, Learned, positions, resize_grid
+from vitreous.model.positions import DEFAULT_RULE, AddedPositions, Learned, positions, resize_grid
 from vitreous.shapes import Size
 
 
@@ -28,11 +28,12 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
+        self.image = Size(*config.image)
+        """Rows and columns that the model sees for now; see `at_resolution`."""
         self.patches = PatchEmbedding(Size(*config.patch), config.channels, config.width)
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
         self.positions = positions(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.token_drop = TokenDrop(prefix=int(config.class_token))
         self.blocks = blocks(config)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.pool = Pool(config)
@@ -53,7 +54,7 @@ class ViT(nn.Module):
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return the sequence after the last block and the final norm."""
-        z = self.token_drop(self.embed(images))
+        z = self.embed(images)
         for block in self.blocks:
             z = self._run(block, z)
         return self.norm(z)
@@ -109,6 +110,20 @@ class ViT(nn.Module):
         other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         return other.to(self.patches.embed.weight.device).train(self.training)
 
+    def at_resolution(self, image: Size | None) -> None:
+        """From now on see images of this size, at the same patch size; None: the configured one. No parameter changes.
+
+        The positions are averaged over the cells that each coarser cell covers, by a constant matrix that gradients
+        pass through, so training at a low resolution trains the full grid.
+        """
+        image = image or Size(*self.config.image)
+        if image == self.image:
+            return
+        self.image = image
+        if isinstance(self.positions, AddedPositions):
+            rows, cols = self.config.patch
+            self.positions.place(Size(image.rows // rows, image.cols // cols))
+
     def _run(self, block: nn.Module, z: Tensor) -> Tensor:
         """Run one block, recomputing it in the backward pass if so configured."""
         if self.config.recompute and self.training and torch.is_grad_enabled():
@@ -116,7 +131,7 @@ class ViT(nn.Module):
         return block(z)
 
     def _check(self, images: Tensor) -> None:
-        expected = (self.config.channels, *self.config.image)
+        expected = (self.config.channels, *self.image)
         if tuple(images.shape[1:]) != expected:
             raise ConfigError(
                 f"the model expects images of (channel, row, col) = {expected}, not {tuple(images.shape[1:])}; "

@@ -29,6 +29,8 @@ class OptimizerConfig:
     """SGD's momentum."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon's matrices."""
+    muon_decay: float = 0.0
+    """Weight decay of Muon's matrices, times muon_lr."""
     clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
 
@@ -82,10 +84,10 @@ class RunConfig:
     """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks."""
     duration: str = "90ep"
     """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
-    token_drop: float = 0.0
-    """Share of each image's patches that is left out in the first part of the run, 0 to below 1: cheaper steps."""
-    token_drop_until: str = "75%"
-    """How long patches are left out, a duration; after it every patch is seen."""
+    low_resolution: float = 1.0
+    """Share of the rows and columns that the first part of the run sees, for cheaper steps: 0.5 is a quarter of the tokens; 1: all."""
+    low_resolution_until: str = "90%"
+    """How long the run stays at the low resolution, a duration."""
     batch: int = 1024
     """Examples an optimizer step."""
     micro_batch: int | Literal["auto"] = 0

@@ -12,6 +12,7 @@ from vitreous.data.sources import Source
 from vitreous.errors import CheckpointError
 from vitreous.model.vit import ViT
 from vitreous.objectives.classify import Classify
+from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.optimizer import Optimizer
 from vitreous.training.schedule import Schedule
@@ -51,8 +52,10 @@ class Job:
     validation: Source
     device: torch.device
     progress: Progress = field(default_factory=Progress)
-    token_drop_steps: int = 0
-    """Steps at the beginning that leave out config.token_drop of the patches."""
+    low_steps: int = 0
+    """Steps at the beginning that see the low resolution."""
+    low_size: Size | None = None
+    """Rows and columns of the low resolution, in pixels."""
     compiled: Any = None
 
     @property
@@ -65,12 +68,9 @@ class Job:
         """The model to evaluate and export: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def patches_kept(self, step: int) -> int | None:
-        """Return how many patches of each image this step trains on; None: all."""
-        if step >= self.token_drop_steps:
-            return None
-        rows, cols = self.config.model.grid
-        return max(1, round((1 - self.config.token_drop) * rows * cols))
+    def resolution(self, step: int) -> Size | None:
+        """Return the size of the images that this step sees; None: the configured one."""
+        return self.low_size if step < self.low_steps else None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that a checkpoint must hold as tensors, under prefixed names."""

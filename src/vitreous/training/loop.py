@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, train_batches
 from vitreous.data.order import mix
@@ -82,16 +83,18 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     torch.manual_seed(mix(config.seed, step, DROPOUT))
     objective = job.compiled or job.objective
     job.objective.train()
-    job.model.token_drop.keep = job.patches_kept(step)
+    resolution = job.resolution(step)
+    job.model.at_resolution(resolution)
     size = len(batch.labels)
     losses: list[Tensor] = []
     hits: list[Tensor] = []
     for part in batch.split(int(config.micro_batch) or size):
         part = part.to(job.device)
         with precision(job):
-            loss, numbers = objective(
-                normalize(part.pixels, config.preprocess), part.labels, part.partners, part.weights
-            )
+            images = normalize(part.pixels, config.preprocess)
+            if resolution is not None:
+                images = F.interpolate(images, size=tuple(resolution), mode="area")
+            loss, numbers = objective(images, part.labels, part.partners, part.weights)
         loss = loss * (len(part.labels) / size)
         loss.backward()
         losses.append(loss.detach())

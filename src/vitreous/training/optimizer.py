@@ -98,13 +98,8 @@ def groups(named: list[tuple[str, Tensor]], config: OptimizerConfig, peak: float
 
 def muon_groups(named: list[tuple[str, Tensor]], config: OptimizerConfig) -> list[dict]:
     """Split matrices into fused qkv, three matrices each, and the rest."""
-    fused = [item for item in named if "qkv" in item[0].split(".")]
-    single = [item for item in named if "qkv" not in item[0].split(".")]
-    return [
-        {**group, "parts": parts}
-        for parts, members in ((3, fused), (1, single))
-        for group in groups(members, config, config.muon_lr)
-    ]
+    split = {3: [p for name, p in named if "qkv" in name.split(".")], 1: [p for name, p in named if "qkv" not in name.split(".")]}
+    return [{"params": members, "weight_decay": config.muon_decay, "parts": parts} for parts, members in split.items()]
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:

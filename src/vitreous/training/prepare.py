@@ -8,6 +8,7 @@ from vitreous.data.loader import TrainStream
 from vitreous.data.sources import Dataset, open_dataset
 from vitreous.model.device import choose_device, tune_cpu
 from vitreous.objectives.classify import Classify
+from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.job import Job
@@ -44,7 +45,8 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         stream=stream,
         validation=dataset.validation,
         device=device,
-        token_drop_steps=Duration.parse(config.token_drop_until).steps(scale) if config.token_drop else 0,
+        low_steps=Duration.parse(config.low_resolution_until).steps(scale) if config.low_resolution < 1 else 0,
+        low_size=low_size(config),
         compiled=torch.compile(objective) if config.compile else None,
     )
 
@@ -54,3 +56,12 @@ def plan(config: RunConfig, examples: int) -> Schedule:
     scale = Scale(examples, config.batch)
     total = max(1, Duration.parse(config.duration).steps(scale))
     return Schedule.plan(config.schedule, replace(scale, total=total))
+
+
+def low_size(config: RunConfig) -> Size:
+    """Return the low resolution in pixels: whole patches, at least one each way."""
+    rows, cols = (
+        max(patch, round(side * config.low_resolution / patch) * patch)
+        for side, patch in zip(config.model.image, config.model.patch, strict=True)
+    )
+    return Size(rows, cols)

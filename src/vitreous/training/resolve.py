@@ -59,8 +59,8 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         raise ConfigError(f"batch is {config.batch}; it must be at least 1")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"ema is {config.ema}; it must be at least 0 and below 1")
-    if not 0 <= config.token_drop < 1:
-        raise ConfigError(f"token_drop is {config.token_drop}; it must be at least 0 and below 1")
+    if not 0 < config.low_resolution <= 1:
+        raise ConfigError(f"low_resolution is {config.low_resolution}; it must be above 0 and at most 1")
     if config.keep_checkpoints < 2:
         raise ConfigError("keep_checkpoints must be at least 2, so that a damaged checkpoint has a predecessor")
     Duration.parse(config.checkpoint_every), Duration.parse(config.evaluate_every)
@@ -70,18 +70,17 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
     A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
-    Where patches are left out in the first part of the run, both kinds of step are measured and weighted.
+    Where the first part of the run sees a low resolution, both kinds of step are measured and weighted.
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
     trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
     batches = load(trial, trial.schedule.total)
-    full, dropped = seconds_a_step(trial, batches, dropping=False), 0.0
-    share = 0.0
-    if config.token_drop:
-        share = Duration.parse(config.token_drop_until).steps(Scale(1, 1, total=1_000_000)) / 1_000_000
-        dropped = seconds_a_step(trial, batches, dropping=True)
-    rate = 60 / (share * dropped + (1 - share) * full)
+    full, low, share = seconds_a_step(trial, batches, low=False), 0.0, 0.0
+    if config.low_resolution < 1:
+        share = Duration.parse(config.low_resolution_until).steps(Scale(1, 1, total=1_000_000)) / 1_000_000
+        low = seconds_a_step(trial, batches, low=True)
+    rate = 60 / (share * low + (1 - share) * full)
     steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=rate)))
     images = rate / 60 * config.batch
     reporter.message(
@@ -90,9 +89,9 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     return f"{steps}st"
 
 
-def seconds_a_step(trial: Job, batches: Iterator[Batch], *, dropping: bool) -> float:
+def seconds_a_step(trial: Job, batches: Iterator[Batch], *, low: bool) -> float:
     """Return the median time of a training step, batch loading included, after a few to warm up."""
-    trial.token_drop_steps = sys.maxsize if dropping else 0
+    trial.low_steps = sys.maxsize if low else 0
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS):

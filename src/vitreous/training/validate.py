@@ -18,6 +18,7 @@ LARGEST_BATCH = 256
 def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
     """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way."""
     config, model = job.config, job.evaluated_model
+    job.model.at_resolution(None)
     model.eval()
     reporter.phase(f"evaluating on {len(job.validation):,} images")
     started = time.perf_counter()
