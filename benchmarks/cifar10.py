@@ -44,6 +44,7 @@ from vitreous.runs import read_run
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
 
+TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
 STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
 
@@ -59,7 +60,7 @@ class PlainLoop:
     warmup: float = 0.05
     padding: int = 4
     workers: int = 0
-    """0: decoding in the training process. One worker is slower on 2 cores: it takes turns with the products' threads."""
+    """Processes that decode; 0: the training process does it, and both cores are the products'."""
     seed: int = 0
 
 
@@ -125,7 +126,16 @@ def augmented(image: Image.Image, padding: int) -> Image.Image:
     return ImageOps.mirror(image) if torch.rand(()) < 0.5 else image
 
 
+def let_torchvision_load() -> None:
+    """Declare torchvision's compiled operators, which don't load beside the CPU build of torch; timm calls none of them."""
+    pairs = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+    for name in (*pairs, *(f"_{name}_backward" for name in pairs), "nms", "qnms", "qroi_align"):
+        if not hasattr(torch.ops.torchvision, name):
+            TORCHVISION.define(f"{name}(Tensor input) -> Tensor")
+
+
 def timm_model(shape: ViTConfig) -> nn.Module:
+    let_torchvision_load()
     from timm.models.vision_transformer import VisionTransformer
 
     return VisionTransformer(
@@ -259,17 +269,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=["timm", "vitreous"], default=["timm", "vitreous"])
     parser.add_argument("--lr", type=float, default=PlainLoop.lr, help="peak learning rate of the loop around timm")
+    parser.add_argument("--timm-workers", type=int, default=PlainLoop.workers, help="processes that decode for it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="20 seconds a part: does it run at all?")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    plain = PlainLoop(lr=options.lr, workers=options.timm_workers)
     minutes = 1 / 3 if options.quick else options.minutes
     with tempfile.TemporaryDirectory() as folder:
         data = unpacked(options.data, Path(folder))
         config = recipe(data, minutes)
         print(f"{minutes:g} minutes for each part on {options.threads} threads; {config.model}")
         runs = {
-            "timm": lambda: run_timm(data, config.model, 60 * minutes, PlainLoop(lr=options.lr)),
+            "timm": lambda: run_timm(data, config.model, 60 * minutes, plain),
             "vitreous": lambda: run_vitreous(config),
         }
         outcomes = []
@@ -282,7 +294,7 @@ def main() -> None:
             "threads": options.threads,
             "torch": torch.__version__,
             "model": asdict(config.model),
-            "timm": asdict(PlainLoop(lr=options.lr)),
+            "timm": asdict(plain),
             "vitreous": asdict(config),
             "results": [asdict(o) | {"accuracy": o.accuracy, "interval": o.interval} for o in outcomes],
         }
