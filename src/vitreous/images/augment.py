@@ -64,7 +64,7 @@ def crop(
     if config.crop != "inception":
         decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
         whole = to_pixels(to_mode(decoded, preprocess), preprocess)
-        return pad_crop(whole, config.crop_pad, rng) if config.crop == "pad" else whole
+        return pad_crop(whole, config, rng) if config.crop == "pad" else whole
     target = Size(*preprocess.size)
     if not isinstance(image, bytes):
         decoded = to_mode(image, preprocess)
@@ -109,15 +109,19 @@ def scaled_box(box: Box, full: Size, reduced: Size) -> Box:
 
 
 def pad_crop(
-    pixels: UInt8[np.ndarray, "row col channel"], pad: int, rng: np.random.Generator
+    pixels: UInt8[np.ndarray, "row col channel"], config: AugmentConfig, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Shift by up to `pad` pixels each way; what comes in is mirrored at the edge."""
-    rows, cols = pixels.shape[:2]
+    """Shift by up to `crop_pad` pixels each way; what comes in is the image mirrored at the edge, or black."""
+    (rows, cols), pad = pixels.shape[:2], config.crop_pad
     if not 0 <= pad < min(rows, cols):
         raise ConfigError(
             f"augment.crop_pad is {pad}; it must be at least 0 and below the image's side, {min(rows, cols)}"
         )
     top, left = rng.integers(2 * pad + 1, size=2)
+    if config.crop_fill == "black":
+        padded = np.zeros((rows + 2 * pad, cols + 2 * pad, pixels.shape[2]), np.uint8)
+        padded[pad : pad + rows, pad : pad + cols] = pixels
+        return padded[top : top + rows, left : left + cols]
     return pixels[mirrored(int(top) - pad, rows)][:, mirrored(int(left) - pad, cols)]
 
 

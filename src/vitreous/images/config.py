@@ -49,13 +49,15 @@ class AugmentConfig:
     """What training does to an image. Every draw is a function of (seed, epoch, example)."""
 
     crop: Literal["inception", "pad", "eval"] = "inception"
-    """inception: random area and aspect, resized. pad: reflect-pad by crop_pad, then a random window. eval: none."""
+    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. eval: none."""
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest share of the image's area that an inception crop takes."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     """Smallest and largest aspect (cols / rows) of an inception crop."""
     crop_pad: int = 4
     """Pixels added to each side by a pad crop."""
+    crop_fill: Literal["reflect", "black"] = "reflect"
+    """What a pad crop adds: the image mirrored, or black."""
     flip: bool = True
     """Mirror left and right with probability one half."""
     randaugment_layers: int = 0

@@ -216,7 +216,8 @@ def _check_size(size: Size, config: DecodeConfig, name: str) -> None:
 def _info(image: Image.Image) -> ImageInfo:
     orientation = _orientation(image)
     cols, rows = image.size
-    size = Size(cols, rows) if orientation >= 5 else Size(rows, cols)
+    swapped = orientation >= 5 and image.format != "TIFF"  # Pillow turns TIFF itself, its size included
+    size = Size(cols, rows) if swapped else Size(rows, cols)
     try:
         frames = int(getattr(image, "n_frames", 1))
     except Exception:

@@ -42,22 +42,22 @@ def rotate(image: Image.Image, strength: float, sign: float) -> Image.Image:
 
 def shear_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Shear along the columns by up to 0.3."""
-    return moved(image, (1, 0.3 * strength * sign, 0, 0, 1, 0))
+    return moved(image, (1.0, 0.3 * strength * sign, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Shear along the rows by up to 0.3."""
-    return moved(image, (1, 0, 0, 0.3 * strength * sign, 1, 0))
+    return moved(image, (1.0, 0.0, 0.0, 0.3 * strength * sign, 1.0, 0.0))
 
 
 def translate_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Move by up to 45% of the width."""
-    return moved(image, (1, 0, 0.45 * image.width * strength * sign, 0, 1, 0))
+    return moved(image, (1.0, 0.0, 0.45 * image.width * strength * sign, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Move by up to 45% of the height."""
-    return moved(image, (1, 0, 0, 0, 1, 0.45 * image.height * strength * sign))
+    return moved(image, (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * image.height * strength * sign))
 
 
 def posterize(image: Image.Image, strength: float, sign: float) -> Image.Image:

@@ -64,6 +64,8 @@ class ViTConfig:
     """Position embedding added at the input: the paper's learned 1-D matrix, fixed 2-D sin-cos, or none."""
     position_init: Literal["normal", "sincos2d"] = "normal"
     """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
+    position_temperature: float = 10_000.0
+    """Ratio of the sines' longest to their shortest wavelength; small grids want a small one."""
     pre_logits: bool = False
     """A tanh layer of the model's width before the head, as in the paper's pre-training."""
     dropout: float = 0.0

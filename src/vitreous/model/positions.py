@@ -70,7 +70,7 @@ def positions(config: ViTConfig) -> nn.Module:
 
 def sincos_places(config: ViTConfig) -> Float[Tensor, "token dim"]:
     """Return the fixed vectors of all places of a sequence; zeros for [class]."""
-    grid = sincos_2d(config.grid, config.width).flatten(0, 1)
+    grid = sincos_2d(config.grid, config.width, config.position_temperature).flatten(0, 1)
     return F.pad(grid, (0, 0, int(config.class_token), 0))
 
 

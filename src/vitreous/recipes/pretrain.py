@@ -1,7 +1,7 @@
 """The paper's pre-training on ImageNet (2010.11929, section 4.1, appendix B.1, table 3)."""
 
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import named
+from vitreous.model.config import named, parse_name
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request, to_multiple
 from vitreous.shapes import Size
@@ -17,9 +17,9 @@ def pretrain(request: Request) -> RunConfig:
     Reached: by the paper ViT-B/16 77.91% and ViT-L/16 76.53% on ImageNet after fine-tuning at 384 px (table 5). Not
     run here: that takes many accelerator-days. On small data (thousands of images) use the recipe `small`.
     """
-    shape = named(request.model or "B/16")
+    _, patch = parse_name(request.model or "B/16")
     rows, cols = request.image or Size(224, 224)
-    size = Size(to_multiple(rows, shape.patch[0]), to_multiple(cols, shape.patch[1]))
+    size = Size(to_multiple(rows, patch.rows), to_multiple(cols, patch.cols))
     mode = "L" if request.facts.channels == 1 else "RGB"
     return RunConfig(
         recipe="pretrain",

@@ -98,7 +98,10 @@ def groups(named: list[tuple[str, Tensor]], config: OptimizerConfig, peak: float
 
 def muon_groups(named: list[tuple[str, Tensor]], config: OptimizerConfig) -> list[dict]:
     """Split matrices into fused qkv, three matrices each, and the rest."""
-    split = {3: [p for name, p in named if "qkv" in name.split(".")], 1: [p for name, p in named if "qkv" not in name.split(".")]}
+    split = {
+        3: [p for name, p in named if "qkv" in name.split(".")],
+        1: [p for name, p in named if "qkv" not in name.split(".")],
+    }
     return [{"params": members, "weight_decay": config.muon_decay, "parts": parts} for parts, members in split.items()]
 
 

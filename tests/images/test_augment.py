@@ -1,0 +1,138 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitreous.errors import ConfigError
+from vitreous.images.augment import augment, cutmix, erase, inception_box, mirrored, mixup, pad_crop
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.randaugment import LARGEST, OPERATIONS, randaugment
+from vitreous.shapes import Size
+
+EVERYTHING = AugmentConfig(randaugment_layers=2, randaugment_magnitude=15, erase=1.0)
+SMALL = PreprocessConfig(size=(16, 24), crop=1.0)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def noise(rows: int = 40, cols: int = 60, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return rng(seed).integers(0, 256, (rows, cols, channels), dtype=np.uint8)
+
+
+def jpeg(rows: int = 400, cols: int = 600) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(noise(8, 12)).resize((cols, rows), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["inception", "pad", "eval"]))
+def test_equal_generators_give_equal_pixels(seed: int, crop: str) -> None:
+    config = AugmentConfig(crop=crop, randaugment_layers=2, erase=0.5)
+    data = jpeg(60, 80)
+    first, second = (augment(data, config, SMALL, DecodeConfig(), rng(seed)) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert first.shape == (16, 24, 3)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 10**6))
+def test_inception_boxes_lie_inside_and_have_the_ranges(rows: int, cols: int, seed: int) -> None:
+    config = AugmentConfig(crop_area=(0.2, 0.9))
+    box = inception_box(Size(rows, cols), config, rng(seed))
+    assert 0 <= box.top <= rows - box.rows
+    assert 0 <= box.left <= cols - box.cols
+    assert box.rows >= 1
+    assert box.cols >= 1
+
+
+def test_inception_areas_and_aspects_are_spread_over_their_ranges() -> None:
+    generator, size = rng(), Size(500, 500)
+    boxes = [inception_box(size, AugmentConfig(crop_area=(0.1, 0.6)), generator) for _ in range(4000)]
+    areas = np.array([box.rows * box.cols / 250_000 for box in boxes])
+    aspects = np.log([box.cols / box.rows for box in boxes])
+    assert abs(areas.mean() - 0.35) < 0.01
+    assert areas.min() > 0.09
+    assert areas.max() < 0.61
+    assert abs(aspects.mean()) < 0.01
+    assert np.abs(aspects).max() < np.log(4 / 3) + 0.02
+
+
+def test_a_crop_of_a_reduced_jpeg_is_near_the_crop_of_the_whole() -> None:
+    data, config = jpeg(800, 1200), AugmentConfig(flip=False, crop_area=(0.5, 1.0))
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    for seed in range(5):
+        reduced = augment(data, config, SMALL, DecodeConfig(), rng(seed))
+        exact = augment(whole, config, SMALL, DecodeConfig(), rng(seed))
+        assert np.abs(reduced.astype(int) - exact).mean() < 1.5
+
+
+def test_flip_mirrors_half_of_the_images() -> None:
+    image = noise(16, 24)
+    config = AugmentConfig(crop="eval", flip=True)
+    results = [augment(image, config, SMALL, DecodeConfig(), rng(seed)) for seed in range(200)]
+    flipped = [np.array_equal(result, image[:, ::-1]) for result in results]
+    assert all(flip or np.array_equal(result, image) for flip, result in zip(flipped, results, strict=True))
+    assert 70 < sum(flipped) < 130
+
+
+@pytest.mark.parametrize("fill", ["reflect", "black"])
+def test_pad_crop_is_a_window_of_the_padded_image(fill: str) -> None:
+    image = noise(10, 12)
+    mode = "reflect" if fill == "reflect" else "constant"
+    padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode=mode)
+    windows = [padded[t : t + 10, left : left + 12] for t in range(7) for left in range(7)]
+    seen = set()
+    for seed in range(300):
+        result = pad_crop(image, AugmentConfig(crop_pad=3, crop_fill=fill), rng(seed))
+        seen.add(next(i for i, window in enumerate(windows) if np.array_equal(window, result)))
+    assert len(seen) > 40
+
+
+def test_reflection() -> None:
+    assert mirrored(-2, 4).tolist() == [2, 1, 0, 1]
+    assert mirrored(2, 4).tolist() == [2, 3, 2, 1]
+
+
+def test_a_pad_as_large_as_the_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match="crop_pad"):
+        pad_crop(noise(4, 4), AugmentConfig(crop_pad=4), rng())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("index", range(len(OPERATIONS)))
+def test_every_operation_works_on_grey_and_on_colour(index: int, channels: int) -> None:
+    image = noise(16, 16, channels)
+    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+    for strength in (0.0, 0.5, 1.0):
+        changed = OPERATIONS[index](picture, strength, -1.0)
+        assert (changed.size, changed.mode) == (picture.size, picture.mode)
+    assert randaugment(image, 3, LARGEST, rng()).shape == image.shape
+
+
+@given(st.integers(0, 10**6))
+def test_erasing_changes_one_rectangle(seed: int) -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    changed = np.argwhere(erase(image, rng(seed)).any(axis=2))
+    if len(changed):
+        (top, left), (bottom, right) = changed.min(0), changed.max(0)
+        share = (bottom - top + 1) * (right - left + 1) / 2000
+        assert 0.005 < share < 0.4
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 3.0))
+def test_cutmix_says_exactly_how_much_it_left(seed: int, alpha: float) -> None:
+    zeros, ones = np.zeros((13, 17, 1), np.uint8), np.ones((13, 17, 1), np.uint8)
+    pixels, weight = cutmix(zeros, ones, alpha, rng(seed))
+    assert weight == pytest.approx(1 - pixels.mean())
+
+
+@given(st.integers(0, 10**6))
+def test_mixup_is_the_rounded_blend(seed: int) -> None:
+    first, second = noise(5, 6, seed=1), noise(5, 6, seed=2)
+    pixels, share = mixup(first, second, 0.4, rng(seed))
+    exact = first.astype(float) * share + second.astype(float) * (1 - share)
+    assert np.abs(pixels - exact).max() <= 0.5 + 1e-3

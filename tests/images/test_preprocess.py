@@ -1,0 +1,91 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitreous.errors import ConfigError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import center_crop, example, normalize, resize, to_mode, to_pixels
+from vitreous.shapes import Size
+
+KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+sides = st.integers(1, 90)
+
+
+def noise(rows: int, cols: int, channels: int = 3) -> np.ndarray:
+    """Grey levels away from 0 and 255: between its two passes each implementation clips what bicubic overshoots."""
+    return np.random.default_rng(rows * 97 + cols).integers(64, 192, (rows, cols, channels), dtype=np.uint8)
+
+
+@given(sides, sides, sides, sides, st.sampled_from(sorted(KERNELS)))
+def test_resize_is_within_one_grey_level_of_pillows(
+    rows: int, cols: int, to_rows: int, to_cols: int, kernel: str
+) -> None:
+    image = noise(rows, cols)
+    ours = resize(image, Size(to_rows, to_cols), kernel)
+    theirs = np.asarray(Image.fromarray(image).resize((to_cols, to_rows), KERNELS[kernel]))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+@given(sides, sides, st.sampled_from(["short", "squash"]), st.floats(0.3, 1.0))
+def test_every_size_comes_out_as_configured(rows: int, cols: int, rule: str, crop: float) -> None:
+    config = PreprocessConfig(size=(24, 16), resize=rule, crop=crop)
+    assert to_pixels(noise(rows, cols), config).shape == (24, 16, 3)
+
+
+def test_short_keeps_the_aspect_and_crops_the_centre() -> None:
+    image = noise(60, 100)
+    ours = to_pixels(image, PreprocessConfig(size=(32, 32), crop=0.8))
+    whole = np.asarray(Image.fromarray(image).resize((67, 40), Image.Resampling.BICUBIC))
+    expected = whole[4:36, 17:49]
+    assert np.abs(ours.astype(int) - expected).max() <= 1
+
+
+def test_extreme_shapes_stay_small_in_memory() -> None:
+    import tracemalloc
+
+    image = noise(2, 20_000)
+    tracemalloc.start()
+    assert to_pixels(image, PreprocessConfig()).shape == (224, 224, 3)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_cutting_before_the_resize_changes_nothing() -> None:
+    image = noise(20, 300)
+    config = PreprocessConfig(size=(16, 16), crop=1.0)
+    whole = center_crop(resize(image, Size(16, 240)), Size(16, 16))
+    assert np.abs(to_pixels(image, config).astype(int) - whole).max() <= 1
+
+
+def test_normalize_is_the_closed_form() -> None:
+    pixels = torch.from_numpy(noise(4, 5)).permute(2, 0, 1)[None].contiguous()
+    config = PreprocessConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    expected = (pixels.double() / 255 - torch.tensor(config.mean).view(3, 1, 1)) / torch.tensor(config.std).view(
+        3, 1, 1
+    )
+    torch.testing.assert_close(normalize(pixels, config).double(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_wrong_number_of_channels_is_refused() -> None:
+    with pytest.raises(ConfigError, match="channels"):
+        normalize(torch.zeros(1, 4, 2, 2, dtype=torch.uint8), PreprocessConfig())
+
+
+def test_grey_and_colour_follow_the_mode() -> None:
+    colour = noise(3, 4)
+    grey = to_mode(colour, PreprocessConfig(mode="L"))
+    assert np.array_equal(grey[:, :, 0], np.asarray(Image.fromarray(colour).convert("L")))
+    assert to_mode(grey, PreprocessConfig(mode="RGB")).shape == (3, 4, 3)
+
+
+def test_files_and_arrays_take_the_same_path() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(noise(40, 50)).save(buffer, "PNG")
+    config = PreprocessConfig(size=(32, 32))
+    from_file = example(buffer.getvalue(), DecodeConfig(), config)
+    assert np.array_equal(from_file, example(noise(40, 50), DecodeConfig(), config))
