@@ -1,0 +1,133 @@
+"""Gather all that a report shows; what can't be had leaves a reason in its place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import Dataset, open_dataset
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.evaluate.evaluate import evaluate
+from vitreous.evaluate.metrics import Metrics
+from vitreous.images.config import DecodeConfig
+from vitreous.predict import Predictor
+from vitreous.runs import RunRecord, read_run
+from vitreous.settings import from_dict
+
+T = TypeVar("T")
+EXPECTED = (VitreousError, OSError)
+"""What a missing or damaged part of a run may raise; anything else is a bug."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The exported model on every validation example, in the order of `Dataset.validation`."""
+
+    metrics: Metrics
+    probabilities: np.ndarray
+    """float64 (example, label): softmax of the logits."""
+    labels: np.ndarray
+    """int64 (example,): indices into the model's classes."""
+
+
+@dataclass
+class Findings:
+    """A run and all that belongs to it; None where something is missing, and then `missing` says why."""
+
+    record: RunRecord
+    predictor: Predictor | None = None
+    dataset: Dataset | None = None
+    measured: Measured | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    """"predictor", "dataset" or "measured" -> why there is none."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's resolved configuration."""
+        return mapping(self.record.config.get("config"))
+
+    @property
+    def steps(self) -> int | None:
+        """Steps that the run was to take, if it says."""
+        return self.record.config.get("steps")
+
+    @property
+    def step(self) -> int:
+        """Steps that are in its records."""
+        return max([one.get("step", 0) for one in self.record.metrics] + [0])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, from whatever part of the run knows them."""
+        if self.predictor is not None:
+            return self.predictor.folder.classes
+        return tuple(mapping(self.record.config.get("data")).get("classes") or ())
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the metrics records of one kind."""
+        return [one for one in self.record.metrics if one.get("kind") == kind]
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return a mapping as a dict, and anything else as an empty one."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def gather(path: Path) -> Findings:
+    """Read a run, load its model, open its data and measure the model on it.
+
+    Raises:
+        RunError: no run there. Nothing else: what is missing is noted in `missing`.
+    """
+    found = Findings(read_run(path))
+    found.predictor = attempt(found, "predictor", lambda: _load(found))
+    found.dataset = attempt(found, "dataset", lambda: _open(found))
+    found.measured = attempt(found, "measured", lambda: _measure(found))
+    return found
+
+
+def attempt(found: Findings, part: str, get: Callable[[], T]) -> T | None:
+    """Return what `get` returns, or None and note why not."""
+    try:
+        return get()
+    except EXPECTED as error:
+        found.missing[part] = " ".join(str(error).split())
+        return None
+
+
+def _load(found: Findings) -> Predictor:
+    if found.record.model is None:
+        raise ConfigError("no model has been exported yet; the first evaluation writes one")
+    device = found.settings.get("device", "auto")
+    try:
+        return Predictor.load(found.record.model, device=device)
+    except ConfigError:  # trained on a device that this machine lacks
+        return Predictor.load(found.record.model)
+
+
+def _open(found: Findings) -> Dataset:
+    if not found.settings.get("data"):
+        raise ConfigError("the run's configuration doesn't say where its data is")
+    data = from_dict(DataConfig, found.settings["data"], "data")
+    decode = from_dict(DecodeConfig, found.settings.get("decode") or {}, "decode")
+    dataset = open_dataset(data, decode)
+    before = mapping(found.record.config.get("data")).get("fingerprint")
+    if before not in (None, f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"):
+        found.missing["same data"] = (
+            "the data has changed since this run began; what follows is on the data as it is now"
+        )
+    return dataset
+
+
+def _measure(found: Findings) -> Measured:
+    if found.predictor is None:
+        raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
+    if found.dataset is None:
+        raise ConfigError(f"there is no data to measure on: {found.missing['dataset']}")
+    workers = found.settings.get("workers", 0)
+    metrics, logits, labels = evaluate(found.predictor, found.dataset.validation, workers=workers)
+    scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return Measured(metrics, scores / scores.sum(1, keepdims=True), labels)

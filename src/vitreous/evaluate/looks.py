@@ -1,0 +1,178 @@
+"""The report's pictures: mistakes, positions, attention, and what training looks like."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from vitreous.data.loader import Example, TrainStream
+from vitreous.errors import ConfigError
+from vitreous.evaluate.gather import Findings, Measured
+from vitreous.evaluate.page import missing, paragraph, picture, text
+from vitreous.evaluate.results import unmeasured
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import example, normalize
+from vitreous.insight.attention import attention_maps
+from vitreous.insight.pictures import TINY, mosaic, overlay, thumbnail
+from vitreous.insight.positions import similarity
+from vitreous.model.vit import ViT
+from vitreous.predict import Predictor
+from vitreous.settings import from_dict
+
+MISTAKES, LOOKED_AT, HEADS, TRAINING = 24, 6, 16, 24
+"""Most pictures of each kind."""
+
+
+def mistakes(found: Findings) -> str:
+    """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
+    if found.measured is None or found.dataset is None or found.predictor is None:
+        return unmeasured(found)
+    measured, source = found.measured, found.dataset.validation
+    predicted = measured.probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != measured.labels)
+    if not len(wrong):
+        return paragraph(f"None: all {len(measured.labels):,} validation images are classified rightly.")
+    wrong = wrong[np.argsort(-measured.probabilities[wrong, predicted[wrong]], kind="stable")][:MISTAKES]
+    names, tiles = found.classes, ""
+    for index in map(int, wrong):
+        true, taken = names[measured.labels[index]], names[predicted[index]]
+        score = measured.probabilities[index, predicted[index]]
+        words = (
+            f'<span class="wrong name">{text(taken)}</span> {score:.1%}<br>true: <span class="name">{text(true)}</span>'
+            f'<br><span class="file">{text(source.names[index])}</span>'
+        )
+        tiles += _tile(seen(found.predictor, found, index), f"{true}, taken for {taken}", words)
+    lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
+    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+
+
+def seen(predictor: Predictor, found: Findings, index: int) -> UInt8[np.ndarray, "row col channel"]:
+    """Return a validation example's pixels as the model gets them, before normalisation; raises ImageError."""
+    assert found.dataset is not None
+    source, folder = found.dataset.validation, predictor.folder
+    return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
+
+
+def _tile(pixels: UInt8[np.ndarray, "row col channel"], alternative: str, words: str) -> str:
+    """Return a picture with its words, which are HTML."""
+    image = picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
+    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
+
+
+def positions(found: Findings) -> str:
+    """Return how alike the position embeddings of all pairs of places are."""
+    if found.predictor is None:
+        return missing("No model:", found.missing["predictor"])
+    model = found.predictor.model
+    try:
+        tiles = similarity(model)
+    except ConfigError as error:
+        return missing("Nothing to show:", str(error))
+    rows, cols = model.config.grid
+    kind = "learned" if model.config.positions == "learned" else "fixed sine and cosine"
+    image = picture(
+        thumbnail(mosaic(tiles.cpu().numpy())),
+        f"Cosine similarity of {rows} x {cols} position embeddings",
+        True,
+        "mosaic",
+    )
+    lead = (
+        f"Each small picture stands at one patch's place ({rows} x {cols}) and shows how similar that place's {kind} embedding is to "
+        "every other's (2010.11929, figure 7, middle). A model that has learned where things are shows a bright spot that "
+        "moves with the place, and often its row and column."
+    )
+    scale = '<p class="soft" aria-hidden="true">−1<span class="scale"></span>1 cosine similarity</p>'
+    return paragraph(lead) + image + scale
+
+
+def attention(found: Findings) -> str:
+    """Return where the model looks, on a few validation examples."""
+    if found.predictor is None:
+        return missing("No model:", found.missing["predictor"])
+    if found.measured is None:
+        return unmeasured(found)
+    model, measured = found.predictor.model, found.measured
+    chosen = chosen_examples(measured, LOOKED_AT)
+    pixels = [seen(found.predictor, found, index) for index in chosen]
+    heat = last_layer(found.predictor, pixels)
+    names, tiles = found.classes, ""
+    for index, image, heads in zip(chosen, pixels, heat, strict=True):
+        best = int(measured.probabilities[index].argmax())
+        right = best == measured.labels[index]
+        words = f'<span class="name{"" if right else " wrong"}">{text(names[best])}</span>'
+        words += f" {measured.probabilities[index, best]:.1%}"
+        words += "" if right else f"<br>true: {text(names[measured.labels[index]])}"
+        pair = _picture(image, names[measured.labels[index]]) + _picture(
+            overlay(image, heads.mean(0)), "where it looks"
+        )
+        tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
+    each = "".join(
+        _tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
+        for number, head in enumerate(heat[0][:HEADS], start=1)
+    )
+    query = "the [class] token" if model.config.pool == "class" else "the patches, on average"
+    lead = f"What {query} attend to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
+    return paragraph(lead) + (
+        f'<div class="pairs">{tiles}</div><h3 style="margin-top:20px">Each head, on the first example</h3><div class="tiles">{each}</div>'
+    )
+
+
+def _picture(pixels: UInt8[np.ndarray, "row col channel"], alternative: str) -> str:
+    return picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
+
+
+def chosen_examples(measured: Measured, most: int) -> list[int]:
+    """Return the first right examples of different classes, and the surest mistake last."""
+    predicted = measured.probabilities.argmax(1)
+    right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
+    _, first = np.unique(measured.labels[right], return_index=True)
+    spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
+    surest = wrong[np.argsort(-measured.probabilities[wrong].max(1), kind="stable")] if len(wrong) else wrong
+    return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
+
+
+def last_layer(
+    predictor: Predictor, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]
+) -> list[Float[np.ndarray, "head row col"]]:
+    """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
+    model: ViT = predictor.model
+    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
+    front = int(model.config.class_token)
+    queries = [0] if model.config.pool == "class" else range(front, model.config.tokens)
+    heat = []
+    for image in normalize(stacked, predictor.folder.preprocess).split(1):
+        weights = attention_maps(model, image, layers=[-1], queries=queries)[model.config.depth - 1]
+        patches = weights[0].mean(1)[:, front:].view(-1, *model.config.grid)
+        heat.append(patches.double().cpu().numpy())
+    return heat
+
+
+def training_batch(found: Findings) -> str:
+    """Return the first examples of the run's training stream, augmented and mixed as the model saw them."""
+    if found.dataset is None:
+        return missing("No data:", found.missing["dataset"])
+    settings, classes = found.settings, found.dataset.train.classes
+    stream = TrainStream(
+        found.dataset.train,
+        settings.get("seed", 0),
+        from_dict(AugmentConfig, settings.get("augment") or {}, "augment"),
+        from_dict(PreprocessConfig, settings.get("preprocess") or {}, "preprocess"),
+        from_dict(DecodeConfig, settings.get("decode") or {}, "decode"),
+    )
+    tiles = ""
+    for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
+        one = stream.example(sample)
+        tiles += _tile(one.pixels, label(one, classes), text(label(one, classes)))
+    lead = "The first training examples, cropped, augmented and mixed as this run's settings say. Are they still what their labels say?"
+    share = settings.get("low_resolution", 1.0)
+    if share != 1.0:
+        lead += f" Until {settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
+    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+
+
+def label(one: Example, classes: Sequence[str]) -> str:
+    """Write an example's label, or both with their weights."""
+    if one.weight == 1 or one.label == one.partner:
+        return classes[one.label]
+    return f"{one.weight:.0%} {classes[one.label]} + {1 - one.weight:.0%} {classes[one.partner]}"

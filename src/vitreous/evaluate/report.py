@@ -1,0 +1,63 @@
+"""RUN/report.html: everything about a run on one page, in one file that needs no network."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vitreous.checkpoints.atomic import write_atomically
+from vitreous.evaluate.facts import commands, configuration, data, versions
+from vitreous.evaluate.gather import EXPECTED, Findings, gather
+from vitreous.evaluate.looks import attention, mistakes, positions, training_batch
+from vitreous.evaluate.page import Section, missing, page, text
+from vitreous.evaluate.results import calibration, classes, confusions, curves, headline
+
+Draw = Callable[[Findings], str]
+SECTIONS: tuple[tuple[str, str, Draw], ...] = (
+    ("results", "Results", headline),
+    ("curves", "Learning curves", curves),
+    ("confusion", "Confusions", confusions),
+    ("classes", "Classes", classes),
+    ("calibration", "Calibration", calibration),
+    ("mistakes", "Surest mistakes", mistakes),
+    ("attention", "Attention", attention),
+    ("positions", "Position embeddings", positions),
+    ("batch", "A training batch", training_batch),
+    ("data", "Data", data),
+    ("configuration", "Configuration", configuration),
+    ("versions", "Versions and machine", versions),
+    ("commands", "Next", commands),
+)
+"""Anchor, title and function of each part, in the page's order."""
+
+
+def write_report(run_path: str | Path) -> Path:
+    """Write RUN/report.html and return its path. The page is replaced whole, or stays as it was.
+
+    A run that is unfinished, has no model yet, or whose data is gone gets a page too: each part that can't be drawn
+    says what is missing and why.
+
+    Raises:
+        RunError: no run there. StorageError: the page can't be written.
+    """
+    found = gather(Path(run_path))
+    target = found.record.report_path
+    write_atomically(target, render(found))
+    return target
+
+
+def render(found: Findings) -> bytes:
+    """Return the whole page."""
+    name = found.record.path.resolve().name
+    where = found.settings.get("data") or {}
+    lead = f'<p class="soft">A Vision Transformer trained on <code>{text(where.get("path", "data unknown"))}</code>'
+    lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.</p>"
+    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
+    return page(name, lead, [Section(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS], foot)
+
+
+def drawn(found: Findings, draw: Draw) -> str:
+    """Return a part's HTML; what it needs and can't get is said in its place."""
+    try:
+        return draw(found)
+    except EXPECTED as error:
+        return missing("This part can't be drawn:", " ".join(str(error).split()))

@@ -1,0 +1,239 @@
+"""The report's numbers: headline, learning curves, confusions, classes, calibration."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitreous.evaluate.gather import Findings, mapping
+from vitreous.evaluate.metrics import BINS, Metrics, wilson
+from vitreous.evaluate.page import figure, missing, paragraph, plain, table, text
+from vitreous.insight.plots import Series, confusion_map, line_chart, percent, reliability, short, smoothed
+
+MAP_CLASSES = 30
+"""Most classes whose confusion matrix is drawn whole."""
+TABLE_CLASSES = 30
+"""Most classes listed in the open; the others fold away."""
+MOST_CLASSES = 1000
+"""Most classes listed at all."""
+
+
+def headline(found: Findings) -> str:
+    """Return the figures that matter most."""
+    train, best = found.records("train"), exported_evaluation(found)
+    figures = [*_accuracy(found, best), *_size(found)]
+    if train:
+        last = train[-1]
+        figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
+        figures.append(("training time", duration(last["seconds"]), _progress(found)))
+        figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
+    items = ""
+    for place, (name, value, small) in enumerate(figures):
+        first = ' class="first"' if place == 0 else ""
+        more = f"<small>{text(small)}</small>" if small else ""
+        items += f"<div><dt>{text(name)}</dt><dd{first}>{text(value)}{more}</dd></div>"
+    notes = [missing(*note) for note in _shortcomings(found)]
+    return f'<dl class="figures">{items}</dl>' + "".join(notes) + _caveat(found)
+
+
+def exported_evaluation(found: Findings) -> dict[str, Any] | None:
+    """Return the recorded evaluation of the weights that were exported."""
+    evaluations = found.records("evaluation")
+    if found.predictor is not None:
+        step = found.predictor.folder.origin.get("step")
+        for one in reversed(evaluations):
+            if one.get("step") == step:
+                return one
+    return evaluations[-1] if evaluations else None
+
+
+def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if found.measured is not None:
+        metrics = found.measured.metrics
+        top1, top5, interval, count = metrics.top1, metrics.top5, metrics.interval, metrics.examples
+    elif record is not None and record.get("top1") is not None:
+        top1, top5 = record["top1"], record.get("top5") or 0.0
+        count = int(mapping(found.record.config.get("data")).get("validation") or 0)
+        interval = wilson(round(top1 * count), count) if count else (top1, top1)
+    else:
+        return [("top-1 accuracy", "–", "no evaluation yet")]
+    low, high = interval
+    small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
+    figures = [("top-1 accuracy", f"{top1:.1%}", small)]
+    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if len(found.classes) > 5 else figures
+
+
+def _size(found: Findings) -> list[tuple[str, str, str]]:
+    figures = [("classes", f"{len(found.classes):,}", "")] if found.classes else []
+    parameters = found.record.config.get("parameters")
+    model = mapping(found.settings.get("model"))
+    if parameters:
+        small = f"{model['depth']} blocks of width {model['width']}" if {"depth", "width"} <= model.keys() else ""
+        figures.append(("parameters", short(parameters), small))
+    return figures
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time: 41 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _progress(found: Findings) -> str:
+    if not found.steps or found.step >= found.steps:
+        return f"{found.step:,} steps"
+    return f"{found.step:,} of {found.steps:,} steps"
+
+
+def _shortcomings(found: Findings) -> list[tuple[str, str]]:
+    """List what the reader must know first: each a bold beginning and the rest."""
+    notes = []
+    if found.steps and found.step < found.steps:
+        notes.append(
+            (
+                "Not at its planned end.",
+                f"The run is at step {found.step:,} of {found.steps:,}: going on, interrupted, or stopped early.",
+            )
+        )
+    for part, words in (("predictor", "No model."), ("dataset", "No data."), ("measured", "Not measured.")):
+        known = part == "measured" and (found.predictor is None or found.dataset is None)
+        if part in found.missing and not known:
+            notes.append((words, found.missing[part]))
+    if "same data" in found.missing:
+        notes.append(("Other data.", found.missing["same data"]))
+    return notes
+
+
+def _caveat(found: Findings) -> str:
+    if found.measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
+        return ""
+    return paragraph(
+        "These weights were chosen, among all evaluations, by their accuracy on these same images; on new images expect a little less."
+    )
+
+
+def curves(found: Findings) -> str:
+    """Return the learning curves over epochs."""
+    train, evaluations = found.records("train"), found.records("evaluation")
+    if not train and not evaluations:
+        return missing("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")
+    loss, accuracy = points(train, "loss"), points(train, "accuracy")
+    charts = [
+        figure(
+            line_chart(
+                [*averaged("training", loss), Series("validation", points(evaluations, "loss"), 2, dots=True)],
+                "Loss over epochs, training and validation",
+                "epoch",
+            ),
+            "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy.",
+            "Loss",
+        ),
+        figure(
+            line_chart(
+                [*averaged("training", accuracy), Series("validation", points(evaluations, "top1"), 2, dots=True)],
+                "Top-1 accuracy over epochs, training and validation",
+                "epoch",
+                percent,
+            ),
+            "Training accuracy is on augmented images, while the weights still moved.",
+            "Accuracy",
+        ),
+        figure(
+            line_chart([Series("learning rate", points(train, "lr"), 3)], "Learning rate over epochs", "epoch"),
+            "What the schedule made of the peak learning rate.",
+            "Learning rate",
+        ),
+    ]
+    return f'<div class="row">{"".join(charts)}</div>'
+
+
+def averaged(name: str, line: Sequence[tuple[float, float]]) -> list[Series]:
+    """Return a noisy line faintly, and its running mean boldly."""
+    return [Series(name, line, 1, faint=True), Series(name, smoothed(line), 1)]
+
+
+def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Return (epoch, value) of the records that have both."""
+    return [(one["epoch"], one[key]) for one in records if one.get(key) is not None and one.get("epoch") is not None]
+
+
+def unmeasured(found: Findings) -> str:
+    """Say why there are no predictions."""
+    return missing("Not measured:", found.missing.get("measured", "there is no model to measure"))
+
+
+def confusions(found: Findings) -> str:
+    """Return which classes are taken for which."""
+    if found.measured is None:
+        return unmeasured(found)
+    metrics = found.measured.metrics
+    names = [plain(one.name) for one in metrics.per_class]
+    pairs = _pairs(metrics, 10 if len(names) <= MAP_CLASSES else 30)
+    listed = table("Most frequent confusions", ("true", "taken for", "images", "of the class"), pairs, words=2)
+    if not pairs:
+        listed = paragraph("Not one image was taken for another class.")
+    if len(names) > MAP_CLASSES:
+        return paragraph(f"Of {len(names):,} classes, the pairs that are mistaken most often.") + listed
+    label = f"Confusion matrix of {len(names)} classes, {metrics.top1:.1%} on the diagonal"
+    drawing, least = confusion_map(metrics.confusion, names, label)
+    drawing = f'<div class="scroll"><div style="min-width:{least:.0f}px">{drawing}</div></div>'
+    caption = "Rows are what an image shows, columns what it was taken for. Strength of colour: share of the row."
+    return f'<div class="split">{figure(drawing, caption)}<div>{listed}</div></div>'
+
+
+def _pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
+    found = [
+        (count, row, col)
+        for row, counts in enumerate(metrics.confusion)
+        for col, count in enumerate(counts)
+        if count and row != col
+    ]
+    found.sort(key=lambda one: (-one[0], one[1:]))
+    names = [one.name for one in metrics.per_class]
+    return [
+        (names[row], names[col], f"{count:,}", f"{count / metrics.per_class[row].support:.1%}")
+        for count, row, col in found[:most]
+    ]
+
+
+def classes(found: Findings) -> str:
+    """Return each class's figures, the worst first."""
+    if found.measured is None:
+        return unmeasured(found)
+    every = sorted(found.measured.metrics.per_class, key=lambda one: (not one.support, one.f1))
+    rows = [
+        (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
+        if one.support
+        else (one.name, "0", "–", "–", "–")
+        for one in every[:MOST_CLASSES]
+    ]
+    heads = ("class", "images", "precision", "recall", "F1")
+    body = table("Each class, by F1, the worst first", heads, rows[:TABLE_CLASSES])
+    if len(rows) > TABLE_CLASSES:
+        rest = table("The other classes", heads, rows[TABLE_CLASSES:])
+        more = "" if len(every) <= MOST_CLASSES else f" (of {len(every):,} classes; `vitreous evaluate --json` has all)"
+        body += f"<details><summary>{len(rows) - TABLE_CLASSES:,} more classes{text(more)}</summary>{rest}</details>"
+    return body
+
+
+def calibration(found: Findings) -> str:
+    """Return how far confidence can be believed."""
+    if found.measured is None:
+        return unmeasured(found)
+    metrics = found.measured.metrics
+    bins = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in metrics.reliability]
+    mean = sum(count * confidence for _, _, count, confidence, _ in bins) / metrics.examples
+    drawing = reliability(bins, f"Reliability diagram: expected calibration error {metrics.ece:.3f}")
+    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
+    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
+    said += f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced."
+    words = (
+        f"<p><strong>ECE {metrics.ece:.3f}</strong> ({BINS} equal bins). {text(said)}</p>"
+        + paragraph(
+            "Each bar holds the predictions of one range of confidence, and is as high as the share of them that was right; "
+            "the pale part is its distance from the mean confidence. Perfectly calibrated bars end on the dashed line. "
+            "Below: how many predictions fall into each range."
+        )
+        + paragraph(f"Mean negative log-likelihood {metrics.nll:.4f} nats; balanced accuracy {metrics.balanced:.1%}.")
+    )
+    return f'<div class="split"><figure>{drawing}</figure><div>{words}</div></div>'
