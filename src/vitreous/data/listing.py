@@ -1,196 +1,123 @@
-"""Which files with which labels: class folders and manifests, listed in an order that is the same on every machine."""
+"""Which files with which labels, before any image is opened: the layout of a data set is recognised here."""
 
-import csv
 import difflib
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vitreous.data.folders import has_folders, list_classes, subfolders
+from vitreous.data.manifest import MANIFESTS, read_manifest
+from vitreous.data.rows import TRAIN, VALIDATION, Listing
 from vitreous.errors import DataError
-from vitreous.images.config import SUFFIXES
 
-TRAIN, VALIDATION = ("train", "training"), ("val", "valid", "validation", "test")
-MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
-PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS = (
-    ("path", "file", "filename", "image"),
-    ("label", "class", "target"),
-    ("split",),
-)
+__all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
 
 @dataclass(frozen=True)
-class Listing:
-    """Files and their class names, before any file is opened."""
+class Layout:
+    """The parts of a folder that has a split of its own, or the folder itself."""
 
-    root: Path
-    """What the names are relative to."""
-    names: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    """The class name of each."""
-    ignored: int = 0
-    """Files that are no images by their ending."""
-    notes: tuple[str, ...] = field(default=())
-    """What a person should know about how the files were found."""
-
-    def __len__(self) -> int:
-        return len(self.names)
+    train: Path | None = None
+    validation: Path | None = None
+    whole: Path | None = None
+    """The folder itself, where there is no split."""
+    notes: tuple[str, ...] = ()
 
 
 def list_data(path: Path) -> tuple[Listing, Listing | None]:
     """Return the training files and, where the data has its own split, the validation files.
 
     Raises:
+        DataError: nothing there, or nothing that can be trained on.
+    """
+    if is_manifest(path):
+        train, validation = read_manifest(path)
+        if not train:
+            raise DataError(f"{path} lists no images for training: its split column has validation rows only")
+        return train, validation if len(validation) else None
+    found = layout(path)
+    if found.whole:
+        return list_classes(found.whole), None
+    if found.train is None:
+        raise DataError(f"{path} has {_folder(found.validation)} but no train/; add it, or name the folder to train on")
+    train = list_classes(found.train)
+    train = replace(train, notes=found.notes + train.notes)
+    return train, list_classes(found.validation) if found.validation else None
+
+
+def list_labelled(path: Path) -> Listing:
+    """Return one set to measure on: the validation part where the data has its own split, or else everything.
+
+    Raises:
         DataError: nothing there, or nothing that can be used.
     """
-    if not path.exists():
+    if is_manifest(path):
+        train, validation = read_manifest(path)
+        return validation or train
+    found = layout(path)
+    return list_classes(found.whole or found.validation or found.train or path)
+
+
+def is_manifest(path: Path) -> bool:
+    """Tell a manifest (True) from a folder (False); raises DataError if the path is neither."""
+    if not str(path) or not os.path.exists(path):  # noqa: PTH110 (Path.exists raises on names that are too long)
         raise DataError(missing(path))
-    if path.is_file():
-        return read_manifest(path)
-    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir()}
+    if path.is_dir():
+        return False
+    if path.suffix.lower() not in MANIFESTS:
+        raise DataError(
+            f"{path} is a file, but no manifest ({', '.join(MANIFESTS)}); give a folder of class folders or a manifest"
+        )
+    return True
+
+
+def layout(root: Path) -> Layout:
+    """Recognise `train/` and `val/` folders.
+
+    A folder called train is a split, not a class, if it holds folders itself. `valid/`, `validation/` or, failing
+    those, `test/` stand in for `val/`; the notes say so, and name the folders that are left out.
+    """
+    folders = {folder.name.lower(): folder for folder in reversed(subfolders(root))}
     train = next((folders[name] for name in TRAIN if name in folders), None)
-    if train is None:
-        return list_classes(path), None
     held = next((folders[name] for name in VALIDATION if name in folders), None)
-    listing = list_classes(train)
-    if held is None:
-        return listing, None
-    validation = list_classes(held)
-    notes = (f"validation is {held.name}/: there is no val/",) if held.name.lower() == "test" else ()
-    return listing, Listing(validation.root, validation.names, validation.labels, validation.ignored, notes)
+    others = [folder for name, folder in sorted(folders.items()) if name not in TRAIN + VALIDATION]
+    if train is None or not has_folders(train):
+        splits_only = bool(folders) and not others
+        if splits_only and (train or (held and has_folders(held))):
+            return Layout(train, held)
+        return Layout(whole=root)
+    if held is None and others:
+        raise DataError(
+            f"{root} has train/ beside {_folder(others[0])} and no val/, so it isn't clear whether train is a split or a "
+            f"class; name {train} to train on it alone, or rename the folder"
+        )
+    notes: list[str] = []
+    if held is not None and held.name.lower() != "val":
+        notes.append(f"{_folder(held)} is the validation: there is no val/")
+    unused = [_folder(folder) for folder in folders.values() if folder not in (train, held)]
+    if unused:
+        notes.append(f"left out, as they are neither train/ nor the validation: {', '.join(sorted(unused))}")
+    return Layout(train, held, notes=tuple(notes))
 
 
 def missing(path: Path) -> str:
     """Say that a path isn't there, and what near it is."""
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not path.name:
+        return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, or digits"
+    siblings: list[str] = []
+    if path.parent.is_dir():
+        siblings = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, siblings, n=1)
-    hint = (
-        f"; did you mean {path.parent / near[0]}?"
-        if near
-        else "; give a folder of class folders, a CSV or JSONL file, or digits"
-    )
-    return f"no such file or folder: {path}{hint}"
+    if not near:
+        lower = {name.lower(): name for name in siblings}
+        near = [lower[name] for name in difflib.get_close_matches(path.name.lower(), lower, n=1)]
+    hint = "give a folder of class folders, a CSV or JSONL file, or digits"
+    if near:
+        hint = f"did you mean {path.parent / near[0]}?"
+    elif not path.parent.is_dir():
+        hint = f"the folder {path.parent} does not exist either"
+    return f"no such file or folder: {path}; {hint}"
 
 
-def list_classes(root: Path) -> Listing:
-    """List a folder of class folders: an image at any depth belongs to the class folder at the top.
-
-    Hidden files and folders are passed over. A linked folder is followed once.
-    """
-    classes = sorted(
-        (entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")), key=_name
-    )
-    names: list[str] = []
-    labels: list[str] = []
-    ignored, nested = 0, 0
-    for folder in classes:
-        for file in walk(folder):
-            if file.suffix.lower() not in SUFFIXES:
-                ignored += 1
-                continue
-            nested += file.parent != folder
-            names.append(file.relative_to(root).as_posix())
-            labels.append(folder.name)
-    if not names:
-        raise DataError(empty(root))
-    notes = (f"{nested:,} images lie in folders below their class folder; they count as that class",) if nested else ()
-    return Listing(root, tuple(names), tuple(labels), ignored, notes)
-
-
-def empty(root: Path) -> str:
-    """Say why a folder has no examples."""
-    loose = sum(entry.suffix.lower() in SUFFIXES for entry in root.iterdir() if entry.is_file())
-    if loose:
-        return f"{root} holds {loose:,} images but no class folders; put each class's images into a folder of its own"
-    if not any(root.iterdir()):
-        return f"{root} is empty; it should hold one folder of images for each class"
-    return f"{root} holds no images in class folders; known endings: {' '.join(sorted(SUFFIXES))}"
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted by name, hidden ones left out."""
-    seen: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(current)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real in seen:
-            continue
-        seen.add(real)
-        yield from (Path(current, name) for name in sorted(files) if not name.startswith("."))
-
-
-def read_manifest(path: Path) -> tuple[Listing, Listing | None]:
-    """Read a CSV, TSV or JSONL manifest with the columns path and label, and perhaps split (train, val).
-
-    Paths are relative to the manifest.
-    """
-    if path.suffix.lower() not in MANIFESTS:
-        raise DataError(f"{path} is a file, but no manifest ({', '.join(MANIFESTS)}); give a folder of class folders")
-    parts: dict[str, list[tuple[str, str]]] = {"train": [], "val": []}
-    seen: dict[str, int] = {}
-    for line, row in _rows(path):
-        name, label = _column(row, PATH_COLUMNS, path, line), _column(row, LABEL_COLUMNS, path, line)
-        if name in seen:
-            raise DataError(
-                f"{path}, line {line}: {name} was listed before, in line {seen[name]}; list each image once"
-            )
-        seen[name] = line
-        split = next((str(row[key]).strip().lower() for key in SPLIT_COLUMNS if row.get(key)), "train")
-        if split not in TRAIN + VALIDATION:
-            raise DataError(
-                f"{path}, line {line}: split is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}"
-            )
-        parts["train" if split in TRAIN else "val"].append((name, label))
-    if not parts["train"]:
-        raise DataError(f"{path} lists no images" + (" for training" if parts["val"] else ""))
-    listings = {key: _listing(path.parent, rows) for key, rows in parts.items() if rows}
-    return listings["train"], listings.get("val")
-
-
-def _listing(root: Path, rows: list[tuple[str, str]]) -> Listing:
-    return Listing(root, tuple(name for name, _ in rows), tuple(label for _, label in rows))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, row) of a manifest."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() in (".jsonl", ".ndjson"):
-                for number, text in enumerate(file, start=1):
-                    if text.strip():
-                        yield number, _json_row(text, path, number)
-            else:
-                reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-                for row in reader:
-                    yield reader.line_num, {(key or "").strip().lower(): value for key, value in row.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} can't be read as UTF-8 text: {error}") from error
-    except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror}") from error
-
-
-def _json_row(text: str, path: Path, line: int) -> dict:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}, line {line}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataError(f'{path}, line {line}: expected an object such as {{"path": "a.jpg", "label": "cat"}}')
-    return row
-
-
-def _column(row: dict, names: tuple[str, ...], path: Path, line: int) -> str:
-    """Return the value of the first of these columns that the row has."""
-    for name in names:
-        if name in row:
-            value = "" if row[name] is None else str(row[name]).strip()
-            if not value:
-                raise DataError(f"{path}, line {line}: {name} is empty")
-            return value
-    found = ", ".join(str(key) for key in row) or "none"
-    raise DataError(f"{path}, line {line}: no column {names[0]!r} (or {', '.join(names[1:])}); found: {found}")
-
-
-def _name(path: Path) -> str:
-    return path.name
+def _folder(path: Path | None) -> str:
+    return "" if path is None else f"{path.name}/"

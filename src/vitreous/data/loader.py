@@ -1,9 +1,12 @@
 """Batches for training and evaluation, decoded and augmented in workers. How many workers never changes a bit."""
 
+import itertools
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,15 +15,21 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitreous.data.order import example_at, generator, position
-from vitreous.data.sources import Source
-from vitreous.errors import VitreousError
+from vitreous.data.examples import Source
+from vitreous.data.memory import remember
+from vitreous.data.order import example_at, generator, position, restart
+from vitreous.data.parcel import Parcel, pack
+from vitreous.errors import ConfigError, FailedError, VitreousError
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import example
 
 OWN, MIXING, PARTNER = 1, 2, 3
 """Purposes: an example's own augmentation, its mixing (partner and weight), its partner's augmentation."""
+AHEAD = 4
+"""Batches that each worker prepares ahead."""
+
+Workers = int | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -79,19 +88,29 @@ class TrainStream:
         Raises:
             ImageError: the file can't be read any more. It is not replaced: that would change every later number.
         """
-        epoch, index = position(sample, len(self.source))
-        chosen = example_at(self.seed, epoch, index, len(self.source))
-        label = int(self.source.labels[chosen])
-        pixels = self._augmented(chosen, generator(self.seed, epoch, index, OWN))
-        config = self.augment
-        if config.mixup or config.cutmix:
-            rng = generator(self.seed, epoch, index, MIXING)
-            other = int(rng.integers(len(self.source)))
-            if rng.random() < config.mix_probability:
-                partner = self._augmented(other, generator(self.seed, epoch, index, PARTNER))
-                pixels, weight = mix(pixels, partner, config, rng)
-                return Example(pixels, label, int(self.source.labels[other]), weight, chosen)
-        return Example(pixels, label, label, 1.0, chosen)
+        return next(self.examples([sample]))
+
+    def examples(self, samples: Iterable[int]) -> Iterator[Example]:
+        """Yield the examples of these samples, as `example` would; raises ImageError."""
+        own, mixing = generator(0), generator(0)
+        for sample in samples:
+            epoch, index = position(sample, len(self.source))
+            chosen = example_at(self.seed, epoch, index, len(self.source))
+            label = int(self.source.labels[chosen])
+            pixels = self._augmented(chosen, restart(own, self.seed, epoch, index, OWN))
+            partner, weight = label, 1.0
+            if self.augment.mixup or self.augment.cutmix:
+                rng = restart(mixing, self.seed, epoch, index, MIXING)
+                other = int(rng.integers(len(self.source)))
+                if rng.random() < self.augment.mix_probability:
+                    partner = int(self.source.labels[other])
+                    second = self._augmented(other, restart(own, self.seed, epoch, index, PARTNER))
+                    pixels, weight = mix(pixels, second, self.augment, rng)
+            yield Example(pixels, label, partner, weight, chosen)
+
+    def remembering(self) -> "TrainStream":
+        """Return the same stream, with a small source kept decoded in memory."""
+        return replace(self, source=remember(self.source, self.decode, self.preprocess, self.augment))
 
     def _augmented(self, index: int, rng: np.random.Generator) -> UInt8[np.ndarray, "row col channel"]:
         data, name = self.source.read(index), self.source.names[index]
@@ -106,18 +125,41 @@ class Examples:
     preprocess: PreprocessConfig
     decode: DecodeConfig
 
-    def example(self, index: int) -> Example:
-        """Return one example; raises ImageError."""
-        pixels = example(self.source.read(index), self.decode, self.preprocess, self.source.names[index])
-        label = int(self.source.labels[index])
-        return Example(pixels, label, label, 1.0, index)
+    def examples(self, samples: Iterable[int]) -> Iterator[Example]:
+        """Yield the examples at these places; raises ImageError."""
+        for index in samples:
+            data, name = self.source.read(index), self.source.names[index]
+            label = int(self.source.labels[index])
+            yield Example(example(data, self.decode, self.preprocess, name), label, label, 1.0, index)
+
+    def remembering(self) -> "Examples":
+        """Return the same, with a small source kept decoded in memory."""
+        return replace(self, source=remember(self.source, self.decode, self.preprocess))
 
 
 def train_batches(
-    stream: TrainStream, start: int, batch: int, stop: int, workers: int | Literal["auto"] = 0
+    stream: TrainStream,
+    start: int,
+    batch: int,
+    stop: int | None = None,
+    workers: Workers = 0,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield the samples start, start + 1, ... below stop, `batch` at a time. Epochs run into each other."""
-    yield from _batches(stream, start, batch, stop, workers)
+    """Yield the samples start, start + 1, ... below stop, `batch` at a time. Epochs run into each other.
+
+    Args:
+        stream: what to draw from.
+        start: number of the first sample.
+        batch: samples a batch; the last before `stop` may be short.
+        stop: None for an endless stream.
+        workers: processes that decode and augment; they change no bit.
+        device: where the batches will go; for CUDA they lie in pinned memory.
+
+    Raises:
+        ImageError: a file can't be read; raised when its batch is due.
+        FailedError: a worker was killed.
+    """
+    return _batches(stream, _Ranges(start, batch, stop), workers, device)
 
 
 def evaluation_batches(
@@ -125,38 +167,74 @@ def evaluation_batches(
     preprocess: PreprocessConfig,
     decode: DecodeConfig,
     batch: int,
-    workers: int | Literal["auto"] = 0,
+    workers: Workers = 0,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield every example exactly once, in order; the last batch may be short."""
-    yield from _batches(Examples(source, preprocess, decode), 0, batch, len(source), workers)
+    """Yield every example exactly once, in order; the last batch may be short. Raises as `train_batches` does."""
+    return _batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
 
 
-def resolve_workers(workers: int | Literal["auto"]) -> int:
-    """Return how many processes to use: beside a GPU as many as there are cores, up to 16; on a CPU, which the model
-    keeps busy, one for every four cores, so none on a small machine."""
+def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:
+    """Return how many processes to use.
+
+    Beside a GPU as many as there are cores, up to 16. On a CPU, which the model keeps busy, one for every four cores: a
+    worker beside a model that computes on both of two cores made training slower, not faster.
+    """
     if workers != "auto":
+        if workers < 0:
+            raise ConfigError(f"workers is {workers}; it must be auto, 0 or more")
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores) if torch.cuda.is_available() else min(8, cores // 4)
+    beside_gpu = device.type != "cpu" if device is not None else torch.cuda.is_available()
+    return min(16, cores) if beside_gpu else min(8, cores // 4)
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Put examples side by side, channels first."""
+    return unpack(pack(examples, shared=False))
+
+
+def unpack(parcel: Parcel) -> Batch:
+    """Return what arrived from a worker as a batch, without a copy."""
+    return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parcel))
 
 
 def _batches(
-    examples: TrainStream | Examples, start: int, batch: int, stop: int, workers: int | Literal["auto"]
+    examples: TrainStream | Examples, keys: "_Ranges", workers: Workers, device: torch.device | None
 ) -> Iterator[Batch]:
-    count = resolve_workers(workers)
-    loader = DataLoader(
-        _Keyed(examples),
-        batch_sampler=_Ranges(start, batch, stop),  # type: ignore[arg-type]
-        collate_fn=_same,
-        num_workers=count,
-        worker_init_fn=_quiet,
-        prefetch_factor=4 if count else None,
-        pin_memory=False,
-    )
-    for item in loader:
+    if keys.batch < 1:
+        raise ConfigError(f"the batch size is {keys.batch}; it must be at least 1")
+    count = resolve_workers(workers, device)
+    rows, cols = examples.preprocess.size
+    shared = count > 0 and _fits_shared_memory(keys.batch * rows * cols * 3 * AHEAD * count)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*worker processes in total.*")  # the user asked for that many
+        loader = DataLoader(
+            _Keyed(examples.remembering(), shared),
+            batch_sampler=keys,  # type: ignore[arg-type]
+            collate_fn=_same,
+            num_workers=count,
+            worker_init_fn=_settle,
+            prefetch_factor=AHEAD if count else None,
+            pin_memory=device is not None and device.type == "cuda",
+            multiprocessing_context="fork" if count and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
+        )
+        items = iter(loader)
+    while True:
+        try:
+            item = next(items, None)
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise FailedError(
+                f"a data worker was killed, most often for want of memory: {error}; use fewer --workers"
+            ) from error
+        if item is None:
+            return
         if isinstance(item, VitreousError):
             raise item
-        yield item
+        yield unpack(item)
 
 
 @dataclass(frozen=True)
@@ -165,49 +243,47 @@ class _Ranges:
 
     start: int
     batch: int
-    stop: int
-
-    def __len__(self) -> int:
-        return max(0, -(-(self.stop - self.start) // self.batch))
+    stop: int | None
 
     def __iter__(self) -> Iterator[range]:
-        for first in range(self.start, self.stop, self.batch):
-            yield range(first, min(first + self.batch, self.stop))
+        firsts = itertools.count(self.start, self.batch)
+        if self.stop is None:
+            yield from (range(first, first + self.batch) for first in firsts)
+        else:
+            for first in itertools.takewhile(lambda first: first < self.stop, firsts):
+                yield range(first, min(first + self.batch, self.stop))
 
 
 class _Keyed(Dataset):
-    """What a worker runs: a batch of keys in, a Batch out; our own errors travel as values, so they arrive whole."""
+    """What a worker runs: a batch of keys in, a parcel out; our own errors travel as values, so they arrive whole."""
 
-    def __init__(self, examples: TrainStream | Examples) -> None:
-        self.examples = examples
+    def __init__(self, examples: TrainStream | Examples, shared: bool) -> None:
+        self.examples, self.shared = examples, shared
 
     def __getitem__(self, key: int) -> Example:
-        return self.examples.example(key)
+        return next(self.examples.examples([key]))
 
-    def __getitems__(self, keys: range) -> Batch | VitreousError:
+    def __getitems__(self, keys: range) -> Parcel | VitreousError:
         try:
-            return collate([self.examples.example(key) for key in keys])
+            return pack(list(self.examples.examples(keys)), self.shared)
         except VitreousError as error:
             return error
-
-
-def collate(examples: list[Example]) -> Batch:
-    """Put examples side by side, channels first."""
-    pixels = np.stack([one.pixels for one in examples])
-    return Batch(
-        pixels=torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
-        labels=torch.tensor([one.label for one in examples]),
-        partners=torch.tensor([one.partner for one in examples]),
-        weights=torch.tensor([one.weight for one in examples], dtype=torch.float32),
-        indices=torch.tensor([one.index for one in examples]),
-    )
 
 
 def _same(item: Any) -> Any:
     return item
 
 
-def _quiet(worker: int) -> None:
+def _settle(worker: int) -> None:
     """Leave Ctrl-C to the parent, which checkpoints; end at once when the parent says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _fits_shared_memory(need: int) -> bool:
+    """Tell whether batches can travel through shared memory; containers often have 64 MB of it. If not, pipes serve."""
+    try:
+        room = os.statvfs("/dev/shm")
+    except OSError:
+        return sys.platform == "darwin"
+    return need < room.f_bavail * room.f_frsize // 2

@@ -1,4 +1,4 @@
-"""Look at every image once: can it be read, how large is it, does it stand twice? The answer is cached."""
+"""Look at every image once: can it be read, how large is it, does it stand twice? The answers are cached on disk."""
 
 import hashlib
 import json
@@ -7,22 +7,26 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from vitreous.data.listing import Listing
+from vitreous.data.report import ScanReport
+from vitreous.data.rows import Listing, Row
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
 from vitreous.shapes import Size
 
-CACHE_FORMAT = 1
+__all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
+
+CACHE_FORMAT = 3
 CHUNK = 64
+"""Files that a thread takes at a time."""
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What one file turned out to be."""
 
     rows: int = 0
@@ -35,73 +39,15 @@ class Record:
     """Why it can't be read; empty if it can."""
 
 
-@dataclass(frozen=True)
-class ScanReport:
-    """What a data set holds, for people and for the report page."""
-
-    path: str
-    train: int = 0
-    validation: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    """Training images of each class."""
-    validation_counts: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    """The most common sizes as "rows x cols", with how often."""
-    smallest: str = ""
-    median: str = ""
-    largest: str = ""
-    modes: dict[str, int] = field(default_factory=dict)
-    formats: dict[str, int] = field(default_factory=dict)
-    broken: tuple[tuple[str, str], ...] = ()
-    """Files that can't be read and were left out: (name, reason)."""
-    duplicates: tuple[tuple[str, str], ...] = ()
-    """Files of the same bytes in both parts: (training name, validation name)."""
-    conflicts: tuple[tuple[str, str], ...] = ()
-    """Training files of the same bytes with different labels."""
-    ignored: int = 0
-    """Files that are no images by their ending."""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [
-            f"data        {self.path}",
-            f"images      {self.train:,} for training, {self.validation:,} for validation",
-            f"classes     {len(self.counts)}: {_spread(self.counts)}",
-        ]
-        if self.median:
-            lines.append(
-                f"sizes       {self.median} in the middle, from {self.smallest} to {self.largest} (rows x cols)"
-            )
-            lines.append(f"modes       {_listed(self.modes)}; formats {_listed(self.formats)}")
-        lines += _named("broken", self.broken, ": ")
-        lines += _named("in both", self.duplicates, " = ")
-        lines += _named("two labels", self.conflicts, " = ")
-        if self.ignored:
-            lines.append(f"ignored     {self.ignored:,} files that are no images")
-        lines += [f"note        {note}" for note in self.notes]
-        return "\n".join(lines)
-
-
-def _spread(counts: dict[str, int], most: int = 10) -> str:
-    if len(counts) <= most:
-        return _listed(counts)
-    least, largest = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])
-    return f"from {counts[least]:,} images ({least}) to {counts[largest]:,} ({largest})"
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def _named(title: str, pairs: Sequence[tuple[str, str]], between: str, most: int = 5) -> list[str]:
-    if not pairs:
-        return []
-    lines = [f"{title:11} {len(pairs):,}" + (f", the first {most}" if len(pairs) > most else "")]
-    return lines + [f"            {first}{between}{second}" for first, second in pairs[:most]]
+Known = dict[tuple[str, int, int], Record]
+"""Records by (name, bytes, time of the last change)."""
 
 
 def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress | None = None) -> list[Record]:
-    """Return a record for each file of the listing, from the cache where no file has changed since.
+    """Return a record for each file of the listing; files that haven't changed since an earlier scan are not opened.
+
+    Threads share the work: decoding leaves Python's lock, so large images scale with the cores; small ones are bound by
+    the lock, at about 0.1 ms each, which would not pay for processes.
 
     Args:
         listing: the files.
@@ -109,76 +55,105 @@ def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress
         verify: "full" decodes every image, "header" reads headers (and bytes, for their hash).
         progress: called with (files done, files in all).
     """
-    stats = [_stat(listing.root / name) for name in listing.names]
-    setting = json.dumps([CACHE_FORMAT, str(listing.root.resolve()), verify, asdict(config)])
-    key = hashlib.blake2b(setting.encode(), digest_size=16)
-    for name, stat in zip(listing.names, stats, strict=True):
-        key.update(f"{name}\0{stat}\n".encode())
-    cache = cache_folder() / f"{key.hexdigest()}.json"
-    cached = _load(cache, len(listing))
-    if cached is not None:
-        return cached
-    records: list[Record] = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        chunks = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
-        look = lambda chunk: [_look(listing.root / listing.names[index], config, verify) for index in chunk]  # noqa: E731
-        for found in pool.map(look, chunks):
-            records += found
+    cache = cache_file(listing.root, config, verify)
+    known = load_cache(cache)
+    fresh: Known = {}
+    records = [known.get((row.name, row.bytes, row.changed)) for row in listing.rows]
+    todo = [index for index, record in enumerate(records) if record is None]
+    try:
+        for index, record in _look_at(listing, todo, config, verify, progress):
+            row = listing.rows[index]
+            records[index] = record
+            if row.changed >= 0:
+                fresh[row.name, row.bytes, row.changed] = record
+    finally:  # an interrupted scan is not lost
+        if fresh:
+            save_cache(cache, known, fresh, listing)
+    if progress is not None:
+        progress(len(listing), len(listing))
+    return [record for record in records if record is not None]
+
+
+def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: str, progress: Progress | None):
+    """Yield (index, record) for the files at these indices, in order, from several threads."""
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    done = len(listing) - len(todo)
+
+    def look(chunk: list[int]) -> list[Record]:
+        return [look_at(listing.root, listing.rows[index], config, verify) for index in chunk]
+
+    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    try:
+        for chunk, found in zip(chunks, pool.map(look, chunks), strict=True):
+            yield from zip(chunk, found, strict=True)
+            done += len(chunk)
             if progress is not None:
-                progress(len(records), len(listing))
-    _store(cache, records)
-    return records
+                progress(done, len(listing))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def cache_folder() -> Path:
-    """Return where scans are cached: $XDG_CACHE_HOME/vitreous/scans."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous" / "scans"
-
-
-def _stat(path: Path) -> tuple[int, int]:
+def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
+    """Read one file; what is wrong with it goes into the record."""
+    if row.changed < 0:
+        return Record(error=f"{row.name}: no such file")
     try:
-        stat = path.stat()
-    except OSError:
-        return (-1, -1)
-    return (stat.st_size, stat.st_mtime_ns)
-
-
-def _look(path: Path, config: DecodeConfig, verify: str) -> Record:
-    """Read one file."""
-    try:
-        data = read(path, config)
-        info = probe(data, config, path.name)
+        data = read(root / row.name, config)
+        info = probe(data, config, row.name)
         if verify == "full":
-            decode(data, config, name=path.name)
+            decode(data, config, name=row.name)
     except ImageError as error:
         return Record(error=str(error))
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     return Record(info.size.rows, info.size.cols, info.mode, info.format, digest)
 
 
-def _load(cache: Path, expected: int) -> list[Record] | None:
-    """Return the cached records; anything odd about the cache means there are none."""
+def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:
+    """Return where the scans of a folder with these settings are cached: in $XDG_CACHE_HOME/vitreous/scans."""
+    setting = json.dumps([CACHE_FORMAT, str(root.resolve()), verify, asdict(config)])
+    name = hashlib.blake2b(setting.encode(), digest_size=16).hexdigest()
     try:
-        records = [Record(*row) for row in json.loads(cache.read_bytes())]
-    except (OSError, ValueError, TypeError):
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no home folder
         return None
-    return records if len(records) == expected else None
+    return base / "vitreous" / "scans" / f"{name}.json"
 
 
-def _store(cache: Path, records: list[Record]) -> None:
-    """Write the cache; a cache that can't be written costs time, nothing else."""
-    rows = [[r.rows, r.cols, r.mode, r.format, r.digest, r.error] for r in records]
+def load_cache(cache: Path | None) -> Known:
+    """Return the cached records; anything odd about the cache means there are none."""
+    if cache is None:
+        return {}
+    try:
+        digest, _, text = cache.read_bytes().partition(b"\n")
+        if hashlib.blake2b(text, digest_size=16).hexdigest().encode() != digest:
+            return {}
+        return {(name, size, changed): Record(*rest) for name, size, changed, *rest in json.loads(text)}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def save_cache(cache: Path | None, known: Known, fresh: Known, listing: Listing) -> None:
+    """Write the cache, without files that the listing shows changed; one that can't be written costs only time."""
+    if cache is None:
+        return
+    current = {row.name: (row.name, row.bytes, row.changed) for row in listing.rows}
+    kept = {key: record for key, record in known.items() if current.get(key[0], key) == key}
+    text = json.dumps([[*key, *record] for key, record in (kept | fresh).items()]).encode()
     partial = cache.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(rows))
-        partial.replace(cache)
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n" + text)
+            partial.replace(cache)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def summarize_sizes(records: Sequence[Record]) -> tuple[dict[str, int], str, Size, str]:
     """Return the most common sizes, the smallest (by area), the median of rows and of cols, and the largest."""
-    sizes = sorted((Size(r.rows, r.cols) for r in records), key=lambda size: (size.rows * size.cols, size))
-    rows, cols = sorted(size.rows for size in sizes), sorted(size.cols for size in sizes)
+    counts = Counter(Size(record.rows, record.cols) for record in records)
+    by_area = sorted(counts, key=lambda size: (size.rows * size.cols, size))
+    rows, cols = sorted(record.rows for record in records), sorted(record.cols for record in records)
     median = Size(rows[len(rows) // 2], cols[len(cols) // 2])
-    common = {str(size): count for size, count in Counter(sizes).most_common(5)}
-    return common, str(sizes[0]), median, str(sizes[-1])
+    common = {str(size): count for size, count in counts.most_common(5)}
+    return common, str(by_area[0]), median, str(by_area[-1])

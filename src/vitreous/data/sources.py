@@ -1,82 +1,26 @@
-"""Where examples come from: files with labels, or scikit-learn's digits. `open_dataset` turns settings into a Dataset."""
+"""Where examples come from. `open_dataset` turns settings into training and validation examples, verified."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from vitreous.data.config import DataConfig
-from vitreous.data.listing import Listing, list_data
+from vitreous.data.digits import DIGITS, count, load_digits
+from vitreous.data.examples import ArraySource, FileSource, Source, fingerprint
+from vitreous.data.listing import list_data, list_labelled
+from vitreous.data.rows import Listing, few
 from vitreous.data.scan import Progress, Record, ScanReport, scan, summarize_sizes
 from vitreous.data.split import held_out
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
-from vitreous.images.decode import read
 from vitreous.shapes import Size
 
-GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
-DIGITS = "digits"
+__all__ = ["DIGITS", "ArraySource", "Dataset", "Facts", "FileSource", "Source", "open_dataset", "open_source"]
 
-
-class Source(Protocol):
-    """Labelled examples by index."""
-
-    classes: tuple[str, ...]
-    labels: Int64[np.ndarray, " example"]
-    names: Sequence[str]
-    """What people call each example: a path relative to the data, or an id."""
-    fingerprint: str
-    """Hash of the names, the labels and the contents."""
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        ...
-
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
-        """Return an example's file, or its pixels."""
-        ...
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """Image files with labels. A file that has become unreadable is an ImageError, never another example."""
-
-    root: Path
-    names: tuple[str, ...]
-    labels: Int64[np.ndarray, " example"]
-    classes: tuple[str, ...]
-    fingerprint: str
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> bytes:
-        """Return a file's bytes; raises ImageError."""
-        return read(self.root / self.names[index], self.decode)
-
-
-@dataclass(frozen=True)
-class ArraySource:
-    """Images in memory: uint8 (row, col, channel) each."""
-
-    pixels: UInt8[np.ndarray, "example row col channel"]
-    names: tuple[str, ...]
-    labels: Int64[np.ndarray, " example"]
-    classes: tuple[str, ...]
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
-        """Return an example's pixels."""
-        return self.pixels[index]
+GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 @dataclass(frozen=True)
@@ -104,40 +48,76 @@ class Dataset:
     report: ScanReport
 
 
+@dataclass(frozen=True)
+class Part:
+    """A listing with what the scan found for each of its files."""
+
+    listing: Listing
+    records: list[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, keep: Sequence[bool]) -> "Part":
+        """Return the files that are to be kept."""
+        kept = [index for index, wanted in enumerate(keep) if wanted]
+        rows = tuple(self.listing.rows[index] for index in kept)
+        return Part(replace(self.listing, rows=rows), [self.records[index] for index in kept])
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """The files that can't be read: (name, reason)."""
+        pairs = zip(self.listing.rows, self.records, strict=True)
+        return tuple((row.name, record.error) for row, record in pairs if record.error)
+
+
 def open_dataset(
     config: DataConfig, decode: DecodeConfig = DecodeConfig(), progress: Progress | None = None
 ) -> Dataset:
     """Find, verify and split the data.
+
+    Args:
+        config: where it is, and how to split it.
+        decode: limits of decoding.
+        progress: called with (files scanned, files in all).
 
     Raises:
         DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
     """
     if config.path == DIGITS:
         return open_digits(config)
-    train, validation = list_data(Path(config.path))
-    if config.validation is not None:
-        validation, more = list_data(Path(config.validation))
-        if more is not None:
-            raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
-    listings = [train] if validation is None else [train, validation]
+    listings = list_parts(config)
     total, done = sum(map(len, listings)), 0
-    records: list[list[Record]] = []
+    parts: list[Part] = []
     for listing in listings:
-        tell = None if progress is None else lambda count, _, before=done: progress(before + count, total)
-        records.append(scan(listing, decode, config.verify, tell))
+        tell = None if progress is None else lambda now, _, before=done: progress(before + now, total)
+        parts.append(Part(listing, scan(listing, decode, config.verify, tell)))
         done += len(listing)
-    good = [sound(listing, found, config) for listing, found in zip(listings, records, strict=True)]
-    broken = tuple(
-        (name, record.error)
-        for listing, found in zip(listings, records, strict=True)
-        for name, record in zip(listing.names, found, strict=True)
-        if record.error
-    )
-    if validation is None:
-        listing, found = good[0]
+    broken = tuple(pair for part in parts for pair in part.broken)
+    good = [sound(part, config.broken) for part in parts]
+    check_classes(config.path, good[0])
+    if len(good) == 1:
+        listing = good[0].listing
         held = held_out(listing.names, listing.labels, config.holdout, config.split_seed)
-        good = [take(listing, found, [not out for out in held]), take(listing, found, held)]
-    return assemble(config, decode, good, broken)
+        good = [good[0].take([not out for out in held]), good[0].take(held)]
+    return assemble(config, decode, good[0], good[1], broken)
+
+
+def list_parts(config: DataConfig) -> list[Listing]:
+    """Return the training files and, unless they are to be split, the validation files."""
+    path = Path(config.path).expanduser() if config.path else Path()
+    if not config.path:
+        raise DataError("data.path is empty; give a folder of class folders, a CSV or JSONL file, or digits")
+    train, own = list_data(path)
+    if config.validation is None:
+        return [train] if own is None else [train, own]
+    validation, more = list_data(Path(config.validation).expanduser())
+    if more is not None:
+        raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
+    if own is not None:
+        note = f"{len(own):,} validation images of {path} were left out: {config.validation} is the validation"
+        train = replace(train, notes=(*train.notes, note))
+    return [train, validation]
 
 
 def open_source(
@@ -151,58 +131,67 @@ def open_source(
         path: as in DataConfig.
         classes: the model's class names; labels are indices into them. None: the data's own, sorted.
         decode: limits of decoding.
-        broken: raise, or skip.
+        broken: raise, or skip (they are listed in the source's `skipped`).
 
     Raises:
         DataError: nothing there, or a class that the model doesn't know.
     """
     if path == DIGITS:
-        return open_digits(DataConfig(DIGITS)).validation
-    first, second = list_data(Path(path))
-    listing = second or first
-    config = DataConfig(path, broken="skip" if broken == "skip" else "raise")
-    listing, records = sound(listing, scan(listing, decode, config.verify), config)
-    return source(listing, records, tuple(classes or sorted(set(listing.labels))), decode)
+        found = open_digits(DataConfig()).validation
+        if classes is None:
+            return found
+        known = known_classes(classes, found.classes, "the digits")
+        labels = np.array([known[found.classes[label]] for label in found.labels], dtype=np.int64)
+        return replace(found, labels=labels, classes=tuple(classes))  # type: ignore[type-var]
+    listing = list_labelled(Path(path).expanduser() if path else Path())
+    part = Part(listing, scan(listing, decode, "full"))
+    return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
 
 
-def sound(listing: Listing, records: list[Record], config: DataConfig) -> tuple[Listing, list[Record]]:
+def sound(part: Part, broken: str) -> Part:
     """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
-    bad = [record.error for record in records if record.error]
-    if bad and config.broken == "raise":
-        more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{more}; remove the broken files, or leave them out with --data.broken skip")
-    if len(bad) == len(listing):
-        raise DataError(f"none of the {len(bad):,} images in {listing.root} can be read: {bad[0]}")
-    return take(listing, records, [not record.error for record in records])
+    bad = [index for index, record in enumerate(part.records) if record.error]
+    if not bad:
+        return part
+    reasons = [f"{part.listing.place(index)}{part.records[index].error}" for index in bad[:3]]
+    more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    listed = "; ".join(reasons) + more
+    if len(bad) == len(part):
+        raise DataError(f"none of the {len(part):,} images in {part.listing.root} can be read: {listed}")
+    if broken == "raise":
+        raise DataError(
+            f"{len(bad):,} of {len(part):,} images can't be read: {listed}. "
+            "Mend or remove them, or leave them out with --data.broken skip"
+        )
+    kept = part.take([not record.error for record in part.records])
+    lost = sorted(set(part.listing.labels) - set(kept.listing.labels))
+    if not lost:
+        return kept
+    note = f"classes that lost all their images, as none can be read: {few(lost)}"
+    return replace(kept, listing=replace(kept.listing, notes=(*kept.listing.notes, note)))
 
 
-def take(listing: Listing, records: list[Record], keep: Sequence[bool]) -> tuple[Listing, list[Record]]:
-    """Return the part of a listing that is to be kept, with its records."""
-    chosen = [index for index, kept in enumerate(keep) if kept]
-    names, labels = (tuple(values[index] for index in chosen) for values in (listing.names, listing.labels))
-    return replace(listing, names=names, labels=labels), [records[index] for index in chosen]
+def check_classes(path: str, part: Part) -> None:
+    """Raise DataError unless there are at least two classes."""
+    classes = sorted(set(part.listing.labels))
+    if len(classes) < 2:
+        raise DataError(f"{path} has a single class, {classes[0]!r}; a classifier needs at least two")
 
 
 def assemble(
-    config: DataConfig,
-    decode: DecodeConfig,
-    parts: list[tuple[Listing, list[Record]]],
-    broken: tuple[tuple[str, str], ...],
+    config: DataConfig, decode: DecodeConfig, train: Part, validation: Part, broken: tuple[tuple[str, str], ...]
 ) -> Dataset:
     """Put two checked parts together."""
-    (train, train_records), (validation, validation_records) = parts
-    counts, held = Counter(train.labels), Counter(validation.labels)
+    counts, held = Counter(train.listing.labels), Counter(validation.listing.labels)
     classes = tuple(sorted(counts))
-    if len(classes) < 2:
-        raise DataError(
-            f"{config.path} has a single class, {classes[0]!r}; a classifier needs at least two class folders"
-        )
+    known_classes(classes, held, f"the validation data in {validation.listing.root}")
+    notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))
     absent = [label for label in classes if label not in held]
-    notes = (*train.notes, *validation.notes)
     if absent:
-        notes += (f"{len(absent)} classes have no validation images: {', '.join(absent[:5])}",)
-    common, smallest, median, largest = summarize_sizes(train_records + validation_records)
-    everything = train_records + validation_records
+        notes.append(f"{len(absent):,} classes have no validation images: {few(absent)}")
+    everything = train.records + validation.records
+    common, smallest, median, largest = summarize_sizes(everything)
+    own_files = validation.listing.root != train.listing.root
     report = ScanReport(
         path=config.path,
         train=len(train),
@@ -216,105 +205,88 @@ def assemble(
         modes=dict(Counter(record.mode for record in everything).most_common()),
         formats=dict(Counter(record.format for record in everything).most_common()),
         broken=broken,
-        duplicates=same_bytes(train, train_records, validation, validation_records),
-        conflicts=conflicting(train, train_records),
-        ignored=train.ignored + (validation.ignored if validation.root != train.root else 0),
-        notes=notes,
+        duplicates=same_bytes(train, validation),
+        conflicts=conflicting(train, validation),
+        ignored=train.listing.ignored + (validation.listing.ignored if own_files else 0),
+        notes=tuple(notes),
     )
     channels = 1 if all(record.mode in GREY_MODES for record in everything) else 3
     facts = Facts(classes, len(train), len(validation), channels, median, tuple(counts[label] for label in classes))
-    return Dataset(
-        source(train, train_records, classes, decode),
-        source(validation, validation_records, classes, decode),
-        facts,
-        report,
-    )
+    sources = (file_source(part, classes, decode, broken) for part in (train, validation))
+    return Dataset(*sources, facts, report)
 
 
-def source(listing: Listing, records: list[Record], classes: tuple[str, ...], decode: DecodeConfig) -> FileSource:
-    """Turn a checked listing into a source; raises DataError for a class that is not in `classes`."""
+def file_source(
+    part: Part, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
+) -> FileSource:
+    """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
+    listing, records = part.listing, part.records
+    index = known_classes(classes, listing.labels, str(listing.root))
+    names = listing.names
+    labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
+    sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
+    content = fingerprint(names, labels.tolist(), (record.digest for record in records))
+    return FileSource(listing.root, names, labels, classes, content, decode, sizes, skipped)
+
+
+def known_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
+    """Return the number of each class; raises DataError if there is one that is not in `classes`."""
     index = {label: number for number, label in enumerate(classes)}
-    unknown = sorted(set(listing.labels) - set(classes))
+    unknown = sorted(set(found) - set(index))
     if unknown:
         raise DataError(
-            f"{listing.root} has classes that the training data lacks: {', '.join(map(repr, unknown[:5]))}; "
-            f"known: {', '.join(classes[:12])}"
+            f"{where} has {'a class' if len(unknown) == 1 else 'classes'} not trained on: "
+            f"{few([repr(label) for label in unknown])}; known: {few(tuple(classes), 12)}"
         )
-    labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
-    digests = [record.digest for record in records]
-    return FileSource(listing.root, listing.names, labels, classes, fingerprint(listing.names, labels, digests), decode)
+    return index
 
 
-def fingerprint(names: Iterable[str], labels: Iterable[int], digests: Iterable[str]) -> str:
-    """Hash what a source holds."""
-    state = hashlib.blake2b(digest_size=16)
-    for name, label, digest in zip(names, labels, digests, strict=True):
-        state.update(f"{name}\0{label}\0{digest}\n".encode())
-    return state.hexdigest()
-
-
-def same_bytes(
-    train: Listing, train_records: list[Record], validation: Listing, validation_records: list[Record]
-) -> tuple[tuple[str, str], ...]:
+def same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
     """List the validation images that stand in the training data too."""
-    first = {record.digest: name for name, record in zip(train.names, train_records, strict=True)}
-    pairs = zip(validation.names, validation_records, strict=True)
-    return tuple((first[record.digest], name) for name, record in pairs if record.digest in first)
+    names, others = told_apart(train, validation)
+    first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
+    pairs = zip(validation.records, others, strict=True)
+    return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
 
 
-def conflicting(train: Listing, records: list[Record]) -> tuple[tuple[str, str], ...]:
-    """List the training images that stand twice, with different labels."""
+def conflicting(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+    """List the images that stand twice, with different labels."""
     seen: dict[str, tuple[str, str]] = {}
     found = []
-    for name, label, record in zip(train.names, train.labels, records, strict=True):
-        before, other = seen.setdefault(record.digest, (name, label))
-        if other != label:
-            found.append((before, name))
+    for part, names in zip((train, validation), told_apart(train, validation), strict=True):
+        for record, name, label in zip(part.records, names, part.listing.labels, strict=True):
+            before, other = seen.setdefault(record.digest, (name, label))
+            if label != other:
+                found.append((before, name))
     return tuple(found)
 
 
+def told_apart(*parts: Part) -> list[list[str]]:
+    """Return the names of each part's files, with their folder before them where the parts have folders of their own."""
+    apart = len({part.listing.root for part in parts}) > 1
+    return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]
+
+
 def open_digits(config: DataConfig) -> Dataset:
-    """Return scikit-learn's 1,797 handwritten digits: 8x8, grey, 0 to 16 scaled to 0 to 255; a stratified share held out.
-
-    With the default share and seed: 1,437 for training, 360 for validation.
-    """
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    values = np.asarray(found.images)
-    pixels = np.round(values * (255 / 16)).astype(np.uint8)[..., None]
-    names = tuple(f"digit-{index:04}" for index in range(len(pixels)))
-    labels = np.asarray(found.target, dtype=np.int64)
-    classes = tuple(str(label) for label in range(10))
-    out = np.array(held_out(names, [classes[label] for label in labels], config.holdout, config.split_seed))
-    parts = [_part(pixels, names, labels, classes, np.flatnonzero(chosen)) for chosen in (~out, out)]
-    train, validation = parts
-    counts, held = np.bincount(train.labels, minlength=10), np.bincount(validation.labels, minlength=10)
+    """Return the digits, with their facts."""
+    if config.validation is not None:
+        raise DataError(
+            f"digits holds out its own validation (data.holdout); leave out --data.validation {config.validation}"
+        )
+    train, validation = load_digits(config.holdout, config.split_seed)
+    total = len(train) + len(validation)
     report = ScanReport(
         path=DIGITS,
         train=len(train),
         validation=len(validation),
-        counts=dict(zip(classes, map(int, counts), strict=True)),
-        validation_counts=dict(zip(classes, map(int, held), strict=True)),
-        sizes={"8x8": len(pixels)},
+        counts=count(train),
+        validation_counts=count(validation),
+        sizes={"8x8": total},
         smallest="8x8",
         median="8x8",
         largest="8x8",
-        modes={"L": len(pixels)},
-        formats={"array": len(pixels)},
+        modes={"L": total},
+        formats={"array": total},
     )
-    facts = Facts(classes, len(train), len(validation), 1, Size(8, 8), tuple(map(int, counts)))
+    facts = Facts(train.classes, len(train), len(validation), 1, Size(8, 8), tuple(count(train).values()))
     return Dataset(train, validation, facts, report)
-
-
-def _part(
-    pixels: UInt8[np.ndarray, "example row col channel"],
-    names: tuple[str, ...],
-    labels: Int64[np.ndarray, " example"],
-    classes: tuple[str, ...],
-    chosen: np.ndarray,
-) -> ArraySource:
-    """Return the chosen digits as a source."""
-    own = tuple(names[index] for index in chosen)
-    digests = [hashlib.blake2b(pixels[index].tobytes(), digest_size=16).hexdigest() for index in chosen]
-    return ArraySource(pixels[chosen], own, labels[chosen], classes, fingerprint(own, labels[chosen], digests))

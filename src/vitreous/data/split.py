@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from vitreous.errors import DataError
@@ -11,9 +11,9 @@ from vitreous.errors import DataError
 def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: int) -> list[bool]:
     """Tell for each example whether it is held out.
 
-    Within a class the examples are ranked by a hash of (seed, class, name), and the first are held out, so a class's
-    split doesn't depend on other classes. How many: the share of each class rounded down, and the remainder, up to the
-    share of the whole rounded up, to the classes with the largest fractions. Every class keeps at least one example in each part.
+    Within a class the examples are ranked by a hash of (seed, class, name), and the first are held out. How many is
+    the class's share, rounded down or up so that the total comes out (see `quotas`). So adding a class moves at most one
+    example of another class, and the order in which examples are listed is of no account.
 
     Raises:
         DataError: the share is out of range, or a class has a single example.
@@ -23,7 +23,7 @@ def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
     members: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
-    counts = quotas({label: len(indices) for label, indices in members.items()}, share)
+    counts = quotas(Counter(labels), share)
     held = [False] * len(names)
     for label, indices in members.items():
         ranked = sorted(indices, key=lambda index: rank(seed, labels[index], names[index]))
@@ -33,23 +33,28 @@ def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
 
 
 def quotas(sizes: dict[str, int], share: float) -> dict[str, int]:
-    """Return how many examples of each class are held out: largest remainders, 1 to size - 1 of each class."""
+    """Return how many examples of each class are held out, at least 1 and at most all but 1 of each.
+
+    Each class gives its share rounded down; what the rounded-up share of the whole lacks then comes from the classes
+    with the largest fractions, one each (the method of largest remainders).
+    """
     single = sorted(label for label, size in sizes.items() if size < 2)
     if single:
+        more = f" (and so have {len(single) - 1:,} more classes)" if len(single) > 1 else ""
         raise DataError(
-            f"class {single[0]!r} has a single image"
-            + (f" (and {len(single) - 1} more classes)" if len(single) > 1 else "")
-            + ", so it can't be split into training and validation; add images, or give validation data of its own"
+            f"class {single[0]!r} has a single image{more}, so it can't be in both training and validation; "
+            "add images, or give validation data of its own (--data.validation, or a val/ folder)"
         )
     exact = {label: size * share for label, size in sizes.items()}
     counts = {label: min(max(1, int(value)), sizes[label] - 1) for label, value in exact.items()}
-    missing = math.ceil(sum(sizes.values()) * share - 1e-9) - sum(counts.values())
-    by_fraction = sorted(exact, key=lambda label: (counts[label] - exact[label], label))
-    for label in by_fraction[: max(0, missing)]:
-        counts[label] = min(counts[label] + 1, sizes[label] - 1)
+    lacking = math.ceil(sum(sizes.values()) * share - 1e-9) - sum(counts.values())
+    able = [label for label in exact if counts[label] < min(exact[label], sizes[label] - 1)]
+    by_fraction = sorted(able, key=lambda label: (counts[label] - exact[label], label))
+    for label in by_fraction[: max(0, lacking)]:
+        counts[label] += 1
     return counts
 
 
 def rank(seed: int, label: str, name: str) -> bytes:
     """Return the hash that orders a class's examples."""
-    return hashlib.blake2b(f"{seed}\0{label}\0{name}".encode(), digest_size=16).digest()
+    return hashlib.blake2b(f"{seed}\0{label}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()

@@ -1,0 +1,89 @@
+"""Labelled examples by index: image files, or arrays in memory."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int32, Int64, UInt8
+
+from vitreous.images.config import DecodeConfig
+from vitreous.images.decode import read
+
+
+class Source(Protocol):
+    """Labelled examples by index."""
+
+    classes: tuple[str, ...]
+    labels: Int64[np.ndarray, " example"]
+    names: Sequence[str]
+    """What people call each example: a path relative to the data, or an id."""
+    fingerprint: str
+    """Hash of the names, the labels and the contents."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's file, or its pixels."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Image files with labels."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels: Int64[np.ndarray, " example"]
+    classes: tuple[str, ...]
+    fingerprint: str
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    sizes: Int32[np.ndarray, "example 2"] | None = None
+    """Rows and cols of each image, where they are known."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Files that were left out because they can't be read: (name, reason)."""
+    stores: dict = field(default_factory=dict, repr=False)
+    """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            ImageError: it has become unreadable. It is never replaced by another example, nor skipped, whatever
+                `data.broken` says: that is settled by the scan, before training. A stream that left out a file on the
+                day it was gone would give other batches from there on, and the run could not be repeated or resumed.
+        """
+        return read(self.root / self.names[index], self.decode)
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Images in memory: uint8 (row, col, channel) each."""
+
+    pixels: UInt8[np.ndarray, "example row col channel"]
+    names: tuple[str, ...]
+    labels: Int64[np.ndarray, " example"]
+    classes: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
+        """Return an example's pixels."""
+        return self.pixels[index]
+
+
+def fingerprint(names: Iterable[str], labels: Iterable[int], digests: Iterable[str]) -> str:
+    """Hash what a source holds."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, label, digest in zip(names, labels, digests, strict=True):
+        state.update(f"{name}\0{label}\0{digest}\n".encode(errors="surrogateescape"))
+    return state.hexdigest()

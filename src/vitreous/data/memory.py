@@ -1,0 +1,124 @@
+"""Small data sets stay decoded in memory, shared by the workers. Not a bit of any example depends on it."""
+
+import mmap
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vitreous.data.examples import FileSource, Source
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.decode import decode
+
+LIMIT = 512 * 2**20
+"""Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches."""
+
+
+class Store:
+    """Room for the pixels of every example, filled as they are first decoded.
+
+    The memory is anonymous and shared with the processes forked afterwards: what one worker decodes, all have, and
+    nothing is left behind when they are killed. A checksum is written after the pixels; only pixels that match it are
+    used, so a half-written or half-visible image is decoded again, never seen.
+    """
+
+    def __init__(self, shapes: list[tuple[int, int, int]]) -> None:
+        self.shapes = shapes
+        ends = np.cumsum([rows * cols * channels for rows, cols, channels in shapes])
+        self.ends: Int64[np.ndarray, " example"] = ends.astype(np.int64)
+        self.pixels = np.frombuffer(mmap.mmap(-1, int(ends[-1])), dtype=np.uint8)
+        self.checks = np.frombuffer(mmap.mmap(-1, 8 * len(shapes)), dtype=np.uint64)
+
+    def get(self, index: int) -> UInt8[np.ndarray, "row col channel"] | None:
+        """Return a copy of an example's pixels, or None if they aren't here yet."""
+        check = int(self.checks[index])
+        if not check:
+            return None
+        pixels = self._place(index).copy()
+        return pixels.reshape(self.shapes[index]) if _check(pixels) == check else None
+
+    def put(self, index: int, pixels: UInt8[np.ndarray, "row col channel"]) -> None:
+        """Keep an example's pixels, if they have the shape that the scan found."""
+        if pixels.shape == self.shapes[index]:
+            self._place(index)[:] = pixels.reshape(-1)
+            self.checks[index] = _check(np.ascontiguousarray(pixels))
+
+    def _place(self, index: int) -> UInt8[np.ndarray, " value"]:
+        rows, cols, channels = self.shapes[index]
+        end = int(self.ends[index])
+        return self.pixels[end - rows * cols * channels : end]
+
+
+def _check(pixels: UInt8[np.ndarray, "..."]) -> int:
+    """Return a checksum that is never 0."""
+    return zlib.crc32(pixels) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """A file source that keeps decoded pixels."""
+
+    files: FileSource
+    decode: DecodeConfig
+    preprocess: PreprocessConfig
+    store: Store | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __reduce__(self) -> tuple:
+        """Go to a process that isn't forked without the memory, which can't be shared with it."""
+        return Remembered, (self.files, self.decode, self.preprocess, None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.files.classes
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " example"]:
+        """The class of each example."""
+        return self.files.labels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files' names."""
+        return self.files.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents."""
+        return self.files.fingerprint
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's pixels, decoded exactly as training and evaluation would; raises ImageError."""
+        if self.store is None:
+            return self.files.read(index)
+        pixels = self.store.get(index)
+        if pixels is None:
+            pixels = decode(self.files.read(index), self.decode, self.preprocess.mode, name=self.files.names[index])
+            self.store.put(index, pixels)
+        return pixels
+
+
+def remember(
+    source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig, augment: AugmentConfig | None = None
+) -> Source:
+    """Return the source with its decoded pixels kept, if they are few enough and training decodes them whole."""
+    if not isinstance(source, FileSource) or source.sizes is None:
+        return source
+    channels = 1 if preprocess.mode == "L" else 3
+    total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels
+    if total > LIMIT or (augment is not None and augment.crop == "inception" and _reducible(source, preprocess)):
+        return source
+    key = (preprocess.mode, decoding)
+    if key not in source.stores:
+        source.stores[key] = Store([(int(rows), int(cols), channels) for rows, cols in source.sizes])
+    return Remembered(source, decoding, preprocess, source.stores[key])
+
+
+def _reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
+    """Tell whether a random crop of some JPEG may be decoded at half its size or less: whole pixels would differ then."""
+    assert source.sizes is not None
+    return bool((source.sizes // 2 >= np.array(preprocess.size)).all(axis=1).any())

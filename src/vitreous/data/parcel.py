@@ -1,0 +1,50 @@
+"""How a batch travels from a worker: its pixels in shared memory without a name, the rest beside it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+
+class Packable(Protocol):
+    """What is put into a parcel."""
+
+    pixels: UInt8[np.ndarray, "row col channel"]
+    label: int
+    partner: int
+    weight: float
+    index: int
+
+
+class Parcel(NamedTuple):
+    """A batch's contents, in the order of its fields."""
+
+    pixels: UInt8[Tensor, "batch channel row col"] | UInt8[np.ndarray, "batch channel row col"]
+    """A tensor in shared memory, or an array that goes through the pipe."""
+    labels: Int64[np.ndarray, " batch"]
+    partners: Int64[np.ndarray, " batch"]
+    weights: Float32[np.ndarray, " batch"]
+    indices: Int64[np.ndarray, " batch"]
+
+
+def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
+    """Put examples side by side, channels first: one copy of each pixel.
+
+    Torch's shared memory loses its name as soon as it is made, so nothing is left of it when a process is killed.
+    """
+    rows, cols, channels = examples[0].pixels.shape
+    shape = (len(examples), channels, rows, cols)
+    room = torch.empty(shape, dtype=torch.uint8).share_memory_() if shared else np.empty(shape, dtype=np.uint8)
+    pixels = room.numpy() if isinstance(room, Tensor) else room
+    for place, one in zip(pixels, examples, strict=True):
+        place[:] = one.pixels.transpose(2, 0, 1)
+    return Parcel(
+        room,
+        np.array([one.label for one in examples], dtype=np.int64),
+        np.array([one.partner for one in examples], dtype=np.int64),
+        np.array([one.weight for one in examples], dtype=np.float32),
+        np.array([one.index for one in examples], dtype=np.int64),
+    )
