@@ -156,7 +156,7 @@ def test_limits_come_from_the_header() -> None:
 
     tracemalloc.start()
     for name in ("huge png", "huge jpeg"):
-        with pytest.raises(ImageError, match="2,?500,?000,?000"):
+        with pytest.raises(ImageError, match="limit of"):
             decode(HOSTILE[name])
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()

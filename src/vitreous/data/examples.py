@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
@@ -13,6 +13,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
 
 
+@runtime_checkable
 class Source(Protocol):
     """Labelled examples by index."""
 
@@ -81,7 +82,7 @@ class ArraySource:
         return self.pixels[index]
 
 
-def fingerprint(names: Iterable[str], labels: Iterable[int], digests: Iterable[str]) -> str:
+def fingerprint(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
     """Hash what a source holds."""
     state = hashlib.blake2b(digest_size=16)
     for name, label, digest in zip(names, labels, digests, strict=True):

@@ -1,7 +1,7 @@
 """How a batch travels from a worker: its pixels in shared memory without a name, the rest beside it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 
+@runtime_checkable
 class Packable(Protocol):
     """What is put into a parcel."""
 

@@ -225,7 +225,7 @@ def file_source(
     names = listing.names
     labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
-    content = fingerprint(names, labels.tolist(), (record.digest for record in records))
+    content = fingerprint(names, labels, (record.digest for record in records))
     return FileSource(listing.root, names, labels, classes, content, decode, sizes, skipped)
 
 

@@ -167,4 +167,5 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     share = hits / count
     spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
     middle, scale = share + Z95**2 / (2 * count), 1 + Z95**2 / count
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    # Rounding must not put the share itself outside, when none or all of them hit.
+    return max(0.0, min(share, (middle - spread) / scale)), min(1.0, max(share, (middle + spread) / scale))

@@ -23,7 +23,7 @@ h2{font-size:1.2rem;margin:0 0 4px;letter-spacing:-.005em}
 h3{font-size:.95rem;margin:0 0 8px}
 p{margin:0 0 12px;max-width:72ch}
 a{color:var(--one)}
-.soft,figcaption,.note{color:var(--soft);font-size:.9rem}
+.soft,figcaption{color:var(--soft);font-size:.9rem}
 .skip{position:absolute;left:-999px}.skip:focus{left:12px;top:12px;background:var(--card);padding:8px}
 nav ul{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;margin:14px 0 0;padding:0;font-size:.9rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:20px;margin:20px 0}
@@ -40,15 +40,16 @@ svg{width:100%;height:auto}
 .tiny{image-rendering:pixelated}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:6px}
 .pairs{display:grid;gap:18px;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));margin-top:12px}
-.figures{display:grid;gap:16px 24px;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));margin:0}
+.figures{display:grid;gap:16px 20px;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));margin:8px 0 0}
 .figures dt{color:var(--soft);font-size:.85rem}
 .figures dd{margin:0;font-size:1.35rem;font-weight:600;line-height:1.25;font-variant-numeric:tabular-nums}
 .figures dd.first{font-size:2.1rem}
 .figures small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums;overflow-wrap:break-word}
 caption{text-align:left;color:var(--soft);padding-bottom:6px}
 th,td{padding:4px 10px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600}tbody th{font-weight:400}
+th,td{max-width:40ch}
 .right{text-align:right;white-space:nowrap}
 pre{margin:8px 0 0;padding:12px 14px;background:var(--shade);border-radius:6px;overflow-x:auto;font:.82rem/1.5 var(--mono);
 overflow-wrap:normal}
@@ -56,8 +57,6 @@ code{font-family:var(--mono);font-size:.9em}
 details{margin-top:10px}summary{cursor:pointer;color:var(--one)}
 .missing{border-left:3px solid var(--two);padding:6px 12px;background:var(--shade);border-radius:0 6px 6px 0}
 .wrong{color:var(--bad)}.name{font-weight:600}.file{color:var(--soft)}
-.meter{display:block;height:6px;border-radius:3px;background:var(--shade);min-width:70px;margin-top:8px}
-.meter i{display:block;height:6px;border-radius:3px;background:var(--one)}
 .scale{width:150px;height:9px;border-radius:2px;display:inline-block;vertical-align:middle;margin:0 6px;
 background:linear-gradient(90deg,#440154,#414487,#2a788e,#22a884,#7ad151,#fde725)}
 .mosaic{width:min(100%,420px)}
@@ -69,10 +68,12 @@ svg .line-1,svg .line-2,svg .line-3{fill:none;stroke-width:1.8;stroke-linejoin:r
 svg .line-1{stroke:var(--one)}svg .line-2{stroke:var(--two)}svg .line-3{stroke:var(--three)}
 svg .mark-1{fill:var(--one)}svg .mark-2{fill:var(--two)}svg .mark-3{fill:var(--three)}
 svg .faint{stroke-width:1;opacity:.3}
-svg .hit{fill:var(--one)}svg .miss{fill:var(--two)}svg .bar{fill:var(--one)}svg .gap{fill:var(--two);opacity:.35}
+svg .hit{fill:var(--one)}svg .miss{fill:var(--two)}svg .bar{fill:var(--one)}svg .gap{fill:var(--two);opacity:.45}
+svg .spare{fill:var(--one);opacity:.4}
 footer{padding-bottom:40px;color:var(--soft);font-size:.85rem}
 @media(max-width:520px){header,main,footer{padding-left:12px;padding-right:12px}section{padding:16px 14px}
-header{padding-top:20px}.tiles{grid-template-columns:repeat(auto-fill,minmax(92px,1fr));gap:10px}}
+header{padding-top:20px}.tiles{grid-template-columns:repeat(auto-fill,minmax(92px,1fr));gap:10px}
+.pairs{grid-template-columns:1fr 1fr;gap:12px}.figures{grid-template-columns:1fr 1fr}}
 @media print{nav,.skip{display:none}section{break-inside:avoid;border:0;padding:0}}
 """
 

@@ -230,8 +230,9 @@ def calibration(found: Findings) -> str:
     words = (
         f"<p><strong>ECE {metrics.ece:.3f}</strong> ({BINS} equal bins). {text(said)}</p>"
         + paragraph(
-            "Each bar holds the predictions of one range of confidence, and is as high as the share of them that was right; "
-            "the pale part is its distance from the mean confidence. Perfectly calibrated bars end on the dashed line. "
+            "Each bar holds the predictions of one range of confidence. Full blue with pale blue reaches up to the share of them "
+            "that was right; pale blue is what they were right more often than sure, orange what they were sure more often than "
+            "right. Perfectly calibrated bars end on the dashed line, with nothing pale. "
             "Below: how many predictions fall into each range."
         )
         + paragraph(f"Mean negative log-likelihood {metrics.nll:.4f} nats; balanced accuracy {metrics.balanced:.1%}.")

@@ -57,6 +57,8 @@ def mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -> UIn
     """Arrange small heat maps of values -1 to 1 in a grid, a clear pixel between; of larger grids every n-th is shown."""
     rows, cols = tiles.shape[:2]
     chosen = tiles[_spread(rows, most)][:, _spread(cols, most)]
+    times = max(1, 12 // max(chosen.shape[2:]))
+    chosen = chosen.repeat(times, axis=2).repeat(times, axis=3)
     rows, cols, high, wide = chosen.shape
     canvas = np.zeros((rows * (high + 1) - 1, cols * (wide + 1) - 1, 4), np.uint8)
     for row in range(rows):

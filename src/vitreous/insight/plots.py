@@ -1,7 +1,7 @@
 """Charts as inline SVG: plain text, coloured by the page's own CSS variables, so they follow light and dark.
 
 Classes that a page must style: `axis` (text and ticks), `grid`, `line-1` .. `line-3`, `mark-1` .. `mark-3`, `faint`,
-`hit`, `miss`, `gap`, `bar`, `on` (text on a strong fill). All text is escaped here.
+`hit`, `miss`, `bar`, `gap`, `spare`, `ideal`, `frame`, `count`, `on` (text on a strong fill). All text is escaped here.
 """
 
 import math
@@ -192,7 +192,7 @@ def confusion_map(
         The SVG, and the width in pixels below which it should scroll rather than shrink.
     """
     count = len(names)
-    cell = max(16.0, min(46.0, 460 / count))
+    cell = max(16.0, min(38.0, 460 / count))
     shown = [_cut(name, 16) for name in names]
     edge = 24 + 6.4 * max(map(len, shown))
     top = edge if max(map(len, shown)) > 4 else 34.0
@@ -218,7 +218,7 @@ def confusion_map(
     side = cell * count
     body += f'<rect class="frame" x="{edge:g}" y="{top:g}" width="{side:g}" height="{side:g}"/>'
     width, height = edge + side + 2, top + side + 2
-    return svg(width, height, label, body).replace(f"{2 * width:g}px", f"{1.25 * width:g}px"), 0.75 * width
+    return svg(width, height, label, body).replace(f"{2 * width:g}px", f"{1.25 * width:g}px"), 0.72 * width
 
 
 def _cell(place: tuple[float, float], cell: float, kind: str, value: int, total: int, numbered: str | None) -> str:
@@ -228,7 +228,7 @@ def _cell(place: tuple[float, float], cell: float, kind: str, value: int, total:
     rect = f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{cell:.1f}" height="{cell:.1f}" fill-opacity="{strength:.2f}"/>'
     if numbered is None:
         return rect
-    on = " on" if strength > 0.55 else ""
+    on = " on" if strength > (0.55 if kind == "hit" else 0.85) else ""
     text = f'<text class="count{on}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + 3.5:.1f}" text-anchor="middle">{value}</text>'
     return f"<g><title>{escape(numbered)}: {value:,} of {total:,} ({share:.1%})</title>{rect}{text}</g>"
 
@@ -252,14 +252,14 @@ def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: s
             continue
         left, right = frame.place(low, 0)[0] + 1, frame.place(high, 0)[0] - 1
         title = f"{count:,} predictions of {low:.0%} to {high:.0%}: {confidence:.1%} sure, {accuracy:.1%} right"
-        middle = frame.place(0, accuracy)[1]
-        gap = sorted((middle, frame.place(0, confidence)[1]))
-        tall = 30 * count / most
+        near, far = sorted((accuracy, confidence))
+        ends = [frame.place(0, value)[1] for value in (0, near, far)]
+        tall, wide = 30 * count / most, right - left
         body += (
             f"<g><title>{escape(title)}</title>"
-            + _bar("bar", left, middle, right - left, frame.place(0, 0)[1] - middle)
-            + _bar("gap", left, gap[0], right - left, gap[1] - gap[0])
-            + _bar("bar", left, 228 - tall, right - left, max(tall, 0.8))
+            + _bar("bar", left, ends[1], wide, ends[0] - ends[1])
+            + _bar("gap" if confidence > accuracy else "spare", left, ends[2], wide, ends[1] - ends[2])
+            + _bar("bar", left, 228 - tall, wide, max(tall, 0.8))
             + "</g>"
         )
     (x0, y0), (x1, y1) = frame.place(0, 0), frame.place(1, 1)

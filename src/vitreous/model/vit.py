@@ -141,6 +141,7 @@ class ViT(nn.Module):
 
 def create(config: ViTConfig, seed: int = 0) -> ViT:
     """Return a freshly initialised model: the same seed gives the same weights, and the global generator isn't touched."""
-    model = ViT(config)
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
+        model = ViT(config)
     initialise(model, seed)
     return model

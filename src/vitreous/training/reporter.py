@@ -1,9 +1,10 @@
 """How long work tells what it is doing. The command line shows it; in Python nothing is printed unless one is passed."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Receives what a run has to say."""
 

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from vitreous.errors import UnknownName
+from vitreous.model.positions import RULES, resize_grid, resize_matrix, sincos_2d
+from vitreous.shapes import Size
+
+grids = st.builds(Size, st.integers(1, 9), st.integers(1, 9))
+
+
+def random_grid(size: Size) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(size.rows * 31 + size.cols)
+    return torch.randn(*size, 6, generator=generator, dtype=torch.float64)
+
+
+@given(grids, grids, st.sampled_from(sorted(RULES)))
+def test_the_matrix_is_torchs_interpolation(start: Size, to: Size, rule: str) -> None:
+    grid = random_grid(start)
+    expected = F.interpolate(grid.permute(2, 0, 1)[None], size=tuple(to), **RULES[rule])[0].permute(1, 2, 0)
+    torch.testing.assert_close(resize_grid(grid, to, rule), expected, rtol=1e-9, atol=1e-9)
+
+
+@given(st.builds(Size, st.integers(2, 9), st.integers(2, 9)), st.builds(Size, st.integers(2, 9), st.integers(2, 9)))
+def test_linear_corners_is_scipys_zoom(start: Size, to: Size) -> None:
+    from scipy.ndimage import zoom
+
+    grid = random_grid(start).numpy()
+    expected = zoom(grid, (to.rows / start.rows, to.cols / start.cols, 1), order=1)
+    np.testing.assert_allclose(resize_grid(torch.from_numpy(grid), to, "linear-corners").numpy(), expected, atol=1e-9)
+
+
+@given(grids, grids, st.sampled_from(sorted(RULES)))
+def test_constants_stay_constant(start: Size, to: Size, rule: str) -> None:
+    rows = resize_matrix(start, to, rule).sum(1)
+    torch.testing.assert_close(rows, torch.ones_like(rows))
+
+
+def test_equal_counts_with_unequal_grids_are_resized() -> None:
+    grid = random_grid(Size(14, 14))
+    assert resize_grid(grid, Size(7, 28)).shape == (7, 28, 6)
+
+
+def test_gradients_pass_through_the_matrix() -> None:
+    grid = random_grid(Size(4, 4)).requires_grad_()
+    resize_grid(grid, Size(6, 5)).sum().backward()
+    expected = resize_matrix(Size(4, 4), Size(6, 5)).sum(0).view(4, 4, 1).expand(-1, -1, 6)
+    torch.testing.assert_close(grid.grad, expected)
+
+
+def test_an_unknown_rule_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="bicubic"):
+        resize_matrix(Size(2, 2), Size(3, 3), "bicubik")
+
+
+def test_sines_and_cosines_are_big_visions() -> None:
+    """The formula of big_vision's posemb_sincos_2d, written out in numpy."""
+    rows, cols, width = 3, 5, 16
+    y, x = np.mgrid[:rows, :cols]
+    omega = 1.0 / (10_000 ** (np.arange(width // 4) / (width // 4 - 1)))
+    y, x = (np.einsum("m,d->md", axis.flatten(), omega) for axis in (y, x))
+    expected = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    np.testing.assert_allclose(sincos_2d(Size(rows, cols), width).flatten(0, 1).numpy(), expected, atol=1e-6)
