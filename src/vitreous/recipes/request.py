@@ -25,6 +25,6 @@ class Request:
     """Time to train for; None: the recipe's own duration."""
 
 
-def to_multiple(pixels: float, patch: int) -> int:
+def to_multiple(pixels: int, patch: int) -> int:
     """Round to the nearest multiple of the patch, at least one patch."""
     return max(patch, round(pixels / patch) * patch)
