@@ -1,0 +1,148 @@
+"""The documents keep their word: links lead somewhere, the tour runs, the README's Python runs, commands exist."""
+
+import doctest
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitreous.cli.main import COMMANDS
+from vitreous.cli.options import KINDS
+from vitreous.cli.parse import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+
+TOKENS = [[0.1, 0.2, 0.3, 0.4], *([n + 0.0, n + 0.1, n + 0.2, n + 0.3] for n in (1, 2, 3, 4))]
+POSITIONS = [[0.01, 0.02, 0.03, 0.04], *([n / 10 + i / 100 for i in range(4)] for n in (1, 2, 3, 4))]
+SUM = [
+    [0.11, 0.22, 0.33, 0.44],
+    [1.10, 1.21, 1.32, 1.43],
+    [2.20, 2.31, 2.42, 2.53],
+    [3.30, 3.41, 3.52, 3.63],
+    [4.40, 4.51, 4.62, 4.73],
+]
+"""The worked example, as the project was given it."""
+
+
+def blocks(document, *languages):
+    """Yield (line number of the first line of code, code) of a document's fenced blocks."""
+    text = document.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        if match["language"] in languages:
+            yield text.count("\n", 0, match.start("code")) + 1, match["code"]
+
+
+def prose(document):
+    """Return a document without its fenced blocks."""
+    return FENCE.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document):
+    """Return the anchors that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def relative(document):
+    return str(document.relative_to(ROOT))
+
+
+def test_the_documents_are_there():
+    for name in ("README.md", "README.zh-CN.md", "docs/tour.md", "docs/architecture.md", "docs/recipes.md"):
+        assert ROOT / name in DOCUMENTS
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_links_lead_somewhere(document):
+    for target in LINK.findall(prose(document)):
+        if re.match(r"[a-z]+:", target):
+            assert target.startswith("https://"), target
+            continue
+        path, _, anchor = target.partition("#")
+        place = (document.parent / path).resolve() if path else document
+        assert place.exists(), f"{document.name} links to {target}, which is not there"
+        assert place.is_relative_to(ROOT), f"{document.name} links to {target}, outside the repository"
+        if anchor:
+            assert anchor in anchors(place), f"{document.name} links to {target}; headings: {sorted(anchors(place))}"
+
+
+def test_every_document_can_be_reached_from_the_readme():
+    reached, todo = set(), [ROOT / "README.md"]
+    while todo:
+        document = todo.pop()
+        reached.add(document)
+        for target in LINK.findall(prose(document)):
+            place = (document.parent / target.partition("#")[0]).resolve()
+            found = sorted(place.glob("*.md")) if place.is_dir() and place != ROOT else [place]
+            todo += [one for one in found if one in DOCUMENTS and one not in reached]
+    assert reached == set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_paths_in_code_quotes_exist(document):
+    """`training/loop.py` may be said from the repository or from the package."""
+    for quoted in re.findall(r"`([\w./-]+\.(?:py|md|toml|txt))`", prose(document)):
+        places = (ROOT / quoted, ROOT / "src" / "vitreous" / quoted, document.parent / quoted)
+        assert any(place.exists() for place in places), f"{document.name} speaks of {quoted}, which is not there"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_commands_exist_with_their_options(document):
+    """What README.md shows is executed too, by test_readme.py."""
+    for line, code in blocks(document, "bash"):
+        for command in code.splitlines():
+            for part in command.split("|"):
+                words = shlex.split(part, comments=True)
+                if words[:1] != ["vitreous"]:
+                    continue
+                assert words[1] in COMMANDS, f"{document.name}:{line}: {part}"
+                if words[1] in KINDS:
+                    parse(KINDS[words[1]], words[2:], words[1])
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory):
+    """Run the tour as a reader would: in a process of its own, from an empty folder."""
+    command = [sys.executable, __file__, ROOT / "docs" / "tour.md"]
+    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("tour"), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run(document):
+    """Execute a document's sessions, one after the other, with the same names; print what came of it as JSON."""
+    names, report, executed = {}, [], 0
+    for line, code in blocks(document, "pycon"):
+        test = doctest.DocTestParser().get_doctest(code, names, document.name, str(document), line - 1)
+        executed += len(test.examples)
+        doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
+        names = test.globs
+        if "same" in names and "example" not in names:
+            names["example"] = [
+                torch.cat([names["given"]["class_token"][None], names["found"]["patches"][0]]).tolist(),
+                names["given"]["positions.embedding"].tolist(),
+                names["found"]["embedded"][0].tolist(),
+            ]
+    print(json.dumps({"executed": executed, "report": "".join(report), "example": names["example"]}))
+
+
+def test_the_tour_shows_what_happens(tour):
+    assert not tour["report"], tour["report"]
+    assert tour["executed"] > 30
+
+
+def test_the_tour_has_the_worked_examples_numbers(tour):
+    for found, expected in zip(tour["example"], (TOKENS, POSITIONS, SUM), strict=True):
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0.0, atol=1e-6)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
