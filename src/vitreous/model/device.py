@@ -44,9 +44,12 @@ def native_bf16(device: torch.device) -> bool:
 def tune_cpu() -> None:
     """Let fp32 products go to oneDNN, and let glibc keep large blocks instead of returning them at every step.
 
-    Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again each step.
+    oneDNN is up to 1.2 times faster than MKL on AMD's processors, in fp32 all the same; only where the processor has
+    AMX would "medium" round the factors to bfloat16, so there torch is left as it is. Activations of tens of megabytes
+    would otherwise be mapped, faulted in page by page and unmapped again each step.
     """
-    torch.set_float32_matmul_precision("medium")
+    if not torch.cpu.get_capabilities().get("amx_bf16"):
+        torch.set_float32_matmul_precision("medium")
     if sys.platform.startswith("linux"):
         try:
             mallopt = ctypes.CDLL("libc.so.6").mallopt

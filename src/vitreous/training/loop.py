@@ -54,7 +54,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
             if interrupt.requested:
                 checkpoints.save(job, run)
                 return Outcome("interrupted", interrupt.requested)
-            if progress.evaluated < progress.step and (progress.step % evaluations == 0 or progress.step == total):
+            if progress.evaluated < progress.step and evaluation_due(progress.step, evaluations, total):
                 best = evaluate(job, run, reporter, interrupt)
                 if best is not None:
                     checkpoints.save(job, run)
@@ -68,6 +68,11 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
             advance(job, run, loss, correct, time.perf_counter() - started)
             show(job, reporter, float(loss))
     return Outcome("finished" if progress.step == total else "early")
+
+
+def evaluation_due(step: int, every: int, total: int) -> bool:
+    """Tell whether to evaluate after this step: every so many, and at the end; not twice within half an interval there."""
+    return step == total or (step % every == 0 and 2 * (total - step) >= every)
 
 
 def load(job: Job, total: int) -> Iterator[Batch]:

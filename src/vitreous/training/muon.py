@@ -1,7 +1,8 @@
 """Muon: momentum whose matrices are orthogonalised before each step (Jordan et al., 2024, kellerjordan.github.io/posts/muon).
 
-torch.optim.Muon does the same but always computes in bfloat16, which a CPU without bfloat16 units emulates; this one
-computes in the parameters' own precision, over all matrices of one shape at once, and keeps q, k and v apart.
+torch.optim.Muon does the same but always orthogonalises in bfloat16, which a CPU without bfloat16 units emulates, and one
+matrix at a time; this one does it in the precision that it is told, over all matrices of one shape at once, and keeps q, k
+and v apart.
 """
 
 from collections import defaultdict
@@ -28,10 +29,20 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         weight_decay: decay, times the learning rate.
         momentum: decay rate of the momentum, 0 to below 1.
+        precision: of the products that orthogonalise; None: the parameters' own. bfloat16 is enough (Jordan et al.), and
+            pays where the hardware multiplies it.
     """
 
-    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        precision: torch.dtype | None = None,
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "parts": 1})
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -54,7 +65,7 @@ class Muon(torch.optim.Optimizer):
         """Orthogonalise matrices of one shape together, and step."""
         stacked = torch.cat([matrices for _, matrices in same])
         scale = max(1.0, stacked.shape[1] / stacked.shape[2]) ** 0.5
-        directions = orthogonalize(stacked).split(group["parts"])
+        directions = orthogonalize(stacked.to(self.precision)).to(stacked.dtype).split(group["parts"])
         for (parameter, _), direction in zip(same, directions, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(direction.reshape(parameter.shape), alpha=-group["lr"] * scale)

@@ -26,13 +26,13 @@ def is_encoder_matrix(name: str, parameter: Tensor) -> bool:
 class Optimizer:
     """One or two torch optimizers that share a schedule, with their state addressed by parameter name."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, precision: torch.dtype | None = None) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         if not named:
             raise ConfigError("every parameter is frozen, so there is nothing to train; choose another --freeze")
         self.config = config
         self.names = {parameter: name for name, parameter in named}
-        self.parts = list(build(named, config))
+        self.parts = list(build(named, config, precision))
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, share: float) -> None:
@@ -72,13 +72,15 @@ class Optimizer:
             state[parameter][kind] = value.clone().to(parameter.device)
 
 
-def build(named: Iterable[tuple[str, Tensor]], config: OptimizerConfig) -> Iterable[torch.optim.Optimizer]:
-    """Yield the torch optimizers that `config` describes."""
+def build(
+    named: Iterable[tuple[str, Tensor]], config: OptimizerConfig, precision: torch.dtype | None = None
+) -> Iterable[torch.optim.Optimizer]:
+    """Yield the torch optimizers that `config` describes; `precision` is that of Muon's products."""
     named = list(named)
     muon = [item for item in named if config.name == "muon" and is_encoder_matrix(*item)]
     rest = [item for item in named if config.name != "muon" or not is_encoder_matrix(*item)]
     if muon:
-        yield Muon(muon_groups(muon, config), lr=config.muon_lr)
+        yield Muon(muon_groups(muon, config), lr=config.muon_lr, precision=precision)
     if rest and config.name == "sgd":
         yield torch.optim.SGD(groups(rest, config, config.lr), lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
@@ -105,16 +107,28 @@ def muon_groups(named: list[tuple[str, Tensor]], config: OptimizerConfig) -> lis
     return [{"params": members, "weight_decay": config.muon_decay, "parts": parts} for parts, members in split.items()]
 
 
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
+class Average(AveragedModel):
+    """A moving average of the parameters alone. The model's buffers are constants, and the average has its own:
+
+    a model that trains at a low resolution has other ones for the time being.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move towards the model: all the way at first, then by 1 - decay, or by more while there are few updates."""
+        count = int(self.n_averaged)
+        rate = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - rate)
+        self.n_averaged += 1
+
+
+def averaged(model: nn.Module, decay: float) -> Average:
     """Return a moving average of the weights (Polyak averaging).
 
     The decay ramps up as (1 + n) / (10 + n) after n updates, so that short runs aren't averages of the initial weights.
     """
-
-    @torch.no_grad()
-    def average(averages: list[Tensor], weights: list[Tensor], updates: Tensor | int) -> None:
-        count = int(updates)
-        rate = min(decay, (1 + count) / (10 + count))
-        torch._foreach_lerp_(averages, weights, 1 - rate)
-
-    return AveragedModel(model, multi_avg_fn=average)
+    return Average(model, decay)

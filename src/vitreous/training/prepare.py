@@ -39,7 +39,7 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         config=config,
         classes=classes,
         objective=objective,
-        optimizer=Optimizer(model, config.optimizer),
+        optimizer=Optimizer(model, config.optimizer, torch.bfloat16 if config.precision == "bf16" else None),
         average=averaged(model, config.ema) if config.ema else None,
         schedule=schedule,
         stream=stream,
