@@ -6,14 +6,23 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
+from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.options import KINDS
 from vitreous.cli.parse import parse
+from vitreous.cli.train import batch_auto
+from vitreous.data.sources import Facts
+from vitreous.images.config import DecodeConfig
+from vitreous.model.vit import create
+from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.request import Request
+from vitreous.shapes import Size
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -105,7 +114,55 @@ def test_commands_exist_with_their_options(document):
                     continue
                 assert words[1] in COMMANDS, f"{document.name}:{line}: {part}"
                 if words[1] in KINDS:
-                    parse(KINDS[words[1]], words[2:], words[1])
+                    arguments = batch_auto(words[2:]) if words[1] == "train" else words[2:]
+                    parse(KINDS[words[1]], arguments, words[1])
+
+
+RECIPE = re.compile(
+    r"<!-- recipe (?P<name>\w+): (?P<train>\d+) images of (?P<rows>\d+)x(?P<cols>\d+), (?P<channels>\d) channels?, "
+    r"(?P<classes>\d+) classes -->\n(?P<table>(?:\|.*\n)+)"
+)
+
+
+def request(match, tmp_path):
+    """Return what a table of recipes.md is about: the facts, and for fine-tuning the weights of a model of that size."""
+    train, rows, cols, channels, classes = (int(match[k]) for k in ("train", "rows", "cols", "channels", "classes"))
+    names = tuple(f"class {number:04}" for number in range(classes))
+    facts = Facts(names, train, classes, channels, Size(rows, cols), (train // classes,) * classes)
+    if match["name"] != "finetune":
+        return Request(facts)
+    config = configure("small", Request(facts))
+    save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))
+    return Request(facts, weights=str(tmp_path / "weights"))
+
+
+def test_recipes_set_what_the_document_says(tmp_path):
+    tables = list(RECIPE.finditer((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")))
+    assert {match["name"] for match in tables} == set(RECIPES)
+    for match in tables:
+        config = configure(match["name"], request(match, tmp_path))
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in match["table"].splitlines()[2:]]
+        assert len(rows) > 5
+        for setting, said, _ in rows:
+            value = config
+            for part in setting.strip("`").split("."):
+                value = getattr(value, part)
+            value = tuple(value) if isinstance(value, tuple) else value
+            assert str(value) == said, f"recipes.md, {match['name']}: {setting} is {value}, not {said}"
+
+
+def test_storeys_are_drawn_as_they_are_enforced():
+    (drawn,) = (code for _, code in blocks(ROOT / "docs" / "architecture.md", "storeys"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = next(one["layers"] for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
+    assert drawn.splitlines() == layers
+    rooms = {room for storey in layers for room in storey.split(" | ")}
+    assert set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", prose(ROOT / "docs" / "architecture.md"), re.MULTILINE)) == {
+        ", ".join(f"`{room}`" for room in storey.split(" | ")) for storey in layers
+    }
+    package = ROOT / "src" / "vitreous"
+    here = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms == here - {"__init__", "__main__"}
 
 
 @pytest.fixture(scope="module")
