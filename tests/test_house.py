@@ -1,0 +1,126 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "vitreous"
+MOST_LINES = 400
+VAGUE = {"utils", "util", "common", "misc", "helpers", "legacy", "v2"}
+TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".html", ".css", ".js", ""}
+PLACES = ("/" + "work/", "/" + "tmp/w", "/" + "root", "/" + "home/")
+"""Folders of somebody's machine."""
+UNFINISHED = ("TO" + "DO", "FIX" + "ME")
+WITHOUT_TORCH = [
+    "vitreous",
+    "vitreous.errors",
+    "vitreous.shapes",
+    "vitreous.settings",
+    "vitreous.model.count",
+    "vitreous.cli.main",
+    "vitreous.cli.options",
+    "vitreous.cli.parse",
+    *sorted(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("config.py")),
+]
+
+
+def tracked():
+    """List the files that git tracks; without git, those in the folders that it would."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+        found = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        folders = [ROOT / name for name in ("src", "tests", "docs", "benchmarks", "examples")]
+        found = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
+        found += list(ROOT.glob("*"))
+    return sorted(path for path in found if path.is_file())
+
+
+FILES = tracked()
+SOURCES = [path for path in FILES if path.suffix == ".py"]
+TEXTS = [path for path in FILES if path.suffix in TEXT]
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def loaded_by(*modules):
+    """Import modules in a fresh process, one after the other; return those after which torch was there, in order."""
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules:\n"
+        "        print(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_there_is_something_to_look_at():
+    assert PACKAGE / "model" / "vit.py" in SOURCES
+    assert ROOT / "README.md" in TEXTS
+
+
+def test_files_are_short():
+    lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_names_say_something():
+    assert [named(path) for path in SOURCES if VAGUE & {part.removesuffix(".py") for part in path.parts}] == []
+
+
+@pytest.mark.parametrize("words", [PLACES, UNFINISHED], ids=["places", "unfinished"])
+def test_nothing_of_one_machine_and_nothing_unfinished(words):
+    found = []
+    for path in TEXTS:
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            found += [f"{named(path)}:{number}: {word}" for word in words if word in line]
+    assert found == []
+
+
+def test_every_module_says_what_it_is():
+    places = (PACKAGE, ROOT / "benchmarks", ROOT / "examples")
+    modules = [path for path in SOURCES if any(path.is_relative_to(place) for place in places)]
+    silent = [path for path in modules if not ast.get_docstring(ast.parse(path.read_bytes()))]
+    assert [named(path) for path in silent] == []
+
+
+def test_settings_and_help_do_without_torch():
+    assert "vitreous.training.config" in WITHOUT_TORCH
+    assert loaded_by(*WITHOUT_TORCH) == []
+
+
+def test_the_check_above_can_fail():
+    assert loaded_by("vitreous.model.vit") == ["vitreous.model.vit"]
+
+
+def test_public_names_stay_what_they_are_whatever_is_imported():
+    """A submodule called train, say, would replace the function of that name (docs/decisions/0004)."""
+    code = (
+        "import importlib, pkgutil, vitreous\n"
+        "before = {name: getattr(vitreous, name) for name in vitreous.__all__}\n"
+        "for module in pkgutil.walk_packages(vitreous.__path__, 'vitreous.'):\n"
+        "    module.name.endswith('__main__') or importlib.import_module(module.name)\n"
+        "print([name for name in vitreous.__all__ if getattr(vitreous, name) is not before[name]])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_every_dependency_is_pinned():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pins = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", pinned, re.MULTILINE)}
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", want)[0]).lower() for want in wanted}
+    assert names - pins == set()
