@@ -58,7 +58,7 @@ def main() -> None:
             batch, heads, tokens, dim = shape
             base = [torch.randn(batch, tokens, heads, dim, dtype=dtype) for _ in range(3)]
             forward, both = (ratio(base, backward, rounds) for backward in (False, True))
-            print(f"{str(dtype):15} {shape!s:20} forward {forward:5.2f}   with backward {both:5.2f}", flush=True)
+            print(f"{dtype!s:15} {shape!s:20} forward {forward:5.2f}   with backward {both:5.2f}", flush=True)
 
 
 if __name__ == "__main__":

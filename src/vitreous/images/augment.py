@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError
@@ -43,8 +44,7 @@ def augment(
     """
     pixels = crop(image, config, preprocess, decoding, rng, name)
     if config.flip and rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
-    pixels = np.ascontiguousarray(pixels)
+        pixels = torch.from_numpy(pixels).flip(1).numpy()  # numpy copies backwards 20 times slower
     if config.randaugment_layers:
         pixels = randaugment(pixels, config.randaugment_layers, config.randaugment_magnitude, rng)
     if config.erase and rng.random() < config.erase:

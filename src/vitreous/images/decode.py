@@ -152,7 +152,7 @@ def _reduction(size: Size, at_least: Size, orientation: int) -> int:
 
 def _jpeg_orientation(data: bytes) -> int:
     """Return the EXIF orientation of a JPEG: looked for only where an EXIF segment stands among the first segments."""
-    if b"Exif\x00\x00" not in data[: 64 * 1024]:
+    if data.find(b"Exif\x00\x00", 0, 64 * 1024) < 0:
         return 1
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
