@@ -1,0 +1,162 @@
+"""Class folders: what counts as a class, as a split, as an image; links that can't loop."""
+
+import pytest
+
+from tests.data.pictures import tree, write
+from vitreous.data.listing import list_data, list_labelled
+from vitreous.errors import DataError
+
+
+def listed(root):
+    train, validation = list_data(root)
+    pairs = [tuple(zip(part.names, part.labels, strict=True)) for part in (train, validation) if part is not None]
+    return pairs[0] if len(pairs) == 1 else pairs
+
+
+def test_each_folder_is_a_class_sorted_by_bytes(tmp_path):
+    tree(tmp_path, b=1, a=2, Z=1)
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "é.png")
+    assert listed(tmp_path) == (("Z/0.png", "Z"), ("a/1.png", "a"), ("a/é.png", "a"), ("b/0.png", "b"))
+
+
+def test_nested_folders_belong_to_the_class_at_the_top(tmp_path):
+    tree(tmp_path, cat__black=1, cat__white__kitten=1, cat=1, dog__all=2)
+    assert listed(tmp_path) == (
+        ("cat/0.png", "cat"),
+        ("cat/black/0.png", "cat"),
+        ("cat/white/kitten/0.png", "cat"),
+        ("dog/all/0.png", "dog"),
+        ("dog/all/1.png", "dog"),
+    )
+    assert "taken as one class each: dog" in list_data(tmp_path)[0].notes[0]
+
+
+def test_hidden_files_and_others_are_counted(tmp_path):
+    tree(tmp_path, cat=1, dog=1, **{".cache": 1})
+    for name in ("cat/.0.png", "cat/notes.txt", "README.md", ".DS_Store", "dog/.thumbs/1.png", "loose.png"):
+        write(tmp_path / name)
+    listing, _ = list_data(tmp_path)
+    assert listing.names == ("cat/0.png", "dog/0.png")
+    assert listing.ignored == 7
+    assert "1 images beside the class folders" in listing.notes[0]
+
+
+def test_a_class_folder_without_images_is_noted(tmp_path):
+    tree(tmp_path, cat=1, dog=1)
+    (tmp_path / "bird").mkdir()
+    assert list_data(tmp_path)[0].notes == ("class folders without images, left out: bird",)
+
+
+def test_train_and_val_are_a_split(tmp_path):
+    tree(tmp_path, train__cat=1, train__dog=1, val__cat=1, val__dog=1)
+    train, validation = listed(tmp_path)
+    assert train == validation == (("cat/0.png", "cat"), ("dog/0.png", "dog"))
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "test", "VAL", "Test"])
+def test_other_names_of_the_validation(tmp_path, name):
+    tree(tmp_path, Train__cat=1, Train__dog=1, **{f"{name}__cat": 1})
+    train, validation = list_data(tmp_path)
+    assert (train.root.name, validation.root.name) == ("Train", name)
+    assert any(f"{name}/ is the validation" in note for note in train.notes) == (name != "VAL")
+
+
+def test_val_is_preferred_and_the_test_part_left_out_aloud(tmp_path):
+    tree(tmp_path, train__a=1, train__b=1, val__a=1, test__a=5, extra__c=1)
+    train, validation = list_data(tmp_path)
+    assert validation.root.name == "val"
+    assert "left out, as they are neither train/ nor the validation: extra/, test/" in train.notes
+
+
+def test_train_without_val_is_split_later(tmp_path):
+    tree(tmp_path, train__a=1, train__b=1)
+    train, validation = list_data(tmp_path)
+    assert (train.root.name, validation) == ("train", None)
+
+
+def test_classes_that_are_called_train_and_val(tmp_path):
+    tree(tmp_path, train=2, plane=2)
+    assert {label for _, label in listed(tmp_path)} == {"train", "plane"}
+
+
+def test_what_could_be_a_split_or_a_class_is_refused(tmp_path):
+    tree(tmp_path, train__steam=2, plane=2)
+    with pytest.raises(DataError, match="isn't clear whether train is a split or a class"):
+        list_data(tmp_path)
+
+
+def test_only_validation_is_said(tmp_path):
+    tree(tmp_path, val__a=1, val__b=1)
+    with pytest.raises(DataError, match=r"has val/ but no train/"):
+        list_data(tmp_path)
+
+
+def test_evaluation_takes_the_validation_part(tmp_path):
+    tree(tmp_path / "split", train__a=1, val__a=2)
+    tree(tmp_path / "whole", a=3)
+    assert (len(list_labelled(tmp_path / "split")), len(list_labelled(tmp_path / "whole"))) == (2, 3)
+    assert len(list_labelled(tmp_path / "split" / "train")) == 1
+
+
+def test_a_link_to_images_elsewhere_is_followed_once(tmp_path):
+    tree(tmp_path / "elsewhere", cat=2)
+    tree(tmp_path / "data", dog=1)
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (tmp_path / "data" / "feline").symlink_to(tmp_path / "elsewhere" / "cat")
+    listing, _ = list_data(tmp_path / "data")
+    assert listing.names == ("cat/0.png", "cat/1.png", "dog/0.png")
+    assert any("not followed: feline" in note for note in listing.notes)
+
+
+def test_links_that_loop_end(tmp_path):
+    tree(tmp_path, cat=1, dog=1)
+    (tmp_path / "cat" / "self").symlink_to(tmp_path / "cat")
+    (tmp_path / "cat" / "up").symlink_to(tmp_path)
+    (tmp_path / "cat" / "other").symlink_to(tmp_path / "dog")
+    (tmp_path / "dog" / "nowhere").symlink_to(tmp_path / "gone")
+    assert [name for name, _ in listed(tmp_path)] == ["cat/0.png", "dog/0.png"]
+
+
+def test_a_link_to_a_file_is_an_image_and_a_dead_one_is_broken_later(tmp_path):
+    tree(tmp_path, cat=1, dog=1)
+    (tmp_path / "cat" / "again.png").symlink_to(tmp_path / "cat" / "0.png")
+    (tmp_path / "cat" / "dead.png").symlink_to(tmp_path / "gone.png")
+    rows = {row.name: row for row in list_data(tmp_path)[0].rows}
+    assert rows["cat/again.png"].bytes > 0
+    assert rows["cat/dead.png"].changed == -1
+
+
+def test_names_are_compared_composed(tmp_path):
+    tree(tmp_path, **{"caf\u00e9": 1, "cafe\u0301": 1, "tea": 1})
+    assert {label for _, label in listed(tmp_path)} == {"caf\u00e9", "tea"}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: None, "is empty; it should hold one folder of images for each class"),
+        (lambda root: (root / "cat").mkdir(), "holds no images in class folders"),
+        (lambda root: write(root / "notes.txt"), "holds no images in class folders"),
+        (lambda root: write(root / "a.png"), "holds 1 images but no class folders"),
+    ],
+)
+def test_nothing_to_train_on(tmp_path, make, words):
+    make(tmp_path)
+    with pytest.raises(DataError, match=words):
+        list_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("photo", "did you mean .*photos"),
+        ("nothing/like/it", "the folder .*nothing/like does not exist either"),
+        ("x" * 5000, "no such file or folder"),
+        ("photos/cat/0.png", "is a file, but no manifest"),
+    ],
+)
+def test_what_is_not_there(tmp_path, name, words):
+    tree(tmp_path / "photos", cat=1)
+    with pytest.raises(DataError, match=words) as caught:
+        list_data(tmp_path / name)
+    assert "\n" not in str(caught.value)
