@@ -15,7 +15,8 @@ where the validation images are and that they are looked at only after the last 
   data       Pillow: open, convert to RGB, random crop to 32 px after zero padding by 4, flip with probability 1/2,
              torch DataLoader with shuffling; normalised by CIFAR-10's mean and standard deviation
   loss       cross entropy
-  optimizer  AdamW (fused), peak rate 1e-3, weight decay 0.05, betas 0.9 and 0.999, batch 128
+  precision  float32, or bfloat16 under autocast (--timm-precision)
+  optimizer  AdamW (fused), peak rate 1e-3 (--lr), weight decay 0.05, betas 0.9 and 0.999, batch 128
   schedule   linear warm-up over 5% of the time, then cosine to zero, by the clock: it ends exactly at the deadline
 """
 
@@ -31,6 +32,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageOps
+from timm_peer import timm_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,7 +46,6 @@ from vitreous.runs import read_run
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
 
-TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
 STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
 
@@ -62,6 +63,8 @@ class PlainLoop:
     workers: int = 0
     """Processes that decode; 0: the training process does it, and both cores are the products'."""
     seed: int = 0
+    precision: str = "fp32"
+    """fp32, or bf16 under autocast."""
 
 
 @dataclass(frozen=True)
@@ -126,32 +129,6 @@ def augmented(image: Image.Image, padding: int) -> Image.Image:
     return ImageOps.mirror(image) if torch.rand(()) < 0.5 else image
 
 
-def let_torchvision_load() -> None:
-    """Declare torchvision's compiled operators, which don't load beside the CPU build of torch; timm calls none of them."""
-    pairs = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-    for name in (*pairs, *(f"_{name}_backward" for name in pairs), "nms", "qnms", "qroi_align"):
-        if not hasattr(torch.ops.torchvision, name):
-            TORCHVISION.define(f"{name}(Tensor input) -> Tensor")
-
-
-def timm_model(shape: ViTConfig) -> nn.Module:
-    let_torchvision_load()
-    from timm.models.vision_transformer import VisionTransformer
-
-    return VisionTransformer(
-        img_size=shape.image,
-        patch_size=shape.patch,
-        in_chans=shape.channels,
-        num_classes=shape.classes,
-        embed_dim=shape.width,
-        depth=shape.depth,
-        num_heads=shape.heads,
-        mlp_ratio=shape.mlp / shape.width,
-        class_token=shape.class_token,
-        global_pool="token" if shape.pool == "class" else "avg",
-    )
-
-
 def run_timm(data: Path, shape: ViTConfig, seconds: float, settings: PlainLoop) -> Outcome:
     torch.manual_seed(settings.seed)
     model = timm_model(shape)
@@ -176,7 +153,8 @@ def run_timm(data: Path, shape: ViTConfig, seconds: float, settings: PlainLoop) 
         warm, rest = share / settings.warmup, (share - settings.warmup) / (1 - settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * (warm if warm < 1 else 0.5 * (1 + math.cos(math.pi * rest)))
-        loss = nn.functional.cross_entropy(model(pixels), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = nn.functional.cross_entropy(model(pixels), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -270,11 +248,12 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=["timm", "vitreous"], default=["timm", "vitreous"])
     parser.add_argument("--lr", type=float, default=PlainLoop.lr, help="peak learning rate of the loop around timm")
     parser.add_argument("--timm-workers", type=int, default=PlainLoop.workers, help="processes that decode for it")
+    parser.add_argument("--timm-precision", choices=["fp32", "bf16"], default=PlainLoop.precision)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="20 seconds a part: does it run at all?")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    plain = PlainLoop(lr=options.lr, workers=options.timm_workers)
+    plain = PlainLoop(lr=options.lr, workers=options.timm_workers, precision=options.timm_precision)
     minutes = 1 / 3 if options.quick else options.minutes
     with tempfile.TemporaryDirectory() as folder:
         data = unpacked(options.data, Path(folder))

@@ -1,0 +1,225 @@
+"""How fast a model trains, predicts and starts, beside timm doing the same.
+
+    python benchmarks/speed.py [--quick] [--parts inference training startup]
+
+inference  images in, logits out, model.eval(), inference mode: `Predictor`'s model and timm's of the same architecture,
+           float32 and bfloat16. Baseline: timm, eager, float32.
+training   forward, backward and optimizer step on one batch in memory: `train_step` as runs use it (its gradient check,
+           schedule and bookkeeping included), and a plain loop around timm with AdamW. Baseline: timm in float32;
+           timm in bfloat16 is under autocast.
+startup    fresh processes, files in the page cache: `import vitreous`, each command's --help, and from the start to
+           the first class of ViT-B/16, beside a script with timm and Pillow that prints the same.
+
+Interleaved; each ratio is the median over the rounds of peer time / own time, so above 1 vitreous is faster. A GPU is
+used where there is one.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+from timm_peer import timm_model
+from torch import Tensor, nn
+
+from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.cli.main import COMMANDS
+from vitreous.data.config import DataConfig
+from vitreous.data.loader import Batch
+from vitreous.data.sources import open_digits
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig, named
+from vitreous.model.device import choose_device
+from vitreous.model.vit import create
+from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.loop import train_step
+from vitreous.training.prepare import build
+from vitreous.training.reporter import Silent
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table."""
+
+    name: str
+    model: ViTConfig
+    batch: int
+
+
+INFERENCE = (
+    Cell("B/16 batch 1", named("B/16"), 1),
+    Cell("B/16 batch 16", named("B/16"), 16),
+    Cell("Ti/16 batch 1", named("Ti/16"), 1),
+    Cell("Ti/16 batch 32", named("Ti/16"), 32),
+)
+TRAINING = (
+    Cell("S/16 batch 32", named("S/16"), 32),
+    Cell("width 192, depth 12, patch 4 at 32 px, batch 128", named("Ti/4", image=(32, 32), classes=10), 128),
+)
+
+
+def interleaved(runs: dict[str, Callable[[], None]], rounds: int, wait: Callable[[], None]) -> dict[str, list[float]]:
+    """Return each run's times, one of each in turn, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            wait()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def show(title: str, times: dict[str, list[float]], batch: int, baseline: str) -> None:
+    print(title)
+    base = times[baseline]
+    for name, own in times.items():
+        ratio = statistics.median(other / mine for other, mine in zip(base, own, strict=True))
+        print(f"  {ratio:6.2f}  {name:22} {batch / statistics.median(own):8.1f} img/s", flush=True)
+
+
+def inference(device: torch.device, rounds: int, wait: Callable[[], None]) -> None:
+    for cell in INFERENCE:
+        images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
+        runs: dict[str, Callable[[], None]] = {}
+        for peer, make in (("timm", timm_model), ("vitreous", create)):
+            for precision, dtype in PRECISIONS.items():
+                model = make(cell.model).eval().to(device, dtype)
+                runs[f"{peer} {precision}"] = forward(model, images.to(dtype))
+        show(f"inference, {cell.name}", interleaved(runs, rounds, wait), cell.batch, "timm fp32")
+
+
+def forward(model: nn.Module, images: Tensor) -> Callable[[], None]:
+    @torch.inference_mode()
+    def run() -> None:
+        model(images)
+
+    return run
+
+
+def training(device: torch.device, rounds: int, wait: Callable[[], None]) -> None:
+    for cell in TRAINING:
+        runs = {}
+        for precision in PRECISIONS:
+            runs[f"timm {precision}"] = timm_step(cell, precision, device)
+            runs[f"vitreous {precision}"] = own_step(cell, precision, device)
+        show(f"training step, {cell.name}", interleaved(runs, rounds, wait), cell.batch, "timm fp32")
+
+
+def timm_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], None]:
+    model = timm_model(cell.model).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
+    images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
+    labels = torch.randint(cell.model.classes, (cell.batch,), device=device)
+
+    def run() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def own_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], None]:
+    config = RunConfig(
+        model=cell.model,
+        preprocess=PreprocessConfig(size=cell.model.image),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.05, decoupled=False, clip=0.0),
+        schedule=ScheduleConfig(kind="constant", warmup="0st"),
+        precision="bf16" if precision == "bf16" else "fp32",
+        device="cuda" if device.type == "cuda" else "cpu",
+        duration="1000000st",
+    )
+    job = build(config, open_digits(DataConfig()), Silent())  # the data is not looked at
+    labels = torch.randint(cell.model.classes, (cell.batch,))
+    pixels = torch.randint(256, (cell.batch, cell.model.channels, *cell.model.image), dtype=torch.uint8)
+    batch = Batch(pixels, labels, labels, torch.ones(cell.batch), torch.arange(cell.batch))
+
+    def run() -> None:
+        train_step(job, batch)
+        job.progress.step += 1
+
+    return run
+
+
+TIMM_SCRIPT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from timm_peer import timm_model
+from vitreous.model.config import named
+from PIL import Image
+from safetensors.torch import load_file
+model = timm_model(named("B/16")).eval()
+import timm.data
+model.load_state_dict(load_file(sys.argv[2]))
+transform = timm.data.create_transform(224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875)
+with torch.inference_mode():
+    print(int(model(transform(Image.open(sys.argv[3]).convert("RGB"))[None]).argmax()))
+"""
+
+
+def startup(rounds: int) -> None:
+    """Measure fresh processes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        classes = tuple(f"class {number}" for number in range(1000))
+        save_model(
+            folder / "model", ModelFolder(create(named("B/16")), PreprocessConfig(), DecodeConfig(), classes, {})
+        )
+        save_file(timm_model(named("B/16")).state_dict(), folder / "timm.safetensors")
+        Image.fromarray(load_sample_images().images[0]).save(folder / "photo.jpg", quality=90)
+        (folder / "peer.py").write_text(TIMM_SCRIPT)
+        own, photo = [sys.executable, "-m", "vitreous"], str(folder / "photo.jpg")
+        peer = [sys.executable, str(folder / "peer.py"), str(Path(__file__).parent), str(folder / "timm.safetensors")]
+        commands = {
+            "python alone": [sys.executable, "-c", "pass"],
+            "import torch": [sys.executable, "-c", "import torch"],
+            "import vitreous": [sys.executable, "-c", "import vitreous"],
+            **{f"vitreous {command} --help": [*own, command, "--help"] for command in COMMANDS},
+            "first class of B/16": [*own, "predict", str(folder / "model"), photo],
+            "first class of B/16, timm": [*peer, photo],
+        }
+        runs = {title: lambda command=command: silently(command) for title, command in commands.items()}
+        print("startup, seconds (median)")
+        for title, times in interleaved(runs, rounds, lambda: None).items():
+            print(f"  {statistics.median(times):6.2f}  {title}", flush=True)
+
+
+def silently(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ["inference", "training", "startup"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    options = parser.parse_args()
+    device = choose_device()
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {machine}; ratios to timm in float32", flush=True)
+    if "startup" in options.parts:
+        startup(1 if options.quick else 5)
+    if "inference" in options.parts:
+        inference(device, 2 if options.quick else 9, wait)
+    if "training" in options.parts:
+        training(device, 1 if options.quick else 7, wait)
+
+
+if __name__ == "__main__":
+    main()
