@@ -191,3 +191,11 @@ def test_no_bytes_raise_anything_else(noise: bytes, kind: str, place: int) -> No
     data[place : place + len(noise)] = noise
     with contextlib.suppress(ImageError):
         decode(bytes(data), DecodeConfig(max_pixels=10**6))
+
+
+def test_a_limit_above_pillows_own_holds() -> None:
+    huge, guarded = HOSTILE["huge png"], Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ImageError, match=r"has 50000x50000 = 2,500,000,000 pixels, .*raise --decode.max-pixels"):
+        probe(huge)
+    assert probe(huge, DecodeConfig(max_pixels=3_000_000_000)).size == (50_000, 50_000)
+    assert guarded == Image.MAX_IMAGE_PIXELS

@@ -6,6 +6,7 @@ a file's extension.
 
 import io
 import stat
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ REDUCTIONS = (8, 4, 2)
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 BROKEN = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, AttributeError)
 """What Pillow's readers raise on broken files, beside struct.error and zlib.error, which have no common base."""
+
+_guard = threading.Lock()
+"""Held while Pillow's limit is out of force."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def _opened(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open_within_limits(data, config, name)
+            image = _open_unguarded(data)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -194,12 +198,18 @@ def _opened(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
     return image
 
 
-def _open_within_limits(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
-    """Let Pillow read the header; its own guard against bombs is the limit's, not a warning."""
+def _open_unguarded(data: bytes) -> Image.Image:
+    """Let Pillow read the header. Its own guard against bombs gives way to the configured limit, checked right after."""
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}; the limit is {config.max_pixels:,} pixels") from error
+    except Image.DecompressionBombError:
+        with _guard:
+            guarded = Image.MAX_IMAGE_PIXELS
+            try:
+                Image.MAX_IMAGE_PIXELS = None
+                return Image.open(io.BytesIO(data), formats=FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = guarded
 
 
 def _check_size(size: Size, config: DecodeConfig, name: str) -> None:
