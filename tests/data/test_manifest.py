@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 from tests.data.pictures import tree
+
 from vitreous.data.config import DataConfig
 from vitreous.data.manifest import read_manifest
 from vitreous.data.sources import open_dataset

@@ -31,18 +31,18 @@ def test_outside_an_epoch(index):
 
 def test_epochs_and_seeds_differ():
     orders = {
-        tuple(example_at(seed, epoch, index, 50) for index in range(50)) for seed in range(10) for epoch in range(10)
+        tuple(example_at(seed, epoch, index, 50) for index in range(50)) for seed in range(6) for epoch in range(6)
     }
-    assert len(orders) == 100
+    assert len(orders) == 36
 
 
 def test_every_example_comes_at_every_place():
-    """Over 3,000 epochs each of 6 examples is at each of 6 places 500 times; five deviations are 102."""
+    """Over 1,200 epochs each of 6 examples is at each of 6 places 200 times; five deviations are 65."""
     counts = np.zeros((6, 6))
-    for epoch in range(3000):
+    for epoch in range(1200):
         for index in range(6):
             counts[index, example_at(7, epoch, index, 6)] += 1
-    assert np.abs(counts - 500).max() < 102
+    assert np.abs(counts - 200).max() < 65
 
 
 @given(st.integers(0, 10**15), st.integers(1, 10**9))

@@ -28,7 +28,7 @@ def list_classes(root: Path) -> Listing:
     for entry in _entries(str(root)):
         if entry.name.startswith("."):
             walk.ignored += 1
-        elif entry.is_dir():
+        elif _is_folder(entry):
             folders.append(entry)
         elif is_image(entry.name):
             loose += 1
@@ -49,7 +49,7 @@ def list_classes(root: Path) -> Listing:
 
 def subfolders(root: Path) -> list[Path]:
     """Return the folders directly below one, hidden ones left out, sorted by their names' bytes."""
-    return [Path(entry.path) for entry in _entries(str(root)) if entry.is_dir() and not entry.name.startswith(".")]
+    return [Path(entry.path) for entry in _entries(str(root)) if _is_folder(entry) and not entry.name.startswith(".")]
 
 
 def has_folders(root: Path) -> bool:
@@ -85,9 +85,9 @@ class Walk:
             for entry in _entries(current.path):
                 if entry.name.startswith("."):
                     self.ignored += 1
-                elif entry.is_dir():
+                elif _is_folder(entry):
                     todo.append((entry, f"{prefix}{entry.name}/"))
-                elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                     yield Row(f"{prefix}{entry.name}", label, *_stat(entry))
                 else:
                     self.ignored += 1
@@ -110,6 +110,14 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: by_bytes(entry.name))
     except OSError as error:
         raise DataError(f"can't list {folder}: {error.strerror or error}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder, or leads to one; a link that can't be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
