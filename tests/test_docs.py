@@ -169,7 +169,7 @@ def test_storeys_are_drawn_as_they_are_enforced():
 def tour(tmp_path_factory):
     """Run the tour as a reader would: in a process of its own, from an empty folder."""
     command = [sys.executable, __file__, ROOT / "docs" / "tour.md"]
-    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("tour"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("tour"), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -1,0 +1,176 @@
+"""The README's commands, executed as a reader would, in order, in a folder with small images of the test's own.
+
+What stands in for the real thing, and all that does:
+- `vitreous train` gets SHORT appended, except with --dry-run; `minutes=15` in Python becomes the same settings.
+- Setting up (venv, activate, pip) is left out: what this test runs on has been set up that way. tests/test_house.py
+  checks that constraints.txt pins every dependency.
+- `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed.
+- `photos`, `flowers` and `unsorted` are made here: JPEGs of noise around one colour for each class.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.model import count
+from vitreous.model.config import named
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+SHORT = "--duration 6st --evaluate-every 6st"
+SHORT_IN_PYTHON = 'settings={"duration": "6st", "evaluate_every": "6st"}'
+SET_UP = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install -c constraints.txt -e .")
+CLASSES = {
+    "photos": {"cat": (200, 120, 60), "dog": (60, 90, 180)},
+    "flowers": {"rose": (200, 30, 60), "tulip": (220, 200, 40)},
+}
+
+
+def blocks(document):
+    """Return (language, code) of the fenced blocks."""
+    return [(match["language"], match["code"]) for match in FENCE.finditer(document.read_text(encoding="utf-8"))]
+
+
+def without_comments(code):
+    return re.sub(r"\s+#.*$", "", code, flags=re.MULTILINE)
+
+
+def commands():
+    return [line for language, code in blocks(README) if language == "bash" for line in code.splitlines()]
+
+
+def draw(folder, colour, count, rng):
+    folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        pixels = np.clip(rng.normal(colour, 40, (96, 80, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+
+
+def draw_all(place):
+    """Fill the folder that a reader would be in."""
+    rng = np.random.default_rng(0)
+    for name, classes in CLASSES.items():
+        for label, colour in classes.items():
+            draw(place / name / label, colour, 10, rng)
+    draw(place / "unsorted", CLASSES["photos"]["cat"], 3, rng)
+    return place
+
+
+def execute(command, folder):
+    """Run one line in bash with the virtual environment's commands first; return what it printed."""
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    line = ["bash", "-o", "pipefail", "-c", command]
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, f"$ {command}\n{done.stderr}"
+    return done.stdout
+
+
+def shortened(command):
+    trains = "vitreous train" in command and "--dry-run" not in command
+    return f"{command} {SHORT}" if trains else command
+
+
+def run_commands(folder):
+    """Execute the README's command lines; return (folder, what each printed)."""
+    ran = [command for command in commands() if "vitreous" in command]
+    return folder, [execute(shortened(command), folder) for command in ran]
+
+
+def run_python(folder):
+    """Execute the README's Python."""
+    code = "".join(code for language, code in blocks(README) if language == "python")
+    assert "minutes=15" in code
+    script = code.replace("minutes=15", SHORT_IN_PYTHON)
+    return folder, execute(f"python - <<'END'\n{script}\nEND", folder).splitlines()
+
+
+def run_demo(folder):
+    """Execute what `make demo` would, once it is set up."""
+    planned = execute("make demo --dry-run --old-file=.venv/.ready", ROOT).splitlines()
+    lines = [line.removeprefix(".venv/bin/") for line in planned if line.startswith(".venv/bin/")]
+    assert [shlex.split(line)[1] for line in lines] == ["train", "examples/write_digits.py", "evaluate", "predict"]
+    return folder, [execute(shortened(line.replace("examples/", f"{ROOT}/examples/")), folder) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory):
+    """The three ways in, side by side, each from a folder of its own; a test asks for the result of one."""
+    with ThreadPoolExecutor(2) as pool:
+        return {
+            way: pool.submit(way, draw_all(tmp_path_factory.mktemp(way.__name__)))
+            for way in (run_commands, run_demo, run_python)
+        }
+
+
+def test_the_commands_do_what_they_say(ways):
+    folder, printed = ways[run_commands].result()
+    train, inspect, dry_run, predict, _, evaluate, resume, finetune = printed
+    run = folder / "runs" / "photos-small-1"
+    for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
+        assert (run / name).exists(), f"the README says that a run folder holds {name}"
+    assert (run / "report.html").stat().st_size > 10_000
+    assert "finished: validation top-1" in train
+    assert "16 for training, 4 for validation" in inspect
+    assert '"image": [\n      160,\n      160' in dry_run
+    assert "nothing was written" in dry_run
+    assert [line.split()[0] for line in predict.splitlines()] == [f"unsorted/{number}.jpg" for number in (1, 2, 3)]
+    assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
+    assert re.search(r"examples +4\n", evaluate)
+    assert "resuming at step 6 of 6" in resume
+    assert "the head is new" in finetune
+    assert (folder / "runs" / "flowers-finetune-1" / "model" / "model.safetensors").exists()
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["flowers-finetune-1", "photos-small-1"]
+
+
+def test_the_python_runs(ways):
+    _, printed = ways[run_python].result()
+    label, top1 = printed[0].split()
+    assert label in CLASSES["photos"]
+    assert 0 <= float(top1) <= 1
+    expected = count.parameters(named("S/16", classes=10, image=(256, 192)))
+    assert printed[1] == f"{expected:,} parameters"
+
+
+def test_the_demo_runs(ways):
+    folder, (_, _, evaluate, predict) = ways[run_demo].result()
+    assert re.search(r"examples +360\n", evaluate)
+    assert len(predict.splitlines()) == 10
+    assert (folder / "runs" / "demo" / "report.html").exists()
+
+
+def test_make_knows_its_targets():
+    targets = [command for command in commands() if command.startswith("make ")]
+    assert [target.split()[1] for target in targets] == ["demo", "test", "check", "docs"]
+    for target in targets:
+        execute(f"{target} --dry-run", ROOT)
+
+
+def test_nothing_is_left_unexecuted():
+    for command in commands():
+        assert command in SET_UP or command.startswith("make ") or "vitreous" in command, command
+
+
+def test_both_languages_show_the_same_commands_in_the_same_order():
+    english, chinese = ([(kind, without_comments(code)) for kind, code in blocks(one)] for one in (README, CHINESE))
+    assert english == chinese
+
+
+def test_both_languages_have_the_same_parts():
+    def shape(document):
+        text = FENCE.sub("", document.read_text(encoding="utf-8"))
+        return re.findall(r"^(#+ |- |\| `[^`]+`)", text, re.MULTILINE), sorted(
+            re.findall(r"\]\(((?!#|README)\S+)\)", text)
+        )
+
+    assert shape(README) == shape(CHINESE)
