@@ -82,6 +82,7 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
     reporter = reporter or Silent()
     with Run.open(path) as run:
         config = from_dict(RunConfig, run.config["config"])
+        run.keep = config.keep_checkpoints
         torch.set_num_threads(run.config["environment"]["threads"])
         dataset = open_data(config, reporter)
         same_data(run, dataset)
@@ -205,4 +206,5 @@ def final_metrics(run: Run) -> dict[str, float]:
     """Return the newest evaluation of the weights that were exported."""
     step = exported_step(run)
     records = [record for record in read_run(run.path).metrics if record["kind"] == "evaluation"]
-    return next((record for record in reversed(records) if record["step"] == step), {})
+    found = next((record for record in reversed(records) if record["step"] == step), {})
+    return {name: value for name, value in found.items() if name not in ("kind", "best")}
