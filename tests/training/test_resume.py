@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import torch
+
+import vitreous
 from vitreous import api
+from vitreous.runs import read_run
 
 
 def test_as_many_checkpoints_are_kept_as_before(tmp_path: Path) -> None:
@@ -22,3 +26,10 @@ def test_a_result_holds_numbers_alone(tmp_path: Path) -> None:
     metrics = api.train("digits", out=tmp_path / "run", settings=settings).metrics
     assert {"step", "loss", "top1", "top5", "ece"} <= set(metrics)
     assert all(type(value) in (int, float) for value in metrics.values())
+
+
+def test_a_run_names_the_versions_that_wrote_it(tmp_path: Path) -> None:
+    run = api.train("digits", out=tmp_path / "run", settings={"duration": "2st", "evaluate_every": "2st"}).run
+    environment = read_run(run).config["environment"]
+    assert environment["vitreous"] == vitreous.__version__
+    assert environment["torch"] == torch.__version__

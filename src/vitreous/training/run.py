@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.origin import versions
 from vitreous.data.sources import Dataset
 from vitreous.errors import RunError, VitreousError
 from vitreous.model import count
@@ -164,6 +165,7 @@ def describe(job: Job, dataset: Dataset) -> dict[str, Any]:
             "machine": f"{platform.machine()} {platform.system()}",
             "device": str(job.device),
             "threads": torch.get_num_threads(),
+            **versions(),
         },
     }
 
