@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except VitreousError as error:
-        print(f"vitreous: error: {error}", file=sys.stderr)
+        from vitreous.data.report import printable
+
+        print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("vitreous: interrupted", file=sys.stderr)
