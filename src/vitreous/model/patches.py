@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
@@ -27,10 +28,11 @@ def uncut(
 class PatchEmbedding(nn.Module):
     """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col)."""
 
-    def __init__(self, patch: Size, channels: int, width: int) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.patch, self.channels = patch, channels
-        self.embed = nn.Linear(channels * patch.rows * patch.cols, width)
+        self.patch, self.channels = Size(*config.patch), config.channels
+        values = self.channels * self.patch.rows * self.patch.cols
+        self.embed = nn.Linear(values, config.width, bias=config.patch_bias)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed: the same as a convolution whose kernel and stride are the patch."""
