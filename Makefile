@@ -1,6 +1,6 @@
 # make demo   train on handwritten digits, measure, report: the whole thing in a few minutes
 # make test   the tests          make check   format, lint, types, architecture
-# make bench  speed and memory beside peers (quick)          make docs   check links, write build/docs
+# make bench  speed and memory beside peers (quick)          make docs   run the documents' code, check their links
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/loader.py --quick
 
 docs: $(READY)
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
 
 clean:
-	rm -rf $(VENV) build runs demo
+	rm -rf $(VENV) build runs/demo runs/demo-images

@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,31 @@ def test_the_commands_do_what_they_say(ways):
     assert "the head is new" in finetune
     assert (folder / "runs" / "flowers-finetune-1" / "model" / "model.safetensors").exists()
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["flowers-finetune-1", "photos-small-1"]
+
+
+class Fetched(HTMLParser):
+    """Collects what a browser would fetch or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.pictures = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.pictures += tag in ("img", "svg")
+        addresses = [value for name, value in attrs if name in ("src", "srcset", "data", "poster", "action")]
+        self.found += [value[:80] for value in addresses if not value.startswith("data:")]
+        self.found += [tag] if tag in ("script", "link", "iframe", "object", "base") else []
+
+
+def test_the_report_needs_nothing_but_itself(ways):
+    """docs/decisions/0005."""
+    folder, _ = ways[run_commands].result()
+    page = (folder / "runs" / "photos-small-1" / "report.html").read_text(encoding="utf-8")
+    parser = Fetched()
+    parser.feed(page)
+    assert parser.found == []
+    assert parser.pictures > 5
+    assert "@import" not in page and not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
 def test_the_python_runs(ways):

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vitreous.errors import DataError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
-"""What counts as an image inside a folder; a file that is named itself is always taken."""
+from vitreous.images.config import SUFFIXES
 
 
 def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -> Iterator[Path]:

@@ -221,20 +221,25 @@ def _batches(
             generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
         )
         items = iter(loader)
-    while True:
-        try:
-            item = next(items, None)
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
-                raise
-            raise FailedError(
-                f"a data worker was killed, most often for want of memory: {error}; use fewer --workers"
-            ) from error
-        if item is None:
-            return
-        if isinstance(item, VitreousError):
-            raise item
-        yield unpack(item)
+    try:
+        while (item := _next(items)) is not None:
+            if isinstance(item, VitreousError):
+                raise item
+            yield unpack(item)
+    finally:
+        del items  # ends the workers now; left to the garbage of an error's traceback, each would be waited for 5 s
+
+
+def _next(items: Iterator[Parcel | VitreousError]) -> Parcel | VitreousError | None:
+    """Return what comes next, or None at the end; raises FailedError if a worker was killed."""
+    try:
+        return next(items, None)
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise FailedError(
+            f"a data worker was killed, most often for want of memory: {error}; use fewer --workers"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def chosen_examples(measured: Measured, most: int) -> list[int]:
 
 def last_layer(
     predictor: Predictor, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]
-) -> list[Float[np.ndarray, "head row col"]]:
+) -> list[Float[np.ndarray, "head row2 col2"]]:
     """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
     model: ViT = predictor.model
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.origin import versions
 from vitreous.data.sources import Dataset
 from vitreous.errors import RunError, VitreousError
 from vitreous.model import count
@@ -82,6 +83,7 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
     reporter = reporter or Silent()
     with Run.open(path) as run:
         config = from_dict(RunConfig, run.config["config"])
+        run.keep = config.keep_checkpoints
         torch.set_num_threads(run.config["environment"]["threads"])
         dataset = open_data(config, reporter)
         same_data(run, dataset)
@@ -163,6 +165,7 @@ def describe(job: Job, dataset: Dataset) -> dict[str, Any]:
             "machine": f"{platform.machine()} {platform.system()}",
             "device": str(job.device),
             "threads": torch.get_num_threads(),
+            **versions(),
         },
     }
 
@@ -205,4 +208,5 @@ def final_metrics(run: Run) -> dict[str, float]:
     """Return the newest evaluation of the weights that were exported."""
     step = exported_step(run)
     records = [record for record in read_run(run.path).metrics if record["kind"] == "evaluation"]
-    return next((record for record in reversed(records) if record["step"] == step), {})
+    found = next((record for record in reversed(records) if record["step"] == step), {})
+    return {name: value for name, value in found.items() if name not in ("kind", "best")}

@@ -16,7 +16,10 @@ LARGEST_BATCH = 256
 
 
 def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
-    """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way."""
+    """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way.
+
+    In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
+    """
     config, model = job.config, job.evaluated_model
     job.model.at_resolution(None)
     model.eval()
@@ -28,8 +31,7 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
         for part in evaluation_batches(job.validation, config.preprocess, config.decode, batch, config.workers):
             if interrupt.requested:
                 return None
-            with torch.autocast(job.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                outputs = model(normalize(part.pixels.to(job.device), config.preprocess))
+            outputs = model(normalize(part.pixels.to(job.device), config.preprocess))
             logits.append(outputs.float().cpu().numpy())
             labels.append(part.labels.numpy())
     metrics = evaluate_logits(np.concatenate(logits), np.concatenate(labels), job.classes)
