@@ -10,6 +10,7 @@ from vitreous.model.encoder import LayerScale
 from vitreous.model.positions import sincos_places
 
 if TYPE_CHECKING:
+    from vitreous.model.resnet import ResNet
     from vitreous.model.vit import ViT
 
 DRAWN = ("embedding", "prefix_embedding", "row_embedding", "col_embedding", "table", "registers", "probe")
@@ -22,7 +23,8 @@ def initialise(model: "ViT", seed: int) -> None:
 
     Matrices: Xavier uniform (q, k and v, gate and value, each for itself). Patch embedding: LeCun normal. Positions,
     relative ones too: normal, 0.02, or sines and cosines. Registers and the pooling query: normal, 0.02. MLP biases: normal,
-    1e-6. Norms: one and zero. Layer scale: as configured. [class], distillation, heads and other biases: zero.
+    1e-6. Norms: one and zero. Layer scale: as configured. A stem's kernels: LeCun normal. [class], distillation, heads
+    and other biases: zero.
 
     Every parameter is first filled with NaN, so that one which is forgotten shows at once.
     """
@@ -39,9 +41,39 @@ def initialise(model: "ViT", seed: int) -> None:
             linear(name, module, generator, model.config.block.mlp == "swiglu")
         elif isinstance(module, LayerScale):
             module.scale.fill_(module.initial)
+    convolutions(model, generator)
     free_parameters(model, generator)
+    check_all(model)
+
+
+@torch.no_grad()
+def initialise_resnet(model: "ResNet", seed: int) -> None:
+    """Initialise every parameter of a ResNet in place: kernels LeCun normal, norms one and zero, the head zero."""
+    for parameter in model.parameters():
+        parameter.fill_(math.nan)
+    convolutions(model, torch.Generator().manual_seed(seed))
+    for parameter in model.head.parameters():
+        parameter.zero_()
+    check_all(model)
+
+
+def check_all(model: nn.Module) -> None:
+    """Find parameters that were filled with NaN and then forgotten."""
     forgotten = [name for name, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]
     assert not forgotten, f"not initialised: {forgotten}"
+
+
+def convolutions(model: nn.Module, generator: torch.Generator) -> None:
+    """Initialise the convolutions and group norms of a ResNet or a stem: kernels LeCun normal, norms one and zero.
+
+    The norm that ends a hybrid's unit starts at zero, as the authors' does: the unit passes its input on.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            draw_normal(module.weight, module.weight[0].numel() ** -0.5, generator)
+        elif isinstance(module, nn.GroupNorm):
+            module.weight.fill_(0.0 if name.endswith("last_norm") else 1.0)
+            module.bias.zero_()
 
 
 def free_parameters(model: "ViT", generator: torch.Generator) -> None:

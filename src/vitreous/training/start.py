@@ -44,7 +44,9 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
             f"{config.weights} holds another architecture: {listed}. Leave out --model to take its own"
         )
     if tuple(old.config.image) != tuple(new.image):
-        reporter.message(f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}")
+        reporter.message(
+            f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
+        )
         old = old.resized(tuple(new.image), folder.resize)
     weights = old.state_dict()
     same = folder.classes == classes
