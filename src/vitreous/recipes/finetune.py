@@ -1,9 +1,8 @@
 """The paper's fine-tuning (2010.11929, section 4.1, appendix B.1.1, table 4)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.open import open_model
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
@@ -30,7 +29,7 @@ def finetune(request: Request) -> RunConfig:
     """
     if request.weights is None:
         raise ConfigError("recipe 'finetune' starts from weights; give --weights MODEL_FOLDER, or use recipe 'small'")
-    folder = load_model(Path(request.weights))
+    folder, _ = open_model(request.weights)
     old = folder.model.config
     asked = request.image or Size(round(old.image[0] * HIGHER), round(old.image[1] * HIGHER))
     size = Size(to_multiple(asked.rows, old.patch[0]), to_multiple(asked.cols, old.patch[1]))

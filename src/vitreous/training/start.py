@@ -1,11 +1,10 @@
 """What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
 
 from dataclasses import fields
-from pathlib import Path
 
 from torch import nn
 
-from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import RunConfig
@@ -34,7 +33,9 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    folder = load_model(Path(config.weights))
+    folder, report = open_model(config.weights)
+    if report is not None:
+        reporter.message(str(report))
     old, new = folder.model, model.config
     names = [field.name for field in fields(new) if field.name not in MAY_DIFFER]
     differing = [name for name in names if getattr(old.config, name) != getattr(new, name)]
