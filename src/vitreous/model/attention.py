@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,8 @@ class Places(NamedTuple):
     """Of rotary positions."""
     relative: Relative | None = None
     """Relative positions that all layers share."""
+    mask: Bool[Tensor, "query key"] | None = None
+    """Which tokens a query may look at, where it isn't all of them."""
 
 
 NOWHERE = Places()
@@ -34,7 +36,7 @@ class Heads(NamedTuple):
     q: Float[Tensor, "batch head query head_dim"]
     k: Float[Tensor, "batch head key head_dim"]
     v: Float[Tensor, "batch head key head_dim"]
-    bias: Float[Tensor, "#batch head query key"] | None
+    bias: Float[Tensor, "#batch #head query key"] | None
 
 
 class Attention(nn.Module):
@@ -43,7 +45,7 @@ class Attention(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         width, made = config.width, config.block
-        self.heads, self.prefix, self.rotary_kind = config.heads, config.prefix, config.rotary.kind
+        self.heads, self.rotary_kind = config.heads, config.rotary.kind
         self.qkv = nn.Linear(width, 3 * width, bias=made.qkv_bias == "all")
         if made.qkv_bias == "no-key":
             self.q_bias, self.v_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
@@ -76,8 +78,10 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         relative = self.relative or places.relative
         bias = None if relative is None else relative(q)
+        if places.mask is not None:
+            bias = torch.zeros(places.mask.shape, device=q.device)[None, None].masked_fill(~places.mask, -torch.inf)
         if places.angles is not None:
-            q, k = (rotate(part, places.angles, self.prefix, self.rotary_kind) for part in (q, k))
+            q, k = (rotate(part, places.angles, self.rotary_kind) for part in (q, k))
         return Heads(q, k, v, bias)
 
 
@@ -97,7 +101,7 @@ def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
 def attention_weights(
     q: Float[Tensor, "batch head query head_dim"],
     k: Float[Tensor, "batch head key head_dim"],
-    bias: Float[Tensor, "#batch head query key"] | None = None,
+    bias: Float[Tensor, "#batch #head query key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
     """Return softmax(q k' / sqrt(head_dim) + bias): what the fused kernel never shows; rows sum to 1."""
     logits = (q * q.shape[-1] ** -0.5) @ k.mT

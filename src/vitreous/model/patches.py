@@ -1,11 +1,13 @@
 """Images to patches and back (2010.11929, section 3.1)."""
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.resize import DEFAULT_RULE, resize_matrix
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
@@ -49,3 +51,19 @@ def convolve(
 ) -> Float[Tensor, "batch token dim"]:
     """Embed through a convolution instead: the same numbers, for comparison and for large images."""
     return F.conv2d(images, embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
+
+
+def resample_kernel(
+    kernel: Float[Tensor, "dim channel row col"], patch: Size, rule: str = DEFAULT_RULE
+) -> Float[Tensor, "dim channel row2 col2"]:
+    """Resample a patch embedding's kernel to another patch size (FlexiViT, 2212.08013, section 3.4 and appendix A).
+
+    With B the matrix that resizes a patch, the new kernel is pinv(B') w: of all kernels, the one whose embedding of the
+    resized patch differs least from the old embedding of the patch itself; where the patch grows, not at all.
+    """
+    start = Size(*kernel.shape[2:])
+    if start == patch:
+        return kernel
+    inverse = torch.linalg.pinv(resize_matrix(start, patch, rule).T)
+    values = kernel.flatten(2).cpu().double() @ inverse.T
+    return values.to(kernel).unflatten(2, tuple(patch))

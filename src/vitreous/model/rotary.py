@@ -78,9 +78,10 @@ def _outer(rows: Tensor, cols: Tensor, frequencies: Tensor) -> Float[Tensor, "ro
 
 
 def rotate(
-    heads: Float[Tensor, "batch head token head_dim"], angles: Angles, prefix: int, kind: str
+    heads: Float[Tensor, "batch head token head_dim"], angles: Angles, kind: str
 ) -> Float[Tensor, "batch head token head_dim"]:
-    """Turn each patch's q or k by its angles; the first `prefix` tokens have no place and stay as they are."""
+    """Turn each patch's q or k by its angles; tokens before the patches have no place and stay as they are."""
+    prefix = heads.shape[2] - angles.cos.shape[0]
     patches = heads[:, :, prefix:]
     if kind == "cells":
         turned = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)

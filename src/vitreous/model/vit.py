@@ -16,7 +16,7 @@ from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.initialise import initialise
 from vitreous.model.norms import norm
-from vitreous.model.patches import PatchEmbedding
+from vitreous.model.patches import PatchEmbedding, resample_kernel
 from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
 from vitreous.model.relative import Relative
 from vitreous.model.rotary import Rotary
@@ -62,7 +62,10 @@ class ViT(nn.Module):
         Raises:
             ConfigError: the images have another size or number of channels than the model.
         """
-        z = self.tokens(images)
+        return self.logits(self.tokens(images))
+
+    def logits(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch label"]:
+        """Return the logits of the sequence that `tokens` returns."""
         logits = self.head(self.represent(z))
         if self.distillation_head is not None:
             return (logits + self.distillation_head(z[:, 1])) / 2
@@ -82,7 +85,7 @@ class ViT(nn.Module):
         z = self.embed(images)
         places = Places(self.rotary() if self.rotary is not None else None, self.relative)
         for index, block in enumerate(self.blocks):
-            z = self._run(block, self._placed(z, index), places)
+            z = self._run(block, self.placed(z, index), places)
         return self.norm(z) if self.config.norm_at == "tokens" else z
 
     def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
@@ -97,7 +100,7 @@ class ViT(nn.Module):
             z = self.positions(z)
         return self.dropout(self.embed_norm(self._thinned(z)))
 
-    def _placed(self, z: Tensor, index: int) -> Tensor:
+    def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
         """Add positions before a block, where they enter in every layer; the first has them from the input."""
         if index == 0 or self.config.positions_at == "input" or self.positions is None:
             return z
@@ -139,6 +142,41 @@ class ViT(nn.Module):
             for handle in handles:
                 handle.remove()
         return {name: found[name] for name in names}
+
+    def maps(
+        self, images: Float[Tensor, "batch channel row col"], layers: Sequence[int], *, norm: bool = True
+    ) -> list[Float[Tensor, "batch grid_row grid_col dim"]]:
+        """Return the patches' vectors after some blocks as maps, for detection, segmentation and the like.
+
+        Args:
+            images: as in `forward`.
+            layers: blocks, 0 the first, -1 the last.
+            norm: pass the vectors through the final norm (as DINOv2 does); downstream the two differ by several percent.
+
+        Raises:
+            UnknownName: a block that the model doesn't have.
+        """
+        names = [f"block.{layer % self.config.depth if -self.config.depth <= layer else layer}" for layer in layers]
+        found = self.intermediates(images, names)
+        grid = (self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
+        through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()
+        return [through(found[name])[:, self.config.prefix :].unflatten(1, grid) for name in names]
+
+    def repatched(self, patch: tuple[int, int]) -> "ViT":
+        """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.
+
+        The kernel is resampled by FlexiViT's pseudo-inverse (2212.08013, section 3.4), so that a patch and its resized
+        copy are embedded as alike as can be.
+        """
+        image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
+        config = replace(self.config, image=image, patch=tuple(patch))
+        with torch.device("meta"):
+            other = ViT(config)
+        weights = self.state_dict()
+        kernel = resample_kernel(self.patches.kernel.detach(), Size(*patch))
+        weights["patches.embed.weight"] = kernel.flatten(1)
+        other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        return other.to(self.patches.embed.weight.device).train(self.training)
 
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule."""
