@@ -15,7 +15,7 @@ from vitreous.shapes import Size
 
 
 def forward_packed(
-    model: ViT, images: Sequence[Float[Tensor, "channel row col"]], rule: str = DEFAULT_RULE
+    model: ViT, images: Sequence[Float[Tensor, "channel _ _"]], rule: str = DEFAULT_RULE
 ) -> Float[Tensor, "batch label"]:
     """Return the model's logits for images of any sizes, which pass through the encoder as one sequence.
 
@@ -47,7 +47,7 @@ def forward_packed(
     return torch.cat([model.logits(part) for part in z.split(lengths, dim=1)])
 
 
-def sides(image: Float[Tensor, "channel row col"]) -> Size:
+def sides(image: Float[Tensor, "channel _ _"]) -> Size:
     """Return an image's rows and columns."""
     return Size(*image.shape[1:])
 
