@@ -6,6 +6,7 @@ from torch import nn
 
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.lora import add_lora
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
@@ -23,6 +24,8 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
         start_from(model, config, classes, reporter)
     for module in frozen_parts(model, config.freeze):
         module.requires_grad_(False)
+    if config.lora:
+        add_lora(model, config.lora, seed=config.seed)
     return model
 
 
