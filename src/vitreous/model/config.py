@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.resnet_config import StemConfig, hybrid
 from vitreous.shapes import Size
 
 Positions = Literal["learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "none"]
@@ -87,6 +88,7 @@ class ViTConfig:
     """Rows and columns of a patch, in pixels; must divide the image."""
     channels: int = 3
     """Colour planes of the images."""
+    stem: StemConfig = field(default_factory=StemConfig)
     width: int = 768
     """Width of the residual stream (the paper's D)."""
     depth: int = 12
@@ -160,6 +162,7 @@ class ViTConfig:
             raise ConfigError("a distillation token needs class_token=True and pool='class'")
         self._check_ranges()
         self._check_positions()
+        self._check_stem()
 
     def _check_ranges(self) -> None:
         for name in ("dropout", "drop_path", "patch_dropout"):
@@ -186,6 +189,20 @@ class ViTConfig:
             )
         if self.position_init == "sincos2d" and self.positions not in ("learned", "sincos2d"):
             raise ConfigError(f"position_init='sincos2d' is for learned positions, not for {self.positions!r}")
+
+    def _check_stem(self) -> None:
+        stride = self.stem.stride
+        if self.patch[0] % stride or self.patch[1] % stride:
+            raise ConfigError(
+                f"each cell of the stem's map is {stride} pixels wide, so a patch of {Size(*self.patch)} pixels can't be cut "
+                f"from it; use a patch that is a multiple of {stride}"
+            )
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of what the patch embedding maps: pixels, or cells of the stem's map."""
+        rows, cols = (side // self.stem.stride for side in self.patch)
+        return self.stem.outputs(self.channels), rows, cols
 
     @property
     def grid(self) -> Size:
@@ -214,18 +231,18 @@ class ViTConfig:
 
 
 def parse_name(name: str) -> tuple[Shape, Size]:
-    """Read "S/16" or "B/16x8" (rows x cols of a patch) as (shape, patch size)."""
-    match = re.fullmatch(r"(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
+    """Read "S/16", "B/16x8" (rows x cols of a patch) or "R50+B/16" as (shape, patch size in pixels)."""
+    match = re.fullmatch(r"(?:R\d*\+)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
     if match is None:
         known = [f"{size}/16" for size in SIZES]
         raise UnknownName("model", name, known)
     if match["size"] not in SIZES:
         raise UnknownName("model", name, [f"{size}/{name.split('/', 1)[1]}" for size in SIZES])
     rows = int(match["rows"])
-    return SIZES[match["size"]], Size(rows, int(match["cols"] or rows))
+    return SIZES[match["size"]], hybrid(name, Size(rows, int(match["cols"] or rows)))[1]
 
 
 def named(name: str, **overrides: Any) -> ViTConfig:
-    """Return the configuration called e.g. "S/16", with any field overridden."""
+    """Return the configuration called e.g. "S/16" or "R50+B/16", with any field overridden."""
     shape, patch = parse_name(name)
-    return ViTConfig(**({"patch": tuple(patch), **shape._asdict()} | overrides))
+    return ViTConfig(**({"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()} | overrides))

@@ -1,13 +1,17 @@
 """Parameters, operations and memory of a ViT in closed form: no torch, no model."""
 
+import math
+
 from vitreous.model.config import ViTConfig
+from vitreous.model.count_resnet import stem_flops, stem_parameters, stem_values
+from vitreous.shapes import Size
 
 
 def parameters(config: ViTConfig) -> int:
     """Return the exact number of learned values."""
     width, made = config.width, config.block
-    patch = config.channels * config.patch[0] * config.patch[1]
-    embed = (patch + config.patch_bias) * width + config.prefix * width + config.embed_norm * _norm(config, width)
+    embed = (math.prod(config.patch_shape) + config.patch_bias + config.prefix) * width
+    embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
     last = {"tokens": width, "pooled": config.features, "none": 0}[config.norm_at]
     features = config.features
     pre_logits = (features + 1) * features if config.pre_logits else 0
@@ -61,24 +65,28 @@ def flops(config: ViTConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a matrix product."""
     tokens, width = config.tokens, config.width
     cells = config.grid.rows * config.grid.cols
-    patch = config.channels * config.patch[0] * config.patch[1]
+    patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
     relative = tokens * (2 * tokens - 1) * width if config.positions == "relative" else 0
     block = tokens * (4 * width * width + mlp * config.mlp) + 2 * tokens * tokens * width + relative
     pool = 2 * width * width * (1 + cells) + 2 * cells * width + mlp * (config.pool_mlp or config.mlp)
     head = config.features * config.classes * (1 + config.distillation)
     pre_logits = config.features**2 if config.pre_logits else 0
-    return 2 * (cells * patch * width + config.depth * block + pool * (config.pool == "map") + pre_logits + head)
+    stem = stem_flops(config.stem, config.channels, Size(*config.image))
+    pool *= config.pool == "map"
+    return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
 
 
 def activation_bytes(config: ViTConfig, batch: int, *, training: bool, bytes_each: int = 4) -> int:
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
-    the MLP's hidden layer before and after the GELU.
+    the MLP's hidden layer before and after the GELU. Of a stem: what each convolution puts out, before and after the norm.
     """
     block = config.tokens * (10 * config.width + 2 * config.mlp) * bytes_each
     stream = config.tokens * config.width * bytes_each
     kept = config.depth * (stream if config.recompute else block) + block if training else 2 * block
     image = config.channels * config.image[0] * config.image[1] * 4
-    return batch * (kept + 2 * stream + 2 * image)
+    whole, largest = stem_values(config.stem, Size(*config.image))
+    stem = 2 * (whole if training else largest) * bytes_each
+    return batch * (kept + 2 * stream + 2 * image + stem)

@@ -42,6 +42,23 @@ def stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
     return 2 * (_root_work(channels, stem.width, image) + _unit_work(stem, image))
 
 
+def stem_values(stem: StemConfig, image: Size) -> tuple[int, int]:
+    """Return how many values a stem's convolutions put out for one image: all together, and the most of one of them."""
+    made: list[int] = []
+    if stem.kind == "conv":
+        for outputs in stem.convolutions:
+            image = _halved(image)
+            made.append(outputs * image.rows * image.cols)
+    elif stem.kind == "resnet":
+        made.append(ROOT * stem.width * _halved(image).rows * _halved(image).cols)
+        size = _halved(_halved(image))
+        for unit in _units(stem):
+            made.append(unit.inner * size.rows * size.cols)
+            size = _halved(size) if unit.stride == 2 else size
+            made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.first))]
+    return sum(made), max(made, default=0)
+
+
 def _units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
     return (unit for stage in stages(config.units, config.width) for unit in stage)
 

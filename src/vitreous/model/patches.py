@@ -1,5 +1,7 @@
 """Images to patches and back (2010.11929, section 3.1)."""
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.resnet import stem
 from vitreous.model.resize import DEFAULT_RULE, resize_matrix
 from vitreous.shapes import Size
 
@@ -28,17 +31,21 @@ def uncut(
 
 
 class PatchEmbedding(nn.Module):
-    """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col)."""
+    """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col).
+
+    A hybrid's patches are cut from its stem's map; `patch` and `channels` are then that map's.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.patch, self.channels = Size(*config.patch), config.channels
-        values = self.channels * self.patch.rows * self.patch.cols
-        self.embed = nn.Linear(values, config.width, bias=config.patch_bias)
+        self.channels, *patch = config.patch_shape
+        self.patch = Size(*patch)
+        self.stem = stem(config.stem, config.channels)
+        self.embed = nn.Linear(math.prod(config.patch_shape), config.width, bias=config.patch_bias)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed: the same as a convolution whose kernel and stride are the patch."""
-        return self.embed(cut(images, self.patch))
+        return self.embed(cut(self.stem(images), self.patch))
 
     @property
     def kernel(self) -> Float[Tensor, "dim channel row col"]:
@@ -50,7 +57,9 @@ def convolve(
     embedding: PatchEmbedding, images: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch token dim"]:
     """Embed through a convolution instead: the same numbers, for comparison and for large images."""
-    return F.conv2d(images, embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
+    return (
+        F.conv2d(embedding.stem(images), embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
+    )
 
 
 def resample_kernel(

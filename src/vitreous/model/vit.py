@@ -173,7 +173,7 @@ class ViT(nn.Module):
         with torch.device("meta"):
             other = ViT(config)
         weights = self.state_dict()
-        kernel = resample_kernel(self.patches.kernel.detach(), Size(*patch))
+        kernel = resample_kernel(self.patches.kernel.detach(), other.patches.patch)
         weights["patches.embed.weight"] = kernel.flatten(1)
         other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         return other.to(self.patches.embed.weight.device).train(self.training)
