@@ -18,18 +18,24 @@ from vitreous.checkpoints.family import (
     square,
     usual_heads,
 )
+from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.model.config import BlockConfig, Pool, ViTConfig
 
+ELSEWHERE = (
+    r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos"
+)
+"""Names that timm's ViT has in no variant that is read here."""
+POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc2.weight")
 PREFIXES = ("module.", "backbone.", "model.", "trunk.")
 ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
     (r"clip", {"eps": 1e-5}, CLIP),
-    (r"siglip", {"act": "gelu-tanh"}, HALF),
+    (r"siglip", {}, HALF),
     (r"dinov2", {}, IMAGENET | {"crop": 1.0}),
     (r"dino|mae|ijepa", {}, IMAGENET),
     (r"deit3", {}, IMAGENET),
@@ -37,6 +43,12 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
 """What an architecture's name says that its keys don't: activation, epsilon, normalisation. The first match counts."""
+
+
+SHARED = (
+    "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
+    "MAE's; --as deit, dino or mae takes theirs"
+)
 
 
 def table(config: ViTConfig) -> Table:
@@ -79,9 +91,21 @@ def table(config: ViTConfig) -> Table:
 def recognise(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
     tensors = stripped(weights.tensors, PREFIXES)
-    if not all(name in tensors for name in MARKS) or has(tensors, r"^(decoder|mask_token|rope|teacher)"):
+    if not all(name in tensors for name in MARKS) or has(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
+
+
+def architecture_of(weights: Weights, name: str | None) -> str:
+    """Return the architecture's name: as the user says, else as config.json does, else nothing."""
+    return name or str(weights.config.get("architecture", ""))
+
+
+def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
+    """Return the labels that config.json lists, if it lists one for each output."""
+    given = weights.config.get("pretrained_cfg") or {}
+    names = weights.config.get("label_names") or given.get("label_names") or ()
+    return tuple(map(str, names)) if len(names) == count else ()
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
@@ -90,13 +114,17 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     depth = depth_of(tensors, r"blocks\.(\d+)\.")
     given = weights.config.get("pretrained_cfg") or {}
-    architecture = name or str(weights.config.get("architecture", "")) or "vit_"
+    architecture = architecture_of(weights, name)
+    if re.search(r"_pe_|_rope", architecture) or {"norm_pre.weight", "attn_pool.latent"} <= set(tensors):
+        raise CheckpointError(
+            f"{where}: {architecture or 'a Perception Encoder'} is a variant that vitreous can't build"
+        )
     details, images = said(architecture)
-    heads, assumed = heads_of(architecture, width, where)
+    heads, assumed = heads_of(width, where)
     prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     config = ViTConfig(
-        image=(rows, cols),
+        image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
@@ -104,7 +132,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
-        pool=pool_of(tensors, architecture),
+        pool=pool_of(tensors, weights.config),
         class_token="cls_token" in tensors,
         distillation="dist_token" in tensors,
         registers=registers,
@@ -118,9 +146,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         block=block_of(tensors, details, width),
     )
     config = placed(config, tensors, given, prefix, registers, where)
-    if "act" not in details and "architecture" not in weights.config and name is None:
-        assumed = (*assumed, "activation gelu, epsilon 1e-6")
-    return Reading(config, preprocess(config, given, images), "bicubic-antialias", tensors, assumed)
+    if not architecture:
+        assumed = (*assumed, SHARED)
+    images = preprocess(config, given, images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
 
 def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,7 +160,7 @@ def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return {}, HALF
 
 
-def heads_of(architecture: str, width: int, where: str) -> tuple[int, tuple[str, ...]]:
+def heads_of(width: int, where: str) -> tuple[int, tuple[str, ...]]:
     """Return the heads, and a note where they had to be assumed."""
     heads = usual_heads(width)
     if width % heads:
@@ -141,10 +170,17 @@ def heads_of(architecture: str, width: int, where: str) -> tuple[int, tuple[str,
     return heads, (f"{heads} heads, as is usual at width {width}",)
 
 
-def pool_of(tensors: Mapping[str, Tensor], architecture: str) -> str:
-    """Return how the model pools: what its tensors need."""
+def pool_of(tensors: Mapping[str, Tensor], config: Mapping[str, Any], default: Pool | None = None) -> Pool:
+    """Return how the model pools: as config.json says, else the default, else what its tensors need."""
     if "attn_pool.latent" in tensors:
         return "map"
+    said_there = config.get("global_pool")
+    if said_there in POOLS:
+        return POOLS[said_there]
+    if said_there:
+        raise CheckpointError(f"config.json names the pooling {said_there!r}, which vitreous doesn't have")
+    if default is not None:
+        return default
     return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
 
 
@@ -176,7 +212,7 @@ def placed(
     rows, cols = config.patch
     size = given.get("input_size")
     if "pos_embed" not in tensors:
-        image = tuple(size[1:]) if size else (224, 224)
+        image = tuple(size[1:]) if size else config.image
         return replace(config, image=image, positions="none")
     count = tensors["pos_embed"].shape[1]
     if size and size[1] % rows == 0 and size[2] % cols == 0:
@@ -212,4 +248,86 @@ def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str,
     )
 
 
-FAMILY = Family("timm", "timm (vision_transformer, deit)", recognise, interpret, table)
+SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant", 1664: "gigantic"}
+ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
+
+
+def unwritable(config: ViTConfig) -> str | None:
+    """Say what timm's VisionTransformer can't express, if anything."""
+    made, plain = config.block, BlockConfig()
+    for name in ("norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
+        if getattr(made, name) != getattr(plain, name):
+            return f"block.{name} is {getattr(made, name)!r}"
+    if made.qkv_bias == "no-key":
+        return "q and v have biases but k has none"
+    if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
+        return "its positions are not learned ones, added at the input"
+    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias or config.stem.kind != "none":
+        return "its head or stem is of another kind"
+    if config.distillation and config.registers:
+        return "it has a distillation token and registers"
+    if config.pre_logits:
+        return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
+    if config.norm_eps != 1e-6:
+        return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
+    return None
+
+
+def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
+    """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
+    config, images = folder.model.config, folder.preprocess
+    pool = {"class": "token", "mean": "avg", "max": "max", "map": "map"}[config.pool]
+    arguments = {
+        "img_size": list(config.image),
+        "patch_size": list(config.patch) if config.patch[0] != config.patch[1] else config.patch[0],
+        "in_chans": config.channels,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": config.mlp / config.width,
+        "class_token": config.class_token,
+        "reg_tokens": config.registers,
+        "no_embed_class": config.position_tokens != "all",
+        "init_values": config.block.layer_scale or None,
+        "qkv_bias": config.block.qkv_bias == "all",
+        "qk_norm": config.block.qk_norm,
+        "pre_norm": config.embed_norm,
+        "fc_norm": config.norm_at == "pooled",
+        "final_norm": config.norm_at == "tokens",
+        "act_layer": ACTIVATIONS[config.block.act],
+        "pos_embed": "learn" if config.positions == "learned" else "none",
+    }
+    size = SIZES.get(config.width, "base")
+    kind = f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
+    pretrained = {
+        "input_size": [config.channels, *config.image],
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "crop_pct": images.crop,
+        "crop_mode": "squash" if images.resize == "squash" else "center",
+        "interpolation": images.interpolation,
+        "first_conv": "patch_embed.proj",
+        "classifier": ["head", "head_dist"] if config.distillation else "head",
+        "num_classes": config.classes,
+    }
+    document = {
+        "architecture": kind,
+        "num_classes": config.classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+        "label_names": list(folder.classes),
+    }
+    return {"config.json": document}
+
+
+FAMILY = Family(
+    "timm",
+    "timm (vision_transformer, deit)",
+    recognise,
+    interpret,
+    table,
+    unwritable=unwritable,
+    sidecars=sidecars,
+)
