@@ -120,7 +120,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
             f"{where}: {architecture or 'a Perception Encoder'} is a variant that vitreous can't build"
         )
     details, images = said(architecture)
-    heads, assumed = heads_of(width, where)
+    arguments = weights.config.get("model_args") or {}  # what a config.json says outright goes before what is usual
+    named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(arguments.get("act_layer") or "")
+    details = details | ({"act": named} if named else {})
+    heads, assumed = (int(arguments["num_heads"]), ()) if "num_heads" in arguments else heads_of(width, where)
     prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     config = ViTConfig(
