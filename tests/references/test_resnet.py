@@ -1,4 +1,4 @@
-"""The same random weights in timm's BiT give the same numbers."""
+"""The same random weights in timm's BiT and hybrids give the same numbers."""
 
 import copy
 
@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vitreous.model import count
+from vitreous.model.config import named
 from vitreous.model.count_resnet import resnet_parameters
 from vitreous.model.resnet import ResNet, create
 from vitreous.model.resnet_config import named_resnet
+from vitreous.model.vit import ViT
+from vitreous.model.vit import create as create_vit
 
 SIZES = [(224, 224), (160, 256), (97, 131)]
 """The last isn't a multiple of the stride: the padding shows."""
@@ -88,3 +92,70 @@ def test_parameters_are_as_many_as_timms(name: str) -> None:
     with torch.device("meta"):
         twin = timm.create_model(f"resnetv2_{name[1:]}_bit", pretrained=False)
     assert resnet_parameters(named_resnet(name)) == sum(parameter.numel() for parameter in twin.parameters())
+
+
+HYBRIDS = {
+    "R+Ti/16": "vit_tiny_r_s16_p8_224",
+    "R26+S/32": "vit_small_r26_s32_224",
+    "R50+B/16": "vit_base_r50_s16_224",
+    "R50+L/32": "vit_large_r50_s32_224",
+}
+NAMES = (
+    ("patches.embed.", "patch_embed.proj."),
+    ("patches.stem.conv.", "patch_embed.backbone.stem.conv."),
+    ("patches.stem.norm.", "patch_embed.backbone.stem.norm."),
+    ("project.", "downsample.conv."),
+    ("project_norm.", "downsample.norm."),
+    ("last_norm.", "norm3."),
+    ("attention_norm.", "norm1."),
+    ("mlp_norm.", "norm2."),
+    ("attention.qkv.", "attn.qkv."),
+    ("attention.out.", "attn.proj."),
+    ("mlp.expand.", "mlp.fc1."),
+    ("mlp.contract.", "mlp.fc2."),
+)
+
+
+def hybrid_to_timm(model: ViT) -> dict[str, Tensor]:
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("patches.stem.stages."):
+            stage, unit, rest = name.removeprefix("patches.stem.stages.").split(".", 2)
+            name = f"patch_embed.backbone.stages.{stage}.blocks.{unit}.{rest}"
+        for ours, theirs in NAMES:
+            name = name.replace(ours, theirs)
+        found[name] = tensor
+    if not model.config.stem.units:  # timm's backbone is the root alone there
+        found = {name.replace("backbone.stem.", "backbone."): tensor for name, tensor in found.items()}
+    found["cls_token"] = found.pop("class_token").view(1, 1, -1)
+    found["pos_embed"] = found.pop("positions.embedding")[None]
+    found["patch_embed.proj.weight"] = model.patches.kernel.detach()
+    return found
+
+
+def hybrids(name: str, size: tuple[int, int]) -> tuple[ViT, nn.Module]:
+    import timm
+
+    model = create_vit(named(name, image=size))
+    randomise(model)
+    twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000, img_size=size)
+    twin.load_state_dict(hybrid_to_timm(model))
+    return model.eval(), twin.eval()
+
+
+@pytest.mark.parametrize("size", [(224, 224), (160, 256)])
+@pytest.mark.parametrize("name", ["R+Ti/16", "R26+S/32", "R50+B/16"])
+def test_hybrids_logits_equal_timms(name: str, size: tuple[int, int]) -> None:
+    model, twin = hybrids(name, size)
+    with torch.inference_mode():
+        assert float((model(images(*size)) - twin(images(*size))).abs().max()) < 2e-5
+        features = twin.forward_features(images(*size))
+        assert relative(model.tokens(images(*size)), features) < 2e-5
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_hybrids_have_as_many_parameters_as_timms(name: str) -> None:
+    import timm
+
+    twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000)
+    assert count.parameters(named(name)) == sum(parameter.numel() for parameter in twin.parameters())

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet import stem
 from vitreous.model.resize import DEFAULT_RULE, resize_matrix
+from vitreous.model.resnet import stem
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
