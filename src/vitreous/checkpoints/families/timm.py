@@ -269,6 +269,8 @@ def unwritable(config: ViTConfig) -> str | None:
         return "its head or stem is of another kind"
     if config.distillation and config.registers:
         return "it has a distillation token and registers"
+    if config.patch_bias == config.embed_norm:
+        return "timm's patch embedding has a bias just where no norm stands before the first block"
     if config.pre_logits:
         return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
     if config.norm_eps != 1e-6:
