@@ -298,7 +298,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "qk_norm": config.block.qk_norm,
         "pre_norm": config.embed_norm,
         "fc_norm": config.norm_at == "pooled",
-        "final_norm": config.norm_at == "tokens",
+        "final_norm": True,
         "act_layer": ACTIVATIONS[config.block.act],
         "pos_embed": "learn" if config.positions == "learned" else "none",
     }
