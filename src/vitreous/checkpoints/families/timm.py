@@ -290,6 +290,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "depth": config.depth,
         "num_heads": config.heads,
         "mlp_ratio": config.mlp / config.width,
+        "global_pool": pool,
         "class_token": config.class_token,
         "reg_tokens": config.registers,
         "no_embed_class": config.position_tokens != "all",
