@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, train_batches
 from vitreous.data.order import mix
-from vitreous.errors import NonFiniteLoss
 from vitreous.images.preprocess import normalize
 from vitreous.runs import Run
+from vitreous.training.divergence import check_weights, diverged
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.export import export
 from vitreous.training.interrupt import Interrupt
@@ -106,11 +106,7 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
         hits.append(numbers["correct"])
     loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
     if not torch.isfinite(loss + norm):
-        raise NonFiniteLoss(
-            f"the loss became {float(loss):g} and the gradient norm {float(norm):g} at step {step}; "
-            "the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), lengthen the warm-up "
-            "(--schedule.warmup) or train in fp32 (--precision fp32)"
-        )
+        raise diverged(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
     job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
         job.average.update_parameters(job.model)
@@ -169,6 +165,7 @@ def show(job: Job, reporter: Reporter, loss: float) -> None:
 def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bool | None:
     """Measure on the validation examples; return whether it is the best so far, or None if interrupted."""
     progress, stop = job.progress, job.config.early_stop
+    check_weights(job)
     metrics = validate(job, reporter, interrupt)
     if metrics is None:
         return None
@@ -203,6 +200,7 @@ class Cadence:
         return by_steps or time.monotonic() - self.saved_at >= self.seconds
 
     def save(self, job: Job, run: Run) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; raises NonFiniteLoss for ruined weights."""
+        check_weights(job)
         run.save_checkpoint(job.progress.step, job.tensors(), job.state())
         self.saved_at, self.saved_step = time.monotonic(), job.progress.step

@@ -50,20 +50,18 @@ def check(config: RunConfig, dataset: Dataset) -> None:
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
             f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
-            f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image-size"
+            f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image"
         )
     planes = {"RGB": 3, "L": 1}[preprocess.mode]
     if model.channels != planes:
         raise ConfigError(f"the model has {model.channels} channels but mode {preprocess.mode} gives {planes}")
-    if config.batch < 1:
-        raise ConfigError(f"batch is {config.batch}; it must be at least 1")
-    if not 0 <= config.ema < 1:
-        raise ConfigError(f"ema is {config.ema}; it must be at least 0 and below 1")
-    if not 0 < config.low_resolution <= 1:
-        raise ConfigError(f"low_resolution is {config.low_resolution}; it must be above 0 and at most 1")
-    if config.keep_checkpoints < 2:
-        raise ConfigError("keep_checkpoints must be at least 2, so that a damaged checkpoint has a predecessor")
-    Duration.parse(config.checkpoint_every), Duration.parse(config.evaluate_every)
+    pad, side = config.augment.crop_pad, min(preprocess.size)
+    if config.augment.crop == "pad" and pad >= side:
+        raise ConfigError(f"augment.crop_pad is {pad}; it must be below the image's shorter side, {side}")
+    for name in ("mean", "std"):
+        given = len(getattr(preprocess, name))
+        if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
+            raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
 
 
 def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:

@@ -20,6 +20,7 @@ from vitreous.training.export import export
 from vitreous.training.job import Job
 from vitreous.training.loop import Outcome, fit, load, train_step
 from vitreous.training.prepare import build, open_data
+from vitreous.training.ranges import check_ranges
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 
@@ -65,6 +66,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
         FailedError: the run broke off; its folder keeps the last good checkpoint.
     """
     reporter = reporter or Silent()
+    check_ranges(config)
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
     job = build(config, dataset, reporter)
@@ -105,6 +107,7 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
 def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     """Do everything that `train` does up to the first step, on one batch, and write nothing."""
     reporter = reporter or Silent()
+    check_ranges(config)
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
     job = build(config, dataset, reporter)

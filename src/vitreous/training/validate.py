@@ -8,6 +8,7 @@ import torch
 from vitreous.data.loader import evaluation_batches
 from vitreous.evaluate.metrics import evaluate_logits
 from vitreous.images.preprocess import normalize
+from vitreous.training.divergence import check_outputs
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.job import Job
 from vitreous.training.reporter import Reporter
@@ -31,10 +32,12 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
         for part in evaluation_batches(job.validation, config.preprocess, config.decode, batch, config.workers):
             if interrupt.requested:
                 return None
-            outputs = model(normalize(part.pixels.to(job.device), config.preprocess))
-            logits.append(outputs.float().cpu().numpy())
+            images = normalize(part.pixels.to(job.device), config.preprocess)
+            logits.append(model(images).float().cpu().numpy())
             labels.append(part.labels.numpy())
-    metrics = evaluate_logits(np.concatenate(logits), np.concatenate(labels), job.classes)
+    outputs = np.concatenate(logits)
+    check_outputs(job, outputs)
+    metrics = evaluate_logits(outputs, np.concatenate(labels), job.classes)
     return {
         "loss": metrics.nll,
         "top1": metrics.top1,

@@ -1,0 +1,29 @@
+"""When the numbers leave the finite ones: noticed before anything is measured, saved or exported."""
+
+import numpy as np
+import torch
+
+from vitreous.errors import NonFiniteLoss
+from vitreous.training.job import Job
+
+
+def diverged(what: str, step: int) -> NonFiniteLoss:
+    """Return the error of such a run, with what helps."""
+    return NonFiniteLoss(
+        f"{what} at step {step}; the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), "
+        "lengthen the warm-up (--schedule.warmup) or train in fp32 (--precision fp32)"
+    )
+
+
+def check_weights(job: Job) -> None:
+    """Refuse ruined weights: the step that made them may have had the last finite loss. Raises NonFiniteLoss."""
+    models = [job.model] if job.average is None else [job.model, job.average.module]
+    if not all(bool(torch.isfinite(weight).all()) for model in models for weight in model.parameters()):
+        raise diverged("the weights became infinite or NaN", job.progress.step)
+
+
+def check_outputs(job: Job, logits: np.ndarray) -> None:
+    """Refuse outputs (example, label) that can't be measured; raises NonFiniteLoss."""
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise diverged(f"{bad:,} of {len(logits):,} validation outputs were infinite or NaN", job.progress.step)

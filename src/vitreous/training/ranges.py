@@ -1,0 +1,112 @@
+"""Which values the settings of a run may take, checked before anything is opened or written."""
+
+import math
+from typing import Any
+
+from vitreous.errors import ConfigError
+from vitreous.settings import to_dict
+from vitreous.training.config import RunConfig
+from vitreous.training.duration import Duration
+
+RANGES = {
+    "decode.max_pixels": "[1, inf)",
+    "decode.max_bytes": "[1, inf)",
+    "decode.background": "[0, 255]",
+    "preprocess.crop": "(0, 1]",
+    "preprocess.std": "(0, inf)",
+    "augment.crop_area": "(0, 1]",
+    "augment.crop_aspect": "(0, inf)",
+    "augment.crop_pad": "[0, inf)",
+    "augment.randaugment_layers": "[0, inf)",
+    "augment.randaugment_magnitude": "[0, 30]",
+    "augment.erase": "[0, 1]",
+    "augment.mixup": "[0, inf)",
+    "augment.cutmix": "[0, inf)",
+    "augment.mix_probability": "[0, 1]",
+    "model.position_temperature": "(0, inf)",
+    "model.norm_eps": "[0, inf)",
+    "objective.smoothing": "[0, 1)",
+    "optimizer.lr": "[0, inf)",
+    "optimizer.weight_decay": "[0, inf)",
+    "optimizer.betas": "[0, 1)",
+    "optimizer.eps": "(0, inf)",
+    "optimizer.momentum": "[0, 1)",
+    "optimizer.muon_lr": "[0, inf)",
+    "optimizer.muon_decay": "[0, inf)",
+    "optimizer.clip": "[0, inf)",
+    "schedule.final": "[0, 1]",
+    "schedule.timescale": "[1, inf)",
+    "early_stop.patience": "[0, inf)",
+    "early_stop.min_delta": "[0, 1]",
+    "freeze": "[0, inf)",
+    "low_resolution": "(0, 1]",
+    "batch": "[1, inf)",
+    "micro_batch": "[0, inf)",
+    "ema": "[0, 1)",
+    "seed": "[0, 9223372036854775807]",
+    "keep_checkpoints": "[2, inf)",
+    "workers": "[0, inf)",
+}
+"""Numbers by setting, in the notation of intervals; every other number must be finite."""
+DURATIONS = (
+    "duration",
+    "low_resolution_until",
+    "evaluate_every",
+    "checkpoint_every",
+    "schedule.warmup",
+    "schedule.cooldown",
+)
+BY_CLOCK = ("duration", "checkpoint_every")
+"""Durations that may be minutes."""
+ORDERED = ("augment.crop_area", "augment.crop_aspect")
+"""Pairs of the smallest and the largest."""
+
+
+def check_ranges(config: RunConfig) -> None:
+    """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
+    settings = flat(to_dict(config))
+    for name, value in settings.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                check_number(name, number)
+    for name in ORDERED:
+        low, high = settings[name]
+        if low > high:
+            raise ConfigError(f"{name} runs from {low:g} down to {high:g}; give the smallest first")
+    for name in DURATIONS:
+        duration = Duration.parse(settings[name])
+        if duration.unit == "min" and name not in BY_CLOCK:
+            raise ConfigError(f"{name} is {settings[name]}; give epochs (ep), steps (st), examples (ex) or a share (%)")
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def check_number(name: str, value: float) -> None:
+    """Hold one number against its range."""
+    interval = RANGES.get(name, "(-inf, inf)")
+    low, high = (float(end) for end in interval[1:-1].split(", "))
+    above = value > low or (value == low and interval[0] == "[")
+    below = value < high or (value == high and interval[-1] == "]")
+    if not (above and below and math.isfinite(value)):
+        raise ConfigError(f"{name} is {value:g}; it must be {words(interval)}")
+
+
+def words(interval: str) -> str:
+    """Say an interval in words.
+
+    >>> words("(0, 1]"), words("[2, inf)")
+    ('above 0 and at most 1', 'at least 2')
+    """
+    low, high = interval[1:-1].split(", ")
+    parts = []
+    if low != "-inf":
+        parts.append(f"{'at least' if interval[0] == '[' else 'above'} {low}")
+    if high != "inf":
+        parts.append(f"{'at most' if interval[-1] == ']' else 'below'} {high}")
+    return " and ".join(parts) or "a finite number"
