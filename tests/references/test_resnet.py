@@ -61,7 +61,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 def test_bits_logits_equal_timms(bit: tuple[ResNet, nn.Module], size: tuple[int, int]) -> None:
     model, twin = bit
     with torch.inference_mode():
-        assert relative(model(images(*size)), twin(images(*size))) < 2e-5
+        assert relative(model(images(*size)), twin(images(*size))) < 1e-5
 
 
 def test_bits_stages_equal_timms(bit: tuple[ResNet, nn.Module]) -> None:
@@ -70,8 +70,8 @@ def test_bits_stages_equal_timms(bit: tuple[ResNet, nn.Module]) -> None:
         found = model.intermediates(images(64, 96), ["stage.0", "stage.1", "stage.2", "stage.3", "norm"])
         last, (_, *stages) = twin.forward_intermediates(images(64, 96))
     for index, stage in enumerate(stages):
-        assert relative(found[f"stage.{index}"], stage) < 2e-5
-    assert relative(found["norm"], last) < 2e-5
+        assert relative(found[f"stage.{index}"], stage) < 1e-5
+    assert relative(found["norm"], last) < 1e-5
 
 
 def test_bits_gradients_equal_timms(bit: tuple[ResNet, nn.Module]) -> None:
@@ -148,9 +148,9 @@ def hybrids(name: str, size: tuple[int, int]) -> tuple[ViT, nn.Module]:
 def test_hybrids_logits_equal_timms(name: str, size: tuple[int, int]) -> None:
     model, twin = hybrids(name, size)
     with torch.inference_mode():
-        assert float((model(images(*size)) - twin(images(*size))).abs().max()) < 2e-5
+        assert float((model(images(*size)) - twin(images(*size))).abs().max()) < 1e-5
         features = twin.forward_features(images(*size))
-        assert relative(model.tokens(images(*size)), features) < 2e-5
+        assert relative(model.tokens(images(*size)), features) < 1e-5
 
 
 @pytest.mark.parametrize("name", HYBRIDS)

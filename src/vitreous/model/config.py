@@ -194,8 +194,8 @@ class ViTConfig:
         stride = self.stem.stride
         if self.patch[0] % stride or self.patch[1] % stride:
             raise ConfigError(
-                f"each cell of the stem's map is {stride} pixels wide, so a patch of {Size(*self.patch)} pixels can't be cut "
-                f"from it; use a patch that is a multiple of {stride}"
+                f"each cell of the stem's map is {stride} pixels wide, so a patch of {Size(*self.patch)} pixels can't be "
+                f"cut from it; use a patch that is a multiple of {stride}"
             )
 
     @property

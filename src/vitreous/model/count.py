@@ -81,7 +81,8 @@ def activation_bytes(config: ViTConfig, batch: int, *, training: bool, bytes_eac
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
-    the MLP's hidden layer before and after the GELU. Of a stem: what each convolution puts out, before and after the norm.
+    the MLP's hidden layer before and after the GELU. Of a stem: what each convolution puts out, before and after its
+    norm.
     """
     block = config.tokens * (10 * config.width + 2 * config.mlp) * bytes_each
     stream = config.tokens * config.width * bytes_each

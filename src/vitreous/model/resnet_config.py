@@ -1,7 +1,8 @@
 """The shapes of BiT's ResNets, and of what stands before a hybrid's patches: settings only, no torch.
 
-Depths are from "Deep Residual Learning" (1512.03385), widths from "Big Transfer" (1912.11370), the hybrids' shapes from
-the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional stems from "Early Convolutions" (2106.14881).
+Depths are from "Deep Residual Learning" (1512.03385), widths from "Big Transfer" (1912.11370), the hybrids' shapes
+from the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional stems from "Early Convolutions"
+(2106.14881).
 """
 
 import re
@@ -146,11 +147,11 @@ class StemConfig:
 
 
 def hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
-    """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors define them.
+    """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors do.
 
     R50 at 16: stage 4's units are moved into stage 3, so that the map's cells are 16 pixels (appendix B.1); at 32: all
-    four stages. Both are cut into patches of 1x1. R, the first convolution and maximum alone: patches of half the name's number,
-    8x8 of "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32 pixels, whatever its name says.
+    four stages. Both are cut into patches of 1x1. R, the first convolution and maximum alone: patches of half the
+    name's number, 8x8 of "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32, whatever its name says.
 
     Args:
         name: the model's name.
