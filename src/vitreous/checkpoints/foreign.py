@@ -20,7 +20,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
-MODULES = ("timm", "timm_eva", "google")
+MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip")
 ALLOWED = ("missing", "unused", "head")
 
 
@@ -133,7 +133,9 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
             f"{' ...' if len(unused) > 3 else ''}; if they don't matter, use --allow unused"
         )
     check_finite(mapped.tensors, str(weights.path))
-    model.load_state_dict({name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True)
+    model.load_state_dict(
+        {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
+    )
     model = placed(model.eval(), reading, wish)
     model.config  # noqa: B018
     resized = ""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -52,11 +52,14 @@ class Rule:
     """Where ours is theirs one below the other: in which order they stand; by default as listed."""
     fixed: Callable[[Tensor], Tensor] | None = None
     """Where theirs has no such tensor: what ours is, from a tensor of ours of the right shape (zeros, ones)."""
+    part: tuple[int, int, int] | None = None
+    """Where one of theirs is several of ours, one below the other: (first, end, count), ours being the parts from first to
+    before end of count equal ones."""
 
     def numbered(self, index: int) -> "Rule":
         """Return the rule of one block."""
         theirs = tuple(name.replace("{i}", str(index)) for name in self.theirs)
-        return Rule(self.ours.replace("{i}", str(index)), theirs, self.layout, self.order, self.fixed)
+        return replace(self, ours=self.ours.replace("{i}", str(index)), theirs=theirs)
 
 
 Table = Sequence[Rule]
@@ -105,7 +108,7 @@ def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tens
         if rule.ours not in expected or rule.ours in mapped.tensors:
             continue
         if all(name in theirs for name in rule.theirs) and rule.theirs:
-            parts = [rule.layout.read(theirs[name]) for name in rule.theirs]
+            parts = [rule.layout.read(cut(theirs[name], rule.part)) for name in rule.theirs]
             parts = [parts[place] for place in rule.order] if rule.order else parts
             mapped.tensors[rule.ours] = parts[0] if len(parts) == 1 else torch.cat(parts)
             mapped.used.update(rule.theirs)
@@ -120,9 +123,17 @@ def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tens
     return mapped
 
 
+def cut(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
+    """Return some of the equal parts that stand one below the other."""
+    if part is None:
+        return tensor
+    first, end, count = part
+    return tensor[first * len(tensor) // count : end * len(tensor) // count]
+
+
 def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
     """Apply a table backwards; return their tensors, and our names that no rule speaks of."""
-    theirs: dict[str, Tensor] = {}
+    theirs: dict[str, dict[int, Tensor]] = {}
     written: set[str] = set()
     for rule in expanded(table, depth):
         if rule.ours not in ours or rule.ours in written or not rule.theirs:
@@ -131,9 +142,11 @@ def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[st
         if rule.order:
             parts = [parts[rule.order.index(place)] for place in range(len(parts))]
         for name, part in zip(rule.theirs, parts, strict=True):
-            theirs[name] = rule.layout.write(part).contiguous()
+            theirs.setdefault(name, {})[rule.part[0] if rule.part else 0] = rule.layout.write(part)
         written.add(rule.ours)
-    return theirs, [name for name in ours if name not in written]
+    whole = {name: [parts[first] for first in sorted(parts)] for name, parts in theirs.items()}
+    joined = {name: (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous() for name, parts in whole.items()}
+    return joined, [name for name in ours if name not in written]
 
 
 def stripped(tensors: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
