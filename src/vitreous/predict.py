@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitreous.checkpoints.folder import ModelFolder, load_model
+from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.open import open_model
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
 from vitreous.images.decode import read
 from vitreous.images.preprocess import example, normalize
@@ -97,8 +98,12 @@ class Predictor:
     def load(
         cls, path: str | Path, device: str = "auto", batch: int = 32, precision: str = "fp32", top: int = 5
     ) -> "Predictor":
-        """Load a model folder, or a run folder's exported model; raises CheckpointError."""
-        return cls(load_model(path), device, batch, precision, top)
+        """Load a model folder, a run folder's exported model, a file or folder of foreign weights, or a name on the Hub.
+
+        Raises:
+            CheckpointError: nothing there that can be loaded; what was wrong.
+        """
+        return cls(open_model(path)[0], device, batch, precision, top)
 
     @overload
     def __call__(self, images: list[Image] | tuple[Image, ...]) -> list[Prediction]: ...

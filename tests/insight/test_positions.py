@@ -39,5 +39,5 @@ def test_a_place_is_itself():
 
 
 def test_none_says_so():
-    with pytest.raises(ConfigError, match="no position embeddings"):
+    with pytest.raises(ConfigError, match="adds no vectors"):
         similarity(model("none"))

@@ -172,7 +172,7 @@ def test_a_wrong_image_gets_one_clear_line() -> None:
         ({"pool": "class", "class_token": False}, "pool='mean'"),
         ({"dropout": 1.0}, "below 1"),
         ({"depth": 0}, "at least 1"),
-        ({"classes": -1}, "0 \\(features\\)"),
+        ({"classes": -1}, "0 \\(none\\)"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> None:

@@ -17,7 +17,9 @@ COMMANDS = {
     "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
     "evaluate": ("vitreous.cli.use", "measure a model on labelled images"),
     "predict": ("vitreous.cli.use", "classify images"),
-    "inspect": ("vitreous.cli.use", "say what a model, run, data set or image is"),
+    "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
+    "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),
+    "models": ("vitreous.cli.weights", "list the models that can be built and loaded"),
     "report": ("vitreous.cli.use", "write a run's report.html again"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }

@@ -97,6 +97,36 @@ class Inspect:
     """A folder, a file, or `digits`."""
 
 
+@dataclass(frozen=True)
+class Convert:
+    """Read weights of any known origin and write them in another format; ends with a numeric proof."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder to write, new or empty."""
+    to: str = "vitreous"
+    """The format: vitreous, google, timm, huggingface or torchvision."""
+    family: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """What the weights are, where they don't tell: a family, or family:variant."""
+    image: tuple[int, int] | None = None
+    """Rows and columns of the images that the result shall see; positions are resized."""
+    rule: str | None = None
+    """How positions are resized; by default as their origin does."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the position grid, where the file doesn't tell."""
+    allow: tuple[str, ...] = ()
+    """Differences to allow: missing (initialised anew), unused (left out)."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that can be built, with their sizes, and the origins of weights that can be read."""
+
+    pattern: Annotated[str, tyro.conf.Positional] = "*"
+    """Names to list, such as "*/16" or "R50*"."""
+
+
 KINDS: dict[str, type] = {
     "train": Train,
     "resume": Resume,
@@ -104,4 +134,6 @@ KINDS: dict[str, type] = {
     "predict": Predict,
     "inspect": Inspect,
     "report": Report,
+    "convert": Convert,
+    "models": Models,
 }

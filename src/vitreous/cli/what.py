@@ -1,6 +1,7 @@
 """What is this? A description of a model folder, a run folder, a data set or an image."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitreous.cli.progress import duration
 from vitreous.data.config import DataConfig
@@ -8,6 +9,12 @@ from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+
+if TYPE_CHECKING:
+    from vitreous.checkpoints.folder import ModelFolder
+
+WEIGHTS = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
+"""Endings of files of weights."""
 
 
 def describe(path: str) -> str:
@@ -18,21 +25,38 @@ def describe(path: str) -> str:
     if path == DIGITS or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(path)
     if place.is_file():
-        return image(place)
+        return weights(place) if place.suffix in WEIGHTS else image(place)
     from vitreous.checkpoints.folder import is_model
     from vitreous.runs import is_run
 
     if is_run(place):
         return run(place)
-    return model(place) if is_model(place) else data(path)
+    if is_model(place):
+        return model(place)
+    return weights(place) if any(file.suffix in WEIGHTS for file in place.iterdir()) else data(path)
+
+
+def weights(path: Path) -> str:
+    """Describe somebody's weights as vitreous would load them."""
+    from vitreous.checkpoints.foreign import load_foreign
+
+    folder, report = load_foreign(path)
+    lines = [str(report), *shape(path, folder), f"next: vitreous convert {path} FOLDER"]
+    return "\n".join(lines)
 
 
 def model(path: Path) -> str:
     """Describe a model folder."""
     from vitreous.checkpoints.folder import load_model
-    from vitreous.model import count
 
     folder = load_model(path)
+    return "\n".join([*shape(path, folder), f"next: vitreous predict {path} IMAGES..."])
+
+
+def shape(path: Path, folder: "ModelFolder") -> list[str]:
+    """Describe an architecture, its preprocessing and its classes."""
+    from vitreous.model import count
+
     config = folder.model.config
     lines = [
         f"model       {path}",
@@ -49,7 +73,7 @@ def model(path: Path) -> str:
     reached = folder.origin.get("metrics")
     if isinstance(reached, dict) and "top1" in reached:
         lines.append(f"reached     validation top-1 {reached['top1']:.2%}")
-    return "\n".join([*lines, f"next: vitreous predict {path} IMAGES..."])
+    return lines
 
 
 def run(path: Path) -> str:

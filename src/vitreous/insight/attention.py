@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.errors import ConfigError
-from vitreous.model.attention import Attention, attention_weights
+from vitreous.model.attention import Attention, Places, attention_weights
 from vitreous.model.vit import ViT
 
 CHUNK_IMAGES = 32
@@ -26,7 +26,7 @@ def attention_maps(
 ) -> dict[int, Float[Tensor, "batch head query key"]]:
     """Return the attention weights of some layers: softmax(q k' / sqrt(head_dim)), each row summing to 1.
 
-    They are recomputed, beside the ordinary forward pass, from the output of each layer's `qkv` map. The model runs in
+    They are recomputed, beside the ordinary forward pass, from the q and k, rotated and normalised, and the bias that enter each layer's kernel. The model runs in
     evaluation mode and is left as it was found. Batches of any size go through in chunks.
 
     Args:
@@ -65,21 +65,22 @@ def _looking(model: ViT, found: dict[int, list[Tensor]], rows: list[int] | None)
         for layer, parts in found.items():
             attention = model.get_submodule(f"blocks.{layer}.attention")
             assert isinstance(attention, Attention)
-            handles.append(attention.qkv.register_forward_hook(_gatherer(attention, parts, rows)))
+            handles.append(attention.register_forward_hook(_gatherer(parts, rows)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _gatherer(attention: Attention, parts: list[Tensor], rows: list[int] | None) -> Callable[..., None]:
-    def gather(_module: Any, _inputs: Any, projected: Tensor) -> None:
-        q, k, _ = attention.queries_keys_values(projected)
+def _gatherer(parts: list[Tensor], rows: list[int] | None) -> Callable[..., None]:
+    def gather(attention: Attention, inputs: tuple[Tensor, Places], _output: Any) -> None:
+        tokens, places = inputs
+        q, k, _, bias = attention.heads_of(attention.project(tokens), places)
         if rows is not None:
-            q = q[:, :, rows]
+            q, bias = q[:, :, rows], None if bias is None else bias[:, :, rows]
         wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(q.device.type, enabled=False):
-            parts.append(attention_weights(q.to(wide), k.to(wide)))
+            parts.append(attention_weights(q.to(wide), k.to(wide), bias))
 
     return gather
 

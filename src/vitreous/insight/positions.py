@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.positions import Learned, SinCos
 from vitreous.model.vit import ViT
 
 
@@ -19,10 +18,11 @@ def similarity(model: ViT) -> Float[Tensor, "row col row2 col2"]:
     Raises:
         ConfigError: the model has no position embedding.
     """
-    positions = model.positions
-    if not isinstance(positions, (Learned, SinCos)):
-        raise ConfigError("this model has no position embeddings (positions='none'), so none can be compared")
-    patches = positions.embedding.detach()[int(model.config.class_token) :]
+    if model.positions is None:
+        raise ConfigError(
+            f"positions={model.config.positions!r} adds no vectors to the tokens, so none can be compared"
+        )
+    patches = model.positions.vectors().detach()[model.config.placed_prefix :]
     unit = F.normalize(patches.to(torch.float64), dim=1)
     grid = model.config.grid
     return (unit @ unit.T).clamp(-1, 1).view(*grid, *grid)

@@ -1,63 +1,108 @@
 """Multi-head self-attention (2010.11929, appendix A), with the fused kernel."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vitreous.model.config import ViTConfig
+from vitreous.model.norms import norm
+from vitreous.model.relative import Relative
+from vitreous.model.rotary import Angles, rotate
 
 SHORT = 256
 """Tokens up to which plain products beat torch's fused kernel in bfloat16 on a CPU; see `attend`."""
 
 
+class Places(NamedTuple):
+    """What an attention layer is told of the tokens' places."""
+
+    angles: Angles | None = None
+    """Of rotary positions."""
+    relative: Relative | None = None
+    """Relative positions that all layers share."""
+    mask: Bool[Tensor, "query key"] | None = None
+    """Which tokens a query may look at, where it isn't all of them."""
+
+
+NOWHERE = Places()
+
+
+class Heads(NamedTuple):
+    """What enters the kernel: after norms and rotation, with the bias that is added to the logits."""
+
+    q: Float[Tensor, "batch head query head_dim"]
+    k: Float[Tensor, "batch head key head_dim"]
+    v: Float[Tensor, "batch head key head_dim"]
+    bias: Float[Tensor, "#batch #head query key"] | None
+
+
 class Attention(nn.Module):
-    """Self-attention over a sequence; q, k and v come from one linear map, in that order.
+    """Self-attention over a sequence; q, k and v come from one linear map, in that order."""
 
-    Args:
-        width: width of the residual stream (the paper's D); a multiple of `heads`.
-        heads: attention heads (the paper's k).
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        width, made = config.width, config.block
+        self.heads, self.rotary_kind = config.heads, config.rotary.kind
+        self.qkv = nn.Linear(width, 3 * width, bias=made.qkv_bias == "all")
+        if made.qkv_bias == "no-key":
+            self.q_bias, self.v_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
+        self.no_key_bias = made.qkv_bias == "no-key"
+        head = width // config.heads
+        self.q_norm = norm(config, head) if made.qk_norm else nn.Identity()
+        self.k_norm = norm(config, head) if made.qk_norm else nn.Identity()
+        own = config.positions in ("relative", "bias") and config.positions_at != "shared"
+        self.relative = Relative(config) if own else None
+        self.norm = norm(config) if made.attention_norm else nn.Identity()
+        self.out = nn.Linear(width, width, bias=made.biases)
 
-    def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
+    def forward(
+        self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token dim"]:
         """Let every token gather from all tokens (equations 5 to 8)."""
-        q, k, v = self.queries_keys_values(self.qkv(tokens))
-        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
+        gathered = attend(self.heads_of(self.project(tokens), places))
+        return self.out(self.norm(gathered.transpose(1, 2).flatten(2)))
 
-    def queries_keys_values(
-        self, projected: Float[Tensor, "batch token dim3"]
-    ) -> tuple[
-        Float[Tensor, "batch head token head_dim"],
-        Float[Tensor, "batch head token head_dim"],
-        Float[Tensor, "batch head token head_dim"],
-    ]:
-        """Split the output of `qkv` into the q, k and v that enter the kernel."""
+    def project(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim3"]:
+        """Map tokens to q, k and v side by side."""
+        if not self.no_key_bias:
+            return self.qkv(tokens)
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        return self.qkv(tokens) + bias.to(tokens.dtype)
+
+    def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
+        """Return what enters the kernel: q and k normalised and turned, the bias of relative positions."""
         q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        q, k = self.q_norm(q), self.k_norm(k)
+        relative = self.relative or places.relative
+        bias = None if relative is None else relative(q)
+        if places.mask is not None:
+            bias = torch.zeros(places.mask.shape, device=q.device)[None, None].masked_fill(~places.mask, -torch.inf)
+        if places.angles is not None:
+            q, k = (rotate(part, places.angles, self.rotary_kind) for part in (q, k))
+        return Heads(q, k, v, bias)
 
 
-def attend(
-    q: Float[Tensor, "batch head query head_dim"],
-    k: Float[Tensor, "batch head key head_dim"],
-    v: Float[Tensor, "batch head key head_dim"],
-) -> Float[Tensor, "batch head query head_dim"]:
-    """Return softmax(q k' / sqrt(head_dim)) v (equations 6 and 7), by the fused kernel.
+def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
+    """Return softmax(q k' / sqrt(head_dim) + bias) v (equations 6 and 7), by the fused kernel.
 
     Except for short sequences in bfloat16 on a CPU: there the fused kernel's backward pass takes 2.4 to 9 times as long
     as plain products (benchmarks/attention.py), and a matrix of token x token weights is small.
     """
+    q, k, v, bias = heads
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT:
         with torch.autocast("cpu", enabled=False):  # which would widen the weights to float32 and back, to no gain
-            return attention_weights(q, k) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+            return attention_weights(q, k, bias) @ v
+    return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
 
 
 def attention_weights(
-    q: Float[Tensor, "batch head query head_dim"], k: Float[Tensor, "batch head key head_dim"]
+    q: Float[Tensor, "batch head query head_dim"],
+    k: Float[Tensor, "batch head key head_dim"],
+    bias: Float[Tensor, "#batch #head query key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """Return softmax(q k' / sqrt(head_dim)): what the fused kernel never shows. For looking inside; rows sum to 1."""
-    return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)
+    """Return softmax(q k' / sqrt(head_dim) + bias): what the fused kernel never shows; rows sum to 1."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.mT
+    return torch.softmax(logits if bias is None else logits + bias.to(logits.dtype), dim=-1)

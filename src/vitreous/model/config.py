@@ -5,14 +5,15 @@ g and G from "Scaling Vision Transformers" (2106.04560, table 2), mu from big_vi
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.resnet_config import StemConfig, hybrid
 from vitreous.shapes import Size
 
-Positions = Literal["learned", "sincos2d", "none"]
-Pool = Literal["class", "mean"]
+Positions = Literal["learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "none"]
+Pool = Literal["class", "mean", "max", "map", "class+mean"]
 
 
 class Shape(NamedTuple):
@@ -37,8 +38,49 @@ SIZES = {
 
 
 @dataclass(frozen=True)
+class BlockConfig:
+    """How the blocks of the encoder are made. The defaults are the paper's."""
+
+    norm: Literal["layer", "rms"] = "layer"
+    """Layer norm, or RMS norm (1910.07467), wherever the model normalises."""
+    act: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
+    """Activation: GELU exact, by its tanh approximation (flax's default), x sigmoid(1.702 x) (OpenAI's CLIP), or SiLU."""
+    mlp: Literal["plain", "swiglu"] = "plain"
+    """plain: contract(act(expand(z))). swiglu (2002.05202): contract(act(gate(z)) * value(z)), gate and value in one map."""
+    mlp_norm: bool = False
+    """Normalise the hidden layer before contracting it (EVA-02)."""
+    qkv_bias: Literal["all", "no-key", "none"] = "all"
+    """Which of q, k and v have biases."""
+    biases: bool = True
+    """Biases of the attention's output map and of the MLP."""
+    qk_norm: bool = False
+    """Normalise q and k of each head (2302.05442)."""
+    attention_norm: bool = False
+    """Normalise what the heads gathered before the output map (EVA-02 and NormFormer)."""
+    layer_scale: float = 0.0
+    """Initial value of a learned scale on each branch (CaiT, 2103.17239); 0: none."""
+    parallel: bool = False
+    """Attention and MLP side by side on one norm's output (2302.05442) instead of one after the other."""
+    drop_path: Literal["linear", "constant"] = "linear"
+    """How the drop-path rate goes through the depth: rising linearly from 0, or the same in every block."""
+
+
+@dataclass(frozen=True)
+class RotaryConfig:
+    """Rotary positions in two dimensions: q and k of each patch are turned by its row and column."""
+
+    kind: Literal["none", "cells", "centred"] = "none"
+    """none; cells (EVA-02): angles count cells of the reference grid, neighbouring values turn together; centred
+    (DINOv3): coordinates from -1 to 1, halves of the head turn together."""
+    temperature: float = 10_000.0
+    """Ratio of the longest to the shortest wavelength (DINOv3: 100)."""
+    reference: tuple[int, int] | None = None
+    """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no scaling."""
+
+
+@dataclass(frozen=True)
 class ViTConfig:
-    """One plain Vision Transformer, completely described."""
+    """One Vision Transformer, completely described. The defaults are ViT-B/16 as in the paper."""
 
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images, in pixels."""
@@ -46,6 +88,7 @@ class ViTConfig:
     """Rows and columns of a patch, in pixels; must divide the image."""
     channels: int = 3
     """Colour planes of the images."""
+    stem: StemConfig = field(default_factory=StemConfig)
     width: int = 768
     """Width of the residual stream (the paper's D)."""
     depth: int = 12
@@ -57,15 +100,39 @@ class ViTConfig:
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     pool: Pool = "class"
-    """What represents the image: the [class] token's output, or the mean over the patches' outputs."""
+    """What represents the image: the [class] token's output; the mean or maximum over the patches' outputs; map: attention
+    pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
+    pool_mlp: int = 0
+    """Hidden width of the MLP after attention pooling; 0: as in the blocks."""
     class_token: bool = True
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
+    distillation: bool = False
+    """Put a learned distillation token after [class], with a head of its own (DeiT, 2012.12877); heads are averaged."""
+    registers: int = 0
+    """Learned tokens after those, thrown away at the end (2309.16588)."""
     positions: Positions = "learned"
-    """Position embedding added at the input: the paper's learned 1-D matrix, fixed 2-D sin-cos, or none."""
+    """Position embedding. Added: learned 1-D (the paper's), learned2d (row and column halves side by side), sincos2d
+    (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (the paper's: query times an
+    embedding of the 1-D offset), bias (per head and 2-D offset: Swin, BEiT). Or none."""
+    positions_at: Literal["input", "layers", "shared"] = "input"
+    """Where positions enter (table 8): at the input; in every layer, each its own; in every layer, all the same.
+    Relative ones and biases act in every layer: layers (input means the same), or shared."""
+    position_tokens: Literal["all", "class", "patches"] = "all"
+    """Which tokens have added positions: all; [class] and patches, registers not (DINOv2); patches alone (DeiT-III)."""
     position_init: Literal["normal", "sincos2d"] = "normal"
     """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
     position_temperature: float = 10_000.0
     """Ratio of the sines' longest to their shortest wavelength; small grids want a small one."""
+    rotary: RotaryConfig = field(default_factory=RotaryConfig)
+    block: BlockConfig = field(default_factory=BlockConfig)
+    patch_bias: bool = True
+    """Bias of the patch embedding (CLIP has none)."""
+    embed_norm: bool = False
+    """Normalise the sequence before the first block (CLIP)."""
+    norm_at: Literal["tokens", "pooled", "none"] = "tokens"
+    """Where the final norm stands: over the sequence (equation 4), after pooling, or nowhere."""
+    head_bias: bool = True
+    """Bias of the head (CLIP's projection has none)."""
     pre_logits: bool = False
     """A tanh layer of the model's width before the head, as in the paper's pre-training."""
     dropout: float = 0.0
@@ -74,6 +141,8 @@ class ViTConfig:
     """Stochastic depth: the last block's rate, rising linearly from 0 at the first block."""
     norm_eps: float = 1e-6
     """Epsilon of every layer norm."""
+    patch_dropout: float = 0.0
+    """Share of the patches that training leaves out, drawn anew for each image (FLIP, 2212.00794)."""
     recompute: bool = False
     """Activation checkpointing: recompute blocks in the backward pass, for less memory. Never changes a number."""
 
@@ -87,21 +156,53 @@ class ViTConfig:
                 )
         if self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"width {self.width} can't be shared by {self.heads} heads; heads must divide the width")
-        if self.pool == "class" and not self.class_token:
-            raise ConfigError("pool='class' needs class_token=True; or choose pool='mean'")
+        if self.pool in ("class", "class+mean") and not self.class_token:
+            raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
+        if self.distillation and not (self.class_token and self.pool == "class"):
+            raise ConfigError("a distillation token needs class_token=True and pool='class'")
         self._check_ranges()
+        self._check_positions()
+        self._check_stem()
 
     def _check_ranges(self) -> None:
-        for name in ("dropout", "drop_path"):
+        for name in ("dropout", "drop_path", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         for name in ("channels", "width", "depth", "mlp"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.classes < 0:
-            raise ConfigError(f"classes is {self.classes}; it must be 0 (features) or more")
-        if "sincos2d" in (self.positions, self.position_init) and self.width % 4:
+        for name in ("classes", "registers", "pool_mlp"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
+
+    def _check_positions(self) -> None:
+        if ("sincos2d" in (self.positions, self.position_init) or self.positions == "sincos2d-mae") and self.width % 4:
             raise ConfigError(f"2-D sin-cos positions need a width divisible by 4, not {self.width}")
+        if self.positions == "learned2d" and self.width % 2:
+            raise ConfigError(f"learned2d gives half of the width to rows and half to columns; {self.width} is odd")
+        if self.rotary.kind != "none" and self.width // self.heads % 4:
+            raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.width // self.heads}")
+        told = self.rotary.kind != "none" or self.positions in ("relative", "bias") or self.positions_at != "input"
+        if self.patch_dropout and told:
+            raise ConfigError(
+                "patch_dropout is for positions that are added at the input; blocks can't know the others'"
+            )
+        if self.position_init == "sincos2d" and self.positions not in ("learned", "sincos2d"):
+            raise ConfigError(f"position_init='sincos2d' is for learned positions, not for {self.positions!r}")
+
+    def _check_stem(self) -> None:
+        stride = self.stem.stride
+        if self.patch[0] % stride or self.patch[1] % stride:
+            raise ConfigError(
+                f"each cell of the stem's map is {stride} pixels wide, so a patch of {Size(*self.patch)} pixels can't be "
+                f"cut from it; use a patch that is a multiple of {stride}"
+            )
+
+    @property
+    def patch_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of what the patch embedding maps: pixels, or cells of the stem's map."""
+        rows, cols = (side // self.stem.stride for side in self.patch)
+        return self.stem.outputs(self.channels), rows, cols
 
     @property
     def grid(self) -> Size:
@@ -109,14 +210,29 @@ class ViTConfig:
         return Size(self.image[0] // self.patch[0], self.image[1] // self.patch[1])
 
     @property
+    def prefix(self) -> int:
+        """Tokens before the patches: [class], distillation, registers."""
+        return self.class_token + self.distillation + self.registers
+
+    @property
+    def placed_prefix(self) -> int:
+        """Tokens before the patches that have an added position, the first of them."""
+        return {"all": self.prefix, "class": self.class_token + self.distillation, "patches": 0}[self.position_tokens]
+
+    @property
     def tokens(self) -> int:
-        """Length of the sequence, [class] included."""
-        return self.grid.rows * self.grid.cols + self.class_token
+        """Length of the sequence, [class] and other prefix tokens included."""
+        return self.grid.rows * self.grid.cols + self.prefix
+
+    @property
+    def features(self) -> int:
+        """Width of what the head reads."""
+        return 2 * self.width if self.pool == "class+mean" else self.width
 
 
 def parse_name(name: str) -> tuple[Shape, Size]:
-    """Read "S/16" or "B/16x8" (rows x cols of a patch) as (shape, patch size)."""
-    match = re.fullmatch(r"(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
+    """Read "S/16", "B/16x8" (rows x cols of a patch) or "R50+B/16" as (shape, patch size in pixels)."""
+    match = re.fullmatch(r"(?:R\d*\+)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
     if match is None:
         known = [f"{size}/16" for size in SIZES]
         raise UnknownName("model", name, known)
@@ -126,10 +242,10 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     patch = Size(rows, int(match["cols"] or rows))
     if min(patch) < 1:
         raise ConfigError(f"model {name!r} has patches of {patch} pixels; they must have at least one, as in S/16")
-    return SIZES[match["size"]], patch
+    return SIZES[match["size"]], hybrid(name, patch)[1]
 
 
 def named(name: str, **overrides: Any) -> ViTConfig:
-    """Return the configuration called e.g. "S/16", with any field overridden."""
+    """Return the configuration called e.g. "S/16" or "R50+B/16", with any field overridden."""
     shape, patch = parse_name(name)
-    return ViTConfig(**({"patch": tuple(patch), **shape._asdict()} | overrides))
+    return ViTConfig(**({"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()} | overrides))

@@ -1,40 +1,93 @@
 """Parameters, operations and memory of a ViT in closed form: no torch, no model."""
 
+import math
+
 from vitreous.model.config import ViTConfig
+from vitreous.model.count_resnet import stem_flops, stem_parameters, stem_values
+from vitreous.shapes import Size
 
 
 def parameters(config: ViTConfig) -> int:
     """Return the exact number of learned values."""
-    width, hidden = config.width, config.mlp
-    patch = config.channels * config.patch[0] * config.patch[1]
-    embed = (patch + 1) * width + (width if config.class_token else 0)
-    positions = config.tokens * width if config.positions == "learned" else 0
-    attention = 4 * (width + 1) * width
-    mlp = (width + 1) * hidden + (hidden + 1) * width
-    block = attention + mlp + 2 * 2 * width
-    pre_logits = (width + 1) * width if config.pre_logits else 0
-    head = (width + 1) * config.classes
-    return embed + positions + config.depth * block + 2 * width + pre_logits + head
+    width, made = config.width, config.block
+    embed = (math.prod(config.patch_shape) + config.patch_bias + config.prefix) * width
+    embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
+    last = {"tokens": width, "pooled": config.features, "none": 0}[config.norm_at]
+    features = config.features
+    pre_logits = (features + 1) * features if config.pre_logits else 0
+    head = (features + config.head_bias) * config.classes * (1 + config.distillation)
+    pool = _pool(config) if config.pool == "map" else 0
+    norms = (1 if made.parallel else 2) * _norm(config, width)
+    block = _attention(config) + _mlp(config, config.mlp) + norms + 2 * width * bool(made.layer_scale)
+    return embed + _positions(config) + config.depth * block + _norm(config, last) + pool + pre_logits + head
+
+
+def _norm(config: ViTConfig, width: int) -> int:
+    return width * (2 if config.block.norm == "layer" else 1)
+
+
+def _attention(config: ViTConfig) -> int:
+    width, made, head = config.width, config.block, config.width // config.heads
+    biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] + made.biases
+    norms = 2 * made.qk_norm * _norm(config, head) + made.attention_norm * _norm(config, width)
+    return 4 * width * width + biases * width + norms
+
+
+def _mlp(config: ViTConfig, hidden: int) -> int:
+    width, made = config.width, config.block
+    expand = hidden * (2 if made.mlp == "swiglu" else 1)
+    return (width + made.biases) * expand + (hidden + made.biases) * width + made.mlp_norm * _norm(config, hidden)
+
+
+def _pool(config: ViTConfig) -> int:
+    width = config.width
+    return width + 4 * (width + 1) * width + _norm(config, width) + _mlp(config, config.pool_mlp or config.mlp)
+
+
+def _positions(config: ViTConfig) -> int:
+    rows, cols = config.grid
+    layers = config.depth if config.positions_at == "layers" else 1
+    added = {
+        "learned": (rows * cols + config.placed_prefix) * config.width,
+        "learned2d": config.placed_prefix * config.width + (rows + cols) * (config.width // 2),
+    }
+    if config.positions in added:
+        return layers * added[config.positions]
+    layers = 1 if config.positions_at == "shared" else config.depth
+    offsets = {
+        "relative": (2 * config.tokens - 1) * (config.width // config.heads),
+        "bias": ((2 * rows - 1) * (2 * cols - 1) + (3 if config.prefix else 0)) * config.heads,
+    }
+    return layers * offsets.get(config.positions, 0)
 
 
 def flops(config: ViTConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a matrix product."""
     tokens, width = config.tokens, config.width
-    patch = config.channels * config.patch[0] * config.patch[1]
-    embed = config.grid.rows * config.grid.cols * patch * width
-    block = tokens * (4 * width * width + 2 * width * config.mlp) + 2 * tokens * tokens * width
-    head = width * config.classes + (width * width if config.pre_logits else 0)
-    return 2 * (embed + config.depth * block + head)
+    cells = config.grid.rows * config.grid.cols
+    patch = math.prod(config.patch_shape)
+    mlp = (3 if config.block.mlp == "swiglu" else 2) * width
+    relative = tokens * (2 * tokens - 1) * width if config.positions == "relative" else 0
+    block = tokens * (4 * width * width + mlp * config.mlp) + 2 * tokens * tokens * width + relative
+    pool = 2 * width * width * (1 + cells) + 2 * cells * width + mlp * (config.pool_mlp or config.mlp)
+    head = config.features * config.classes * (1 + config.distillation)
+    pre_logits = config.features**2 if config.pre_logits else 0
+    stem = stem_flops(config.stem, config.channels, Size(*config.image))
+    pool *= config.pool == "map"
+    return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
 
 
 def activation_bytes(config: ViTConfig, batch: int, *, training: bool, bytes_each: int = 4) -> int:
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
-    the MLP's hidden layer before and after the GELU.
+    the MLP's hidden layer before and after the GELU. Of a stem: what each convolution puts out, before and after its
+    norm.
     """
     block = config.tokens * (10 * config.width + 2 * config.mlp) * bytes_each
     stream = config.tokens * config.width * bytes_each
     kept = config.depth * (stream if config.recompute else block) + block if training else 2 * block
     image = config.channels * config.image[0] * config.image[1] * 4
-    return batch * (kept + 2 * stream + 2 * image)
+    whole, largest = stem_values(config.stem, Size(*config.image))
+    stem = 2 * (whole if training else largest) * bytes_each
+    return batch * (kept + 2 * stream + 2 * image + stem)

@@ -1,26 +1,36 @@
-"""The Transformer encoder (2010.11929, equations 2 and 3)."""
+"""The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitreous.model.attention import Attention
+from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.config import ViTConfig
+from vitreous.model.norms import activation, norm
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between, dropout after each."""
+    """Two dense layers with an activation between, dropout after each; gated by a third where so configured (SwiGLU)."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, config: ViTConfig, hidden: int | None = None) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, hidden)
-        self.act = nn.GELU()
-        self.contract = nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        made, hidden = config.block, hidden or config.mlp
+        self.gated = made.mlp == "swiglu"
+        self.expand = nn.Linear(config.width, 2 * hidden if self.gated else hidden, bias=made.biases)
+        self.act = activation("silu" if self.gated else made.act)
+        self.norm = norm(config, hidden) if made.mlp_norm else nn.Identity()
+        self.contract = nn.Linear(hidden, config.width, bias=made.biases)
+        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
-        """Transform every token by itself."""
-        return self.dropout(self.contract(self.dropout(self.act(self.expand(tokens)))))
+    def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
+        """Transform every token by itself. A gated layer's first half is the gate, its second the value."""
+        hidden = self.expand(tokens)
+        if self.gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            hidden = self.act(gate) * value
+        else:
+            hidden = self.act(hidden)
+        return self.dropout(self.contract(self.norm(self.dropout(hidden))))
 
 
 class DropPath(nn.Module):
@@ -38,25 +48,57 @@ class DropPath(nn.Module):
         return branch * torch.empty_like(branch[:, :1, :1]).bernoulli_(kept) / kept
 
 
+class LayerScale(nn.Module):
+    """A learned scale of each value of a branch (CaiT, 2103.17239)."""
+
+    def __init__(self, width: int, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.scale = nn.Parameter(torch.empty(width))
+
+    def forward(self, branch: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
+        """Scale."""
+        return branch * self.scale
+
+
 class Block(nn.Module):
-    """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream."""
+    """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream; or both side by side."""
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.attention = Attention(config.width, config.heads)
+        made = config.block
+        self.attention_norm = norm(config)
+        self.attention = Attention(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.mlp_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = MLP(config.width, config.mlp, config.dropout)
+        self.attention_scale = layer_scale(config)
+        self.mlp_norm = None if made.parallel else norm(config)
+        self.mlp = MLP(config)
+        self.mlp_scale = layer_scale(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
-        """z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z'."""
-        z = z + self.drop_path(self.dropout(self.attention(self.attention_norm(z))))
-        return z + self.drop_path(self.mlp(self.mlp_norm(z)))
+    def forward(
+        self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token dim"]:
+        """z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z'. In parallel: z = MSA(LN(z)) + MLP(LN(z)) + z."""
+        normed = self.attention_norm(z)
+        gathered = self.attention_scale(self.dropout(self.attention(normed, places)))
+        if self.mlp_norm is None:
+            return z + self.drop_path(gathered + self.mlp_scale(self.mlp(normed)))
+        z = z + self.drop_path(gathered)
+        return z + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))))
+
+
+def layer_scale(config: ViTConfig) -> nn.Module:
+    """Return the configured layer scale, or nothing."""
+    initial = config.block.layer_scale
+    return LayerScale(config.width, initial) if initial else nn.Identity()
 
 
 def blocks(config: ViTConfig) -> nn.ModuleList:
-    """Build the stack; the drop-path rate rises linearly from 0 at the first block to the configured one at the last."""
+    """Build the stack; the drop-path rate rises linearly from 0 at the first block to the configured one at the last,
+    or is constant.
+    """
     last = max(1, config.depth - 1)
-    return nn.ModuleList(Block(config, config.drop_path * index / last) for index in range(config.depth))
+    constant = config.block.drop_path == "constant"
+    rates = [config.drop_path * (1 if constant else index / last) for index in range(config.depth)]
+    return nn.ModuleList(Block(config, rate) for rate in rates)

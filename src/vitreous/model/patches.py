@@ -1,10 +1,16 @@
 """Images to patches and back (2010.11929, section 3.1)."""
 
+import math
+
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.model.config import ViTConfig
+from vitreous.model.resize import DEFAULT_RULE, resize_matrix
+from vitreous.model.resnet import stem
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
@@ -25,16 +31,21 @@ def uncut(
 
 
 class PatchEmbedding(nn.Module):
-    """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col)."""
+    """One linear map for every patch: the E of equation 1. Its weight is (dim, channel x row x col).
 
-    def __init__(self, patch: Size, channels: int, width: int) -> None:
+    A hybrid's patches are cut from its stem's map; `patch` and `channels` are then that map's.
+    """
+
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.patch, self.channels = patch, channels
-        self.embed = nn.Linear(channels * patch.rows * patch.cols, width)
+        self.channels, *patch = config.patch_shape
+        self.patch = Size(*patch)
+        self.stem = stem(config.stem, config.channels)
+        self.embed = nn.Linear(math.prod(config.patch_shape), config.width, bias=config.patch_bias)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed: the same as a convolution whose kernel and stride are the patch."""
-        return self.embed(cut(images, self.patch))
+        return self.embed(cut(self.stem(images), self.patch))
 
     @property
     def kernel(self) -> Float[Tensor, "dim channel row col"]:
@@ -46,4 +57,22 @@ def convolve(
     embedding: PatchEmbedding, images: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch token dim"]:
     """Embed through a convolution instead: the same numbers, for comparison and for large images."""
-    return F.conv2d(images, embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
+    return (
+        F.conv2d(embedding.stem(images), embedding.kernel, embedding.embed.bias, stride=embedding.patch).flatten(2).mT
+    )
+
+
+def resample_kernel(
+    kernel: Float[Tensor, "dim channel row col"], patch: Size, rule: str = DEFAULT_RULE
+) -> Float[Tensor, "dim channel row2 col2"]:
+    """Resample a patch embedding's kernel to another patch size (FlexiViT, 2212.08013, section 3.4 and appendix A).
+
+    With B the matrix that resizes a patch, the new kernel is pinv(B') w: of all kernels, the one whose embedding of the
+    resized patch differs least from the old embedding of the patch itself; where the patch grows, not at all.
+    """
+    start = Size(*kernel.shape[2:])
+    if start == patch:
+        return kernel
+    inverse = torch.linalg.pinv(resize_matrix(start, patch, rule).T)
+    values = kernel.flatten(2).cpu().double() @ inverse.T
+    return values.to(kernel).unflatten(2, tuple(patch))

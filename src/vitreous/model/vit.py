@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.attention import Places
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import blocks
-from vitreous.model.heads import Pool, PreLogits
+from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.initialise import initialise
-from vitreous.model.patches import PatchEmbedding
-from vitreous.model.positions import DEFAULT_RULE, AddedPositions, Learned, positions, resize_grid
+from vitreous.model.norms import norm
+from vitreous.model.patches import PatchEmbedding, resample_kernel
+from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
+from vitreous.model.relative import Relative
+from vitreous.model.rotary import Rotary
 from vitreous.shapes import Size
 
 
@@ -30,42 +34,86 @@ class ViT(nn.Module):
         self.config = config
         self.image = Size(*config.image)
         """Rows and columns that the model sees for now; see `at_resolution`."""
-        self.patches = PatchEmbedding(Size(*config.patch), config.channels, config.width)
+        self.patches = PatchEmbedding(config)
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
+        self.distillation_token = nn.Parameter(torch.empty(config.width)) if config.distillation else None
+        self.registers = nn.Parameter(torch.empty(config.registers, config.width)) if config.registers else None
         self.positions = positions(config)
+        self.layer_positions = nn.ModuleList(
+            module for _ in range(config.depth - 1) if config.positions_at == "layers" and (module := positions(config))
+        )
+        shared = config.positions in ("relative", "bias") and config.positions_at == "shared"
+        self.relative = Relative(config) if shared else None
+        self.rotary = Rotary(config) if config.rotary.kind != "none" else None
+        self.embed_norm = norm(config) if config.embed_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = blocks(config)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = norm(config, config.features if config.norm_at == "pooled" else None)
+        if config.norm_at == "none":
+            self.norm = nn.Identity()
         self.pool = Pool(config)
-        self.pre_logits = PreLogits(config.width) if config.pre_logits else nn.Identity()
-        self.head = nn.Linear(config.width, config.classes) if config.classes else nn.Identity()
+        self.pre_logits = PreLogits(config.features) if config.pre_logits else nn.Identity()
+        self.head = head(config)
+        self.distillation_head = head(config) if config.distillation else None
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return logits, or features where the model has no classes.
+        """Return logits, or features where the model has no classes. A distilled model's two heads are averaged.
 
         Raises:
             ConfigError: the images have another size or number of channels than the model.
         """
-        return self.head(self.features(images))
+        return self.logits(self.tokens(images))
 
-    def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch dim"]:
+    def logits(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch label"]:
+        """Return the logits of the sequence that `tokens` returns."""
+        logits = self.head(self.represent(z))
+        if self.distillation_head is not None:
+            return (logits + self.distillation_head(z[:, 1])) / 2
+        return logits
+
+    def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return what represents each image: what the head reads."""
-        return self.pre_logits(self.pool(self.tokens(images)))
+        return self.represent(self.tokens(images))
+
+    def represent(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
+        """Return what represents each image, of the sequence that `tokens` returns."""
+        pooled = self.pool(z)
+        return self.pre_logits(self.norm(pooled) if self.config.norm_at == "pooled" else pooled)
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Return the sequence after the last block and the final norm."""
+        """Return the sequence after the last block and, unless it stands after pooling, the final norm."""
         z = self.embed(images)
-        for block in self.blocks:
-            z = self._run(block, z)
-        return self.norm(z)
+        places = Places(self.rotary() if self.rotary is not None else None, self.relative)
+        for index, block in enumerate(self.blocks):
+            z = self._run(block, self.placed(z, index), places)
+        return self.norm(z) if self.config.norm_at == "tokens" else z
 
     def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return z0 of equation 1: [class] and the embedded patches, with their positions."""
         self._check(images)
         z = self.patches(images)
-        if self.class_token is not None:
-            z = torch.cat([self.class_token.to(z.dtype).expand(len(z), 1, -1), z], dim=1)
-        return self.dropout(self.positions(z))
+        learned = (self.class_token, self.distillation_token, self.registers)
+        prefix = [token.to(z.dtype).expand(len(z), *token.shape[:-1], -1) for token in learned if token is not None]
+        if prefix:
+            z = torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1)
+        if self.positions is not None:
+            z = self.positions(z)
+        return self.dropout(self.embed_norm(self._thinned(z)))
+
+    def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
+        """Add positions before a block, where they enter in every layer; the first has them from the input."""
+        if index == 0 or self.config.positions_at == "input" or self.positions is None:
+            return z
+        return self.positions(z) if self.config.positions_at == "shared" else self.layer_positions[index - 1](z)
+
+    def _thinned(self, z: Tensor) -> Tensor:
+        """Leave out a share of the patches of each image, in training."""
+        if not self.training or self.config.patch_dropout == 0:
+            return z
+        prefix, patches = z[:, : self.config.prefix], z[:, self.config.prefix :]
+        kept = max(1, round(patches.shape[1] * (1 - self.config.patch_dropout)))
+        chosen = torch.rand(patches.shape[:2], device=z.device).topk(kept, dim=1, sorted=False).indices
+        return torch.cat([prefix, patches.gather(1, chosen[..., None].expand(-1, -1, z.shape[2]))], dim=1)
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]
@@ -95,18 +143,51 @@ class ViT(nn.Module):
                 handle.remove()
         return {name: found[name] for name in names}
 
+    def maps(
+        self, images: Float[Tensor, "batch channel row col"], layers: Sequence[int], *, norm: bool = True
+    ) -> list[Float[Tensor, "batch grid_row grid_col dim"]]:
+        """Return the patches' vectors after some blocks as maps, for detection, segmentation and the like.
+
+        Args:
+            images: as in `forward`.
+            layers: blocks, 0 the first, -1 the last.
+            norm: pass the vectors through the final norm (as DINOv2 does); downstream the two differ by several percent.
+
+        Raises:
+            UnknownName: a block that the model doesn't have.
+        """
+        names = [f"block.{layer % self.config.depth if -self.config.depth <= layer else layer}" for layer in layers]
+        found = self.intermediates(images, names)
+        grid = (self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
+        through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()
+        return [through(found[name])[:, self.config.prefix :].unflatten(1, grid) for name in names]
+
+    def repatched(self, patch: tuple[int, int]) -> "ViT":
+        """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.
+
+        The kernel is resampled by FlexiViT's pseudo-inverse (2212.08013, section 3.4), so that a patch and its resized
+        copy are embedded as alike as can be.
+        """
+        image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
+        config = replace(self.config, image=image, patch=tuple(patch))
+        with torch.device("meta"):
+            other = ViT(config)
+        weights = self.state_dict()
+        kernel = resample_kernel(self.patches.kernel.detach(), other.patches.patch)
+        weights["patches.embed.weight"] = kernel.flatten(1)
+        other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+        return other.to(self.patches.embed.weight.device).train(self.training)
+
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
-        """Return this model for images of another size; the learned position grid is interpolated by a named rule."""
+        """Return this model for images of another size; learned positions are interpolated by a named rule."""
         config = replace(self.config, image=tuple(image))
         with torch.device("meta"):
             other = ViT(config)
         weights = self.state_dict()
-        if isinstance(self.positions, Learned):
-            front = int(config.class_token)
-            vectors = self.positions.embedding.detach()
-            grid = vectors[front:].view(*self.config.grid, -1)
-            resized = resize_grid(grid, config.grid, rule).flatten(0, 1)
-            weights["positions.embedding"] = torch.cat([vectors[:front], resized])
+        for name, module in self.named_modules():
+            if isinstance(module, (AddedPositions, Relative)):
+                resized = module.resized(config.grid, rule)
+                weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
         other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
         return other.to(self.patches.embed.weight.device).train(self.training)
 
@@ -120,15 +201,16 @@ class ViT(nn.Module):
         if image == self.image:
             return
         self.image = image
-        if isinstance(self.positions, AddedPositions):
-            rows, cols = self.config.patch
-            self.positions.place(Size(image.rows // rows, image.cols // cols))
+        rows, cols = self.config.patch
+        for module in self.modules():
+            if isinstance(module, (AddedPositions, Relative, Rotary)):
+                module.place(Size(image.rows // rows, image.cols // cols))
 
-    def _run(self, block: nn.Module, z: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:
         """Run one block, recomputing it in the backward pass if so configured."""
         if self.config.recompute and self.training and torch.is_grad_enabled():
-            return cast("Tensor", checkpoint(block, z, use_reentrant=False))
-        return block(z)
+            return cast("Tensor", checkpoint(block, z, places, use_reentrant=False))
+        return block(z, places)
 
     def _check(self, images: Tensor) -> None:
         expected = (self.config.channels, *self.image)

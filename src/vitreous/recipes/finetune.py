@@ -1,9 +1,8 @@
 """The paper's fine-tuning (2010.11929, section 4.1, appendix B.1.1, table 4)."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.open import open_model
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
@@ -34,7 +33,7 @@ def finetune(request: Request) -> RunConfig:
         raise ConfigError(
             f"recipe 'finetune' takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
         )
-    folder = load_model(Path(request.weights))
+    folder, _ = open_model(request.weights)
     old = folder.model.config
     size = request.seen(Size(*(round(side * HIGHER) for side in old.image)), Size(*old.patch))
     classes, examples = len(request.facts.classes), request.facts.train

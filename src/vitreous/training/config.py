@@ -82,6 +82,8 @@ class RunConfig:
     """With weights: a new zero-initialised head, or the old one. auto: keep it if the class names are the same."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
     """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks."""
+    lora: int = 0
+    """Rank of LoRA around the encoder's dense layers, everything else but the head frozen; 0: off. Exported merged."""
     duration: str = "90ep"
     """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
     low_resolution: float = 1.0

@@ -3,6 +3,7 @@
 from typing import cast
 
 from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.model.lora import plain_state
 from vitreous.model.vit import ViT
 from vitreous.runs import Run
 from vitreous.training.job import Job
@@ -21,4 +22,13 @@ def export(job: Job, run: Run) -> None:
         "metrics": progress.best if progress.best and progress.best["step"] == progress.step else None,
     }
     model = cast("ViT", job.evaluated_model)
+    if config.lora:
+        model = merged(model)
     save_model(run.model_path, ModelFolder(model, config.preprocess, config.decode, job.classes, origin))
+
+
+def merged(model: ViT) -> ViT:
+    """Return the plain model that one with LoRA is, its updates folded in."""
+    plain = ViT(model.config)
+    plain.load_state_dict(plain_state(model))
+    return plain

@@ -1,16 +1,20 @@
 """What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
 
-from pathlib import Path
+from dataclasses import fields
 
 from torch import nn
 
-from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.lora import add_lora
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
 
-ARCHITECTURE = ("patch", "channels", "width", "depth", "heads", "mlp", "pool", "class_token", "positions")
+MAY_DIFFER = ("image", "classes", "pre_logits", "dropout", "drop_path", "patch_dropout", "recompute", "position_init")
+"""Fields of a ViTConfig that weights don't depend on, or that `start_from` adapts."""
+
+HEADS = ("head.", "distillation_head.")
 
 
 def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> ViT:
@@ -20,6 +24,8 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
         start_from(model, config, classes, reporter)
     for module in frozen_parts(model, config.freeze):
         module.requires_grad_(False)
+    if config.lora:
+        add_lora(model, config.lora, seed=config.seed)
     return model
 
 
@@ -30,9 +36,12 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    folder = load_model(Path(config.weights))
+    folder, report = open_model(config.weights)
+    if report is not None:
+        reporter.message(str(report))
     old, new = folder.model, model.config
-    differing = [name for name in ARCHITECTURE if getattr(old.config, name) != getattr(new, name)]
+    names = [field.name for field in fields(new) if field.name not in MAY_DIFFER]
+    differing = [name for name in names if getattr(old.config, name) != getattr(new, name)]
     if differing:
         listed = ", ".join(f"{name} {getattr(old.config, name)} there, {getattr(new, name)} here" for name in differing)
         raise CheckpointError(
@@ -53,18 +62,19 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
         )
     if config.head == "new" or not same:
         reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
     if old.config.pre_logits and not new.pre_logits:
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
     missing, _ = model.load_state_dict(weights, strict=False)
-    assert all(name.startswith(("head.", "pre_logits.")) for name in missing), missing
+    assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
 
 
 def frozen_parts(model: ViT, freeze: str | int) -> list[nn.Module | nn.Parameter]:
     """List what a `freeze` setting holds still."""
-    positions = [model.positions]
-    front = [model.patches, *positions] + ([model.class_token] if model.class_token is not None else [])
+    tokens = (model.class_token, model.distillation_token, model.registers)
+    positions = [part for part in (model.positions, model.layer_positions, model.relative) if part is not None]
+    front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
     blocks = list(model.blocks)
     if freeze == "none":
         return []

@@ -1,0 +1,109 @@
+"""Write a model in another code base's format, and prove that it is the same function."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.checkpoints.atomic import atomic_folder, write_atomically
+from vitreous.checkpoints.family import Family
+from vitreous.checkpoints.files import save_tensors
+from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.checkpoints.foreign import Wish, families
+from vitreous.checkpoints.mapping import write
+from vitreous.checkpoints.open import open_model
+from vitreous.errors import CheckpointError, UnknownName
+from vitreous.settings import to_json
+
+OURS = "vitreous"
+PROOF_IMAGES = 4
+WEIGHTS = {"safetensors": "model.safetensors", "npz": "model.npz"}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Both sides, run on the same images."""
+
+    difference: float
+    """Largest absolute difference of their outputs."""
+    scale: float
+    """Largest absolute output."""
+
+    def __str__(self) -> str:
+        return (
+            f"{PROOF_IMAGES} fixed images through both: largest difference {self.difference:.1e} "
+            f"(largest output {self.scale:.2g}), float32"
+        )
+
+
+def formats() -> dict[str, Family | None]:
+    """Return the formats that can be written, by name; ours is None."""
+    return {OURS: None} | {name: family for name, family in families().items() if family.unwritable is not None}
+
+
+def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
+    """Write a model to a new folder in a format, read it back, and run both.
+
+    Raises:
+        UnknownName: no such format.
+        CheckpointError: the format can't express this model (nothing is written), or the folder is not empty.
+        StorageError: the disk is full or read-only.
+    """
+    known = formats()
+    if to not in known:
+        raise UnknownName("format", to, known)
+    path, family = Path(path), known[to]
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists already; name a new or empty folder")
+    if family is None:
+        save_model(path, folder)
+    else:
+        write_foreign(folder, path, family)
+    wish = None if family is None else Wish(family=family.name + back(folder, family))
+    again, _ = open_model(path, wish)
+    return prove(folder, again)
+
+
+def back(folder: ModelFolder, family: Family) -> str:
+    """Return the variant under which the written file is read back, where the format can't tell."""
+    return ":timm" if "timm" in family.variants and folder.model.config.block.act == "gelu" else ""
+
+
+def write_foreign(folder: ModelFolder, path: Path, family: Family) -> None:
+    """Write a model folder of another code base: weights and the JSON files that go with them."""
+    config = folder.model.config
+    assert family.unwritable is not None
+    reason = family.unwritable(config)
+    if reason:
+        raise CheckpointError(f"the format {family.name} can't express this model: {reason}")
+    tensors, left = write(family.table(config), folder.model.state_dict(), config.depth)
+    if left:
+        raise CheckpointError(f"the format {family.name} has no place for {len(left)} tensors, such as {left[0]}")
+    with atomic_folder(path) as partial:
+        file = partial / WEIGHTS[family.container]
+        if family.container == "npz":
+            save_npz(file, tensors)
+        else:
+            save_tensors(file, tensors, {"format": "pt"})
+        for name, document in (family.sidecars(folder) if family.sidecars else {}).items():
+            write_atomically(partial / name, to_json(document))
+
+
+def save_npz(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a NumPy archive."""
+    with path.open("wb") as file:
+        np.savez(file, **{name: tensor.float().numpy() for name, tensor in tensors.items()})
+
+
+def prove(first: ModelFolder, second: ModelFolder) -> Proof:
+    """Run both on the same images; raises CheckpointError if they differ by more than rounding."""
+    config = first.model.config
+    images = torch.randn(PROOF_IMAGES, config.channels, *config.image, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other = first.model.eval()(images), second.model.eval()(images)
+    found = Proof(float((one - other).abs().max()), float(one.abs().max()))
+    if not found.difference <= 1e-4 * max(1.0, found.scale):
+        raise CheckpointError(f"what was written is not the same function: outputs differ by {found.difference:.2e}")
+    return found

@@ -1,0 +1,161 @@
+"""What all of Hugging Face's files share: config.json with defaults left out, preprocessor_config.json, labels."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.checkpoints.family import usual_heads
+from vitreous.checkpoints.mapping import Rule, depth_of
+from vitreous.checkpoints.weights import Weights
+from vitreous.errors import CheckpointError
+from vitreous.images.config import Interpolation, PreprocessConfig
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu-tanh",
+    "gelu_fast": "gelu-tanh",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "quick_gelu": "quick-gelu",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""transformers' names for ours."""
+KERNELS: dict[Any, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers for ours."""
+BASE = {"image_size": 224, "patch_size": 16, "num_attention_heads": 12, "hidden_act": "gelu", "qkv_bias": True}
+"""Defaults of every configuration class that don't differ between the families."""
+
+
+@dataclass
+class Said:
+    """A config.json over the defaults of its class; remembers which defaults were needed."""
+
+    document: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    assumed: list[str] = field(default_factory=list)
+
+    def __call__(self, key: str) -> Any:
+        """Return a setting; what a present config.json leaves out is its class's default, and no assumption."""
+        if self.document.get(key) is not None:
+            return self.document[key]
+        value = self.defaults[key]
+        if not self.document:
+            self.assumed.append(f"{key} {value} (transformers' default)")
+        return value
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Return rows and columns of a size that may be one number."""
+    return (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
+
+
+def image_of(said: Said, patch: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the images, cut to whole patches (SigLIP's 384 pixels hold 27 patches of 14)."""
+    rows, cols = pair(said("image_size"))
+    whole = (rows // patch[0] * patch[0], cols // patch[1] * patch[1])
+    if whole != (rows, cols):
+        said.assumed.append(f"images of {whole[0]}x{whole[1]}, not {rows}x{cols}, which isn't whole patches")
+    return whole
+
+
+def activation_of(name: Any, where: str) -> Any:
+    """Return our name of an activation; raises CheckpointError where we have none."""
+    if name not in ACTIVATIONS:
+        raise CheckpointError(f"{where}: its activation {name!r} isn't one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def heads_of(said: Said, width: int, where: str) -> int:
+    """Return the heads: as config.json says, else as is usual at this width."""
+    if said.document:
+        heads = int(said("num_attention_heads"))
+    else:
+        heads = usual_heads(width)
+        said.assumed.append(f"{heads} heads, as is usual at width {width}")
+    if heads < 1 or width % heads:
+        raise CheckpointError(f"{where}: {heads} heads can't share a width of {width}")
+    return heads
+
+
+def labels_of(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Return the labels of id2label, unless they are the placeholders LABEL_0, LABEL_1, ...
+
+    A label that names several outputs (ImageNet has two cranes) gets its number where it appears again.
+    """
+    labels = config.get("id2label") or {}
+    names = [str(labels.get(str(number), labels.get(number, ""))) for number in range(count)]
+    if not count or not all(names) or all(name == f"LABEL_{number}" for number, name in enumerate(names)):
+        return ()
+    seen = Counter[str]()
+    found = []
+    for number, name in enumerate(names):
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({number})")
+    return tuple(found)
+
+
+def preprocess_of(weights: Weights, image: tuple[int, int], default: PreprocessConfig) -> PreprocessConfig:
+    """Return the evaluation transform that preprocessor_config.json describes, or the default where there is none.
+
+    Args:
+        weights: what was read.
+        image: rows and columns that the model sees.
+        default: what the origin's processor does by default.
+    """
+    given = weights.preprocessor
+    if not given:
+        return default
+    size = sides(given.get("size", {}))
+    crop = sides(given.get("crop_size", {})) if given.get("do_center_crop") else {}
+    short = "shortest_edge" in size or ("height" not in size and bool(crop))
+    edge = size.get("shortest_edge") or size.get("height") or min(image)
+    seen = min(crop.get("height", crop.get("shortest_edge", edge)), edge)
+    normal = given.get("do_normalize", True)
+    return PreprocessConfig(
+        size=image,
+        resize="short" if short else "squash",
+        crop=seen / edge if given.get("do_resize", True) else 1.0,
+        interpolation=KERNELS.get(given.get("resample"), default.interpolation),
+        mean=tuple(given.get("image_mean", default.mean)) if normal else (0.0,),
+        std=tuple(given.get("image_std", default.std)) if normal else (1.0,),
+    )
+
+
+def sides(value: Any) -> dict[str, int]:
+    """Return a size of any of the ways in which they were written: a number, two, or named sides."""
+    if isinstance(value, Mapping):
+        return {str(key): int(side) for key, side in value.items() if isinstance(side, (int, float))}
+    if isinstance(value, (int, float)):
+        return {"height": int(value), "width": int(value)}
+    return {"height": int(value[0]), "width": int(value[1])} if value else {}
+
+
+def either(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
+    """Return the rules of a layer that is named in several ways; the first is the one that is written."""
+    return [Rule(f"{ours}.{suffix}", (f"{name}.{suffix}",)) for suffix in suffixes for name in theirs]
+
+
+def joined(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
+    """Return the rules of a layer of ours that is several of theirs, under any of several names."""
+    return [
+        Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in names)) for suffix in suffixes for names in theirs
+    ]
+
+
+def blocks_of(tensors: Mapping[str, Tensor], pattern: str, where: str) -> int:
+    """Count the blocks; raises CheckpointError where there is none."""
+    depth = depth_of(tensors, pattern)
+    if depth < 1:
+        raise CheckpointError(f"{where} has no encoder blocks")
+    return depth
+
+
+def kind_of(weights: Weights, known: tuple[str, ...]) -> float:
+    """Tell what config.json says of a family: 2 this one, 0 another one, 1 nothing."""
+    kind = weights.config.get("model_type")
+    if kind is None:
+        return 1.0
+    return 2.0 if kind in known else 0.0

@@ -1,0 +1,339 @@
+"""timm's `vit_*` and `deit*` (timm/models/vision_transformer.py, deit.py): safetensors or pth, with or without config.json."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.checkpoints.family import (
+    CLIP,
+    HALF,
+    IMAGENET,
+    Family,
+    Reading,
+    has,
+    shape_of,
+    square,
+    usual_heads,
+)
+from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
+from vitreous.checkpoints.weights import Weights
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, Pool, ViTConfig
+
+ELSEWHERE = (
+    r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos"
+)
+"""Names that timm's ViT has in no variant that is read here."""
+POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
+MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc2.weight")
+PREFIXES = ("module.", "backbone.", "model.", "trunk.")
+ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
+    (r"clip", {"eps": 1e-5}, CLIP),
+    (r"siglip", {}, HALF),
+    (r"dinov2", {}, IMAGENET | {"crop": 1.0}),
+    (r"dino|mae|ijepa", {}, IMAGENET),
+    (r"deit3", {}, IMAGENET),
+    (r"deit", {}, IMAGENET),
+    (r"augreg|orig_in21k|vit_", {}, HALF),
+)
+"""What an architecture's name says that its keys don't: activation, epsilon, normalisation. The first match counts."""
+
+
+SHARED = (
+    "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
+    "MAE's; --as deit, dino or mae takes theirs"
+)
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules."""
+    norm = "fc_norm" if config.norm_at == "pooled" else "norm"
+    return [
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
+        Rule("class_token", ("cls_token",), leading(2)),
+        Rule("distillation_token", ("dist_token",), leading(2)),
+        Rule("registers", ("reg_token",), leading(1)),
+        Rule("positions.embedding", ("pos_embed",), leading(1)),
+        *dense("embed_norm", "norm_pre"),
+        *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+        *dense("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
+        *dense("blocks.{i}.attention.q_norm", "blocks.{i}.attn.q_norm"),
+        *dense("blocks.{i}.attention.k_norm", "blocks.{i}.attn.k_norm"),
+        *dense("blocks.{i}.attention.norm", "blocks.{i}.attn.norm"),
+        *dense("blocks.{i}.attention.out", "blocks.{i}.attn.proj"),
+        Rule("blocks.{i}.attention_scale.scale", ("blocks.{i}.ls1.gamma",)),
+        *dense("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+        *dense("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
+        *dense("blocks.{i}.mlp.norm", "blocks.{i}.mlp.norm"),
+        *dense("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
+        Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.ls2.gamma",)),
+        *dense("norm", norm),
+        Rule("pool.attention.probe", ("attn_pool.latent",), leading(2)),
+        *dense("pool.attention.q", "attn_pool.q"),
+        *dense("pool.attention.kv", "attn_pool.kv"),
+        *dense("pool.attention.out", "attn_pool.proj"),
+        *dense("pool.attention.norm", "attn_pool.norm"),
+        *dense("pool.attention.mlp.expand", "attn_pool.mlp.fc1"),
+        *dense("pool.attention.mlp.contract", "attn_pool.mlp.fc2"),
+        *dense("pre_logits.0", "pre_logits.fc"),
+        *dense("head", "head"),
+        *dense("distillation_head", "head_dist"),
+    ]
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names; a config.json that names an architecture makes it sure."""
+    tensors = stripped(weights.tensors, PREFIXES)
+    if not all(name in tensors for name in MARKS) or has(tensors, ELSEWHERE):
+        return 0.0
+    return 2.0 if "architecture" in weights.config else 1.0
+
+
+def architecture_of(weights: Weights, name: str | None) -> str:
+    """Return the architecture's name: as the user says, else as config.json does, else nothing."""
+    return name or str(weights.config.get("architecture", ""))
+
+
+def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
+    """Return the labels that config.json lists, if it lists one for each output."""
+    given = weights.config.get("pretrained_cfg") or {}
+    names = weights.config.get("label_names") or given.get("label_names") or ()
+    return tuple(map(str, names)) if len(names) == count else ()
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes, the rest from config.json or from what the name says."""
+    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    depth = depth_of(tensors, r"blocks\.(\d+)\.")
+    given = weights.config.get("pretrained_cfg") or {}
+    architecture = architecture_of(weights, name)
+    if re.search(r"_pe_|_rope", architecture) or {"norm_pre.weight", "attn_pool.latent"} <= set(tensors):
+        raise CheckpointError(
+            f"{where}: {architecture or 'a Perception Encoder'} is a variant that vitreous can't build"
+        )
+    details, images = said(architecture)
+    arguments = weights.config.get("model_args") or {}  # what a config.json says outright goes before what is usual
+    named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(arguments.get("act_layer") or "")
+    details = details | ({"act": named} if named else {})
+    heads, assumed = (int(arguments["num_heads"]), ()) if "num_heads" in arguments else heads_of(width, where)
+    prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
+    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    config = ViTConfig(
+        image=(224 // rows * rows, 224 // cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
+        pool=pool_of(tensors, weights.config),
+        class_token="cls_token" in tensors,
+        distillation="dist_token" in tensors,
+        registers=registers,
+        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens",
+        norm_eps=details.get("eps", 1e-6),
+        embed_norm="norm_pre.weight" in tensors,
+        patch_bias="patch_embed.proj.bias" in tensors,
+        head_bias="head.bias" in tensors or "head.weight" not in tensors,
+        pre_logits="pre_logits.fc.weight" in tensors,
+        pool_mlp=tensors["attn_pool.mlp.fc2.weight"].shape[1] if "attn_pool.mlp.fc2.weight" in tensors else 0,
+        block=block_of(tensors, details, width),
+    )
+    config = placed(config, tensors, given, prefix, registers, where)
+    if not architecture:
+        assumed = (*assumed, SHARED)
+    images = preprocess(config, given, images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+
+
+def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what an architecture's name says of activation and epsilon, and of normalisation."""
+    for pattern, details, images in ARCHITECTURES:
+        if re.search(pattern, architecture):
+            return details, images
+    return {}, HALF
+
+
+def heads_of(width: int, where: str) -> tuple[int, tuple[str, ...]]:
+    """Return the heads, and a note where they had to be assumed."""
+    heads = usual_heads(width)
+    if width % heads:
+        raise CheckpointError(
+            f"{where}: nobody's ViT of width {width} is known here, so its heads aren't; say --as NAME"
+        )
+    return heads, (f"{heads} heads, as is usual at width {width}",)
+
+
+def pool_of(tensors: Mapping[str, Tensor], config: Mapping[str, Any], default: Pool | None = None) -> Pool:
+    """Return how the model pools: as config.json says, else the default, else what its tensors need."""
+    if "attn_pool.latent" in tensors:
+        return "map"
+    said_there = config.get("global_pool")
+    if said_there in POOLS:
+        return POOLS[said_there]
+    if said_there:
+        raise CheckpointError(f"config.json names the pooling {said_there!r}, which vitreous doesn't have")
+    if default is not None:
+        return default
+    return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
+
+
+def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
+    """Return how the blocks are made."""
+    hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
+    return BlockConfig(
+        norm="layer" if "norm.bias" in tensors or "fc_norm.bias" in tensors else "rms",
+        act=details.get("act", "gelu"),
+        mlp="swiglu" if expand == 2 * hidden else "plain",
+        mlp_norm="blocks.0.mlp.norm.weight" in tensors,
+        qkv_bias="all" if "blocks.0.attn.qkv.bias" in tensors else "none",
+        biases="blocks.0.attn.proj.bias" in tensors,
+        qk_norm="blocks.0.attn.q_norm.weight" in tensors,
+        attention_norm="blocks.0.attn.norm.weight" in tensors,
+        layer_scale=1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
+    )
+
+
+def placed(
+    config: ViTConfig,
+    tensors: Mapping[str, Tensor],
+    given: Mapping[str, Any],
+    prefix: int,
+    registers: int,
+    where: str,
+) -> ViTConfig:
+    """Settle the grid, and which tokens have positions."""
+    rows, cols = config.patch
+    size = given.get("input_size")
+    if "pos_embed" not in tensors:
+        image = tuple(size[1:]) if size else config.image
+        return replace(config, image=image, positions="none")
+    count = tensors["pos_embed"].shape[1]
+    if size and size[1] % rows == 0 and size[2] % cols == 0:
+        cells = (size[1] // rows) * (size[2] // cols)
+        known = {cells + prefix + registers: "all", cells + prefix: "class", cells: "patches"}
+        if count in known:
+            return replace(config, image=tuple(size[1:]), position_tokens=known[count])
+    candidates = [(prefix, "class" if registers else "all"), (0, "patches"), (prefix + registers, "all")]
+    for tokens, kind in candidates:
+        if is_square(count - tokens):
+            grid = square(count - tokens, where)
+            return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=kind)
+    square(count - prefix, where)
+    raise AssertionError("unreachable")
+
+
+def is_square(cells: int) -> bool:
+    """Tell whether so many cells make a square."""
+    return cells > 0 and round(cells**0.5) ** 2 == cells
+
+
+def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
+    """Return the evaluation transform: of pretrained_cfg where it is there, else what the name stands for."""
+    images = dict(images)
+    interpolation = given.get("interpolation", "bicubic")
+    return PreprocessConfig(
+        size=tuple(config.image),
+        resize="squash" if given.get("crop_mode") == "squash" else "short",
+        crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
+        interpolation=interpolation if interpolation in ("bicubic", "bilinear", "nearest") else "bicubic",
+        mean=tuple(given.get("mean") or images["mean"]),
+        std=tuple(given.get("std") or images["std"]),
+    )
+
+
+SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant", 1664: "gigantic"}
+ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
+
+
+def unwritable(config: ViTConfig) -> str | None:
+    """Say what timm's VisionTransformer can't express, if anything."""
+    made, plain = config.block, BlockConfig()
+    for name in ("norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
+        if getattr(made, name) != getattr(plain, name):
+            return f"block.{name} is {getattr(made, name)!r}"
+    if made.qkv_bias == "no-key":
+        return "q and v have biases but k has none"
+    if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
+        return "its positions are not learned ones, added at the input"
+    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias or config.stem.kind != "none":
+        return "its head or stem is of another kind"
+    if config.distillation and config.registers:
+        return "it has a distillation token and registers"
+    if config.patch_bias == config.embed_norm:
+        return "timm's patch embedding has a bias just where no norm stands before the first block"
+    if config.pre_logits:
+        return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
+    if config.norm_eps != 1e-6:
+        return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
+    return None
+
+
+def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
+    """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
+    config, images = folder.model.config, folder.preprocess
+    pool = {"class": "token", "mean": "avg", "max": "max", "map": "map"}[config.pool]
+    arguments = {
+        "img_size": list(config.image),
+        "patch_size": list(config.patch) if config.patch[0] != config.patch[1] else config.patch[0],
+        "in_chans": config.channels,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": config.mlp / config.width,
+        "global_pool": pool,
+        "class_token": config.class_token,
+        "reg_tokens": config.registers,
+        "no_embed_class": config.position_tokens != "all",
+        "init_values": config.block.layer_scale or None,
+        "qkv_bias": config.block.qkv_bias == "all",
+        "qk_norm": config.block.qk_norm,
+        "pre_norm": config.embed_norm,
+        "fc_norm": config.norm_at == "pooled",
+        "final_norm": True,
+        "act_layer": ACTIVATIONS[config.block.act],
+        "pos_embed": "learn" if config.positions == "learned" else "none",
+    }
+    size = SIZES.get(config.width, "base")
+    kind = f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
+    pretrained = {
+        "input_size": [config.channels, *config.image],
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "crop_pct": images.crop,
+        "crop_mode": "squash" if images.resize == "squash" else "center",
+        "interpolation": images.interpolation,
+        "first_conv": "patch_embed.proj",
+        "classifier": ["head", "head_dist"] if config.distillation else "head",
+        "num_classes": config.classes,
+    }
+    document = {
+        "architecture": kind,
+        "num_classes": config.classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": pretrained,
+        "label_names": list(folder.classes),
+    }
+    return {"config.json": document}
+
+
+FAMILY = Family(
+    "timm",
+    "timm (vision_transformer, deit)",
+    recognise,
+    interpret,
+    table,
+    unwritable=unwritable,
+    sidecars=sidecars,
+)

@@ -1,0 +1,163 @@
+"""Names and layouts of another code base's weights: tables of rules that are applied in either direction."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from vitreous.model.config import ViTConfig
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one tensor lies there and here: a pair of functions that undo each other."""
+
+    read: Callable[[Tensor], Tensor]
+    """Theirs to ours."""
+    write: Callable[[Tensor], Tensor]
+    """Ours to theirs."""
+
+
+SAME = Layout(lambda tensor: tensor, lambda tensor: tensor)
+TRANSPOSED = Layout(lambda tensor: tensor.mT, lambda tensor: tensor.mT)
+"""A dense layer as flax and OpenAI's CLIP write it: (in, out) for our (out, in)."""
+
+
+def leading(count: int) -> Layout:
+    """Theirs has `count` leading axes of one: (1, token, dim), (1, 1, dim)."""
+
+    def read(tensor: Tensor) -> Tensor:
+        return tensor.reshape(tensor.shape[count:])
+
+    return Layout(read, lambda tensor: tensor[(None,) * count])
+
+
+def convolution(config: ViTConfig) -> Layout:
+    """A patch embedding as a convolution: (dim, channel, row, col) for our (dim, channel x row x col)."""
+    return Layout(
+        lambda tensor: tensor.flatten(1), lambda tensor: tensor.unflatten(1, (config.channels, *config.patch))
+    )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which of their tensors make one of ours. `{i}` stands for the number of a block."""
+
+    ours: str
+    theirs: tuple[str, ...]
+    layout: Layout = SAME
+    order: tuple[int, ...] = ()
+    """Where ours is theirs one below the other: in which order they stand; by default as listed."""
+    fixed: Callable[[Tensor], Tensor] | None = None
+    """Where theirs has no such tensor: what ours is, from a tensor of ours of the right shape (zeros, ones)."""
+    part: tuple[int, int, int] | None = None
+    """Where one of theirs is several of ours, one below the other: (first, end, count), ours being the parts from first to
+    before end of count equal ones."""
+
+    def numbered(self, index: int) -> "Rule":
+        """Return the rule of one block."""
+        theirs = tuple(name.replace("{i}", str(index)) for name in self.theirs)
+        return replace(self, ours=self.ours.replace("{i}", str(index)), theirs=theirs)
+
+
+Table = Sequence[Rule]
+
+
+def dense(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
+    """Return the rules of a layer's weight and bias."""
+    return [Rule(f"{ours}.weight", (f"{theirs}.weight",), layout), Rule(f"{ours}.bias", (f"{theirs}.bias",))]
+
+
+def stacked(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
+    """Return the rule of one tensor of ours that is several of theirs, one below the other."""
+    return Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in theirs), layout)
+
+
+def expanded(table: Table, depth: int) -> list[Rule]:
+    """Write the rules of blocks out for each block."""
+    rules = []
+    for rule in table:
+        rules += [rule.numbered(index) for index in range(depth)] if "{i}" in rule.ours else [rule]
+    return rules
+
+
+@dataclass
+class Mapped:
+    """Their tensors under our names, in our layouts."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Names of theirs that went into it."""
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ours that could not be made: name, and the names of theirs that were looked for."""
+
+
+def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor], depth: int) -> Mapped:
+    """Apply a table to their tensors.
+
+    Args:
+        table: rules; those whose `ours` the model doesn't have are passed over. Of several for one, the first that fits.
+        theirs: their tensors by name.
+        expected: the model's tensors by name; only shapes are looked at.
+        depth: encoder blocks.
+    """
+    mapped = Mapped()
+    for rule in expanded(table, depth):
+        if rule.ours not in expected or rule.ours in mapped.tensors:
+            continue
+        if all(name in theirs for name in rule.theirs) and rule.theirs:
+            parts = [rule.layout.read(cut(theirs[name], rule.part)) for name in rule.theirs]
+            parts = [parts[place] for place in rule.order] if rule.order else parts
+            mapped.tensors[rule.ours] = parts[0] if len(parts) == 1 else torch.cat(parts)
+            mapped.used.update(rule.theirs)
+            mapped.missing.pop(rule.ours, None)
+        elif rule.fixed is not None:
+            mapped.tensors[rule.ours] = rule.fixed(torch.empty(expected[rule.ours].shape))
+            mapped.missing.pop(rule.ours, None)
+        else:
+            mapped.missing.setdefault(rule.ours, rule.theirs)
+    known = set(mapped.tensors) | set(mapped.missing)
+    mapped.missing |= {name: () for name in expected if name not in known}
+    return mapped
+
+
+def cut(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
+    """Return some of the equal parts that stand one below the other."""
+    if part is None:
+        return tensor
+    first, end, count = part
+    return tensor[first * len(tensor) // count : end * len(tensor) // count]
+
+
+def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
+    """Apply a table backwards; return their tensors, and our names that no rule speaks of."""
+    theirs: dict[str, dict[int, Tensor]] = {}
+    written: set[str] = set()
+    for rule in expanded(table, depth):
+        if rule.ours not in ours or rule.ours in written or not rule.theirs:
+            continue
+        parts = list(ours[rule.ours].chunk(len(rule.theirs)))
+        if rule.order:
+            parts = [parts[rule.order.index(place)] for place in range(len(parts))]
+        for name, part in zip(rule.theirs, parts, strict=True):
+            theirs.setdefault(name, {})[rule.part[0] if rule.part else 0] = rule.layout.write(part)
+        written.add(rule.ours)
+    whole = {name: [parts[first] for first in sorted(parts)] for name, parts in theirs.items()}
+    joined = {name: (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous() for name, parts in whole.items()}
+    return joined, [name for name in ours if name not in written]
+
+
+def stripped(tensors: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
+    """Take off the longest of the prefixes that all names of interest share, such as "module." or "backbone."."""
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        if inside and 2 * len(inside) > len(tensors):
+            return inside
+    return dict(tensors)
+
+
+def depth_of(names: Iterable[str], pattern: str) -> int:
+    """Count the blocks that names speak of; `pattern` has one group, the block's number."""
+    return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)

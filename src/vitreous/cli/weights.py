@@ -1,0 +1,63 @@
+"""`vitreous convert` and `models`: weights of other code bases, and what can be built."""
+
+from fnmatch import fnmatch
+
+from vitreous.cli.options import Convert, Models
+from vitreous.cli.parse import parse
+from vitreous.errors import UnknownName
+
+PATCHES = (8, 14, 16, 32)
+HYBRIDS = ("R+Ti/16", "R26+S/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16")
+RESNETS = ("R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3")
+
+
+def convert(arguments: list[str]) -> int:
+    """Run `vitreous convert`."""
+    options = parse(Convert, arguments, "convert")
+    from vitreous.checkpoints.convert import convert as write
+    from vitreous.checkpoints.convert import formats
+    from vitreous.checkpoints.foreign import Wish
+    from vitreous.checkpoints.open import open_model
+
+    if options.to not in formats():
+        raise UnknownName("format", options.to, formats())
+    wish = Wish(options.family, options.image, options.grid, options.rule, options.allow)
+    folder, report = open_model(options.source, wish)
+    if report is not None:
+        print(report)
+    proof = write(folder, options.out, options.to)
+    print(f"proof       {proof}")
+    print(f"written     {options.out} ({options.to})")
+    print(f"next: vitreous inspect {options.out}")
+    return 0
+
+
+def models(arguments: list[str]) -> int:
+    """Run `vitreous models`."""
+    options = parse(Models, arguments, "models")
+    from vitreous.checkpoints.foreign import families
+    from vitreous.model import count
+    from vitreous.model.config import SIZES, named
+    from vitreous.model.count_resnet import resnet_flops, resnet_parameters
+    from vitreous.model.resnet_config import named_resnet
+
+    plain = [f"{size}/{patch}" for size in SIZES for patch in PATCHES]
+    names = [*plain, *HYBRIDS, *RESNETS]
+    chosen = [name for name in names if fnmatch(name, options.pattern)]
+    if not chosen:
+        raise UnknownName("model", options.pattern, names)
+    print(f"{'name':10} {'parameters':>15} {'GFLOPs':>9}   at 224x224, 1000 classes")
+    for name in chosen:
+        if name in RESNETS:
+            resnet = named_resnet(name)
+            total, work = resnet_parameters(resnet), resnet_flops(resnet)
+        else:
+            config = named(name)
+            total, work = count.parameters(config), count.flops(config)
+        print(f"{name:10} {total:15,} {work / 1e9:9.2f}")
+    print("\nany size goes with any patch that divides the image: vitreous.create('S/16', image=(256, 192))")
+    print("weights are read from:")
+    for family in families().values():
+        print(f"  {family.name:14} {family.title}{', written too' if family.unwritable else ''}")
+    print("next: vitreous inspect FILE, vitreous convert FILE FOLDER, or vitreous train DATA --weights FILE")
+    return 0

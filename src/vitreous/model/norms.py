@@ -1,0 +1,27 @@
+"""What the model normalises and activates with, by name."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.model.config import ViTConfig
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x): what OpenAI's CLIP was trained with."""
+
+    def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Activate."""
+        return values * torch.sigmoid(1.702 * values)
+
+
+def norm(config: ViTConfig, width: int | None = None) -> nn.Module:
+    """Return the configured norm over vectors of `width`, by default the residual stream's."""
+    kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[config.block.norm]
+    return kind(config.width if width is None else width, eps=config.norm_eps)
+
+
+def activation(name: str) -> nn.Module:
+    """Return the activation of that name (see BlockConfig.act)."""
+    kinds = {"gelu": nn.GELU, "gelu-tanh": lambda: nn.GELU("tanh"), "quick-gelu": QuickGELU, "silu": nn.SiLU}
+    return kinds[name]()

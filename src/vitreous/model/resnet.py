@@ -1,0 +1,227 @@
+"""BiT's ResNet V2 (1912.11370): group norm for batch norm, standardised convolutions. And the paper's hybrid stem."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.initialise import initialise_resnet
+from vitreous.model.resnet_config import ROOT, ResNetConfig, StemConfig, Unit, stages
+
+GROUPS = 32
+NORM_EPS = 1e-5
+KERNEL_EPS = 1e-8
+"""Added to a kernel's variance, as in timm, whose models the tests hold these against. (The authors' hybrids add 1e-5
+to its root, and 1e-6 in group norm.)"""
+
+
+class StdConv(nn.Conv2d):
+    """A convolution without bias by a standardised kernel: mean 0, variance 1 for each output (1903.10520).
+
+    Padding "fixed" is the same on all sides; "same" is TensorFlow's: at an even image and a stride of 2, one less at
+    the top and left. With either, a stride of 2 halves rows and cols, rounded up.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, padding: str = "fixed") -> None:
+        fixed = padding == "fixed" or stride == 1
+        super().__init__(inputs, outputs, size, stride, (size - 1) // 2 if fixed else 0, bias=False)
+        self.fixed = fixed
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Standardise the kernel (batch norm of its values, with the outputs for channels), then convolve."""
+        values = self.weight.flatten(1)[None]
+        kernel = F.batch_norm(values, None, None, training=True, eps=KERNEL_EPS).view_as(self.weight)
+        if not self.fixed:
+            maps = pad_same(maps, self.kernel_size[0], self.stride[0])
+        return F.conv2d(maps, kernel, None, self.stride, self.padding)
+
+
+def pad_same(
+    maps: Float[Tensor, "batch channel row col"], size: int, stride: int, value: float = 0.0
+) -> Float[Tensor, "batch channel row2 col2"]:
+    """Pad as TensorFlow does for "SAME", for ceil(side / stride) outputs; the odd one goes to the bottom and right."""
+    rows, cols = (max(0, (-(-side // stride) - 1) * stride + size - side) for side in maps.shape[2:])
+    return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
+
+
+class NormReLU(nn.GroupNorm):
+    """Group norm (1803.08494), then ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(GROUPS, channels, eps=NORM_EPS)
+
+    def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
+        """Normalise each group of channels over itself and the whole map; cut negative values off."""
+        return F.relu(super().forward(maps))
+
+
+class PreActivationUnit(nn.Module):
+    """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__()
+        self.norm1 = NormReLU(unit.inputs)
+        self.conv1 = StdConv(unit.inputs, unit.inner, 1)
+        self.norm2 = NormReLU(unit.inner)
+        self.conv2 = StdConv(unit.inner, unit.inner, 3, unit.stride)
+        self.norm3 = NormReLU(unit.inner)
+        self.conv3 = StdConv(unit.inner, unit.outputs, 1)
+        self.project = StdConv(unit.inputs, unit.outputs, 1, unit.stride) if unit.first else None
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Add to the maps, or to their projection, what three convolutions make of them."""
+        active = self.norm1(maps)
+        shortcut = maps if self.project is None else self.project(active)
+        return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
+
+
+class PostActivationUnit(nn.Module):
+    """The hybrids' bottleneck unit: norm after each convolution, ReLU after the sum, padding as TensorFlow's."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__()
+        self.conv1 = StdConv(unit.inputs, unit.inner, 1)
+        self.norm1 = NormReLU(unit.inner)
+        self.conv2 = StdConv(unit.inner, unit.inner, 3, unit.stride, "same")
+        self.norm2 = NormReLU(unit.inner)
+        self.conv3 = StdConv(unit.inner, unit.outputs, 1)
+        self.last_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=NORM_EPS)
+        self.project = self.project_norm = None
+        if unit.first:
+            self.project = StdConv(unit.inputs, unit.outputs, 1, unit.stride, "same")
+            self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=NORM_EPS)
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Add to the maps, or to their projection, what three convolutions make of them; then ReLU."""
+        shortcut = maps
+        if self.project is not None and self.project_norm is not None:
+            shortcut = self.project_norm(self.project(maps))
+        branch = self.last_norm(self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(maps))))))
+        return F.relu(shortcut + branch)
+
+
+class Root(nn.Module):
+    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2.
+
+    The border is padded with zeros for the maximum too, as in BiT, though there are negative values inside.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = StdConv(channels, ROOT * width, 7, 2)
+
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row4 col4"]:
+        """Return maps of a quarter of the rows and cols, rounded up."""
+        return F.max_pool2d(F.pad(self.conv(images), (1, 1, 1, 1)), 3, 2)
+
+
+class ResNet(nn.Module):
+    """A residual network of bottleneck units, for images of any size.
+
+    The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.root = Root(config.channels, config.width)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*map(PreActivationUnit, stage)) for stage in stages(config.units, config.width)
+        )
+        self.norm = NormReLU(config.features)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(config.features, config.classes) if config.classes else nn.Identity()
+
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+        """Return logits, or features where the model has no classes.
+
+        Raises:
+            ConfigError: the images have another number of channels than the model.
+        """
+        return self.head(self.features(images))
+
+    def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
+        """Return what represents each image: what the head reads."""
+        return self.pool(self.maps(images))
+
+    def maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
+        """Return the last stage's maps after the final norm and ReLU."""
+        if images.shape[1] != self.config.channels:
+            raise ConfigError(
+                f"the model expects images of {self.config.channels} channels (batch, channel, row, col), "
+                f"not {tuple(images.shape)}"
+            )
+        z = self.root(images)
+        for stage in self.stages:
+            z = stage(z)
+        return self.norm(z)
+
+    def intermediates(
+        self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]
+    ) -> dict[str, Float[Tensor, "batch ..."]]:
+        """Return named intermediates of one forward pass, the same bits as in `forward`.
+
+        Names: "root" (after the maximum), "stage.0" ... (the residual stream after each stage), "norm" (the last
+        stage's maps after the final norm and ReLU), "pooled", "logits".
+
+        Raises:
+            UnknownName: a name that is none of these.
+        """
+        places = {"root": self.root} | {f"stage.{index}": stage for index, stage in enumerate(self.stages)}
+        places |= {"norm": self.norm, "pooled": self.pool, "logits": self.head}
+        found: dict[str, Tensor] = {}
+        handles = []
+        try:
+            for name in names:
+                if name not in places:
+                    raise UnknownName("intermediate", name, places)
+                keep = lambda _module, _inputs, output, name=name: found.__setitem__(name, output)  # noqa: E731
+                handles.append(places[name].register_forward_hook(keep))
+            self(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: found[name] for name in names}
+
+
+class ResNetStem(nn.Module):
+    """The ResNet under the paper's hybrids: a root and stages, whose last map is cut into patches."""
+
+    def __init__(self, stem: StemConfig, channels: int) -> None:
+        super().__init__()
+        self.conv = StdConv(channels, ROOT * stem.width, 7, 2, "same")
+        self.norm = NormReLU(ROOT * stem.width)
+        self.stages = nn.Sequential(
+            *(nn.Sequential(*map(PostActivationUnit, stage)) for stage in stages(stem.units, stem.width))
+        )
+
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
+        """Return the last stage's maps, or the root's where there are no stages."""
+        z = pad_same(self.norm(self.conv(images)), 3, 2, value=float("-inf"))
+        return self.stages(F.max_pool2d(z, 3, 2))
+
+
+class ConvStem(nn.Sequential):
+    """3x3 convolutions of stride 2, each with group norm of one group and GELU (2106.14881, with another norm)."""
+
+    def __init__(self, stem: StemConfig, channels: int) -> None:
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((channels, *stem.convolutions), stem.convolutions, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.GroupNorm(1, outputs), nn.GELU()]
+        super().__init__(*layers)
+
+
+def stem(config: StemConfig, channels: int) -> nn.Module:
+    """Return the configured stem; without one, the identity."""
+    return {"none": lambda *_: nn.Identity(), "resnet": ResNetStem, "conv": ConvStem}[config.kind](config, channels)
+
+
+def create(config: ResNetConfig, seed: int = 0) -> ResNet:
+    """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
+        model = ResNet(config)
+    initialise_resnet(model, seed)
+    return model

@@ -1,0 +1,173 @@
+"""The shapes of BiT's ResNets, and of what stands before a hybrid's patches: settings only, no torch.
+
+Depths are from "Deep Residual Learning" (1512.03385), widths from "Big Transfer" (1912.11370), the hybrids' shapes
+from the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional stems from "Early Convolutions"
+(2106.14881).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.shapes import Size
+
+UNITS = {
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+"""Bottleneck units of each stage, by the number of layers in the name."""
+ROOT = 64
+"""Channels of the first convolution, at width 1; every group norm's 32 groups divide what follows from it."""
+EXPANSION = 4
+"""Channels that a unit puts out for each one of its 3x3 convolution."""
+
+
+class Unit(NamedTuple):
+    """The shape of one bottleneck unit: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs."""
+
+    inputs: int
+    outputs: int
+    stride: int
+    first: bool
+    """The first of its stage: its shortcut is a 1x1 convolution with the stride."""
+
+    @property
+    def inner(self) -> int:
+        """Channels of the 3x3 convolution."""
+        return self.outputs // EXPANSION
+
+
+def stages(units: tuple[int, ...], width: int) -> Iterator[list[Unit]]:
+    """Yield each stage's units. Channels double from stage to stage; each but the first halves rows and cols."""
+    inputs = ROOT * width
+    for index, count in enumerate(units):
+        outputs = EXPANSION * ROOT * width * 2**index
+        yield [
+            Unit(inputs if unit == 0 else outputs, outputs, 2 if index and unit == 0 else 1, unit == 0)
+            for unit in range(count)
+        ]
+        inputs = outputs
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """One ResNet V2 as in BiT, completely described. The defaults are R50x1."""
+
+    image: tuple[int, int] = (224, 224)
+    """Rows and columns of the images it is meant for, in pixels. It sees any other size as well."""
+    channels: int = 3
+    """Colour planes of the images."""
+    units: tuple[int, ...] = UNITS[50]
+    """Bottleneck units of each stage."""
+    width: int = 1
+    """Factor on the channels of every layer."""
+    classes: int = 1000
+    """Outputs of the head; 0 leaves the head out and returns features."""
+
+    def __post_init__(self) -> None:
+        if not self.units or min(self.units) < 1:
+            raise ConfigError(f"units is {self.units}; each stage needs at least 1, as in {UNITS[50]}")
+        for name, value in (("channels", self.channels), ("width", self.width), ("image", min(self.image))):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        if self.classes < 0:
+            raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
+
+    @property
+    def features(self) -> int:
+        """Width of what the head reads."""
+        return EXPANSION * ROOT * self.width * 2 ** (len(self.units) - 1)
+
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of the last stage's map: the image's halved, rounded up, once more than there are stages."""
+        stride = 2 ** (len(self.units) + 1)
+        return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
+
+
+def named_resnet(name: str, **overrides: Any) -> ResNetConfig:
+    """Return the configuration called e.g. "R50x1" (layers x width), with any field overridden.
+
+    >>> named_resnet("R152x4", classes=10).units
+    (3, 8, 36, 3)
+    """
+    match = re.fullmatch(r"(?:BiT-)?R(?P<layers>\d+)x(?P<width>[1-9]\d*)", name)
+    if match is None or int(match["layers"]) not in UNITS:
+        raise UnknownName("ResNet", name, [f"R{layers}x{width}" for layers in UNITS for width in (1, 2, 3, 4)])
+    shape = {"units": UNITS[int(match["layers"])], "width": int(match["width"])}
+    return ResNetConfig(**(shape | overrides))
+
+
+@dataclass(frozen=True)
+class StemConfig:
+    """What stands before the patch embedding, which then cuts the stem's map instead of the image."""
+
+    kind: Literal["none", "resnet", "conv"] = "none"
+    """none: patches of pixels. resnet: the paper's hybrids; a 7x7 convolution and a maximum over 3x3, each of stride 2,
+    then stages of bottleneck units. conv (2106.14881): 3x3 convolutions of stride 2, each with group norm of one group
+    (the paper's batch norm would tie an image's result to its batch) and GELU."""
+    units: tuple[int, ...] = ()
+    """resnet: bottleneck units of each stage; none: the first convolution and the maximum alone."""
+    width: int = 1
+    """resnet: factor on the channels of every layer."""
+    convolutions: tuple[int, ...] = ()
+    """conv: channels of each convolution, such as 48 96 192 384 for patches of 16 pixels."""
+
+    def __post_init__(self) -> None:
+        if self.kind != "resnet" and (self.units or self.width != 1):
+            raise ConfigError(f"a stem's units and width are for kind='resnet', not for {self.kind!r}")
+        if bool(self.convolutions) != (self.kind == "conv"):
+            raise ConfigError(
+                "a stem of kind='conv' needs the channels of its convolutions, such as (48, 96, 192, 384); "
+                f"other kinds have none (kind={self.kind!r}, convolutions={self.convolutions})"
+            )
+        if min((*self.units, *self.convolutions, self.width)) < 1:
+            raise ConfigError(
+                f"units, width and convolutions of a stem must be at least 1, not {self.units}, {self.width}, "
+                f"{self.convolutions}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Pixels, down and across, for each cell of the stem's map; 1 without a stem."""
+        if self.kind == "resnet":
+            return 4 * 2 ** max(0, len(self.units) - 1)
+        return 2 ** len(self.convolutions)
+
+    def outputs(self, channels: int) -> int:
+        """Return the channels of the stem's map of images with `channels` colour planes."""
+        if self.kind == "resnet":
+            return ROOT * self.width * (EXPANSION * 2 ** (len(self.units) - 1) if self.units else 1)
+        return self.convolutions[-1] if self.kind == "conv" else channels
+
+
+def hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
+    """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors do.
+
+    R50 at 16: stage 4's units are moved into stage 3, so that the map's cells are 16 pixels (appendix B.1); at 32: all
+    four stages. Both are cut into patches of 1x1. R, the first convolution and maximum alone: patches of half the
+    name's number, 8x8 of "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32, whatever its name says.
+
+    Args:
+        name: the model's name.
+        patch: the patch in that name.
+
+    Raises:
+        UnknownName: no ResNet has that many layers.
+    """
+    match = re.match(r"R(?P<layers>\d*)\+", name)
+    if match is None:
+        return StemConfig(), patch
+    if not match["layers"]:
+        return StemConfig("resnet"), Size(2 * patch.rows, 2 * patch.cols)
+    if int(match["layers"]) not in UNITS:
+        raise UnknownName("model", name, [f"R{layers}+{name.split('+', 1)[1]}" for layers in UNITS])
+    units = UNITS[int(match["layers"])]
+    if patch.rows % 32 or patch.cols % 32:
+        units = (*units[:2], units[2] + units[3])
+    return StemConfig("resnet", units), patch

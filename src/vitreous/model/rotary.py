@@ -1,0 +1,92 @@
+"""Rotary positions in two dimensions, as in EVA-02 (2303.11331) and DINOv3 (2508.10104)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.model.config import ViTConfig
+from vitreous.shapes import Size
+
+
+class Angles(NamedTuple):
+    """Cosines and sines of every patch's angles."""
+
+    cos: Float[Tensor, "patch head_dim"]
+    sin: Float[Tensor, "patch head_dim"]
+
+
+class Rotary(nn.Module):
+    """Angles of a grid's patches. Nothing is learned; another grid has other angles, by the same formula."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config, self.grid = config, config.grid
+        self.register_buffer("cos", None, persistent=False)
+        self.register_buffer("sin", None, persistent=False)
+        self._set(config.grid)
+
+    def forward(self) -> Angles:
+        """Return the angles of the present grid."""
+        return Angles(self.cos, self.sin)
+
+    def place(self, grid: Size) -> None:
+        """Serve another grid over the same picture: its cells lie at the middles of those that they cover."""
+        self._set(grid)
+
+    def _set(self, grid: Size) -> None:
+        config = self.config.rotary
+        down, across = self.grid.rows / grid.rows, self.grid.cols / grid.cols
+        rows = (torch.arange(grid.rows, dtype=torch.float64, device="cpu") + 0.5) * down - 0.5
+        cols = (torch.arange(grid.cols, dtype=torch.float64, device="cpu") + 0.5) * across - 0.5
+        head = self.config.width // self.config.heads
+        make = cell_angles if config.kind == "cells" else centred_angles
+        angles = make(rows, cols, self.grid, head, config.temperature, config.reference)
+        old = self.cos
+        device = old.device if old is not None else angles.device
+        self.cos, self.sin = (wave.float().to(device) for wave in (angles.cos(), angles.sin()))
+
+
+def cell_angles(
+    rows: Tensor, cols: Tensor, grid: Size, head: int, temperature: float, reference: tuple[int, int] | None
+) -> Float[Tensor, "patch head_dim"]:
+    """EVA-02: a cell's row and column times falling frequencies, each for two neighbouring values; rows first."""
+    frequencies = temperature ** -(torch.arange(head // 4, dtype=torch.float64, device="cpu") / (head // 4))
+    if reference is not None:
+        rows, cols = rows * reference[0] / grid.rows, cols * reference[1] / grid.cols
+    return _outer(rows, cols, frequencies).flatten(2).repeat_interleave(2, dim=2).flatten(0, 1)
+
+
+def centred_angles(
+    rows: Tensor, cols: Tensor, grid: Size, head: int, temperature: float, reference: tuple[int, int] | None
+) -> Float[Tensor, "patch head_dim"]:
+    """DINOv3: coordinates from -1 to 1 at the outer edges, times 2 pi and falling frequencies; both halves the same."""
+    frequencies = temperature ** -(torch.arange(head // 4, dtype=torch.float64, device="cpu") / (head // 4))
+    rows, cols = (2 * (part + 0.5) / count - 1 for part, count in ((rows, grid.rows), (cols, grid.cols)))
+    return _outer(rows, cols, 2 * math.pi * frequencies).flatten(2).repeat(1, 1, 2).flatten(0, 1)
+
+
+def _outer(rows: Tensor, cols: Tensor, frequencies: Tensor) -> Float[Tensor, "row col axis quarter"]:
+    shape = (len(rows), len(cols), len(frequencies))
+    down, across = (rows[:, None, None] * frequencies).expand(shape), (cols[None, :, None] * frequencies).expand(shape)
+    return torch.stack([down, across], dim=2)
+
+
+def rotate(
+    heads: Float[Tensor, "batch head token head_dim"], angles: Angles, kind: str
+) -> Float[Tensor, "batch head token head_dim"]:
+    """Turn each patch's q or k by its angles; tokens before the patches have no place and stay as they are."""
+    prefix = heads.shape[2] - angles.cos.shape[0]
+    patches = heads[:, :, prefix:]
+    if kind == "cells":
+        turned = torch.stack([-patches[..., 1::2], patches[..., ::2]], dim=-1).flatten(-2)
+    else:
+        first, second = patches.chunk(2, dim=-1)
+        turned = torch.cat([-second, first], dim=-1)
+    patches = (patches * angles.cos + turned * angles.sin).to(heads.dtype)
+    return torch.cat([heads[:, :, :prefix], patches], dim=2) if prefix else patches

@@ -1,0 +1,175 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.count_resnet import resnet_flops, resnet_parameters
+from vitreous.model.resnet import ResNet, StdConv, create
+from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.settings import from_dict, to_dict
+
+# With 1000 classes. All but R200x3, which timm doesn't build, are what timm 1.0.31 counts too (tests/references).
+COUNTS = {
+    "R50x1": 25_549_352,
+    "R50x2": 97_988_712,
+    "R50x3": 217_319_080,
+    "R101x1": 44_541_480,
+    "R101x3": 387_934_888,
+    "R152x1": 60_185_128,
+    "R152x2": 236_335_208,
+    "R152x4": 936_533_224,
+    "R200x3": 568_633_000,
+}
+
+configs = st.builds(
+    ResNetConfig,
+    image=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    channels=st.integers(1, 5),
+    units=st.lists(st.integers(1, 2), min_size=1, max_size=2).map(tuple),
+    width=st.integers(1, 2),
+    classes=st.integers(0, 4),
+)
+
+
+def small(**overrides: object) -> ResNet:
+    return create(ResNetConfig(**({"image": (40, 56), "units": (2, 1), "classes": 5} | overrides))).eval()
+
+
+def images(config: ResNetConfig, count: int = 2) -> torch.Tensor:
+    return torch.randn(count, config.channels, *config.image, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts_are_pinned(name: str) -> None:
+    with torch.device("meta"):
+        model = ResNet(named_resnet(name))
+    assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
+    assert resnet_parameters(named_resnet(name)) == COUNTS[name]
+
+
+@settings(max_examples=10)
+@given(configs)
+def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
+    model = create(config).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == resnet_parameters(config)
+    found = model.intermediates(images(config), ["norm", "logits"])
+    assert found["norm"].shape == (2, config.features, *config.grid)
+    assert found["logits"].shape == (2, config.classes or config.features)
+    assert bool(torch.isfinite(found["norm"]).all())
+
+
+def test_flops_are_what_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = create(named_resnet("R50x1", image=(70, 45), classes=10)).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images(model.config, 1))
+    assert counter.get_total_flops() == resnet_flops(model.config)
+
+
+def test_a_kernel_is_standardised_whatever_its_scale_and_offset() -> None:
+    torch.manual_seed(0)
+    model = StdConv(3, 4, 3)
+    x = torch.randn(1, 3, 9, 9)
+    before = model(x)
+    with torch.no_grad():
+        model.weight.mul_(7).add_(2)
+    torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-4)
+
+
+def test_intermediates_are_named_and_the_same_bits() -> None:
+    model = small()
+    torch.nn.init.normal_(model.head.weight)
+    x = images(model.config)
+    found = model.intermediates(x, ["root", "stage.0", "stage.1", "norm", "pooled", "logits"])
+    shapes = {name: tuple(maps.shape[1:]) for name, maps in found.items()}
+    assert shapes == {
+        "root": (64, 10, 14),
+        "stage.0": (256, 10, 14),
+        "stage.1": (512, 5, 7),
+        "norm": (512, 5, 7),
+        "pooled": (512,),
+        "logits": (5,),
+    }
+    assert torch.equal(found["logits"], model(x))
+    assert torch.equal(found["pooled"], model.features(x))
+    assert torch.equal(found["norm"], model.norm(found["stage.1"]))
+    with pytest.raises(UnknownName, match=r"stage\.1"):
+        model.intermediates(x, ["stages.1"])
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_without_classes_the_features_come_out() -> None:
+    model = small(classes=0)
+    assert torch.equal(model(images(model.config)), model.features(images(model.config)))
+
+
+def test_the_same_seed_gives_the_same_weights_and_the_head_starts_at_zero() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second, other = small(), small(), create(small().config, seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.root.conv.weight, other.root.conv.weight)
+    assert not first.head.weight.any()
+    assert not first.head.bias.any()
+
+
+def test_every_parameter_learns() -> None:
+    model = small().train()
+    torch.nn.init.normal_(model.head.weight)
+    model(images(model.config)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"units": ()}, "each stage needs at least 1"),
+        ({"units": (3, 0)}, "each stage needs at least 1"),
+        ({"width": 0}, "width is 0"),
+        ({"image": (224, 0)}, "image is 0"),
+        ({"classes": -1}, "0 \\(none\\)"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        replace(ResNetConfig(), **settings)
+
+
+def test_settings_go_through_json() -> None:
+    config = named_resnet("R152x2", image=(128, 96), channels=1)
+    assert from_dict(ResNetConfig, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(("name", "suggested"), [("r50x1", "'R50x1'"), ("R51x1", "R50x1"), ("R50", "Known")])
+def test_unknown_models_suggest_the_nearest(name: str, suggested: str) -> None:
+    with pytest.raises(UnknownName, match=suggested):
+        named_resnet(name)
+
+
+def test_a_wrong_image_gets_one_clear_line() -> None:
+    with pytest.raises(ConfigError, match=r"3 channels .*not \(1, 4, 8, 8\)"):
+        small()(torch.zeros(1, 4, 8, 8))
+
+
+COMPILE = """
+import torch
+from vitreous.model.resnet import create
+from vitreous.model.resnet_config import ResNetConfig
+model = create(ResNetConfig(image=(40, 56), units=(1, 1), classes=3)).train()
+torch.nn.init.ones_(model.head.weight)
+x = torch.randn(2, 3, 40, 56)
+compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+torch.testing.assert_close(compiled(x), model(x))
+compiled(x).sum().backward()
+"""
+
+
+def test_compiles_without_graph_breaks() -> None:
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, timeout=300)

@@ -1,0 +1,174 @@
+"""Every variant of the model: counted, trained, resized, seen at a low resolution, looked into, deterministic."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vitreous.errors import ConfigError
+from vitreous.insight.attention import attention_maps
+from vitreous.model import count
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.vit import ViT, create
+from vitreous.settings import from_dict, to_dict
+from vitreous.shapes import Size
+
+PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp=48, classes=5)
+KINDS = ("none", "learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias")
+PLACES = ("input", "layers", "shared")
+BLOCKS = {
+    "rms": BlockConfig(norm="rms"),
+    "quick-gelu": BlockConfig(act="quick-gelu"),
+    "gelu-tanh": BlockConfig(act="gelu-tanh"),
+    "swiglu": BlockConfig(mlp="swiglu"),
+    "eva": BlockConfig(mlp="swiglu", mlp_norm=True, qkv_bias="no-key", attention_norm=True),
+    "no biases": BlockConfig(qkv_bias="none", biases=False),
+    "qk norm": BlockConfig(qk_norm=True),
+    "qk rms norm": BlockConfig(qk_norm=True, norm="rms"),
+    "layer scale": BlockConfig(layer_scale=0.1),
+    "parallel": BlockConfig(parallel=True, drop_path="constant"),
+}
+VARIANTS = {f"{kind} at {place}": {"positions": kind, "positions_at": place} for kind in KINDS for place in PLACES}
+VARIANTS |= {name: {"block": block} for name, block in BLOCKS.items()}
+VARIANTS |= {f"registers, positions of {who}": {"registers": 3, "position_tokens": who} for who in ("all", "class", "patches")}
+VARIANTS |= {
+    "distilled": {"distillation": True},
+    "max": {"pool": "max"},
+    "attention pooling": {"pool": "map", "class_token": False, "pool_mlp": 20},
+    "class and mean": {"pool": "class+mean", "norm_at": "pooled", "pre_logits": True},
+    "mean, normed after": {"pool": "mean", "class_token": False, "norm_at": "pooled"},
+    "rotary cells": {"positions": "none", "rotary": RotaryConfig("cells", reference=(16, 16))},
+    "rotary centred": {"registers": 4, "rotary": RotaryConfig("centred", 100.0)},
+    "clip": {"embed_norm": True, "patch_bias": False, "head_bias": False},
+    "patch dropout": {"patch_dropout": 0.5},
+}
+
+
+def random_model(**settings: object) -> ViT:
+    """Every parameter drawn at random: a zero head or zero biases would hide mistakes."""
+    model = create(replace(PLAIN, **settings))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def images(count: int = 2, rows: int = 16, cols: int = 24) -> torch.Tensor:
+    return torch.randn(count, 3, rows, cols, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_builds_counts_trains_and_resizes(name: str) -> None:
+    model = random_model(**VARIANTS[name]).train()
+    config = model.config
+    assert sum(parameter.numel() for parameter in model.parameters()) == count.parameters(config)
+    assert from_dict(ViTConfig, to_dict(config)) == config
+    model(images()).square().sum().backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+    model.eval()
+    with torch.no_grad():
+        once = model(images())
+        assert torch.equal(once, model(images()))
+        assert model.resized((24, 16))(images(rows=24, cols=16)).shape == (2, 5)
+        again = model.resized((16, 24))
+        assert torch.equal(again(images()), once)
+        model.at_resolution(Size(8, 12))
+        assert model(images(rows=8, cols=12)).shape == (2, 5)
+        model.at_resolution(None)
+        assert torch.equal(model(images()), once)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("none at layers", "none at shared")])
+def test_attention_maps_are_what_the_kernel_used(name: str) -> None:
+    """The weights, recomputed, times the values give what the fused kernel gave."""
+    model = random_model(**VARIANTS[name]).eval()
+    block = model.blocks[1]
+    seen = {}
+    handle = block.attention.register_forward_hook(lambda module, inputs, output: seen.update(inputs=inputs, output=output))
+    with torch.no_grad():
+        model(images())
+        handle.remove()
+        tokens, places = seen["inputs"]
+        heads = block.attention.heads_of(block.attention.project(tokens), places)
+        weights = attention_maps(model, images(), [1])[1]
+        gathered = (weights @ heads.v).transpose(1, 2).flatten(2)
+        found = block.attention.out(block.attention.norm(gathered))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    torch.testing.assert_close(found, seen["output"], atol=1e-5, rtol=1e-5)
+
+
+def test_relative_logits_by_hand() -> None:
+    """q . r(key - query) / sqrt(head_dim), pair by pair (appendix D.4)."""
+    model = random_model(positions="relative")
+    relative = model.blocks[0].attention.relative
+    q = torch.randn(1, 2, PLAIN.tokens, 16)
+    found = relative(q)
+    for query, key in ((0, 0), (3, 7), (24, 0), (0, 24)):
+        offset = relative.table[key - query + PLAIN.tokens - 1]
+        torch.testing.assert_close(found[0, :, query, key], q[0, :, query] @ offset / 4)
+
+
+def test_bias_by_hand() -> None:
+    """One number for each head and 2-D offset, the same wherever the pair lies; [class] has three of its own."""
+    model = random_model(positions="bias")
+    bias = model.blocks[0].attention.relative(torch.zeros(1, 2, PLAIN.tokens, 16))[0]
+    grid = bias[:, 1:, 1:].unflatten(1, (4, 6)).unflatten(3, (4, 6))
+    assert torch.equal(grid[:, 1, 2, 3, 1], grid[:, 0, 4, 2, 3])
+    assert not torch.equal(grid[:, 1, 2, 3, 1], grid[:, 1, 2, 3, 3])
+    assert len({value.item() for value in bias[0, 0]}) == 2
+
+
+def test_rotation_depends_on_offsets_alone() -> None:
+    """The product of a turned q and a turned k is the same for all pairs that lie equally far apart (2104.09864)."""
+    for kind in ("cells", "centred"):
+        model = random_model(positions="none", rotary=RotaryConfig(kind), class_token=False, pool="mean")
+        from vitreous.model.rotary import rotate
+
+        q, k = torch.randn(2, 1, 1, 1, 16)
+        q, k = (rotate(part.expand(1, 1, 24, 16).contiguous(), model.rotary(), kind) for part in (q, k))
+        logits = (q @ k.mT)[0, 0].unflatten(0, (4, 6)).unflatten(2, (4, 6))
+        torch.testing.assert_close(logits[0, 1, 2, 3], logits[1, 2, 3, 4])
+        assert not torch.allclose(logits[0, 1, 2, 3], logits[0, 1, 2, 4])
+
+
+def test_patch_dropout_leaves_out_patches_in_training_alone() -> None:
+    model = random_model(patch_dropout=0.5)
+    assert model.train().embed(images()).shape[1] == 1 + 12
+    assert model.eval().embed(images()).shape[1] == 1 + 24
+
+
+def test_a_distilled_models_heads_are_averaged() -> None:
+    model = random_model(distillation=True).eval()
+    with torch.no_grad():
+        z = model.tokens(images())
+        expected = (model.head(z[:, 0]) + model.distillation_head(z[:, 1])) / 2
+        torch.testing.assert_close(model(images()), expected)
+
+
+def test_maps_are_the_patches_of_a_block() -> None:
+    model = random_model(registers=2).eval()
+    with torch.no_grad():
+        last, first = model.maps(images(), [-1, 0])
+        torch.testing.assert_close(last.flatten(1, 2), model.tokens(images())[:, 3:])
+        raw = model.maps(images(), [0], norm=False)[0]
+    assert first.shape == raw.shape == (2, 4, 6, 32)
+    torch.testing.assert_close(model.norm(raw), first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"pool": "class+mean", "class_token": False}, "class_token=True"),
+        ({"distillation": True, "pool": "mean"}, "distillation token needs"),
+        ({"positions": "learned2d", "width": 33, "heads": 1}, "is odd"),
+        ({"rotary": RotaryConfig("cells"), "width": 36, "heads": 6}, "divisible by 4, not 6"),
+        ({"patch_dropout": 0.3, "positions": "bias"}, "patch_dropout"),
+        ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
+        ({"registers": -1}, "0 \\(none\\) or more"),
+    ],
+)
+def test_variants_that_cannot_be(settings: dict, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        replace(PLAIN, **settings)
