@@ -111,9 +111,9 @@ def test_names_of_any_bytes(vitreous, trained, here):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere", "images"], "no such model folder: nowhere"),
+        (["nowhere", "images"], "no such model folder, run folder or file of weights: nowhere"),
         (["images", "images"], "is no model folder: it has no config.json"),
-        (["images/a.png", "images"], "is a file; give the model folder"),
+        (["images/a.png", "images"], "images/a.png is no file of weights that vitreous reads"),
         (["RUN", "nothing.png"], "no images found: nothing.png does not exist"),
         (["RUN", "*.bmp"], "no images found: *.bmp does not exist"),
         (["RUN", "-"], "standard input is empty"),
