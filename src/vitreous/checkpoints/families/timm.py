@@ -7,6 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.timm_hybrid import (
+    ENTRIES,
+    channels_of,
+    first_conv,
+    stem_of,
+    stem_rules,
+    unwritable_stem,
+)
 from vitreous.checkpoints.family import (
     CLIP,
     HALF,
@@ -60,6 +68,7 @@ def table(config: ViTConfig) -> Table:
     """Return the rules."""
     norm = "fc_norm" if config.norm_at == "pooled" else "norm"
     return [
+        *stem_rules(config),
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
         Rule("class_token", ("cls_token",), leading(2)),
@@ -117,7 +126,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    depth = depth_of(tensors, r"blocks\.(\d+)\.")
+    stem = stem_of(tensors, where)
+    if stem.kind != "none":
+        rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
     given = weights.config.get("pretrained_cfg") or {}
     architecture = architecture_of(weights, name)
     refuse(architecture, tensors, where)
@@ -130,8 +141,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
+        stem=stem,
         width=width,
-        depth=depth,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
@@ -249,7 +261,7 @@ def placed(
     count = tensors["pos_embed"].shape[1]
     if size and size[1] % rows == 0 and size[2] % cols == 0:
         cells = (size[1] // rows) * (size[2] // cols)
-        known = {cells + prefix + registers: "all", cells + prefix: "class", cells: "patches"}
+        known = {cells: "patches", cells + prefix: "class", cells + prefix + registers: "all"}
         if count in known:
             return replace(config, image=tuple(size[1:]), position_tokens=known[count])
     candidates = [(prefix, "class" if registers else "all"), (0, "patches"), (prefix + registers, "all")]
@@ -294,8 +306,8 @@ def unwritable(config: ViTConfig) -> str | None:
         return "q and v have biases but k has none"
     if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
         return "its positions are not learned ones, added at the input"
-    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias or config.stem.kind != "none":
-        return "its head or stem is of another kind"
+    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias:
+        return "its head is of another kind"
     if config.distillation and config.registers:
         return "it has a distillation token and registers"
     if config.patch_bias == config.embed_norm:
@@ -304,16 +316,25 @@ def unwritable(config: ViTConfig) -> str | None:
         return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
     if config.norm_eps != 1e-6:
         return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
-    return None
+    return unwritable_stem(config)
+
+
+def named_there(config: ViTConfig) -> str:
+    """Return an architecture of timm's that config.json can make this model of."""
+    if config.stem.kind != "none":
+        return ENTRIES[config.stem.units]
+    size = SIZES.get(config.width, "base")
+    return f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
 
 
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config, images = folder.model.config, folder.preprocess
     pool = {"class": "token", "mean": "avg", "max": "max", "map": "map"}[config.pool]
+    _, *patch = config.patch_shape
     arguments = {
         "img_size": list(config.image),
-        "patch_size": list(config.patch) if config.patch[0] != config.patch[1] else config.patch[0],
+        "patch_size": patch[0] if patch[0] == patch[1] else patch,
         "in_chans": config.channels,
         "embed_dim": config.width,
         "depth": config.depth,
@@ -332,8 +353,6 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "act_layer": ACTIVATIONS[config.block.act],
         "pos_embed": "learn" if config.positions == "learned" else "none",
     }
-    size = SIZES.get(config.width, "base")
-    kind = f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
     pretrained = {
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
@@ -341,12 +360,12 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "crop_pct": images.crop,
         "crop_mode": "squash" if images.resize == "squash" else "center",
         "interpolation": images.interpolation,
-        "first_conv": "patch_embed.proj",
+        "first_conv": first_conv(config.stem),
         "classifier": ["head", "head_dist"] if config.distillation else "head",
         "num_classes": config.classes,
     }
     document = {
-        "architecture": kind,
+        "architecture": named_there(config),
         "num_classes": config.classes,
         "num_features": config.width,
         "global_pool": pool,
@@ -359,7 +378,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
 
 FAMILY = Family(
     "timm",
-    "timm (vision_transformer, deit)",
+    "timm (vision_transformer, its hybrids, deit)",
     recognise,
     interpret,
     table,
