@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from tests.references.twins import CLOSE, difference, randomise
 from torch import nn
 
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import Wish, load_foreign, recognise
+from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10}
@@ -105,3 +107,51 @@ def test_labels_and_preprocessing_travel(tmp_path: Path) -> None:
     assert found.classes[3] == "animal 3"
     assert found.preprocess.mean == (0.485, 0.456, 0.406)
     assert (found.preprocess.crop, found.preprocess.size) == (1.0, (256, 256))
+
+
+ODD = [
+    "vit_base_patch16_clip_224",
+    "vit_huge_patch14_clip_quickgelu_224",
+    "vit_giantopt_patch16_siglip_256",
+    "vit_so400m_patch16_siglip_gap_256",
+    "vit_so400m_patch14_siglip_224",
+    "vit_base_patch32_siglip_256",
+    "vit_large_patch16_siglip_512",
+    "vit_giant_patch14_dinov2",
+    "beit3_base_patch16_224",
+    "test_vit3",
+    "vit_small_patch16_36x1_224",
+    "vit_so150m_patch16_reg4_map_256",
+    "eva_giant_patch14_224",
+    "vit_huge_plus_patch16_dinov3",
+    "vit_giant_patch16_lingbot",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str) -> None:
+    """At full size, without weights: heads, epsilon, activation, pooling and normalisation of unusual architectures."""
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    size, block = model.pretrained_cfg["input_size"], model.blocks[0]
+    cfg = {"input_size": size, "mean": model.pretrained_cfg["mean"]}
+    weights = Weights(
+        Path("model.safetensors"),
+        model.state_dict(),
+        {"architecture": name, "global_pool": model.global_pool, "pretrained_cfg": cfg},
+    )
+    reading = recognise(weights).interpret(weights, None)
+    found = reading.model
+    assert (found.heads, found.norm_eps) == (block.attn.num_heads, block.norm1.eps)
+    assert found.depth == len(model.blocks)
+    assert found.pool == {"token": "class", "avg": "mean", "map": "map"}[model.global_pool]
+    assert reading.preprocess.size == size[1:]
+    acts = {
+        "GELU(approximate='none')": "gelu",
+        "GELU()": "gelu",
+        "GELUTanh()": "gelu-tanh",
+        "QuickGELU()": "quick-gelu",
+    }
+    assert found.block.mlp == "swiglu" or found.block.act == acts[str(block.mlp.act)]

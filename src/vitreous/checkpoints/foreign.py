@@ -20,7 +20,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
-MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip")
+MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision")
 ALLOWED = ("missing", "unused", "head")
 
 

@@ -36,9 +36,7 @@ def leading(count: int) -> Layout:
 
 def convolution(config: ViTConfig) -> Layout:
     """A patch embedding as a convolution: (dim, channel, row, col) for our (dim, channel x row x col)."""
-    return Layout(
-        lambda tensor: tensor.flatten(1), lambda tensor: tensor.unflatten(1, (config.channels, *config.patch))
-    )
+    return Layout(lambda tensor: tensor.flatten(1), lambda tensor: tensor.unflatten(1, config.patch_shape))
 
 
 @dataclass(frozen=True)

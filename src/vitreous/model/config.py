@@ -76,6 +76,8 @@ class RotaryConfig:
     """Ratio of the longest to the shortest wavelength (DINOv3: 100)."""
     reference: tuple[int, int] | None = None
     """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no scaling."""
+    rounded: bool = False
+    """centred: wavelengths rounded to bfloat16, as they lie in DINOv3's own files (others compute them exactly)."""
 
 
 @dataclass(frozen=True)

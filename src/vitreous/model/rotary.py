@@ -45,28 +45,29 @@ class Rotary(nn.Module):
         rows = (torch.arange(grid.rows, dtype=torch.float64, device="cpu") + 0.5) * down - 0.5
         cols = (torch.arange(grid.cols, dtype=torch.float64, device="cpu") + 0.5) * across - 0.5
         head = self.config.width // self.config.heads
+        wavelengths = config.temperature ** (torch.arange(head // 4, dtype=torch.float64, device="cpu") / (head // 4))
+        if config.rounded:
+            wavelengths = wavelengths.bfloat16().double()
         make = cell_angles if config.kind == "cells" else centred_angles
-        angles = make(rows, cols, self.grid, head, config.temperature, config.reference)
+        angles = make(rows, cols, self.grid, 1 / wavelengths, config.reference)
         old = self.cos
         device = old.device if old is not None else angles.device
         self.cos, self.sin = (wave.float().to(device) for wave in (angles.cos(), angles.sin()))
 
 
 def cell_angles(
-    rows: Tensor, cols: Tensor, grid: Size, head: int, temperature: float, reference: tuple[int, int] | None
+    rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor, reference: tuple[int, int] | None
 ) -> Float[Tensor, "patch head_dim"]:
     """EVA-02: a cell's row and column times falling frequencies, each for two neighbouring values; rows first."""
-    frequencies = temperature ** -(torch.arange(head // 4, dtype=torch.float64, device="cpu") / (head // 4))
     if reference is not None:
         rows, cols = rows * reference[0] / grid.rows, cols * reference[1] / grid.cols
     return _outer(rows, cols, frequencies).flatten(2).repeat_interleave(2, dim=2).flatten(0, 1)
 
 
 def centred_angles(
-    rows: Tensor, cols: Tensor, grid: Size, head: int, temperature: float, reference: tuple[int, int] | None
+    rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor, reference: tuple[int, int] | None
 ) -> Float[Tensor, "patch head_dim"]:
     """DINOv3: coordinates from -1 to 1 at the outer edges, times 2 pi and falling frequencies; both halves the same."""
-    frequencies = temperature ** -(torch.arange(head // 4, dtype=torch.float64, device="cpu") / (head // 4))
     rows, cols = (2 * (part + 0.5) / count - 1 for part, count in ((rows, grid.rows), (cols, grid.cols)))
     return _outer(rows, cols, 2 * math.pi * frequencies).flatten(2).repeat(1, 1, 2).flatten(0, 1)
 

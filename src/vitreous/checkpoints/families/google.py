@@ -56,10 +56,9 @@ def table(config: ViTConfig, big_vision: bool = False) -> Table:
 
 def flax_convolution(config: ViTConfig) -> Layout:
     """(row, col, channel, dim) for our (dim, channel x row x col)."""
-    shape = (config.channels, *config.patch)
     return Layout(
         lambda tensor: tensor.permute(3, 2, 0, 1).flatten(1),
-        lambda tensor: tensor.unflatten(1, shape).permute(2, 3, 1, 0),
+        lambda tensor: tensor.unflatten(1, config.patch_shape).permute(2, 3, 1, 0),
     )
 
 

@@ -3,10 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.timm_hybrid import (
+    ENTRIES,
+    channels_of,
+    first_conv,
+    stem_of,
+    stem_rules,
+    unwritable_stem,
+)
 from vitreous.checkpoints.family import (
     CLIP,
     HALF,
@@ -30,21 +38,26 @@ ELSEWHERE = (
 )
 """Names that timm's ViT has in no variant that is read here."""
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
-MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc2.weight")
+MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
 PREFIXES = ("module.", "backbone.", "model.", "trunk.")
+TANH = r"giantopt|patch32_siglip|large_patch16_siglip\w*_512|so400m_patch16_siglip"
 ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
     (r"clip", {"eps": 1e-5}, CLIP),
+    (r"giantopt", {"act": "gelu-tanh", "heads": 16}, HALF),
+    (TANH, {"act": "gelu-tanh"}, HALF),
     (r"siglip", {}, HALF),
+    (r"beit3", {"eps": 1e-5}, HALF),
     (r"dinov2", {}, IMAGENET | {"crop": 1.0}),
-    (r"dino|mae|ijepa", {}, IMAGENET),
-    (r"deit3", {}, IMAGENET),
-    (r"deit", {}, IMAGENET),
+    (r"dino|mae|ijepa|deit", {}, IMAGENET),
+    (r"^vit_base_patch16_gap", {"heads": 16}, IMAGENET),
+    (r"^vit_small_resnet", {"heads": 8}, IMAGENET),
+    (r"^test_vit[34]", {"heads": 3}, HALF),
+    (r"^test_vit", {"heads": 2}, HALF),
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
-"""What an architecture's name says that its keys don't: activation, epsilon, normalisation. The first match counts."""
-
-
+"""What an architecture's name says that its keys don't: activation, epsilon, heads, normalisation. The first match counts."""
+CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
 SHARED = (
     "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
     "MAE's; --as deit, dino or mae takes theirs"
@@ -55,6 +68,7 @@ def table(config: ViTConfig) -> Table:
     """Return the rules."""
     norm = "fc_norm" if config.norm_at == "pooled" else "norm"
     return [
+        *stem_rules(config),
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
         Rule("class_token", ("cls_token",), leading(2)),
@@ -112,26 +126,24 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    depth = depth_of(tensors, r"blocks\.(\d+)\.")
+    stem = stem_of(tensors, where)
+    if stem.kind != "none":
+        rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
     given = weights.config.get("pretrained_cfg") or {}
     architecture = architecture_of(weights, name)
-    if re.search(r"_pe_|_rope", architecture) or {"norm_pre.weight", "attn_pool.latent"} <= set(tensors):
-        raise CheckpointError(
-            f"{where}: {architecture or 'a Perception Encoder'} is a variant that vitreous can't build"
-        )
-    details, images = said(architecture)
-    arguments = weights.config.get("model_args") or {}  # what a config.json says outright goes before what is usual
-    named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(arguments.get("act_layer") or "")
-    details = details | ({"act": named} if named else {})
-    heads, assumed = (int(arguments["num_heads"]), ()) if "num_heads" in arguments else heads_of(width, where)
+    refuse(architecture, tensors, where)
+    details, images = said(architecture or guessed(tensors))
+    details |= arguments_of(weights.config.get("model_args") or {})
+    heads, assumed = heads_of(details.get("heads"), tensors, width, where)
     prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
+        stem=stem,
         width=width,
-        depth=depth,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
@@ -139,7 +151,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         class_token="cls_token" in tensors,
         distillation="dist_token" in tensors,
         registers=registers,
-        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens",
+        norm_at=norm_of(tensors),
         norm_eps=details.get("eps", 1e-6),
         embed_norm="norm_pre.weight" in tensors,
         patch_bias="patch_embed.proj.bias" in tensors,
@@ -150,7 +162,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     config = placed(config, tensors, given, prefix, registers, where)
     if not architecture:
-        assumed = (*assumed, SHARED)
+        assumed = (*assumed, CLIP_LIKE if guessed(tensors) else SHARED)
     images = preprocess(config, given, images)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
@@ -159,18 +171,47 @@ def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what an architecture's name says of activation and epsilon, and of normalisation."""
     for pattern, details, images in ARCHITECTURES:
         if re.search(pattern, architecture):
-            return details, images
+            return dict(details), images
     return {}, HALF
 
 
-def heads_of(width: int, where: str) -> tuple[int, tuple[str, ...]]:
-    """Return the heads, and a note where they had to be assumed."""
-    heads = usual_heads(width)
+def guessed(tensors: Mapping[str, Tensor]) -> str:
+    """Return what a file without a name looks like: only CLIP's towers have a norm before the blocks."""
+    return "clip" if "norm_pre.weight" in tensors else ""
+
+
+def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse models whose tensors are named like these but mean something else."""
+    perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or norm_of(tensors) == "none")
+    if perception or re.search(r"_pe_|_rope|_rpn_", architecture):
+        what = architecture or "a Perception Encoder"
+        raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
+
+
+def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config.json says outright, which goes before what is usual."""
+    named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(given.get("act_layer") or "")
+    found = {"act": named} if named else {}
+    return found | ({"heads": int(given["num_heads"])} if "num_heads" in given else {})
+
+
+def heads_of(told: int | None, tensors: Mapping[str, Tensor], width: int, where: str) -> tuple[int, tuple[str, ...]]:
+    """Return the heads, and a note where they were assumed. SigLIP's giant has fewer than DINOv2's of that width."""
+    if told:
+        return told, ()
+    heads = 16 if width == 1536 and "attn_pool.latent" in tensors else usual_heads(width)
     if width % heads:
         raise CheckpointError(
             f"{where}: nobody's ViT of width {width} is known here, so its heads aren't; say --as NAME"
         )
     return heads, (f"{heads} heads, as is usual at width {width}",)
+
+
+def norm_of(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
+    """Return where the final norm stands."""
+    if "fc_norm.weight" in tensors:
+        return "pooled"
+    return "tokens" if "norm.weight" in tensors else "none"
 
 
 def pool_of(tensors: Mapping[str, Tensor], config: Mapping[str, Any], default: Pool | None = None) -> Pool:
@@ -191,7 +232,7 @@ def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: i
     """Return how the blocks are made."""
     hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
     return BlockConfig(
-        norm="layer" if "norm.bias" in tensors or "fc_norm.bias" in tensors else "rms",
+        norm="layer" if "blocks.0.norm1.bias" in tensors else "rms",
         act=details.get("act", "gelu"),
         mlp="swiglu" if expand == 2 * hidden else "plain",
         mlp_norm="blocks.0.mlp.norm.weight" in tensors,
@@ -220,7 +261,7 @@ def placed(
     count = tensors["pos_embed"].shape[1]
     if size and size[1] % rows == 0 and size[2] % cols == 0:
         cells = (size[1] // rows) * (size[2] // cols)
-        known = {cells + prefix + registers: "all", cells + prefix: "class", cells: "patches"}
+        known = {cells: "patches", cells + prefix: "class", cells + prefix + registers: "all"}
         if count in known:
             return replace(config, image=tuple(size[1:]), position_tokens=known[count])
     candidates = [(prefix, "class" if registers else "all"), (0, "patches"), (prefix + registers, "all")]
@@ -265,8 +306,8 @@ def unwritable(config: ViTConfig) -> str | None:
         return "q and v have biases but k has none"
     if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
         return "its positions are not learned ones, added at the input"
-    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias or config.stem.kind != "none":
-        return "its head or stem is of another kind"
+    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias:
+        return "its head is of another kind"
     if config.distillation and config.registers:
         return "it has a distillation token and registers"
     if config.patch_bias == config.embed_norm:
@@ -275,16 +316,25 @@ def unwritable(config: ViTConfig) -> str | None:
         return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
     if config.norm_eps != 1e-6:
         return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
-    return None
+    return unwritable_stem(config)
+
+
+def named_there(config: ViTConfig) -> str:
+    """Return an architecture of timm's that config.json can make this model of."""
+    if config.stem.kind != "none":
+        return ENTRIES[config.stem.units]
+    size = SIZES.get(config.width, "base")
+    return f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
 
 
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config, images = folder.model.config, folder.preprocess
     pool = {"class": "token", "mean": "avg", "max": "max", "map": "map"}[config.pool]
+    _, *patch = config.patch_shape
     arguments = {
         "img_size": list(config.image),
-        "patch_size": list(config.patch) if config.patch[0] != config.patch[1] else config.patch[0],
+        "patch_size": patch[0] if patch[0] == patch[1] else patch,
         "in_chans": config.channels,
         "embed_dim": config.width,
         "depth": config.depth,
@@ -303,8 +353,6 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "act_layer": ACTIVATIONS[config.block.act],
         "pos_embed": "learn" if config.positions == "learned" else "none",
     }
-    size = SIZES.get(config.width, "base")
-    kind = f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
     pretrained = {
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
@@ -312,12 +360,12 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "crop_pct": images.crop,
         "crop_mode": "squash" if images.resize == "squash" else "center",
         "interpolation": images.interpolation,
-        "first_conv": "patch_embed.proj",
+        "first_conv": first_conv(config.stem),
         "classifier": ["head", "head_dist"] if config.distillation else "head",
         "num_classes": config.classes,
     }
     document = {
-        "architecture": kind,
+        "architecture": named_there(config),
         "num_classes": config.classes,
         "num_features": config.width,
         "global_pool": pool,
@@ -330,7 +378,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
 
 FAMILY = Family(
     "timm",
-    "timm (vision_transformer, deit)",
+    "timm (vision_transformer, its hybrids, deit)",
     recognise,
     interpret,
     table,

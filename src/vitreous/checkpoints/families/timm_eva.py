@@ -27,6 +27,8 @@ from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 SIGNS = r"^blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)$"
 HEADS = {1408: 16, 4096: 32}
 """Heads by width where a head isn't 64 values wide: EVA giant, DINOv3 7B."""
+POST_NORM = 1792
+"""Width of EVA-02 enormous, which normalises after the branches and has nothing else to be told by."""
 UNKNOWN = r"enormous|sapiens|_pe_|rope_(mixed|ape|\d)|beit"
 
 
@@ -98,7 +100,9 @@ def recognise(weights: Weights) -> float:
 
 def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
     """Return the line of models: as the name says, else as the tensors suggest, with a note."""
-    if re.search(UNKNOWN, architecture) or has(tensors, r"^rope\.freqs|wq\."):
+    strange = has(tensors, r"^rope\.freqs|^norm_pre|attn\.(wq|gate|k_norm|k_proj\.bias)")
+    strange = strange or tensors["patch_embed.proj.weight"].shape[0] == POST_NORM
+    if strange or re.search(UNKNOWN, architecture):
         raise CheckpointError(
             f"{where}: {architecture or 'this model'} is a variant of timm's Eva that vitreous can't build"
         )
@@ -111,12 +115,15 @@ def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tup
         if re.search(pattern, architecture):
             return kind, ()
     gated = has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") or is_packed(tensors)
-    token, placed_too, registers = (name in tensors for name in ("cls_token", "pos_embed", "reg_token"))
+    scaled = "blocks.0.gamma_1" in tensors
     kind = {
-        (True, True, False): "eva02" if gated else "eva",
-        (True, False, True): "dinov3",
-        (False, False, True): "rope_reg",
-    }.get((token, placed_too, registers))
+        # class token, positions, registers, gated MLP, layer scale
+        (True, True, False, True, False): "eva02",
+        (True, True, False, False, False): "eva",
+        (True, False, True, True, True): "dinov3",
+        (True, False, True, False, True): "dinov3",
+        (False, False, True, False, True): "rope_reg",
+    }.get((*(name in tensors for name in ("cls_token", "pos_embed", "reg_token")), gated, scaled))
     if kind is None:
         raise CheckpointError(f"{where}: which of timm's Eva models this is can't be told; say --as timm-eva:NAME")
     return kind, (f"it is {KINDS[kind].title}: its rotary positions, epsilon {KINDS[kind].eps:g} and normalisation",)

@@ -1,0 +1,97 @@
+"""Files of the paper's hybrids and of BiT's ResNets, loaded by us, give timm's numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.references.twins import CLOSE, difference, randomise
+from torch import nn
+
+from vitreous.checkpoints.convert import convert
+from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.foreign import load_foreign
+from vitreous.checkpoints.open import open_model
+from vitreous.errors import CheckpointError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import StemConfig
+from vitreous.model.vit import create
+
+SHORT: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10, "img_size": 64}
+TIMM = {
+    "vit_tiny_r_s16_p8_224": ((), (32, 32)),
+    "vit_small_r26_s32_224": ((2, 2, 2, 2), (32, 32)),
+    "vit_base_r50_s16_224": ((3, 4, 9), (16, 16)),
+    "vit_large_r50_s32_224": ((3, 4, 6, 3), (32, 32)),
+}
+
+
+def hybrid(name: str, **given: Any) -> nn.Module:
+    import timm
+
+    return randomise(timm.create_model(name, **SHORT | given))
+
+
+def saved(model: nn.Module, folder: Path, config: bool = True) -> Path:
+    """Write timm's own file, with or without its config.json."""
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    cfg = {"input_size": (3, *model.patch_embed.img_size), "crop_pct": 0.95, "mean": [0.4, 0.5, 0.6]}
+    if config:
+        document = {"architecture": model.pretrained_cfg["architecture"], "global_pool": "token", "pretrained_cfg": cfg}
+        (folder / "config.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timms_hybrids_are_told_by_their_tensors(name: str, tmp_path: Path) -> None:
+    model = hybrid(name)
+    folder, report = load_foreign(saved(model, tmp_path, config=False))
+    config = folder.model.config
+    assert (config.stem.units, config.patch, config.image) == (*TIMM[name], (64, 64))
+    assert report.origin.startswith("timm:")
+    assert difference(folder.model, model) < CLOSE
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224"])
+def test_timms_hybrids_on_images_that_are_not_square(name: str, tmp_path: Path) -> None:
+    model = hybrid(name, img_size=(64, 96), in_chans=4)
+    folder, _ = load_foreign(saved(model, tmp_path))
+    assert folder.model.config.image == (64, 96)
+    assert folder.preprocess.mean == (0.4, 0.5, 0.6)
+    assert difference(folder.model, model) < CLOSE
+
+
+def test_a_hybrid_on_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="a hybrid on another network than the paper's"):
+        load_foreign(saved(hybrid("vit_small_resnet26d_224"), tmp_path))
+
+
+def made(units: tuple[int, ...], cells: int = 1, **given: Any) -> ModelFolder:
+    stem = StemConfig("resnet", units)
+    patch = (stem.stride * cells, stem.stride * cells)
+    shape = {"width": 64, "depth": 2, "heads": 4, "mlp": 96, "classes": 3}
+    model = create(ViTConfig(**{"image": (2 * patch[0], 3 * patch[1]), "patch": patch, "stem": stem} | shape | given))
+    randomise(model)
+    return ModelFolder(model, PreprocessConfig(size=model.config.image), DecodeConfig(), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("units", "cells"), [((), 8), ((2, 2, 2, 2), 1), ((3, 4, 9), 1)])
+def test_timm_reads_the_hybrids_that_we_write(units: tuple[int, ...], cells: int, tmp_path: Path) -> None:
+    import timm
+
+    first = made(units, cells)
+    assert convert(first, tmp_path / "timm", "timm").difference == 0
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    assert difference(first.model, theirs) < CLOSE
+    again, _ = open_model(tmp_path / "timm")
+    assert again.model.config == first.model.config
+    for key, tensor in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[key], tensor), key
+
+
+def test_a_stem_that_timm_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="timm has no architecture with this stem"):
+        convert(made((1, 1)), tmp_path / "timm", "timm")
