@@ -1,5 +1,7 @@
 """Data that can't be trained on: one clear line, exit code 2, nothing written. Odd data that can: it trains."""
 
+import os
+
 import pytest
 from tests.cli.conftest import TINY
 from tests.data.pictures import BROKEN, ODD, tree, write
@@ -76,3 +78,9 @@ def test_settings_of_the_data_hold_from_the_start(vitreous, here):
 def test_a_manifest_with_a_wrong_line(vitreous, here):
     write(here / "list.csv", b"path,label\na.png,cat\na.png,dog\n")
     vitreous("train", "list.csv").refused("list.csv, line 3: a.png is listed in line 2 already")
+
+
+def test_a_folder_whose_name_is_no_text(vitreous, here):
+    tree(here / os.fsdecode(b"\xff\n"), cat=3, dog=3)
+    vitreous("train", os.fsdecode(b"\xff\n"), "--duration=1st", "--dry-run").worked("nothing was written")
+    vitreous("train", os.fsdecode(b"\xfe")).refused("no such file or folder: \\udcfe")

@@ -3,6 +3,10 @@
 import csv
 import json
 import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +137,44 @@ def test_results_that_can_not_be_written(vitreous, trained, images, here):
     vitreous("predict", trained, "images", "--out", "nowhere/o.csv").refused("can't write nowhere/o.csv", code=1)
     vitreous("predict", trained, "images", "--out", "images").refused("can't write images", code=1)
     assert sorted(path.name for path in here.iterdir()) == ["images"]
+
+
+def test_a_device_is_written_not_replaced(vitreous, trained, images, here):
+    for option in (("predict", trained, "images", "--out"), ("evaluate", trained, "--json")):
+        vitreous(*option, "/dev/null").worked()
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+    os.mkfifo(here / "pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        vitreous("predict", trained, "images", "--out", "pipe").worked()
+        assert reader.communicate()[0].count("images/") == 5
+
+
+def test_what_was_there_stays_until_the_new_is_whole(vitreous, trained, images, here):
+    for name in ("o.csv", "o.csv.partial"):
+        write(here / name, b"mine")
+    vitreous("predict", trained, "nothing.png", "--out", "o.csv").refused("no images found")
+    assert (here / "o.csv").read_bytes() == b"mine"
+    vitreous("predict", trained, "images", "--out", "o.csv").worked()
+    assert (here / "o.csv").read_text().count("images/") == 5
+    assert (here / "o.csv.partial").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "said"), [("/dev/full", 1, b"can't write the output: No space"), ("closed", 0, b"")]
+)
+def test_output_that_nobody_takes(trained, images, place, code, said):
+    """A full disk is one line; a reader who has gone, as `head` does, is the end and no mistake."""
+    command = [sys.executable, "-m", "vitreous", "predict", trained, *images * 3]
+    if place == "closed":
+        read, out = os.pipe()
+        os.close(read)
+    else:
+        out = os.open(place, os.O_WRONLY)
+    done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False)
+    os.close(out)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == bool(said)
 
 
 def test_damaged_weights_are_said(vitreous, run, images):

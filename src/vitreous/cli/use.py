@@ -1,7 +1,6 @@
 """`vitreous evaluate`, `predict`, `inspect` and `report`: use what was trained."""
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.cli.options import Evaluate, Inspect, Predict, Report
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
 from vitreous.data.report import printable
-from vitreous.errors import ConfigError, DataError, StorageError
+from vitreous.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from vitreous.images.config import DecodeConfig
     from vitreous.predict import Prediction
     from vitreous.training.reporter import Reporter
+
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -92,7 +95,6 @@ def predict(arguments: list[str]) -> int:
     from vitreous.predict import Predictor
 
     predictor = Predictor.load(options.model, options.device, options.batch, options.precision, options.top)
-    take_any_name()
     found = expand_paths(options.paths, sys.stdin)
     results = predictor.predict_many(found)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
@@ -105,29 +107,20 @@ def predict(arguments: list[str]) -> int:
     return 1 if broken else 0
 
 
-def take_any_name() -> None:
-    """Let names of files that are no UTF-8 come in and go out as the bytes that they are."""
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
-
-
 @contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
-    """Open the file that results go to; it appears whole, or not at all."""
+    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
     if path is None:
         yield sys.stdout
-        sys.stdout.flush()
         return
-    partial = Path(f"{path}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            yield stream
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    place = Path(path)
+    with storing(place):
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            with place.open("w", **TEXT) as stream:
+                yield stream
+        else:
+            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+                yield stream
 
 
 def write_file(path: str, text: str) -> None:
