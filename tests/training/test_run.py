@@ -135,6 +135,16 @@ def test_the_precision_that_was_used_is_written_down(go, precision):
     assert {tensor.dtype for tensor in exported(result.run).values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_emulated_bf16_is_said(monkeypatch, native):
+    monkeypatch.setattr(resolving, "native_bf16", lambda device: native)
+    listener = Listener()
+    for precision, used in (("auto", "bf16" if native else "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
+        assert resolved(replace(TINY, precision=precision), listener).precision == used
+    assert [text for text in listener.messages if "emulates bf16" in text] == listener.messages
+    assert len(listener.messages) == (not native)
+
+
 def test_bf16_is_another_arithmetic_close_by(go):
     full, half = go(), go(precision="bf16")
     assert digest(full.run) != digest(half.run)

@@ -34,6 +34,8 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
     device = choose_device(config.device)
     if config.precision == "auto":
         config = replace(config, precision="bf16" if native_bf16(device) else "fp32")
+    elif config.precision == "bf16" and not native_bf16(device):
+        reporter.message("this device emulates bf16: slower than fp32, and less precise; --precision auto avoids it")
     if config.micro_batch == "auto":
         config = replace(config, micro_batch=largest_micro_batch(config, dataset, reporter))
     if Duration.parse(config.duration).unit == "min":
