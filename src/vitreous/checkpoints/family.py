@@ -67,7 +67,7 @@ def square(cells: int, where: str) -> Size:
     if side * side != cells:
         raise CheckpointError(
             f"{where} has positions for {cells} patches, which is no square, and nothing beside the weights says how many "
-            "rows and columns; say it with --grid ROWS COLS"
+            "rows and columns; put a config.json beside them that names the image size, as their library writes it"
         )
     return Size(side, side)
 

@@ -1,27 +1,25 @@
 """Weights of other code bases into our model: recognised, mapped, resized, and every change told."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vitreous.checkpoints.family import Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.errors import CheckpointError, ConfigError, UnknownName
+from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision")
-ALLOWED = ("missing", "unused", "head")
+ALLOWED = ("missing", "unused")
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,6 @@ class Wish:
     """The family, or family:variant; None: recognised (--as)."""
     image: tuple[int, int] | None = None
     """Rows and columns of images that the model shall see; None: those of the file."""
-    grid: tuple[int, int] | None = None
-    """Rows and columns of the file's position grid, where it doesn't tell."""
     rule: str | None = None
     """How the position grid is resized; None: as its origin does."""
     allow: tuple[str, ...] = field(default=())
@@ -137,7 +133,6 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
     )
     model = placed(model.eval(), reading, wish)
-    model.config  # noqa: B018
     resized = ""
     if model.config.image != reading.model.image:
         resized = f"{reading.model.grid} -> {model.config.grid} by {wish.rule or reading.resize}"
@@ -211,6 +206,3 @@ def placed(model: ViT, reading: Reading, wish: Wish) -> ViT:
     if wish.image is None or tuple(wish.image) == tuple(model.config.image):
         return model
     return model.resized(Size(*wish.image), wish.rule or reading.resize)
-
-
-__all__ = ["ConfigError", "Mapping", "Report", "Tensor", "Wish", "families", "load_foreign", "recognise"]

@@ -113,8 +113,6 @@ class Convert:
     """Rows and columns of the images that the result shall see; positions are resized."""
     rule: str | None = None
     """How positions are resized; by default as their origin does."""
-    grid: tuple[int, int] | None = None
-    """Rows and columns of the position grid, where the file doesn't tell."""
     allow: tuple[str, ...] = ()
     """Differences to allow: missing (initialised anew), unused (left out)."""
 

@@ -21,7 +21,7 @@ def convert(arguments: list[str]) -> int:
 
     if options.to not in formats():
         raise UnknownName("format", options.to, formats())
-    wish = Wish(options.family, options.image, options.grid, options.rule, options.allow)
+    wish = Wish(options.family, options.image, options.rule, options.allow)
     folder, report = open_model(options.source, wish)
     if report is not None:
         print(report)
