@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from hypothesis import example as also
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,14 +22,16 @@ def noise(rows: int, cols: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(rows * 97 + cols).integers(64, 192, (rows, cols, channels), dtype=np.uint8)
 
 
+@also(9, 27, 18, 43, "bicubic")  # here one pixel of the white noise is two levels away
 @given(sides, sides, sides, sides, st.sampled_from(sorted(KERNELS)))
-def test_resize_is_within_one_grey_level_of_pillows(
-    rows: int, cols: int, to_rows: int, to_cols: int, kernel: str
-) -> None:
+def test_resize_is_pillows_but_for_rounding(rows: int, cols: int, to_rows: int, to_cols: int, kernel: str) -> None:
+    """Both round to whole levels after each of two passes; the second pass weighs a difference of one by up to 1.5."""
     image = noise(rows, cols)
     ours = resize(image, Size(to_rows, to_cols), kernel)
     theirs = np.asarray(Image.fromarray(image).resize((to_cols, to_rows), KERNELS[kernel]))
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    away = np.abs(ours.astype(int) - theirs)
+    assert away.max() <= 2
+    assert (away > 1).mean() < 0.01
 
 
 @given(sides, sides, st.sampled_from(["short", "squash"]), st.floats(0.3, 1.0))

@@ -78,7 +78,7 @@ def center_crop(image: UInt8[np.ndarray, "row col channel"], size: Size) -> UInt
 def resize(
     image: UInt8[np.ndarray, "row col channel"], size: Size, interpolation: Interpolation = "bicubic"
 ) -> UInt8[np.ndarray, "row2 col2 channel"]:
-    """Resize with antialias: within one grey level of Pillow's, several times faster.
+    """Resize with antialias: Pillow's pixels but for rounding (one grey level, rarely two), several times faster.
 
     The result lies in memory channel by channel, as torch makes it and as batches want it.
     """
