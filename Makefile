@@ -28,8 +28,9 @@ demo: $(READY)
 	@echo "That was a Vision Transformer, trained here. Its report, with pictures: runs/demo/report.html"
 	@echo "Your own images next: $(BIN)/vitreous train FOLDER_OF_CLASS_FOLDERS --minutes 15"
 
+# One thread in each of as many processes as there are cores: torch's threads would wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(READY)
 	$(BIN)/ruff format --check

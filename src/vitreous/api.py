@@ -52,13 +52,21 @@ def train(
         UserError: something that was asked for can't be; nothing was written.
         FailedError: the run broke off; its folder keeps the last good checkpoint.
     """
-    config = plan(str(data), recipe, wishes, reporter)
-    config = override(config, settings or {})
+    settings = settings or {}
+    opened = {name: settings[name] for name in ("data", "decode") if name in settings}
+    base = override(RunConfig(data=DataConfig(str(data))), opened)
+    config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
     return train_config(config, Path(out) if out is not None else free_run(config), reporter)
 
 
-def plan(data: str, recipe: str, wishes: Mapping[str, Any], reporter: Reporter | None = None) -> RunConfig:
-    """Return a recipe's configuration for a data set; see `train` for the wishes."""
+def plan(
+    source: DataConfig,
+    recipe: str,
+    wishes: Mapping[str, Any],
+    reporter: Reporter | None = None,
+    decode: DecodeConfig = DecodeConfig(),
+) -> RunConfig:
+    """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
     known = ("model", "weights", "image", "minutes")
@@ -66,11 +74,10 @@ def plan(data: str, recipe: str, wishes: Mapping[str, Any], reporter: Reporter |
         if name not in known:
             raise UnknownName("argument of train", name, known)
     reporter = reporter or Silent()
-    reporter.phase(f"scanning {data}")
-    source = DataConfig(data)
+    reporter.phase(f"scanning {source.path}")
     # Broken files are judged when training opens the data; a recipe only needs counts and sizes.
     facts = open_dataset(
-        replace(source, broken="skip"), DecodeConfig(), lambda done, total: reporter.progress(done, total, {})
+        replace(source, broken="skip"), decode, lambda done, total: reporter.progress(done, total, {})
     ).facts
     given = {name: value for name, value in wishes.items() if value is not None}
     if "image" in given:

@@ -30,7 +30,9 @@ BLOCKS = {
 }
 VARIANTS = {f"{kind} at {place}": {"positions": kind, "positions_at": place} for kind in KINDS for place in PLACES}
 VARIANTS |= {name: {"block": block} for name, block in BLOCKS.items()}
-VARIANTS |= {f"registers, positions of {who}": {"registers": 3, "position_tokens": who} for who in ("all", "class", "patches")}
+VARIANTS |= {
+    f"registers, positions of {who}": {"registers": 3, "position_tokens": who} for who in ("all", "class", "patches")
+}
 VARIANTS |= {
     "distilled": {"distillation": True},
     "max": {"pool": "max"},
@@ -86,7 +88,9 @@ def test_attention_maps_are_what_the_kernel_used(name: str) -> None:
     model = random_model(**VARIANTS[name]).eval()
     block = model.blocks[1]
     seen = {}
-    handle = block.attention.register_forward_hook(lambda module, inputs, output: seen.update(inputs=inputs, output=output))
+    handle = block.attention.register_forward_hook(
+        lambda module, inputs, output: seen.update(inputs=inputs, output=output)
+    )
     with torch.no_grad():
         model(images())
         handle.remove()

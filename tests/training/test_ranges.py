@@ -12,7 +12,9 @@ from vitreous.training.ranges import BY_CLOCK, DURATIONS, ORDERED, RANGES, check
 from vitreous.training.run import dry_run, train
 
 SETTINGS = flat(to_dict(RunConfig()))
-FLOATS = [name for name, value in SETTINGS.items() if type(value[0] if isinstance(value, list) else value) is float]
+FLOATS = [
+    name for name, value in SETTINGS.items() if type((value or [0])[0] if isinstance(value, list) else value) is float
+]
 
 
 def changed(name, value):

@@ -4,6 +4,8 @@ Exit codes: 0 done; 1 the work failed (a bug shows its traceback); 2 the request
 128 + n a run was interrupted by signal n, after a checkpoint.
 """
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -28,24 +30,44 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    take_any_name()
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
     except VitreousError as error:
-        print(f"vitreous: error: {error}", file=sys.stderr)
+        from vitreous.data.report import printable
+
+        print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("vitreous: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # whoever read it has gone
         return 0
     except SystemExit as error:
         return int(error.code or 0)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
+            print(f"vitreous: error: can't write the output: {error.strerror}", file=sys.stderr)
+            drop_output()
+            return 1
         traceback.print_exc()
         print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
         return 1
+
+
+def take_any_name() -> None:
+    """Let names of files that are no UTF-8 come in and go out as the bytes that they are."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+
+
+def drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the end of the process doesn't fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:

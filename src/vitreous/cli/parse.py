@@ -59,11 +59,35 @@ def options(kind: Any, prefix: str = "") -> Iterator[str]:
                 yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
 
 
+REWRITES = (
+    (
+        r"(?:Invalid choice )?[Ii]nvalid choice (.+) for argument '(.+?)'\. Expected one of \((.*?),?\)\.",
+        r"\2 is \1; it must be one of \3",
+    ),
+    (r"(--\S+): invalid literal for int\(\) with base 10: (.+)", r"\1 is \2; it must be a whole number"),
+    (r"(--\S+): could not convert string to float: (.+)", r"\1 is \2; it must be a number"),
+    (r"(--\S+): no type matching (.+) could be instantiated from \[(.*?)\]\. Got errors.*", r"\1 is \3; it must be \2"),
+    (
+        r"(?:Missing argument )?Missing value for argument '(--\S+)'\. Expected \d+ values\.",
+        r"\1 needs a value",
+    ),
+    (r"Missing from vitreous \w+: (?:STR )?(.+?)\.? \(required\)", r"an argument is missing: \1"),
+    (r"Unrecognized options: (.+)", r"unknown argument \1"),
+    (r"; it must be \{None\}\|\{(.+)\}", r"; it must be \1"),
+    (r"; it must be INT INT", "; it must be two whole numbers"),
+    (r"; it must be \{([a-z, ]+)\}\|INT", r"; it must be one of \1, or a whole number"),
+)
+"""tyro's sentences, and how they read here."""
+
+
 def one_line(text: str) -> str:
     """Take the words out of tyro's boxes."""
-    words = re.sub(r"\x1b\[[0-9;]*m|[╭╮╰╯│─┌┐└┘]", " ", text)
-    words = re.sub(r"For full helptext.*", " ", words, flags=re.DOTALL)
+    words = re.sub(r"[╭╮╰╯│─┌┐└┘]", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
     words = re.sub(r"\s+", " ", words).strip()
+    words = re.sub(r"For full helptext.*", "", words)
     words = re.sub(r"Argument helptext:.*", "", words)
     words = re.sub(r"^(Parsing error|Required options|Unrecognized options|Value error)\s*:?\s*", "", words)
-    return words.removeprefix("Error parsing ").strip()[:300]
+    words = words.removeprefix("Error parsing ").strip()
+    for pattern, replacement in REWRITES:
+        words = re.sub(f"^{pattern}$" if not pattern.startswith(";") else pattern, replacement, words)
+    return words[:300]

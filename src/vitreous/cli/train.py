@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from vitreous.cli.options import Resume, Train
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
+from vitreous.data.config import DataConfig
+from vitreous.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from vitreous.training.config import RunConfig
@@ -19,6 +21,7 @@ def train(arguments: list[str]) -> int:
     """Run `vitreous train`."""
     arguments = batch_auto(arguments)
     first = parse(Train, arguments, "train")
+    source = named_data(first)
     refuse_used(first.out)
     from vitreous import api
     from vitreous.training.run import dry_run
@@ -27,7 +30,7 @@ def train(arguments: list[str]) -> int:
     display = reporter()
     try:
         wishes = {"model": first.model, "image": first.image, "minutes": first.minutes, "weights": first.config.weights}
-        base = api.plan(first.data or first.config.data.path, first.config.recipe, wishes, display)
+        base = api.plan(source, first.config.recipe, wishes, display, first.config.decode)
         config = overridden(arguments, base)
         if first.dry_run:
             shown = dry_run(config, display)
@@ -39,6 +42,16 @@ def train(arguments: list[str]) -> int:
         return tell(train_config(config, out, display), display)
     finally:
         display.close()
+
+
+def named_data(options: Train) -> DataConfig:
+    """Return where the data is and how it is split; raises ConfigError if two places are named."""
+    source = options.config.data
+    if options.data is None:
+        return source
+    if source.path not in (DataConfig().path, options.data):
+        raise ConfigError(f"two data sets are named, {options.data} and --data.path {source.path}; leave out one")
+    return replace(source, path=options.data)
 
 
 def overridden(arguments: list[str], base: "RunConfig") -> "RunConfig":
@@ -57,8 +70,6 @@ def batch_auto(arguments: list[str]) -> list[str]:
 
 def refuse_used(out: str | None) -> None:
     """Refuse a run folder that is in use before anything long begins; raises RunError."""
-    from vitreous.errors import RunError
-
     if out is None:
         return
     path = Path(out)

@@ -5,38 +5,47 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.cli.options import Evaluate, Inspect, Predict, Report
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
-from vitreous.errors import ConfigError, DataError, StorageError
+from vitreous.data.report import printable
+from vitreous.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from vitreous.checkpoints.folder import ModelFolder
+    from vitreous.data.sources import Source
+    from vitreous.images.config import DecodeConfig
     from vitreous.predict import Prediction
+    from vitreous.training.reporter import Reporter
+
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
 
 
 def evaluate(arguments: list[str]) -> int:
     """Run `vitreous evaluate`."""
     options = parse(Evaluate, arguments, "evaluate")
-    from vitreous.data.sources import open_source
     from vitreous.evaluate.evaluate import evaluate as measure
     from vitreous.predict import Predictor
 
     predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
     display = reporter()
     display.phase("opening the data")
-    source = None if options.data else run_validation(options.model)
-    if source is None:
-        data = options.data or ""
-        source = open_source(data, predictor.folder.classes, predictor.folder.decode, options.broken)
+    source = labelled(options, predictor.folder, display)
     display.phase(f"evaluating on {len(source):,} images")
     metrics, _, _ = measure(
         predictor, source, batch=options.batch, progress=lambda done, total: display.progress(done, total, {})
     )
     display.close()
     print(metrics)
+    skipped = getattr(source, "skipped", ())
+    if skipped:
+        print(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
     if options.json:
         write_file(options.json, json.dumps(metrics.to_dict(), indent=1) + "\n")
         print(f"\nall metrics are in {options.json}")
@@ -44,18 +53,37 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def run_validation(model: str):
+def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
+    """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
+    from vitreous.data.sources import open_source
+
+    if options.data is not None:
+        return open_source(options.data, folder.classes, folder.decode, options.broken)
+    return run_validation(options, folder.decode, display)
+
+
+def run_validation(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Source":
     """Return the validation part of the run that a model belongs to; raises DataError if there is none."""
     from vitreous.data.config import DataConfig
     from vitreous.data.sources import open_dataset
     from vitreous.runs import is_run, read_run
     from vitreous.settings import from_dict
+    from vitreous.training.run import fingerprint
 
-    path = Path(model)
+    path = Path(options.model)
     run = path if is_run(path) else path.resolve().parent
     if not is_run(run):
-        raise DataError(f"{model} belongs to no run, so name the labelled images: vitreous evaluate {model} DATA")
-    return open_dataset(from_dict(DataConfig, read_run(run).config["config"]["data"])).validation
+        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
+    record = read_run(run).config
+    config = from_dict(DataConfig, record["config"]["data"])
+    if options.broken == "skip":
+        config = replace(config, broken="skip")
+    dataset = open_dataset(config, decode)
+    if fingerprint(dataset) != record["data"]["fingerprint"]:
+        display.message(
+            "note: the data has changed since the run began; images that were trained on may be among these"
+        )
+    return dataset.validation
 
 
 def predict(arguments: list[str]) -> int:
@@ -81,20 +109,18 @@ def predict(arguments: list[str]) -> int:
 
 @contextmanager
 def output(path: str | None) -> Iterator[TextIO]:
-    """Open the file that results go to; it appears whole, or not at all."""
+    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
     if path is None:
         yield sys.stdout
-        sys.stdout.flush()
         return
-    partial = Path(f"{path}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    place = Path(path)
+    with storing(place):
+        if place.exists() and not (place.is_file() or place.is_dir()):
+            with place.open("w", **TEXT) as stream:
+                yield stream
+        else:
+            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+                yield stream
 
 
 def write_file(path: str, text: str) -> None:
@@ -105,7 +131,7 @@ def write_file(path: str, text: str) -> None:
 
 def complain(one: "Prediction") -> None:
     """Name an image that could not be read."""
-    print(f"vitreous: {one.error}", file=sys.stderr)
+    print(f"vitreous: {printable(one.error or '')}", file=sys.stderr)
 
 
 def write_table(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
@@ -115,11 +141,11 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tu
         if one.error:
             broken += 1
             complain(one)
-            print(f"{one.name}  -  unreadable", file=stream)
+            print(f"{printable(one.name)}  -  unreadable", file=stream)
             continue
         done += 1
         listed = "   ".join(f"{label} {score:.1%}" for label, score in one.top[:top])
-        print(f"{one.name}  {listed}", file=stream, flush=stream is sys.stdout)
+        print(printable(f"{one.name}  {listed}"), file=stream, flush=stream is sys.stdout)
     return done, broken
 
 
@@ -127,11 +153,21 @@ def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tu
     """Write one JSON object a line; broken images have `error` set."""
     done = broken = 0
     for one in results:
-        print(json.dumps(one.to_dict(), ensure_ascii=False), file=stream, flush=stream is sys.stdout)
+        print(json_line(one.to_dict()), file=stream, flush=stream is sys.stdout)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
             complain(one)
     return done, broken
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """Return JSON as people read it, or all in ASCII where a name is no UTF-8."""
+    text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(values)
+    return text
 
 
 def write_csv(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:

@@ -7,11 +7,12 @@ from vitreous.cli.progress import duration
 from vitreous.data.config import DataConfig
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
-from vitreous.errors import DataError
+from vitreous.errors import CheckpointError, DataError
 from vitreous.images.config import DecodeConfig
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
+    from vitreous.runs import RunRecord
 
 WEIGHTS = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
 """Endings of files of weights."""
@@ -84,12 +85,14 @@ def run(path: Path) -> str:
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
     measured = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
-    at = max([entry["step"] for entry in record.metrics], default=0)
+    at = max([entry["step"] for entry in record.metrics] + record.checkpoints, default=0)
+    done = at >= steps or has_ended(record)
     lines = [
         f"run         {path}",
         f"recipe      {config['recipe']} on {config['data']['path']}, {record.config['parameters']:,} parameters",
         f"progress    step {at:,} of {steps:,}"
-        + (f", {duration(trained[-1]['seconds'])} of training" if trained else ""),
+        + (f", {duration(trained[-1]['seconds'])} of training" if trained else "")
+        + (", stopped early" if done and at < steps else ""),
         f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
     ]
     if measured:
@@ -97,9 +100,20 @@ def run(path: Path) -> str:
         lines.append(
             f"validation  top-1 {measured[-1]['top1']:.2%} last, {best['top1']:.2%} best (step {best['step']:,})"
         )
-    unfinished = at < steps
-    lines.append(f"next: vitreous {'resume' if unfinished else 'evaluate'} {path}")
+    lines.append(f"next: vitreous {'evaluate' if done else 'resume'} {path}")
     return "\n".join(lines)
+
+
+def has_ended(record: "RunRecord") -> bool:
+    """Tell whether a run has reached its end, planned or early, as its newest checkpoint says."""
+    from vitreous.checkpoints.snapshot import read_state
+    from vitreous.runs import CHECKPOINTS
+
+    newest = record.path / CHECKPOINTS / f"step-{max(record.checkpoints, default=0)}"
+    try:
+        return bool(read_state(newest)["state"]["finished"])
+    except CheckpointError:
+        return False
 
 
 def data(path: str) -> str:

@@ -241,7 +241,10 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     if match["size"] not in SIZES:
         raise UnknownName("model", name, [f"{size}/{name.split('/', 1)[1]}" for size in SIZES])
     rows = int(match["rows"])
-    return SIZES[match["size"]], hybrid(name, Size(rows, int(match["cols"] or rows)))[1]
+    patch = Size(rows, int(match["cols"] or rows))
+    if min(patch) < 1:
+        raise ConfigError(f"model {name!r} has patches of {patch} pixels; they must have at least one, as in S/16")
+    return SIZES[match["size"]], hybrid(name, patch)[1]
 
 
 def named(name: str, **overrides: Any) -> ViTConfig:

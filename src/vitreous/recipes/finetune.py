@@ -6,7 +6,7 @@ from vitreous.checkpoints.open import open_model
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request, to_multiple
+from vitreous.recipes.request import Request
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -29,10 +29,13 @@ def finetune(request: Request) -> RunConfig:
     """
     if request.weights is None:
         raise ConfigError("recipe 'finetune' starts from weights; give --weights MODEL_FOLDER, or use recipe 'small'")
+    if request.model is not None:
+        raise ConfigError(
+            f"recipe 'finetune' takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
+        )
     folder, _ = open_model(request.weights)
     old = folder.model.config
-    asked = request.image or Size(round(old.image[0] * HIGHER), round(old.image[1] * HIGHER))
-    size = Size(to_multiple(asked.rows, old.patch[0]), to_multiple(asked.cols, old.patch[1]))
+    size = request.seen(Size(*(round(side * HIGHER) for side in old.image)), Size(*old.patch))
     classes, examples = len(request.facts.classes), request.facts.train
     steps = 20_000 if examples > 200_000 else 10_000 if examples > 10_000 else 500
     batch = min(512, max(16, examples // 4))

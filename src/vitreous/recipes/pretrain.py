@@ -3,7 +3,7 @@
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import named, parse_name
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request, to_multiple
+from vitreous.recipes.request import Request
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -18,8 +18,7 @@ def pretrain(request: Request) -> RunConfig:
     run here: that takes many accelerator-days. On small data (thousands of images) use the recipe `small`.
     """
     _, patch = parse_name(request.model or "B/16")
-    rows, cols = request.image or Size(224, 224)
-    size = Size(to_multiple(rows, patch.rows), to_multiple(cols, patch.cols))
+    size = request.seen(Size(224, 224), patch)
     mode = "L" if request.facts.channels == 1 else "RGB"
     return RunConfig(
         recipe="pretrain",

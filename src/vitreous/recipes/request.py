@@ -1,9 +1,11 @@
 """What a recipe starts from: the data's facts and what the person asked for."""
 
+import math
 from dataclasses import dataclass, field
 
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import Facts
+from vitreous.errors import ConfigError
 from vitreous.shapes import Size
 
 
@@ -23,6 +25,18 @@ class Request:
     """Rows and columns that the model sees; None: the recipe's choice."""
     minutes: float | None = None
     """Time to train for; None: the recipe's own duration."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ConfigError(
+                f"minutes is {self.minutes:g}; it must be above 0, or left out for the recipe's own duration"
+            )
+
+    def seen(self, default: Size, patch: Size) -> Size:
+        """Return the size that the model sees: what was asked for, as it is, or the default in whole patches."""
+        if self.image is not None:
+            return self.image
+        return Size(to_multiple(default.rows, patch.rows), to_multiple(default.cols, patch.cols))
 
 
 def to_multiple(pixels: int, patch: int) -> int:

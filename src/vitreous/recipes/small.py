@@ -5,7 +5,7 @@ from dataclasses import replace
 from vitreous.images.config import AugmentConfig, Mode, PreprocessConfig
 from vitreous.model.config import ViTConfig, named, parse_name
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request, to_multiple
+from vitreous.recipes.request import Request
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -40,7 +40,7 @@ def larger_images(request: Request) -> RunConfig:
         preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0 if thumbnails else 0.875),
         augment=AugmentConfig(
             crop="pad" if thumbnails else "inception",
-            crop_pad=max(1, model.image[0] // 8),
+            crop_pad=min(max(1, model.image[0] // 8), min(model.image) - 1),
             crop_area=(0.25, 1.0),
             flip=request.facts.channels == 3,
         ),
@@ -67,7 +67,9 @@ def tiny_images(request: Request) -> RunConfig:
         data=request.data,
         weights=request.weights,
         preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0),
-        augment=AugmentConfig(crop="pad", crop_pad=1, crop_fill="black", flip=False, mixup=0.2),
+        augment=AugmentConfig(
+            crop="pad", crop_pad=min(1, min(model.image) - 1), crop_fill="black", flip=False, mixup=0.2
+        ),
         model=replace(model, position_temperature=10.0),
         objective=ClassifyConfig(smoothing=0.1),
         optimizer=OptimizerConfig(
@@ -83,7 +85,7 @@ def tiny_images(request: Request) -> RunConfig:
 
 def shape(request: Request, width: int, depth: int, heads: int, grid: int) -> ViTConfig:
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
-    rows, cols = request.image or seen(request.facts.size)
+    rows, cols = request.image or default_size(request.facts.size)
     details = {
         "channels": request.facts.channels,
         "classes": len(request.facts.classes),
@@ -92,16 +94,17 @@ def shape(request: Request, width: int, depth: int, heads: int, grid: int) -> Vi
         "position_init": "sincos2d",
     }
     if request.model is not None:
-        _, cut = parse_name(request.model)
-        size = (to_multiple(rows, cut.rows), to_multiple(cols, cut.cols))
-        return named(request.model, image=size, **details)
+        size = request.seen(Size(rows, cols), parse_name(request.model)[1])
+        return named(request.model, image=tuple(size), **details)
     patch = max(1, min(rows, cols) // grid)
-    size = (to_multiple(rows, patch), to_multiple(cols, patch))
+    if request.image is not None:
+        patch = next((side for side in range(patch, patch // 2, -1) if rows % side == cols % side == 0), patch)
+    size = request.seen(Size(rows, cols), Size(patch, patch))
     layers = {"width": width, "depth": depth, "heads": heads, "mlp": 4 * width}
-    return ViTConfig(image=size, patch=(patch, patch), **layers, **details)
+    return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 
 
-def seen(size: Size) -> Size:
+def default_size(size: Size) -> Size:
     """Choose what the model sees of images of this median size: themselves if they are small, else a square."""
     return size if max(size) <= THUMBNAIL else Size(PHOTOGRAPH, PHOTOGRAPH)
 

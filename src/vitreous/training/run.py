@@ -89,8 +89,10 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
         torch.set_num_threads(run.config["environment"]["threads"])
         dataset = open_data(config, reporter)
         same_data(run, dataset)
-        job = build(config, dataset, reporter)
         checkpoint = run.latest_checkpoint()
+        # A checkpoint holds all weights, so those that the run began with may be gone.
+        job = build(config if checkpoint is None else replace(config, weights=None), dataset, reporter)
+        job.config = config
         for notice in run.notices:
             reporter.message(notice)
         if checkpoint is None:

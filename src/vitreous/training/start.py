@@ -45,7 +45,8 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
     if differing:
         listed = ", ".join(f"{name} {getattr(old.config, name)} there, {getattr(new, name)} here" for name in differing)
         raise CheckpointError(
-            f"{config.weights} holds another architecture: {listed}. Leave out --model to take its own"
+            f"{config.weights} holds another architecture: {listed}. "
+            "Recipe 'finetune' takes the architecture of its weights"
         )
     if tuple(old.config.image) != tuple(new.image):
         reporter.message(

@@ -1,0 +1,123 @@
+"""What is typed: help at once, and one clear line for what can't be understood, with what was probably meant."""
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from vitreous.cli.main import COMMANDS
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help_names_every_command(vitreous, arguments):
+    vitreous(*arguments).worked(*COMMANDS, "usage: vitreous COMMAND")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(vitreous, command):
+    assert f"vitreous {command}" in vitreous(command, "--help").worked("usage:")
+
+
+def test_version(vitreous):
+    assert vitreous("--version").worked().startswith("vitreous 0.")
+
+
+def test_python_m_vitreous():
+    done = subprocess.run([sys.executable, "-m", "vitreous", "predct"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "vitreous: error: unknown command 'predct'; did you mean 'predict'? "
+        "Known: train, resume, evaluate, predict, inspect, convert, models, report, completion\n"
+    )
+
+
+MISTAKES = {
+    "command": (("trian", "digits"), "unknown command 'trian'; did you mean 'train'?"),
+    "option": (("train", "digits", "--lr", "1"), "unknown option '--lr'; did you mean"),
+    "nested option": (("train", "digits", "--optimiser.lr=1"), "did you mean '--optimizer.lr'?"),
+    "option of another command": (("predict", "run", "a.png", "--minutes", "3"), "unknown option '--minutes'"),
+    "recipe": (("train", "digits", "--recipe", "smal"), "unknown recipe 'smal'; did you mean 'small'?"),
+    "model": (("train", "digits", "--model", "Z/16"), "unknown model 'Z/16'; did you mean"),
+    "model without a patch": (("train", "digits", "--model", "S"), "unknown model 'S'"),
+    "patch of nothing": (("train", "digits", "--model", "S/0"), "has patches of 0x0 pixels"),
+    "device": (("train", "digits", "--device", "gpu"), "--device is 'gpu'; it must be one of 'auto', 'cpu'"),
+    "choice": (("train", "digits", "--export", "bets"), "--export is 'bets'; it must be one of 'best', 'last'"),
+    "whole number": (("train", "digits", "--batch", "many"), "--batch is 'many'; it must be a whole number"),
+    "number": (("train", "digits", "--optimizer.lr", "fast"), "--optimizer.lr is 'fast'; it must be a number"),
+    "two numbers": (("train", "digits", "--image", "32"), "--image is '32'; it must be two whole numbers"),
+    "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
+    "range": (("train", "digits", "--ema", "1"), "ema is 1; it must be at least 0 and below 1"),
+    "range of the model": (("train", "digits", "--model.dropout", "2"), "dropout is 2.0; it must be at least 0"),
+    "not finite": (("train", "digits", "--optimizer.weight-decay", "nan"), "optimizer.weight_decay is nan"),
+    "minutes of nothing": (("train", "digits", "--minutes", "0"), "minutes is 0; it must be above 0"),
+    "negative minutes": (("train", "digits", "--minutes", "-3"), "minutes is -3; it must be above 0"),
+    "one argument too many": (("train", "digits", "more"), "unknown argument more"),
+    "no argument": (("resume",), "an argument is missing: The run folder"),
+    "no images": (("predict", "run"), "name the images"),
+    "image and patch": (
+        ("train", "digits", "--model", "S/16", "--image", "30", "32"),
+        "an image of 30 rows can't be cut",
+    ),
+    "image alone": (("train", "digits", "--image", "97", "97"), "an image of 97 rows can't be cut into patches"),
+    "image of the model alone": (("train", "digits", "--model.image", "16", "16"), "give both the same with --image"),
+    "two data sets": (
+        ("train", "digits", "--data.path", "photos"),
+        "two data sets are named, digits and --data.path photos",
+    ),
+    "shell": (("completion", "bahs"), "unknown shell 'bahs'; did you mean 'bash'?"),
+    "no shell": (("completion",), "completion takes one argument"),
+    "no value": (("predict", "run", "a.png", "--top"), "--top needs a value"),
+    "one of several or a number": (("train", "digits", "--freeze", "all"), "or a whole number"),
+    "frozen": (("train", "digits", "--freeze", "99"), "freeze is 99, but the model has"),
+    "finetune without weights": (("train", "digits", "--recipe", "finetune"), "give --weights MODEL_FOLDER"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_is_one_clear_line(vitreous, here, mistake):
+    arguments, words = MISTAKES[mistake]
+    vitreous(*arguments).refused(words)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("cols", [40, 200])
+def test_a_terminal_with_colours_gets_the_same_line(cols):
+    """tyro draws boxes as wide as the terminal, and colours their words."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (50, cols))
+    command = [sys.executable, "-m", "vitreous", "train", "--export", "bets"]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    done = subprocess.run(command, stdin=child, stdout=child, stderr=child, env=environment, check=False)
+    os.close(child)
+    shown = os.read(parent, 10_000).decode()
+    os.close(parent)
+    assert done.returncode == 2
+    assert shown == (
+        "vitreous: error: --export is 'bets'; it must be one of 'best', 'last' "
+        "(vitreous train --help shows all options)\r\n"
+    )
+
+
+def test_an_image_of_another_multiple_gets_a_patch_that_fits(vitreous, here):
+    shown = vitreous("train", "digits", "--image", "100", "60", "--dry-run", "--batch", "2").worked()
+    assert '"image": [\n      100,\n      60\n    ]' in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_options(vitreous, shell):
+    script = vitreous("completion", shell).worked(*COMMANDS)
+    assert ("optimizer.lr" if shell == "fish" else "--optimizer.lr") in script
+
+
+def test_bash_takes_its_script(vitreous, tmp_path):
+    script = tmp_path / "completion.sh"
+    script.write_text(
+        vitreous("completion", "bash").out
+        + "COMP_WORDS=(vitreous pre); COMP_CWORD=1; _vitreous; echo ${COMPREPLY[*]}\n"
+        + "COMP_WORDS=(vitreous train --optimizer.l); COMP_CWORD=2; _vitreous; echo ${COMPREPLY[*]}\n"
+    )
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("predict\n--optimizer.lr\n", "")

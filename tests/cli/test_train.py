@@ -1,0 +1,277 @@
+"""Train and resume: what is refused writes nothing; what is broken off goes on; what is damaged is said."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import TINY
+from tests.data.pictures import tree, write
+
+from vitreous.runs import Run, checkpoint_steps, read_run
+
+FOREVER = (*(option for option in TINY if "duration" not in option), "--duration=100000st")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "vitreous", *map(str, arguments)]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_dry_run_tells_all_and_writes_nothing(vitreous, here):
+    shown = vitreous("train", "digits", *TINY, "--dry-run").worked("steps        6 of 16 images", "nothing was written")
+    document = json.loads(shown[shown.index("{") : shown.rindex("}") + 1])
+    assert (document["recipe"], document["batch"], document["precision"]) == ("small", 16, document["precision"])
+    assert int(re.search(r"parameters +([\d,]+)", shown)[1].replace(",", "")) > 1000
+    assert list(here.iterdir()) == []
+
+
+def test_runs_are_numbered(vitreous, here):
+    for number in (1, 2):
+        shown = vitreous("train", "digits", *TINY, "--duration=1st", "--schedule.warmup=0st").worked("finished")
+        assert f"run folder: runs/digits-small-{number}" in shown
+        assert f"next: vitreous predict runs/digits-small-{number}" in shown
+    assert read_run("runs/digits-small-2").checkpoints == [1]
+
+
+def test_a_finished_run_holds_everything(trained):
+    assert sorted(path.name for path in trained.iterdir()) == [
+        ".lock", "checkpoints", "config.json", "metrics.jsonl", "model", "report.html",
+    ]  # fmt: skip
+    record = read_run(trained)
+    assert record.checkpoints[-1] == 6
+    assert [entry["step"] for entry in record.metrics if entry["kind"] == "evaluation"] == [3, 6]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "config.json", "sub/b.txt"])
+def test_a_folder_in_use_is_left_alone(vitreous, here, name):
+    write(here / "out" / name, b"mine")
+    vitreous("train", "digits", *TINY, "--out", "out").refused("out is not empty", "--out")
+    assert snapshot(here) == {f"out/{name}": b"mine"}
+
+
+def test_a_run_is_not_trained_over(vitreous, trained):
+    before = snapshot(trained)
+    vitreous("train", "digits", *TINY, "--out", trained).refused("is not empty", f"`vitreous resume {trained}`")
+    assert snapshot(trained) == before
+
+
+def test_a_file_is_no_run_folder(vitreous, here):
+    write(here / "out", b"mine")
+    vitreous("train", "digits", *TINY, "--out", "out").refused("out is a file; --out must name a new or empty folder")
+
+
+def test_resume_of_a_finished_run_changes_nothing_but_its_report(vitreous, run):
+    before = snapshot(run)
+    (run / "report.html").unlink()
+    vitreous("resume", run).worked("resuming at step 6 of 6", "finished: validation top-1")
+    after = snapshot(run)
+    assert set(after) == set(before)
+    assert {name for name in before if before[name] != after[name]} <= {"report.html", ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda here: None, "is no run folder: there is no such folder"),
+        (lambda here: write(here / "run", b""), "is no run folder: it is a file"),
+        (lambda here: tree(here / "run", a=1), "is no run folder: it has no config.json"),
+        (lambda here: write(here / "run" / "config.json", b"{"), "is damaged: it is no JSON"),
+        (
+            lambda here: write(here / "run" / "config.json", b'{"vitreous_run": 99}'),
+            "of format 99; this vitreous reads",
+        ),
+        (lambda here: write(here / "run" / "config.json", b'{"vitreous_run": "1"}'), "of format '1'"),
+    ],
+)
+def test_what_can_not_be_resumed(vitreous, here, make, words):
+    make(here)
+    for name in ("resume", "report"):
+        vitreous(name, "run").refused(words)
+
+
+def test_a_model_folder_is_no_run(vitreous, trained):
+    vitreous("resume", trained / "model").refused("is a model folder and no run folder; did you mean", str(trained))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(vitreous, run):
+    newest, before = checkpoint_steps(run)[::-1]
+    damage(run / "checkpoints" / f"step-{newest}" / "tensors.safetensors")
+    whole = snapshot(run / "model")
+    vitreous("resume", run).worked(
+        f"passed over a damaged checkpoint, going on from step {before}", f"resuming at step {before} of 6", "finished"
+    )
+    assert checkpoint_steps(run)[-1] == newest
+    assert snapshot(run / "model")["model.safetensors"] == whole["model.safetensors"]
+
+
+def test_all_checkpoints_damaged(vitreous, run):
+    for step in checkpoint_steps(run):
+        damage(run / "checkpoints" / f"step-{step}" / "tensors.safetensors")
+    vitreous("resume", run).refused("all its checkpoints are damaged", "config.json")
+
+
+def test_a_run_in_use(vitreous, run):
+    holder = "import sys, time; from vitreous.runs import Run; r = Run.open(sys.argv[1]); print(1, flush=True); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", holder, run], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"1\n"
+        before = snapshot(run)
+        vitreous("resume", run).refused(f"is in use by process {process.pid}", f"kill {process.pid}")
+        assert snapshot(run) == before
+        process.kill()
+    vitreous("resume", run).worked("finished")
+
+
+def test_data_that_has_changed_since(vitreous, here):
+    tree(here / "data", a=6, b=6)
+    vitreous("train", "data", "--image", "8", "8", "--out", "run", *TINY).worked()
+    write(here / "data" / "a" / "0.png", seed=99)
+    vitreous("resume", "run").refused("the data has changed since this run began", "--weights")
+
+
+def test_a_config_that_was_edited(vitreous, run):
+    document = json.loads((run / "config.json").read_text())
+    document["config"]["model"]["width"] = 64
+    (run / "config.json").write_text(json.dumps(document))
+    vitreous("resume", run).refused("the checkpoint doesn't fit this run's config.json")
+    document["config"]["modle"] = document["config"].pop("model")
+    (run / "config.json").write_text(json.dumps(document))
+    vitreous("resume", run).refused("unknown setting 'modle'; did you mean 'model'?")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--model", "Ti/4"), "holds another architecture: width 32 there, 192 here, depth 1 there, 12 here"),
+        (("--model", "mu/2"), "holds another architecture: patch (4, 4) there, (2, 2) here"),
+        (("--model", "mu/4", "--recipe", "finetune"), "recipe 'finetune' takes the model of its weights"),
+    ],
+)
+def test_weights_of_another_architecture(vitreous, trained, here, more, words):
+    options = [option for option in TINY if "--model" not in option]
+    vitreous("train", "digits", *options, "--weights", trained, *more, "--out", "out").refused(words)
+    assert list(here.iterdir()) == []
+
+
+def test_weights_that_are_no_model(vitreous, here, run):
+    (here / "empty").mkdir()
+    for path, words in ((here / "nowhere", "no such model folder"), (here / "empty", "it has no config.json")):
+        vitreous("train", "digits", *TINY, "--weights", path).refused(words)
+    damage(run / "model" / "model.safetensors")
+    vitreous("train", "digits", *TINY, "--weights", run).refused("model.safetensors is damaged")
+    shutil.rmtree(run / "model")
+    vitreous("train", "digits", *TINY, "--weights", run).refused("has exported no model yet (it is at step 6)")
+
+
+def small_files() -> None:
+    """Let no file grow beyond 30 kB: as a full disk, but for one process."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+
+def test_no_room_for_a_checkpoint(vitreous, here):
+    done = subprocess.run(
+        command("train", "digits", *TINY, "--out", "run"),
+        preexec_fn=small_files,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert done.stderr.startswith("vitreous: error: can't write run/checkpoints/.step-2.")
+    assert "the file would be larger than is allowed here. What was saved before is untouched" in done.stderr
+    assert checkpoint_steps(Path("run")) == []
+    assert not list(Path("run").rglob("*.partial"))
+    vitreous("resume", "run").worked("no checkpoint yet: starting from the beginning", "finished")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_no_space_left(vitreous, tiny_disk):
+    run = tiny_disk / "run"
+    vitreous("train", "digits", *TINY, "--out", run).refused("the disk is full", "free some space", code=1)
+    assert not list(run.rglob("*.partial"))
+    steps = checkpoint_steps(run)
+    subprocess.run(["mount", "-o", "remount,size=20m", tiny_disk], check=True)
+    said = f"resuming at step {steps[-1]} of 6" if steps else "starting from the beginning"
+    vitreous("resume", run).worked(said, "finished")
+
+
+def test_nothing_is_left_where_nothing_fits(vitreous, tiny_disk):
+    (tiny_disk / "filler").write_bytes(b"\0" * os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_bsize)
+    vitreous("train", "digits", *TINY, "--out", tiny_disk / "run").refused("the disk is full", code=1)
+    assert [path.name for path in tiny_disk.iterdir()] == ["filler"]
+
+
+def wait_for_checkpoint(process: subprocess.Popen, run: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if checkpoint_steps(run):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no checkpoint was written: {process.communicate()}")
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
+def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
+    """The run is resumed with a shorter plan, written into its config, so that the test ends soon."""
+    run = here / "run"
+    arguments = command("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_checkpoint(process, run)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, "")
+    assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Go on with: vitreous resume {run}"
+    step = checkpoint_steps(run)[-1]
+    assert not (run / "report.html").exists()
+    vitreous("inspect", run).worked(f"step {step:,} of 100,000", "next: vitreous resume")
+    document = json.loads((run / "config.json").read_text())
+    document["config"]["duration"], document["config"]["workers"] = f"{step + 5}st", 0
+    (run / "config.json").write_text(json.dumps(document))
+    vitreous("resume", run).worked(f"resuming at step {step:,} of {step + 5:,}", "finished")
+    with Run.open(run) as opened:
+        assert opened.latest_checkpoint().step == step + 5
+
+
+def test_a_run_that_stopped_early_is_done(vitreous, here):
+    stop = ("--duration=60st", "--optimizer.lr=0", "--early-stop.patience=2", "--evaluate-every=3st", "--out=run")
+    vitreous("train", "digits", *TINY, *stop).worked("stopped early: validation top-1")
+    assert checkpoint_steps(Path("run"))[-1] == 9
+    vitreous("inspect", "run").worked("step 9 of 60", "stopped early", "next: vitreous evaluate")
+    vitreous("resume", "run").worked("resuming at step 9 of 60", "stopped early")
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(vitreous, here):
+    done = vitreous("train", "digits", *TINY, "--out", "run", "--optimizer.lr", "1e30", "--schedule.warmup", "6st")
+    done.refused("the last good checkpoint is kept", "--optimizer.lr", code=1)
+    assert read_run("run").config["config"]["optimizer"]["lr"] == 1e30
+    for step in checkpoint_steps(Path("run")):
+        with Run.open("run") as opened:
+            assert all(tensor.isfinite().all() for tensor in opened.latest_checkpoint().tensors.values()), step

@@ -1,0 +1,198 @@
+"""Recipes: complete configurations that can be carried out, for any data."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import Facts
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig, named
+from vitreous.model.count import parameters
+from vitreous.model.vit import create
+from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.request import Request, to_multiple
+from vitreous.settings import from_dict, to_dict
+from vitreous.shapes import Size
+from vitreous.training.config import RunConfig
+from vitreous.training.prepare import plan
+from vitreous.training.ranges import check_ranges
+
+
+def facts(train=1000, size=(32, 32), channels=3, classes=10):
+    names = tuple(f"class {number}" for number in range(classes))
+    return Facts(names, train, train // 4 + 1, channels, Size(*size), (train // classes,) * classes)
+
+
+KINDS = {
+    "digits": facts(1437, (8, 8), 1),
+    "thumbnails": facts(50_000),
+    "grey thumbnails": facts(60_000, (28, 28), 1),
+    "photographs": facts(4_000, (375, 500), classes=37),
+    "ImageNet": facts(1_281_167, (400, 350), classes=1000),
+    "a handful": facts(6, (200, 300), classes=2),
+    "one pixel": facts(20, (1, 1), 1, 2),
+    "strips": facts(500, (3, 60), classes=2),
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Save an untrained model for 224x112 images, pre-trained in the paper's way: with a tanh layer."""
+    config = named("mu/16", image=(224, 112), classes=5, pre_logits=True)
+    path = tmp_path_factory.mktemp("weights") / "model"
+    preprocess = PreprocessConfig(size=(224, 112), mean=(0.1,), std=(0.2,))
+    save_model(path, ModelFolder(create(config, 0), preprocess, DecodeConfig(max_pixels=10**6), tuple("abcde")))
+    return str(path)
+
+
+def request_for(recipe, kind, weights, **wishes):
+    return Request(
+        KINDS[kind], DataConfig("photos"), **({"weights": weights} if recipe == "finetune" else {}), **wishes
+    )
+
+
+def check_complete(config, found):
+    """Hold a configuration against everything that a run needs of it."""
+    assert isinstance(config, RunConfig)
+    check_ranges(config)
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert config.model.classes == len(found.classes)
+    assert tuple(config.preprocess.size) == tuple(config.model.image)
+    assert config.model.channels == {"RGB": 3, "L": 1}[config.preprocess.mode]
+    if config.augment.crop == "pad":
+        assert config.augment.crop_pad < min(config.model.image)
+    assert parameters(config.model) > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_complete_for_every_kind_of_data(recipe, kind, weights):
+    config = configure(recipe, request_for(recipe, kind, weights))
+    check_complete(config, KINDS[kind])
+    assert (config.recipe, config.data.path) == (recipe, "photos")
+
+
+@given(
+    st.sampled_from(["small", "pretrain"]),
+    st.integers(2, 2_000_000),
+    st.one_of(st.tuples(side, side) for side in (st.integers(1, 16), st.integers(1, 64), st.integers(1, 5000))),
+    st.sampled_from([1, 3]),
+    st.integers(2, 2000),
+)
+def test_any_data_gets_a_complete_configuration(recipe, train, size, channels, classes):
+    found = facts(train, size, channels, classes)
+    config = configure(recipe, Request(found))
+    check_complete(config, found)
+    assert config.model.tokens <= 15 * 64, "the most: patches of one pixel"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recipe", ["small", "finetune"])
+def test_the_schedule_fits_into_the_run(recipe, kind, weights):
+    config = configure(recipe, request_for(recipe, kind, weights))
+    schedule = plan(config, KINDS[kind].train)
+    assert 0 <= schedule.warmup < schedule.total
+    assert schedule.share(schedule.total - 1) < 0.6
+
+
+def test_pretraining_on_little_data_is_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match=r"warm-up \(10000 steps\).*are longer than the run.*schedule.warmup"):
+        plan(configure("pretrain", Request(KINDS["digits"])), 1437)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_minutes_are_the_duration(recipe, weights):
+    assert configure(recipe, request_for(recipe, "thumbnails", weights, minutes=7.5)).duration == "7.5min"
+    assert not configure(recipe, request_for(recipe, "thumbnails", weights)).duration.endswith("min")
+
+
+@pytest.mark.parametrize("minutes", [0, -1.5, float("nan"), float("inf")])
+def test_minutes_of_nothing(minutes):
+    with pytest.raises(ConfigError, match=r"minutes is .*; it must be above 0"):
+        Request(KINDS["digits"], minutes=minutes)
+
+
+@pytest.mark.parametrize("recipe", ["small", "pretrain"])
+def test_a_model_by_name(recipe):
+    config = configure(recipe, Request(KINDS["photographs"], model="Ti/8", image=Size(64, 96)))
+    assert (config.model.width, config.model.depth, config.model.patch) == (192, 12, (8, 8))
+    assert config.model.grid == (8, 12)
+    with pytest.raises(UnknownName, match="did you mean"):
+        configure(recipe, Request(KINDS["photographs"], model="Tx/8"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_image_size_is_taken_as_it_was_asked_for(recipe, weights):
+    config = configure(recipe, request_for(recipe, "photographs", weights, image=Size(96, 160)))
+    assert tuple(config.model.image) == tuple(config.preprocess.size) == (96, 160)
+    with pytest.raises(ConfigError, match=r"an image of 97 rows can't be cut into patches of .*such as"):
+        configure(recipe, request_for(recipe, "photographs", weights, image=Size(97, 101)))
+
+
+def test_sizes_that_nobody_asked_for_are_made_to_fit():
+    config = configure("small", Request(facts(size=(30, 50))))
+    assert tuple(config.model.image) == (30, 51)
+    assert [to_multiple(pixels, 16) for pixels in (1, 16, 23, 25, 384)] == [16, 16, 16, 32, 384]
+
+
+@pytest.mark.parametrize(("examples", "batch"), [(6, 8), (200, 25), (1437, 64), (10**6, 64)])
+def test_small_batches_for_little_data(examples, batch):
+    assert configure("small", Request(facts(examples, (8, 8)))).batch == batch
+
+
+def test_unknown_recipe():
+    with pytest.raises(UnknownName, match="unknown recipe 'finetun'; did you mean 'finetune'"):
+        configure("finetun", Request(KINDS["digits"]))
+
+
+def test_pretraining_is_the_papers():
+    config = configure("pretrain", Request(KINDS["ImageNet"]))
+    assert config.model == ViTConfig(pre_logits=True, dropout=0.1)
+    made = config.optimizer
+    assert (made.name, made.lr, made.betas, made.weight_decay, made.clip) == ("adamw", 3e-3, (0.9, 0.999), 0.3, 1.0)
+    assert (config.batch, config.duration, config.schedule.kind, config.schedule.warmup) == (
+        4096,
+        "300ep",
+        "cosine",
+        "10000st",
+    )
+    assert (config.augment.crop, config.augment.mixup, config.augment.randaugment_layers) == ("inception", 0.0, 0)
+
+
+def test_finetuning_is_the_papers(weights):
+    config = configure("finetune", request_for("finetune", "photographs", weights))
+    made = config.optimizer
+    assert (made.name, made.lr, made.momentum, made.weight_decay, made.clip) == ("sgd", 0.01, 0.9, 0.0, 1.0)
+    assert (config.schedule.kind, config.export, config.model.pre_logits) == ("cosine", "last", False)
+    assert tuple(config.model.image) == (384, 192)
+    assert (config.model.classes, config.model.width, config.weights) == (37, 32, weights)
+    assert (config.preprocess.mean, config.preprocess.std) == ((0.1,), (0.2,))
+    assert config.decode.max_pixels == 10**6
+
+
+@pytest.mark.parametrize(
+    ("examples", "duration", "batch"),
+    [
+        (1_281_167, "20000st", 512),
+        (200_000, "10000st", 512),
+        (50_000, "4882st", 512),
+        (640, "200st", 160),
+        (6, "18st", 16),
+    ],
+)
+def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration, batch):
+    config = configure("finetune", Request(facts(examples), weights=weights))
+    assert (config.duration, config.batch) == (duration, batch)
+    assert int(duration.removesuffix("st")) * batch <= 50 * examples
+
+
+def test_finetuning_needs_weights_and_takes_their_model(weights):
+    with pytest.raises(ConfigError, match="give --weights MODEL_FOLDER"):
+        configure("finetune", Request(KINDS["thumbnails"]))
+    with pytest.raises(ConfigError, match="takes the model of its weights; leave out --model S/16"):
+        configure("finetune", Request(KINDS["thumbnails"], weights=weights, model="S/16"))

@@ -1,0 +1,281 @@
+"""Runs from start to end: the same bits, the weights that were asked for, and every way of ending."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.training.tiny import TINY, Listener, digest, exported
+
+from vitreous import api
+from vitreous.checkpoints.folder import load_model
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import open_dataset
+from vitreous.errors import ConfigError, NonFiniteLoss, OutOfMemory, RunError, VitreousError
+from vitreous.evaluate.evaluate import evaluate
+from vitreous.model.device import native_bf16
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.predict import Predictor
+from vitreous.runs import Run, read_run
+from vitreous.settings import from_dict
+from vitreous.training import resolve as resolving
+from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.prepare import build
+from vitreous.training.reporter import Silent
+from vitreous.training.resolve import resolve
+from vitreous.training.run import dry_run, resume, train
+
+CPU = torch.device("cpu")
+
+
+def evaluations(run):
+    return [record for record in read_run(run).metrics if record["kind"] == "evaluation"]
+
+
+def losses(run):
+    return [record["loss"] for record in read_run(run).metrics if record["kind"] == "train"]
+
+
+def test_the_same_configuration_gives_the_same_bits(go):
+    first, second, other = go(), go(), go(seed=4)
+    assert digest(first.run) == digest(second.run) != digest(other.run)
+    assert losses(first.run) == losses(second.run)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_no_bit_of_a_run(go, workers):
+    assert digest(go(workers=workers).run) == digest(go().run)
+
+
+def test_evaluating_and_saving_more_often_changes_no_bit(go):
+    assert digest(go(evaluate_every="1st", checkpoint_every="1st").run) == digest(go().run)
+
+
+def test_the_run_folder_says_what_was_done(go):
+    listener = Listener()
+    result = go(reporter=listener)
+    document = read_run(result.run).config
+    assert from_dict(RunConfig, document["config"]) == TINY
+    assert document["steps"] == 12
+    assert document["data"]["train"] == 1437
+    assert document["data"]["classes"] == list("0123456789")
+    assert result.outcome.stopped == "finished"
+    assert (result.model, result.report) == (result.run / "model", result.run / "report.html")
+    assert listener.best == [(record["step"], record["best"]) for record in evaluations(result.run)]
+    assert [step for step, _ in listener.best] == [4, 8, 12]
+    training = [done for done, total in listener.steps if total == 12]
+    assert training == list(range(1, 13))
+
+
+def test_the_numbers_are_those_of_the_exported_model(go):
+    result = go(ema=0.9)
+    source = open_dataset(TINY.data).validation
+    metrics, _, _ = evaluate(Predictor.load(result.run, device="cpu"), source)
+    assert result.metrics["step"] == 12
+    assert result.metrics["top1"] == metrics.top1
+    assert result.metrics["loss"] == pytest.approx(metrics.nll, rel=1e-5)
+    assert load_model(result.run).origin["step"] == 12
+
+
+def test_training_learns(go):
+    result = go(duration="200st", evaluate_every="100st", augment=replace(TINY.augment, mixup=0.0))
+    assert result.metrics["top1"] > 0.5
+    assert np.mean(losses(result.run)[-10:]) < 0.7 * losses(result.run)[0]
+
+
+def test_parts_of_a_batch_give_the_whole_batchs_step(go):
+    """With plain SGD, which doesn't divide by what is nearly nothing, as Adam's first steps do."""
+    plain = {
+        "optimizer": OptimizerConfig(name="sgd", lr=0.05),
+        "duration": "5st",
+        "schedule": ScheduleConfig(warmup="0st"),
+    }
+    whole, parts = go(micro_batch=0, **plain), go(micro_batch=5, **plain)
+    for name, tensor in exported(whole.run).items():
+        torch.testing.assert_close(exported(parts.run)[name], tensor, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(losses(parts.run), losses(whole.run), rtol=1e-6)
+
+
+def resolved(config, reporter=None):
+    return resolve(config, open_dataset(config.data), reporter or Silent())
+
+
+def test_the_micro_batch_that_fits(monkeypatch):
+    listener = Listener()
+    assert resolved(replace(TINY, micro_batch="auto"), listener).micro_batch == 32
+    assert listener.messages == ["micro-batch 32: 1 part a step of 32 images"]
+    everything = resolving.count.parameters(TINY.model) * 16
+    each = resolving.count.activation_bytes(TINY.model, 1, training=True)
+    for images, expected in ((31.5, 16), (10.5, 8), (1.5, 1)):
+        monkeypatch.setattr(resolving, "free_memory", lambda n=images: int((everything + n * each) / 0.6))
+        assert resolved(replace(TINY, micro_batch="auto")).micro_batch == expected
+    monkeypatch.setattr(resolving, "free_memory", lambda: everything)
+    with pytest.raises(OutOfMemory, match="choose a smaller --model or image size"):
+        resolved(replace(TINY, micro_batch="auto"))
+
+
+def test_minutes_become_steps(monkeypatch):
+    monkeypatch.setattr(resolving, "MEASURE_SECONDS", 0.1)
+    listener = Listener()
+    config = resolved(replace(TINY, duration="2min"), listener)
+    steps = int(config.duration.removesuffix("st"))
+    assert steps > 12
+    assert f"so 2 minutes are {steps:,} steps of 32 images" in listener.messages[0]
+    low = resolved(replace(TINY, duration="2min", low_resolution=0.5, low_resolution_until="50%"))
+    assert int(low.duration.removesuffix("st")) > 12
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_the_precision_that_was_used_is_written_down(go, precision):
+    result = go(precision=precision)
+    used = read_run(result.run).config["config"]["precision"]
+    assert used == ({True: "bf16", False: "fp32"}[native_bf16(CPU)] if precision == "auto" else precision)
+    assert {tensor.dtype for tensor in exported(result.run).values()} == {torch.float32}
+
+
+def test_bf16_is_another_arithmetic_close_by(go):
+    full, half = go(), go(precision="bf16")
+    assert digest(full.run) != digest(half.run)
+    np.testing.assert_allclose(losses(half.run), losses(full.run), rtol=0.02)
+
+
+def test_the_best_or_the_last_is_exported(go):
+    """A rate far too large, so that accuracy goes up and down and the last is not the best."""
+    wild = {"duration": "40st", "optimizer": OptimizerConfig(name="sgd", lr=1.5, clip=1.0), "evaluate_every": "5st"}
+    best, last = go(export="best", **wild), go(export="last", **wild)
+    records = evaluations(best.run)
+    top = max(records, key=lambda record: (record["top1"], -record["loss"]))
+    assert [record["loss"] for record in records] == [record["loss"] for record in evaluations(last.run)]
+    assert load_model(best.run).origin["step"] == best.metrics["step"] == top["step"] < 40
+    assert load_model(last.run).origin["step"] == last.metrics["step"] == 40
+    assert best.metrics["top1"] == top["top1"]
+
+
+def test_early_stopping(go):
+    stop = EarlyStopConfig(patience=2)
+    result = go(duration="100st", optimizer=OptimizerConfig(lr=0.0, weight_decay=0.0), early_stop=stop, export="best")
+    assert result.outcome.stopped == "early"
+    assert [record["step"] for record in evaluations(result.run)] == [4, 8, 12]
+    assert result.metrics["step"] == 4
+    again = resume(result.run)
+    assert again.outcome.stopped == "early"
+    assert len(evaluations(result.run)) == 3
+
+
+def test_a_gain_too_small_does_not_count(go):
+    stop = EarlyStopConfig(patience=2, min_delta=0.9)
+    result = go(duration="100st", early_stop=stop)
+    assert (result.outcome.stopped, len(evaluations(result.run))) == ("early", 3)
+
+
+@pytest.mark.parametrize("low", [1.0, 0.5])
+def test_the_average_is_what_is_evaluated_and_exported(go, low):
+    result = go(ema=0.8, low_resolution=low, low_resolution_until="50%", checkpoint_every="1st")
+    with Run.open(result.run) as run:
+        tensors = run.latest_checkpoint().tensors
+    averages = {
+        name.removeprefix("average.module."): tensor for name, tensor in tensors.items() if "average.module" in name
+    }
+    for name, tensor in exported(result.run).items():
+        assert torch.equal(averages[name], tensor)
+    moved = [name for name in averages if not torch.equal(averages[name], tensors[f"model.{name}"])]
+    assert len(moved) > 10
+
+
+def test_the_average_follows_its_definition(go):
+    """With a decay of 0 the average is the model itself; one update of 0.5 lies halfway."""
+    result = go(ema=1e-9, duration="5st")
+    with Run.open(result.run) as run:
+        tensors = run.latest_checkpoint().tensors
+    for name, tensor in exported(result.run).items():
+        torch.testing.assert_close(tensor, tensors[f"model.{name}"], atol=1e-7, rtol=1e-6)
+
+
+def test_balanced_class_weights(tmp_path):
+    for label, count in (("rare", 4), ("common", 16)):
+        for number in range(count):
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+            (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    data = DataConfig(str(tmp_path / "data"), holdout=0.25)
+    config = replace(
+        TINY, data=data, model=replace(TINY.model, classes=2), objective=ClassifyConfig(class_weights="balanced")
+    )
+    job = build(config, open_dataset(data), Silent())
+    assert job.classes == ("common", "rare")
+    assert job.objective.class_weights.tolist() == pytest.approx([15 / (2 * 12), 15 / (2 * 3)])
+    assert train(config, tmp_path / "run").outcome.stopped == "finished"
+
+
+def test_divergence_stops_before_anything_is_ruined(go, tmp_path):
+    """Rates that grow until the weights overflow: every checkpoint on the way, and the exported model, stay sound."""
+    wild = OptimizerConfig(name="sgd", lr=1e12, clip=0.0, weight_decay=0.0)
+    settings = {"duration": "60st", "schedule": ScheduleConfig(warmup="60st"), "checkpoint_every": "1st"}
+    with pytest.raises(NonFiniteLoss, match=r"at step \d+; the last good checkpoint is kept.*--optimizer.lr"):
+        go(optimizer=wild, evaluate_every="1st", **settings)
+    run = tmp_path / "run-0"
+    with Run.open(run) as opened:
+        checkpoint = opened.latest_checkpoint()
+    assert checkpoint.step >= 1
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+    assert all(tensor.isfinite().all() for tensor in exported(run).values())
+    with pytest.raises(NonFiniteLoss):
+        resume(run)
+
+
+def test_a_dry_run_measures_one_batch_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = dry_run(replace(TINY, ema=0.9))
+    assert (shown.steps, shown.config.batch) == (12, 32)
+    assert shown.loss == pytest.approx(np.log(10), abs=0.01)
+    assert shown.parameters == sum(
+        tensor.numel() for tensor in build(TINY, open_dataset(TINY.data), Silent()).model.parameters()
+    )
+    assert shown.memory > 20 * shown.parameters
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
+    wrong = [
+        ({"model": replace(TINY.model, classes=9)}, "the model has 9 classes, the data 10; set --model.classes 10"),
+        ({"model": replace(TINY.model, image=(12, 8))}, "the model sees 12x8 images but preprocessing makes 8x8"),
+        ({"preprocess": replace(TINY.preprocess, mode="RGB")}, "the model has 1 channels but mode RGB gives 3"),
+        ({"augment": replace(TINY.augment, crop_pad=8)}, "augment.crop_pad is 8; it must be below the image's shorter"),
+        ({"preprocess": replace(TINY.preprocess, mean=())}, "preprocess.mean has 0 values"),
+        ({"schedule": ScheduleConfig(warmup="13st")}, r"warm-up \(13 steps\) and cool-down"),
+        ({"device": "mps"}, "device 'mps' is not usable here"),
+        ({"duration": "5%"}, "is a share of the run, so it can't set the run's own length"),
+        ({"evaluate_every": "5min"}, "evaluate_every is 5min; give epochs"),
+        ({"workers": -1}, "workers is -1; it must be at least 0"),
+        ({"micro_batch": -1}, "micro_batch is -1; it must be at least 0"),
+        ({"weights": str(tmp_path / "nowhere")}, "no such model folder"),
+    ]
+    for changed, words in wrong:
+        with pytest.raises(VitreousError, match=words) as caught:
+            train(replace(TINY, **changed), tmp_path / "run")
+        assert caught.value.exit_code == 2
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_python_call_takes_what_the_command_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"duration": "2st", "optimizer": {"lr": 1e-4}, "data": {"holdout": 0.5}, "schedule": {"warmup": "0st"}}
+    result = api.train("digits", model="mu/4", settings=settings)
+    config = read_run(result.run).config
+    assert str(result.run) == "runs/digits-small-1"
+    assert (config["config"]["optimizer"]["lr"], config["config"]["model"]["width"]) == (1e-4, 32)
+    assert config["data"]["validation"] == 899
+    for wrong, words in (({"modle": "S/16"}, "did you mean 'model'"), ({"recipe": "smal"}, "did you mean 'small'")):
+        with pytest.raises(ConfigError, match=words):
+            api.train("digits", **wrong)
+    with pytest.raises(ConfigError, match=r"unknown setting in optimizer 'rate'"):
+        api.train("digits", settings={"optimizer": {"rate": 1}})
+    with pytest.raises(RunError, match="already holds a run, at step 2; go on with `vitreous resume"):
+        api.train("digits", model="mu/4", settings=settings, out=result.run)
+
+
+def test_records_are_json_lines(go):
+    lines = (go().run / "metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["kind"] for line in lines} == {"train", "evaluation"}

@@ -1,0 +1,105 @@
+"""Runs that start from weights: their head, their positions, the parts that stay as they are."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from tests.training.tiny import TINY, Listener, digest, exported
+
+from vitreous.checkpoints.folder import load_model
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import open_dataset
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runs import checkpoint_steps
+from vitreous.training.prepare import build
+from vitreous.training.run import resume, train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """Return a run whose model others start from."""
+    return train(replace(TINY, duration="30st", evaluate_every="30st"), tmp_path_factory.mktemp("base") / "run").run
+
+
+def start(base, **changed):
+    """Return a job that starts from the weights, and what was said."""
+    listener = Listener()
+    config = replace(TINY, weights=str(base), **changed)
+    return build(config, open_dataset(config.data), listener), listener.messages
+
+
+def test_weights_with_the_same_classes_keep_their_head(base):
+    for head in ("auto", "keep"):
+        job, said = start(base, head=head)
+        assert said == []
+        assert all(torch.equal(exported(base)[name], tensor) for name, tensor in job.model.state_dict().items())
+
+
+def test_a_new_head_is_zero_and_said(base):
+    job, said = start(base, head="new")
+    assert said == ["the head is new, zero-initialised, for 10 classes"]
+    assert not job.model.head.weight.any()
+    assert not job.model.head.bias.any()
+    trunk = {name: tensor for name, tensor in job.model.state_dict().items() if not name.startswith("head.")}
+    assert all(torch.equal(exported(base)[name], tensor) for name, tensor in trunk.items())
+
+
+def test_other_classes_get_a_new_head_or_an_error(base, tmp_path):
+    for number in range(12):
+        folder = tmp_path / "data" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number * 20).save(folder / f"{number}.png")
+    other = {"data": DataConfig(str(tmp_path / "data")), "model": replace(TINY.model, classes=2)}
+    job, said = start(base, **other)
+    assert said == ["the head is new, zero-initialised, for 2 classes"]
+    assert job.model.head.weight.shape == (2, 32)
+    with pytest.raises(CheckpointError, match=r"--head keep needs the same classes: .* has 10, the data 2"):
+        start(base, head="keep", **other)
+
+
+def test_another_image_size_resizes_the_positions_and_says_so(base):
+    larger = {"model": replace(TINY.model, image=(16, 24)), "preprocess": replace(TINY.preprocess, size=(16, 24))}
+    job, said = start(base, **larger)
+    assert len(said) == 1
+    assert said[0].startswith("positions resized from a grid of 2x2 to 4x6")
+    assert job.model.positions.embedding.shape == (25, 32)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "fixed"),
+    [
+        ("none", ()),
+        ("positions", ("positions.",)),
+        ("patches", ("positions.", "patches.", "class_token")),
+        (1, ("positions.", "patches.", "class_token", "blocks.0.")),
+        ("trunk", ("positions.", "patches.", "class_token", "blocks.", "norm.")),
+    ],
+)
+def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
+    before, after = exported(base), exported(go(weights=str(base), freeze=freeze).run)
+    for name, tensor in after.items():
+        assert torch.equal(tensor, before[name]) == name.startswith(fixed), name
+
+
+def test_too_many_frozen_blocks(base):
+    with pytest.raises(ConfigError, match="freeze is 3, but the model has 2 blocks"):
+        start(base, freeze=3)
+
+
+def test_a_resumed_run_needs_its_first_weights_no_more(base, go, tmp_path):
+    borrowed = tmp_path / "borrowed"
+    shutil.copytree(base, borrowed)
+    settings = {"weights": str(borrowed), "freeze": "patches", "checkpoint_every": "3st"}
+    whole = go(**settings)
+    cut = tmp_path / "cut"
+    shutil.copytree(whole.run, cut)
+    for step in checkpoint_steps(cut)[1:]:
+        shutil.rmtree(cut / "checkpoints" / f"step-{step}")
+    shutil.rmtree(borrowed)
+    listener = Listener()
+    result = resume(cut, listener)
+    assert not [text for text in listener.messages if "head is new" in text]
+    assert digest(result.run) == digest(whole.run)
+    assert load_model(result.run).origin["weights"] == str(borrowed)
