@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.references import authors
 from tests.references.twins import CLOSE, difference, randomise
-from torch import nn
+from torch import Tensor, nn
 
 from vitreous.checkpoints.convert import convert
 from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.foreign import load_foreign
+from vitreous.checkpoints.foreign import Wish, load_foreign
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.resnet_config import StemConfig
 from vitreous.model.vit import create
 
@@ -95,3 +96,55 @@ def test_timm_reads_the_hybrids_that_we_write(units: tuple[int, ...], cells: int
 def test_a_stem_that_timm_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="timm has no architecture with this stem"):
         convert(made((1, 1)), tmp_path / "timm", "timm")
+
+
+GOOGLE = {name: TIMM[name] for name in ("vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224")}
+
+
+@pytest.mark.parametrize("name", GOOGLE)
+def test_the_authors_hybrids_are_read_as_timm_reads_them(name: str, tmp_path: Path) -> None:
+    units, patch = GOOGLE[name]
+    file = authors.hybrid(units, 1 if units else 8).save(tmp_path / "hybrid.npz")
+    twin = hybrid(name, num_heads=4)
+    twin.load_pretrained(file)
+    folder, report = load_foreign(file, Wish("timm"))
+    config = folder.model.config
+    assert (config.stem.units, config.patch, config.image, config.heads) == (units, patch, (64, 64), 4)
+    assert report.origin.startswith("google:")
+    assert any("epsilons as in timm" in note for note in report.assumed)
+    assert difference(folder.model, twin) < CLOSE
+
+
+def test_the_authors_hybrids_pre_logits(tmp_path: Path) -> None:
+    """timm leaves that layer out, so it is computed here, from the file."""
+    arrays = authors.hybrid((2, 2, 2, 2), 1, pre_logits=True)
+    file = arrays.save(tmp_path / "hybrid.npz")
+    twin = hybrid("vit_small_r26_s32_224", num_heads=4)
+    twin.load_pretrained(file)
+
+    def with_pre_logits(pixels: Tensor) -> Tensor:
+        z = twin.forward_head(twin.forward_features(pixels), pre_logits=True)
+        z = torch.tanh(z @ torch.from_numpy(arrays["pre_logits/kernel"]) + torch.from_numpy(arrays["pre_logits/bias"]))
+        return twin.head(z)
+
+    folder, _ = load_foreign(file, Wish("timm"))
+    assert difference(folder.model, with_pre_logits) < CLOSE
+
+
+def test_names_of_the_authors_newer_code_mean_the_same(tmp_path: Path) -> None:
+    arrays = authors.hybrid((1, 1), 2)
+    one, _ = load_foreign(arrays.save(tmp_path / "one.npz"), Wish("flax"))
+    other, _ = load_foreign(authors.newer(arrays).save(tmp_path / "other.npz"), Wish("flax"))
+    assert other.model.config == one.model.config
+    for key, tensor in one.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[key], tensor), key
+
+
+def test_a_hybrid_written_for_google_is_read_by_timm_and_comes_back(tmp_path: Path) -> None:
+    shape = {"image": (64, 64), "patch": (32, 32), "mlp": 256, "classes": 10, "block": BlockConfig(act="gelu-tanh")}
+    first = made((2, 2, 2, 2), **shape)
+    first = ModelFolder(first.model, first.preprocess, first.decode, tuple("abcdefghij"))
+    assert convert(first, tmp_path / "google", "google").difference == 0
+    twin = hybrid("vit_small_r26_s32_224", num_heads=4, act_layer="gelu_tanh")
+    twin.load_pretrained(tmp_path / "google" / "model.npz")
+    assert difference(first.model, twin) < CLOSE

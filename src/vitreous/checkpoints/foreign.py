@@ -162,8 +162,10 @@ def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
         return recognise(weights), None
     family, _, variant = name.partition(":")
     known = families()
-    if family not in known:
-        owners = [one for one in known.values() if family in one.variants]
+    owners = [one for one in known.values() if family in one.variants]
+    fitting = [one for one in owners if one.recognise(weights) > 0]
+    if fitting or family not in known:  # a variant may have a family's name: google's npz read as timm reads them
+        owners = fitting or owners
         if len(owners) != 1:
             raise UnknownName("family", family, known)
         return owners[0], family

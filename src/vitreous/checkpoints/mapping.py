@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 
 
@@ -21,7 +22,7 @@ class Layout:
 
 
 SAME = Layout(lambda tensor: tensor, lambda tensor: tensor)
-TRANSPOSED = Layout(lambda tensor: tensor.mT, lambda tensor: tensor.mT)
+TRANSPOSED = Layout(lambda tensor: tensor.transpose(0, 1), lambda tensor: tensor.transpose(0, 1))
 """A dense layer as flax and OpenAI's CLIP write it: (in, out) for our (out, in)."""
 
 
@@ -100,15 +101,16 @@ def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tens
         theirs: their tensors by name.
         expected: the model's tensors by name; only shapes are looked at.
         depth: encoder blocks.
+
+    Raises:
+        CheckpointError: tensors whose shapes a rule can't be applied to.
     """
     mapped = Mapped()
     for rule in expanded(table, depth):
         if rule.ours not in expected or rule.ours in mapped.tensors:
             continue
         if all(name in theirs for name in rule.theirs) and rule.theirs:
-            parts = [rule.layout.read(cut(theirs[name], rule.part)) for name in rule.theirs]
-            parts = [parts[place] for place in rule.order] if rule.order else parts
-            mapped.tensors[rule.ours] = parts[0] if len(parts) == 1 else torch.cat(parts)
+            mapped.tensors[rule.ours] = applied(rule, theirs, expected[rule.ours])
             mapped.used.update(rule.theirs)
             mapped.missing.pop(rule.ours, None)
         elif rule.fixed is not None:
@@ -119,6 +121,18 @@ def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tens
     known = set(mapped.tensors) | set(mapped.missing)
     mapped.missing |= {name: () for name in expected if name not in known}
     return mapped
+
+
+def applied(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tensor:
+    """Make one of ours; raises CheckpointError where the shapes don't let it be made."""
+    try:
+        parts = [rule.layout.read(cut(theirs[name], rule.part)) for name in rule.theirs]
+        parts = [parts[place] for place in rule.order] if rule.order else parts
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    except (RuntimeError, IndexError, ValueError) as error:
+        shapes = ", ".join(f"{name} of {'x'.join(map(str, theirs[name].shape)) or 'one value'}" for name in rule.theirs)
+        wanted = "x".join(map(str, expected.shape))
+        raise CheckpointError(f"{rule.ours} ({wanted}) can't be made of {shapes}") from error
 
 
 def cut(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:

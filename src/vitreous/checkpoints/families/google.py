@@ -1,15 +1,19 @@
-"""Google's npz files: vision_transformer (ViT, AugReg) and big_vision (ViT, FlexiViT, SigLIP's image tower).
+"""Google's npz files: vision_transformer (ViT, hybrids, AugReg) and big_vision (ViT, FlexiViT, SigLIP's image tower).
 
 Both are flax: dense kernels lie (in, out), attention kernels carry their heads as an axis, and GELU is flax's default, the
-tanh approximation. (timm reads the same files into a model with the exact GELU: --as timm does the same.)
+tanh approximation. (timm reads the same files into a model with the exact GELU, and resizes their grids by another rule:
+--as google:timm or big_vision:timm does the same.) Flax numbered the layers of a block in one count before its Linen, and
+each kind for itself since; the published ViT and AugReg files have the older numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.google_stem import NOTE, seen, stem_of, stem_rules
 from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square
 from vitreous.checkpoints.mapping import SAME, TRANSPOSED, Layout, Rule, Table, depth_of, leading
 from vitreous.checkpoints.weights import Weights
@@ -17,24 +21,25 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
 PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
-LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
-BIG_VISION = ("MultiHeadDotProductAttention_0", "LayerNorm_0", "LayerNorm_1", "MlpBlock_0")
+PRE_LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
+LINEN = ("MultiHeadDotProductAttention_0", "LayerNorm_0", "LayerNorm_1", "MlpBlock_0")
+PLACES = ("pos_embedding", "Transformer/posembed_input/pos_embedding", "Transformer/pos_embedding")
+"""Where the positions lie: big_vision today, vision_transformer, big_vision before 2022."""
+IGNORED = (r"^(opt|params|txt)/", r"^(t|b|step|chrono.*)$")
+"""The optimizer's state, the text tower, temperature and bias of a contrastive loss."""
 VARIANTS = {"timm": "exact GELU, as timm computes the same files", "flax": "GELU by its tanh approximation, as trained"}
 
 
-def table(config: ViTConfig, big_vision: bool = False) -> Table:
-    """Return the rules of either naming."""
-    attention, first, second, mlp = BIG_VISION if big_vision else LINEN
+def table(config: ViTConfig, linen: bool = False) -> Table:
+    """Return the rules of either numbering."""
+    attention, first, second, mlp = LINEN if linen else PRE_LINEN
     block = "Transformer/encoderblock_{i}"
     rules = [
+        *stem_rules(config),
         Rule("patches.embed.weight", ("embedding/kernel",), flax_convolution(config)),
         Rule("patches.embed.bias", ("embedding/bias",)),
         Rule("class_token", ("cls",), leading(2)),
-        Rule(
-            "positions.embedding",
-            ("pos_embedding" if big_vision else "Transformer/posembed_input/pos_embedding",),
-            leading(1),
-        ),
+        *(Rule("positions.embedding", (place,), leading(1)) for place in (PLACES if linen else PLACES[1:])),
         *flax_norm("blocks.{i}.attention_norm", f"{block}/{first}"),
         *flax_attention("blocks.{i}.attention", f"{block}/{attention}", config.heads),
         *flax_norm("blocks.{i}.mlp_norm", f"{block}/{second}"),
@@ -43,7 +48,7 @@ def table(config: ViTConfig, big_vision: bool = False) -> Table:
         *flax_dense("pre_logits.0", "pre_logits"),
         *flax_dense("head", "head"),
     ]
-    if big_vision:
+    if linen:
         pool = "MAPHead_0"
         rules += [
             Rule("pool.attention.probe", (f"{pool}/probe",), leading(2)),
@@ -120,12 +125,11 @@ def pool_attention(theirs: str, heads: int) -> list[Rule]:
 
 
 def plain_names(weights: Weights) -> dict[str, Tensor]:
-    """Take off the optimizer's prefix, and take blocks apart that a scan stacked."""
+    """Take off the optimizer's or the tower's prefix, and take blocks apart that a scan stacked."""
     names = weights.tensors
     for prefix in PREFIXES:
-        inside = {name.removeprefix(prefix): tensor for name, tensor in names.items() if name.startswith(prefix)}
-        if "embedding/kernel" in inside:
-            names = inside
+        if f"{prefix}embedding/kernel" in names:
+            names = {name.removeprefix(prefix): tensor for name, tensor in names.items()}
             break
     found = {}
     for name, tensor in names.items():
@@ -138,22 +142,20 @@ def plain_names(weights: Weights) -> dict[str, Tensor]:
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
-    """Read the architecture: npz files tell their heads, only GELU and the images' normalisation are defaults."""
+    """Read the architecture: npz files tell their heads; GELU and the images' normalisation are defaults."""
     tensors, where = plain_names(weights), str(weights.path)
     rows, cols, channels, width = shape_of(tensors, "embedding/kernel", where)
-    big_vision = is_big_vision(tensors)
-    attention, _, _, mlp = BIG_VISION if big_vision else LINEN
-    block = "Transformer/encoderblock_0"
+    stem = stem_of(tensors)
+    rows, cols, channels = seen(tensors, stem, rows, cols, channels)
+    attention, _, _, mlp = LINEN if is_linen(tensors) else PRE_LINEN
+    block, timm = "Transformer/encoderblock_0", name == "timm"
     _, heads, _ = shape_of(tensors, f"{block}/{attention}/query/kernel", where)
-    act = "gelu" if name == "timm" else "gelu-tanh"
-    positions = next(tensor for key, tensor in tensors.items() if key.endswith("pos_embedding"))
     token = "cls" in tensors
-    grid = square(positions.shape[1] - token, where) if positions.ndim == 3 else None
-    image = (grid.rows * rows, grid.cols * cols) if grid else (rows, cols)
     config = ViTConfig(
-        image=image,
+        image=(rows, cols),
         patch=(rows, cols),
         channels=channels,
+        stem=stem,
         width=width,
         depth=depth_of(tensors, r"Transformer/encoderblock_(\d+)/"),
         heads=heads,
@@ -162,29 +164,50 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         pool="map" if "MAPHead_0/probe" in tensors else ("class" if token else "mean"),
         class_token=token,
         pre_logits="pre_logits/kernel" in tensors,
-        block=BlockConfig(act=act),
+        block=BlockConfig(act="gelu" if timm else "gelu-tanh"),
     )
-    assumed = (f"activation {act} ({VARIANTS['timm' if name == 'timm' else 'flax']})", "mean and deviation 0.5")
+    config, assumed = placed(config, tensors, where)
+    assumed = (
+        f"activation {config.block.act} ({VARIANTS['timm' if timm else 'flax']})",
+        "mean and deviation 0.5",
+        *assumed,
+    )
+    assumed += (NOTE,) if stem.kind == "resnet" else ()
     preprocess = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
-    return Reading(config, preprocess, "linear-corners", tensors, assumed, ignored=(r"^opt/", r"^txt/"))
+    return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
 
 
-def is_big_vision(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell the two namings apart."""
+def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> tuple[ViTConfig, tuple[str, ...]]:
+    """Settle the grid, and whether [class] has a position; without positions in the file they are sines and cosines."""
+    rows, cols = config.patch
+    positions = next((tensors[place] for place in PLACES if place in tensors), None)
+    if positions is None:
+        image = (224 // rows * rows, 224 // cols * cols)
+        note = "positions are fixed sines and cosines, of images of 224 pixels"
+        return replace(config, image=image, positions="sincos2d", position_tokens="patches"), (note,)
+    count = positions.shape[1]
+    apart = config.class_token and math.isqrt(count) ** 2 == count
+    grid = square(count if apart else count - config.class_token, where)
+    tokens = "patches" if apart else "all"
+    return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=tokens), ()
+
+
+def is_linen(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell the two numberings apart."""
     return any(re.match(r"Transformer/encoderblock_0/MlpBlock_0/", name) for name in tensors)
 
 
-def recognise_linen(weights: Weights) -> float:
-    """vision_transformer's names."""
+def recognise_pre_linen(weights: Weights) -> float:
+    """vision_transformer's published names, from before Linen."""
     tensors = plain_names(weights)
     plain = "embedding/kernel" in tensors and "Transformer/posembed_input/pos_embedding" in tensors
-    return 1.0 if plain and not is_big_vision(tensors) else 0.0
+    return 1.0 if plain and not is_linen(tensors) else 0.0
 
 
 def recognise_big_vision(weights: Weights) -> float:
-    """big_vision's names."""
+    """big_vision's names, and vision_transformer's since Linen."""
     tensors = plain_names(weights)
-    return 1.0 if "embedding/kernel" in tensors and is_big_vision(tensors) else 0.0
+    return 1.0 if "embedding/kernel" in tensors and is_linen(tensors) else 0.0
 
 
 def unwritable(config: ViTConfig) -> str | None:
@@ -206,6 +229,10 @@ def unwritable(config: ViTConfig) -> str | None:
             return f"{field} is {getattr(config, field)!r}; the format knows only {getattr(plain, field)!r}"
     if config.block != plain.block:
         return "its blocks are not the paper's (norms, biases, gates or scales differ)"
+    if config.stem.kind == "conv":
+        return "its stem is of another kind"
+    if config.class_token and config.position_tokens != "all":
+        return "its [class] token has no position"
     if config.pool not in ("class", "mean"):
         return f"it pools by {config.pool!r}"
     return None
@@ -214,7 +241,7 @@ def unwritable(config: ViTConfig) -> str | None:
 FAMILY = Family(
     "google",
     "google-research/vision_transformer npz",
-    recognise_linen,
+    recognise_pre_linen,
     interpret,
     table,
     VARIANTS,
@@ -223,9 +250,9 @@ FAMILY = Family(
 )
 BIG_VISION_FAMILY = Family(
     "big_vision",
-    "google-research/big_vision npz",
+    "google-research/big_vision npz, vision_transformer since Linen",
     recognise_big_vision,
     interpret,
-    lambda config: table(config, big_vision=True),
+    lambda config: table(config, linen=True),
     VARIANTS,
 )

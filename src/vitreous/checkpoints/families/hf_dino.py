@@ -168,6 +168,9 @@ def config_of(tensors: Mapping[str, Tensor], said: Said, patches: str, where: st
     contract = next(key for key in tensors if key.endswith(ends))
     classes = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
     found = "embeddings.register_tokens"
+    registers = tensors[found].shape[1] if found in tensors else 0
+    if said.document.get("num_register_tokens", registers) != registers:
+        raise CheckpointError(f"{where} has {registers} register tokens, its config.json another number")
     return ViTConfig(
         image=image_of(said, (rows, cols)),
         patch=(rows, cols),
@@ -178,7 +181,7 @@ def config_of(tensors: Mapping[str, Tensor], said: Said, patches: str, where: st
         mlp=tensors[contract].shape[1],
         classes=classes,
         pool="class+mean" if classes else "class",
-        registers=tensors[found].shape[1] if found in tensors else 0,
+        registers=registers,
         norm_eps=float(said("layer_norm_eps")),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.hf_write import sidecars, unwritable
 from vitreous.checkpoints.families.huggingface import (
     BASE,
     Said,
@@ -131,4 +132,12 @@ def default_images(document: Mapping[str, Any], config: ViTConfig) -> Preprocess
     return PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
 
 
-FAMILY = Family("hf-vit", "Hugging Face transformers (ViT, DeiT, ViT-MAE)", recognise, interpret, table)
+FAMILY = Family(
+    "huggingface",
+    "Hugging Face transformers (ViT, DeiT, ViT-MAE)",
+    recognise,
+    interpret,
+    table,
+    unwritable=unwritable,
+    sidecars=sidecars,
+)

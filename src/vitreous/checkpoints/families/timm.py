@@ -133,7 +133,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     architecture = architecture_of(weights, name)
     refuse(architecture, tensors, where)
     details, images = said(architecture or guessed(tensors))
-    details |= arguments_of(weights.config.get("model_args") or {})
+    arguments = weights.config.get("model_args") or {}
+    details |= arguments_of(arguments)
+    if arguments.get("pos_embed") != "none":
+        shape_of(tensors, "pos_embed", where)
     heads, assumed = heads_of(details.get("heads"), tensors, width, where)
     prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
@@ -154,8 +157,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         norm_at=norm_of(tensors),
         norm_eps=details.get("eps", 1e-6),
         embed_norm="norm_pre.weight" in tensors,
-        patch_bias="patch_embed.proj.bias" in tensors,
-        head_bias="head.bias" in tensors or "head.weight" not in tensors,
+        patch_bias="norm_pre.weight" not in tensors,
         pre_logits="pre_logits.fc.weight" in tensors,
         pool_mlp=tensors["attn_pool.mlp.fc2.weight"].shape[1] if "attn_pool.mlp.fc2.weight" in tensors else 0,
         block=block_of(tensors, details, width),

@@ -141,6 +141,8 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     kind, assumed = kind_of(tensors, architecture_of(weights, name), where)
     line, given = KINDS[kind], weights.config.get("pretrained_cfg") or {}
+    if kind in ("dinov3", "rope_reg"):
+        shape_of(tensors, "reg_token", where)
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     pool = pool_of(tensors, weights.config, "mean" if kind == "dinov3" else None)
     config = ViTConfig(

@@ -89,6 +89,7 @@ def unwritable(config: ViTConfig) -> str | None:
         "registers",
         "positions",
         "positions_at",
+        "position_tokens",
         "rotary",
         "patch_bias",
         "embed_norm",
@@ -103,6 +104,10 @@ def unwritable(config: ViTConfig) -> str | None:
         return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
     if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:
         return "torchvision's images and patches are square, and of three channels"
+    if config.heads != usual_heads(config.width):
+        return (
+            f"it has {config.heads} heads, which the file can't say; {usual_heads(config.width)} is usual at its width"
+        )
     return None if config.classes else "it has no head"
 
 
