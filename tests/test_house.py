@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "vitreous"
 MOST_LINES = 400
 VAGUE = {"utils", "util", "common", "misc", "helpers", "legacy", "v2"}
 TEXT = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".html", ".css", ".js", ""}
-PLACES = ("/" + "work/", "/" + "tmp/w", "/" + "root", "/" + "home/")
+PLACES = ("/" + "work/", "/" + "tmp/w", "/" + "root/", "/" + "home/")
 """Folders of somebody's machine."""
 UNFINISHED = ("TO" + "DO", "FIX" + "ME")
 WITHOUT_TORCH = [
