@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vitreous.checkpoints.family import Family, Reading
@@ -16,7 +15,7 @@ from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import Model, create, empty
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
@@ -137,9 +136,8 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
     )
     model = placed(model.eval(), reading, wish)
-    model.config  # noqa: B018
     resized = ""
-    if model.config.image != reading.model.image:
+    if model.config.image != reading.model.image and isinstance(model, ViT):
         resized = f"{reading.model.grid} -> {model.config.grid} by {wish.rule or reading.resize}"
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
     preprocess = replace(reading.preprocess, size=tuple(model.config.image))
@@ -177,13 +175,7 @@ def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
     return known[family], variant or None
 
 
-def empty(config: ViTConfig) -> ViT:
-    """Build a model whose weights take no memory yet."""
-    with torch.device("meta"):
-        return ViT(config)
-
-
-def refuse_gaps(mapped: Mapped, model: ViT, reading: Reading, wish: Wish, where: str) -> list[str]:
+def refuse_gaps(mapped: Mapped, model: Model, reading: Reading, wish: Wish, where: str) -> list[str]:
     """Check shapes and completeness; fill what may be missing; return the names that are new."""
     expected = model.state_dict()
     wrong = [
@@ -201,14 +193,12 @@ def refuse_gaps(mapped: Mapped, model: ViT, reading: Reading, wish: Wish, where:
             f"{where} lacks {len(mapped.missing)} tensors that {describe(reading.model)} needs, such as {name} "
             f"({' + '.join(looked) or 'no rule'}); to initialise them instead, use --allow missing"
         )
-    from vitreous.model.vit import create
-
     fresh = create(reading.model).state_dict()
     mapped.tensors |= {name: fresh[name] for name in mapped.missing}
     return list(mapped.missing)
 
 
-def placed(model: ViT, reading: Reading, wish: Wish) -> ViT:
+def placed(model: Model, reading: Reading, wish: Wish) -> Model:
     """Resize the model to the wished resolution, by its origin's rule."""
     if wish.image is None or tuple(wish.image) == tuple(model.config.image):
         return model
