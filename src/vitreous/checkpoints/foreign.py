@@ -13,7 +13,7 @@ from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.errors import CheckpointError, ConfigError, UnknownName
+from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, create, empty
 from vitreous.model.vit import ViT
@@ -119,7 +119,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
             raise UnknownName("difference to allow", name, ALLOWED)
     weights = read_weights(path)
     family, variant = chosen(weights, wish.family)
-    reading = family.interpret(weights, variant)
+    reading = understood(family, weights, variant)
     model = empty(reading.model)
     table = family.table(reading.model)
     mapped = read(table, reading.tensors, model.state_dict(), reading.model.depth)
@@ -136,9 +136,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
     )
     model = placed(model.eval(), reading, wish)
-    resized = ""
-    if model.config.image != reading.model.image and isinstance(model, ViT):
-        resized = f"{reading.model.grid} -> {model.config.grid} by {wish.rule or reading.resize}"
+    resized = moved(reading, model, wish.rule or reading.resize)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
     preprocess = replace(reading.preprocess, size=tuple(model.config.image))
     classes = reading.classes or tuple(f"class {number}" for number in range(model.config.classes))
@@ -157,6 +155,32 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         notes=weights.notes,
     )
     return folder, report
+
+
+def moved(reading: Reading, model: Model, rule: str) -> str:
+    """Say from which position grid to which, and how; nothing where there is no grid, or it stayed."""
+    if not isinstance(model, ViT) or model.config.image == reading.model.image:
+        return ""
+    learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
+    return f"{reading.model.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
+
+
+def understood(family: Family, weights: Weights, variant: str | None) -> Reading:
+    """Let a family read weights.
+
+    Raises:
+        CheckpointError: their shapes, or what lies beside them, make no sense to it.
+    """
+    try:
+        return family.interpret(weights, variant)
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise CheckpointError(
+            f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
+            f"({reason})"
+        ) from error
 
 
 def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
