@@ -1,4 +1,4 @@
-"""Files of the paper's hybrids and of BiT's ResNets, loaded by us, give timm's numbers."""
+"""Files of the paper's hybrids, loaded by us, give timm's numbers; what we write, timm reads."""
 
 import json
 from pathlib import Path

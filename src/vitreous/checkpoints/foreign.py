@@ -19,7 +19,7 @@ from vitreous.model.kinds import Model, create, empty
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
-MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision")
+MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
 ALLOWED = ("missing", "unused", "head")
 
 

@@ -184,3 +184,16 @@ def depth_of(names: Iterable[str], pattern: str) -> int:
             f"a tensor's name counts {depth - 1} blocks or more, but there are only {len(listed)} tensors"
         )
     return depth
+
+
+def units_of(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int, ...]:
+    """Count the units of each stage of a ResNet.
+
+    Args:
+        names: of the tensors.
+        pattern: how a unit's names begin, with {stage} and {unit} for the numbers.
+        first: the number of the first stage and of the first unit.
+    """
+    listed = list(names)
+    end = depth_of(listed, pattern.format(stage=r"(\d+)", unit=r"\d+"))
+    return tuple(depth_of(listed, pattern.format(stage=stage, unit=r"0*(\d+)")) - first for stage in range(first, end))
