@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vitreous.api import create, load, resume, train
     from vitreous.errors import VitreousError
     from vitreous.model.config import ViTConfig
+    from vitreous.model.resnet import ResNet
+    from vitreous.model.resnet_config import ResNetConfig
     from vitreous.model.vit import ViT
     from vitreous.predict import Prediction, Predictor
     from vitreous.training.config import RunConfig
@@ -24,6 +26,8 @@ PLACES = {
     "load": "vitreous.api",
     "Predictor": "vitreous.predict",
     "Prediction": "vitreous.predict",
+    "ResNet": "vitreous.model.resnet",
+    "ResNetConfig": "vitreous.model.resnet_config",
     "ViT": "vitreous.model.vit",
     "ViTConfig": "vitreous.model.config",
     "RunConfig": "vitreous.training.config",
@@ -32,6 +36,8 @@ PLACES = {
 __all__ = [
     "Prediction",
     "Predictor",
+    "ResNet",
+    "ResNetConfig",
     "RunConfig",
     "ViT",
     "ViTConfig",

@@ -9,9 +9,8 @@ from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.config import named
-from vitreous.model.vit import ViT
-from vitreous.model.vit import create as create_vit
+from vitreous.model.kinds import Model, configured
+from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
@@ -117,31 +116,18 @@ def resume(run: str | Path, *, reporter: Reporter | None = None) -> Result:
     return resume_run(Path(run), reporter)
 
 
-def create(name: str, *, seed: int = 0, **overrides: Any) -> ViT:
-    """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)).
+def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
+    """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)) or create("R50x1").
 
     Args:
-        name: a size and a patch, e.g. "S/16" or "B/16x8".
+        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; or a ResNet, e.g. "R50x1".
         seed: of the initial weights.
-        overrides: any field of ViTConfig.
+        overrides: any field of ViTConfig, or of ResNetConfig for a ResNet.
 
     Raises:
         ConfigError: an unknown name, or settings that don't go together.
     """
-    try:
-        config = named(name, **overrides)
-    except TypeError as error:
-        unknown = str(error).rpartition("'")[0].rpartition("'")[2]
-        raise UnknownName("setting of a ViT", unknown, ViT.__init__.__annotations__ and _fields()) from error
-    return create_vit(config, seed)
-
-
-def _fields() -> list[str]:
-    from dataclasses import fields
-
-    from vitreous.model.config import ViTConfig
-
-    return [field.name for field in fields(ViTConfig)]
+    return create_model(configured(name, **overrides), seed)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:

@@ -96,7 +96,7 @@ def bit(units: tuple[int, ...], width: int = 1) -> Drawn:
     """A ResNet of big_transfer."""
     found = Drawn()
     kernel = "standardized_conv2d/kernel"
-    found.draw(f"resnet/root_block/{kernel}", 7, 7, 3, 64 * width)
+    found.draw("/".join(("resnet", "root_block", kernel)), 7, 7, 3, 64 * width)
     inputs = 64 * width
     for stage, count in enumerate(units):
         inner = 64 * width * 2**stage

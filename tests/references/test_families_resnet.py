@@ -1,4 +1,4 @@
-"""Files of the paper's hybrids and of BiT's ResNets, loaded by us, give timm's numbers."""
+"""Files of the paper's hybrids, loaded by us, give timm's numbers; what we write, timm reads."""
 
 import json
 from pathlib import Path
@@ -148,3 +148,12 @@ def test_a_hybrid_written_for_google_is_read_by_timm_and_comes_back(tmp_path: Pa
     twin = hybrid("vit_small_r26_s32_224", num_heads=4, act_layer="gelu_tanh")
     twin.load_pretrained(tmp_path / "google" / "model.npz")
     assert difference(first.model, twin) < CLOSE
+
+
+@pytest.mark.parametrize("number", ["999999999", "9" * 5000])
+@pytest.mark.parametrize("name", ["blocks.{}.norm1.weight", "patch_embed.backbone.stages.{}.blocks.0.norm1.weight"])
+def test_a_name_that_counts_a_billion_blocks_is_refused(name: str, number: str, tmp_path: Path) -> None:
+    tensors = {key: tensor.contiguous() for key, tensor in hybrid("vit_tiny_r_s16_p8_224").state_dict().items()}
+    save_file(tensors | {name.format(number): torch.zeros(64)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="blocks or more, but there are only"):
+        load_foreign(tmp_path)

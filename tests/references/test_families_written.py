@@ -98,7 +98,9 @@ def test_torchvision_loads_what_we_write(tmp_path: Path) -> None:
     assert difference(folder.model, model.eval()) < CLOSE
 
 
-@pytest.mark.parametrize("to", [name for name in formats() if name != "vitreous"])
+@pytest.mark.parametrize(
+    "to", [name for name, family in formats().items() if family is not None and family.kind == "vit"]
+)
 def test_a_round_trip_changes_no_bit(to: str, tmp_path: Path) -> None:
     act = "gelu-tanh" if to == "google" else "gelu"
     folder = random_folder(block=BlockConfig(act=act))
@@ -128,3 +130,10 @@ def test_what_a_format_cannot_express_is_refused_with_the_reason(
     with pytest.raises(CheckpointError, match="can't express this model: "):
         convert(random_folder(**settings), tmp_path / "theirs", to)
     assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.parametrize(("width", "mlp"), [(896, 488), (1152, 4304), (384, 1537)])
+def test_timm_makes_the_hidden_width_that_its_config_says(width: int, mlp: int) -> None:
+    from vitreous.checkpoints.families.timm_write import ratio
+
+    assert int(width * ratio(width, mlp)) == mlp

@@ -10,11 +10,14 @@ from torch import Tensor
 from vitreous.checkpoints.atomic import atomic_folder, write_atomically
 from vitreous.checkpoints.family import Family
 from vitreous.checkpoints.files import save_tensors
+from vitreous.checkpoints.fit import describe
 from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.checkpoints.foreign import Wish, families
 from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, UnknownName
+from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import Config, kind_of
 from vitreous.settings import to_json
 
 OURS = "vitreous"
@@ -68,14 +71,25 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
 
 def back(folder: ModelFolder, family: Family) -> str:
     """Return the variant under which the written file is read back, where the format can't tell."""
-    return ":timm" if "timm" in family.variants and folder.model.config.block.act == "gelu" else ""
+    config = folder.model.config
+    exact = isinstance(config, ViTConfig) and config.block.act == "gelu"
+    return ":timm" if "timm" in family.variants and exact else ""
+
+
+def unfit(config: Config, family: Family) -> str | None:
+    """Say which formats hold models of this kind, if this one doesn't."""
+    kind = kind_of(config)
+    if kind == family.kind:
+        return None
+    fitting = ", ".join(name for name, known in formats().items() if known is None or known.kind == kind)
+    return f"it doesn't hold {describe(config)}; these do: {fitting}"
 
 
 def write_foreign(folder: ModelFolder, path: Path, family: Family) -> None:
     """Write a model folder of another code base: weights and the JSON files that go with them."""
     config = folder.model.config
     assert family.unwritable is not None
-    reason = family.unwritable(config)
+    reason = unfit(config, family) or family.unwritable(config)
     if reason:
         raise CheckpointError(f"the format {family.name} can't express this model: {reason}")
     tensors, left = write(family.table(config), folder.model.state_dict(), config.depth)

@@ -12,7 +12,7 @@ from vitreous.checkpoints.mapping import Table
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import Config
 from vitreous.shapes import Size
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -24,7 +24,7 @@ HALF = {"mean": (0.5,), "std": (0.5,)}
 class Reading:
     """What a family makes of somebody's weights."""
 
-    model: ViTConfig
+    model: Config
     """The architecture, at the resolution of the file."""
     preprocess: PreprocessConfig
     resize: str
@@ -50,15 +50,17 @@ class Family:
     """How surely these weights are of this family: 0 no, 1 by keys and shapes, 2 by a configuration that names it."""
     interpret: Callable[[Weights, str | None], Reading]
     """Read the architecture; the second argument is what the user says it is (--as), a name that the family knows."""
-    table: Callable[[ViTConfig], Table]
-    """The rules, for an architecture."""
+    table: Callable[[Any], Table]
+    """The rules, for an architecture of the family's kind."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """Names for --as that settle what keys and shapes leave open, and what each stands for."""
-    unwritable: Callable[[ViTConfig], str | None] | None = None
-    """Why a model can't be written in this format, or None if it can; without it the family is only read."""
+    unwritable: Callable[[Any], str | None] | None = None
+    """Why a model of that kind can't be written in this format, or None if it can; without it the family is only read."""
     container: Literal["safetensors", "npz"] = "safetensors"
     sidecars: Callable[[Any], dict[str, dict[str, Any]]] | None = None
     """JSON files to write beside the weights, by name, from a model folder."""
+    kind: Literal["vit", "resnet"] = "vit"
+    """The kind of models that such files hold."""
 
 
 def square(cells: int, where: str) -> Size:

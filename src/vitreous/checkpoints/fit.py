@@ -1,37 +1,110 @@
 """Do these weights belong to this architecture? Answered before anything is copied, in one line that says what differs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import SIZES, Shape, ViTConfig
+from vitreous.model.kinds import Config
+from vitreous.model.resnet_config import UNITS, ResNetConfig, StemConfig, hybrid
 from vitreous.shapes import Size
 
 MOST = 3
 """Names listed of each kind of difference."""
 
 
-def describe(config: ViTConfig) -> str:
+def describe(config: Config) -> str:
     """Say an architecture in a few words, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
+    if isinstance(config, ResNetConfig):
+        return f"{resnet_name(config)} for {Size(*config.image)} images ({config.classes} classes)"
     shape = Shape(config.width, config.depth, config.heads, config.mlp)
-    rows, cols = config.patch
-    patch = f"{rows}" if rows == cols else f"{rows}x{cols}"
-    size = next((f"{letter}/{patch}" for letter, known in SIZES.items() if known == shape), f"a ViT with patch {patch}")
     details = ", ".join(f"{name} {value}" for name, value in shape._asdict().items())
-    return f"{size} for {Size(*config.image)} images ({details}, {config.classes} classes)"
+    return f"{vit_name(config, shape)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
 
 
-def depth_of(names: Mapping[str, object]) -> int:
-    """Count the encoder blocks that parameter names speak of."""
-    return len({match[1] for match in (re.match(r"blocks\.(\d+)\.", name) for name in names) if match})
+def resnet_name(config: ResNetConfig) -> str:
+    """Return "R50x1", or the units of a ResNet that has no name."""
+    layers = next((layers for layers, units in UNITS.items() if units == config.units), None)
+    return f"R{layers}x{config.width}" if layers else f"a ResNet of {_units(config)}"
 
 
-def check_fit(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: ViTConfig, source: str, grid: Size, rule: str
-) -> None:
+def vit_name(config: ViTConfig, shape: Shape) -> str:
+    """Return "S/16" or "R50+B/16"; where there is no name, the patch and the stem."""
+    letter = next((letter for letter, known in SIZES.items() if known == shape), None)
+    patch, stem = Size(*config.patch), config.stem
+    for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
+        # the number in the name of a hybrid on the root alone is half of its patch
+        number = patch.rows // 2 if name == "R+" else patch.rows
+        if hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
+            return f"{name}{letter}/{number}"
+    cut = f"{patch.rows}" if patch.rows == patch.cols else f"{patch.rows}x{patch.cols}"
+    return f"{letter}/{cut}{_stem(stem)}" if letter else f"a ViT with patch {cut}{_stem(stem)}"
+
+
+def _stem(stem: StemConfig) -> str:
+    """Say what a ViT without a name of its own stands on."""
+    if stem.kind == "conv":
+        return f" on {len(stem.convolutions)} convolutions"
+    if stem.kind == "none":
+        return ""
+    return f" on a ResNet of {_units(stem)}" if stem.units else f" on a ResNet's root of width {stem.width}"
+
+
+def _units(config: ResNetConfig | StemConfig) -> str:
+    return f"{'+'.join(map(str, config.units))} units of width {config.width}"
+
+
+PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}
+"""What repeats in a model: encoder blocks, a ResNet's units, a stem's units."""
+
+
+def depths(names: Iterable[str]) -> dict[str, int]:
+    """Count the blocks and units that parameter names speak of."""
+    listed = list(names)
+    return {
+        part: len({match.group() for name in listed if (match := re.match(pattern, name))})
+        for part, pattern in PARTS.items()
+    }
+
+
+def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> None:
+    """Refuse weights of more or fewer blocks or units, before a model of as many as a file claims is built.
+
+    Raises:
+        CheckpointError: how many there are, and what was expected.
+    """
+    found = depths(tensors)
+    expected = {"units": config.depth}
+    if isinstance(config, ViTConfig):
+        expected = {"blocks": config.depth, "stem units": sum(config.stem.units)}
+    for part, count in expected.items():
+        if found[part] != count:
+            raise CheckpointError(f"{source} holds weights of {found[part]} {part}, expected {describe(config)}")
+
+
+def check_grid(config: ViTConfig, source: str, grid: Size, rule: str) -> None:
+    """Refuse positions for another grid of patches than an architecture's.
+
+    Args:
+        config: that architecture.
+        source: where the weights come from, for the message.
+        grid: the grid of patches that the weights' positions belong to.
+        rule: the rule that would map them onto another grid.
+
+    Raises:
+        CheckpointError: the grids differ, and the model learned its positions.
+    """
+    if grid != config.grid and config.positions == "learned":
+        raise CheckpointError(
+            f"{source} has positions for a grid of {grid} patches, {describe(config)} needs {config.grid}; "
+            f"load it at its own size and resize the model (rule {rule})"
+        )
+
+
+def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: Config, source: str) -> None:
     """Refuse weights that aren't exactly what an architecture needs.
 
     Args:
@@ -39,17 +112,10 @@ def check_fit(
         expected: what the architecture needs, by parameter name; only shapes are looked at (the meta device will do).
         config: that architecture.
         source: where the weights come from, for the message.
-        grid: the grid of patches that the weights' positions belong to.
-        rule: the rule that would map them onto another grid.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, of another shape or of a type that would lose digits.
     """
-    if grid != config.grid and config.positions == "learned":
-        raise CheckpointError(
-            f"{source} has positions for a grid of {grid} patches, {describe(config)} needs {config.grid}; "
-            f"load it at its own size and resize the model (rule {rule})"
-        )
     shapes = [
         f"{name} is {_dims(tensors[name])}, expected {_dims(expected[name])}"
         for name in expected
@@ -61,7 +127,8 @@ def check_fit(
         _listed("of another shape", shapes),
     ]
     if any(differences):
-        found = f"{depth_of(tensors)} blocks of width {_width(tensors)}"
+        counted = " and ".join(f"{count} {part}" for part, count in depths(tensors).items() if count)
+        found = f"{counted or 'no blocks'} of width {_width(tensors)}"
         raise CheckpointError(
             f"{source} holds another architecture ({found}) than was expected, {describe(config)}: "
             + "; ".join(filter(None, differences))

@@ -1,7 +1,8 @@
 """The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
 
-config.json holds the format's version, the architecture, preprocessing, limits of decoding, class names, the grid of the
-positions with the rule that resizes it, where the weights come from, and the hash of model.safetensors.
+config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
+preprocessing, limits of decoding, class names, the grid of a ViT's positions with the rule that resizes it, where the
+weights come from, and the hash of model.safetensors.
 """
 
 import json
@@ -12,18 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, write_atomically
 from vitreous.checkpoints.files import file_hash, load_tensors, reading, save_tensors
-from vitreous.checkpoints.fit import check_finite, check_fit, depth_of, describe
+from vitreous.checkpoints.fit import check_depth, check_finite, check_fit, check_grid
 from vitreous.checkpoints.origin import versions
 from vitreous.errors import CheckpointError, ConfigError, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import CONFIGS, Config, Model, empty, kind_of
 from vitreous.model.positions import DEFAULT_RULE, RULES
-from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 
@@ -38,7 +38,7 @@ CHEAP_BYTES = 128 * 2**20
 class ModelFolder:
     """A model and all that it needs to be used."""
 
-    model: ViT
+    model: Model
     preprocess: PreprocessConfig
     decode: DecodeConfig
     classes: tuple[str, ...]
@@ -69,21 +69,32 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
-    architecture = replace(model.config, dropout=0.0, drop_path=0.0, recompute=False)
+    architecture = lasting(model.config)
     clear_partials(path.parent, path.name)
+    placed = {}
+    if isinstance(architecture, ViTConfig):
+        placed = {"positions": {"grid": list(architecture.grid), "resize": folder.resize}}
     with atomic_folder(path) as partial:
         digest = save_tensors(partial / WEIGHTS, tensors)
         document = {
             "vitreous_model": MODEL_FORMAT,
+            "kind": kind_of(architecture),
             "architecture": to_dict(architecture),
             "preprocess": to_dict(folder.preprocess),
             "decode": to_dict(folder.decode),
-            "positions": {"grid": list(architecture.grid), "resize": folder.resize},
+            **placed,
             "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
             "origin": {"versions": versions(), **folder.origin},
             "classes": list(folder.classes),
         }
         write_atomically(partial / CONFIG, to_json(document))
+
+
+def lasting(config: Config) -> Config:
+    """Return a configuration without the settings that only training uses."""
+    if isinstance(config, ViTConfig):
+        return replace(config, dropout=0.0, drop_path=0.0, recompute=False)
+    return config
 
 
 def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
@@ -113,28 +124,16 @@ def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
 
 
 def _load(path: Path, verify: bool | None) -> ModelFolder:
-    source, document = str(path), _document(path)
-    try:
-        config = from_dict(ViTConfig, document["architecture"], "architecture")
-        preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
-        decode = from_dict(DecodeConfig, document["decode"], "decode")
-        stored = from_dict(_Stored, {key: document[key] for key in ("weights", "positions", "classes", "origin")})
-    except KeyError as error:
-        raise CheckpointError(f"{path / CONFIG} is damaged: it has no {error}") from error
-    except ConfigError as error:
-        raise CheckpointError(f"{path / CONFIG} can't be used: {error}") from error
-    if len(stored.classes) != config.classes:
-        raise CheckpointError(f"{path / CONFIG} names {len(stored.classes)} classes for a model of {config.classes}")
-    if stored.positions.resize not in RULES:
-        known = suggestion(stored.positions.resize, RULES)
-        raise CheckpointError(f"{path / CONFIG}: unknown resize rule {stored.positions.resize!r}; {known}")
+    source = str(path)
+    config, preprocess, decode, stored = _settings(path / CONFIG, _document(path))
     weights = path / WEIGHTS
     _verify(weights, stored.weights, verify)
     tensors, _ = load_tensors(weights)
-    if depth_of(tensors) != config.depth:
-        raise CheckpointError(f"{source} holds weights of {depth_of(tensors)} blocks, expected {describe(config)}")
-    model = _empty(config)
-    check_fit(tensors, model.state_dict(), config, source, Size(*stored.positions.grid), stored.positions.resize)
+    check_depth(tensors, config, source)
+    if isinstance(config, ViTConfig):
+        check_grid(config, source, Size(*stored.positions.grid), stored.positions.resize)
+    model = empty(config)
+    check_fit(tensors, model.state_dict(), config, source)
     check_finite(tensors, source)
     _fill(model, tensors)
     return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, stored.positions.resize)
@@ -158,9 +157,33 @@ class _Stored:
     """What config.json holds beside settings."""
 
     weights: _Weights
-    positions: _Positions
     classes: tuple[str, ...]
     origin: dict[str, Any]
+    positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
+    """A ViT's alone."""
+
+
+def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessConfig, DecodeConfig, _Stored]:
+    """Read what config.json says; raises CheckpointError."""
+    kind = document.get("kind", "vit")
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggestion(str(kind), CONFIGS)}")
+    keys = ("weights", "classes", "origin", *(["positions"] if kind == "vit" else []))
+    try:
+        config = from_dict(CONFIGS[kind], document["architecture"], "architecture")
+        preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
+        decode = from_dict(DecodeConfig, document["decode"], "decode")
+        stored = from_dict(_Stored, {key: document[key] for key in keys})
+    except KeyError as error:
+        raise CheckpointError(f"{file} is damaged: it has no {error}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{file} can't be used: {error}") from error
+    if len(stored.classes) != config.classes:
+        raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
+    if stored.positions.resize not in RULES:
+        known = suggestion(stored.positions.resize, RULES)
+        raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
+    return config, preprocess, decode, stored
 
 
 def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
@@ -173,13 +196,7 @@ def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")
 
 
-def _empty(config: ViTConfig) -> ViT:
-    """Build a model whose weights take no memory and no time yet."""
-    with torch.device("meta"):
-        return ViT(config)
-
-
-def _fill(model: ViT, tensors: dict[str, Tensor]) -> None:
+def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
     """Let the model's parameters be these tensors, widened to float32, without copying those that are."""
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     model.eval()

@@ -5,21 +5,21 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from vitreous.checkpoints.family import Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.errors import CheckpointError, UnknownName
+from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import Model, create, empty
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
-MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision")
-ALLOWED = ("missing", "unused")
+MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
+ALLOWED = ("missing", "unused", "head")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
             raise UnknownName("difference to allow", name, ALLOWED)
     weights = read_weights(path)
     family, variant = chosen(weights, wish.family)
-    reading = family.interpret(weights, variant)
+    reading = understood(family, weights, variant)
     model = empty(reading.model)
     table = family.table(reading.model)
     mapped = read(table, reading.tensors, model.state_dict(), reading.model.depth)
@@ -133,9 +133,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
     )
     model = placed(model.eval(), reading, wish)
-    resized = ""
-    if model.config.image != reading.model.image:
-        resized = f"{reading.model.grid} -> {model.config.grid} by {wish.rule or reading.resize}"
+    resized = moved(reading, model, wish.rule or reading.resize)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
     preprocess = replace(reading.preprocess, size=tuple(model.config.image))
     classes = reading.classes or tuple(f"class {number}" for number in range(model.config.classes))
@@ -156,6 +154,32 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     return folder, report
 
 
+def moved(reading: Reading, model: Model, rule: str) -> str:
+    """Say from which position grid to which, and how; nothing where there is no grid, or it stayed."""
+    if not isinstance(model, ViT) or model.config.image == reading.model.image:
+        return ""
+    learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
+    return f"{reading.model.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
+
+
+def understood(family: Family, weights: Weights, variant: str | None) -> Reading:
+    """Let a family read weights.
+
+    Raises:
+        CheckpointError: their shapes, or what lies beside them, make no sense to it.
+    """
+    try:
+        return family.interpret(weights, variant)
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise CheckpointError(
+            f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
+            f"({reason})"
+        ) from error
+
+
 def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
     """Return the family and the variant: as the user says, or recognised."""
     if name is None:
@@ -172,13 +196,7 @@ def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
     return known[family], variant or None
 
 
-def empty(config: ViTConfig) -> ViT:
-    """Build a model whose weights take no memory yet."""
-    with torch.device("meta"):
-        return ViT(config)
-
-
-def refuse_gaps(mapped: Mapped, model: ViT, reading: Reading, wish: Wish, where: str) -> list[str]:
+def refuse_gaps(mapped: Mapped, model: Model, reading: Reading, wish: Wish, where: str) -> list[str]:
     """Check shapes and completeness; fill what may be missing; return the names that are new."""
     expected = model.state_dict()
     wrong = [
@@ -196,14 +214,12 @@ def refuse_gaps(mapped: Mapped, model: ViT, reading: Reading, wish: Wish, where:
             f"{where} lacks {len(mapped.missing)} tensors that {describe(reading.model)} needs, such as {name} "
             f"({' + '.join(looked) or 'no rule'}); to initialise them instead, use --allow missing"
         )
-    from vitreous.model.vit import create
-
     fresh = create(reading.model).state_dict()
     mapped.tensors |= {name: fresh[name] for name in mapped.missing}
     return list(mapped.missing)
 
 
-def placed(model: ViT, reading: Reading, wish: Wish) -> ViT:
+def placed(model: Model, reading: Reading, wish: Wish) -> Model:
     """Resize the model to the wished resolution, by its origin's rule."""
     if wish.image is None or tuple(wish.image) == tuple(model.config.image):
         return model

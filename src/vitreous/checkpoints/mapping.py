@@ -171,5 +171,29 @@ def stripped(tensors: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str
 
 
 def depth_of(names: Iterable[str], pattern: str) -> int:
-    """Count the blocks that names speak of; `pattern` has one group, the block's number."""
-    return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
+    """Count the blocks that names speak of; `pattern` has one group, the block's number.
+
+    Raises:
+        CheckpointError: a number beyond the number of tensors: no model of so many blocks should be tried.
+    """
+    listed = list(names)
+    numbers = [match[1] for name in listed if (match := re.match(pattern, name))]
+    depth = 1 + max((int(number[:10]) for number in numbers), default=-1)
+    if depth > len(listed):
+        raise CheckpointError(
+            f"a tensor's name counts {depth - 1} blocks or more, but there are only {len(listed)} tensors"
+        )
+    return depth
+
+
+def units_of(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int, ...]:
+    """Count the units of each stage of a ResNet.
+
+    Args:
+        names: of the tensors.
+        pattern: how a unit's names begin, with {stage} and {unit} for the numbers.
+        first: the number of the first stage and of the first unit.
+    """
+    listed = list(names)
+    end = depth_of(listed, pattern.format(stage=r"(\d+)", unit=r"\d+"))
+    return tuple(depth_of(listed, pattern.format(stage=stage, unit=r"0*(\d+)")) - first for stage in range(first, end))

@@ -38,7 +38,6 @@ def models(arguments: list[str]) -> int:
     from vitreous.checkpoints.foreign import families
     from vitreous.model import count
     from vitreous.model.config import SIZES, named
-    from vitreous.model.count_resnet import resnet_flops, resnet_parameters
     from vitreous.model.resnet_config import named_resnet
 
     plain = [f"{size}/{patch}" for size in SIZES for patch in PATCHES]
@@ -48,12 +47,8 @@ def models(arguments: list[str]) -> int:
         raise UnknownName("model", options.pattern, names)
     print(f"{'name':10} {'parameters':>15} {'GFLOPs':>9}   at 224x224, 1000 classes")
     for name in chosen:
-        if name in RESNETS:
-            resnet = named_resnet(name)
-            total, work = resnet_parameters(resnet), resnet_flops(resnet)
-        else:
-            config = named(name)
-            total, work = count.parameters(config), count.flops(config)
+        config = named_resnet(name) if name in RESNETS else named(name)
+        total, work = count.parameters(config), count.flops(config)
         print(f"{name:10} {total:15,} {work / 1e9:9.2f}")
     print("\nany size goes with any patch that divides the image: vitreous.create('S/16', image=(256, 192))")
     print("weights are read from:")

@@ -9,6 +9,8 @@ from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import CheckpointError, DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
@@ -61,12 +63,11 @@ def shape(path: Path, folder: "ModelFolder") -> list[str]:
     config = folder.model.config
     lines = [
         f"model       {path}",
-        f"shape       width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, "
-        f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}",
+        f"shape       {layers(config)}",
         f"parameters  {count.parameters(config):,}, {count.flops(config) / 1e9:.3f} GFLOPs an image",
         f"images      {config.image[0]}x{config.image[1]}, {folder.preprocess.mode}, resize {folder.preprocess.resize} "
         f"({folder.preprocess.interpolation}), crop {folder.preprocess.crop:g}",
-        f"positions   {config.positions}; resized by {folder.resize}",
+        *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {len(folder.classes)}: {', '.join(folder.classes[:10])}{', ...' if len(folder.classes) > 10 else ''}",
     ]
     origin = {key: value for key, value in folder.origin.items() if value is not None and not isinstance(value, dict)}
@@ -75,6 +76,21 @@ def shape(path: Path, folder: "ModelFolder") -> list[str]:
     if isinstance(reached, dict) and "top1" in reached:
         lines.append(f"reached     validation top-1 {reached['top1']:.2%}")
     return lines
+
+
+def layers(config: ViTConfig | ResNetConfig) -> str:
+    """Say what a model is made of."""
+    if isinstance(config, ResNetConfig):
+        units = "+".join(map(str, config.units))
+        return f"ResNet of {units} units, width {config.width}, last map a grid of {config.grid}"
+    stem = config.stem
+    under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
+        stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"
+    )
+    return (
+        f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, "
+        f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}{under}"
+    )
 
 
 def run(path: Path) -> str:

@@ -1,14 +1,17 @@
-"""Parameters, operations and memory of a ViT in closed form: no torch, no model."""
+"""Parameters, operations and memory of a model in closed form: no torch, no model."""
 
 import math
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.count_resnet import stem_flops, stem_parameters, stem_values
+from vitreous.model.count_resnet import resnet_flops, resnet_parameters, stem_flops, stem_parameters, stem_values
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.shapes import Size
 
 
-def parameters(config: ViTConfig) -> int:
+def parameters(config: ViTConfig | ResNetConfig) -> int:
     """Return the exact number of learned values."""
+    if isinstance(config, ResNetConfig):
+        return resnet_parameters(config)
     width, made = config.width, config.block
     embed = (math.prod(config.patch_shape) + config.patch_bias + config.prefix) * width
     embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
@@ -61,8 +64,10 @@ def _positions(config: ViTConfig) -> int:
     return layers * offsets.get(config.positions, 0)
 
 
-def flops(config: ViTConfig) -> int:
-    """Return the operations of one image's forward pass: two for each multiply-add of a matrix product."""
+def flops(config: ViTConfig | ResNetConfig) -> int:
+    """Return the operations of one image's forward pass: two for each multiply-add of a matrix product or convolution."""
+    if isinstance(config, ResNetConfig):
+        return resnet_flops(config)
     tokens, width = config.tokens, config.width
     cells = config.grid.rows * config.grid.cols
     patch = math.prod(config.patch_shape)

@@ -1,6 +1,7 @@
 """BiT's ResNet V2 (1912.11370): group norm for batch norm, standardised convolutions. And the paper's hybrid stem."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -158,6 +159,14 @@ class ResNet(nn.Module):
         for stage in self.stages:
             z = stage(z)
         return self.norm(z)
+
+    def resized(self, image: tuple[int, int], rule: str = "") -> "ResNet":
+        """Return this model, meant for images of another size. No weight changes, so there is no rule to choose."""
+        config = replace(self.config, image=tuple(image))
+        with torch.device("meta"):
+            other = ResNet(config)
+        other.load_state_dict({name: tensor.clone() for name, tensor in self.state_dict().items()}, assign=True)
+        return other.to(self.root.conv.weight.device).train(self.training)
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]

@@ -79,6 +79,11 @@ class ResNetConfig:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
 
     @property
+    def depth(self) -> int:
+        """Bottleneck units of all stages."""
+        return sum(self.units)
+
+    @property
     def features(self) -> int:
         """Width of what the head reads."""
         return EXPANSION * ROOT * self.width * 2 ** (len(self.units) - 1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
+from vitreous.model.config import ViTConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
@@ -35,6 +36,8 @@ def finetune(request: Request) -> RunConfig:
         )
     folder, _ = open_model(request.weights)
     old = folder.model.config
+    if not isinstance(old, ViTConfig):
+        raise ConfigError(f"{request.weights} holds a ResNet; recipes train Vision Transformers only")
     size = request.seen(Size(*(round(side * HIGHER) for side in old.image)), Size(*old.patch))
     classes, examples = len(request.facts.classes), request.facts.train
     steps = 20_000 if examples > 200_000 else 10_000 if examples > 10_000 else 500

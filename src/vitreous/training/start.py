@@ -40,6 +40,8 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
     if report is not None:
         reporter.message(str(report))
     old, new = folder.model, model.config
+    if not isinstance(old, ViT):
+        raise CheckpointError(f"{config.weights} holds a ResNet; training starts from Vision Transformers only")
     names = [field.name for field in fields(new) if field.name not in MAY_DIFFER]
     differing = [name for name in names if getattr(old.config, name) != getattr(new, name)]
     if differing:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.mapping import Layout, Rule, depth_of
+from vitreous.checkpoints.mapping import Layout, Rule, units_of
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, StemConfig
 
@@ -28,8 +28,7 @@ def stem_of(tensors: Mapping[str, Tensor]) -> StemConfig:
     """Return the ResNet before the patch embedding, if there is one."""
     if "conv_root/kernel" not in tensors:
         return StemConfig()
-    stages = range(1, depth_of(tensors, r"block(\d+)/unit"))
-    units = tuple(depth_of(tensors, rf"block{stage}/unit(\d+)/") - 1 for stage in stages)  # both are counted from 1
+    units = units_of(tensors, "block{stage}/unit{unit}/", first=1)
     return StemConfig("resnet", units, max(1, tensors["conv_root/kernel"].shape[3] // ROOT))
 
 

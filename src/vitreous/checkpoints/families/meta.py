@@ -140,6 +140,7 @@ def interpret_dinov3(weights: Weights, name: str | None) -> Reading:
         else:
             masked[key] = tensor
     found = reread(weights, masked, DINOV3, "dinov3")
+    assert isinstance(found.model, ViTConfig)
     rounded = is_rounded(tensors.get("rope_embed.periods"), found.model, where)
     side = 224 // found.model.patch[0] * found.model.patch[0]
     config = replace(found.model, image=(side, side), pool="class", rotary=replace(found.model.rotary, rounded=rounded))

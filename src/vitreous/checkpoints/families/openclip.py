@@ -160,6 +160,7 @@ def interpret_trunk(weights: Weights, name: str | None) -> Reading:
     found = (timm_eva if timm_eva.recognise(like) else timm).interpret(like, vision.get("timm_model_name") or name)
     head = f"{ROOT}head.proj.weight"
     config = found.model
+    assert isinstance(config, ViTConfig)
     if head in tensors:
         config = replace(config, classes=tensors[head].shape[0], head_bias=False)
     ignored = IGNORED

@@ -7,14 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vitreous.checkpoints.families.timm_hybrid import (
-    ENTRIES,
-    channels_of,
-    first_conv,
-    stem_of,
-    stem_rules,
-    unwritable_stem,
-)
+from vitreous.checkpoints.families.timm_hybrid import channels_of, stem_of, stem_rules
+from vitreous.checkpoints.families.timm_write import ACTIVATIONS, sidecars, unwritable
 from vitreous.checkpoints.family import (
     CLIP,
     HALF,
@@ -26,7 +20,6 @@ from vitreous.checkpoints.family import (
     square,
     usual_heads,
 )
-from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -129,17 +122,13 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     stem = stem_of(tensors, where)
     if stem.kind != "none":
         rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
-    given = weights.config.get("pretrained_cfg") or {}
-    architecture = architecture_of(weights, name)
+    architecture, given = architecture_of(weights, name), weights.config.get("pretrained_cfg") or {}
     refuse(architecture, tensors, where)
     details, images = said(architecture or guessed(tensors))
-    arguments = weights.config.get("model_args") or {}
-    details |= arguments_of(arguments)
-    if arguments.get("pos_embed") != "none":
-        shape_of(tensors, "pos_embed", where)
+    details |= arguments_of(weights.config.get("model_args") or {}, tensors, where)
     heads, assumed = heads_of(details.get("heads"), tensors, width, where)
     prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
-    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    registers = size_of(tensors, "reg_token", 1)
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -149,7 +138,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
-        classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
+        classes=size_of(tensors, "head.weight", 0),
         pool=pool_of(tensors, weights.config),
         class_token="cls_token" in tensors,
         distillation="dist_token" in tensors,
@@ -159,14 +148,18 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         embed_norm="norm_pre.weight" in tensors,
         patch_bias="norm_pre.weight" not in tensors,
         pre_logits="pre_logits.fc.weight" in tensors,
-        pool_mlp=tensors["attn_pool.mlp.fc2.weight"].shape[1] if "attn_pool.mlp.fc2.weight" in tensors else 0,
+        pool_mlp=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         block=block_of(tensors, details, width),
     )
     config = placed(config, tensors, given, prefix, registers, where)
-    if not architecture:
-        assumed = (*assumed, CLIP_LIKE if guessed(tensors) else SHARED)
+    assumed += () if architecture else (CLIP_LIKE if guessed(tensors) else SHARED,)
     images = preprocess(config, given, images)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+
+
+def size_of(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """Return one side of a tensor, 0 where it isn't there."""
+    return tensors[name].shape[axis] if name in tensors else 0
 
 
 def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,8 +183,14 @@ def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None
         raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
 
 
-def arguments_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config.json says outright, which goes before what is usual."""
+def arguments_of(given: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+    """Return what a config.json says outright, which goes before what is usual.
+
+    Raises:
+        CheckpointError: there are no positions, and it doesn't say that there shall be none.
+    """
+    if given.get("pos_embed") != "none":
+        shape_of(tensors, "pos_embed", where)
     named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(given.get("act_layer") or "")
     found = {"act": named} if named else {}
     return found | ({"heads": int(given["num_heads"])} if "num_heads" in given else {})
@@ -292,90 +291,6 @@ def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str,
         mean=tuple(given.get("mean") or images["mean"]),
         std=tuple(given.get("std") or images["std"]),
     )
-
-
-SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant", 1664: "gigantic"}
-ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
-
-
-def unwritable(config: ViTConfig) -> str | None:
-    """Say what timm's VisionTransformer can't express, if anything."""
-    made, plain = config.block, BlockConfig()
-    for name in ("norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
-        if getattr(made, name) != getattr(plain, name):
-            return f"block.{name} is {getattr(made, name)!r}"
-    if made.qkv_bias == "no-key":
-        return "q and v have biases but k has none"
-    if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
-        return "its positions are not learned ones, added at the input"
-    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias:
-        return "its head is of another kind"
-    if config.distillation and config.registers:
-        return "it has a distillation token and registers"
-    if config.patch_bias == config.embed_norm:
-        return "timm's patch embedding has a bias just where no norm stands before the first block"
-    if config.pre_logits:
-        return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
-    if config.norm_eps != 1e-6:
-        return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
-    return unwritable_stem(config)
-
-
-def named_there(config: ViTConfig) -> str:
-    """Return an architecture of timm's that config.json can make this model of."""
-    if config.stem.kind != "none":
-        return ENTRIES[config.stem.units]
-    size = SIZES.get(config.width, "base")
-    return f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
-
-
-def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
-    """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
-    config, images = folder.model.config, folder.preprocess
-    pool = {"class": "token", "mean": "avg", "max": "max", "map": "map"}[config.pool]
-    _, *patch = config.patch_shape
-    arguments = {
-        "img_size": list(config.image),
-        "patch_size": patch[0] if patch[0] == patch[1] else patch,
-        "in_chans": config.channels,
-        "embed_dim": config.width,
-        "depth": config.depth,
-        "num_heads": config.heads,
-        "mlp_ratio": config.mlp / config.width,
-        "global_pool": pool,
-        "class_token": config.class_token,
-        "reg_tokens": config.registers,
-        "no_embed_class": config.position_tokens != "all",
-        "init_values": config.block.layer_scale or None,
-        "qkv_bias": config.block.qkv_bias == "all",
-        "qk_norm": config.block.qk_norm,
-        "pre_norm": config.embed_norm,
-        "fc_norm": config.norm_at == "pooled",
-        "final_norm": True,
-        "act_layer": ACTIVATIONS[config.block.act],
-        "pos_embed": "learn" if config.positions == "learned" else "none",
-    }
-    pretrained = {
-        "input_size": [config.channels, *config.image],
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "crop_pct": images.crop,
-        "crop_mode": "squash" if images.resize == "squash" else "center",
-        "interpolation": images.interpolation,
-        "first_conv": first_conv(config.stem),
-        "classifier": ["head", "head_dist"] if config.distillation else "head",
-        "num_classes": config.classes,
-    }
-    document = {
-        "architecture": named_there(config),
-        "num_classes": config.classes,
-        "num_features": config.width,
-        "global_pool": pool,
-        "model_args": arguments,
-        "pretrained_cfg": pretrained,
-        "label_names": list(folder.classes),
-    }
-    return {"config.json": document}
 
 
 FAMILY = Family(

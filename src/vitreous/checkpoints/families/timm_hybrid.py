@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vitreous.checkpoints.family import has, shape_of
-from vitreous.checkpoints.mapping import Rule, dense, depth_of
+from vitreous.checkpoints.mapping import Rule, dense, units_of
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, StemConfig
@@ -37,21 +37,13 @@ def stem_of(tensors: Mapping[str, Tensor], where: str) -> StemConfig:
         return StemConfig()
     alone = f"{BACKBONE}conv.weight" in tensors  # timm's backbone is the root itself where no stages follow
     root = f"{BACKBONE}{'' if alone else 'stem.'}"
-    units = depths(tensors)
+    units = units_of(tensors, r"patch_embed\.backbone\.stages\.{stage}\.blocks\.{unit}\.")
     if f"{root}norm.weight" not in tensors or (units and f"{BACKBONE}stages.0.blocks.0.norm3.weight" not in tensors):
         raise CheckpointError(
             f"{where} is a hybrid on another network than the paper's ResNet with group norm, which vitreous can't build"
         )
     outputs = shape_of(tensors, f"{root}conv.weight", where)[0]
     return StemConfig("resnet", units, max(1, outputs // ROOT))
-
-
-def depths(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Count the units of each stage."""
-    stages = depth_of(tensors, r"patch_embed\.backbone\.stages\.(\d+)\.")
-    return tuple(
-        depth_of(tensors, rf"patch_embed\.backbone\.stages\.{stage}\.blocks\.(\d+)\.") for stage in range(stages)
-    )
 
 
 def first_conv(stem: StemConfig) -> str:

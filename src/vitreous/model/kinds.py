@@ -1,0 +1,50 @@
+"""The kinds of models that there are: made from a name or a configuration, whichever kind it is."""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from vitreous.errors import UnknownName
+from vitreous.model import resnet, vit
+from vitreous.model.config import ViTConfig, named
+from vitreous.model.resnet import ResNet
+from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.vit import ViT
+
+Config = ViTConfig | ResNetConfig
+Model = ViT | ResNet
+CONFIGS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+"""The word for each kind in files, and its configuration."""
+
+
+def kind_of(config: Config) -> str:
+    """Return the word for a configuration's kind."""
+    return "resnet" if isinstance(config, ResNetConfig) else "vit"
+
+
+def configured(name: str, **overrides: Any) -> Config:
+    """Return the configuration called e.g. "B/16", "R50+B/16" or "R50x1", with any field overridden.
+
+    Raises:
+        UnknownName: no such model, or no such field.
+        ConfigError: settings that don't go together.
+    """
+    kind = "resnet" if re.fullmatch(r"(BiT-)?R\d+x\d+", name) else "vit"
+    known = [field.name for field in fields(CONFIGS[kind])]
+    for key in overrides:
+        if key not in known:
+            raise UnknownName("setting of a ResNet" if kind == "resnet" else "setting of a ViT", key, known)
+    return named_resnet(name, **overrides) if kind == "resnet" else named(name, **overrides)
+
+
+def create(config: Config, seed: int = 0) -> Model:
+    """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
+    return resnet.create(config, seed) if isinstance(config, ResNetConfig) else vit.create(config, seed)
+
+
+def empty(config: Config) -> Model:
+    """Build a model whose weights take no memory and no time yet (torch's meta device)."""
+    with torch.device("meta"):
+        return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
