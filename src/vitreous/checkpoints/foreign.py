@@ -5,21 +5,19 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
-from torch import Tensor
-
 from vitreous.checkpoints.family import Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
+from vitreous.errors import CheckpointError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, create, empty
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
-ALLOWED = ("missing", "unused", "head")
+ALLOWED = ("missing", "unused")
 
 
 @dataclass(frozen=True)
