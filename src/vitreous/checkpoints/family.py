@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from vitreous.checkpoints.mapping import Table
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config
 from vitreous.shapes import Size
 
@@ -79,6 +80,15 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int,
     if name not in tensors:
         raise CheckpointError(f"{where} has no {name}, which every model of this kind has")
     return tuple(tensors[name].shape)
+
+
+def unlike_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | None:
+    """Say which of these fields isn't that of the paper's ViT, where a format knows only that; None if all are."""
+    plain = ViTConfig()
+    for name in names:
+        if getattr(config, name) != getattr(plain, name):
+            return f"{name} is {getattr(config, name)!r}; {knower} knows only {getattr(plain, name)!r}"
+    return None
 
 
 def has(tensors: Mapping[str, Tensor], pattern: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from vitreous.checkpoints.folder import ModelFolder, is_model, load_model
 from vitreous.checkpoints.foreign import Report, Wish, load_foreign
 from vitreous.checkpoints.hub import download, is_repository
+from vitreous.checkpoints.weights import holds_weights
 from vitreous.errors import CheckpointError
 
 
@@ -22,7 +23,7 @@ def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder,
     place = Path(path)
     if not place.exists() and is_repository(str(path)):
         place = download(str(path))
-    if place.is_dir() and (is_model(place) or _is_run(place) or not _has_weights(place)):
+    if place.is_dir() and (is_model(place) or _is_run(place) or not holds_weights(place)):
         folder = load_model(place)
         if wish is not None and wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
             folder = resized(folder, wish)
@@ -43,7 +44,3 @@ def resized(folder: ModelFolder, wish: Wish) -> ModelFolder:
 
 def _is_run(place: Path) -> bool:
     return (place / "metrics.jsonl").exists() or (place / "checkpoints").is_dir()
-
-
-def _has_weights(place: Path) -> bool:
-    return any(file.suffix in (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt") for file in place.iterdir())

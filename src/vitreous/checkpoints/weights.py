@@ -16,6 +16,8 @@ from vitreous.checkpoints.files import load_tensors, reading
 from vitreous.errors import CheckpointError
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
+ENDINGS = (*SAFE, ".npz", *PICKLED)
+"""Of files of weights."""
 WRAPPERS = ("model_ema", "state_dict_ema", "ema", "teacher", "model", "state_dict", "module")
 """Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
 MOST_JSON = 16 * 2**20
@@ -69,12 +71,17 @@ def read_weights(path: str | Path) -> Weights:
     return Weights(file, tensors, config, _json(folder / "preprocessor_config.json"), notes)
 
 
+def holds_weights(path: Path) -> bool:
+    """Tell, by their endings, whether a path is a file of weights, or a folder with one directly inside."""
+    return any(file.suffix in ENDINGS for file in (path.iterdir() if path.is_dir() else [path]))
+
+
 def _inside(folder: Path) -> Path:
     """Find the weights in a folder."""
     for name in CANDIDATES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(file for file in folder.iterdir() if file.suffix in (*SAFE, ".npz", *PICKLED))
+    found = sorted(file for file in folder.iterdir() if file.suffix in ENDINGS)
     if len(found) == 1:
         return found[0]
     listed = ", ".join(file.name for file in found[:5]) or "none"

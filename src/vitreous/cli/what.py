@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
     from vitreous.runs import RunRecord
 
-WEIGHTS = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".ckpt")
-"""Endings of files of weights."""
-
 
 def describe(path: str) -> str:
     """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows."""
@@ -27,8 +24,10 @@ def describe(path: str) -> str:
         raise DataError(missing(place))
     if path == DIGITS or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(path)
+    from vitreous.checkpoints.weights import holds_weights
+
     if place.is_file():
-        return weights(place) if place.suffix in WEIGHTS else image(place)
+        return weights(place) if holds_weights(place) else image(place)
     from vitreous.checkpoints.folder import is_model
     from vitreous.runs import is_run
 
@@ -36,7 +35,7 @@ def describe(path: str) -> str:
         return run(place)
     if is_model(place):
         return model(place)
-    return weights(place) if any(file.suffix in WEIGHTS for file in place.iterdir()) else data(path)
+    return weights(place) if holds_weights(place) else data(path)
 
 
 def weights(path: Path) -> str:

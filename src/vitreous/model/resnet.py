@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError
 from vitreous.model.initialise import initialise_resnet
+from vitreous.model.intermediates import gathered
 from vitreous.model.resnet_config import ROOT, ResNetConfig, StemConfig, Unit, stages
 
 GROUPS = 32
@@ -181,19 +182,7 @@ class ResNet(nn.Module):
         """
         places = {"root": self.root} | {f"stage.{index}": stage for index, stage in enumerate(self.stages)}
         places |= {"norm": self.norm, "pooled": self.pool, "logits": self.head}
-        found: dict[str, Tensor] = {}
-        handles = []
-        try:
-            for name in names:
-                if name not in places:
-                    raise UnknownName("intermediate", name, places)
-                keep = lambda _module, _inputs, output, name=name: found.__setitem__(name, output)  # noqa: E731
-                handles.append(places[name].register_forward_hook(keep))
-            self(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: found[name] for name in names}
+        return gathered(self, images, places, names)
 
 
 class ResNetStem(nn.Module):

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError
 from vitreous.model.attention import Places
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.initialise import initialise
+from vitreous.model.intermediates import gathered
 from vitreous.model.norms import norm
 from vitreous.model.patches import PatchEmbedding, resample_kernel
 from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
@@ -129,19 +130,7 @@ class ViT(nn.Module):
         places = {"patches": self.patches, "embedded": self.dropout}
         places |= {f"block.{index}": block for index, block in enumerate(self.blocks)}
         places |= {"norm": self.norm, "pooled": self.pool, "pre_logits": self.pre_logits, "logits": self.head}
-        found: dict[str, Tensor] = {}
-        handles = []
-        try:
-            for name in names:
-                if name not in places:
-                    raise UnknownName("intermediate", name, places)
-                keep = lambda _module, _inputs, output, name=name: found.__setitem__(name, output)  # noqa: E731
-                handles.append(places[name].register_forward_hook(keep))
-            self(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: found[name] for name in names}
+        return gathered(self, images, places, names)
 
     def maps(
         self, images: Float[Tensor, "batch channel row col"], layers: Sequence[int], *, norm: bool = True

@@ -14,7 +14,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from vitreous.checkpoints.families.google_stem import NOTE, seen, stem_of, stem_rules
-from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square
+from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square, unlike_plain
 from vitreous.checkpoints.mapping import SAME, TRANSPOSED, Layout, Rule, Table, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
@@ -210,24 +210,26 @@ def recognise_big_vision(weights: Weights) -> float:
     return 1.0 if "embedding/kernel" in tensors and is_linen(tensors) else 0.0
 
 
+FIXED = (
+    "distillation",
+    "registers",
+    "positions",
+    "positions_at",
+    "rotary",
+    "patch_bias",
+    "embed_norm",
+    "head_bias",
+    "norm_at",
+)
+"""What the authors' format knows in one way only."""
+
+
 def unwritable(config: ViTConfig) -> str | None:
     """Say what the authors' format can't express, if anything."""
-    plain = replace(ViTConfig(), block=BlockConfig(act=config.block.act, drop_path=config.block.drop_path))
-    fixed = (
-        "distillation",
-        "registers",
-        "positions",
-        "positions_at",
-        "rotary",
-        "patch_bias",
-        "embed_norm",
-        "head_bias",
-        "norm_at",
-    )
-    for field in fixed:
-        if getattr(config, field) != getattr(plain, field):
-            return f"{field} is {getattr(config, field)!r}; the format knows only {getattr(plain, field)!r}"
-    if config.block != plain.block:
+    unlike = unlike_plain(config, FIXED, "the format")
+    if unlike:
+        return unlike
+    if config.block != BlockConfig(act=config.block.act, drop_path=config.block.drop_path):
         return "its blocks are not the paper's (norms, biases, gates or scales differ)"
     if config.stem.kind == "conv":
         return "its stem is of another kind"

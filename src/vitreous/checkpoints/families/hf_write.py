@@ -3,12 +3,12 @@
 from typing import Any
 
 from vitreous.checkpoints.families.huggingface import ACTIVATIONS, KERNELS
+from vitreous.checkpoints.family import unlike_plain
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
 NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
-PLAIN = ViTConfig()
 FIXED = (
     "pool",
     "class_token",
@@ -29,9 +29,9 @@ assert set(NAMES.values()) <= set(ACTIVATIONS)
 
 def unwritable(config: ViTConfig) -> str | None:
     """Say what transformers' ViT and DeiT can't express, if anything."""
-    for name in FIXED:
-        if getattr(config, name) != getattr(PLAIN, name):
-            return f"{name} is {getattr(config, name)!r}; transformers' ViT knows only {getattr(PLAIN, name)!r}"
+    unlike = unlike_plain(config, FIXED, "transformers' ViT")
+    if unlike:
+        return unlike
     made = config.block
     if made.qkv_bias == "no-key":
         return "q and v have biases but k has none"

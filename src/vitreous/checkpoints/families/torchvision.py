@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.family import IMAGENET, Family, Reading, shape_of, square, usual_heads
+from vitreous.checkpoints.family import IMAGENET, Family, Reading, shape_of, square, unlike_plain, usual_heads
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
@@ -12,7 +12,6 @@ from vitreous.model.config import BlockConfig, ViTConfig
 
 PREFIXES = ("module.", "model.", "backbone.")
 PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
-PLAIN = ViTConfig()
 
 
 def table(config: ViTConfig) -> Table:
@@ -80,26 +79,30 @@ def hidden_of(tensors: Mapping[str, Tensor], where: str) -> int:
     )[0]
 
 
+FIXED = (
+    "pool",
+    "class_token",
+    "distillation",
+    "registers",
+    "positions",
+    "positions_at",
+    "position_tokens",
+    "rotary",
+    "patch_bias",
+    "embed_norm",
+    "norm_at",
+    "head_bias",
+    "norm_eps",
+    "stem",
+)
+"""What torchvision's model knows in one way only."""
+
+
 def unwritable(config: ViTConfig) -> str | None:
     """Say what torchvision's model can't express, if anything: it is the paper's, of square images."""
-    for name in (
-        "pool",
-        "class_token",
-        "distillation",
-        "registers",
-        "positions",
-        "positions_at",
-        "position_tokens",
-        "rotary",
-        "patch_bias",
-        "embed_norm",
-        "norm_at",
-        "head_bias",
-        "norm_eps",
-        "stem",
-    ):
-        if getattr(config, name) != getattr(PLAIN, name):
-            return f"{name} is {getattr(config, name)!r}; torchvision knows only {getattr(PLAIN, name)!r}"
+    unlike = unlike_plain(config, FIXED, "torchvision")
+    if unlike:
+        return unlike
     if config.block != BlockConfig(drop_path=config.block.drop_path):
         return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
     if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:

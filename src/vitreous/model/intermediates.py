@@ -1,0 +1,30 @@
+"""Named intermediates of a forward pass, gathered beside it."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.errors import UnknownName
+
+
+def gathered(
+    model: nn.Module,
+    images: Float[Tensor, "batch channel row col"],
+    places: Mapping[str, nn.Module],
+    names: Sequence[str],
+) -> dict[str, Float[Tensor, "batch ..."]]:
+    """Return what the named modules put out in one forward pass; raises UnknownName for a name not in `places`."""
+    found: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for name in names:
+            if name not in places:
+                raise UnknownName("intermediate", name, places)
+            keep = lambda _module, _inputs, output, name=name: found.__setitem__(name, output)  # noqa: E731
+            handles.append(places[name].register_forward_hook(keep))
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: found[name] for name in names}
