@@ -103,8 +103,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def free_run(config: RunConfig) -> Path:
     """Return the next free folder runs/<data>-<recipe>-<n>."""
     stem = f"{Path(config.data.path).resolve().name if config.data.path != 'digits' else 'digits'}-{config.recipe}"
-    taken = {entry.name for entry in RUNS.iterdir()} if RUNS.is_dir() else set()
-    return RUNS / next(name for number in range(1, 10**9) if (name := f"{stem}-{number}") not in taken)
+    return free_folder(RUNS, stem)
+
+
+def free_folder(parent: Path, stem: str) -> Path:
+    """Return the next free folder parent/<stem>-<n>."""
+    taken = {entry.name for entry in parent.iterdir()} if parent.is_dir() else set()
+    return parent / next(name for number in range(1, 10**9) if (name := f"{stem}-{number}") not in taken)
 
 
 def resume(run: str | Path, *, reporter: Reporter | None = None) -> Result:
@@ -139,4 +144,16 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
     return Predictor.load(path, device=device)
 
 
-__all__ = ["ConfigError", "Result", "RunError", "create", "free_run", "load", "override", "plan", "resume", "train"]
+__all__ = [
+    "ConfigError",
+    "Result",
+    "RunError",
+    "create",
+    "free_folder",
+    "free_run",
+    "load",
+    "override",
+    "plan",
+    "resume",
+    "train",
+]

@@ -241,7 +241,7 @@ def test_a_model_without_a_run_needs_data(vitreous, run, here):
     vitreous("evaluate", "model").refused("model belongs to no run, so name the labelled images")
 
 
-def test_evaluate_says_when_the_data_has_changed(vitreous, run):
+def test_evaluate_says_when_the_data_has_changed(vitreous, run, here):
     document = json.loads((run / "config.json").read_text())
     document["data"]["fingerprint"] = "0:0"
     (run / "config.json").write_text(json.dumps(document))

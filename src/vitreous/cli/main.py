@@ -17,7 +17,7 @@ from vitreous.errors import UnknownName, VitreousError
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
     "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
-    "evaluate": ("vitreous.cli.use", "measure a model on labelled images"),
+    "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.use", "classify images"),
     "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),

@@ -54,6 +54,10 @@ class Evaluate:
     """A model folder or a run folder."""
     data: Annotated[str | None, tyro.conf.Positional] = None
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
+    protocol: Literal["accuracy"] = "accuracy"
+    """How to measure: accuracy, by the model's own head."""
+    out: str | None = None
+    """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
     json: str | None = None
     """Write all metrics to this file too."""
     batch: int = 64

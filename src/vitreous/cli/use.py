@@ -1,89 +1,24 @@
-"""`vitreous evaluate`, `predict`, `inspect` and `report`: use what was trained."""
+"""`vitreous predict`, `inspect` and `report`: use what was trained."""
 
 import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vitreous.checkpoints.atomic import atomic_file, storing
-from vitreous.cli.options import Evaluate, Inspect, Predict, Report
+from vitreous.cli.options import Inspect, Predict, Report
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
 from vitreous.data.report import printable
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.checkpoints.folder import ModelFolder
-    from vitreous.data.sources import Source
-    from vitreous.images.config import DecodeConfig
     from vitreous.predict import Prediction
-    from vitreous.training.reporter import Reporter
 
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
-
-
-def evaluate(arguments: list[str]) -> int:
-    """Run `vitreous evaluate`."""
-    options = parse(Evaluate, arguments, "evaluate")
-    from vitreous.evaluate.evaluate import evaluate as measure
-    from vitreous.predict import Predictor
-
-    predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
-    display = reporter()
-    display.phase("opening the data")
-    source = labelled(options, predictor.folder, display)
-    display.phase(f"evaluating on {len(source):,} images")
-    metrics, _, _ = measure(
-        predictor, source, batch=options.batch, progress=lambda done, total: display.progress(done, total, {})
-    )
-    display.close()
-    print(metrics)
-    skipped = getattr(source, "skipped", ())
-    if skipped:
-        print(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
-    if options.json:
-        write_file(options.json, json.dumps(metrics.to_dict(), indent=1) + "\n")
-        print(f"\nall metrics are in {options.json}")
-    print(f"next: vitreous predict {options.model} IMAGES...")
-    return 0
-
-
-def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
-    """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
-    from vitreous.data.sources import open_source
-
-    if options.data is not None:
-        return open_source(options.data, folder.classes, folder.decode, options.broken)
-    return run_validation(options, folder.decode, display)
-
-
-def run_validation(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Source":
-    """Return the validation part of the run that a model belongs to; raises DataError if there is none."""
-    from vitreous.data.config import DataConfig
-    from vitreous.data.sources import open_dataset
-    from vitreous.runs import is_run, read_run
-    from vitreous.settings import from_dict
-    from vitreous.training.run import fingerprint
-
-    path = Path(options.model)
-    run = path if is_run(path) else path.resolve().parent
-    if not is_run(run):
-        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
-    record = read_run(run).config
-    config = from_dict(DataConfig, record["config"]["data"])
-    if options.broken == "skip":
-        config = replace(config, broken="skip")
-    dataset = open_dataset(config, decode)
-    if fingerprint(dataset) != record["data"]["fingerprint"]:
-        display.message(
-            "note: the data has changed since the run began; images that were trained on may be among these"
-        )
-    return dataset.validation
 
 
 def predict(arguments: list[str]) -> int:

@@ -14,6 +14,7 @@ TABLE_CLASSES = 30
 """Most classes listed in the open; the others fold away."""
 MOST_CLASSES = 1000
 """Most classes listed at all."""
+CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
 
 
 def headline(found: Findings) -> str:
@@ -168,9 +169,9 @@ def confusions(found: Findings) -> str:
         return unmeasured(found)
     metrics = found.measured.metrics
     names = [plain(one.name) for one in metrics.per_class]
-    pairs = _pairs(metrics, 10 if len(names) <= MAP_CLASSES else 30)
-    listed = table("Most frequent confusions", ("true", "taken for", "images", "of the class"), pairs, words=2)
-    if not pairs:
+    found_pairs = pairs(metrics, 10 if len(names) <= MAP_CLASSES else 30)
+    listed = table("Most frequent confusions", ("true", "taken for", "images", "of the class"), found_pairs, words=2)
+    if not found_pairs:
         listed = paragraph("Not one image was taken for another class.")
     if len(names) > MAP_CLASSES:
         return paragraph(f"Of {len(names):,} classes, the pairs that are mistaken most often.") + listed
@@ -181,7 +182,8 @@ def confusions(found: Findings) -> str:
     return f'<div class="split">{figure(drawing, caption)}<div>{listed}</div></div>'
 
 
-def _pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
+def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
+    """Return (true, taken for, images, share of the class) of the most frequent confusions."""
     found = [
         (count, row, col)
         for row, counts in enumerate(metrics.confusion)
@@ -200,20 +202,24 @@ def classes(found: Findings) -> str:
     """Return each class's figures, the worst first."""
     if found.measured is None:
         return unmeasured(found)
-    every = sorted(found.measured.metrics.per_class, key=lambda one: (not one.support, one.f1))
-    rows = [
-        (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
-        if one.support
-        else (one.name, "0", "–", "–", "–")
-        for one in every[:MOST_CLASSES]
-    ]
-    heads = ("class", "images", "precision", "recall", "F1")
-    body = table("Each class, by F1, the worst first", heads, rows[:TABLE_CLASSES])
+    every = class_rows(found.measured.metrics)
+    rows = every[:MOST_CLASSES]
+    body = table("Each class, by F1, the worst first", CLASS_HEADS, rows[:TABLE_CLASSES])
     if len(rows) > TABLE_CLASSES:
-        rest = table("The other classes", heads, rows[TABLE_CLASSES:])
+        rest = table("The other classes", CLASS_HEADS, rows[TABLE_CLASSES:])
         more = "" if len(every) <= MOST_CLASSES else f" (of {len(every):,} classes; `vitreous evaluate --json` has all)"
         body += f"<details><summary>{len(rows) - TABLE_CLASSES:,} more classes{text(more)}</summary>{rest}</details>"
     return body
+
+
+def class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
+    """Return each class's figures under CLASS_HEADS, by F1, the worst first and those without images last."""
+    return [
+        (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
+        if one.support
+        else (one.name, "0", "–", "–", "–")
+        for one in sorted(metrics.per_class, key=lambda one: (not one.support, one.f1))
+    ]
 
 
 def calibration(found: Findings) -> str:
@@ -222,13 +228,9 @@ def calibration(found: Findings) -> str:
         return unmeasured(found)
     metrics = found.measured.metrics
     bins = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in metrics.reliability]
-    mean = sum(count * confidence for _, _, count, confidence, _ in bins) / metrics.examples
     drawing = reliability(bins, f"Reliability diagram: expected calibration error {metrics.ece:.3f}")
-    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
-    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
-    said += f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced."
     words = (
-        f"<p><strong>ECE {metrics.ece:.3f}</strong> ({BINS} equal bins). {text(said)}</p>"
+        f"<p><strong>ECE {metrics.ece:.3f}</strong> ({BINS} equal bins). {text(calibration_said(metrics))}</p>"
         + paragraph(
             "Each bar holds the predictions of one range of confidence. Full blue with pale blue reaches up to the share of them "
             "that was right; pale blue is what they were right more often than sure, orange what they were sure more often than "
@@ -238,3 +240,11 @@ def calibration(found: Findings) -> str:
         + paragraph(f"Mean negative log-likelihood {metrics.nll:.4f} nats; balanced accuracy {metrics.balanced:.1%}.")
     )
     return f'<div class="split"><figure>{drawing}</figure><div>{words}</div></div>'
+
+
+def calibration_said(metrics: Metrics) -> str:
+    """Say in a sentence how mean confidence and accuracy stand to each other."""
+    mean = sum(one.count * one.confidence for one in metrics.reliability) / metrics.examples
+    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
+    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
+    return said + (f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced.")

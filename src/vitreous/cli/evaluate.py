@@ -1,0 +1,152 @@
+"""`vitreous evaluate`: measure a model on labelled images, and write down what was found."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitreous.cli.options import Evaluate
+from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
+from vitreous.cli.use import write_file
+from vitreous.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from vitreous.checkpoints.folder import ModelFolder
+    from vitreous.data.sources import Source
+    from vitreous.evaluate.outcome import Outcome
+    from vitreous.images.config import DecodeConfig
+    from vitreous.training.reporter import Reporter
+
+EVALUATIONS = Path("evaluations")
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Run `vitreous evaluate`."""
+    options = parse(Evaluate, arguments, "evaluate")
+    out = result_folder(options)
+    display = reporter()
+    try:
+        PROTOCOLS[options.protocol](options, out, display)
+    finally:
+        display.close()
+    print(f"next: vitreous predict {options.model} IMAGES...")
+    return 0
+
+
+def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
+    """Measure the model's own head."""
+    from vitreous.evaluate.accuracy import parts
+    from vitreous.evaluate.evaluate import evaluate as measure
+    from vitreous.evaluate.outcome import Outcome
+    from vitreous.predict import Predictor
+
+    predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
+    display.phase("opening the data")
+    source = labelled(options, predictor.folder, display)
+    display.phase(f"evaluating on {len(source):,} images")
+    metrics, _, _ = measure(
+        predictor, source, batch=options.batch, progress=lambda done, total: display.progress(done, total, {})
+    )
+    display.close()
+    print(metrics)
+    tell_skipped(source)
+    if options.json:
+        write_file(options.json, json.dumps(metrics.to_dict(), indent=1) + "\n")
+        print(f"\nall metrics are in {options.json}")
+    lead = f"{options.model} on {len(source):,} images of {data_name(options)}, by its own head."
+    found = Outcome(title(options), lead, parts(metrics), {**said(options), "results": metrics.to_dict()})
+    save(out, found)
+
+
+PROTOCOLS = {"accuracy": accuracy}
+
+
+def save(out: Path, found: "Outcome") -> None:
+    """Write the report and say where it is."""
+    from vitreous.evaluate.outcome import write_outcome
+
+    print(f"\nreport: {write_outcome(out, found)}")
+
+
+def tell_skipped(source: "Source") -> None:
+    """Say which files of the data were left out."""
+    skipped = getattr(source, "skipped", ())
+    if skipped:
+        print(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
+
+
+def title(options: Evaluate) -> str:
+    """Name an evaluation: the model, the data, the protocol."""
+    return f"{model_name(options.model)} on {Path(data_name(options)).name}: {options.protocol}"
+
+
+def said(options: Evaluate) -> dict[str, Any]:
+    """Return what report.json says of the request."""
+    return {"protocol": options.protocol, "model": options.model, "data": options.data}
+
+
+def data_name(options: Evaluate) -> str:
+    """Name the images that are measured on."""
+    return options.data or "its run's validation part"
+
+
+def model_name(model: str) -> str:
+    """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
+    path = Path(model)
+    name = path.resolve().name if path.exists() else path.name
+    if name == "model" and path.exists():
+        return path.resolve().parent.name or name
+    return (path.stem if path.is_file() else name) or "model"
+
+
+def result_folder(options: Evaluate) -> Path:
+    """Return the folder that the report goes to, new or empty; by default the next free one of evaluations/.
+
+    Raises:
+        ConfigError: the named folder holds something, or is a file.
+    """
+    from vitreous.api import free_folder
+
+    if options.out is None:
+        data = Path(options.data).name if options.data else "validation"
+        return free_folder(EVALUATIONS, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
+    path = Path(options.out)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise ConfigError(f"{path} is not empty; choose another folder with --out")
+    return path
+
+
+def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
+    """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
+    from vitreous.data.sources import open_source
+
+    if options.data is not None:
+        return open_source(options.data, folder.classes, folder.decode, options.broken)
+    return run_validation(options, folder.decode, display)
+
+
+def run_validation(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Source":
+    """Return the validation part of the run that a model belongs to; raises DataError if there is none."""
+    from vitreous.data.config import DataConfig
+    from vitreous.data.sources import open_dataset
+    from vitreous.runs import is_run, read_run
+    from vitreous.settings import from_dict
+    from vitreous.training.run import fingerprint
+
+    path = Path(options.model)
+    run = path if is_run(path) else path.resolve().parent
+    if not is_run(run):
+        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
+    record = read_run(run).config
+    config = from_dict(DataConfig, record["config"]["data"])
+    if options.broken == "skip":
+        config = replace(config, broken="skip")
+    dataset = open_dataset(config, decode)
+    if fingerprint(dataset) != record["data"]["fingerprint"]:
+        display.message(
+            "note: the data has changed since the run began; images that were trained on may be among these"
+        )
+    return dataset.validation
