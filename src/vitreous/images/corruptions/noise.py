@@ -1,0 +1,26 @@
+"""Noise of a sensor and of a channel: every value by itself.
+
+Each corruption takes (image, setting, scale, generator): the image in 0..1, a row of its table in `catalog.py`, and how
+many pixels of this image one pixel of the table's own size is. What leaves 0..1 is clipped afterwards.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+Pixels = Float64[np.ndarray, "row col channel"]
+
+
+def gaussian_noise(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Add normal noise, as in low light. Setting: its standard deviation."""
+    return image + setting[0] * rng.normal(size=image.shape)
+
+
+def shot_noise(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Count photons: a Poisson variable divided by its scale. Setting: photons that white stands for."""
+    return rng.poisson(image * setting[0]) / setting[0]
+
+
+def impulse_noise(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Replace values by 0 or 1 (salt and pepper), as bit errors do. Setting: the share of values that are replaced."""
+    hit, salt = rng.random(image.shape) < setting[0], rng.random(image.shape) < 0.5
+    return np.where(hit, salt.astype(np.float64), image)

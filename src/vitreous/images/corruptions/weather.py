@@ -1,0 +1,104 @@
+"""Snow, frost, fog and too much light. Signatures as in `noise.py`."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float64
+
+from vitreous.images.corruptions.blur import smeared, zoomed
+from vitreous.images.corruptions.noise import Pixels
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""ITU-R 601."""
+ICE = np.array([0.86, 0.95, 1.0])
+"""Colour of the brightest frost."""
+CRYSTALS = ((7.0, 1.0), (18.0, 0.6), (46.0, 0.35))
+"""Of frost: crystals along the shorter side, and the weight of crystals of that size."""
+
+
+def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Whiten the scene and let smeared flakes fall.
+
+    Setting: mean and standard deviation of the noise that flakes are cut from, its zoom, the threshold; reach and
+    standard deviation of their smear in pixels; how much of the scene keeps its colours.
+    """
+    mean, deviation, zoom, threshold, reach, sigma, keep = setting
+    noise = rng.normal(mean, deviation, size=(*image.shape[:2], 1))
+    flakes = zoomed(noise, max(1.0, zoom * scale))
+    flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
+    flakes = smeared(flakes, reach * scale, sigma * scale, rng.uniform(-135, -45))
+    whitened = np.maximum(image, 1.5 * grey(image) + 0.5)
+    return keep * image + (1 - keep) * whitened + flakes + flakes[::-1, ::-1]
+
+
+def frost(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Lay ice crystals over the scene. Setting: the share of the scene and that of the ice.
+
+    The authors lay crops of six photographs of frosted windows over it. Here the ice is drawn (`crystals`), so numbers
+    for frost are of the same kind as ImageNet-C's but not comparable with them to the point.
+    """
+    ice = crystals(image.shape[0], image.shape[1], rng)[:, :, None]
+    colour = ICE if image.shape[2] == 3 else np.ones(1)
+    return setting[0] * image + setting[1] * ice * (colour + (1 - colour) * ice)
+
+
+def fog(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Add a plasma of fog and dim the whole to the old maximum. Setting: thickness, and decay of the plasma's detail."""
+    thick, decay = setting
+    highest = image.max()
+    mist = plasma(max(image.shape[:2]), decay, rng)[: image.shape[0], : image.shape[1], None]
+    return (image + thick * mist) * highest / (highest + thick)
+
+
+def brightness(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
+    """Add to the value of HSV, hue and saturation kept. Setting: what is added."""
+    value = image.max(axis=2, keepdims=True)
+    raised = np.minimum(value + setting[0], 1)
+    return np.where(value > 0, image * raised / np.where(value > 0, value, 1), raised)
+
+
+def grey(image: Pixels) -> Float64[np.ndarray, "row col 1"]:
+    """Return the luma of an image."""
+    return image if image.shape[2] == 1 else (image @ LUMA)[:, :, None]
+
+
+def plasma(side: int, decay: float, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
+    """Return a cloud of values 0 to 1 on a square of at least `side`, by midpoint displacement (diamond, then square).
+
+    The grid is doubled until it is large enough; new points are the mean of their four neighbours, displaced by uniform
+    noise whose width falls by decay squared with each doubling. Opposite edges meet.
+    """
+    heights, width = np.zeros((1, 1)), 1.0
+    while len(heights) < max(2, side):
+        count = len(heights)
+        shape = (count, count)
+        finer = np.empty((2 * count, 2 * count))
+        right, below = np.roll(heights, -1, 1), np.roll(heights, -1, 0)
+        middle = (heights + right + below + np.roll(right, -1, 0)) / 4 + rng.uniform(-width, width, shape)
+        finer[::2, ::2], finer[1::2, 1::2] = heights, middle
+        finer[::2, 1::2] = (heights + right + middle + np.roll(middle, 1, 0)) / 4 + rng.uniform(-width, width, shape)
+        finer[1::2, ::2] = (heights + below + middle + np.roll(middle, 1, 1)) / 4 + rng.uniform(-width, width, shape)
+        heights, width = finer, width / decay**2
+    heights = heights - heights.min()
+    return heights / heights.max()
+
+
+def crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
+    """Draw ice: bright seams between facets of three sizes, feathered along each facet's own direction; 0 to 1."""
+    from scipy.spatial import cKDTree
+
+    side = min(rows, cols)
+    places = np.stack(np.mgrid[:rows, :cols], axis=-1).reshape(-1, 2) / side
+    ice = np.zeros(len(places))
+    for along, weight in CRYSTALS:
+        count = max(3, math.ceil(along**2 * rows * cols / side**2))
+        seeds = rng.uniform(-0.1, 1.1, size=(count, 2)) * np.array([rows, cols]) / side
+        far, nearest = cKDTree(seeds).query(places, k=2)
+        angles = rng.uniform(0, math.pi, size=count)
+        axes = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+        offset = places - seeds[nearest[:, 0]]
+        feather = 0.5 + 0.5 * np.cos(6 * math.pi * along * (offset * axes[nearest[:, 0]]).sum(1))
+        seam = np.exp(-8 * along * (far[:, 1] - far[:, 0]))
+        ice += weight * (0.65 * seam + 0.35 * feather * rng.uniform(0.2, 1, size=count)[nearest[:, 0]])
+    ice = ice - ice.min()
+    return (ice / max(ice.max(), 1e-12)).reshape(rows, cols) ** 0.8
