@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from vitreous.errors import DataError
-from vitreous.evaluate.metrics import evaluate_logits, wilson
+from vitreous.errors import ConfigError, DataError
+from vitreous.evaluate.metrics import evaluate_logits, top_k, wilson
 
 
 def names(count):
@@ -35,6 +35,14 @@ def test_equal_to_scikit_learn(seed, examples, classes):
     np.testing.assert_allclose(ours, np.transpose(table), atol=1e-12)
     assert found.balanced == pytest.approx(np.mean([one.recall for one in found.per_class if one.support]))
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    kept = np.unique(labels)
+    expected = reference.f1_score(labels, predicted, labels=kept, average="macro", zero_division=0)
+    assert found.macro_f1 == pytest.approx(expected)
+    for k in range(1, classes):
+        if classes > 2:
+            expected = reference.top_k_accuracy_score(labels, logits, k=k, labels=every)
+            assert top_k(logits, labels, k) == pytest.approx(expected)
+    assert top_k(logits, labels, classes) == top_k(logits, labels, 10**6) == 1
     assert found.nll == pytest.approx(reference.log_loss(labels, probability, labels=every))
     if classes > 5:
         assert found.top5 == pytest.approx(reference.top_k_accuracy_score(labels, logits, k=5, labels=every))
@@ -106,3 +114,17 @@ def test_for_people_and_for_programs(classes):
     found = evaluate_logits(logits, labels, names(classes))
     assert "top-1" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["examples"] == 50
+
+
+def test_top_k_of_nothing():
+    with pytest.raises(ConfigError, match="at least 1, not 0"):
+        top_k(np.zeros((2, 2)), np.zeros(2, np.int64), 0)
+
+
+def test_a_class_without_examples_has_no_say():
+    logits, labels = drawn(3, 40, 4)
+    labels = labels % 3
+    found = evaluate_logits(logits, labels, names(4))
+    assert found.per_class[3].support == 0
+    assert found.macro_f1 == pytest.approx(np.mean([one.f1 for one in found.per_class[:3]]))
+    assert found.balanced == pytest.approx(np.mean([one.recall for one in found.per_class[:3]]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
-from vitreous.errors import DataError
+from vitreous.errors import ConfigError, DataError
 
 BINS = 15
 """Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
@@ -52,6 +52,8 @@ class Metrics:
     """95% Wilson interval of top1."""
     balanced: float
     """Mean recall over the classes that have examples."""
+    macro_f1: float
+    """Mean F1 over the classes that have examples."""
     nll: float
     """Mean negative log-likelihood, in nats."""
     ece: float
@@ -72,6 +74,7 @@ class Metrics:
             f"top-1      {self.top1:.2%}   (95% interval {low:.2%} to {high:.2%})",
             f"top-5      {self.top5:.2%}",
             f"balanced   {self.balanced:.2%}",
+            f"macro F1   {self.macro_f1:.2%}",
             f"loss       {self.nll:.4f}",
             f"ECE        {self.ece:.4f}   ({BINS} bins)",
         ]
@@ -98,40 +101,62 @@ def evaluate_logits(
     Raises:
         DataError: no examples, or logits that are not finite.
     """
-    if not len(labels):
-        raise DataError("there are no examples to evaluate on")
-    scores = logits.astype(np.float64)
-    if not np.isfinite(scores).all():
-        raise DataError(
-            f"{int((~np.isfinite(scores)).any(1).sum())} of {len(labels)} outputs of the model are not finite"
-        )
+    scores = finite(logits)
     log_probability = scores - log_sum_exp(scores)
     predicted = scores.argmax(1)
     right = predicted == labels
     confidence = np.exp(log_probability.max(1))
-    own = np.take_along_axis(scores, labels[:, None], 1)
-    above = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
     matrix = confusion(labels, predicted, len(classes))
     per_class = tuple(class_metrics(matrix, index, name) for index, name in enumerate(classes))
     reliability = calibration(confidence, right)
     return Metrics(
         examples=len(labels),
         top1=float(right.mean()),
-        top5=float((above < 5).mean()),
+        top5=top_k(scores, labels, 5),
         interval=wilson(int(right.sum()), len(labels)),
         balanced=float(np.mean([one.recall for one in per_class if one.support])),
+        macro_f1=float(np.mean([one.f1 for one in per_class if one.support])),
         nll=float(-np.take_along_axis(log_probability, labels[:, None], 1).mean()),
-        ece=sum(one.count * abs(one.accuracy - one.confidence) for one in reliability) / len(labels),
+        ece=expected_error(reliability),
         per_class=per_class,
         confusion=tuple(tuple(int(count) for count in row) for row in matrix),
         reliability=reliability,
     )
 
 
+def finite(logits: Float[np.ndarray, "example label"]) -> Float64[np.ndarray, "example label"]:
+    """Return the outputs in float64; raises DataError if there are none, or if some are not finite."""
+    if not len(logits):
+        raise DataError("there are no examples to evaluate on")
+    scores = logits.astype(np.float64)
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).any(1).sum())
+        raise DataError(f"{bad} of {len(scores)} outputs of the model are not finite")
+    return scores
+
+
+def top_k(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], k: int) -> float:
+    """Return the share of examples whose label is among the k highest logits; of equal logits the first class counts.
+
+    With k classes or fewer it is 1. Raises ConfigError for a k below 1, DataError as `evaluate_logits` does.
+    """
+    if k < 1:
+        raise ConfigError(f"top-k accuracy needs a k of at least 1, not {k}")
+    scores = finite(logits)
+    own = np.take_along_axis(scores, labels[:, None], 1)
+    above = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
+    return float((above < k).mean())
+
+
 def log_sum_exp(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray, "example 1"]:
     """Return log(sum(exp(row))), without overflow."""
     highest = scores.max(1, keepdims=True)
     return highest + np.log(np.exp(scores - highest).sum(1, keepdims=True))
+
+
+def softmax(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray, "example label"]:
+    """Return probabilities, without overflow."""
+    return np.exp(scores - log_sum_exp(scores))
 
 
 def confusion(
@@ -152,7 +177,7 @@ def class_metrics(matrix: Int64[np.ndarray, "label predicted"], index: int, name
 
 def calibration(confidence: Float64[np.ndarray, " example"], right: np.ndarray) -> tuple[Bin, ...]:
     """Sort predictions into equal bins of confidence; bin i holds i / BINS < confidence <= (i + 1) / BINS."""
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    place = bin_of(confidence)
     bins = []
     for index in range(BINS):
         inside = place == index
@@ -160,6 +185,16 @@ def calibration(confidence: Float64[np.ndarray, " example"], right: np.ndarray) 
         mean, accuracy = (float(confidence[inside].mean()), float(right[inside].mean())) if count else (0.0, 0.0)
         bins.append(Bin(index / BINS, (index + 1) / BINS, count, mean, accuracy))
     return tuple(bins)
+
+
+def bin_of(confidence: Float64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
+    """Return each confidence's bin."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+
+
+def expected_error(bins: tuple[Bin, ...]) -> float:
+    """Return the expected calibration error: the gap of each bin, weighted by its count."""
+    return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins)
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

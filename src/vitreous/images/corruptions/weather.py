@@ -12,8 +12,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R 601."""
 ICE = np.array([0.86, 0.95, 1.0])
 """Colour of the brightest frost."""
-CRYSTALS = ((7.0, 1.0), (18.0, 0.6), (46.0, 0.35))
+CRYSTALS = ((5.0, 1.0), (13.0, 0.7), (34.0, 0.4))
 """Of frost: crystals along the shorter side, and the weight of crystals of that size."""
+LEAST = 4
+"""Pixels that a crystal has at least."""
 
 
 def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
@@ -90,15 +92,17 @@ def crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarr
     side = min(rows, cols)
     places = np.stack(np.mgrid[:rows, :cols], axis=-1).reshape(-1, 2) / side
     ice = np.zeros(len(places))
-    for along, weight in CRYSTALS:
+    for wanted, weight in CRYSTALS:
+        along = min(wanted, max(1.0, side / LEAST))
         count = max(3, math.ceil(along**2 * rows * cols / side**2))
         seeds = rng.uniform(-0.1, 1.1, size=(count, 2)) * np.array([rows, cols]) / side
         far, nearest = cKDTree(seeds).query(places, k=2)
         angles = rng.uniform(0, math.pi, size=count)
         axes = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
         offset = places - seeds[nearest[:, 0]]
-        feather = 0.5 + 0.5 * np.cos(6 * math.pi * along * (offset * axes[nearest[:, 0]]).sum(1))
-        seam = np.exp(-8 * along * (far[:, 1] - far[:, 0]))
-        ice += weight * (0.65 * seam + 0.35 * feather * rng.uniform(0.2, 1, size=count)[nearest[:, 0]])
+        feather = np.abs(np.cos(3 * math.pi * along * (offset * axes[nearest[:, 0]]).sum(1))) ** 3
+        seam = np.exp(-6 * along * (far[:, 1] - far[:, 0]))
+        bright = rng.uniform(0, 1, size=count)[nearest[:, 0]]
+        ice += weight * (0.45 * seam + bright * (0.35 + 0.45 * feather))
     ice = ice - ice.min()
     return (ice / max(ice.max(), 1e-12)).reshape(rows, cols) ** 0.8
