@@ -1,25 +1,26 @@
 """What every token looks at: the attention weights that the fused kernel never shows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import ConfigError
-from vitreous.model.attention import Attention, Places, attention_weights
+from vitreous.insight.kernel import in_chunks, weights_of
+from vitreous.insight.sequence import as_vit, grid, length
+from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 
-CHUNK_IMAGES = 32
-"""Most images that pass through the model at once."""
-CHUNK_WEIGHTS = 2**24
-"""Most attention weights that one layer yields at once, so that long sequences go one image at a time."""
+See = Callable[[int, Heads], None]
+"""Told of a layer, counted from 0, and of what enters its kernel."""
 
 
 def attention_maps(
-    model: ViT,
+    model: nn.Module,
     images: Float[Tensor, "batch channel row col"],
     layers: Sequence[int] | None = None,
     queries: Sequence[int] | None = None,
@@ -37,56 +38,77 @@ def attention_maps(
             token it is token 0, and the patches follow row by row; keys are counted likewise.
 
     Raises:
-        ConfigError: a layer or query that the model doesn't have, or images of another size.
+        ConfigError: no ViT, a layer or query that the model doesn't have, or images of another size.
     """
-    depth, tokens = model.config.depth, model.config.tokens
-    chosen = sorted({_index(layer, depth, "layer") for layer in (range(depth) if layers is None else layers)})
-    rows = None if queries is None else [_index(query, tokens, "query") for query in queries]
+    model = as_vit(model)
+    depth, tokens = model.config.depth, length(model)
+    chosen = sorted({numbered(layer, depth, "layer") for layer in (range(depth) if layers is None else layers)})
+    rows = slice(None) if queries is None else [numbered(query, tokens, "query") for query in queries]
     found: dict[int, list[Tensor]] = {layer: [] for layer in chosen}
-    weights = model.config.heads * tokens * (tokens if rows is None else max(1, len(rows)))
-    chunk = max(1, min(CHUNK_IMAGES, CHUNK_WEIGHTS // weights))
-    with torch.no_grad(), _evaluating(model), _looking(model, found, rows):
-        for part in images.split(chunk):
+    weights = model.config.heads * tokens * (tokens if queries is None else max(1, len(queries)))
+    with torch.no_grad(), looking(model, chosen, lambda layer, heads: found[layer].append(weights_of(heads, rows))):
+        for part in in_chunks(images, weights):
             model(part)
     return {layer: torch.cat(parts) for layer, parts in found.items()}
 
 
-def _index(number: int, count: int, kind: str) -> int:
+def pool_maps(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "batch head grid_row grid_col"]:
+    """Return what the query of a model's attention pooling looks at, by head; each head's weights sum to 1.
+
+    Raises:
+        ConfigError: the model pools otherwise.
+    """
+    model = as_vit(model, "attention pooling")
+    pool = model.pool.attention
+    if pool is None:
+        raise ConfigError(f"this model pools by {model.config.pool!r}, not by attention (pool='map')")
+    found: list[Tensor] = []
+    keep = lambda _module, inputs: found.append(weights_of(pool.heads_of(inputs[0]))[:, :, 0])  # noqa: E731
+    with torch.no_grad(), evaluating(model), hooked(pool.register_forward_pre_hook(keep)):
+        for part in in_chunks(images):
+            model(part)
+    return torch.cat(found).unflatten(2, tuple(grid(model)))
+
+
+def numbered(number: int, count: int, kind: str) -> int:
+    """Return a number that may count from the end as one that counts from 0; raises ConfigError if there is none such."""
     if not -count <= number < count:
         raise ConfigError(f"{kind} {number} is outside the model's {count}; use 0 to {count - 1}")
     return number % count
 
 
 @contextmanager
-def _looking(model: ViT, found: dict[int, list[Tensor]], rows: list[int] | None) -> Iterator[None]:
-    """Gather the chosen layers' weights for as long as the block lasts."""
-    handles = []
-    try:
-        for layer, parts in found.items():
+def looking(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]:
+    """Evaluate, and show what enters the kernels of some layers, for as long as the block lasts."""
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for layer in layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
-            assert isinstance(attention, Attention)
-            handles.append(attention.register_forward_hook(_gatherer(parts, rows)))
+            stack.enter_context(hooked(attention.register_forward_hook(_shower(layer, see))))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _gatherer(parts: list[Tensor], rows: list[int] | None) -> Callable[..., None]:
-    def gather(attention: Attention, inputs: tuple[Tensor, Places], _output: Any) -> None:
+def _shower(layer: int, see: See) -> Callable[..., None]:
+    def show(attention: Attention, inputs: tuple[Tensor, Places], _output: Any) -> None:
         tokens, places = inputs
-        q, k, _, bias = attention.heads_of(attention.project(tokens), places)
-        if rows is not None:
-            q, bias = q[:, :, rows], None if bias is None else bias[:, :, rows]
-        wide = torch.promote_types(q.dtype, torch.float32)
-        with torch.autocast(q.device.type, enabled=False):
-            parts.append(attention_weights(q.to(wide), k.to(wide), bias))
+        see(layer, attention.heads_of(attention.project(tokens), places))
 
-    return gather
+    return show
 
 
 @contextmanager
-def _evaluating(model: ViT) -> Iterator[None]:
+def hooked(handle: RemovableHandle) -> Iterator[None]:
+    """Remove a hook at the end of the block, whatever happens."""
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and back into the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

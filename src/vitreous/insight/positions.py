@@ -1,28 +1,118 @@
-"""What a model has learned about places (2010.11929, figure 7, middle)."""
+"""What a model has learned about places (2010.11929, figure 7, middle, and figure 10), whatever kind of positions it has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
+from vitreous.insight.attention import numbered
+from vitreous.insight.sequence import as_vit, grid
+from vitreous.model.attention import Attention
+from vitreous.model.positions import AddedPositions
+from vitreous.model.relative import Relative
 from vitreous.model.vit import ViT
+from vitreous.shapes import Size
 
 
-def similarity(model: ViT) -> Float[Tensor, "row col row2 col2"]:
+@dataclass(frozen=True)
+class PlaceMap:
+    """How much two places have to do with one another, for all pairs: [r, c] is the small picture of row r, column c."""
+
+    name: str
+    """Which positions: "input", "layer 3", "layer 3, head 5", "rotary"."""
+    values: Float[Tensor, "row col row2 col2"]
+    """In float64, on the CPU."""
+    kind: Literal["cosine", "logit"]
+    """cosine: likeness, -1 to 1. logit: what is added to the attention's logits, of any size."""
+    of: str
+    """What is compared, in words."""
+
+
+def place_maps(model: nn.Module) -> list[PlaceMap]:
+    """Return every map of places that a model has, input first, then layer by layer; a model without any: none.
+
+    Added positions: cosine similarity of the vectors of two places. relative: cosine similarity of the embedding of the
+    offset between two places and that of no offset. bias: what each head adds to the logits. rotary: the mean over all
+    frequencies of the cosine of the angle between two places, which is the likeness of one vector turned to both.
+
+    Raises:
+        ConfigError: no ViT.
+    """
+    vit = as_vit(model, "position embedding")
+    return [*_added(vit), *_relative(vit), *_rotary(vit)]
+
+
+def similarity(model: nn.Module, layer: int = 0) -> Float[Tensor, "row col row2 col2"]:
     """Return the cosine similarity of each patch's position embedding with every other's, -1 to 1, in float64.
 
     [r, c] is the small picture that figure 7 shows at row r and column c. [class] has no place and is left out. A
-    vector of zeros is similar to nothing: 0.
+    vector of zeros is similar to nothing: 0. `layer`: whose vectors, where every layer has its own (table 8).
 
     Raises:
-        ConfigError: the model has no position embedding.
+        ConfigError: the model adds no position embedding; `place_maps` shows what acts inside the attention.
     """
+    vit = as_vit(model, "position embedding")
+    if vit.positions is None:
+        raise ConfigError(f"positions={vit.config.positions!r} adds no vectors to the tokens, so none can be compared")
+    index = numbered(layer, vit.config.depth, "layer")
+    own = vit.layer_positions[index - 1] if index and len(vit.layer_positions) else vit.positions
+    assert isinstance(own, AddedPositions)
+    return _cosines(own)
+
+
+def _cosines(positions: AddedPositions) -> Float[Tensor, "row col row2 col2"]:
+    patches = positions.vectors().detach()[positions.prefix :]
+    unit = F.normalize(patches.cpu().to(torch.float64), dim=1)
+    return (unit @ unit.T).clamp(-1, 1).view(*positions.grid, *positions.grid)
+
+
+def _added(model: ViT) -> Iterator[PlaceMap]:
     if model.positions is None:
-        raise ConfigError(
-            f"positions={model.config.positions!r} adds no vectors to the tokens, so none can be compared"
-        )
-    patches = model.positions.vectors().detach()[model.config.placed_prefix :]
-    unit = F.normalize(patches.to(torch.float64), dim=1)
-    grid = model.config.grid
-    return (unit @ unit.T).clamp(-1, 1).view(*grid, *grid)
+        return
+    kind = {"learned": "learned vectors", "learned2d": "learned vectors of rows and columns"}.get(
+        model.config.positions, "fixed sines and cosines"
+    )
+    yield PlaceMap("input", similarity(model), "cosine", kind)
+    for layer, own in enumerate(model.layer_positions, start=1):
+        assert isinstance(own, AddedPositions)
+        yield PlaceMap(f"layer {layer + 1}", _cosines(own), "cosine", kind)
+
+
+def _relative(model: ViT) -> Iterator[PlaceMap]:
+    if model.relative is not None:
+        yield from _tables(model.relative, "all layers", grid(model))
+        return
+    for layer in range(model.config.depth):
+        attention = model.get_submodule(f"blocks.{layer}.attention")
+        assert isinstance(attention, Attention)
+        if attention.relative is not None:
+            yield from _tables(attention.relative, f"layer {layer + 1}", grid(model))
+
+
+def _tables(relative: Relative, where: str, cells: Size) -> Iterator[PlaceMap]:
+    table = relative.table.detach().cpu().double()
+    if relative.matrix is not None:
+        table = relative.matrix.cpu().double() @ table
+    rows = relative.places.cpu()[relative.prefix :, relative.prefix :].reshape(*cells, *cells)
+    if relative.kind == "relative":
+        unit = F.normalize(table, dim=1)
+        likeness = (unit @ unit[len(unit) // 2]).clamp(-1, 1)
+        of = "embeddings of the offset between two patches, and of no offset"
+        yield PlaceMap(where, likeness[rows], "cosine", of)
+        return
+    for head in range(table.shape[1]):
+        yield PlaceMap(f"{where}, head {head + 1}", table[:, head][rows], "logit", "bias of the attention's logits")
+
+
+def _rotary(model: ViT) -> Iterator[PlaceMap]:
+    if model.rotary is None:
+        return
+    cos, sin = (part.detach().cpu().double() for part in model.rotary())
+    likeness = ((cos @ cos.T + sin @ sin.T) / cos.shape[1]).clamp(-1, 1)
+    cells = grid(model)
+    yield PlaceMap("rotary", likeness.view(*cells, *cells), "cosine", "turns of q and k")

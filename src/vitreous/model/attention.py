@@ -62,7 +62,10 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token dim"]:
         """Let every token gather from all tokens (equations 5 to 8)."""
-        gathered = attend(self.heads_of(self.project(tokens), places))
+        return self.mixed(attend(self.heads_of(self.project(tokens), places)))
+
+    def mixed(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
+        """Mix what the heads gathered (equation 8)."""
         return self.out(self.norm(gathered.transpose(1, 2).flatten(2)))
 
     def project(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim3"]:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.model.attention import Heads
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
 from vitreous.model.norms import norm
@@ -45,10 +46,18 @@ class AttentionPool(nn.Module):
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
         """Gather from all patches."""
+        q, k, v, _ = self.heads_of(patches)
+        return self.mixed(F.scaled_dot_product_attention(q, k, v))
+
+    def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
+        """Return what enters the kernel."""
         q = self.q(self.probe.to(patches.dtype).expand(len(patches), 1, -1))
         k, v = self.kv(patches).chunk(2, dim=2)
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        pooled = self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))[:, 0]
+        return Heads(*(part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)), None)
+
+    def mixed(self, gathered: Float[Tensor, "batch head 1 head_dim"]) -> Float[Tensor, "batch dim"]:
+        """Mix what the heads gathered, and add what the MLP makes of it."""
+        pooled = self.out(gathered.transpose(1, 2).flatten(2))[:, 0]
         return pooled + self.mlp(self.norm(pooled))
 
 

@@ -145,7 +145,7 @@ class ViT(nn.Module):
         Raises:
             UnknownName: a block that the model doesn't have.
         """
-        names = [f"block.{layer % self.config.depth if -self.config.depth <= layer else layer}" for layer in layers]
+        names = [f"block.{layer + self.config.depth if layer < 0 else layer}" for layer in layers]
         found = self.intermediates(images, names)
         grid = (self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
         through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()

@@ -1,0 +1,100 @@
+"""What convolutions and blocks answer with: activation maps, and Grad-CAM (1610.02391)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError
+from vitreous.insight.attention import evaluating, hooked, numbered
+from vitreous.insight.kernel import in_chunks
+from vitreous.insight.relevance import Targets, chosen_targets
+from vitreous.insight.sequence import as_vit, grid
+from vitreous.model.resnet import ResNet
+
+
+def activation_map(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
+) -> Float[Tensor, "batch map_row map_col"]:
+    """Return how strongly each place answers: the root of the mean square over channels.
+
+    Args:
+        model: a ResNet, whose layers are its stages (the last one after the final norm and ReLU), or a ViT, whose
+            layers are its blocks; there a place is a patch.
+        images: as `model` takes them, normalised, on its device.
+        layer: 0 the first, -1 the last.
+
+    Raises:
+        ConfigError: a layer that the model doesn't have, or images that it can't see.
+    """
+    if isinstance(model, ResNet):
+        module, patches = _stage(model, layer), None
+    else:
+        vit = as_vit(model, "activation")
+        module, patches = vit.blocks[numbered(layer, vit.config.depth, "layer")], vit
+    found: list[Tensor] = []
+    keep = lambda _module, _inputs, output: found.append(output)  # noqa: E731
+    with torch.no_grad(), evaluating(model), hooked(module.register_forward_hook(keep)):
+        for part in in_chunks(images):
+            model(part)
+            found[-1] = _strength(found[-1], None if patches is None else (patches.config.prefix, grid(patches)))
+    return torch.cat(found)
+
+
+def _strength(values: Tensor, layout: tuple[int, tuple[int, int]] | None) -> Float[Tensor, "batch map_row map_col"]:
+    if layout is None:
+        return values.float().square().mean(dim=1).sqrt()
+    prefix, (rows, cols) = layout
+    return values[:, prefix:].float().square().mean(dim=2).sqrt().unflatten(1, (rows, cols))
+
+
+def grad_cam(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None, layer: int = -1
+) -> Float[Tensor, "batch map_row map_col"]:
+    """Return Grad-CAM: the maps' sum, each weighed by its logit gradient's mean over places, negative values cut off.
+
+    Args:
+        model: a ResNet with a head, or a hybrid, of which the last map of its convolutions is taken.
+        images: as `model` takes them, normalised, on its device.
+        targets: the class to explain, by number: for all images, for each of them, or the most probable ones.
+        layer: of a ResNet: its stages, the last one after the final norm and ReLU.
+
+    Raises:
+        ConfigError: a model without convolutions or without head, no such layer or class, or images that it can't see.
+    """
+    module = convolutions(model, layer)
+    chosen, found, place = chosen_targets(model, images, targets), [], 0
+    maps: list[Tensor] = []
+
+    def cut_here(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        maps[:] = [output.detach().requires_grad_()]
+        return maps[0]
+
+    with evaluating(model), hooked(module.register_forward_hook(cut_here)), torch.enable_grad():
+        for part in in_chunks(images):
+            wanted = chosen[place : place + len(part)]
+            score = model(part)[range(len(part)), wanted].sum()
+            (gradient,) = torch.autograd.grad(score, maps)
+            share = gradient.mean(dim=(2, 3), keepdim=True)
+            found.append((share * maps[0].detach()).sum(dim=1).clamp_min(0))
+            place += len(part)
+    return torch.cat(found)
+
+
+def convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
+    """Return the module whose map Grad-CAM reads; raises ConfigError for a ViT without convolutions."""
+    if isinstance(model, ResNet):
+        return _stage(model, layer)
+    vit = as_vit(model, "Grad-CAM")
+    if vit.config.stem.kind == "none":
+        raise ConfigError(
+            "this Vision Transformer has no convolutions for grad-cam; use attention, rollout, relevance or gradient"
+        )
+    if layer not in (-1, 0):
+        raise ConfigError(f"layer {layer}: of a hybrid, grad-cam reads the one map that its convolutions put out")
+    return vit.patches.stem
+
+
+def _stage(model: ResNet, layer: int) -> nn.Module:
+    """Return a stage; instead of the last one the norm that follows it, whose maps the head averages."""
+    index = numbered(layer, len(model.stages), "layer")
+    return model.norm if index == len(model.stages) - 1 else model.stages[index]

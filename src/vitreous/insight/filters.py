@@ -1,0 +1,66 @@
+"""What the first layer has learned to see (2010.11929, figure 7, left)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.insight.sequence import as_vit
+from vitreous.model.resnet import KERNEL_EPS, ConvStem, ResNet, ResNetStem, StdConv
+
+SHOWN = 28
+"""Components that figure 7 shows."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Principal components of the first layer's filters, the first explaining most."""
+
+    components: Float64[Tensor, "component channel row col"]
+    """Unit vectors; the sign of each is chosen so that its largest value is positive."""
+    explained: Float64[Tensor, " component"]
+    """Share of the filters' variance, 0 to 1."""
+    of: str
+    """Which filters these are."""
+
+
+def filter_components(model: nn.Module, count: int = SHOWN) -> Filters:
+    """Return the principal components of the patch filters, or of the first convolution of a hybrid or ResNet.
+
+    Standardised convolutions are standardised first, as they act. There are at most as many components as filters, or
+    as values of one.
+
+    Raises:
+        ConfigError: neither a ViT nor a ResNet.
+    """
+    kernel, of = first_filters(model)
+    rows = kernel.flatten(1)
+    _, strength, components = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    components, variance = components[:count], strength.square()
+    sign = components.gather(1, components.abs().argmax(dim=1, keepdim=True)).sign()
+    explained = variance[:count] / variance.sum().clamp_min(torch.finfo(variance.dtype).tiny)
+    return Filters((components * sign).unflatten(1, tuple(kernel.shape[1:])), explained, of)
+
+
+def first_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row col"], str]:
+    """Return the first layer's filters, in float64 on the CPU, and what they are."""
+    if isinstance(model, ResNet):
+        return _kernel(model.root.conv), "the first convolution"
+    vit = as_vit(model, "patch filters")
+    stem = vit.patches.stem
+    if isinstance(stem, ResNetStem):
+        return _kernel(stem.conv), "the first convolution of the stem"
+    if isinstance(stem, ConvStem):
+        convolution = stem[0]
+        assert isinstance(convolution, nn.Conv2d)
+        return _kernel(convolution), "the first convolution of the stem"
+    return vit.patches.kernel.detach().cpu().double(), "the patch embedding"
+
+
+def _kernel(layer: nn.Conv2d) -> Float64[Tensor, "filter channel row col"]:
+    kernel = layer.weight.detach().cpu().double()
+    if not isinstance(layer, StdConv):
+        return kernel
+    return F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=KERNEL_EPS).view_as(kernel)

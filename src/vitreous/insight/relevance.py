@@ -1,0 +1,202 @@
+"""What attention brought to one class: gradients beside the weights (Chefer et al., 2103.15679)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.insight.attention import evaluating, hooked, numbered
+from vitreous.insight.kernel import in_chunks, weights_of
+from vitreous.insight.sequence import as_vit, grid, length, readout
+from vitreous.model.attention import Places
+from vitreous.model.vit import ViT
+
+Targets = int | Sequence[int] | None
+"""The class to explain: one for all images, one for each, or None: each image's most probable one."""
+
+
+class Step(NamedTuple):
+    """One layer's attention on the way back from the logit."""
+
+    layer: int
+    """Counted from 0; the depth itself for the attention that pools (pool='map')."""
+    weights: Float[Tensor, "batch head query key"]
+    gradient: Float[Tensor, "batch head query key"]
+    """Of the target's logit with respect to each weight."""
+
+    @property
+    def positive(self) -> Float[Tensor, "batch head query key"]:
+        """Weights times gradients where that raises the logit, 0 elsewhere."""
+        return (self.weights * self.gradient).clamp_min(0)
+
+
+def relevance(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None
+) -> Float[Tensor, "batch grid_row grid_col"]:
+    """Return how relevant each patch is to a class: R += A R from the first layer to the last, with R = 1 at first.
+
+    A is the mean over heads of (gradient * attention)+, equations 5 and 6 of 2103.15679; the row of R that is read is
+    that of [class], or the mean over the patches, or the pooling's own A, whatever represents the image (see `readout`).
+    Computed from the last layer to the first, so that one layer's maps are there at a time.
+
+    Args:
+        model: a ViT with a head.
+        images: as `model` takes them, normalised, on its device.
+        targets: the class to explain, by number: for all images, for each of them, or the most probable ones.
+
+    Raises:
+        ConfigError: no ViT, no head, no such class, or images of another size.
+    """
+    vit = as_vit(model, "relevance of attention")
+    found = []
+    for part, chosen in _parts(vit, images, targets):
+        row, steps = _start(vit, part, chosen)
+        for step in steps:
+            mixed = step.positive.mean(dim=1)
+            row = F.pad(mixed[:, 0], (vit.config.prefix, 0)) if row is None else row + (row[:, None] @ mixed)[:, 0]
+        assert row is not None
+        found.append(row[:, vit.config.prefix :])
+    return torch.cat(found).unflatten(1, tuple(grid(vit)))
+
+
+def gradient_attention(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None, layer: int = -1
+) -> Float[Tensor, "batch head grid_row grid_col"]:
+    """Return one layer's (gradient * attention)+ by head, summed over what represents the image (see `readout`).
+
+    Arguments and errors as in `relevance`; layer: 0 the first, -1 the last.
+    """
+    vit = as_vit(model, "gradient of attention")
+    wanted, found = numbered(layer, vit.config.depth, "layer"), []
+    for part, chosen in _parts(vit, images, targets):
+        read = _read(vit, part)
+        step = next(step for step in attention_gradients(vit, part, chosen) if step.layer == wanted)
+        found.append(torch.einsum("bq,bhqk->bhk", read, step.positive)[:, :, vit.config.prefix :])
+    return torch.cat(found).unflatten(2, tuple(grid(vit)))
+
+
+def attention_gradients(
+    model: ViT, images: Float[Tensor, "batch channel row col"], targets: Sequence[int]
+) -> Iterator[Step]:
+    """Yield each layer's weights with the gradient of each image's target, from the last layer to the first.
+
+    Every block is run once more from its input with the attention written out, and its gradient handed down.
+    """
+    inputs: list[tuple[Tensor, Places]] = []
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for block in model.blocks:
+            take = lambda _block, given: inputs.append((given[0], given[1]))  # noqa: E731
+            stack.enter_context(hooked(block.register_forward_pre_hook(take)))
+        last: list[Tensor] = []
+        stack.enter_context(
+            hooked(model.blocks[-1].register_forward_hook(lambda _block, _given, output: last.append(output)))
+        )
+        with torch.no_grad():
+            model(images)
+    with evaluating(model), torch.enable_grad():
+        gradient, step = _through_head(model, last[0], targets)
+        if step is not None:
+            yield step
+        for layer in reversed(range(len(inputs))):
+            gradient, step = _through_block(model, layer, inputs.pop(), gradient)
+            yield step
+
+
+def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
+    """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
+    kept: list[Tensor] = []
+    z = z.detach().requires_grad_()
+    with explicit_attention(model, lambda _layer, weights: kept.append(weights)):
+        logits = model.logits(model.norm(z) if model.config.norm_at == "tokens" else z)
+    score = logits[range(len(z)), list(targets)].sum()
+    gradient, *of_weights = torch.autograd.grad(score, [z, *kept])
+    step = Step(model.config.depth, kept[0].detach(), of_weights[0]) if kept else None
+    return gradient, step
+
+
+def _through_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: Tensor) -> tuple[Tensor, Step]:
+    """Return the gradient at a block's input, and the block's step."""
+    kept: list[Tensor] = []
+    z = given[0].detach().requires_grad_()
+    with explicit_attention(model, lambda _layer, weights: kept.append(weights), (layer,)):
+        output = model.blocks[layer](z, given[1])
+    below, of_weights = torch.autograd.grad(output, [z, kept[0]], gradient)
+    return below, Step(layer, kept[0].detach(), of_weights)
+
+
+@contextmanager
+def explicit_attention(
+    model: ViT, keep: Callable[[int, Tensor], None] | None = None, layers: Sequence[int] | None = None
+) -> Iterator[None]:
+    """For as long as the block lasts, let attention go through softmax(q k') v, written out, so that gradients see it.
+
+    The same function as the fused kernel's but for rounding. The layers' own forward is untouched: a hook replaces what
+    it returned.
+
+    Args:
+        model: any ViT.
+        keep: told of each layer (the depth for the pooling's attention) and its weights, part of the graph.
+        layers: blocks to replace; None: all of them.
+    """
+
+    def written_out(layer: int) -> Callable[..., Tensor]:
+        def replace(attention: Any, inputs: tuple[Any, ...], _output: Tensor) -> Tensor:
+            pooling = layer == model.config.depth
+            heads = attention.heads_of(inputs[0] if pooling else attention.project(inputs[0]), *inputs[1:])
+            weights = weights_of(heads)
+            if keep is not None:
+                keep(layer, weights)
+            return attention.mixed((weights @ heads.v.to(weights.dtype)).to(heads.v.dtype))
+
+        return replace
+
+    with ExitStack() as stack:
+        for layer in range(model.config.depth) if layers is None else layers:
+            attention = model.get_submodule(f"blocks.{layer}.attention")
+            stack.enter_context(hooked(attention.register_forward_hook(written_out(layer))))
+        if model.pool.attention is not None:
+            hook = model.pool.attention.register_forward_hook(written_out(model.config.depth))
+            stack.enter_context(hooked(hook))
+        yield
+
+
+def chosen_targets(model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets) -> list[int]:
+    """Return one class number for each image; raises ConfigError for a model without head or classes that it lacks."""
+    classes = model.config.classes
+    if not classes:
+        raise ConfigError("this model has no head, so there is no class whose evidence could be shown")
+    if targets is None:
+        with torch.no_grad(), evaluating(model):
+            return [int(label) for part in in_chunks(images) for label in model(part).argmax(dim=1)]
+    listed = [targets] * len(images) if isinstance(targets, int) else [int(target) for target in targets]
+    if len(listed) != len(images):
+        raise ConfigError(f"{len(listed)} targets were given for {len(images)} images; give one, or one for each")
+    return [numbered(target, classes, "class") for target in listed]
+
+
+def _parts(model: ViT, images: Tensor, targets: Targets) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield a few images at a time with their targets: weights, gradients and their product are there together."""
+    chosen, place = chosen_targets(model, images, targets), 0
+    for part in in_chunks(images, 4 * model.config.heads * length(model) ** 2):
+        yield part, chosen[place : place + len(part)]
+        place += len(part)
+
+
+def _start(model: ViT, images: Tensor, targets: Sequence[int]) -> tuple[Tensor | None, Iterator[Step]]:
+    """Return the row of R to begin with; None where the pooling's attention makes it."""
+    steps = attention_gradients(model, images, targets)
+    return (None if model.config.pool == "map" else _read(model, images)), steps
+
+
+def _read(model: ViT, images: Tensor) -> Float[Tensor, "batch token"]:
+    found: list[Tensor] = []
+    take = lambda _module, inputs: found.append(readout(model, inputs[0]))  # noqa: E731
+    with torch.no_grad(), evaluating(model), hooked(model.pool.register_forward_pre_hook(take)):
+        model(images)
+    return found[0]

@@ -1,0 +1,83 @@
+"""Attention through all layers: rollout (2005.00928, section 4; 2010.11929, figure 6 and appendix D.7)."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.insight.attention import hooked, looking
+from vitreous.insight.kernel import by_rows, in_chunks
+from vitreous.insight.sequence import as_vit, grid, length, readout
+from vitreous.model.attention import Heads
+from vitreous.model.vit import ViT
+
+FUSES = ("mean", "max", "min")
+
+
+def rollout(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
+) -> Float[Tensor, "batch grid_row grid_col"]:
+    """Return how much of every patch reaches what represents the image, if attention alone moved things.
+
+    The rows of `rollout_matrix`, weighed by what the model reads: [class]; the mean over the patches' rows where it
+    pools by mean; the pooling's own attention where it pools by attention (see `readout`). Each map adds up to 1 less
+    what stays with the prefix tokens.
+
+    Args:
+        model: any ViT.
+        images: as `model` takes them, normalised, on its device.
+        fuse: how the heads become one matrix: mean (the paper's), max or min.
+        discard: share of the smallest weights of each row that count as 0, 0 (the paper's) to below 1.
+
+    Raises:
+        ConfigError: no ViT, an unknown `fuse`, `discard` out of range, or images of another size.
+    """
+    model = as_vit(model)
+    found, read = [], []
+    take = lambda _module, inputs: read.append(readout(model, inputs[0]))  # noqa: E731
+    with hooked(model.pool.register_forward_pre_hook(take)):
+        for joint in _joints(model, images, fuse, discard):
+            found.append((read.pop()[:, None].to(joint.dtype) @ joint)[:, 0, model.config.prefix :])
+    return torch.cat(found).unflatten(1, tuple(grid(model)))
+
+
+def rollout_matrix(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
+) -> Float[Tensor, "batch token token2"]:
+    """Return A_L ... A_1, each A the heads' fused weights plus the identity, rows made to sum to 1 again.
+
+    Row: a token after the last block; column: a token before the first. Arguments and errors as in `rollout`.
+    """
+    return torch.cat(list(_joints(as_vit(model), images, fuse, discard)))
+
+
+def _joints(model: ViT, images: Tensor, fuse: str, discard: float) -> Iterator[Float[Tensor, "batch token token2"]]:
+    """Yield the matrices of a few images at a time: one token x token matrix an image, whatever depth and heads."""
+    if fuse not in FUSES:
+        raise UnknownName("way to fuse heads", fuse, FUSES)
+    if not 0 <= discard < 1:
+        raise ConfigError(f"discard is {discard}; it must be at least 0 and below 1")
+    joint: list[Tensor] = []
+
+    def see(_layer: int, heads: Heads) -> None:
+        step = _step(heads, fuse, discard)
+        joint[:] = [step @ joint[0] if joint else step]
+
+    with torch.no_grad(), looking(model, range(model.config.depth), see):
+        for part in in_chunks(images, 4 * length(model) ** 2):
+            model(part)
+            yield joint.pop()
+
+
+def _step(heads: Heads, fuse: str, discard: float) -> Float[Tensor, "batch token token2"]:
+    """Return one layer's fused weights plus the identity, each row summing to 1."""
+    parts = []
+    for _, weights in by_rows(heads):
+        fused = {"mean": weights.mean, "max": weights.amax, "min": weights.amin}[fuse](dim=1)
+        count = int(discard * fused.shape[2])
+        parts.append(fused.scatter(2, fused.topk(count, dim=2, largest=False).indices, 0.0) if count else fused)
+    fused = torch.cat(parts, dim=1)
+    fused = fused + torch.eye(fused.shape[1], device=fused.device, dtype=fused.dtype)
+    return fused / fused.sum(dim=2, keepdim=True)

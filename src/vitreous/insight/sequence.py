@@ -1,0 +1,61 @@
+"""The sequence that a ViT makes of an image: which tokens there are, and what of them represents the image."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.insight.kernel import weights_of
+from vitreous.model.merging import Merging
+from vitreous.model.resnet import ResNet
+from vitreous.model.vit import ViT
+from vitreous.shapes import Size
+
+
+def as_vit(model: nn.Module, what: str = "attention") -> ViT:
+    """Return the model if it is a ViT whose tokens keep their places.
+
+    Raises:
+        ConfigError: it is something else; the message says what can be seen of it instead.
+    """
+    if isinstance(model, ViT):
+        return model
+    if isinstance(model, Merging):
+        raise ConfigError(f"merged tokens have no place in the image, so {what} can't be shown; look into its .model")
+    if isinstance(model, ResNet):
+        raise ConfigError(f"a ResNet has no {what}; use grad-cam or activation")
+    raise ConfigError(f"{what} is a matter of Vision Transformers; this is a {type(model).__name__}")
+
+
+def grid(model: ViT) -> Size:
+    """Return the rows and columns of patches at the resolution that the model sees for now."""
+    return Size(model.image.rows // model.config.patch[0], model.image.cols // model.config.patch[1])
+
+
+def length(model: ViT) -> int:
+    """Return the number of tokens at the resolution that the model sees for now."""
+    rows, cols = grid(model)
+    return rows * cols + model.config.prefix
+
+
+def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
+    """Return each token's share in what represents the image, 0 to 1, adding up to 1; `tokens`: what is pooled.
+
+    class: all of it [class]'s, or half and half with the distillation token, whose heads are averaged. mean: every patch
+    the same. class+mean: half and half. max: the share of the features whose maximum a patch holds. map: the pooling's
+    own attention, mean over its heads.
+    """
+    count, prefix, kind = tokens.shape[1], model.config.prefix, model.config.pool
+    first = F.one_hot(torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), count).to(tokens.dtype)
+    if kind == "class":
+        return (first + first.roll(1, dims=1)) / 2 if model.config.distillation else first
+    patches = tokens[:, prefix:]
+    if kind == "max":
+        share = F.one_hot(patches.argmax(dim=1), count - prefix).to(tokens.dtype).mean(dim=1)
+    elif model.pool.attention is not None:
+        share = weights_of(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
+    else:
+        share = torch.full_like(patches[..., 0], 1 / (count - prefix))
+    share = F.pad(share, (prefix, 0))
+    return (first + share) / 2 if kind == "class+mean" else share
