@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),
     "models": ("vitreous.cli.weights", "list the models that can be built and loaded"),
+    "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),
     "report": ("vitreous.cli.use", "write a run's report.html again"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }

@@ -129,6 +129,27 @@ class Models:
     """Names to list, such as "*/16" or "R50*"."""
 
 
+@dataclass(frozen=True)
+class Study:
+    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+
+    Started again with the same options it goes on where it was.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Which study; --list shows them."""
+    scale: Literal["laptop", "gpu", "paper", "smoke"] = "laptop"
+    """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a trial."""
+    data: str = "digits"
+    """What to train on, as for `train`; laptop scale takes a fixed part of it. Paper scale: ImageNet, say."""
+    out: str | None = None
+    """The study's folder; by default studies/<name>-<scale>."""
+    only: str = "*"
+    """Run only the cells whose names fit this pattern, such as "none-*", and those that they need."""
+    list: bool = False
+    """List the studies, or the cells of the one that is named."""
+
+
 KINDS: dict[str, type] = {
     "train": Train,
     "resume": Resume,
@@ -138,4 +159,5 @@ KINDS: dict[str, type] = {
     "report": Report,
     "convert": Convert,
     "models": Models,
+    "study": Study,
 }

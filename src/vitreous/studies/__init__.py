@@ -1,0 +1,17 @@
+"""The paper's experiments (2010.11929), each one file: what is asked, the runs, what is measured, what was seen.
+
+READ `study.py` first: a study is a Study, its `cells` are ordinary training runs, its `conclude` reads what they
+measured. `run.py` carries a study out, `statistics.py` says what may be concluded, `charts.py` draws, `page.py` writes.
+
+To add a study: a file here with a `STUDY`, and its line in `catalog.py`. `positions.py` is the plainest to copy:
+
+    def cells(setting):                                  # complete RunConfigs, eager; nothing is run here
+        base = runs.small(setting, examples=30_000)
+        return [Cell(f"{name}-{seed}", name, replace(base, seed=seed, model=replace(base.model, ...))) ...]
+
+    def conclude(setting, outcomes):                     # from numbers alone; cells may be missing
+        gain = differences(outcomes.by_seed("a", "top1"), outcomes.by_seed("b", "top1"))
+        return Findings(verdicts=(Verdict(CLAIM, judged(gain, "more"), f"..."),), table=..., figures=...)
+
+A cell that starts from another cell's model names it in `needs` and has weights=str(setting.run("that cell")).
+"""

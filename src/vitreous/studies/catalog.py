@@ -1,0 +1,21 @@
+"""The studies by name. Imports no torch: a study's file is imported when it is asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vitreous.errors import UnknownName
+
+if TYPE_CHECKING:
+    from vitreous.studies.study import Study
+
+STUDIES = {
+    "positions": ("vitreous.studies.positions", "which position embedding, and where (table 8)"),
+}
+"""Name: module, what is asked."""
+
+
+def find(name: str) -> "Study":
+    """Return the study of that name; raises UnknownName."""
+    if name not in STUDIES:
+        raise UnknownName("study", name, STUDIES)
+    return import_module(STUDIES[name][0]).STUDY

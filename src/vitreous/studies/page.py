@@ -1,0 +1,115 @@
+"""What a study leaves to read: results.json, table.md, the figures and report.html."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from vitreous.checkpoints.atomic import write_atomically
+from vitreous.evaluate.page import Section, page, paragraph, text
+from vitreous.evaluate.page import figure as framed
+from vitreous.evaluate.page import table as tabled
+from vitreous.settings import to_json
+from vitreous.studies.study import Findings, Outcomes, Setting, Study, Table
+
+RESULTS, TABLE, REPORT = "results.json", "table.md", "report.html"
+WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't be told at this scale"}
+
+
+def write_findings(study: Study, setting: Setting, outcomes: Outcomes) -> Findings:
+    """Conclude from what is there and write it all to the study's folder, each file atomically."""
+    findings = study.conclude(setting, outcomes)
+    folder = setting.folder
+    write_atomically(folder / RESULTS, to_json(results(study, setting, outcomes, findings)))
+    write_atomically(folder / TABLE, markdown(setting, outcomes, findings).encode())
+    for drawing in findings.figures:
+        write_atomically(folder / f"{drawing.name}.svg", drawing.svg.encode())
+    write_atomically(folder / REPORT, report(study, setting, outcomes, findings))
+    return findings
+
+
+def results(study: Study, setting: Setting, outcomes: Outcomes, findings: Findings) -> dict[str, Any]:
+    """Return all numbers and verdicts as JSON values: a pure function of the runs, times of day and of work aside."""
+    return {
+        "study": study.name,
+        "title": study.title,
+        "scale": setting.scale,
+        "data": shown_data(setting),
+        "cells": outcomes.wanted,
+        "done": len(outcomes.all),
+        "question": study.question,
+        "paper": study.paper,
+        "verdicts": [vars(verdict) for verdict in findings.verdicts],
+        "notes": notes(outcomes, findings),
+        "figures": [{"name": one.name, "caption": one.caption} for one in findings.figures],
+        "numbers": findings.numbers,
+        "outcomes": [
+            {"cell": one.cell, "group": one.group, "seed": one.seed, "failed": one.failed, **one.numbers}
+            for one in outcomes.all
+        ],
+    }
+
+
+def shown_data(setting: Setting) -> str:
+    """Say what the runs were trained on, without any folder's name."""
+    facts = setting.facts
+    kind = setting.data.path if setting.data.path == "digits" or ":" in setting.data.path else "images"
+    return (
+        f"{kind}: {facts.train:,} for training and {facts.validation:,} for validation, {len(facts.classes):,} classes, "
+        f"{facts.size[0]} x {facts.size[1]} pixels"
+    )
+
+
+def notes(outcomes: Outcomes, findings: Findings) -> list[str]:
+    """Return what a reader must know, unfinished and failed cells first."""
+    told = []
+    if len(outcomes.all) < outcomes.wanted:
+        told.append(f"{outcomes.wanted - len(outcomes.all)} of {outcomes.wanted} cells are not run yet.")
+    told += [f"{one.cell} has no result: {one.failed}" for one in outcomes.failures]
+    return [*told, *findings.notes]
+
+
+def markdown(setting: Setting, outcomes: Outcomes, findings: Findings) -> str:
+    """Return verdicts, tables and notes as Markdown."""
+    parts = [f"Scale: {setting.scale}. Data: {shown_data(setting)}."]
+    parts += [f"**{WORDS[one.seen]}**: {one.claim}. {one.sentence}" for one in findings.verdicts]
+    parts += [pipes(one) for one in findings.tables]
+    parts += ["\n".join(f"- {note}" for note in notes(outcomes, findings))]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def pipes(table: Table) -> str:
+    """Return a Markdown table below its caption; the first column holds words, the others numbers."""
+    lines = [table.heads, ["---", *["---:"] * (len(table.heads) - 1)], *table.rows]
+    rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"{table.caption}\n\n{rows}"
+
+
+def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Findings) -> bytes:
+    """Return the page."""
+    told = "".join(
+        f"<p><strong>{text(WORDS[one.seen])}</strong>: {text(one.claim)}. {text(one.sentence)}</p>"
+        for one in findings.verdicts
+    )
+    told += "".join(paragraph(note) for note in notes(outcomes, findings))
+    drawn = "".join(framed(one.svg, one.caption) for one in findings.figures)
+    counted = "".join(tabled(one.caption, one.heads, one.rows) for one in findings.tables)
+    lead = f'<p>{escape(study.question)}</p><p class="soft">Scale {setting.scale}. {text(shown_data(setting))}.</p>'
+    sections = [
+        Section("results", "What was seen", told),
+        Section("paper", "What the paper found", f"<p>{text(study.paper)}</p>"),
+        Section("figures", "Figures", drawn),
+        Section("tables", "Numbers", counted),
+        Section("runs", "Runs", tabled("Every cell", *every_cell(outcomes))),
+    ]
+    return page(study.title, lead, sections, f"Written by vitreous from {text(setting.folder.name)}.")
+
+
+def every_cell(outcomes: Outcomes) -> tuple[list[str], list[Sequence[object]]]:
+    """Return heads and rows of all cells with their plain numbers."""
+    plain = {name for one in outcomes.all for name, value in one.numbers.items() if isinstance(value, (int, float))}
+    names = sorted(plain)
+    rows: list[Sequence[object]] = [
+        [one.cell, *(f"{one.numbers[name]:.4g}" if name in one.numbers else "–" for name in names)]
+        for one in outcomes.all
+    ]
+    return ["cell", *names], rows

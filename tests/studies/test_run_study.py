@@ -1,0 +1,123 @@
+"""A whole study in seconds: what it leaves, and that killed on the way it comes to the same."""
+
+import json
+import signal
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+import vitreous.studies.run as running
+from vitreous.errors import NonFiniteLoss, RunError, UnknownName
+from vitreous.studies.catalog import find
+from vitreous.studies.run import run_study
+from vitreous.studies.setting import open_setting, stratified
+from vitreous.training.reporter import Silent
+
+STUDY = find("positions")
+
+
+def short(study, groups=("none", "relative")):
+    """Return a study with one seed of few cells."""
+
+    def few(setting):
+        return [cell for cell in study.cells(setting) if cell.group in groups and cell.seed == 0]
+
+    return replace(study, cells=few)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Return the folder of a short study, carried out."""
+    folder = tmp_path_factory.mktemp("studies") / "done"
+    ended = run_study(short(STUDY), open_setting("smoke", "digits", folder))
+    assert (ended.done, ended.cells, ended.signal) == (2, 2, None)
+    return folder
+
+
+def test_a_study_leaves_numbers_table_figure_and_page(done):
+    found = json.loads((done / "results.json").read_text())
+    assert [one["group"] for one in found["outcomes"]] == ["none", "relative"]
+    assert all(0 < one["top1"] < 1 for one in found["outcomes"])
+    assert found["verdicts"][0]["seen"] == "can't be told"
+    assert "| relative |" in (done / "table.md").read_text()
+    ET.fromstring((done / "figure.svg").read_text())
+    assert "prefers-color-scheme:dark" in (done / "figure.svg").read_text()
+    assert b"What the paper found" in (done / "report.html").read_bytes()
+    assert (done / "runs" / "none-0" / "report.html").exists()
+
+
+class Dying(Silent):
+    """Ends the process's work, as Ctrl-C does or as a power cut does, at a step of a cell."""
+
+    def __init__(self, cell, step, how):
+        self.cell, self.step, self.how, self.now = cell, step, how, ""
+
+    def message(self, text):
+        self.now = text
+
+    def progress(self, done, total, numbers):
+        if self.cell in self.now and done == self.step and "loss" in numbers:
+            if self.how == "signal":
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("how", ["signal", "death"])
+def test_a_killed_study_goes_on_to_the_same_results(done, tmp_path, how):
+    setting = open_setting("smoke", "digits", tmp_path / "again")
+    if how == "signal":
+        ended = run_study(short(STUDY), setting, Dying("relative-0", 2, how))
+        assert (ended.done, ended.signal) == (1, signal.SIGTERM)
+    else:
+        with pytest.raises(ZeroDivisionError):
+            run_study(short(STUDY), setting, Dying("relative-0", 2, how))
+    kept = (tmp_path / "again" / "runs" / "none-0" / "result.json").read_bytes()
+    assert run_study(short(STUDY), setting).done == 2
+    assert (tmp_path / "again" / "runs" / "none-0" / "result.json").read_bytes() == kept
+    assert (tmp_path / "again" / "results.json").read_bytes() == (done / "results.json").read_bytes()
+
+
+def test_only_some_cells(tmp_path):
+    setting = open_setting("smoke", "digits", tmp_path)
+    ended = run_study(short(STUDY), setting, only="none-0")
+    assert (ended.done, ended.cells) == (1, 2)
+    assert "1 of 2 cells are not run yet" in (tmp_path / "table.md").read_text()
+    with pytest.raises(UnknownName, match="unknown cell"):
+        run_study(short(STUDY), setting, only="nothing")
+
+
+def test_a_folder_of_another_study_or_scale_is_refused(done):
+    setting = open_setting("smoke", "digits", done)
+    with pytest.raises(RunError, match="holds another study: scale smoke there, laptop here"):
+        run_study(short(STUDY), replace(setting, scale="laptop"))
+    with pytest.raises(RunError, match="holds another study: study positions there"):
+        run_study(replace(short(STUDY), name="other"), setting)
+
+
+def test_cells_of_other_settings_are_refused(done):
+    def longer(setting):
+        return [replace(cell, config=replace(cell.config, batch=8)) for cell in short(STUDY).cells(setting)]
+
+    with pytest.raises(RunError, match="was run with other settings"):
+        run_study(replace(STUDY, cells=longer), open_setting("smoke", "digits", done))
+
+
+def test_a_run_that_diverges_is_a_result(tmp_path, monkeypatch):
+    def fails(config, out, reporter):
+        out.mkdir(parents=True)
+        raise NonFiniteLoss("the loss became inf at step 3")
+
+    monkeypatch.setattr(running, "train", fails)
+    ended = run_study(short(STUDY, ["none"]), open_setting("smoke", "digits", tmp_path))
+    assert ended.done == 1
+    assert "none-0 has no result: the loss became inf" in (tmp_path / "table.md").read_text()
+
+
+def test_a_part_is_stratified_and_fixed():
+    names, labels = [f"image-{n}" for n in range(100)], [0] * 60 + [1] * 38 + [2] * 2
+    chosen = stratified(names, labels, 20)
+    assert chosen == stratified(names, labels, 20)
+    assert [sum(labels[index] == label for index in chosen) for label in range(3)] == [12, 8, 1]
+    assert stratified(names, labels, 1000) == list(range(100))

@@ -1,0 +1,101 @@
+"""Every study: its cells can be built for every scale, and it concludes whatever part of them is done."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitreous.data.config import DataConfig
+from vitreous.data.report import ScanReport
+from vitreous.data.sources import ArraySource, Dataset, Facts
+from vitreous.errors import UnknownName
+from vitreous.settings import from_dict, to_dict
+from vitreous.shapes import Size
+from vitreous.studies.catalog import STUDIES, find
+from vitreous.studies.page import markdown, report, results
+from vitreous.studies.run import checked
+from vitreous.studies.study import Outcome, Outcomes, Setting
+from vitreous.training.config import RunConfig
+from vitreous.training.duration import Duration
+from vitreous.training.ranges import check_ranges
+from vitreous.training.resolve import check
+
+DATA = {
+    "digits": Facts(tuple("0123456789"), 1437, 360, 1, Size(8, 8), (144,) * 10),
+    "thumbnails": Facts(tuple("0123456789"), 50_000, 10_000, 3, Size(32, 32), (5000,) * 10),
+    "photographs": Facts(tuple(map(str, range(1000))), 1_281_167, 50_000, 3, Size(375, 500), (1281,) * 1000),
+}
+"""Facts of data sets that need not be there."""
+
+
+def dataset(facts):
+    """A data set of these facts without any images."""
+    none = ArraySource(np.zeros((0, 1, 1, 1), np.uint8), (), np.zeros(0, np.int64), facts.classes, "")
+    return Dataset(none, none, facts, ScanReport("nowhere"))
+
+
+def settings(tmp_path):
+    for scale in ("smoke", "laptop", "gpu", "paper"):
+        for name, facts in DATA.items():
+            yield Setting(scale, DataConfig(name), facts, tmp_path)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_cells_are_valid_at_every_scale(name, tmp_path):
+    study = find(name)
+    assert study.name == name
+    for setting in settings(tmp_path):
+        cells = checked(study.cells(setting))
+        assert len({(cell.group, cell.seed) for cell in cells}) == len(cells)
+        for cell in cells:
+            check_ranges(cell.config)
+            check(cell.config, dataset(setting.facts))
+            assert from_dict(RunConfig, to_dict(cell.config)) == cell.config
+            assert Duration.parse(cell.config.duration).unit != "min", "a cell's length must not depend on the machine"
+            assert Path(cell.config.weights or setting.run("x")).is_relative_to(tmp_path)
+            if cell.config.weights:
+                assert Path(cell.config.weights).name in cell.needs
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_nothing_done_concludes_nothing(name, tmp_path):
+    study = find(name)
+    setting = Setting("laptop", DataConfig("digits"), DATA["digits"], tmp_path)
+    outcomes = Outcomes([], len(study.cells(setting)))
+    findings = study.conclude(setting, outcomes)
+    assert {verdict.seen for verdict in findings.verdicts} <= {"can't be told"}
+    assert results(study, setting, outcomes, findings)["done"] == 0
+    assert "cells are not run yet" in markdown(setting, outcomes, findings)
+    assert b"<svg" in report(study, setting, outcomes, findings)
+    for figure in findings.figures:
+        ET.fromstring(figure.svg)
+
+
+def test_an_unknown_study_suggests_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean 'positions'"):
+        find("position")
+
+
+def made(study, setting, top1):
+    """Outcomes as if every cell had been run: top1(group, seed)."""
+    cells = study.cells(setting)
+    found = [Outcome(cell.name, cell.group, cell.seed, {"top1": top1(cell.group, cell.seed)}) for cell in cells]
+    return Outcomes(found, len(found))
+
+
+@pytest.mark.parametrize(
+    ("none", "relative", "seen"),
+    [
+        (0.60, 0.64, ["seen", "seen"]),
+        (0.60, 0.55, ["seen", "not seen"]),
+        (0.66, 0.64, ["not seen", "seen"]),
+    ],
+)
+def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen):
+    study, setting = find("positions"), Setting("laptop", DataConfig("digits"), DATA["digits"], tmp_path)
+    levels = {"none": none, "relative": relative}
+    outcomes = made(
+        study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
+    )
+    assert [verdict.seen for verdict in study.conclude(setting, outcomes).verdicts] == seen
