@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.sources import called, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, configured
@@ -40,7 +40,7 @@ def train(
     >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
 
     Args:
-        data: a folder of class folders, a CSV or JSONL manifest, or "digits".
+        data: a folder of class folders, a CSV or JSONL manifest, "digits", or a formula such as "formula:fractals".
         recipe: small, finetune or pretrain; see docs/recipes.md.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
@@ -102,7 +102,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def free_run(config: RunConfig) -> Path:
     """Return the next free folder runs/<data>-<recipe>-<n>."""
-    stem = f"{Path(config.data.path).resolve().name if config.data.path != 'digits' else 'digits'}-{config.recipe}"
+    stem = f"{called(config.data.path)}-{config.recipe}"
     return free_folder(RUNS, stem)
 
 

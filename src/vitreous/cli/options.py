@@ -16,7 +16,8 @@ class Train:
     """
 
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
-    """A folder of class folders, a CSV or JSONL manifest, or `digits` (the default)."""
+    """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
+    'formula:fractals?classes=1000' (docs/data.md)."""
     model: str | None = None
     """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G); by default the recipe chooses."""
     image: tuple[int, int] | None = None
@@ -98,7 +99,7 @@ class Inspect:
     """Say what a path holds: a model folder, a run folder, a data set or an image."""
 
     path: Annotated[str, tyro.conf.Positional]
-    """A folder, a file, or `digits`."""
+    """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What is this? A description of a model folder, a run folder, a data set or an image."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.cli.progress import duration
 from vitreous.data.config import DataConfig
+from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import CheckpointError, DataError
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 def describe(path: str) -> str:
     """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows."""
     place = Path(path)
-    if path != DIGITS and not place.exists():
+    built_in = path == DIGITS or is_formula(path)
+    if not built_in and not place.exists():
         raise DataError(missing(place))
-    if path == DIGITS or (place.is_file() and place.suffix.lower() in MANIFESTS):
+    if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(path)
     from vitreous.checkpoints.weights import holds_weights
 
@@ -133,7 +136,7 @@ def has_ended(record: "RunRecord") -> bool:
 
 def data(path: str) -> str:
     """Describe a data set as training would see it, broken files left out and listed."""
-    return f"{open_dataset(DataConfig(path, broken='skip')).report}\nnext: vitreous train {path}"
+    return f"{open_dataset(DataConfig(path, broken='skip')).report}\nnext: vitreous train {shlex.quote(path)}"
 
 
 def image(path: Path) -> str:

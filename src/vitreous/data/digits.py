@@ -1,7 +1,6 @@
 """scikit-learn's handwritten digits: the data set that is always there."""
 
 import hashlib
-from collections import Counter
 
 import numpy as np
 from jaxtyping import Int64
@@ -35,9 +34,3 @@ def _part(
     own = tuple(names[chosen].tolist())
     digests = [hashlib.blake2b(pixels[index].tobytes(), digest_size=16).hexdigest() for index in chosen]
     return ArraySource(pixels[chosen], own, labels[chosen], CLASSES, fingerprint(own, labels[chosen], digests))
-
-
-def count(part: ArraySource) -> dict[str, int]:
-    """Return the examples of each class."""
-    found = Counter(part.labels.tolist())
-    return {name: found[number] for number, name in enumerate(CLASSES)}

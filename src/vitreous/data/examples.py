@@ -82,6 +82,32 @@ class ArraySource:
         return self.pixels[index]
 
 
+@dataclass(frozen=True, eq=False)
+class Relabelled:
+    """A source under other classes' numbers: a model's."""
+
+    source: Source
+    classes: tuple[str, ...]
+    labels: Int64[np.ndarray, " example"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What people call each example."""
+        return self.source.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents."""
+        return self.source.fingerprint
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's file, or its pixels."""
+        return self.source.read(index)
+
+
 def fingerprint(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
     """Hash what a source holds."""
     state = hashlib.blake2b(digest_size=16)

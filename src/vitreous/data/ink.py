@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw
 
-
 FINEST = 96
 """Least rows and columns that are drawn on: smaller images are drawn larger, and averaged down."""
 SQUARE, CROSS = (True,) * 9, (False, True, False, True, True, True, False, True, False)
@@ -43,7 +42,7 @@ def shades(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndar
     return np.rint(first * (1 - share) + last * share).astype(np.uint8)
 
 
-def spread(ink: UInt8[np.ndarray, "canvas canvas"], patch: tuple[bool, ...]) -> UInt8[np.ndarray, "canvas canvas"]:
+def spread(ink: UInt8[np.ndarray, "row col"], patch: tuple[bool, ...]) -> UInt8[np.ndarray, "row col"]:
     """Draw a patch of 3 x 3 pixels, given row by row, at every marked pixel; where patches meet, the higher mark stays.
 
     Nothing is drawn in the outermost rows and columns.

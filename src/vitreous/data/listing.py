@@ -103,7 +103,7 @@ def layout(root: Path) -> Layout:
 def missing(path: Path) -> str:
     """Say that a path isn't there, and what near it is."""
     if not path.name:
-        return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, or digits"
+        return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     siblings: list[str] = []
     if path.parent.is_dir():
         siblings = [entry.name for entry in path.parent.iterdir()]
@@ -111,7 +111,7 @@ def missing(path: Path) -> str:
     if not near:
         lower = {name.lower(): name for name in siblings}
         near = [lower[name] for name in difflib.get_close_matches(path.name.lower(), lower, n=1)]
-    hint = "give a folder of class folders, a CSV or JSONL file, or digits"
+    hint = "give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     if near:
         hint = f"did you mean {path.parent / near[0]}?"
     elif not path.parent.is_dir():

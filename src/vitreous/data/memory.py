@@ -1,18 +1,21 @@
-"""Small data sets stay decoded in memory, shared by the workers. Not a bit of any example depends on it."""
+"""Small data sets stay decoded, or drawn, in memory, shared by the workers. Not a bit of any example depends on it."""
 
 import mmap
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitreous.data.examples import FileSource, Source
+from vitreous.data.formula import FormulaSource
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
 
 LIMIT = 512 * 2**20
-"""Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches."""
+"""Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches, or drawn
+anew."""
 
 
 class Store:
@@ -57,47 +60,49 @@ def _check(pixels: UInt8[np.ndarray, "..."]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """A file source that keeps decoded pixels."""
+    """A source that keeps decoded or drawn pixels."""
 
-    files: FileSource
+    source: FileSource | FormulaSource
     decode: DecodeConfig
     preprocess: PreprocessConfig
     store: Store | None
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.source)
 
     def __reduce__(self) -> tuple:
         """Go to a process that isn't forked without the memory, which can't be shared with it."""
-        return Remembered, (self.files, self.decode, self.preprocess, None)
+        return Remembered, (self.source, self.decode, self.preprocess, None)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
-        return self.files.classes
+        return self.source.classes
 
     @property
     def labels(self) -> Int64[np.ndarray, " example"]:
         """The class of each example."""
-        return self.files.labels
+        return self.source.labels
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The files' names."""
-        return self.files.names
+    def names(self) -> Sequence[str]:
+        """What people call each example."""
+        return self.source.names
 
     @property
     def fingerprint(self) -> str:
         """Hash of the contents."""
-        return self.files.fingerprint
+        return self.source.fingerprint
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
         """Return an example's pixels, decoded exactly as training and evaluation would; raises ImageError."""
         if self.store is None:
-            return self.files.read(index)
+            return self.source.read(index)
         pixels = self.store.get(index)
         if pixels is None:
-            pixels = decode(self.files.read(index), self.decode, self.preprocess.mode, name=self.files.names[index])
+            found = self.source.read(index)
+            whole = isinstance(found, bytes)
+            pixels = decode(found, self.decode, self.preprocess.mode, name=self.source.names[index]) if whole else found
             self.store.put(index, pixels)
         return pixels
 
@@ -106,6 +111,8 @@ def remember(
     source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig, augment: AugmentConfig | None = None
 ) -> Source:
     """Return the source with its decoded pixels kept, if they are few enough and training decodes them whole."""
+    if isinstance(source, FormulaSource):
+        return remember_drawn(source, decoding, preprocess)
     if not isinstance(source, FileSource) or source.sizes is None:
         return source
     channels = 1 if preprocess.mode == "L" else 3
@@ -116,6 +123,16 @@ def remember(
     if key not in source.stores:
         source.stores[key] = Store([(int(rows), int(cols), channels) for rows, cols in source.sizes])
     return Remembered(source, decoding, preprocess, source.stores[key])
+
+
+def remember_drawn(source: FormulaSource, decoding: DecodeConfig, preprocess: PreprocessConfig) -> Source:
+    """Return images from formulas with their pixels kept, if they are few enough."""
+    rows, cols, channels = source.shape
+    if len(source) * rows * cols * channels > LIMIT:
+        return source
+    if "drawn" not in source.stores:
+        source.stores["drawn"] = Store([source.shape] * len(source))
+    return Remembered(source, decoding, preprocess, source.stores["drawn"])
 
 
 def _reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:

@@ -74,7 +74,8 @@ def _spread(counts: dict[str, int], most: int = 10) -> str:
     """List few classes with their counts; of many, the least and the most common."""
     if len(set(counts.values())) == 1 and len(counts) > 1:
         names = list(counts)
-        return f"{', '.join(names[:most])}{', ...' if len(names) > most else ''} ({counts[names[0]]:,} images each)"
+        each = "1 image" if counts[names[0]] == 1 else f"{counts[names[0]]:,} images"
+        return f"{', '.join(names[:most])}{', ...' if len(names) > most else ''} ({each} each)"
     if len(counts) <= most:
         return _listed(counts)
     least, largest = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])

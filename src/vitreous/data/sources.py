@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vitreous.data.config import DataConfig
-from vitreous.data.digits import DIGITS, count, load_digits
-from vitreous.data.examples import ArraySource, FileSource, Source, fingerprint
+from vitreous.data.digits import DIGITS, load_digits
+from vitreous.data.examples import ArraySource, FileSource, Relabelled, Source, fingerprint
+from vitreous.data.formula import FormulaSource, is_formula, parse_formula, split_formula
 from vitreous.data.listing import list_data, list_labelled
 from vitreous.data.rows import Listing, few
 from vitreous.data.scan import Progress, Record, ScanReport, scan, summarize_sizes
@@ -86,6 +87,8 @@ def open_dataset(
     """
     if config.path == DIGITS:
         return open_digits(config)
+    if is_formula(config.path):
+        return open_formula(config)
     listings = list_parts(config)
     total, done = sum(map(len, listings)), 0
     parts: list[Part] = []
@@ -107,7 +110,9 @@ def list_parts(config: DataConfig) -> list[Listing]:
     """Return the training files and, unless they are to be split, the validation files."""
     path = Path(config.path).expanduser() if config.path else Path()
     if not config.path:
-        raise DataError("data.path is empty; give a folder of class folders, a CSV or JSONL file, or digits")
+        raise DataError(
+            "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
+        )
     train, own = list_data(path)
     if config.validation is None:
         return [train] if own is None else [train, own]
@@ -123,7 +128,7 @@ def list_parts(config: DataConfig) -> list[Listing]:
 def open_source(
     path: str, classes: Sequence[str] | None = None, decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
 ) -> Source:
-    """Open one labelled set whole, for evaluation: a tree of class folders, a manifest, or the held-out digits.
+    """Open one labelled set whole, for evaluation: a tree of class folders, a manifest, digits or a formula's images.
 
     Where the data has its own split, its validation part is taken.
 
@@ -136,16 +141,19 @@ def open_source(
     Raises:
         DataError: nothing there, or a class that the model doesn't know.
     """
-    if path == DIGITS:
-        found = open_digits(DataConfig()).validation
-        if classes is None:
-            return found
-        known = known_classes(classes, found.classes, "the digits")
-        labels = np.array([known[found.classes[label]] for label in found.labels], dtype=np.int64)
-        return replace(found, labels=labels, classes=tuple(classes))  # type: ignore[type-var]
+    if path == DIGITS or is_formula(path):
+        found = open_dataset(DataConfig(path)).validation
+        return found if classes is None else relabelled(found, tuple(classes), "the digits" if path == DIGITS else path)
     listing = list_labelled(Path(path).expanduser() if path else Path())
     part = Part(listing, scan(listing, decode, "full"))
     return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
+
+
+def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:
+    """Number a source's labels by a model's classes; raises DataError for a class that the model doesn't know."""
+    known = known_classes(classes, found.classes, where)
+    numbers = np.array([known[name] for name in found.classes], dtype=np.int64)
+    return Relabelled(found, classes, numbers[found.labels])
 
 
 def sound(part: Part, broken: str) -> Part:
@@ -267,26 +275,64 @@ def told_apart(*parts: Part) -> list[list[str]]:
     return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]
 
 
+def called(path: str) -> str:
+    """Return a short name for a data set, fit for a folder: of a formula its kind, of a path its last part."""
+    if is_formula(path):
+        return f"formula-{parse_formula(path).kind}"
+    return path if path == DIGITS else Path(path).resolve().name
+
+
 def open_digits(config: DataConfig) -> Dataset:
     """Return the digits, with their facts."""
+    own_holdout(config)
+    train, validation = load_digits(config.holdout, config.split_seed)
+    return pixels_dataset(config.path, train, validation, (8, 8, 1))
+
+
+def open_formula(config: DataConfig) -> Dataset:
+    """Return images from formulas, with their facts; none is drawn."""
+    own_holdout(config)
+    formula = parse_formula(config.path)
+    train, validation = split_formula(formula, config.holdout, config.split_seed)
+    notes = (f"drawn when they are asked for: {formula}",)
+    if formula.images == 1:
+        notes += ("one image a class is for training; the validation is another instance of each",)
+    return pixels_dataset(config.path, train, validation, train.shape, notes)
+
+
+def own_holdout(config: DataConfig) -> None:
+    """Refuse validation data beside a set that holds out its own; raises DataError."""
     if config.validation is not None:
         raise DataError(
-            f"digits holds out its own validation (data.holdout); leave out --data.validation {config.validation}"
+            f"{config.path} holds out its own validation (data.holdout); "
+            f"leave out --data.validation {config.validation}"
         )
-    train, validation = load_digits(config.holdout, config.split_seed)
-    total = len(train) + len(validation)
+
+
+def pixels_dataset(
+    path: str,
+    train: ArraySource | FormulaSource,
+    validation: ArraySource | FormulaSource,
+    shape: tuple[int, int, int],
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """Put together two parts whose images all have one shape (rows, columns, channels) and come from no files."""
+    rows, cols, channels = shape
+    side, total = str(Size(rows, cols)), len(train) + len(validation)
+    counts, held = (np.bincount(part.labels, minlength=len(part.classes)).tolist() for part in (train, validation))
     report = ScanReport(
-        path=DIGITS,
+        path=path,
         train=len(train),
         validation=len(validation),
-        counts=count(train),
-        validation_counts=count(validation),
-        sizes={"8x8": total},
-        smallest="8x8",
-        median="8x8",
-        largest="8x8",
-        modes={"L": total},
+        counts=dict(zip(train.classes, counts, strict=True)),
+        validation_counts=dict(zip(train.classes, held, strict=True)),
+        sizes={side: total},
+        smallest=side,
+        median=side,
+        largest=side,
+        modes={"L" if channels == 1 else "RGB": total},
         formats={"array": total},
+        notes=notes,
     )
-    facts = Facts(train.classes, len(train), len(validation), 1, Size(8, 8), tuple(count(train).values()))
+    facts = Facts(train.classes, len(train), len(validation), channels, Size(rows, cols), tuple(counts))
     return Dataset(train, validation, facts, report)
