@@ -41,6 +41,10 @@ def drawing(source: Source) -> Callable[[int], object]:
     return lambda number: source.read(number * 7919 % len(source))
 
 
+def decoding(files: list[bytes]) -> Callable[[int], object]:
+    return lambda number: ours(files[number % len(files)], number)
+
+
 def seconds(load: Callable[[int], object], first: int, count: int) -> float:
     started = time.perf_counter()
     for number in range(first, first + count):
@@ -73,8 +77,7 @@ def main() -> None:
             loads[f"{kind}, drawn"] = drawing(source)
             loads[f"{kind}, training"] = training(source, size)
         if size == 224:
-            files = jpegs(500, 375, 16)
-            loads["JPEG of 500x375, training"] = lambda number: ours(files[number % len(files)], number)
+            loads["JPEG of 500x375, training"] = decoding(jpegs(500, 375, 16))
         print(f"{size}x{size}, images a second on one core")
         for name, rate in rates(loads, rounds).items():
             print(f"  {name:28}{rate:8,.0f}")

@@ -44,6 +44,7 @@ def sheet() -> Image.Image:
 
 
 def main(first: str, second: str) -> None:
+    """Write what was asked for, and say so."""
     if first == "--sheet":
         sheet().save(second, optimize=True)
         print(f"wrote {second}")
