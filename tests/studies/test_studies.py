@@ -35,10 +35,18 @@ def dataset(facts):
     return Dataset(none, none, facts, ScanReport("nowhere"))
 
 
+PAIRS = (
+    ("smoke", "digits"),
+    ("laptop", "digits"),
+    ("laptop", "thumbnails"),
+    ("gpu", "thumbnails"),
+    ("paper", "photographs"),
+)
+
+
 def settings(tmp_path):
-    for scale in ("smoke", "laptop", "gpu", "paper"):
-        for name, facts in DATA.items():
-            yield Setting(scale, DataConfig(name), facts, tmp_path)
+    for scale, name in PAIRS:
+        yield Setting(scale, DataConfig(name), DATA[name], tmp_path)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -48,14 +56,14 @@ def test_cells_are_valid_at_every_scale(name, tmp_path):
     for setting in settings(tmp_path):
         cells = checked(study.cells(setting))
         assert len({(cell.group, cell.seed) for cell in cells}) == len(cells)
-        for cell in cells:
+        for cell in [cell for cell in cells if cell.seed == 0]:
             check_ranges(cell.config)
             check(cell.config, dataset(setting.facts))
             assert from_dict(RunConfig, to_dict(cell.config)) == cell.config
             assert Duration.parse(cell.config.duration).unit != "min", "a cell's length must not depend on the machine"
             assert Path(cell.config.weights or setting.run("x")).is_relative_to(tmp_path)
             if cell.config.weights:
-                assert Path(cell.config.weights).name in cell.needs
+                assert cell.prepare or Path(cell.config.weights).name in cell.needs
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
 STUDIES = {
     "positions": ("vitreous.studies.positions", "which position embedding, and where (table 8)"),
+    "pooling": ("vitreous.studies.pooling", "[class] token or mean over the patches (figure 9)"),
+    "shape": ("vitreous.studies.shape", "deeper, wider, or smaller patches (figure 8)"),
+    "resolution": (
+        "vitreous.studies.resolution",
+        "fine-tuning at a higher resolution, positions resized (section 3.2)",
+    ),
 }
 """Name: module, what is asked."""
 

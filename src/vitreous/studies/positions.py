@@ -41,11 +41,8 @@ def cells(setting: Setting) -> list[Cell]:
     """Return the eight kinds for each seed."""
     base = started(setting)
     assert isinstance(base.model, ViTConfig)
-    return [
-        Cell(f"{slug(kind)}-{seed}", kind, replace(base, seed=seed, model=replace(base.model, **fields)))
-        for seed in setting.seeds(laptop=5)
-        for kind, fields in KINDS.items()
-    ]
+    groups = {kind: replace(base, model=replace(base.model, **fields)) for kind, fields in KINDS.items()}
+    return runs.over_seeds(groups, setting.seeds(laptop=5))
 
 
 def started(setting: Setting) -> RunConfig:
@@ -57,15 +54,6 @@ def started(setting: Setting) -> RunConfig:
     assert isinstance(base.model, ViTConfig)
     model = replace(base.model, class_token=True, pool="class", position_init="normal")
     return replace(base, model=model, duration=setting.choose(smoke="256ex", laptop="24kex", gpu="400kex", paper=""))
-
-
-def slug(kind: str) -> str:
-    """Return a kind as part of a folder's name.
-
-    >>> slug("1-D, every layer")
-    '1-D-every-layer'
-    """
-    return kind.replace(",", "").replace(" ", "-")
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:

@@ -137,6 +137,8 @@ def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | Non
     """Run one cell, or go on with it, measure it and record the result; return the signal that interrupted it, if any."""
     folder = setting.run(cell.name)
     started = time.perf_counter()
+    if cell.prepare is not None and not is_run(folder):
+        cell.prepare(setting)
     try:
         result: Result = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
     except NonFiniteLoss as error:

@@ -1,12 +1,14 @@
 """The small runs that studies are made of: recipe `small`, narrower where a study has minutes only."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.catalog import configure
 from vitreous.shapes import Size
-from vitreous.studies.study import Setting
-from vitreous.training.config import RunConfig
+from vitreous.studies.study import Cell, Measure, Setting, accuracy
+from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 THUMBNAIL = 64
 """Longest side, in pixels, up to which images are seen as they are."""
@@ -69,3 +71,43 @@ def workers(setting: Setting) -> int | str:
 def paper(setting: Setting, name: str = "B/16") -> RunConfig:
     """Return recipe `pretrain` with a model of the paper's, on the data that was named."""
     return configure("pretrain", setting.request(model=name))
+
+
+def over_seeds(groups: Mapping[str, RunConfig], seeds: Iterable[int], measure: Measure = accuracy) -> list[Cell]:
+    """Return a cell for each seed and condition, all conditions of a seed together."""
+    return [
+        Cell(f"{slug(group)}-{seed}", group, replace(config, seed=seed), measure)
+        for seed in seeds
+        for group, config in groups.items()
+    ]
+
+
+def slug(group: str) -> str:
+    """Return a condition as part of a folder's name.
+
+    >>> slug("1-D, every layer"), slug("mean, 0.001")
+    ('1-D-every-layer', 'mean-0.001')
+    """
+    return re.sub(r"[^\w.]+", "-", group).strip("-").replace("_", "-")
+
+
+def adam(lr: float, weight_decay: float = 0.05) -> OptimizerConfig:
+    """Return Adam with the paper's betas, decay by the learning rate, and clip at norm 1."""
+    return OptimizerConfig(name="adamw", lr=lr, weight_decay=weight_decay, decoupled=False, clip=1.0)
+
+
+def sgd(lr: float) -> OptimizerConfig:
+    """Return SGD as the paper fine-tunes with: momentum 0.9, no decay, clip at norm 1."""
+    return OptimizerConfig(name="sgd", lr=lr, momentum=0.9, weight_decay=0.0, clip=1.0)
+
+
+def fine_tuned(base: RunConfig, weights: str, lr: float, duration: str) -> RunConfig:
+    """Return a run that goes on from weights as the paper fine-tunes: SGD, cosine, a tenth of warm-up, plain labels."""
+    return replace(
+        base,
+        weights=weights,
+        optimizer=sgd(lr),
+        schedule=ScheduleConfig(kind="cosine", warmup="10%"),
+        augment=replace(base.augment, mixup=0.0),
+        duration=duration,
+    )

@@ -81,6 +81,8 @@ class Cell:
     measure: Measure = accuracy
     needs: tuple[str, ...] = ()
     """Cells whose results this one starts from; they stand before it."""
+    prepare: Callable[[Setting], None] | None = None
+    """Called before the run begins, to write what its settings name, such as adapted weights; may be called again."""
 
     @property
     def seed(self) -> int:

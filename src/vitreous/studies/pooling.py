@@ -1,0 +1,122 @@
+"""[class] token or mean over the patches (2010.11929, appendix D.3, figure 9).
+
+The paper's first trials with global average pooling were poor. The cause was neither the missing token nor the pooling: both
+"perform similarly" once the mean has a learning rate of its own (figure 9: [class] at 8e-4, mean at 8e-4 and at 3e-4).
+
+Here both are trained with Adam over a grid of rates. Called seen: "both alike" when the paired difference, each at its
+best rate, is shown to be within 1 point; "another rate" when the mean loses by taking the rate that is best for [class].
+A seed's rate is chosen on the other seeds, so that choosing favours neither.
+"""
+
+from dataclasses import replace
+
+from vitreous.model.config import ViTConfig
+from vitreous.studies import runs
+from vitreous.studies.charts import Curve, curves
+from vitreous.studies.statistics import differences, interval, judged, judged_same
+from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+
+MARGIN = 0.01
+"""Accuracy within which both count as the same."""
+POOLS = {"[class]": {"class_token": True, "pool": "class"}, "mean": {"class_token": False, "pool": "mean"}}
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
+PAPER_RATES = (1e-3, 3e-3, 1e-2)
+ALIKE = f"[class] and mean do equally well, each at its rate (within {100 * MARGIN:g} point)"
+OTHER = "the mean wants another learning rate than [class]"
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """Return both poolings at every rate for each seed."""
+    patches, width, depth = setting.choose(smoke=(2, 16, 1), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
+    base = runs.paper(setting) if setting.scale == "paper" else runs.small(setting, patches, width, depth)
+    if setting.scale != "paper":
+        base = replace(base, duration=setting.choose(smoke="256ex", laptop="20kex", gpu="300kex", paper=""))
+    assert isinstance(base.model, ViTConfig)
+    groups = {
+        name(pool, rate): replace(
+            base,
+            model=replace(base.model, position_init="normal", **fields),
+            optimizer=replace(base.optimizer, lr=rate) if setting.scale == "paper" else runs.adam(rate),
+        )
+        for rate in rates(setting)
+        for pool, fields in POOLS.items()
+    }
+    return runs.over_seeds(groups, setting.seeds(laptop=4))
+
+
+def rates(setting: Setting) -> tuple[float, ...]:
+    """Return the learning rates of this scale."""
+    return setting.choose(smoke=RATES[1:3], laptop=RATES, gpu=RATES, paper=PAPER_RATES)
+
+
+def name(pool: str, rate: float) -> str:
+    """Return a condition's name."""
+    return f"{pool}, {rate:g}"
+
+
+def best_rates(found: dict[float, dict[int, float]]) -> dict[int, float]:
+    """Return for each seed the rate whose mean accuracy over the other seeds is highest; seeds that all rates have."""
+    shared = set.intersection(*(set(values) for values in found.values())) if found else set()
+    chosen = {}
+    for seed in sorted(shared):
+        others = {rate: [values[other] for other in shared - {seed}] for rate, values in found.items()}
+        if all(others.values()):
+            chosen[seed] = max(others, key=lambda rate: sum(others[rate]))
+    return chosen
+
+
+def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+    """Hold both poolings against each other at their own and at each other's rate."""
+    found = {pool: {rate: outcomes.by_seed(name(pool, rate), "top1") for rate in rates(setting)} for pool in POOLS}
+    found = {pool: {rate: values for rate, values in by_rate.items() if values} for pool, by_rate in found.items()}
+    best = {pool: best_rates(by_rate) for pool, by_rate in found.items()}
+    own = {pool: {seed: found[pool][rate][seed] for seed, rate in best[pool].items()} for pool in POOLS}
+    borrowed = {
+        seed: found["mean"][rate][seed] for seed, rate in best["[class]"].items() if seed in found["mean"].get(rate, {})
+    }
+    apart, loss = differences(own["mean"], own["[class]"]), differences(own["mean"], borrowed)
+    verdicts = []
+    if apart:
+        shown = {pool: ", ".join(f"{rate:g}" for rate in sorted(set(best[pool].values()))) for pool in POOLS}
+        verdicts = [
+            Verdict(ALIKE, judged_same([apart], MARGIN), f"Mean minus [class]: {interval(apart).points()} points."),
+            Verdict(
+                OTHER,
+                judged(loss, "more", MARGIN),
+                f"Best for [class]: {shown['[class]']}; for the mean: {shown['mean']}. At the rate of [class] the mean "
+                f"loses {interval(loss).points()} points.",
+            ),
+        ]
+    lines = [
+        Curve(pool, [(rate, interval(values.values())) for rate, values in found[pool].items()], colour)
+        for colour, pool in enumerate(POOLS, start=1)
+    ]
+    drawn = curves(
+        lines, "Validation accuracy by learning rate and pooling", "peak learning rate", "validation accuracy", True
+    )
+    caption = (
+        "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
+    )
+    return Findings(verdicts, [table(setting, found)], [Figure("figure", caption, drawn)])
+
+
+def table(setting: Setting, found: dict[str, dict[float, dict[int, float]]]) -> Table:
+    """Return accuracy by pooling and rate."""
+    rows = [
+        [pool, *(interval(found[pool].get(rate, {}).values()).percent() for rate in rates(setting))] for pool in POOLS
+    ]
+    heads = ["pooling", *(f"{rate:g}" for rate in rates(setting))]
+    return Table("Validation accuracy in percent by peak learning rate, mean ± 95% interval over seeds", heads, rows)
+
+
+STUDY = Study(
+    name="pooling",
+    title="[class] token or mean pooling (figure 9)",
+    question="Is the [class] token needed, or does the mean over the patches' outputs do as well?",
+    paper=(
+        "ViT-B/16 and below on ImageNet: [class] and global average pooling perform alike, but the mean needs another "
+        "learning rate (appendix D.3, figure 9)."
+    ),
+    cells=cells,
+    conclude=conclude,
+)

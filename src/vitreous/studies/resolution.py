@@ -1,0 +1,209 @@
+"""Fine-tuning at a higher resolution than pre-training, and what becomes of the positions (2010.11929, section 3.2).
+
+The paper keeps the patch size, so the sequence grows; "the pre-trained position embeddings may no longer be meaningful", so
+it interpolates them in 2-D by their place. That it is "often beneficial" to fine-tune higher it takes from 1906.06423
+and 1912.11370.
+
+Here a model is pre-trained at half of the rows and columns and fine-tuned, with SGD for a tenth as long or so, at that size
+or at the full one; there its positions are interpolated by several rules, interpolated along the sequence as if it had
+no rows, or drawn anew. Accuracy is measured before fine-tuning too: what the resized model does as it is. Called seen when
+the 95% interval of the paired differences says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from vitreous.checkpoints.folder import load_model, save_model
+from vitreous.data.sources import open_dataset
+from vitreous.evaluate.evaluate import evaluate
+from vitreous.model.config import ViTConfig
+from vitreous.model.positions import Learned
+from vitreous.model.vit import ViT
+from vitreous.predict import Predictor
+from vitreous.shapes import Size
+from vitreous.studies import runs
+from vitreous.studies.charts import Row, dots
+from vitreous.studies.statistics import differences, interval, judged, judged_same
+from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, Verdict, accuracy
+from vitreous.training.config import RunConfig
+
+START, LOW = "pre-trained", "same resolution"
+RULES = ("bicubic-antialias", "bilinear", "linear-corners")
+"""Of model/resize.py; what each is used by is in docs/checkpoints.md."""
+ALONG, ANEW = "along the sequence", "drawn anew"
+MARGIN = 0.01
+HIGHER = "fine-tuning at a higher resolution is better than at that of pre-training"
+KEPT = "interpolated in 2-D, the positions still mean something before fine-tuning"
+MATTERS = "after fine-tuning, 2-D interpolation is better than positions drawn anew"
+RULE = (
+    f"which 2-D rule hardly matters after fine-tuning (each within {100 * MARGIN:g} point; not a claim of the paper's)"
+)
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """Return, for each seed, the pre-training, the fine-tuning as it was, and each way to go higher."""
+    low, high = started(setting)
+    rate, duration = setting.choose(
+        smoke=(0.01, "128ex"), laptop=(0.03, "8kex"), gpu=(0.03, "60kex"), paper=(0.03, "20000st")
+    )
+    found = []
+    for seed in setting.seeds(laptop=4):
+        start = f"{runs.slug(START)}-{seed}"
+        found.append(Cell(start, START, replace(low, seed=seed)))
+        same = runs.fine_tuned(low, str(setting.run(start)), rate, duration)
+        found.append(Cell(f"{runs.slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
+        for how in (*RULES, ALONG, ANEW):
+            weights = setting.folder / "weights" / f"{runs.slug(how)}-{seed}"
+            config = replace(runs.fine_tuned(high, str(weights), rate, duration), seed=seed)
+            prepare = partial(write_resized, start=start, how=how, to=weights, seed=seed)
+            found.append(Cell(f"{runs.slug(how)}-{seed}", how, config, before_and_after, (start,), prepare))
+    return found
+
+
+def started(setting: Setting) -> tuple[RunConfig, RunConfig]:
+    """Return the same run at the low and at the high resolution: half and full, or the paper's 224 and 384 pixels."""
+    if setting.scale == "paper":
+        low = runs.paper(setting)
+        assert isinstance(low.model, ViTConfig)
+        low = replace(low, model=replace(low.model, pre_logits=False))
+        return low, replace(runs.seen_at(low, Size(384, 384)), batch=512)
+    width, depth, duration = setting.choose(
+        smoke=(16, 1, "256ex"), laptop=(64, 4, "60kex"), gpu=(192, 6, "600kex"), paper=(0, 0, "")
+    )
+    high = replace(runs.small(setting, 8, width, depth), duration=duration)
+    assert isinstance(high.model, ViTConfig)
+    high = replace(high, model=replace(high.model, position_init="normal"))
+    rows, cols = (
+        max(1, side // patch // 2) * patch for side, patch in zip(high.model.image, high.model.patch, strict=True)
+    )
+    return runs.seen_at(high, Size(rows, cols)), high
+
+
+def write_resized(setting: Setting, start: str, how: str, to: Path, seed: int) -> None:
+    """Write the pre-trained model for images of the high resolution, its positions resized in one of the ways."""
+    folder = load_model(setting.run(start))
+    assert isinstance(folder.model, ViT)
+    image = tuple(started(setting)[1].model.image)
+    torch_seed = torch.Generator().manual_seed(seed)
+    model = folder.model.resized(image, how if how in RULES else RULES[0])
+    if how not in RULES:
+        replace_positions(folder.model, model, WAYS[how], torch_seed)
+    save_model(to, replace(folder, model=model, preprocess=replace(folder.preprocess, size=image)))
+
+
+Way = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
+
+
+def along(vectors: torch.Tensor, count: int, _: torch.Generator) -> torch.Tensor:
+    """Interpolate vectors (place, width) linearly to so many places, as one sequence without rows."""
+    return F.interpolate(vectors.T[None], size=count, mode="linear", align_corners=False)[0].T
+
+
+def anew(vectors: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw vectors for so many places as a new model's."""
+    return 0.02 * torch.randn(count, vectors.shape[1], generator=generator)
+
+
+WAYS: dict[str, Way] = {ALONG: along, ANEW: anew}
+
+
+def replace_positions(old: ViT, new: ViT, way: Way, generator: torch.Generator) -> None:
+    """Set the patches' positions of the new model from those of the old; [class] keeps its own."""
+    assert isinstance(old.positions, Learned)
+    assert isinstance(new.positions, Learned)
+    before, places = old.positions, new.positions.embedding.data
+    vectors = before.embedding.detach()[before.prefix :]
+    places[before.prefix :] = way(vectors, len(places) - before.prefix, generator).to(places)
+
+
+def before_and_after(trained: Trained) -> dict[str, Any]:
+    """Return accuracy after fine-tuning, and of the resized weights as they were before it."""
+    assert trained.config.weights is not None
+    source = open_dataset(trained.config.data, trained.config.decode).validation
+    metrics, *_ = evaluate(Predictor.load(trained.config.weights, device=trained.config.device), source)
+    return {**accuracy(trained), "before": metrics.top1}
+
+
+def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+    """Hold higher against the same, and each way of resizing against the others."""
+    after = {group: outcomes.by_seed(group, "top1") for group in (START, LOW, *RULES, ALONG, ANEW)}
+    before = {group: outcomes.by_seed(group, "before") for group in after}
+    first = RULES[0]
+    verdicts = []
+    for claim, one, other, words in (
+        (HIGHER, after[first], after[LOW], "Full size minus half size"),
+        (KEPT, before[first], before[ANEW], f"Before fine-tuning, {first} minus {ANEW}"),
+        (MATTERS, after[first], after[ANEW], f"{first} minus {ANEW}"),
+    ):
+        gain = differences(one, other)
+        if gain:
+            verdicts.append(Verdict(claim, judged(gain, "more", MARGIN), f"{words}: {interval(gain).points()} points."))
+    apart = {rule: differences(after[rule], after[first]) for rule in RULES[1:]}
+    if all(apart.values()):
+        shown = ", ".join(f"{rule} {interval(found).points()}" for rule, found in apart.items())
+        verdicts.append(Verdict(RULE, judged_same(list(apart.values()), MARGIN), f"Minus {first}, in points: {shown}."))
+    rows = [
+        Row(group, list(values.values()), interval(values.values()), 2 if group in (START, LOW) else 1)
+        for group, values in after.items()
+    ]
+    drawn = dots(
+        rows,
+        "Validation accuracy after fine-tuning",
+        "validation accuracy after fine-tuning; mean, 95% interval, each seed",
+    )
+    early = [Row(group, list(values.values()), interval(values.values())) for group, values in before.items() if values]
+    resized = dots(
+        early,
+        "Validation accuracy before fine-tuning",
+        "accuracy of the resized model before fine-tuning; mean, 95% interval, each seed",
+    )
+    figures = [
+        Figure(
+            "figure",
+            "Validation accuracy after fine-tuning: at the resolution of pre-training (second line), and at twice the rows and columns with positions resized in different ways.",
+            drawn,
+        ),
+        Figure(
+            "figure-before",
+            "The same models before fine-tuning: what the resized positions are worth as they are.",
+            resized,
+        ),
+    ]
+    return Findings(verdicts, [table(before, after)], figures, NOTES)
+
+
+NOTES = (
+    "Pre-training and fine-tuning use the same labelled images here, so that the head can be kept and the resized model measured as it is.",
+)
+
+
+def table(before: dict[str, dict[int, float]], after: dict[str, dict[int, float]]) -> Table:
+    """Return accuracy before and after fine-tuning."""
+    rows = [
+        [group, interval(before[group].values()).percent(), interval(values.values()).percent()]
+        for group, values in after.items()
+    ]
+    return Table(
+        "Validation accuracy in percent, mean ± 95% interval over seeds",
+        ["positions", "before fine-tuning", "after"],
+        rows,
+    )
+
+
+STUDY = Study(
+    name="resolution",
+    title="Fine-tuning at a higher resolution (section 3.2)",
+    question="What is gained by fine-tuning at a higher resolution, and what must become of the positions?",
+    paper=(
+        "Fine-tuning at a higher resolution than pre-training is often beneficial; the position embeddings are then interpolated "
+        "in 2-D by their location, since they may no longer be meaningful otherwise (section 3.2)."
+    ),
+    cells=cells,
+    conclude=conclude,
+)

@@ -1,0 +1,135 @@
+"""How to make a Vision Transformer larger: depth, width, MLP or smaller patches (2010.11929, appendix D.2, figure 8).
+
+The paper scaled one dimension at a time from 8 layers, width 1024, MLP 2048, patch 32, and found: depth gains most and
+clearly up to 16 layers; width gains least; smaller patches, a longer sequence without new parameters, gain robustly;
+compute predicts accuracy better than parameters.
+
+Here the same from a small base, for equally many images. Called seen when the 95% interval of the paired differences says
+so; for "depth more than width", of a model of twice the depth against one of the same operations that is wider.
+"""
+
+from dataclasses import replace
+
+from vitreous.model import count
+from vitreous.model.config import ViTConfig
+from vitreous.studies import runs
+from vitreous.studies.charts import Curve, curves
+from vitreous.studies.statistics import differences, interval, judged
+from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.training.config import RunConfig
+
+BASE = "base"
+WAYS = {
+    "depth": ("depth x1/4", "depth x1/2", BASE, "depth x2"),
+    "width": ("width x1/2", BASE, "width x3/2"),
+    "MLP": ("MLP x1/2", BASE, "MLP x4"),
+    "patch": ("patch x2", BASE, "patch x1/2"),
+}
+"""What is scaled: conditions from the smallest to the largest."""
+CLAIMS = {
+    "depth": ("more depth helps", "depth x2", BASE),
+    "patch": ("smaller patches help, without new parameters", "patch x1/2", BASE),
+    "width": ("depth gains more than width at equal operations", "depth x2", "width x3/2"),
+}
+"""Claim, and the condition that should be above the other."""
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """Return the base and each way to scale it, for each seed."""
+    base = started(setting)
+    assert isinstance(base.model, ViTConfig)
+    groups = {group: scaled(base, group) for group in dict.fromkeys(group for way in WAYS.values() for group in way)}
+    return runs.over_seeds(
+        {group: config for group, config in groups.items() if config is not None}, setting.seeds(laptop=3, paper=1)
+    )
+
+
+def started(setting: Setting) -> RunConfig:
+    """Return the base: the paper's own at paper scale (8 layers, width 1024, MLP 2048, patch 32)."""
+    if setting.scale == "paper":
+        base = runs.paper(setting, "B/32")
+        assert isinstance(base.model, ViTConfig)
+        return replace(base, model=replace(base.model, depth=8, width=1024, heads=16, mlp=2048))
+    width, depth = setting.choose(smoke=(16, 4), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
+    base = runs.small(setting, 4, width, depth)
+    return replace(base, duration=setting.choose(smoke="128ex", laptop="24kex", gpu="300kex", paper=""))
+
+
+def scaled(base: RunConfig, group: str) -> RunConfig | None:
+    """Return the base with one dimension scaled; None where the image can't be cut that way."""
+    model = base.model
+    assert isinstance(model, ViTConfig)
+    if group == BASE:
+        return base
+    what, factor = group.split(" x")
+    number, _, over = factor.partition("/")
+    times = lambda value: max(1, value * int(number) // int(over or 1))  # noqa: E731
+    if what == "depth":
+        return replace(base, model=replace(model, depth=times(model.depth)))
+    if what == "width":
+        return replace(
+            base, model=replace(model, width=times(model.width), mlp=times(model.mlp), heads=times(model.heads))
+        )
+    if what == "MLP":
+        return replace(base, model=replace(model, mlp=times(model.mlp)))
+    patch = (times(model.patch[0]), times(model.patch[1]))
+    if any(before * int(number) % int(over or 1) for before in model.patch):
+        return None
+    if model.image[0] % patch[0] or model.image[1] % patch[1]:
+        return None
+    return replace(base, model=replace(model, patch=patch))
+
+
+def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+    """Hold the ways to grow against the base and against each other."""
+    models = {cell.group: cell.config.model for cell in cells(setting)}
+    found = {group: outcomes.by_seed(group, "top1") for group in models}
+    verdicts = []
+    for claim, more, less in CLAIMS.values():
+        gain = differences(found.get(more, {}), found.get(less, {}))
+        if gain:
+            verdicts.append(
+                Verdict(claim, judged(gain, "more"), f"{more} minus {less}: {interval(gain).points()} points.")
+            )
+    lines = []
+    for colour, (way, groups) in enumerate(WAYS.items(), start=1):
+        known = [group for group in groups if found.get(group)]
+        points = [(count.flops(models[group]) / 1e6, interval(found[group].values())) for group in known]
+        lines.append(Curve(way, sorted(points, key=lambda point: point[0]), colour))
+    drawn = curves(
+        lines,
+        "Validation accuracy by operations, one dimension scaled",
+        "million operations an image (forward)",
+        "validation accuracy",
+        True,
+    )
+    caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
+    return Findings(verdicts, [table(models, found)], [Figure("figure", caption, drawn)])
+
+
+def table(models: dict, found: dict[str, dict[int, float]]) -> Table:
+    """Return each condition with its size, work and accuracy."""
+    rows = []
+    for group, model in models.items():
+        shape = f"{model.depth} / {model.width} / {model.mlp} / {model.patch[0]}"
+        numbers = [
+            f"{count.parameters(model):,}",
+            f"{count.flops(model) / 1e6:,.1f}",
+            interval(found[group].values()).percent(),
+        ]
+        rows.append([group, shape, *numbers])
+    heads = ["condition", "depth / width / MLP / patch", "parameters", "million operations", "accuracy"]
+    return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
+
+
+STUDY = Study(
+    name="shape",
+    title="Depth, width and patches (figure 8)",
+    question="A Vision Transformer is to grow: deeper, wider, or with smaller patches?",
+    paper=(
+        "From 8 layers, width 1024, MLP 2048, patch 32: depth gains most, clearly up to 16 layers; width least; smaller "
+        "patches gain robustly without new parameters (appendix D.2, figure 8)."
+    ),
+    cells=cells,
+    conclude=conclude,
+)
