@@ -4,7 +4,7 @@ A statistic is a function of weights (resample, example), which say how often ea
 resample. What can't be written so is wrapped by `of_indices`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,13 +43,34 @@ def bootstrap(
     Raises:
         ConfigError: no examples, no resamples, or a level that is not between 0 and 1.
     """
+    return bootstrap_all({"": statistic}, examples, resamples, seed, level)[""]
+
+
+def bootstrap_all(
+    statistics: Mapping[str, Statistic],
+    examples: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Do what `bootstrap` does for several statistics, all on the same resamples."""
     if examples < 1 or resamples < 1 or not 0 < level < 1:
         raise ConfigError(
             f"a bootstrap of {resamples} resamples of {examples} examples at level {level} can't be: expected at "
             "least 1 of each, and a level between 0 and 1"
         )
-    value = float(statistic(np.ones((1, examples)))[0])
-    values = np.concatenate([statistic(part) for part in _resampled(examples, resamples, seed)])
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    for weights in _resampled(examples, resamples, seed):
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(weights))
+    whole = np.ones((1, examples))
+    return {
+        name: _interval(float(statistic(whole)[0]), np.concatenate(drawn[name]), level)
+        for name, statistic in statistics.items()
+    }
+
+
+def _interval(value: float, values: Float64[np.ndarray, " resample"], level: float) -> Interval:
     values = values[~np.isnan(values)]
     if not len(values) or np.isnan(value):
         return Interval(value, np.nan, np.nan)

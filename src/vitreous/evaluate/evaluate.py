@@ -10,6 +10,7 @@ from vitreous.data.loader import evaluation_batches
 from vitreous.data.sources import Source
 from vitreous.errors import DataError
 from vitreous.evaluate.metrics import Metrics, evaluate_logits
+from vitreous.images.config import PreprocessConfig
 from vitreous.predict import Predictor
 
 Progress = Callable[[int, int], None]
@@ -40,11 +41,32 @@ def evaluate(
     """
     folder = predictor.folder
     own = class_indices(source, folder.classes)
+    logits = outputs(predictor, source, batch, workers, progress)
+    labels = own[source.labels]
+    return evaluate_logits(logits, labels, folder.classes), logits, labels
+
+
+def outputs(
+    predictor: Predictor,
+    source: Source,
+    batch: int = 64,
+    workers: int | Literal["auto"] = 0,
+    progress: Progress | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> Float32[np.ndarray, "example label"]:
+    """Run every example through the model once; return the logits in the source's order.
+
+    `preprocess` is how the source's images become the model's pixels; None: the model's own way.
+
+    Raises:
+        DataError: no examples. ImageError: a file that can't be read.
+    """
+    folder = predictor.folder
     if not len(source):
         raise DataError("there are no examples to evaluate on")
     logits = np.empty((len(source), len(folder.classes)), np.float32)
     seen = np.zeros(len(source), np.int64)
-    for part in evaluation_batches(source, folder.preprocess, folder.decode, batch, workers):
+    for part in evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
         places = part.indices.numpy()
         logits[places] = predictor.logits(part.pixels).cpu().numpy()
         np.add.at(seen, places, 1)
@@ -52,8 +74,7 @@ def evaluate(
             progress(int(seen.sum()), len(source))
     if not (seen == 1).all():
         raise AssertionError(f"{int((seen != 1).sum())} of {len(source)} examples did not come exactly once")
-    labels = own[source.labels]
-    return evaluate_logits(logits, labels, folder.classes), logits, labels
+    return logits
 
 
 def class_indices(source: Source, classes: tuple[str, ...]) -> Int64[np.ndarray, " label"]:

@@ -11,8 +11,9 @@ from vitreous.errors import ConfigError
 from vitreous.evaluate.gather import Findings, Measured
 from vitreous.evaluate.page import missing, paragraph, picture, text
 from vitreous.evaluate.results import unmeasured
+from vitreous.evaluate.tiles import seen, tile
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import example, normalize
+from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import attention_maps
 from vitreous.insight.pictures import TINY, mosaic, overlay, thumbnail
 from vitreous.insight.positions import similarity
@@ -42,22 +43,9 @@ def mistakes(found: Findings) -> str:
             f'<span class="wrong name">{text(taken)}</span> {score:.1%}<br>true: <span class="name">{text(true)}</span>'
             f'<br><span class="file">{text(source.names[index])}</span>'
         )
-        tiles += _tile(seen(found.predictor, found, index), f"{true}, taken for {taken}", words)
+        tiles += tile(seen(found.predictor, found.dataset.validation, index), f"{true}, taken for {taken}", words)
     lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
     return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
-
-
-def seen(predictor: Predictor, found: Findings, index: int) -> UInt8[np.ndarray, "row col channel"]:
-    """Return a validation example's pixels as the model gets them, before normalisation; raises ImageError."""
-    assert found.dataset is not None
-    source, folder = found.dataset.validation, predictor.folder
-    return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
-
-
-def _tile(pixels: UInt8[np.ndarray, "row col channel"], alternative: str, words: str) -> str:
-    """Return a picture with its words, which are HTML."""
-    image = picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
-    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
 
 
 def positions(found: Findings) -> str:
@@ -94,7 +82,7 @@ def attention(found: Findings) -> str:
         return unmeasured(found)
     model, measured = found.predictor.model, found.measured
     chosen = chosen_examples(measured, LOOKED_AT)
-    pixels = [seen(found.predictor, found, index) for index in chosen]
+    pixels = [seen(found.predictor, found.dataset.validation, index) for index in chosen]
     heat = last_layer(found.predictor, pixels)
     names, tiles = found.classes, ""
     for index, image, heads in zip(chosen, pixels, heat, strict=True):
@@ -108,7 +96,7 @@ def attention(found: Findings) -> str:
         )
         tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
     each = "".join(
-        _tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
+        tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
         for number, head in enumerate(heat[0][:HEADS], start=1)
     )
     query = "the [class] token" if model.config.pool == "class" else "the patches, on average"
@@ -163,7 +151,7 @@ def training_batch(found: Findings) -> str:
     tiles = ""
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        tiles += _tile(one.pixels, label(one, classes), text(label(one, classes)))
+        tiles += tile(one.pixels, label(one, classes), text(label(one, classes)))
     lead = "The first training examples, cropped, augmented and mixed as this run's settings say. Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
