@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "circle", "rect", "path"):
+        if tag not in ("meta", "img", "br", "circle", "rect", "path"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):

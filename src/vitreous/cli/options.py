@@ -57,6 +57,14 @@ class Evaluate:
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
     protocol: Literal["accuracy"] = "accuracy"
     """How to measure: accuracy, by the model's own head."""
+    compare: str | None = None
+    """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
+    corruptions: tuple[str, ...] = ()
+    """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Severities of the corruptions, 1 to 5."""
+    speed: bool = True
+    """Time the forward pass too."""
     out: str | None = None
     """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
     json: str | None = None

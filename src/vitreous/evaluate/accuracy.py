@@ -1,6 +1,9 @@
 """The protocol `accuracy`: the model's own head on labelled images, as parts of a report."""
 
-from vitreous.evaluate.metrics import Metrics
+from vitreous.evaluate.bootstrap import Interval
+from vitreous.evaluate.calibration import Scaled
+from vitreous.evaluate.details import Details
+from vitreous.evaluate.metrics import Bin, Metrics
 from vitreous.evaluate.outcome import Beside, Block, Drawing, Numbers, Part, Table, Words
 from vitreous.evaluate.page import plain
 from vitreous.evaluate.results import (
@@ -12,32 +15,53 @@ from vitreous.evaluate.results import (
     class_rows,
     pairs,
 )
+from vitreous.evaluate.throughput import Cost
 from vitreous.insight.plots import confusion_map, reliability
 
 
-def parts(metrics: Metrics) -> list[Part]:
-    """Return the report's parts: headline, confusions, classes, calibration."""
-    return [
-        Part("results", "Results", [headline(metrics)]),
+def parts(metrics: Metrics, details: Details | None = None) -> list[Part]:
+    """Return the report's parts: headline, confusions, classes, calibration; with details, also what it costs."""
+    scaled = details.scaled if details else None
+    found = [
+        Part("results", "Results", [headline(metrics, details)]),
         Part("confusion", "Confusions", confusions(metrics)),
-        Part("classes", "Classes", [classes(metrics)]),
-        Part("calibration", "Calibration", [calibration(metrics)]),
+        Part("classes", "Classes", [classes(metrics, details)]),
+        Part("calibration", "Calibration", calibration(metrics, scaled)),
     ]
+    if details and details.cost:
+        found.append(Part("cost", "Cost", [costs(details.cost)]))
+    return found
 
 
-def headline(metrics: Metrics) -> Numbers:
+def headline(metrics: Metrics, details: Details | None = None) -> Numbers:
     """Return the figures that matter most."""
     low, high = metrics.interval
+    intervals = details.intervals if details else {}
     figures = [
         ("top-1 accuracy", f"{metrics.top1:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
-        ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
+        (
+            "balanced accuracy",
+            f"{metrics.balanced:.1%}",
+            _range(intervals.get("balanced")) or "mean recall of the classes",
+        ),
+        ("macro F1", f"{metrics.macro_f1:.1%}", _range(intervals.get("macro_f1"))),
         ("loss", f"{metrics.nll:.4f}", "nats, cross-entropy"),
         ("calibration error", f"{metrics.ece:.3f}", ""),
         ("images", f"{metrics.examples:,}", f"of {sum(one.support > 0 for one in metrics.per_class):,} classes"),
     ]
     if len(metrics.per_class) > 5:
         figures.insert(1, ("top-5 accuracy", f"{metrics.top5:.1%}", ""))
+    if details and details.ranking.auroc is not None:
+        figures.append(("AUROC", f"{details.ranking.auroc:.4f}", "each class against the rest, mean"))
+    if details and details.ranking.mean_average_precision is not None:
+        figures.append(("average precision", f"{details.ranking.mean_average_precision:.4f}", "mean of the classes"))
+    if details and details.cost:
+        figures.append(("throughput", f"{details.cost.images_per_second:,.0f}", "images a second, forward"))
     return Numbers(figures)
+
+
+def _range(interval: Interval | None) -> str:
+    return f"95% interval {interval.low:.1%} to {interval.high:.1%}" if interval else ""
 
 
 def confusions(metrics: Metrics) -> list[Block]:
@@ -56,19 +80,55 @@ def confusions(metrics: Metrics) -> list[Block]:
     return [Beside([Drawing(drawing, caption, least=least), listed], wide=True)]
 
 
-def classes(metrics: Metrics) -> Table:
+def classes(metrics: Metrics, details: Details | None = None) -> Table:
     """Return each class's figures, the worst first."""
     rows = class_rows(metrics)[:MOST_CLASSES]
-    return Table("Each class, by F1, the worst first", CLASS_HEADS, rows, fold_after=TABLE_CLASSES)
+    heads = CLASS_HEADS
+    if details:
+        ranked = {one.name: (one.auroc, one.average_precision) for one in details.ranking.per_class}
+        heads = (*CLASS_HEADS, "AUROC", "average precision")
+        rows = [(*row, *("–" if one is None else f"{one:.3f}" for one in ranked[row[0]])) for row in rows]
+    return Table("Each class, by F1, the worst first", heads, rows, fold_after=TABLE_CLASSES)
 
 
-def calibration(metrics: Metrics) -> Block:
-    """Return how far confidence can be believed."""
-    bins = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in metrics.reliability]
-    drawing = reliability(bins, f"Reliability diagram: expected calibration error {metrics.ece:.3f}")
+def calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
+    """Return how far confidence can be believed, and what one temperature would mend."""
     caption = (
         "Bars that end on the dashed line are perfectly calibrated; orange is what predictions were sure more often than "
         "right, pale blue what they were right more often than sure. Below: how many have that confidence."
     )
-    said = f"ECE {metrics.ece:.3f}. {calibration_said(metrics)}"
-    return Beside([Drawing(drawing, caption), Words(said)], wide=True)
+    before = _diagram(metrics.reliability, metrics.ece, caption, "As it is" if scaled else "")
+    said = Words(f"ECE {metrics.ece:.3f}. {calibration_said(metrics)}")
+    if scaled is None:
+        return [Beside([before, said], wide=True)]
+    after = _diagram(
+        scaled.reliability, scaled.ece[1], "The same predictions, sure to another degree.", "After temperature scaling"
+    )
+    return [Beside([before, after], wide=True), said, Words(scaled_said(scaled))]
+
+
+def _diagram(bins: tuple[Bin, ...], ece: float, caption: str, title: str) -> Drawing:
+    values = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in bins]
+    return Drawing(reliability(values, f"Reliability diagram: expected calibration error {ece:.3f}"), caption, title)
+
+
+def scaled_said(scaled: Scaled) -> str:
+    """Say what temperature scaling does."""
+    (first, second), (before, after), (loss, less) = scaled.temperatures, scaled.ece, scaled.nll
+    return (
+        f"Divided by a temperature, the logits have an ECE of {after:.3f} instead of {before:.3f}, and a loss of {less:.4f} "
+        f"instead of {loss:.4f} nats; no prediction changes. The temperature was fitted on one half of the images and "
+        f"applied to the other, both ways: {first:.2f} and {second:.2f}. Above 1, the model is too sure of itself."
+    )
+
+
+def costs(cost: Cost) -> Table:
+    """Return what a forward pass takes."""
+    low, high = cost.range
+    rows = [
+        ("parameters", f"{cost.parameters:,}"),
+        ("operations an image, two for each multiply-add", f"{cost.flops:,}"),
+        ("images a second, forward", f"{cost.images_per_second:,.0f} ({low:,.0f} to {high:,.0f})"),
+        ("measured with", cost.where),
+    ]
+    return Table("What a forward pass takes, from pixels in memory to logits", ("what", "value"), rows)

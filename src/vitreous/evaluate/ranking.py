@@ -47,11 +47,7 @@ def auroc(
     It is the probability that a positive example scores higher than a negative one, ties counting one half
     (Mann-Whitney's U over all pairs; Hanley and McNeil, 1982). NaN without positives or without negatives.
     """
-    hits, misses = _tied(scores, positive, weights)
-    below = np.cumsum(misses, axis=-1) - misses
-    pairs = hits.sum(-1) * misses.sum(-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((hits * (below + misses / 2)).sum(-1) / pairs)
+    return _area(*_tied(scores, positive, weights))
 
 
 def average_precision(
@@ -63,7 +59,22 @@ def average_precision(
 
     Thresholds run over the distinct scores from the highest down; equal scores pass together. NaN without positives.
     """
-    hits, misses = (part[..., ::-1] for part in _tied(scores, positive, weights))
+    return _precision(*_tied(scores, positive, weights))
+
+
+def _area(
+    hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
+) -> Float64[np.ndarray, "*resample"]:
+    below = np.cumsum(misses, axis=-1) - misses
+    pairs = hits.sum(-1) * misses.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((hits * (below + misses / 2)).sum(-1) / pairs)
+
+
+def _precision(
+    hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
+) -> Float64[np.ndarray, "*resample"]:
+    hits, misses = hits[..., ::-1], misses[..., ::-1]
     found = np.cumsum(hits, axis=-1)
     taken = found + np.cumsum(misses, axis=-1)
     precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
@@ -99,9 +110,9 @@ def ranking(
     scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> Ranking:
     """Compute AUROC and average precision of every column, and their means over the columns that have one."""
-    columns = list(zip(scores.T, targets.T, strict=True))
-    areas = [float(auroc(*column)) for column in columns]
-    precisions = [float(average_precision(*column)) for column in columns]
+    columns = (_tied(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
+    found = [(float(_area(*column)), float(_precision(*column))) for column in columns]
+    areas, precisions = [area for area, _ in found], [precision for _, precision in found]
     rows = zip(names, map(known, areas), map(known, precisions), strict=True)
     return Ranking(mean(areas), mean(precisions), tuple(ClassRanking(*row) for row in rows))
 

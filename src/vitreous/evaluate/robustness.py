@@ -19,7 +19,7 @@ from vitreous.images.preprocess import example
 from vitreous.predict import Predictor
 
 Told = Callable[[int, int, str], None]
-"""Told (images done, images in all, name and severity of the corruption) as it goes."""
+"""Told (images done, images in all, name of the corruption) as it goes."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def robustness(
     every = []
     for number, (name, severity) in enumerate(kinds, start=1):
         images = Corrupted(kept, folder.decode, folder.preprocess, name, severity)
-        every.append(hits(number, images, f"{name} {severity}", whole))
+        every.append(hits(number, images, name, whole))
     shares = np.mean(every, axis=0)
     found = bootstrap(of_mean(shares), len(labels))
     cells = tuple(Cell(*kind, float(one.mean())) for kind, one in zip(kinds, every, strict=True))

@@ -12,7 +12,7 @@ from vitreous.predict import Predictor
 
 FEWEST, MOST = 3, 50
 """Forward passes that are timed."""
-LONG_ENOUGH = 1.0
+LONG_ENOUGH = 0.5
 """Seconds of timing after which FEWEST passes are enough."""
 
 

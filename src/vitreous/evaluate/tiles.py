@@ -16,6 +16,9 @@ from vitreous.predict import Predictor
 ROW = 96
 """Rows and columns of each picture of a strip, in pixels, at most."""
 
+GAP = 3
+"""Grey columns between the pictures of a strip."""
+
 
 def seen(predictor: Predictor, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
     """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
@@ -84,7 +87,9 @@ class Strip:
     def html(self) -> str:
         """Return one picture of all, side by side."""
         times = max(1, ROW // max(self.pixels[0].shape[:2]))
-        row = np.concatenate(list(self.pixels), axis=1).repeat(times, axis=0).repeat(times, axis=1)
+        large = [one.repeat(times, axis=0).repeat(times, axis=1) for one in self.pixels]
+        gap = np.full((large[0].shape[0], GAP, large[0].shape[2]), 128, np.uint8)
+        row = np.concatenate([part for one in large for part in (one, gap)][:-1], axis=1)
         image = picture(thumbnail(row, ROW * len(self.pixels)), self.name, tiny=times > 1)
         return f"<figure>{image}<figcaption>{text(self.name)}</figcaption></figure>"
 

@@ -15,11 +15,12 @@ def defocus_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: n
     """Convolve with a disk, as a lens out of focus does. Setting: radius and softening of the disk's edge, in pixels."""
     from scipy.ndimage import gaussian_filter
 
-    radius, soft = setting[0] * scale, setting[1]
-    reach = math.ceil(radius) + 2
+    radius, soft = setting[0] * scale, setting[1] * scale
+    edge = max(1, round(scale * (1 if setting[0] <= WIDE_DISK else 2)))
+    reach = math.ceil(radius) + edge
     down, across = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = (down**2 + across**2 <= radius**2).astype(np.float64)
-    disk = gaussian_filter(disk, soft, radius=1 if setting[0] <= WIDE_DISK else 2)
+    disk = gaussian_filter(disk, soft, radius=edge)
     return filtered(image, disk / disk.sum(), "reflect")
 
 

@@ -1,0 +1,134 @@
+"""What `vitreous evaluate --protocol accuracy` can be asked beyond the metrics: cost, comparison, corruptions."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vitreous.cli.options import Evaluate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vitreous.data.sources import Source
+    from vitreous.evaluate.comparison import Comparison
+    from vitreous.evaluate.outcome import Part
+    from vitreous.evaluate.robustness import Robustness
+    from vitreous.predict import Predictor
+    from vitreous.training.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model on labelled images, and what was asked of it: known to be possible before anything takes long."""
+
+    options: Evaluate
+    predictor: "Predictor"
+    names: tuple[str, str]
+    """Of the model and of the one that it is compared with."""
+    rival: "Predictor | None" = None
+    order: "np.ndarray | None" = None
+    """For each class of the model, its index among the rival's."""
+
+
+@dataclass
+class Answers:
+    """What was found: parts of the report, values for JSON, lines for the terminal."""
+
+    parts: "list[Part]" = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> Asked:
+    """Load the model to compare with and check every name.
+
+    Raises:
+        CheckpointError: no such model. DataError: it knows other classes. UnknownName, ConfigError: a corruption or a
+        severity that there is not.
+    """
+    from vitreous.evaluate.comparison import matching
+    from vitreous.evaluate.robustness import checked, chosen
+    from vitreous.predict import Predictor
+
+    chosen(options.corruptions)
+    checked(options.severities)
+    if options.compare is None:
+        return Asked(options, predictor, names)
+    if names[0] == names[1]:
+        names = (names[0], f"{names[1]} (the other)")
+    rival = Predictor.load(options.compare, device=options.device, batch=options.batch)
+    order = matching(predictor.folder.classes, rival.folder.classes, names)
+    return Asked(options, predictor, names, rival, order)
+
+
+def answer(asked: Asked, source: "Source", measured: "tuple[np.ndarray, np.ndarray]", display: "Reporter") -> Answers:
+    """Measure what was asked, after the model itself was measured: (logits, labels)."""
+    found = Answers()
+    if asked.rival is not None:
+        _compare(asked, source, measured, display, found)
+    if asked.options.corruptions:
+        _corrupt(asked, source, display, found)
+    return found
+
+
+def _compare(
+    asked: Asked, source: "Source", measured: "tuple[np.ndarray, np.ndarray]", display: "Reporter", found: Answers
+) -> None:
+    """Measure the other model on the same images."""
+    from vitreous.evaluate.comparison import compare
+    from vitreous.evaluate.comparison_report import parts
+    from vitreous.evaluate.evaluate import outputs
+
+    assert asked.rival is not None
+    logits, labels = measured
+    display.phase(f"evaluating {asked.names[1]}")
+    progress = lambda done, total: display.progress(done, total, {})  # noqa: E731
+    other = outputs(asked.rival, source, asked.options.batch, progress=progress)[:, asked.order]
+    compared = compare(logits, other, labels, asked.predictor.folder.classes)
+    found.parts += parts(compared, asked.names, asked.predictor, source)
+    found.results["comparison"] = {"with": asked.options.compare, **compared.to_dict()}
+    found.lines += compared_lines(compared, asked.names)
+
+
+def compared_lines(compared: "Comparison", names: tuple[str, str]) -> list[str]:
+    """Write both models' figures side by side."""
+    from vitreous.evaluate.comparison_report import figures, mcnemar_said
+
+    shown = figures(compared, names)
+    rows = [shown.heads, *([str(cell) for cell in row] for row in shown.rows)]
+    wide = [max(len(row[place]) for row in rows) for place in range(len(shown.heads))]
+    lines = [
+        "  ".join([row[0].ljust(wide[0]), *(cell.rjust(size) for cell, size in zip(row[1:], wide[1:], strict=True))])
+        for row in rows
+    ]
+    return ["", *lines, mcnemar_said(compared.test, names)]
+
+
+def _corrupt(asked: Asked, source: "Source", display: "Reporter", found: Answers) -> None:
+    """Measure the model under corruptions."""
+    from vitreous.evaluate.robustness import robustness
+    from vitreous.evaluate.robustness_report import parts
+
+    options = asked.options
+
+    def told(done: int, total: int, said: str) -> None:
+        display.phase(f"measuring under corruption: {said}")
+        display.progress(done, total, {})
+
+    loading = (options.batch, "auto")
+    measured = robustness(asked.predictor, source, options.corruptions, options.severities, told, loading)
+    found.parts += parts(measured, asked.predictor, source)
+    found.results["corruptions"] = measured.to_dict()
+    found.lines += corrupted_lines(measured)
+
+
+def corrupted_lines(measured: "Robustness") -> list[str]:
+    """Write accuracy under each corruption, the hardest first."""
+    low, high = measured.interval
+    lost = f", {measured.drop:.1%} of clean accuracy lost" if measured.drop is not None else ""
+    lines = ["", f"corrupted  {measured.mean:.2%}   (95% interval {low:.2%} to {high:.2%}){lost}"]
+    heads = "  ".join(f"{severity:7}" for severity in measured.severities)
+    lines.append(f"  {'severity':18} {'mean':>7}   {heads}")
+    for name in sorted(measured.names, key=measured.mean_of):
+        cells = "  ".join(f"{measured.mean_of(name, severity):7.2%}" for severity in measured.severities)
+        lines.append(f"  {name:18} {measured.mean_of(name):7.2%}   {cells}")
+    return lines

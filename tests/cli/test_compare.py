@@ -1,0 +1,71 @@
+"""`vitreous evaluate --compare` and `--corruptions`: what is shown, what is written, what is refused."""
+
+import json
+import shutil
+
+import pytest
+
+
+def test_compare_a_run_with_another(vitreous, trained, run, here):
+    weights = run / "model"
+    shown = vitreous("evaluate", trained, "--compare", weights, "--out", "out", "--json", "m.json").worked(
+        "metric",
+        "95% interval",
+        "Both are right on the same images.",
+        "AUROC",
+        "images/s forward",
+        "report: out/report.html",
+    )
+    assert "+0.00 to +0.00" in shown
+    stored = json.loads((here / "out" / "report.json").read_text())["results"]
+    assert stored == json.loads((here / "m.json").read_text())
+    assert stored["comparison"]["mcnemar"]["p"] == 1
+    assert stored["comparison"]["other"]["top1"] == stored["top1"]
+    assert stored["cost"]["batch"] == 64
+    page = (here / "out" / "report.html").read_text()
+    assert 'id="comparison"' in page and 'id="only-first"' in page
+    assert "## Compared with copy" in (here / "out" / "report.md").read_text()
+
+
+def test_a_model_against_itself_has_two_names(vitreous, trained, here):
+    vitreous("evaluate", trained, "--compare", trained, "--no-speed").worked("run (the other)")
+
+
+def test_other_classes_are_refused_before_anything_is_measured(vitreous, trained, run, here):
+    config = run / "model" / "config.json"
+    stored = json.loads(config.read_text())
+    stored["classes"] = [f"no {name}" for name in stored["classes"]]
+    config.write_text(json.dumps(stored))
+    vitreous("evaluate", trained, "--compare", run).refused(
+        "the same classes", "only run has '0'", "only copy has 'no 0'"
+    )
+    shutil.rmtree(run)
+    vitreous("evaluate", trained, "--compare", run).refused("copy")
+    assert list(here.iterdir()) == []
+
+
+def test_corruptions(vitreous, trained, here):
+    asked = ("--corruptions", "contrast", "gaussian-noise", "--severities", "1", "5")
+    vitreous("evaluate", trained, *asked).refused("unknown corruption 'gaussian-noise'; did you mean 'gaussian_noise'")
+    asked = ("--corruptions", "contrast", "gaussian_noise", "--severities", "1", "5", "--no-speed", "--out", "out")
+    shown = vitreous("evaluate", trained, *asked).worked("corrupted", "of clean accuracy lost", "gaussian_noise")
+    assert "images/s forward" not in shown
+    stored = json.loads((here / "out" / "report.json").read_text())["results"]["corruptions"]
+    assert [(one["corruption"], one["severity"]) for one in stored["cells"]] == [
+        ("gaussian_noise", 1), ("gaussian_noise", 5), ("contrast", 1), ("contrast", 5),
+    ]  # fmt: skip
+    assert 'id="corrupted"' in (here / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--corruptions", "fgo"), "did you mean 'fog'"),
+        (("--corruptions", "all", "--severities", "6"), "severities are 1 to 5, not 6"),
+        (("--severities",), "severities are 1 to 5, not none at all"),
+        (("--compare", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_can_not_be_asked(vitreous, trained, here, asked, words):
+    vitreous("evaluate", trained, *asked).refused(words)
+    assert list(here.iterdir()) == []
