@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitreous.data import memory
 from vitreous.data.config import DataConfig
 from vitreous.data.examples import Source
 from vitreous.data.formula import KINDS, UNVARIED, Formula, FormulaSource, is_formula, parse_formula, split_formula
@@ -161,11 +162,24 @@ def test_drawn_images_are_kept_in_memory_when_they_fit():
     first = [kept.read(index) for index in range(len(source))]
     assert np.array_equal(np.stack(first), images(source))
     assert np.array_equal(np.stack([kept.read(index) for index in range(len(source))]), images(source))
+    again = remember(train_of("contours?classes=3&images=5&size=16"), LIMITS, SEEN)
+    assert isinstance(again, Remembered)
+    assert again.store is kept.store
     assert kept.fingerprint == source.fingerprint
     assert kept.names[3] == source.names[3]
     large = train_of("contours?classes=1000&images=1000&size=224")
     assert len(large) * 224 * 224 * 3 > LIMIT
     assert remember(large, LIMITS, SEEN) is large
+
+
+def test_what_was_used_longest_ago_makes_room(monkeypatch):
+    monkeypatch.setattr(memory, "DRAWN", {})
+    monkeypatch.setattr(memory, "LIMIT", 3 * 16 * 16 * 3 * 24)
+    sources = [train_of(f"atoms?classes=3&images=10&size=16&seed={seed}") for seed in range(4)]
+    stores = [remember(source, LIMITS, SEEN).store for source in sources[:3]]
+    assert remember(sources[0], LIMITS, SEEN).store is stores[0]
+    remember(sources[3], LIMITS, SEEN)
+    assert list(memory.DRAWN) == [sources[place].fingerprint for place in (2, 0, 3)]
 
 
 def test_facts_and_report_without_drawing(monkeypatch):

@@ -87,7 +87,10 @@ def tell_skipped(source: "Source") -> None:
 
 def title(options: Evaluate) -> str:
     """Name an evaluation: the model, the data, the protocol."""
-    return f"{model_name(options.model)} on {Path(data_name(options)).name}: {options.protocol}"
+    from vitreous.data.sources import called
+
+    data = called(options.data) if options.data else data_name(options)
+    return f"{model_name(options.model)} on {data}: {options.protocol}"
 
 
 def said(options: Evaluate) -> dict[str, Any]:
@@ -116,9 +119,10 @@ def result_folder(options: Evaluate) -> Path:
         ConfigError: the named folder holds something, or is a file.
     """
     from vitreous.api import free_folder
+    from vitreous.data.sources import called
 
     if options.out is None:
-        data = Path(options.data).name if options.data else "validation"
+        data = called(options.data) if options.data else "validation"
         return free_folder(EVALUATIONS, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
     path = Path(options.out)
     if path.exists() and not path.is_dir():

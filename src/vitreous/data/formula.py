@@ -6,7 +6,7 @@ instance, size, colours), so it is drawn when it is asked for, in whichever proc
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from urllib.parse import parse_qsl
 
@@ -136,14 +136,12 @@ class FormulaSource:
     """Seed of that shuffling."""
     shuffled: int = 0
     """How many instances of a class are shuffled; 0: none, they count on from `first`."""
-    stores: dict = field(default_factory=dict, repr=False)
-    """Drawn pixels that are kept in memory (see `memory`)."""
 
     def __len__(self) -> int:
         return self.formula.classes * self.each
 
     def __reduce__(self) -> tuple:
-        """Go to another process as what it is: a few numbers."""
+        """Go to another process as what it is: a few numbers, without the labels."""
         return FormulaSource, (self.formula, self.each, self.first, self.split_seed, self.shuffled)
 
     @property

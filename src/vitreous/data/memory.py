@@ -53,6 +53,11 @@ class Store:
         return self.pixels[end - rows * cols * channels : end]
 
 
+DRAWN: dict[str, Store] = {}
+"""Pixels drawn from formulas, by their sources' fingerprints, so that one process draws them once for all its runs. At
+most LIMIT bytes: those that were used longest ago are dropped."""
+
+
 def _check(pixels: UInt8[np.ndarray, "..."]) -> int:
     """Return a checksum that is never 0."""
     return zlib.crc32(pixels) + 1
@@ -130,9 +135,11 @@ def remember_drawn(source: FormulaSource, decoding: DecodeConfig, preprocess: Pr
     rows, cols, channels = source.shape
     if len(source) * rows * cols * channels > LIMIT:
         return source
-    if "drawn" not in source.stores:
-        source.stores["drawn"] = Store([source.shape] * len(source))
-    return Remembered(source, decoding, preprocess, source.stores["drawn"])
+    store = DRAWN.get(source.fingerprint) or Store([source.shape] * len(source))
+    DRAWN[source.fingerprint] = DRAWN.pop(source.fingerprint, store)  # the last is the one used last
+    while sum(len(one.pixels) for one in DRAWN.values()) > LIMIT:
+        del DRAWN[next(iter(DRAWN))]
+    return Remembered(source, decoding, preprocess, store)
 
 
 def _reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
