@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.settings import from_dict, to_dict
+from vitreous.settings import from_dict, overlaid, to_dict
 from vitreous.training.config import RunConfig
 
 
@@ -48,6 +48,58 @@ outer = st.builds(
 @given(outer)
 def test_json_gives_back_the_same_settings(settings):
     assert from_dict(Outer, json.loads(json.dumps(to_dict(settings)))) == settings
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float = 1.0
+    KIND: ClassVar[str] = "square"
+
+
+@dataclass(frozen=True)
+class Disc:
+    radius: float = 1.0
+    inner: Inner = field(default_factory=Inner)
+    KIND: ClassVar[str] = "disc"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    shape: Square | Disc = field(default_factory=Square)
+    colour: str = "red"
+
+
+@given(st.builds(Drawn, st.builds(Square, finite) | st.builds(Disc, finite, inner)))
+def test_one_of_several_kinds_is_told_by_its_tag(drawn):
+    values = json.loads(json.dumps(to_dict(drawn)))
+    assert values["shape"]["kind"] == drawn.shape.KIND
+    assert from_dict(Drawn, values) == drawn
+
+
+def test_without_a_tag_it_is_the_first_kind():
+    assert from_dict(Drawn, {"shape": {"side": 2}}) == Drawn(Square(2.0))
+    with pytest.raises(UnknownName, match="unknown setting in shape 'raduis'; did you mean 'radius'"):
+        from_dict(Drawn, {"shape": {"kind": "disc", "raduis": 2.0}})
+    for tag in ("dics", 3):
+        with pytest.raises(UnknownName, match=f"unknown kind of shape '{tag}'.*Known: square, disc"):
+            from_dict(Drawn, {"shape": {"kind": tag}})
+
+
+def test_settings_are_laid_over_others():
+    disc = Drawn(Disc(3.0, Inner((5, 6))), "blue")
+    assert overlaid(disc, {"shape": {"radius": 4}}) == Drawn(Disc(4.0, Inner((5, 6))), "blue")
+    assert overlaid(disc, {"shape": {"kind": "disc", "inner": {"mean": [1.0]}}}).shape.inner == Inner((5, 6), (1.0,))
+    assert overlaid(disc, {"shape": {"kind": "square", "side": 2}}) == Drawn(Square(2.0), "blue")
+    assert overlaid(Outer(1, extra={"a": 1.0}), {"extra": {"b": 2}}).extra == {"a": 1.0, "b": 2.0}
+    with pytest.raises(UnknownName, match="did you mean 'radius'"):
+        overlaid(disc, {"shape": {"raduis": 4}})
+
+
+def test_a_run_of_before_there_were_kinds_opens():
+    values = to_dict(RunConfig())
+    for name in ("model", "objective"):
+        values[name] = {key: value for key, value in values[name].items() if key != "kind"}
+    assert from_dict(RunConfig, values) == RunConfig()
 
 
 def test_a_whole_run_survives():

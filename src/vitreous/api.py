@@ -14,7 +14,7 @@ from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
-from vitreous.settings import from_dict, to_dict
+from vitreous.settings import overlaid
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
@@ -88,16 +88,7 @@ def plan(
 
 def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
-    return from_dict(RunConfig, merged(to_dict(config), settings))
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings, the second one winning."""
-    result = dict(base)
-    for key, value in over.items():
-        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        result[key] = merged(base[key], value) if nested else value
-    return result
+    return overlaid(config, settings)
 
 
 def free_run(config: RunConfig) -> Path:

@@ -1,6 +1,11 @@
-"""Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions."""
+"""Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions.
+
+A field that may be one of several dataclasses, `ViTConfig | ResNetConfig`, says which under the key "kind": the word that
+each of them has as its class variable KIND. Without that key it is the first.
+"""
 
 import dataclasses
+import functools
 import json
 import types
 from collections.abc import Mapping
@@ -10,6 +15,8 @@ from vitreous.errors import ConfigError, UnknownName
 
 T = TypeVar("T")
 
+TAG = "kind"
+"""The key that tells which of several dataclasses a field holds."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -22,7 +29,45 @@ WORDS = {
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """Return a dataclass as a dict that JSON holds exactly: tuples become lists, nested dataclasses dicts."""
-    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    tagged = alternatives(type(settings))
+    values = {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    return {
+        name: {TAG: getattr(settings, name).KIND, **value} if name in tagged else value
+        for name, value in values.items()
+    }
+
+
+@functools.cache
+def alternatives(kind: type) -> dict[str, dict[str, type]]:
+    """Return the fields of a dataclass that may hold one of several dataclasses: {field: {KIND: dataclass}}."""
+    found = {}
+    for name, hint in get_type_hints(kind).items():
+        members = [member for member in get_args(hint) if dataclasses.is_dataclass(member)]
+        if get_origin(hint) in (Union, types.UnionType) and len(members) > 1:
+            found[name] = {member.KIND: member for member in members}
+    return found
+
+
+def overlaid(settings: T, values: Mapping[str, Any]) -> T:
+    """Return settings with some replaced, nested as they are; another "kind" begins with that kind's defaults.
+
+    Raises:
+        UnknownName: a key that is no field. ConfigError: a value of the wrong type, or what the dataclass refuses.
+    """
+    return from_dict(type(settings), _overlaid(settings, values))
+
+
+def _overlaid(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    result, tagged = to_dict(settings), alternatives(type(settings))
+    for name, value in values.items():
+        old = getattr(settings, name, None)
+        if not isinstance(value, Mapping) or (name in tagged and value.get(TAG, old.KIND) != old.KIND):
+            result[name] = value
+        elif dataclasses.is_dataclass(old):
+            result[name] = {**({TAG: old.KIND} if name in tagged else {}), **_overlaid(old, value)}
+        else:
+            result[name] = {**old, **value} if isinstance(old, Mapping) else value
+    return result
 
 
 def from_dict(kind: type[T], values: Any, where: str = "") -> T:
@@ -105,17 +150,26 @@ def _fits(kind: Any, value: Any) -> bool:
 
 
 def _read_union(kind: Any, value: Any, where: str) -> Any:
-    alternatives = get_args(kind)
-    if isinstance(value, Mapping):
-        for alternative in alternatives:
-            if dataclasses.is_dataclass(alternative):
-                return from_dict(alternative, value, where)  # type: ignore[arg-type]
-    for alternative in alternatives:
+    members = [member for member in get_args(kind) if dataclasses.is_dataclass(member)]
+    if isinstance(value, Mapping) and len(members) > 1:
+        return _read_tagged(members, value, where)
+    if isinstance(value, Mapping) and members:
+        return from_dict(members[0], value, where)  # type: ignore[arg-type]
+    for alternative in get_args(kind):
         try:
             return _read(alternative, value, where)
         except ConfigError:
             continue
     raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+
+
+def _read_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> Any:
+    """Read one of several dataclasses, by its tag; without one it is the first."""
+    known = {member.KIND: member for member in members}
+    tag = value.get(TAG, members[0].KIND)
+    if not isinstance(tag, str) or tag not in known:
+        raise UnknownName(f"kind of {where}", str(tag), known)
+    return from_dict(known[tag], {key: item for key, item in value.items() if key != TAG}, where)
 
 
 def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:

@@ -61,6 +61,21 @@ MISTAKES = {
         ("train", "digits", "--model", "S/16", "--image", "30", "32"),
         "an image of 30 rows can't be cut",
     ),
+    "setting of a ResNet": (
+        ("train", "digits", "--model.units", "1", "1"),
+        "--model.units is of another kind of model",
+    ),
+    "setting of a ViT": (
+        ("train", "digits", "--model", "R50x1", "--model.depth=2"),
+        "--model.depth is of another kind",
+    ),
+    "settings of both": (
+        ("train", "digits", "--model.depth", "2", "--model.units", "1"),
+        "--model.units is of another",
+    ),
+    "root": (("train", "digits", "--model", "R50x1", "--model.root", "9x9"), "it must be one of '7x7', '3x3'"),
+    "ResNet": (("train", "digits", "--model", "R51x1"), "unknown ResNet 'R51x1'; did you mean 'R50x1'?"),
+    "LoRA of a ResNet": (("train", "digits", "--model", "R50x1", "--lora", "2"), "LoRA is for a ViT's dense layers"),
     "image alone": (("train", "digits", "--image", "97", "97"), "an image of 97 rows can't be cut into patches"),
     "image of the model alone": (("train", "digits", "--model.image", "16", "16"), "give both the same with --image"),
     "two data sets": (

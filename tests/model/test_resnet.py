@@ -63,6 +63,21 @@ def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
     assert bool(torch.isfinite(found["norm"]).all())
 
 
+@pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96)])
+def test_other_roots(root: str, channels: int) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = small(image=(9, 14), root=root, root_channels=channels, width=2)
+    config = model.config
+    assert sum(parameter.numel() for parameter in model.parameters()) == resnet_parameters(config)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        maps = model.maps(images(config, 1))
+        model.head(model.pool(maps))
+    assert counter.get_total_flops() == resnet_flops(config)
+    assert maps.shape == (1, 2 * channels * 4 * 2, *config.grid)
+    assert config.grid == ((5, 7) if root == "3x3" else (2, 2))
+
+
 def test_flops_are_what_torch_counts() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -135,6 +150,7 @@ def test_every_parameter_learns() -> None:
         ({"width": 0}, "width is 0"),
         ({"image": (224, 0)}, "image is 0"),
         ({"classes": -1}, "0 \\(none\\)"),
+        ({"root_channels": 48}, "root_channels is 48; it must be a multiple of 32"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> None:

@@ -192,6 +192,13 @@ def test_what_timm_has_not_is_refused(tmp_path: Path) -> None:
         convert(made(ResNetConfig((32, 32), 3, (1, 2), 1, 3)), tmp_path / "out", "timm")
 
 
+def test_a_root_that_bit_has_not_is_refused(tmp_path: Path) -> None:
+    small = made(ResNetConfig((32, 32), 3, (1, 2), 1, 3, root="3x3"))
+    for name in ("bit", "timm-bit"):
+        with pytest.raises(CheckpointError, match=r"timm has only|a root of 7x7 and 64 channels, not 3x3 and 64"):
+            convert(small, tmp_path / "out", name)
+
+
 def test_it_becomes_a_model_folder_that_predicts(tmp_path: Path) -> None:
     folder, _ = load_foreign(authors.bit((1, 2)).save(tmp_path / "bit.npz"), Wish(image=(32, 32)))
     save_model(tmp_path / "model", folder)

@@ -13,6 +13,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named
 from vitreous.model.count import parameters
+from vitreous.model.resnet_config import named_resnet
 from vitreous.model.vit import create
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request, to_multiple
@@ -162,6 +163,31 @@ def test_pretraining_is_the_papers():
         "10000st",
     )
     assert (config.augment.crop, config.augment.mixup, config.augment.randaugment_layers) == ("inception", 0.0, 0)
+
+
+def test_resnets_by_name():
+    thumbnails = configure("small", Request(KINDS["thumbnails"], model="R26x1"))
+    photographs = configure("small", Request(KINDS["photographs"], model="R50x2"))
+    assert (thumbnails.model.units, thumbnails.model.root) == ((2, 2, 2, 2), "3x3")
+    assert (photographs.model.width, photographs.model.root, photographs.model.image) == (2, "7x7", (128, 128))
+    for config, kind in ((thumbnails, "thumbnails"), (photographs, "photographs")):
+        check_complete(config, KINDS[kind])
+        assert (config.optimizer.name, config.low_resolution) == ("adamw", 1.0)
+    hybrid = configure("small", Request(KINDS["photographs"], model="R26+S/32")).model
+    assert (hybrid.stem.units, hybrid.grid) == ((2, 2, 2, 2), (4, 4))
+
+
+def test_pretraining_a_resnet_is_bits():
+    config = configure("pretrain", Request(KINDS["ImageNet"], model="R101x3"))
+    check_complete(config, KINDS["ImageNet"])
+    assert config.model == named_resnet("R101x3")
+    made = config.optimizer
+    assert (made.name, made.lr, made.momentum, made.weight_decay) == ("sgd", pytest.approx(0.48), 0.9, 1e-4)
+    schedule = plan(config, 1_281_167)
+    assert (schedule.total, schedule.warmup) == (28151, 5000)
+    assert [schedule.share(round(epoch * 1_281_167 / 4096)) for epoch in (29, 31, 61, 81)] == pytest.approx(
+        [1, 0.1, 0.01, 0.001]
+    )
 
 
 def test_finetuning_is_the_papers(weights):

@@ -10,7 +10,7 @@ from vitreous.training.duration import Scale
 from vitreous.training.schedule import Schedule
 
 
-def schedule(kind: str, warmup: str = "10st", cooldown: str = "0st", total: int = 110, **more: float) -> Schedule:
+def schedule(kind: str, warmup: str = "10st", cooldown: str = "0st", total: int = 110, **more: object) -> Schedule:
     config = ScheduleConfig(kind=kind, warmup=warmup, cooldown=cooldown, **more)  # type: ignore[arg-type]
     return Schedule.plan(config, Scale(1_000, 10, total))
 
@@ -43,10 +43,25 @@ def test_constant_holds_until_the_cool_down() -> None:
     assert plan.share(109) == pytest.approx(1 / 11)
 
 
-@given(st.sampled_from(["cosine", "linear", "rsqrt", "constant"]), st.integers(0, 50), st.integers(0, 50))
+@given(st.sampled_from(["cosine", "linear", "rsqrt", "constant", "steps"]), st.integers(0, 50), st.integers(0, 50))
 def test_every_share_lies_between_0_and_1(kind: str, warmup: int, cooldown: int) -> None:
     plan = schedule(kind, f"{warmup}st", f"{cooldown}st")
     assert all(0 <= plan.share(step) <= 1 for step in range(plan.total))
+
+
+def test_steps_drop_at_durations_and_shares() -> None:
+    plan = schedule("steps", drops=("30%", "66st", "9ep"), drop=0.5, total=1000)
+    assert plan.drops == (300, 66, 900)
+    assert [plan.share(step) for step in (9, 65, 66, 299, 300, 899, 900, 999)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.125,
+        0.125,
+    ]
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.model.config import SIZES, Shape, ViTConfig
 from vitreous.model.kinds import Config
-from vitreous.model.resnet_config import UNITS, ResNetConfig, StemConfig, hybrid
+from vitreous.model.resnet_config import ROOT, UNITS, ResNetConfig, StemConfig, hybrid
 from vitreous.shapes import Size
 
 MOST = 3
@@ -27,6 +27,8 @@ def describe(config: Config) -> str:
 
 def resnet_name(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
+    if (config.root, config.root_channels) != ("7x7", ROOT):
+        return f"a ResNet of {_units(config)} on a root of {config.root}, {config.root_channels} channels"
     layers = next((layers for layers, units in UNITS.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_units(config)}"
 

@@ -19,7 +19,8 @@ class Train:
     """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
     'formula:fractals?classes=1000' (docs/data.md)."""
     model: str | None = None
-    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G); by default the recipe chooses."""
+    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16) or a ResNet (R50x1), whose settings
+    are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
     image: tuple[int, int] | None = None
     """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
     minutes: float | None = None

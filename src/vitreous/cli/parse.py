@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import tyro
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.settings import alternatives
 
 T = TypeVar("T")
 OWN = ("--help", "-h")
@@ -19,39 +20,74 @@ OWN = ("--help", "-h")
 def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None = None) -> T:
     """Read arguments into the dataclass `kind`; help comes from its field docstrings.
 
+    A field that may be one of several dataclasses stays what it is in `default`.
+
     Raises:
         UnknownName: an option that there is not, with the nearest.
         ConfigError: a value that doesn't fit its option, or an argument too many or too few.
     """
     known = [*options(kind), *OWN]
-    for argument in arguments:
-        if argument == "--":
-            break
-        option = argument.split("=", 1)[0]
-        if option.startswith("--") and option.replace("_", "-") not in known:
+    here = [*options(kind if default is None else default), *OWN]
+    for option in named(arguments):
+        if option.replace("_", "-") not in known:
             raise UnknownName("option", option, known)
+        if option.replace("_", "-") not in here:
+            part = option.removeprefix("--").partition(".")[0]
+            raise ConfigError(
+                f"{option} is of another kind of {part} than this run's, which --recipe, --model and --weights decide"
+            )
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
             extra = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=arguments, prog=f"vitreous {name}", **extra)
+            marks = (tyro.conf.AvoidSubcommands,)
+            return tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, **extra)
     except SystemExit as error:
         if not error.code:
             raise
         raise ConfigError(f"{one_line(shown.getvalue())} (vitreous {name} --help shows all options)") from None
 
 
+def named(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the options that the arguments name, without their values."""
+    for argument in arguments:
+        if argument == "--":
+            return
+        if argument.startswith("--"):
+            yield argument.split("=", 1)[0]
+
+
+def suited(settings: T, arguments: Sequence[str]) -> T:
+    """Return settings whose every field that may be one of several dataclasses is one that has the options named."""
+    wanted = {option.replace("_", "-") for option in named(arguments)}
+    changed: dict[str, Any] = {}
+    for name, members in alternatives(type(settings)).items():
+        given = {option for option in wanted if option.startswith(f"--{name}.")}
+        fitting = [member for member in members.values() if given <= set(options(member, f"{name}."))]
+        if fitting and not isinstance(getattr(settings, name), tuple(fitting)):
+            changed[name] = fitting[0]()
+    return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
+
+
 def options(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all options of a dataclass, nested ones with dots."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    """Yield the names of all options of a dataclass, nested ones with dots.
+
+    Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
+    """
+    hints = typing.get_type_hints(kind if isinstance(kind, type) else type(kind), include_extras=True)
+    several = alternatives(kind if isinstance(kind, type) else type(kind))
     for field in dataclasses.fields(kind):
         hint, flat = hints[field.name], False
         while typing.get_origin(hint) is typing.Annotated:
             flat = flat or any(getattr(mark, "name", None) == "" for mark in hint.__metadata__)
             hint = typing.get_args(hint)[0]
         name = field.name.replace("_", "-")
-        if dataclasses.is_dataclass(hint):
-            yield from options(hint, prefix if flat else f"{prefix}{name}.")
+        value = None if isinstance(kind, type) else getattr(kind, field.name)
+        if field.name in several and value is None:
+            members = several[field.name].values()
+            yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
+        elif field.name in several or dataclasses.is_dataclass(hint):
+            yield from options(hint if value is None else value, prefix if flat else f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}"
             if hint is bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options import Resume, Train
-from vitreous.cli.parse import parse
+from vitreous.cli.parse import parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, RunError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def train(arguments: list[str]) -> int:
     """Run `vitreous train`."""
     arguments = batch_auto(arguments)
-    first = parse(Train, arguments, "train")
+    first = parse(Train, arguments, "train", Train(config=suited(Train().config, arguments)))
     source = named_data(first)
     refuse_used(first.out)
     from vitreous import api

@@ -12,7 +12,7 @@ from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import CheckpointError, DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.resnet_config import ROOT, ResNetConfig
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
@@ -84,7 +84,9 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     """Say what a model is made of."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
-        return f"ResNet of {units} units, width {config.width}, last map a grid of {config.grid}"
+        plain = (config.root, config.root_channels) == ("7x7", ROOT)
+        root = "" if plain else f", root {config.root} of {config.root_channels} channels"
+        return f"ResNet of {units} units, width {config.width}{root}, last map a grid of {config.grid}"
     stem = config.stem
     under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
         stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"

@@ -13,6 +13,7 @@ from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluate.evaluate import evaluate
 from vitreous.evaluate.metrics import Metrics
 from vitreous.images.config import DecodeConfig
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.predict import Predictor
 from vitreous.runs import RunRecord, read_run
 from vitreous.settings import from_dict
@@ -74,6 +75,11 @@ class Findings:
 def mapping(value: Any) -> dict[str, Any]:
     """Return a mapping as a dict, and anything else as an empty one."""
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+def is_resnet(found: Findings) -> bool:
+    """Tell whether the run is that of a ResNet, which has neither attention nor positions."""
+    return mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
 
 
 def gather(path: Path) -> Findings:

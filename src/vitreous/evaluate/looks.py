@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from vitreous.data.loader import Example, TrainStream
 from vitreous.errors import ConfigError
-from vitreous.evaluate.gather import Findings, Measured
+from vitreous.evaluate.gather import Findings, Measured, is_resnet
 from vitreous.evaluate.page import missing, paragraph, picture, text
 from vitreous.evaluate.results import unmeasured
 from vitreous.evaluate.tiles import seen, tile
@@ -48,8 +48,10 @@ def mistakes(found: Findings) -> str:
     return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
 
 
-def positions(found: Findings) -> str:
+def positions(found: Findings) -> str | None:
     """Return how alike the position embeddings of all pairs of places are."""
+    if is_resnet(found):
+        return None
     if found.predictor is None:
         return missing("No model:", found.missing["predictor"])
     model = found.predictor.model
@@ -74,8 +76,10 @@ def positions(found: Findings) -> str:
     return paragraph(lead) + image + scale
 
 
-def attention(found: Findings) -> str:
+def attention(found: Findings) -> str | None:
     """Return where the model looks, on a few validation examples."""
+    if is_resnet(found):
+        return None
     if found.predictor is None:
         return missing("No model:", found.missing["predictor"])
     if found.measured is None:

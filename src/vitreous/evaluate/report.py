@@ -6,12 +6,13 @@ from pathlib import Path
 
 from vitreous.checkpoints.atomic import write_atomically
 from vitreous.evaluate.facts import commands, configuration, data, versions
-from vitreous.evaluate.gather import EXPECTED, Findings, gather
+from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet
 from vitreous.evaluate.looks import attention, mistakes, positions, training_batch
 from vitreous.evaluate.page import Section, missing, page, text
 from vitreous.evaluate.results import calibration, classes, confusions, curves, headline
 
-Draw = Callable[[Findings], str]
+Draw = Callable[[Findings], str | None]
+"""Returns a part's HTML; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", headline),
     ("curves", "Learning curves", curves),
@@ -49,13 +50,19 @@ def render(found: Findings) -> bytes:
     """Return the whole page."""
     name = found.record.path.resolve().name
     where = found.settings.get("data") or {}
-    lead = f'<p class="soft">A Vision Transformer trained on <code>{text(where.get("path", "data unknown"))}</code>'
+    lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
     lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.</p>"
     foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
-    return page(name, lead, [Section(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS], foot)
+    parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS]
+    return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
 
 
-def drawn(found: Findings, draw: Draw) -> str:
+def kind(found: Findings) -> str:
+    """Say what was trained."""
+    return "ResNet" if is_resnet(found) else "Vision Transformer"
+
+
+def drawn(found: Findings, draw: Draw) -> str | None:
     """Return a part's HTML; what it needs and can't get is said in its place."""
     try:
         return draw(found)

@@ -68,6 +68,8 @@ def _size(found: Findings) -> list[tuple[str, str, str]]:
     model = mapping(found.settings.get("model"))
     if parameters:
         small = f"{model['depth']} blocks of width {model['width']}" if {"depth", "width"} <= model.keys() else ""
+        if "units" in model:
+            small = f"{sum(model['units'])} units, width {model.get('width')}"
         figures.append(("parameters", short(parameters), small))
     return figures
 

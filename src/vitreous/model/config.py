@@ -6,7 +6,7 @@ g and G from "Scaling Vision Transformers" (2106.04560, table 2), mu from big_vi
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.resnet_config import StemConfig, hybrid
@@ -84,6 +84,7 @@ class RotaryConfig:
 class ViTConfig:
     """One Vision Transformer, completely described. The defaults are ViT-B/16 as in the paper."""
 
+    KIND: ClassVar[str] = "vit"
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images, in pixels."""
     patch: tuple[int, int] = (16, 16)

@@ -3,7 +3,7 @@
 import math
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.count_resnet import resnet_flops, resnet_parameters, stem_flops, stem_parameters, stem_values
+from vitreous.model.count_resnet import convolved_values, resnet_flops, resnet_parameters, stem_flops, stem_parameters
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.shapes import Size
 
@@ -82,17 +82,20 @@ def flops(config: ViTConfig | ResNetConfig) -> int:
     return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
 
 
-def activation_bytes(config: ViTConfig, batch: int, *, training: bool, bytes_each: int = 4) -> int:
+def activation_bytes(config: ViTConfig | ResNetConfig, batch: int, *, training: bool, bytes_each: int = 4) -> int:
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
-    the MLP's hidden layer before and after the GELU. Of a stem: what each convolution puts out, before and after its
-    norm.
+    the MLP's hidden layer before and after the GELU. Of a stem or a ResNet: what each convolution puts out, before and
+    after its norm.
     """
+    image = config.channels * config.image[0] * config.image[1] * 4
+    if isinstance(config, ResNetConfig):
+        whole, largest = convolved_values(config, Size(*config.image))
+        return batch * (2 * (whole if training else 2 * largest) * bytes_each + 2 * image)
     block = config.tokens * (10 * config.width + 2 * config.mlp) * bytes_each
     stream = config.tokens * config.width * bytes_each
     kept = config.depth * (stream if config.recompute else block) + block if training else 2 * block
-    image = config.channels * config.image[0] * config.image[1] * 4
-    whole, largest = stem_values(config.stem, Size(*config.image))
+    whole, largest = convolved_values(config.stem, Size(*config.image))
     stem = 2 * (whole if training else largest) * bytes_each
     return batch * (kept + 2 * stream + 2 * image + stem)

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 
-from vitreous.model.resnet_config import ROOT, ResNetConfig, StemConfig, Unit, stages
+from vitreous.model.resnet_config import ResNetConfig, StemConfig, Unit, stages
 from vitreous.shapes import Size
 
 
 def resnet_parameters(config: ResNetConfig) -> int:
     """Return the exact number of learned values."""
     units = sum(_convolutions(unit) + 2 * (unit.inputs + 2 * unit.inner) for unit in _units(config))
-    return _root(config.channels, config.width) + units + 2 * config.features + (config.features + 1) * config.classes
+    return _root(config) + units + 2 * config.features + (config.features + 1) * config.classes
 
 
 def resnet_flops(config: ResNetConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a convolution or of the head."""
-    image = Size(*config.image)
-    root = _root_work(config.channels, config.width, image)
-    return 2 * (root + _unit_work(config, image) + config.features * config.classes)
+    first, size = _root_sizes(config, Size(*config.image))
+    root = _root(config) * first.rows * first.cols
+    return 2 * (root + _unit_work(config, size) + config.features * config.classes)
 
 
 def stem_parameters(stem: StemConfig, channels: int) -> int:
@@ -26,7 +26,7 @@ def stem_parameters(stem: StemConfig, channels: int) -> int:
     if stem.kind == "none":
         return 0
     norms = sum(2 * (2 * unit.inner + unit.outputs * (2 if unit.first else 1)) for unit in _units(stem))
-    return _root(channels, stem.width) + 2 * ROOT * stem.width + norms + sum(map(_convolutions, _units(stem)))
+    return _root(stem, channels) + 2 * stem.root_outputs + norms + sum(map(_convolutions, _units(stem)))
 
 
 def stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
@@ -39,20 +39,21 @@ def stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
         return 2 * work
     if stem.kind == "none":
         return 0
-    return 2 * (_root_work(channels, stem.width, image) + _unit_work(stem, image))
+    first, size = _root_sizes(stem, image)
+    return 2 * (_root(stem, channels) * first.rows * first.cols + _unit_work(stem, size))
 
 
-def stem_values(stem: StemConfig, image: Size) -> tuple[int, int]:
-    """Return how many values a stem's convolutions put out for one image: all together, and the most of one of them."""
+def convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tuple[int, int]:
+    """Return how many values the convolutions put out for one image: all together, and the most of one of them."""
     made: list[int] = []
-    if stem.kind == "conv":
-        for outputs in stem.convolutions:
+    if isinstance(config, StemConfig) and config.kind == "conv":
+        for outputs in config.convolutions:
             image = _halved(image)
             made.append(outputs * image.rows * image.cols)
-    elif stem.kind == "resnet":
-        made.append(ROOT * stem.width * _halved(image).rows * _halved(image).cols)
-        size = _halved(_halved(image))
-        for unit in _units(stem):
+    elif isinstance(config, ResNetConfig) or config.kind == "resnet":
+        first, size = _root_sizes(config, image)
+        made.append(config.root_outputs * first.rows * first.cols)
+        for unit in _units(config):
             made.append(unit.inner * size.rows * size.cols)
             size = _halved(size) if unit.stride == 2 else size
             made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.first))]
@@ -60,7 +61,7 @@ def stem_values(stem: StemConfig, image: Size) -> tuple[int, int]:
 
 
 def _units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
-    return (unit for stage in stages(config.units, config.width) for unit in stage)
+    return (unit for stage in stages(config.units, config.root_outputs) for unit in stage)
 
 
 def _pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
@@ -72,18 +73,23 @@ def _convolutions(unit: Unit) -> int:
     return unit.inputs * unit.inner + 9 * unit.inner**2 + unit.inner * unit.outputs + projection
 
 
-def _root(channels: int, width: int) -> int:
-    return 49 * channels * ROOT * width
+def _small(config: ResNetConfig | StemConfig) -> bool:
+    return isinstance(config, ResNetConfig) and config.root == "3x3"
 
 
-def _root_work(channels: int, width: int, image: Size) -> int:
-    rows, cols = _halved(image)
-    return _root(channels, width) * rows * cols
+def _root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
+    channels = config.channels if isinstance(config, ResNetConfig) else channels
+    return (9 if _small(config) else 49) * channels * config.root_outputs
 
 
-def _unit_work(config: ResNetConfig | StemConfig, image: Size) -> int:
+def _root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
+    """Return rows and columns of the first convolution's map, and of what the root puts out."""
+    return (image, image) if _small(config) else (_halved(image), _halved(_halved(image)))
+
+
+def _unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
     """Count multiply-adds of all units; the first convolution of a unit works before its stride, the others after."""
-    size, work = _halved(_halved(image)), 0
+    work = 0
     for unit in _units(config):
         before = unit.inputs * unit.inner
         work += before * size.rows * size.cols

@@ -1,6 +1,5 @@
 """The kinds of models that there are: made from a name or a configuration, whichever kind it is."""
 
-import re
 from dataclasses import fields
 from typing import Any
 
@@ -10,18 +9,18 @@ from vitreous.errors import UnknownName
 from vitreous.model import resnet, vit
 from vitreous.model.config import ViTConfig, named
 from vitreous.model.resnet import ResNet
-from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.resnet_config import ResNetConfig, named_resnet, names_resnet
 from vitreous.model.vit import ViT
 
 Config = ViTConfig | ResNetConfig
 Model = ViT | ResNet
-CONFIGS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+CONFIGS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {kind.KIND: kind for kind in (ViTConfig, ResNetConfig)}
 """The word for each kind in files, and its configuration."""
 
 
 def kind_of(config: Config) -> str:
     """Return the word for a configuration's kind."""
-    return "resnet" if isinstance(config, ResNetConfig) else "vit"
+    return config.KIND
 
 
 def configured(name: str, **overrides: Any) -> Config:
@@ -31,7 +30,7 @@ def configured(name: str, **overrides: Any) -> Config:
         UnknownName: no such model, or no such field.
         ConfigError: settings that don't go together.
     """
-    kind = "resnet" if re.fullmatch(r"(BiT-)?R\d+x\d+", name) else "vit"
+    kind = "resnet" if names_resnet(name) else "vit"
     known = [field.name for field in fields(CONFIGS[kind])]
     for key in overrides:
         if key not in known:

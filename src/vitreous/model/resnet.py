@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.initialise import initialise_resnet
 from vitreous.model.intermediates import gathered
-from vitreous.model.resnet_config import ROOT, ResNetConfig, StemConfig, Unit, stages
+from vitreous.model.resnet_config import GROUPS, ResNetConfig, StemConfig, Unit, stages
+from vitreous.shapes import Size
 
-GROUPS = 32
 NORM_EPS = 1e-5
 KERNEL_EPS = 1e-8
 """Added to a kernel's variance, as in timm, whose models the tests hold these against. (The authors' hybrids add 1e-5
@@ -106,18 +106,21 @@ class PostActivationUnit(nn.Module):
 
 
 class Root(nn.Module):
-    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2.
+    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2; or one convolution of stride 1.
 
     The border is padded with zeros for the maximum too, as in BiT, though there are negative values inside.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        self.conv = StdConv(channels, ROOT * width, 7, 2)
+        self.small = config.root == "3x3"
+        size, stride = (3, 1) if self.small else (7, 2)
+        self.conv = StdConv(config.channels, config.root_outputs, size, stride)
 
-    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row4 col4"]:
-        """Return maps of a quarter of the rows and cols, rounded up."""
-        return F.max_pool2d(F.pad(self.conv(images), (1, 1, 1, 1)), 3, 2)
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row2 col2"]:
+        """Return maps of a quarter of the rows and cols, rounded up; from a root of 3x3, of all of them."""
+        maps = self.conv(images)
+        return maps if self.small else F.max_pool2d(F.pad(maps, (1, 1, 1, 1)), 3, 2)
 
 
 class ResNet(nn.Module):
@@ -129,9 +132,9 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.root = Root(config.channels, config.width)
+        self.root = Root(config)
         self.stages = nn.ModuleList(
-            nn.Sequential(*map(PreActivationUnit, stage)) for stage in stages(config.units, config.width)
+            nn.Sequential(*map(PreActivationUnit, stage)) for stage in stages(config.units, config.root_outputs)
         )
         self.norm = NormReLU(config.features)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -169,6 +172,9 @@ class ResNet(nn.Module):
         other.load_state_dict({name: tensor.clone() for name, tensor in self.state_dict().items()}, assign=True)
         return other.to(self.root.conv.weight.device).train(self.training)
 
+    def at_resolution(self, image: Size | None) -> None:
+        """See images of another size: nothing changes, since a ResNet sees any."""
+
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]
     ) -> dict[str, Float[Tensor, "batch ..."]]:
@@ -190,10 +196,10 @@ class ResNetStem(nn.Module):
 
     def __init__(self, stem: StemConfig, channels: int) -> None:
         super().__init__()
-        self.conv = StdConv(channels, ROOT * stem.width, 7, 2, "same")
-        self.norm = NormReLU(ROOT * stem.width)
+        self.conv = StdConv(channels, stem.root_outputs, 7, 2, "same")
+        self.norm = NormReLU(stem.root_outputs)
         self.stages = nn.Sequential(
-            *(nn.Sequential(*map(PostActivationUnit, stage)) for stage in stages(stem.units, stem.width))
+            *(nn.Sequential(*map(PostActivationUnit, stage)) for stage in stages(stem.units, stem.root_outputs))
         )
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:

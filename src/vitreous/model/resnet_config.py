@@ -8,7 +8,7 @@ from the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.shapes import Size
@@ -23,6 +23,8 @@ UNITS = {
 """Bottleneck units of each stage, by the number of layers in the name."""
 ROOT = 64
 """Channels of the first convolution, at width 1; every group norm's 32 groups divide what follows from it."""
+GROUPS = 32
+"""Groups of channels of every norm."""
 EXPANSION = 4
 """Channels that a unit puts out for each one of its 3x3 convolution."""
 
@@ -42,11 +44,14 @@ class Unit(NamedTuple):
         return self.outputs // EXPANSION
 
 
-def stages(units: tuple[int, ...], width: int) -> Iterator[list[Unit]]:
-    """Yield each stage's units. Channels double from stage to stage; each but the first halves rows and cols."""
-    inputs = ROOT * width
+def stages(units: tuple[int, ...], root: int) -> Iterator[list[Unit]]:
+    """Yield each stage's units above a root of so many channels.
+
+    Channels double from stage to stage; each but the first halves rows and cols.
+    """
+    inputs = root
     for index, count in enumerate(units):
-        outputs = EXPANSION * ROOT * width * 2**index
+        outputs = EXPANSION * root * 2**index
         yield [
             Unit(inputs if unit == 0 else outputs, outputs, 2 if index and unit == 0 else 1, unit == 0)
             for unit in range(count)
@@ -58,6 +63,7 @@ def stages(units: tuple[int, ...], width: int) -> Iterator[list[Unit]]:
 class ResNetConfig:
     """One ResNet V2 as in BiT, completely described. The defaults are R50x1."""
 
+    KIND: ClassVar[str] = "resnet"
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images it is meant for, in pixels. It sees any other size as well."""
     channels: int = 3
@@ -68,6 +74,11 @@ class ResNetConfig:
     """Factor on the channels of every layer."""
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
+    root: Literal["7x7", "3x3"] = "7x7"
+    """The first layers. 7x7: a convolution and a maximum, each of stride 2 (BiT). 3x3: one convolution of stride 1, as for
+    images of 32 pixels (1512.03385, section 4.2)."""
+    root_channels: int = ROOT
+    """Channels of the first convolution at width 1, a multiple of 32; every other layer's are in proportion."""
 
     def __post_init__(self) -> None:
         if not self.units or min(self.units) < 1:
@@ -77,6 +88,15 @@ class ResNetConfig:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
         if self.classes < 0:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
+        if self.root_channels < 1 or self.root_channels % GROUPS:
+            raise ConfigError(
+                f"root_channels is {self.root_channels}; it must be a multiple of {GROUPS}, the groups of each norm"
+            )
+
+    @property
+    def root_outputs(self) -> int:
+        """Channels that the root puts out."""
+        return self.root_channels * self.width
 
     @property
     def depth(self) -> int:
@@ -86,13 +106,23 @@ class ResNetConfig:
     @property
     def features(self) -> int:
         """Width of what the head reads."""
-        return EXPANSION * ROOT * self.width * 2 ** (len(self.units) - 1)
+        return EXPANSION * self.root_outputs * 2 ** (len(self.units) - 1)
+
+    @property
+    def root_stride(self) -> int:
+        """Pixels, down and across, for each cell of the root's map."""
+        return 4 if self.root == "7x7" else 1
 
     @property
     def grid(self) -> Size:
-        """Rows and columns of the last stage's map: the image's halved, rounded up, once more than there are stages."""
-        stride = 2 ** (len(self.units) + 1)
+        """Rows and columns of the last stage's map: the root's, halved by each stage but the first and rounded up."""
+        stride = self.root_stride * 2 ** (len(self.units) - 1)
         return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
+
+
+def names_resnet(name: str) -> bool:
+    """Tell whether a model's name is that of a ResNet, such as "R50x1", whether there is one or not."""
+    return re.fullmatch(r"(BiT-)?R\d+x\d+", name) is not None
 
 
 def named_resnet(name: str, **overrides: Any) -> ResNetConfig:
@@ -138,6 +168,11 @@ class StemConfig:
             )
 
     @property
+    def root_outputs(self) -> int:
+        """Channels that a ResNet's root puts out."""
+        return ROOT * self.width
+
+    @property
     def stride(self) -> int:
         """Pixels, down and across, for each cell of the stem's map; 1 without a stem."""
         if self.kind == "resnet":
@@ -147,7 +182,7 @@ class StemConfig:
     def outputs(self, channels: int) -> int:
         """Return the channels of the stem's map of images with `channels` colour planes."""
         if self.kind == "resnet":
-            return ROOT * self.width * (EXPANSION * 2 ** (len(self.units) - 1) if self.units else 1)
+            return self.root_outputs * (EXPANSION * 2 ** (len(self.units) - 1) if self.units else 1)
         return self.convolutions[-1] if self.kind == "conv" else channels
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.vit import ViT
+from vitreous.model.kinds import Model
 from vitreous.objectives.config import ClassifyConfig
 
 
@@ -21,7 +21,7 @@ class Classify(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, model: ViT, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
+    def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
         super().__init__()
         if not 0 <= config.smoothing < 1:
             raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")

@@ -1,13 +1,14 @@
 """What is optimised: settings only, no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
     """Supervised classification."""
 
+    KIND: ClassVar[str] = "classify"
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """softmax: cross entropy over the classes. sigmoid: one binary cross entropy a class, summed."""
     smoothing: float = 0.0

@@ -36,10 +36,12 @@ def finetune(request: Request) -> RunConfig:
         )
     folder, _ = open_model(request.weights)
     old = folder.model.config
-    if not isinstance(old, ViTConfig):
-        raise ConfigError(f"{request.weights} holds a ResNet; recipes train Vision Transformers only")
-    size = request.seen(Size(*(round(side * HIGHER) for side in old.image)), Size(*old.patch))
     classes, examples = len(request.facts.classes), request.facts.train
+    patch = Size(*old.patch) if isinstance(old, ViTConfig) else Size(1, 1)
+    size = request.seen(Size(*(round(side * HIGHER) for side in old.image)), patch)
+    model = replace(old, image=tuple(size), classes=classes)
+    if isinstance(model, ViTConfig):
+        model = replace(model, pre_logits=False)
     steps = 20_000 if examples > 200_000 else 10_000 if examples > 10_000 else 500
     batch = min(512, max(16, examples // 4))
     steps = min(steps, max(1, MOST_EPOCHS * examples // batch))
@@ -50,7 +52,7 @@ def finetune(request: Request) -> RunConfig:
         preprocess=replace(folder.preprocess, size=size),
         decode=folder.decode,
         augment=AugmentConfig(crop="inception", flip=True),
-        model=replace(old, image=size, classes=classes, pre_logits=False),
+        model=model,
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=0.0, clip=1.0),
         schedule=ScheduleConfig(kind="cosine", warmup=f"{min(500, steps // 10)}st"),

@@ -1,26 +1,33 @@
 """From scratch on small data: thousands of images, a laptop, minutes."""
 
-from dataclasses import replace
-
 from vitreous.images.config import AugmentConfig, Mode, PreprocessConfig
 from vitreous.model.config import ViTConfig, named, parse_name
+from vitreous.model.resnet_config import named_resnet, names_resnet
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
-from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
 
 TINY, THUMBNAIL = 16, 64
 """Longest median side, in pixels, of what counts as tiny (digits) and as thumbnails (CIFAR)."""
 PHOTOGRAPH = 128
 """Side at which photographs are seen."""
 
+MUON = OptimizerConfig(
+    name="muon", lr=3e-3, muon_lr=0.01, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
+)
+"""For ViTs."""
+ADAMW = OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05, decoupled=False, clip=1.0)
+"""For ResNets."""
+
 
 def small(request: Request) -> RunConfig:
-    """Train a small ViT from scratch: mean pooling, positions that start from sines and cosines, about 64 tokens.
+    """Train a small model from scratch. A ViT: mean pooling, positions that start from sines and cosines, about 64 tokens.
 
     Thumbnails and photographs: width 128, depth 6; Muon for the encoder's matrices and AdamW for the rest; nine tenths
     of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size. Tiny images: a
-    narrower model, AdamW, more epochs. The last weights are kept: nothing is selected on the validation images.
+    narrower model, AdamW, more epochs. A ResNet that was named: AdamW, the full size throughout, and on thumbnails a
+    root that keeps rows and columns. The last weights are kept: nothing is selected on the validation images.
 
     Reached (docs/recipes.md): see there for CIFAR-10 in 15 minutes on two cores, and for digits over five seeds.
     """
@@ -31,6 +38,7 @@ def small(request: Request) -> RunConfig:
 def larger_images(request: Request) -> RunConfig:
     """Configure thumbnails and photographs."""
     model = shape(request, width=128, depth=6, heads=4, grid=8)
+    transformer = isinstance(model, ViTConfig)
     thumbnails = max(request.facts.size) <= THUMBNAIL
     thousand_epochs = 3e6 / request.facts.train
     return RunConfig(
@@ -46,12 +54,10 @@ def larger_images(request: Request) -> RunConfig:
         ),
         model=model,
         objective=ClassifyConfig(),
-        optimizer=OptimizerConfig(
-            name="muon", lr=3e-3, muon_lr=0.01, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
-        ),
+        optimizer=MUON if transformer else ADAMW,
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
         duration=f"{request.minutes:g}min" if request.minutes else f"{min(200, max(20, round(thousand_epochs)))}ep",
-        low_resolution=0.5,
+        low_resolution=0.5 if transformer else 1.0,
         low_resolution_until="92%",
         batch=min(128, max(8, request.facts.train // 8)),
         evaluate_every="10%",
@@ -61,7 +67,7 @@ def larger_images(request: Request) -> RunConfig:
 
 def tiny_images(request: Request) -> RunConfig:
     """Configure images of a few pixels, such as digits."""
-    model = shape(request, width=64, depth=4, heads=4, grid=4)
+    model = shape(request, width=64, depth=4, heads=4, grid=4, position_temperature=10.0)
     return RunConfig(
         recipe="small",
         data=request.data,
@@ -70,7 +76,7 @@ def tiny_images(request: Request) -> RunConfig:
         augment=AugmentConfig(
             crop="pad", crop_pad=min(1, min(model.image) - 1), crop_fill="black", flip=False, mixup=0.2
         ),
-        model=replace(model, position_temperature=10.0),
+        model=model,
         objective=ClassifyConfig(smoothing=0.1),
         optimizer=OptimizerConfig(
             name="adamw", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
@@ -83,16 +89,17 @@ def tiny_images(request: Request) -> RunConfig:
     )
 
 
-def shape(request: Request, width: int, depth: int, heads: int, grid: int) -> ViTConfig:
+def shape(
+    request: Request, width: int, depth: int, heads: int, grid: int, position_temperature: float = 10_000.0
+) -> ModelConfig:
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
     rows, cols = request.image or default_size(request.facts.size)
-    details = {
-        "channels": request.facts.channels,
-        "classes": len(request.facts.classes),
-        "pool": "mean",
-        "class_token": False,
-        "position_init": "sincos2d",
-    }
+    given = {"channels": request.facts.channels, "classes": len(request.facts.classes)}
+    if request.model is not None and names_resnet(request.model):
+        root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
+        return named_resnet(request.model, image=(rows, cols), root=root, **given)
+    details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}
+    details["position_temperature"] = position_temperature
     if request.model is not None:
         size = request.seen(Size(rows, cols), parse_name(request.model)[1])
         return named(request.model, image=tuple(size), **details)

@@ -24,6 +24,7 @@ def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -
         depth: blocks.
     """
     base = configure("small", setting.request())
+    assert isinstance(base.model, ViTConfig)
     rows, cols = setting.facts.size if max(setting.facts.size) <= THUMBNAIL else (64, 64)
     patch = max(1, min(rows, cols) // patches)
     image = (max(patch, rows // patch * patch), max(patch, cols // patch * patch))

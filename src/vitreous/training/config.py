@@ -6,7 +6,11 @@ from typing import Literal
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
+
+ModelConfig = ViTConfig | ResNetConfig
+"""The models that can be trained; the first is what a config.json without a kind holds."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,9 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How the learning rate moves, as a share of its peak."""
 
-    kind: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
-    """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down."""
+    kind: Literal["cosine", "linear", "rsqrt", "constant", "steps"] = "cosine"
+    """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down; steps: multiplied
+    by `drop` at each of `drops`."""
     warmup: str = "10000st"
     """Linear warm-up from 0: a duration such as 500st, 5ep, 1.28Mex, or a share of the run such as 5%."""
     cooldown: str = "0%"
@@ -49,6 +54,10 @@ class ScheduleConfig:
     """Learning rate at the end, as a share of the peak, 0 to 1."""
     timescale: int = 10_000
     """rsqrt only: steps after which the decay sets in."""
+    drops: tuple[str, ...] = ("30%", "60%", "90%")
+    """steps only: when the rate drops, durations or shares of the run (the defaults are BiT-HyperRule's, 1912.11370)."""
+    drop: float = 0.1
+    """steps only: what each drop multiplies the rate by, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class RunConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    model: ViTConfig = field(default_factory=ViTConfig)
+    model: ModelConfig = field(default_factory=ViTConfig)
     objective: ClassifyConfig = field(default_factory=ClassifyConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -81,7 +90,8 @@ class RunConfig:
     head: Literal["auto", "new", "keep"] = "auto"
     """With weights: a new zero-initialised head, or the old one. auto: keep it if the class names are the same."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
-    """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks."""
+    """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks.
+    Of a ResNet: patches is its root, blocks are its units."""
     lora: int = 0
     """Rank of LoRA around the encoder's dense layers, everything else but the head frozen; 0: off. Exported merged."""
     duration: str = "90ep"

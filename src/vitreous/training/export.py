@@ -3,6 +3,7 @@
 from typing import cast
 
 from vitreous.checkpoints.folder import ModelFolder, save_model
+from vitreous.model.kinds import Model
 from vitreous.model.lora import plain_state
 from vitreous.model.vit import ViT
 from vitreous.runs import Run
@@ -21,8 +22,8 @@ def export(job: Job, run: Run) -> None:
         "averaged": job.average is not None,
         "metrics": progress.best if progress.best and progress.best["step"] == progress.step else None,
     }
-    model = cast("ViT", job.evaluated_model)
-    if config.lora:
+    model = cast("Model", job.evaluated_model)
+    if config.lora and isinstance(model, ViT):
         model = merged(model)
     save_model(run.model_path, ModelFolder(model, config.preprocess, config.decode, job.classes, origin))
 

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 from vitreous.data.loader import TrainStream
 from vitreous.data.sources import Source
 from vitreous.errors import CheckpointError
-from vitreous.model.vit import ViT
+from vitreous.model.kinds import Model
 from vitreous.objectives.classify import Classify
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
@@ -59,7 +59,7 @@ class Job:
     compiled: Any = None
 
     @property
-    def model(self) -> ViT:
+    def model(self) -> Model:
         """The model in training."""
         return self.objective.model
 

@@ -6,6 +6,7 @@ import torch
 
 from vitreous.data.loader import TrainStream
 from vitreous.data.sources import Dataset, open_dataset
+from vitreous.model.config import ViTConfig
 from vitreous.model.device import choose_device, tune_cpu
 from vitreous.objectives.classify import Classify
 from vitreous.shapes import Size
@@ -59,9 +60,10 @@ def plan(config: RunConfig, examples: int) -> Schedule:
 
 
 def low_size(config: RunConfig) -> Size:
-    """Return the low resolution in pixels: whole patches, at least one each way."""
+    """Return the low resolution in pixels: of a ViT whole patches, at least one each way."""
+    patches = config.model.patch if isinstance(config.model, ViTConfig) else (1, 1)
     rows, cols = (
         max(patch, round(side * config.low_resolution / patch) * patch)
-        for side, patch in zip(config.model.image, config.model.patch, strict=True)
+        for side, patch in zip(config.model.image, patches, strict=True)
     )
     return Size(rows, cols)

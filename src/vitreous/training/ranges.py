@@ -38,6 +38,7 @@ RANGES = {
     "optimizer.clip": "[0, inf)",
     "schedule.final": "[0, 1]",
     "schedule.timescale": "[1, inf)",
+    "schedule.drop": "[0, 1]",
     "early_stop.patience": "[0, inf)",
     "early_stop.min_delta": "[0, 1]",
     "freeze": "[0, inf)",
@@ -58,6 +59,7 @@ DURATIONS = (
     "checkpoint_every",
     "schedule.warmup",
     "schedule.cooldown",
+    "schedule.drops",
 )
 BY_CLOCK = ("duration", "checkpoint_every")
 """Durations that may be minutes."""
@@ -77,9 +79,10 @@ def check_ranges(config: RunConfig) -> None:
         if low > high:
             raise ConfigError(f"{name} runs from {low:g} down to {high:g}; give the smallest first")
     for name in DURATIONS:
-        duration = Duration.parse(settings[name])
-        if duration.unit == "min" and name not in BY_CLOCK:
-            raise ConfigError(f"{name} is {settings[name]}; give epochs (ep), steps (st), examples (ex) or a share (%)")
+        given = settings[name]
+        for text in given if isinstance(given, list) else [given]:
+            if Duration.parse(text).unit == "min" and name not in BY_CLOCK:
+                raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from vitreous.data.sources import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.device import choose_device, native_bf16
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.job import Job
@@ -57,6 +58,8 @@ def check(config: RunConfig, dataset: Dataset) -> None:
     planes = {"RGB": 3, "L": 1}[preprocess.mode]
     if model.channels != planes:
         raise ConfigError(f"the model has {model.channels} channels but mode {preprocess.mode} gives {planes}")
+    if isinstance(model, ResNetConfig):
+        check_resnet(config)
     pad, side = config.augment.crop_pad, min(preprocess.size)
     if config.augment.crop == "pad" and pad >= side:
         raise ConfigError(f"augment.crop_pad is {pad}; it must be below the image's shorter side, {side}")
@@ -64,6 +67,20 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+
+
+def check_resnet(config: RunConfig) -> None:
+    """Refuse what is for Vision Transformers alone; raises ConfigError."""
+    if config.lora:
+        raise ConfigError(
+            f"lora is {config.lora}; LoRA is for a ViT's dense layers, and a ResNet has none: leave it out"
+        )
+    if config.freeze == "positions":
+        raise ConfigError(
+            "a ResNet has no positions to freeze; choose freeze none, patches (its root), trunk or a number"
+        )
+    if config.optimizer.name == "muon":
+        raise ConfigError("muon is for the matrices of a ViT's blocks, and a ResNet has none; use adamw or sgd")
 
 
 def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:

@@ -16,6 +16,8 @@ class Schedule:
     total: int
     warmup: int
     cooldown: int
+    drops: tuple[int, ...] = ()
+    """Steps before which the rate drops."""
 
     @classmethod
     def plan(cls, config: ScheduleConfig, scale: Scale) -> "Schedule":
@@ -23,6 +25,7 @@ class Schedule:
         assert scale.total is not None
         warmup = Duration.parse(config.warmup).steps(scale)
         cooldown = Duration.parse(config.cooldown).steps(scale)
+        drops = tuple(Duration.parse(drop).steps(scale) for drop in config.drops)
         if not 0 <= config.final <= 1:
             raise ConfigError(f"schedule.final is {config.final}; it is a share of the peak rate, from 0 to 1")
         if warmup + cooldown > scale.total:
@@ -30,7 +33,7 @@ class Schedule:
                 f"warm-up ({warmup} steps) and cool-down ({cooldown} steps) are longer than the run "
                 f"({scale.total} steps); shorten them (schedule.warmup, schedule.cooldown) or train longer (duration)"
             )
-        return cls(config, scale.total, warmup, cooldown)
+        return cls(config, scale.total, warmup, cooldown, drops)
 
     def share(self, step: int) -> float:
         """Return the learning rate of this step as a share of the peak, 0 to 1."""
@@ -46,6 +49,8 @@ class Schedule:
                 return 0.5 * (1 + math.cos(math.pi * since / max(1, self.total - self.warmup)))
             case "linear":
                 return 1 - since / max(1, self.total - self.warmup)
+            case "steps":
+                return self.config.drop ** sum(step >= drop for drop in self.drops)
             case "rsqrt":
                 body = math.sqrt(self.config.timescale / (since + self.config.timescale))
             case "constant":

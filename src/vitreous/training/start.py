@@ -6,30 +6,32 @@ from torch import nn
 
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.kinds import Model, create
 from vitreous.model.lora import add_lora
-from vitreous.model.vit import ViT, create
+from vitreous.model.resnet import ResNet
+from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
 
 MAY_DIFFER = ("image", "classes", "pre_logits", "dropout", "drop_path", "patch_dropout", "recompute", "position_init")
-"""Fields of a ViTConfig that weights don't depend on, or that `start_from` adapts."""
+"""Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
 HEADS = ("head.", "distillation_head.")
 
 
-def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> ViT:
+def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> Model:
     """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen."""
     model = create(config.model, config.seed)
     if config.weights is not None:
         start_from(model, config, classes, reporter)
     for module in frozen_parts(model, config.freeze):
         module.requires_grad_(False)
-    if config.lora:
+    if config.lora and isinstance(model, ViT):  # others are refused before
         add_lora(model, config.lora, seed=config.seed)
     return model
 
 
-def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> None:
+def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> None:
     """Copy the weights of a model folder into a new model; what is resized, dropped or new is reported.
 
     Raises:
@@ -40,8 +42,10 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
     if report is not None:
         reporter.message(str(report))
     old, new = folder.model, model.config
-    if not isinstance(old, ViT):
-        raise CheckpointError(f"{config.weights} holds a ResNet; training starts from Vision Transformers only")
+    if type(old) is not type(model):
+        raise CheckpointError(
+            f"{config.weights} holds a {type(old).__name__}, and this run trains a {type(model).__name__}"
+        )
     names = [field.name for field in fields(new) if field.name not in MAY_DIFFER]
     differing = [name for name in names if getattr(old.config, name) != getattr(new, name)]
     if differing:
@@ -51,9 +55,10 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
             "Recipe 'finetune' takes the architecture of its weights"
         )
     if tuple(old.config.image) != tuple(new.image):
-        reporter.message(
-            f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
-        )
+        if isinstance(old, ViT):
+            reporter.message(
+                f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
+            )
         old = old.resized(tuple(new.image), folder.resize)
     weights = old.state_dict()
     same = folder.classes == classes
@@ -65,19 +70,16 @@ def start_from(model: ViT, config: RunConfig, classes: tuple[str, ...], reporter
     if config.head == "new" or not same:
         reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
-    if old.config.pre_logits and not new.pre_logits:
+    if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
     missing, _ = model.load_state_dict(weights, strict=False)
     assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
 
 
-def frozen_parts(model: ViT, freeze: str | int) -> list[nn.Module | nn.Parameter]:
-    """List what a `freeze` setting holds still."""
-    tokens = (model.class_token, model.distillation_token, model.registers)
-    positions = [part for part in (model.positions, model.layer_positions, model.relative) if part is not None]
-    front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
-    blocks = list(model.blocks)
+def frozen_parts(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:
+    """List what a `freeze` setting holds still. Of a ResNet, its root stands for the patches, its units for the blocks."""
+    positions, front, blocks = resnet_parts(model) if isinstance(model, ResNet) else vit_parts(model)
     if freeze == "none":
         return []
     if freeze == "positions":
@@ -89,3 +91,19 @@ def frozen_parts(model: ViT, freeze: str | int) -> list[nn.Module | nn.Parameter
     if not 0 <= int(freeze) <= len(blocks):
         raise ConfigError(f"freeze is {freeze}, but the model has {len(blocks)} blocks")
     return front + blocks[: int(freeze)]
+
+
+Parts = list[nn.Module | nn.Parameter]
+
+
+def resnet_parts(model: ResNet) -> tuple[Parts, Parts, Parts]:
+    """Return what stands for positions (nothing), for patches with positions, and for blocks."""
+    return [], [model.root], [unit for stage in model.stages for unit in stage]
+
+
+def vit_parts(model: ViT) -> tuple[Parts, Parts, Parts]:
+    """Return the positions, what comes before the blocks, and the blocks."""
+    tokens = (model.class_token, model.distillation_token, model.registers)
+    positions = [part for part in (model.positions, model.layer_positions, model.relative) if part is not None]
+    front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
+    return positions, front, list(model.blocks)

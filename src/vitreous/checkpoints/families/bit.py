@@ -104,10 +104,17 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
     )
 
 
+def unwritable(config: ResNetConfig) -> str | None:
+    """Say what BiT's files can't express, if anything."""
+    if (config.root, config.root_channels) != ("7x7", ROOT):
+        return f"BiT's ResNets have a root of 7x7 and {ROOT} channels, not {config.root} and {config.root_channels}"
+    return None
+
+
 def unwritable_timm(config: ResNetConfig) -> str | None:
     """Say what timm can't express, if anything."""
     if (config.units, config.width) in TIMM_NAMES:
-        return None
+        return unwritable(config)
     return f"timm has only {', '.join(TIMM_NAMES.values())}"
 
 
@@ -188,7 +195,7 @@ FAMILY = Family(
     recognise_google,
     interpret_google,
     google_table,
-    unwritable=lambda config: None,
+    unwritable=unwritable,
     container="npz",
     kind="resnet",
 )
