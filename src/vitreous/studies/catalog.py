@@ -16,6 +16,10 @@ STUDIES = {
         "vitreous.studies.resolution",
         "fine-tuning at a higher resolution, positions resized (section 3.2)",
     ),
+    "inside": (
+        "vitreous.studies.inside",
+        "filters, positions and attention distance of a trained model (figures 7, 10, 11)",
+    ),
 }
 """Name: module, what is asked."""
 

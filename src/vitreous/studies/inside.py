@@ -1,0 +1,265 @@
+"""What a Vision Transformer has learned to see, where, and how far (2010.11929, section 4.5, figures 7, 10, 11).
+
+The paper looked into ViT-L/32 and others: the principal components of the patch filters "resemble plausible basis functions
+for a low-dimensional representation of the fine structure within each patch"; closer patches have more similar position
+embeddings, and patches of the same row or column too; some heads attend to most of the image already in the lowest layer, others
+stay near there; the attention distance grows with depth.
+
+Here models are trained from scratch and measured by the same means. Called seen when the 95% interval over seeds says so:
+distance of the upper half of the layers minus the lower half; the widest head of the first layer minus 0.9 times what even
+attention to all patches would have; the narrowest head of the lower half minus half of it; the rank correlation of similarity and
+distance of two places; similarity of places in one row or column minus that of others equally far apart; likeness of neighbouring
+pixels in the leading components minus that in an untrained model's.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from vitreous.data.loader import evaluation_batches
+from vitreous.data.sources import open_dataset
+from vitreous.images.preprocess import normalize
+from vitreous.insight.filters import filter_components
+from vitreous.insight.positions import similarity
+from vitreous.insight.spread import distances, spread
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import ViT, create
+from vitreous.predict import Predictor
+from vitreous.studies import runs
+from vitreous.studies.charts import Curve, curves
+from vitreous.studies.mosaics import filters_mosaic, places_mosaic
+from vitreous.studies.statistics import Interval, interval, judged
+from vitreous.studies.study import (
+    Cell,
+    Figure,
+    Findings,
+    Outcome,
+    Outcomes,
+    Setting,
+    Study,
+    Table,
+    Trained,
+    Verdict,
+    accuracy,
+)
+
+GROUP, IMAGES, LEADING, SHOWN = "trained", 128, 8, 14
+CLAIMS = {
+    "deeper": (
+        "attention distance grows with depth",
+        "more",
+        "Upper minus lower half of the layers, in shares of the distance of even attention",
+    ),
+    "global": (
+        "some heads look at the whole image in the lowest layer",
+        "more",
+        "Widest head of the first layer minus 0.9, in shares of the distance of even attention",
+    ),
+    "local": (
+        "other heads of the lower layers stay near",
+        "less",
+        "Narrowest head of the lower half minus 0.5, in the same shares",
+    ),
+    "near": (
+        "nearer patches have more similar position embeddings",
+        "less",
+        "Rank correlation of similarity and distance",
+    ),
+    "cross": (
+        "patches of one row or column have more similar ones",
+        "more",
+        "Similarity in one row or column minus that of others equally far apart",
+    ),
+    "smooth": (
+        "the leading filters are smooth, as a basis of fine structure",
+        "more",
+        "Correlation of neighbouring pixels in the 8 leading components minus an untrained model's",
+    ),
+}
+"""Number measured: claim, which side of zero it expects, what it is."""
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """Return one model for each seed, with a [class] token and positions that start from noise, as the paper's."""
+    if setting.scale == "paper":
+        return runs.over_seeds({GROUP: runs.paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), look)
+    patches = 4 if min(setting.facts.size) < 16 else 8
+    width, depth, duration = setting.choose(
+        smoke=(16, 2, "256ex"), laptop=(64, 6, "40kex"), gpu=(192, 12, "2Mex"), paper=(0, 0, "")
+    )
+    base = runs.small(setting, patches, width, depth)
+    assert isinstance(base.model, ViTConfig)
+    model = replace(base.model, class_token=True, pool="class", position_init="normal")
+    return runs.over_seeds({GROUP: replace(base, model=model, duration=duration)}, setting.seeds(laptop=4), look)
+
+
+def look(trained: Trained) -> dict[str, Any]:
+    """Return everything that is measured inside one model; lists hold four decimals."""
+    predictor = Predictor.load(trained.folder, device=trained.config.device)
+    model = predictor.model
+    assert isinstance(model, ViT)
+    found = spread(model, seen(trained, predictor))
+    even = float(distances(model).mean())
+    share = (found.distance / even).numpy()
+    half = max(1, len(share) // 2)
+    places = similarity(model).numpy()
+    filters = filter_components(model, SHOWN)
+    untrained = filter_components(create(model.config, trained.config.seed), LEADING)
+    return {
+        **accuracy(trained),
+        "deeper": float(share[half:].mean() - share[:half].mean()),
+        "global": float(share[0].max() - 0.9),
+        "local": float(share[:half].min() - 0.5),
+        **alike(places),
+        "smooth": smoothness(filters.components[:LEADING].numpy()) - smoothness(untrained.components.numpy()),
+        "explained": float(filters.explained[:LEADING].sum()),
+        "distance": found.distance.numpy().round(4).tolist(),
+        "even": even,
+        "similarity": places.round(4).tolist(),
+        "filters": filters.components.numpy().round(4).tolist(),
+        "shares": filters.explained.numpy().round(4).tolist(),
+    }
+
+
+def seen(trained: Trained, predictor: Predictor):
+    """Yield normalised batches of the first validation images, 128 in all."""
+    folder, source = predictor.folder, open_dataset(trained.config.data, trained.config.decode).validation
+    left = IMAGES
+    for part in evaluation_batches(source, folder.preprocess, folder.decode, 32, 0):
+        yield normalize(part.pixels[:left].to(predictor.device), folder.preprocess)
+        left -= len(part.pixels)
+        if left <= 0:
+            return
+
+
+def alike(places: np.ndarray) -> dict[str, float]:
+    """Return how similarity (row, col, row2, col2) goes with distance, and what a common row or column adds.
+
+    The latter: over all whole distances of 2 cells and more, the mean similarity of pairs in one row or column minus that
+    of other pairs whose distance rounds to it.
+    """
+    rows, cols = places.shape[:2]
+    r, c = (axis.reshape(-1) for axis in np.mgrid[:rows, :cols])
+    down, across = np.abs(r[:, None] - r), np.abs(c[:, None] - c)
+    far, values = np.hypot(down, across), places.reshape(rows * cols, -1)
+    other = far > 0
+    straight = (down == 0) | (across == 0)
+    gains = []
+    for away in range(2, max(rows, cols)):
+        at = np.round(far) == away
+        if (at & straight).any() and (at & ~straight).any():
+            gains.append(values[at & straight].mean() - values[at & ~straight].mean())
+    return {
+        "near": float(spearmanr(far[other], values[other]).statistic),
+        "cross": float(np.mean(gains)) if gains else 0.0,
+    }
+
+
+def smoothness(components: np.ndarray) -> float:
+    """Return the mean correlation of neighbouring pixels in filters (component, channel, row, col), about -1 to 1."""
+    pairs = [(components[..., 1:, :], components[..., :-1, :]), (components[..., 1:], components[..., :-1])]
+    one, other = (np.concatenate([pair[side].reshape(-1) for pair in pairs]) for side in (0, 1))
+    size = np.sqrt((one**2).mean() * (other**2).mean()) if one.size else 0.0
+    return float((one * other).mean() / size) if size else 0.0
+
+
+def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+    """Hold what is measured against the claims, and draw the first seed's model."""
+    verdicts, rows = [], []
+    for number, (claim, expected, what) in CLAIMS.items():
+        values = list(outcomes.by_seed(GROUP, number).values())
+        if values:
+            verdicts.append(Verdict(claim, judged(values, expected), f"{what}: {plain(interval(values))}."))
+            rows.append([what, *(f"{value:+.3f}" for value in values)])
+    seeds = list(outcomes.by_seed(GROUP, "top1").values())
+    if seeds:
+        rows.insert(0, ["Validation accuracy", *(f"{100 * value:.1f}%" for value in seeds)])
+    table = Table(
+        "What was measured, by seed", ["number", *(f"seed {seed}" for seed in outcomes.by_seed(GROUP, "top1"))], rows
+    )
+    first = next((one for one in outcomes.all if one.numbers), None)
+    return Findings(verdicts, [table], figures(first), NOTES)
+
+
+NOTES = (
+    "Untrained heads look at all patches alike, so a head that looks far in the first layer may be one that has learned nothing yet; one that stays near has learned to.",
+)
+
+
+def plain(around: Interval) -> str:
+    """Write an interval with three decimals."""
+    return f"{around.mean:+.3f}" + (
+        f" ({around.low:+.3f} to {around.high:+.3f})" if around.count > 1 else " (one seed)"
+    )
+
+
+def figures(first: Outcome | None) -> list[Figure]:
+    """Draw distance by head and depth, similarity of places and filters of one model."""
+    if first is None:
+        return [
+            Figure(
+                "figure", "Attention distance by depth and head.", curves([], "Attention distance", "layer", "pixels")
+            )
+        ]
+    numbers = first.numbers
+    heads = list(zip(*numbers["distance"], strict=True))
+    lines = [
+        Curve(
+            f"head {head}",
+            [(layer, point(value)) for layer, value in enumerate(values, start=1)],
+            head % 6 + 1,
+            joined=False,
+        )
+        for head, values in enumerate(heads)
+    ]
+    even = [(layer, point(numbers["even"])) for layer in (1, len(numbers["distance"]))]
+    lines.append(Curve("even attention", even, 5))
+    distance = curves(
+        lines,
+        "Mean attention distance by layer and head",
+        "layer",
+        "mean attention distance, pixels",
+        y_format=lambda value: f"{value:g}",
+    )
+    places = places_mosaic(
+        np.array(numbers["similarity"]),
+        "Similarity of position embeddings",
+        "cosine similarity of the position embeddings of each place and all others",
+    )
+    filters = filters_mosaic(
+        np.array(numbers["filters"]),
+        numbers["shares"],
+        "Principal components of the patch filters",
+        "principal components of the patch filters, and their share of the variance",
+    )
+    return [
+        Figure(
+            "figure",
+            f"Mean attention distance by layer and head ({first.cell}); the line is what even attention to all patches would have.",
+            distance,
+        ),
+        Figure("figure-positions", f"Similarity of position embeddings ({first.cell}).", places),
+        Figure("figure-filters", f"Principal components of the patch filters ({first.cell}).", filters),
+    ]
+
+
+def point(value: float) -> Interval:
+    """Return a single value as an interval without bounds."""
+    return Interval(value, -torch.inf, torch.inf, 1)
+
+
+STUDY = Study(
+    name="inside",
+    title="Inside a Vision Transformer (figures 7, 10 and 11)",
+    question="What do the filters, the position embeddings and the heads of a trained model look like?",
+    paper=(
+        "Leading filters look like a basis of fine structure; near patches, and those of one row or column, have similar position "
+        "embeddings; some heads look globally from the lowest layer, others stay local; attention distance grows with depth "
+        "(section 4.5)."
+    ),
+    cells=cells,
+    conclude=conclude,
+)
