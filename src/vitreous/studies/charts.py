@@ -28,6 +28,35 @@ COLOURS = 6
 
 
 @dataclass(frozen=True)
+class Axis:
+    """How an axis is named and numbered."""
+
+    name: str
+    form: Format = short
+    log: bool = False
+    """Logarithmic; all values above 0."""
+    whole: bool = False
+    """Numbered at whole numbers only."""
+
+    def change(self, value: float) -> float:
+        """Return where a value lies."""
+        return math.log10(value) if self.log else float(value)
+
+    def marks(self, low: float, high: float) -> list[float]:
+        """Return where numbers stand between two places."""
+        if self.log:
+            return log_ticks(low, high)
+        return [value for value in ticks(low, high) if not self.whole or value == round(value)]
+
+    def written(self, place: float) -> str:
+        """Write the number that stands at a place."""
+        return self.form(10**place if self.log else place)
+
+
+SHARE = Axis("validation accuracy", percent)
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of `dots`: a condition."""
 
@@ -127,55 +156,40 @@ def one_row(frame: Frame, level: float, row: Row) -> str:
     return f'{body}<circle class="s{row.colour}" cx="{middle:.1f}" cy="{down:.1f}" r="5"/>'
 
 
-def curves(
-    lines: Sequence[Curve],
-    label: str,
-    x_name: str,
-    y_name: str,
-    log_x: bool = False,
-    y_format: Format = percent,
-) -> str:
+def curves(lines: Sequence[Curve], label: str, x: Axis, y: Axis = SHARE) -> str:
     """Draw conditions over a common x, each point with its interval.
 
     Args:
         lines: the conditions; those without points are left out.
         label: says in words what the chart shows.
-        x_name: name of the x axis.
-        y_name: name of the y axis, written above it.
-        log_x: logarithmic x; all x above 0.
-        y_format: writes the y axis's numbers.
+        x: the axis across.
+        y: the axis upwards; its name is written above it.
     """
     lines = [line for line in lines if line.points]
     if not lines:
         return nothing(label)
-    change = math.log10 if log_x else float
-    xs = [change(x) for line in lines for x, _ in line.points]
+    xs = [x.change(at) for line in lines for at, _ in line.points]
     ys = [value for line in lines for _, around in line.points for value in (*finite(around), around.mean)]
     entries, top = legend(lines)
     frame = Frame(WIDTH, 360 + top, 64, top + 44, 26, 50, span(xs), span(ys))
-    marks = log_ticks(*frame.x) if log_x else ticks(*frame.x)
-    body = (
-        entries
-        + written(12, top + 26, y_name)
-        + across_axis(frame, marks, x_name, lambda x: short(10**x if log_x else x))
-    )
-    for value in ticks(*frame.y):
+    body = entries + written(12, top + 26, y.name) + across_axis(frame, x.marks(*frame.x), x.name, x.written)
+    for value in y.marks(*frame.y):
         down = frame.place(frame.x[0], value)[1]
         body += f'<path class="rule" d="M{frame.left:g} {down:.1f}H{frame.width - frame.right:g}"/>'
-        body += written(frame.left - 8, down + 4.5, y_format(value), "soft", "end")
+        body += written(frame.left - 8, down + 4.5, y.written(value), "soft", "end")
     for line in lines:
-        body += one_curve(frame, line, change)
+        body += one_curve(frame, line, x)
     return chart(frame.height, label, body)
 
 
-def one_curve(frame: Frame, line: Curve, change) -> str:
+def one_curve(frame: Frame, line: Curve, x: Axis) -> str:
     """Draw a condition's line, points and intervals."""
-    places = [frame.place(change(x), around.mean) for x, around in line.points]
+    places = [frame.place(x.change(at), around.mean) for at, around in line.points]
     body = ""
     if line.joined and len(places) > 1:
-        body = f'<path class="l{line.colour}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
-    for index, ((x, around), (across, down)) in enumerate(zip(line.points, places, strict=True)):
-        low, high = (frame.place(change(x), value)[1] for value in finite(around))
+        body = f'<path class="l{line.colour}" d="M{"L".join(f"{across:.1f} {down:.1f}" for across, down in places)}"/>'
+    for index, ((at, around), (across, down)) in enumerate(zip(line.points, places, strict=True)):
+        low, high = (frame.place(x.change(at), value)[1] for value in finite(around))
         body += f'<path class="l{line.colour}" d="M{across:.1f} {low:.1f}V{high:.1f}M{across - 4:.1f} {low:.1f}h8M{across - 4:.1f} {high:.1f}h8"/>'
         body += f'<circle class="s{line.colour}" cx="{across:.1f}" cy="{down:.1f}" r="4.5"/>'
         if line.labels:

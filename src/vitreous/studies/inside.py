@@ -29,7 +29,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT, create
 from vitreous.predict import Predictor
 from vitreous.studies import runs
-from vitreous.studies.charts import Curve, curves
+from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.mosaics import filters_mosaic, places_mosaic
 from vitreous.studies.statistics import Interval, interval, judged
 from vitreous.studies.study import (
@@ -198,32 +198,16 @@ def plain(around: Interval) -> str:
 
 def figures(first: Outcome | None) -> list[Figure]:
     """Draw distance by head and depth, similarity of places and filters of one model."""
+    x, y = Axis("layer", whole=True), Axis("mean attention distance, pixels")
+    label = "Mean attention distance by layer and head"
     if first is None:
-        return [
-            Figure(
-                "figure", "Attention distance by depth and head.", curves([], "Attention distance", "layer", "pixels")
-            )
-        ]
+        return [Figure("figure", label, curves([], label, x, y))]
     numbers = first.numbers
-    heads = list(zip(*numbers["distance"], strict=True))
-    lines = [
-        Curve(
-            f"head {head}",
-            [(layer, point(value)) for layer, value in enumerate(values, start=1)],
-            head % 6 + 1,
-            joined=False,
-        )
-        for head, values in enumerate(heads)
-    ]
-    even = [(layer, point(numbers["even"])) for layer in (1, len(numbers["distance"]))]
-    lines.append(Curve("even attention", even, 5))
-    distance = curves(
-        lines,
-        "Mean attention distance by layer and head",
-        "layer",
-        "mean attention distance, pixels",
-        y_format=lambda value: f"{value:g}",
-    )
+    layers = list(enumerate(numbers["distance"], start=1))
+    heads = [(layer, point(value)) for layer, values in layers for value in values]
+    even = [(layer, point(numbers["even"])) for layer in (1, len(layers))]
+    lines = [Curve("a head", heads, joined=False), Curve("even attention to all patches", even, 2)]
+    distance = curves(lines, label, x, y)
     places = places_mosaic(
         np.array(numbers["similarity"]),
         "Similarity of position embeddings",
@@ -238,7 +222,7 @@ def figures(first: Outcome | None) -> list[Figure]:
     return [
         Figure(
             "figure",
-            f"Mean attention distance by layer and head ({first.cell}); the line is what even attention to all patches would have.",
+            f"Mean attention distance by layer and head ({first.cell}).",
             distance,
         ),
         Figure("figure-positions", f"Similarity of position embeddings ({first.cell}).", places),

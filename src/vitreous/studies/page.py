@@ -39,7 +39,7 @@ def results(study: Study, setting: Setting, outcomes: Outcomes, findings: Findin
         "question": study.question,
         "paper": study.paper,
         "verdicts": [vars(verdict) for verdict in findings.verdicts],
-        "notes": notes(outcomes, findings),
+        "notes": notes(setting, outcomes, findings),
         "figures": [{"name": one.name, "caption": one.caption} for one in findings.figures],
         "numbers": findings.numbers,
         "outcomes": [
@@ -59,9 +59,9 @@ def shown_data(setting: Setting) -> str:
     )
 
 
-def notes(outcomes: Outcomes, findings: Findings) -> list[str]:
+def notes(setting: Setting, outcomes: Outcomes, findings: Findings) -> list[str]:
     """Return what a reader must know, unfinished and failed cells first."""
-    told = []
+    told = ["A trial of the machinery: too small to conclude anything."] if setting.scale == "smoke" else []
     if len(outcomes.all) < outcomes.wanted:
         told.append(f"{outcomes.wanted - len(outcomes.all)} of {outcomes.wanted} cells are not run yet.")
     told += [f"{one.cell} has no result: {one.failed}" for one in outcomes.failures]
@@ -73,7 +73,7 @@ def markdown(setting: Setting, outcomes: Outcomes, findings: Findings) -> str:
     parts = [f"Scale: {setting.scale}. Data: {shown_data(setting)}."]
     parts += [f"**{WORDS[one.seen]}**: {one.claim}. {one.sentence}" for one in findings.verdicts]
     parts += [pipes(one) for one in findings.tables]
-    parts += ["\n".join(f"- {note}" for note in notes(outcomes, findings))]
+    parts += ["\n".join(f"- {note}" for note in notes(setting, outcomes, findings))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -90,7 +90,7 @@ def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Finding
         f"<p><strong>{text(WORDS[one.seen])}</strong>: {text(one.claim)}. {text(one.sentence)}</p>"
         for one in findings.verdicts
     )
-    told += "".join(paragraph(note) for note in notes(outcomes, findings))
+    told += "".join(paragraph(note) for note in notes(setting, outcomes, findings))
     drawn = "".join(framed(one.svg, one.caption) for one in findings.figures)
     counted = "".join(tabled(one.caption, one.heads, one.rows) for one in findings.tables)
     lead = f'<p>{escape(study.question)}</p><p class="soft">Scale {setting.scale}. {text(shown_data(setting))}.</p>'

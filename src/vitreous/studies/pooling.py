@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vitreous.model.config import ViTConfig
 from vitreous.studies import runs
-from vitreous.studies.charts import Curve, curves
+from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.statistics import differences, interval, judged, judged_same
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 
@@ -91,9 +91,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         Curve(pool, [(rate, interval(values.values())) for rate, values in found[pool].items()], colour)
         for colour, pool in enumerate(POOLS, start=1)
     ]
-    drawn = curves(
-        lines, "Validation accuracy by learning rate and pooling", "peak learning rate", "validation accuracy", True
-    )
+    drawn = curves(lines, "Validation accuracy by learning rate and pooling", Axis("peak learning rate", log=True))
     caption = (
         "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
     )

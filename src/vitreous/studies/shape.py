@@ -13,7 +13,7 @@ from dataclasses import replace
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.studies import runs
-from vitreous.studies.charts import Curve, curves
+from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.statistics import differences, interval, judged
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 from vitreous.training.config import RunConfig
@@ -96,13 +96,8 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         known = [group for group in groups if found.get(group)]
         points = [(count.flops(models[group]) / 1e6, interval(found[group].values())) for group in known]
         lines.append(Curve(way, sorted(points, key=lambda point: point[0]), colour))
-    drawn = curves(
-        lines,
-        "Validation accuracy by operations, one dimension scaled",
-        "million operations an image (forward)",
-        "validation accuracy",
-        True,
-    )
+    axis = Axis("million operations an image (forward)", log=True)
+    drawn = curves(lines, "Validation accuracy by operations, one dimension scaled", axis)
     caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
     return Findings(verdicts, [table(models, found)], [Figure("figure", caption, drawn)])
 
