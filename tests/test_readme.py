@@ -116,7 +116,7 @@ def ways(tmp_path_factory):
 
 def test_the_commands_do_what_they_say(ways):
     folder, printed = ways[run_commands].result()
-    train, inspect, dry_run, predict, _, evaluate, resume, finetune = printed
+    train, inspect, dry_run, predict, _, evaluate, explain, resume, finetune = printed
     run = folder / "runs" / "photos-small-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert (run / name).exists(), f"the README says that a run folder holds {name}"
@@ -128,6 +128,7 @@ def test_the_commands_do_what_they_say(ways):
     assert [line.split()[0] for line in predict.splitlines()] == [f"unsorted/{number}.jpg" for number in (1, 2, 3)]
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
     assert re.search(r"examples +4\n", evaluate)
+    assert "explanations/photos-small-1-1/index.html" in explain
     assert "resuming at step 6 of 6" in resume
     assert "the head is new" in finetune
     assert (folder / "runs" / "flowers-finetune-1" / "model" / "model.safetensors").exists()

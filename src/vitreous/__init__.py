@@ -3,6 +3,7 @@
 vitreous.train("photos/")           a run folder from a folder of images
 vitreous.resume("runs/photos-1")    go on with it
 vitreous.load("runs/photos-1")      a Predictor: images to labels
+vitreous.explain("runs/photos-1", "a.jpg")  where it looks, as arrays
 vitreous.create("S/16", classes=10) a freshly initialised model
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.api import create, load, resume, train
     from vitreous.errors import VitreousError
+    from vitreous.explaining.explain import Explanation, explain
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
@@ -24,6 +26,8 @@ PLACES = {
     "resume": "vitreous.api",
     "create": "vitreous.api",
     "load": "vitreous.api",
+    "explain": "vitreous.explaining.explain",
+    "Explanation": "vitreous.explaining.explain",
     "Predictor": "vitreous.predict",
     "Prediction": "vitreous.predict",
     "ResNet": "vitreous.model.resnet",
@@ -34,6 +38,7 @@ PLACES = {
     "VitreousError": "vitreous.errors",
 }
 __all__ = [
+    "Explanation",
     "Prediction",
     "Predictor",
     "ResNet",
@@ -43,6 +48,7 @@ __all__ = [
     "ViTConfig",
     "VitreousError",
     "create",
+    "explain",
     "load",
     "resume",
     "train",

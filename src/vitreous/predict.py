@@ -56,7 +56,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """An image on its way to the model: pixels, or the reason why there are none."""
 
     name: str
@@ -115,8 +115,8 @@ class Predictor:
         An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel) or a Pillow image.
         Many are any other iterable of those. An image that can't be read gives a Prediction with `error` set.
         """
-        if _is_one(images):
-            return next(self._classify([self._prepare(images, 1)]))
+        if is_one(images):
+            return next(self._classify([prepare(images, 1, self.folder)]))
         return list(self.predict_many(images))
 
     def predict_many(self, images: Iterable[Image]) -> Iterator[Prediction]:
@@ -125,12 +125,12 @@ class Predictor:
         An image that can't be read gives a Prediction with `error` set and stops nothing.
         """
         source = enumerate(images, start=1)
-        waiting: deque[Future[_Ready]] = deque()
+        waiting: deque[Future[Ready]] = deque()
         pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
 
         def decode_ahead() -> None:
             for number, image in islice(source, 2 * self.batch - len(waiting)):
-                waiting.append(pool.submit(self._prepare, image, number))
+                waiting.append(pool.submit(prepare, image, number, self.folder))
 
         try:
             decode_ahead()
@@ -147,29 +147,7 @@ class Predictor:
             images = normalize(pixels.to(self.device), self.folder.preprocess)
             return self.model(images).float()
 
-    def _prepare(self, image: Image, number: int) -> _Ready:
-        """Turn any image into the model's pixels; never raises for a bad one."""
-        name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
-        try:
-            return _Ready(name, self._pixels(image, name))
-        except VitreousError as error:
-            return _Ready(name, None, _line(error))
-
-    def _pixels(self, image: Image, name: str) -> UInt8[np.ndarray, "row col channel"]:
-        decode, preprocess = self.folder.decode, self.folder.preprocess
-        if isinstance(image, (str, Path)):
-            return example(read(Path(image), decode), decode, preprocess, name)
-        if isinstance(image, (bytes, bytearray, memoryview)):
-            return example(bytes(image), decode, preprocess, name)
-        if isinstance(image, np.ndarray):
-            image = _from_array(image, name)
-        elif _is_pillow(image):
-            image = _from_pillow(image, name)
-        else:
-            raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
-        return example(image, decode, preprocess, name)
-
-    def _classify(self, group: list[_Ready]) -> Iterator[Prediction]:
+    def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
         """Pass a batch through the model; those without pixels keep their place."""
         pixels = [ready.pixels for ready in group if ready.pixels is not None]
         rows: Iterator[tuple[tuple[str, float], ...]] = iter(self._best(np.stack(pixels)) if pixels else [])
@@ -190,6 +168,30 @@ class Predictor:
         ]
 
 
+def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
+    """Turn any image into a model's pixels; never raises for a bad one. `number`: names one without a path."""
+    name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+    try:
+        return Ready(name, _pixels(image, name, folder))
+    except VitreousError as error:
+        return Ready(name, None, _line(error))
+
+
+def _pixels(image: Image, name: str, folder: ModelFolder) -> UInt8[np.ndarray, "row col channel"]:
+    decode, preprocess = folder.decode, folder.preprocess
+    if isinstance(image, (str, Path)):
+        return example(read(Path(image), decode), decode, preprocess, name)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return example(bytes(image), decode, preprocess, name)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image, name)
+    elif _is_pillow(image):
+        image = _from_pillow(image, name)
+    else:
+        raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
+    return example(image, decode, preprocess, name)
+
+
 _pillow_lock = threading.Lock()
 """Held while a Pillow image reads its file, since two threads may have been handed the same image."""
 
@@ -198,7 +200,7 @@ def _is_pillow(image: Image) -> bool:
     return hasattr(image, "getexif") and hasattr(image, "mode")
 
 
-def _is_one(images: Image) -> bool:
+def is_one(images: Image) -> bool:
     """Tell one image from many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3

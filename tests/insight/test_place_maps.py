@@ -64,7 +64,7 @@ def test_biases_are_what_is_added_to_the_logits():
         model.at_resolution(Size(4 * cells.rows, 4 * cells.cols))
         relative = model.blocks[2].attention.relative
         bias = relative(torch.zeros(1, 2, cells.rows * cells.cols + 1, 16))[0, 1, 1:, 1:]
-        found = next(one for one in place_maps(model) if one.name == "layer 3, head 2")
+        found = next(one for one in place_maps(model) if one.name == "layer 2, head 1")
         assert found.kind == "logit"
         expected = bias.detach().double().view(*cells, *cells)
         torch.testing.assert_close(found.values, expected, atol=1e-6, rtol=1e-5)

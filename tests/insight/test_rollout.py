@@ -7,7 +7,7 @@ from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.errors import ConfigError
 from vitreous.insight import kernel
-from vitreous.insight.attention import attention_maps, pool_maps
+from vitreous.insight.attention import attention_maps, pool_maps, read_attention
 from vitreous.insight.rollout import rollout, rollout_matrix
 from vitreous.model.merging import Merging
 from vitreous.model.resnet import create as create_resnet
@@ -57,6 +57,21 @@ def test_equals_the_product_of_the_matrices(name):
     found = rollout(model, pixels)
     assert found.shape == (3, 4, 6)
     np.testing.assert_allclose(found.flatten(1).numpy(), expected[:, prefix:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_of_one_layer_what_the_model_reads(name):
+    model, pixels = random_model(**VARIANTS[name]), images(3)
+    prefix, maps = model.config.prefix, attention_maps(model, pixels, [1])[1]
+    patches = maps[:, :, prefix:].mean(2)
+    expected = {
+        "first": lambda: maps[:, :, 0],
+        "first two": lambda: maps[:, :, :2].mean(2),
+        "patches": lambda: patches,
+        "half": lambda: (maps[:, :, 0] + patches) / 2,
+        "pool": lambda: torch.einsum("bq,bhqk->bhk", pool_maps(model, pixels).mean(1).flatten(1), maps[:, :, prefix:]),
+    }[READ[name]]()
+    torch.testing.assert_close(read_attention(model, pixels, 1).flatten(2), expected[..., prefix:])
 
 
 def test_the_maximum_is_read_where_it_is():

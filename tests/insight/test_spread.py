@@ -10,7 +10,7 @@ from tests.model.test_variants import VARIANTS, images, random_model
 from vitreous.errors import ConfigError
 from vitreous.insight import kernel
 from vitreous.insight.attention import attention_maps
-from vitreous.insight.spread import spread
+from vitreous.insight.spread import joined, spread
 from vitreous.shapes import Size
 
 NAMES = ("learned at input", "registers, positions of class", "attention pooling", "rotary centred", "bias at shared")
@@ -60,7 +60,8 @@ def test_uniform_attention_has_a_closed_form():
 def test_a_stream_equals_one_batch_and_chunks_change_nothing(monkeypatch):
     model, pixels = random_model(**VARIANTS["relative at layers"]), images(5)
     whole = spread(model, pixels)
-    for other in (spread(model, iter(pixels.split(2))), None):
+    parts = [spread(model, part) for part in pixels.split(2)]
+    for other in (spread(model, iter(pixels.split(2))), joined(parts), None):
         if other is None:
             monkeypatch.setattr(kernel, "CHUNK_WEIGHTS", 100)
             other = spread(model, pixels)
@@ -78,3 +79,5 @@ def test_pixels_are_those_of_the_resolution_that_is_seen():
 def test_no_images():
     with pytest.raises(ConfigError, match="no images"):
         spread(random_model(), iter(()))
+    with pytest.raises(ConfigError, match="no images"):
+        joined([])

@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.use", "classify images"),
+    "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
     "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),
     "models": ("vitreous.cli.weights", "list the models that can be built and loaded"),

@@ -104,6 +104,36 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """Show what a model looks at on some images: an overlay for each, and one HTML page to move about on.
+
+    Exit code 0: every image was looked at; 1: some could not be read (they are named, and stop nothing).
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+    """Files, folders, globs, or - for paths on standard input, one a line."""
+    out: str | None = None
+    """The folder to write, new or empty; by default the next free explanations/<model>-<n>."""
+    method: str = "auto"
+    """What the overlays show: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says
+    most of this model. The page shows all that fit."""
+    layer: int | None = None
+    """For attention, gradient, grad-cam and activation: 0 the first, -1 the last (the default)."""
+    head: int | None = None
+    """For attention, pooling and gradient: 0 the first; by default the mean over all."""
+    target: str | None = None
+    """For relevance, gradient and grad-cam: the class to explain; by default each image's most probable one."""
+    page: int = 8
+    """Most images on the page."""
+    faithful: int = 4
+    """Images on which the maps are compared by deletion and insertion; 0: none."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class Inspect:
     """Say what a path holds: a model folder, a run folder, a data set or an image."""
 
@@ -165,6 +195,7 @@ KINDS: dict[str, type] = {
     "resume": Resume,
     "evaluate": Evaluate,
     "predict": Predict,
+    "explain": Explain,
     "inspect": Inspect,
     "report": Report,
     "convert": Convert,

@@ -1,8 +1,10 @@
 """The page around a report: one HTML file that needs nothing else, light and dark, wide and narrow."""
 
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 
 STYLE = """
@@ -146,8 +148,13 @@ def picture(source: str, alternative: str, tiny: bool = False, kind: str = "") -
     return f'<img{attribute} src="{source}" alt="{text(alternative)}" loading="lazy">'
 
 
-def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> bytes:
-    """Return the whole file. `lead` and `foot` are HTML."""
+def page(title: str, lead: str, sections: Sequence[Section], foot: str, style: str = "", script: str = "") -> bytes:
+    """Return the whole file. `lead` and `foot` are HTML; `style` is added to the page's own.
+
+    A script, if there is one, is the only one that a browser may run: the page names its hash.
+    """
+    allowed = f";script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else ""
+    runs = f"<script>{script}</script>\n" if script else ""
     links = "".join(f'<li><a href="#{one.anchor}">{text(one.title)}</a></li>' for one in sections)
     parts = "".join(
         f'<section id="{one.anchor}" aria-labelledby="{one.anchor}-title"><h2 id="{one.anchor}-title">'
@@ -157,9 +164,9 @@ def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> bytes
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';img-src data:;style-src 'unsafe-inline'\">\n"
-        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#results">Skip to the results</a>\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';img-src data:;style-src 'unsafe-inline'"
+        f'{allowed}">\n<title>{text(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n'
+        f'<a class="skip" href="#{sections[0].anchor}">Skip to the results</a>\n'
         f'<header><h1>{text(title)}</h1>{lead}<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
-        f"<main>\n{parts}</main>\n<footer>{foot}</footer>\n</body>\n</html>\n"
+        f"<main>\n{parts}</main>\n<footer>{foot}</footer>\n{runs}</body>\n</html>\n"
     ).encode()

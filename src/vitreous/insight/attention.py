@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import ConfigError
-from vitreous.insight.kernel import in_chunks, weights_of
-from vitreous.insight.sequence import as_vit, grid, length
+from vitreous.insight.kernel import by_rows, in_chunks, weights_of
+from vitreous.insight.sequence import as_vit, grid, length, readout
 from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 
@@ -50,6 +50,34 @@ def attention_maps(
         for part in in_chunks(images, weights):
             model(part)
     return {layer: torch.cat(parts) for layer, parts in found.items()}
+
+
+def read_attention(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
+) -> Float[Tensor, "batch head grid_row grid_col"]:
+    """Return what a layer's tokens look at among the patches, each token weighed by its share in what represents the image.
+
+    Of a model that reads [class], that is [class]'s row; of one that takes the mean, the mean of the patches' rows; see
+    `readout`. A head's weights add up to 1 less what goes to the prefix tokens.
+
+    Raises:
+        ConfigError: no ViT, no such layer, or images of another size.
+    """
+    model = as_vit(model)
+    chosen, prefix = numbered(layer, model.config.depth, "layer"), model.config.prefix
+    seen: list[Heads] = []
+    found: list[Tensor] = []
+
+    def read(_pool: nn.Module, inputs: tuple[Tensor]) -> None:
+        share = readout(model, inputs[0])
+        rows = [torch.einsum("bq,bhqk->bhk", share[:, part], weights) for part, weights in by_rows(seen.pop())]
+        found.append(torch.stack(rows).sum(dim=0)[..., prefix:])
+
+    see = lambda _layer, heads: seen.append(heads)  # noqa: E731
+    with torch.no_grad(), looking(model, [chosen], see), hooked(model.pool.register_forward_pre_hook(read)):
+        for part in in_chunks(images):
+            model(part)
+    return torch.cat(found).unflatten(2, tuple(grid(model)))
 
 
 def pool_maps(

@@ -70,6 +70,33 @@ def mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -> UIn
     return canvas
 
 
+def sheet(tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7) -> UInt8[np.ndarray, "height width 4"]:
+    """Arrange patterns, row by row, a clear pixel between: 0 is grey, the largest magnitude of each black or white.
+
+    Three channels are red, green and blue; of any other number the mean is shown in grey.
+    """
+    if tiles.shape[3] != 3:
+        tiles = tiles.mean(axis=3, keepdims=True).repeat(3, axis=3)
+    count, high, wide, _ = tiles.shape
+    columns = min(columns, count)
+    canvas = np.zeros((-(-count // columns) * (high + 1) - 1, columns * (wide + 1) - 1, 4), np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (high + 1), index % columns * (wide + 1)
+        part = canvas[top : top + high, left : left + wide]
+        part[..., :3] = (127.5 * (1 + tile / max(float(np.abs(tile).max()), 1e-12))).round()
+        part[..., 3] = 255
+    return canvas
+
+
+def png(pixels: UInt8[np.ndarray, "row col channel"]) -> bytes:
+    """Return a picture as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 

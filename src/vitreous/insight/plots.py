@@ -25,6 +25,8 @@ class Series:
     """1 to 3: which of the page's colours."""
     dots: bool = False
     """Mark each point, for few and meaningful ones."""
+    joined: bool = True
+    """Draw a line through the points."""
     faint: bool = False
     """Drawn as a background, without an entry in the legend."""
 
@@ -167,9 +169,9 @@ def _line(frame: Frame, one: Series, points: list[tuple[float, float]]) -> str:
     spots = [frame.place(x, min(high, max(low, y))) for x, y in points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
     faint = " faint" if one.faint else ""
-    body = f'<path class="line-{one.style}{faint}" d="{path}"/>' if len(spots) > 1 else ""
-    if one.dots or len(spots) == 1:
-        radius = 2.4 if len(spots) <= 40 else 1.4
+    body = f'<path class="line-{one.style}{faint}" d="{path}"/>' if one.joined and len(spots) > 1 else ""
+    if one.dots or not one.joined or len(spots) == 1:
+        radius = 2.4 if len(spots) <= 40 else 1.8
         body += "".join(f'<circle class="mark-{one.style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' for x, y in spots)
     return body
 
@@ -177,7 +179,8 @@ def _line(frame: Frame, one: Series, points: list[tuple[float, float]]) -> str:
 def _legend(series: Sequence[Series]) -> str:
     body, across = "", 44.0
     for one in series:
-        body += f'<path class="line-{one.style}" d="M{across:.0f} 11h14"/>'
+        line = f'<path class="line-{one.style}" d="M{across:.0f} 11h14"/>'
+        body += line if one.joined else f'<circle class="mark-{one.style}" cx="{across + 7:.0f}" cy="11" r="2.4"/>'
         body += f'<text class="axis" x="{across + 19:.0f}" y="14.5">{escape(one.name)}</text>'
         across += 32 + 6.2 * len(one.name)
     return body

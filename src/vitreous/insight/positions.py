@@ -24,7 +24,7 @@ class PlaceMap:
     """How much two places have to do with one another, for all pairs: [r, c] is the small picture of row r, column c."""
 
     name: str
-    """Which positions: "input", "layer 3", "layer 3, head 5", "rotary"."""
+    """Which positions: "input", "layer 3", "layer 3, head 5", "rotary"; layers and heads counted from 0."""
     values: Float[Tensor, "row col row2 col2"]
     """In float64, on the CPU."""
     kind: Literal["cosine", "logit"]
@@ -80,7 +80,7 @@ def _added(model: ViT) -> Iterator[PlaceMap]:
     yield PlaceMap("input", similarity(model), "cosine", kind)
     for layer, own in enumerate(model.layer_positions, start=1):
         assert isinstance(own, AddedPositions)
-        yield PlaceMap(f"layer {layer + 1}", _cosines(own), "cosine", kind)
+        yield PlaceMap(f"layer {layer}", _cosines(own), "cosine", kind)
 
 
 def _relative(model: ViT) -> Iterator[PlaceMap]:
@@ -91,7 +91,7 @@ def _relative(model: ViT) -> Iterator[PlaceMap]:
         attention = model.get_submodule(f"blocks.{layer}.attention")
         assert isinstance(attention, Attention)
         if attention.relative is not None:
-            yield from _tables(attention.relative, f"layer {layer + 1}", grid(model))
+            yield from _tables(attention.relative, f"layer {layer}", grid(model))
 
 
 def _tables(relative: Relative, where: str, cells: Size) -> Iterator[PlaceMap]:
@@ -106,7 +106,7 @@ def _tables(relative: Relative, where: str, cells: Size) -> Iterator[PlaceMap]:
         yield PlaceMap(where, likeness[rows], "cosine", of)
         return
     for head in range(table.shape[1]):
-        yield PlaceMap(f"{where}, head {head + 1}", table[:, head][rows], "logit", "bias of the attention's logits")
+        yield PlaceMap(f"{where}, head {head}", table[:, head][rows], "logit", "bias of the attention's logits")
 
 
 def _rotary(model: ViT) -> Iterator[PlaceMap]:

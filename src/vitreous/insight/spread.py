@@ -1,6 +1,6 @@
 """How far and how widely each head looks (2010.11929, figure 7, right, and figure 11)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,17 @@ def spread(
         raise ConfigError("there are no images to average over")
     distance, entropy, prefix = (sums / (count * away.shape[0])).cpu()
     return Spread(distance, entropy, prefix, count)
+
+
+def joined(parts: Sequence[Spread]) -> Spread:
+    """Return the means over all images of several parts; raises ConfigError if there are none."""
+    if not parts:
+        raise ConfigError("there are no images to average over")
+    count = sum(part.images for part in parts)
+    means = [
+        sum(getattr(part, name) * (part.images / count) for part in parts) for name in ("distance", "entropy", "prefix")
+    ]
+    return Spread(*means, count)
 
 
 def distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
