@@ -4,6 +4,9 @@ import json
 import shutil
 
 import pytest
+from tests.data.pictures import encoded
+
+from vitreous.data.digits import load_digits
 
 
 def test_compare_a_run_with_another(vitreous, trained, run, here):
@@ -69,3 +72,21 @@ def test_corruptions(vitreous, trained, here):
 def test_what_can_not_be_asked(vitreous, trained, here, asked, words):
     vitreous("evaluate", trained, *asked).refused(words)
     assert list(here.iterdir()) == []
+
+
+def test_several_labels_an_image(vitreous, trained, here):
+    found = load_digits(0.2, 0)[1]
+    lines = ["path,labels"]
+    for index in range(40):
+        (here / f"{index}.png").write_bytes(encoded(found.pixels[index]))
+        lines.append(f"{index}.png,{found.labels[index]};{(found.labels[index] + 1) % 9}")
+    (here / "sets.csv").write_text("\n".join(lines))
+    vitreous("evaluate", trained, "sets.csv", "--out", "out").worked(
+        "mean average precision", "micro F1", "images/s forward"
+    )
+    stored = json.loads((here / "out" / "report.json").read_text())["results"]
+    assert (stored["examples"], len(stored["per_label"])) == (40, 10)
+    assert sum(one["support"] for one in stored["per_label"]) == pytest.approx(80, abs=8)
+    assert "| label | images | precision |" in (here / "out" / "report.md").read_text()
+    for more in (("--compare", trained), ("--corruptions", "fog")):
+        vitreous("evaluate", trained, "sets.csv", *more).refused("need one label an image")

@@ -1,9 +1,12 @@
-"""What `vitreous evaluate --protocol accuracy` can be asked beyond the metrics: cost, comparison, corruptions."""
+"""What `vitreous evaluate --protocol accuracy` measures: one label an image or several, cost, comparison, corruptions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options import Evaluate
+from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,14 +63,62 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
     return Asked(options, predictor, names, rival, order)
 
 
-def answer(asked: Asked, source: "Source", measured: "tuple[np.ndarray, np.ndarray]", display: "Reporter") -> Answers:
-    """Measure what was asked, after the model itself was measured: (logits, labels)."""
-    found = Answers()
+def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
+    """Measure a model on images with one label each, and do what was asked beyond that."""
+    from vitreous.evaluate.accuracy import parts
+    from vitreous.evaluate.details import details
+    from vitreous.evaluate.evaluate import evaluate
+    from vitreous.evaluate.throughput import cost
+
+    options, predictor = asked.options, asked.predictor
+    display.phase(f"evaluating on {len(source):,} images")
+    metrics, logits, labels = evaluate(predictor, source, options.batch, progress=_progress(display))
+    display.phase("measuring the speed")
+    price = cost(predictor, options.batch) if options.speed else None
+    more = details(logits, labels, predictor.folder.classes, price)
+    found = Answers(parts(metrics, more), {**metrics.to_dict(), **more.to_dict()}, [str(metrics), "", str(more)])
     if asked.rival is not None:
-        _compare(asked, source, measured, display, found)
-    if asked.options.corruptions:
+        _compare(asked, source, (logits, labels), display, found)
+    if options.corruptions:
         _corrupt(asked, source, display, found)
     return found
+
+
+def several(asked: Asked, display: "Reporter") -> "tuple[Source, Answers]":
+    """Measure a model on images with several labels each, or none.
+
+    Raises:
+        ConfigError: a comparison or corruptions were asked for, which need one label an image.
+    """
+    from vitreous.data.label_sets import open_label_sets
+    from vitreous.evaluate.accuracy import costs
+    from vitreous.evaluate.evaluate import outputs
+    from vitreous.evaluate.multilabel import evaluate_labels
+    from vitreous.evaluate.multilabel_report import lines, parts
+    from vitreous.evaluate.outcome import Part
+    from vitreous.evaluate.throughput import cost
+
+    options, predictor = asked.options, asked.predictor
+    if options.compare or options.corruptions:
+        raise ConfigError(
+            f"{options.data} has several labels an image; --compare and --corruptions need one label an image"
+        )
+    folder = predictor.folder
+    source, targets = open_label_sets(Path(options.data or ""), folder.classes, folder.decode, options.broken)
+    display.phase(f"evaluating on {len(source):,} images")
+    logits = outputs(predictor, source, options.batch, progress=_progress(display))
+    metrics = evaluate_labels(logits, targets, folder.classes)
+    found = Answers(parts(metrics), metrics.to_dict(), lines(metrics))
+    if options.speed:
+        price = cost(predictor, options.batch)
+        found.parts.append(Part("cost", "Cost", [costs(price)]))
+        found.results["cost"] = price.to_dict()
+        found.lines.append(str(price))
+    return source, found
+
+
+def _progress(display: "Reporter") -> Callable[[int, int], None]:
+    return lambda done, total: display.progress(done, total, {})
 
 
 def _compare(
@@ -81,8 +132,7 @@ def _compare(
     assert asked.rival is not None
     logits, labels = measured
     display.phase(f"evaluating {asked.names[1]}")
-    progress = lambda done, total: display.progress(done, total, {})  # noqa: E731
-    other = outputs(asked.rival, source, asked.options.batch, progress=progress)[:, asked.order]
+    other = outputs(asked.rival, source, asked.options.batch, progress=_progress(display))[:, asked.order]
     compared = compare(logits, other, labels, asked.predictor.folder.classes)
     found.parts += parts(compared, asked.names, asked.predictor, source)
     found.results["comparison"] = {"with": asked.options.compare, **compared.to_dict()}

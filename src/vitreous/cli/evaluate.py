@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.accuracy import answer, ask
+from vitreous.cli.accuracy import ask, one_label, several
 from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
@@ -37,35 +37,26 @@ def evaluate(arguments: list[str]) -> int:
 
 def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's own head."""
-    from vitreous.evaluate.accuracy import parts
-    from vitreous.evaluate.details import details
-    from vitreous.evaluate.evaluate import evaluate as measure
+    from vitreous.data.manifest import has_label_sets
     from vitreous.evaluate.outcome import Outcome
-    from vitreous.evaluate.throughput import cost
     from vitreous.predict import Predictor
 
     predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
     asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
     display.phase("opening the data")
-    source = labelled(options, predictor.folder, display)
-    display.phase(f"evaluating on {len(source):,} images")
-    metrics, *measured = measure(
-        predictor, source, batch=options.batch, progress=lambda done, total: display.progress(done, total, {})
-    )
-    display.phase("measuring the speed")
-    price = cost(predictor, options.batch) if options.speed else None
-    more = details(*measured, predictor.folder.classes, price)
-    found = answer(asked, source, tuple(measured), display)
+    if options.data is not None and has_label_sets(Path(options.data)):
+        source, found = several(asked, display)
+    else:
+        source = labelled(options, predictor.folder, display)
+        found = one_label(asked, source, display)
     display.close()
-    print(metrics, "", more, *found.lines, sep="\n")
+    print(*found.lines, sep="\n")
     tell_skipped(source)
-    results = {**metrics.to_dict(), **more.to_dict(), **found.results}
     if options.json:
-        write_file(options.json, json.dumps(results, indent=1) + "\n")
+        write_file(options.json, json.dumps(found.results, indent=1) + "\n")
         print(f"\nall metrics are in {options.json}")
     lead = f"{options.model} on {len(source):,} images of {data_name(options)}, by its own head."
-    shown = [*parts(metrics, more), *found.parts]
-    save(out, Outcome(title(options), lead, shown, {**said(options), "results": results}))
+    save(out, Outcome(title(options), lead, found.parts, {**said(options), "results": found.results}))
 
 
 PROTOCOLS = {"accuracy": accuracy}

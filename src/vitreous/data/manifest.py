@@ -18,23 +18,33 @@ PATH, LABEL, SPLIT = (
     ("split",),
 )
 """Columns: the name that is documented, then others that mean the same."""
+LABELS = ("labels",)
+"""The column of a manifest whose images have several labels each, or none."""
+BETWEEN = "\x1f"
+"""Stands between the labels of one image in a row's label."""
 
 
-def read_manifest(path: Path) -> tuple[Listing, Listing]:
+def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
     """Read a manifest with the columns path and label, and perhaps split (train, val); return both parts.
 
     Paths are relative to the manifest. Where rows are marked val, those marked test are left out; else they are the
     validation, as with folders.
 
+    Args:
+        path: the manifest.
+        several: it has the column labels instead of label, and a row's label is all of them with BETWEEN between.
+
     Raises:
         DataError: naming the line that is wrong.
     """
+    needed = (PATH, LABELS if several else LABEL)
     parts: dict[str, list[Row]] = {"train": []}
     seen: dict[str, int] = {}
-    for line, fields in _rows(path):
+    for line, fields in _rows(path, needed):
         where = f"{path}, line {line}"
         name = os.path.normpath(_value(fields, PATH, where))
-        label = unicodedata.normalize("NFC", _value(fields, LABEL, where))
+        label = _labels(fields, where) if several else _value(fields, LABEL, where)
+        label = unicodedata.normalize("NFC", label)
         split = _value(fields, SPLIT, where).lower() if "split" in fields else "train"
         if name in seen:
             raise DataError(f"{where}: {name} is listed in line {seen[name]} already; list each image once")
@@ -52,8 +62,19 @@ def read_manifest(path: Path) -> tuple[Listing, Listing]:
     return train, Listing(path.parent, tuple(parts[held[0]]) if held else (), manifest=path)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number, fields) of a manifest."""
+def has_label_sets(path: Path) -> bool:
+    """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
+    if path.suffix.lower() not in MANIFESTS or not path.is_file():
+        return False
+    try:
+        fields = next((fields for _, fields in _rows(path, ())), {})
+    except DataError:
+        return False
+    return bool(set(LABELS) & set(fields)) and not set(LABEL) & set(fields)
+
+
+def _rows(path: Path, needed: tuple[tuple[str, ...], ...]) -> Iterator[tuple[int, dict]]:
+    """Yield (line number, fields) of a manifest; a table's first line must name the needed columns."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -61,14 +82,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
                     if text.strip():
                         yield number, _object(text, f"{path}, line {number}")
             else:
-                yield from _table(file, path)
+                yield from _table(file, path, needed)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} can't be read as UTF-8 text: {error}") from error
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def _table(file, path: Path) -> Iterator[tuple[int, dict]]:
+def _table(file, path: Path, needed: tuple[tuple[str, ...], ...]) -> Iterator[tuple[int, dict]]:
     """Yield the rows of a CSV; it may be separated by commas, semicolons or tabs, as its first line is."""
     first = file.readline()
     file.seek(0)
@@ -77,7 +98,7 @@ def _table(file, path: Path) -> Iterator[tuple[int, dict]]:
     header = [name.strip().lower() for name in next(reader, [])]
     if not header:
         raise DataError(f"{path} is empty; its first line must name the columns: path,label")
-    for wanted in (PATH, LABEL):
+    for wanted in needed:
         if not set(wanted) & set(header):
             raise DataError(f"{path}, line 1: {_no_column(wanted, header)}")
     if len(set(header)) < len(header):
@@ -122,8 +143,23 @@ def _value(fields: dict, wanted: tuple[str, ...], where: str) -> str:
     return str(value).strip()
 
 
+def _labels(fields: dict, where: str) -> str:
+    """Return the labels of an image, each once: a list of texts, or a text with ; or | between; there may be none."""
+    value = fields.get(LABELS[0])
+    if value is None:
+        raise DataError(f"{where}: {_no_column(LABELS, list(fields))}")
+    if not isinstance(value, str | list) or not all(isinstance(one, str) for one in value):
+        raise DataError(
+            f"{where}: labels is {json.dumps(value)[:40]}; it must be a text such as cat;dog, or a list of texts"
+        )
+    every = value.replace("|", ";").split(";") if isinstance(value, str) else value
+    return BETWEEN.join(dict.fromkeys(one.strip() for one in every if one.strip()))
+
+
 def _no_column(wanted: tuple[str, ...], found: list[str]) -> str:
     near = [name for name in found if difflib.get_close_matches(name, wanted, n=1, cutoff=0.6)]
+    if wanted == LABEL and set(LABELS) & set(found):
+        return "labels are several an image, which `vitreous evaluate` measures; one label an image stands in a column label"
     advice = f"is {near[0]!r} meant? Rename it" if near else "the first line must name the columns: path,label"
     return f"no column {wanted[0]!r} among {', '.join(map(repr, found)) or 'none'}; {advice}"
 
