@@ -2,11 +2,14 @@
 
     python benchmarks/loading.py [--quick]
 
-Each loads the same random weights, in float32, ready for a forward pass (which is not run), from the format that is its
-own: timm a safetensors file through create_model and load_state_dict; transformers a folder through from_pretrained;
-vitreous its own model folder, and timm's file. Interleaved; medians. Time is from the start of the process, imports
-included, and of the loading alone; memory is the peak resident set above that of the imports (pages of a mapped file
-count as soon as they are touched).
+Each loads the same random weights, in float32, from the format that is its own: timm a safetensors file through
+create_model and load_state_dict; transformers a folder through from_pretrained; vitreous its own model folder, and the
+peers' very files. The peers' files are written by the safetensors library, as theirs are. Interleaved; medians.
+
+Loading ends when the model is ready for a forward pass; a file that was mapped and not touched isn't in memory then, so
+the same is shown once more with the first forward pass of one image. Memory is the peak resident set above that of the
+imports (pages of a mapped file count as soon as they are touched). What vitreous does beyond its peers in that time: it
+looks at every value and refuses NaN. Ratios are the peer's figure divided by that of vitreous reading its own folder.
 """
 
 import argparse
@@ -16,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from safetensors.torch import load_file, save_file
 
 from vitreous.checkpoints.convert import convert
 from vitreous.checkpoints.folder import ModelFolder, save_model
@@ -31,21 +36,33 @@ def status(name):
 sys.path.insert(0, sys.argv[1])
 """
 TAIL = """
+import torch
+images = torch.zeros(1, 3, 224, 224)
 open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
 imported, before = time.perf_counter(), status("VmRSS")
 model = load(sys.argv[2])
-parameters = sum(parameter.numel() for parameter in model.parameters())
+loaded, memory = time.perf_counter(), status("VmHWM")
+with torch.inference_mode():
+    model(images)
 done, after = time.perf_counter(), status("VmHWM")
-print(json.dumps({"all": done - begun, "loading": done - imported, "memory": (after - before) / 1024, "n": parameters}))
+print(json.dumps({
+    "imports": imported - begun, "loading": loaded - imported, "memory": (memory - before) / 1024,
+    "first": done - imported, "memory_first": (after - before) / 1024, "all": done - begun,
+}))
 """
+OWN = "vitreous, its own folder"
 LOADERS = {
-    "vitreous, its own folder": """
+    OWN: """
 from vitreous.checkpoints.open import open_model
 load = lambda path: open_model(path + "/own")[0].model
 """,
     "vitreous, timm's file": """
 from vitreous.checkpoints.open import open_model
 load = lambda path: open_model(path + "/timm")[0].model
+""",
+    "vitreous, transformers' folder": """
+from vitreous.checkpoints.open import open_model
+load = lambda path: open_model(path + "/huggingface")[0].model
 """,
     "timm": """
 import timm_peer; timm_peer.let_torchvision_load()
@@ -63,6 +80,15 @@ from transformers import ViTForImageClassification
 load = lambda path: ViTForImageClassification.from_pretrained(path + "/huggingface").eval()
 """,
 }
+SHOWN = {
+    "imports": ("imports", "s", 2),
+    "loading": ("loading", "s", 3),
+    "memory": ("peak", "MiB", 0),
+    "first": ("to the first output", "s", 3),
+    "memory_first": ("peak", "MiB", 0),
+    "all": ("from start", "s", 2),
+}
+"""What is measured, in order: its words, its unit, its digits."""
 
 
 def write(folder: Path, name: str) -> None:
@@ -71,8 +97,34 @@ def write(folder: Path, name: str) -> None:
     classes = tuple(f"class {number}" for number in range(config.classes))
     made = ModelFolder(create(config).eval(), PreprocessConfig(), DecodeConfig(), classes)
     save_model(folder / "own", made)
-    convert(made, folder / "timm", "timm")
-    convert(made, folder / "huggingface", "huggingface")
+    for peer in ("timm", "huggingface"):
+        convert(made, folder / peer, peer)
+        file = folder / peer / "model.safetensors"
+        save_file({key: tensor.clone() for key, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
+def measured(place: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Run every loader in fresh processes, in turn, once to warm up; return the medians."""
+    found: dict[str, list[dict]] = {loader: [] for loader in LOADERS}
+    for turn in range(rounds + 1):
+        for loader, code in LOADERS.items():
+            script = [sys.executable, "-c", HEAD + code + TAIL, str(Path(__file__).parent), place]
+            output = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+            if turn:
+                found[loader].append(json.loads(output.splitlines()[-1]))
+    return {
+        loader: {key: statistics.median(one[key] for one in runs) for key in SHOWN} for loader, runs in found.items()
+    }
+
+
+def show(found: dict[str, dict[str, float]]) -> None:
+    """Print the medians, and each peer's divided by ours."""
+    for loader, middle in found.items():
+        parts = [f"{words} {middle[key]:,.{digits}f} {unit}" for key, (words, unit, digits) in SHOWN.items()]
+        print(f"  {loader:31} {', '.join(parts)}", flush=True)
+    for peer in ("timm", "transformers"):
+        parts = [f"{words} {found[peer][key] / found[OWN][key]:.2f}" for key, (words, _, _) in SHOWN.items()]
+        print(f"  ratio of {peer:22} {', '.join(parts)}", flush=True)
 
 
 def main() -> None:
@@ -82,21 +134,8 @@ def main() -> None:
     for name in ("B/16",) if quick else ("B/16", "H/14"):
         with tempfile.TemporaryDirectory() as place:
             write(Path(place), name)
-            found: dict[str, list[dict]] = {loader: [] for loader in LOADERS}
-            for turn in range(2 if quick else 6):
-                for loader, code in LOADERS.items():
-                    script = [sys.executable, "-c", HEAD + code + TAIL, str(Path(__file__).parent), place]
-                    output = subprocess.run(script, check=True, capture_output=True, text=True).stdout
-                    if turn:
-                        found[loader].append(json.loads(output.splitlines()[-1]))
-            print(f"{name}, {found['timm'][0]['n']:,} parameters")
-            for loader, rounds in found.items():
-                middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-                print(
-                    f"  {loader:26} {middle['all']:6.2f} s from start, {middle['loading']:6.2f} s loading, "
-                    f"{middle['memory']:8,.0f} MiB above the imports",
-                    flush=True,
-                )
+            print(f"{name}, float32", flush=True)
+            show(measured(place, 1 if quick else 5))
 
 
 if __name__ == "__main__":

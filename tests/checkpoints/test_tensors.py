@@ -9,7 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vitreous.checkpoints.files import DTYPES, file_hash, load_tensors, save_tensors
+from vitreous.checkpoints.files import DTYPES, file_hash, load_tensors, map_tensors, save_tensors
+from vitreous.checkpoints.fit import check_finite
+from vitreous.errors import CheckpointError
 
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda name: name != "__metadata__")
@@ -103,3 +105,54 @@ def test_loading_maps_and_does_not_copy(tmp_path):
     loaded, _ = load_tensors(tmp_path / "a")
     assert loaded["x"].sum() == 16 * 2**20
     assert anonymous() - before < 8 * 2**20  # the tensor is 64 MiB
+
+
+def peak_of(action) -> float:
+    """Return by how many MiB an action raises the peak of what is resident."""
+
+    def status(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = status("VmRSS")
+    action()
+    return (status("VmHWM") - before) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel doesn't say how much is resident")
+def test_looking_for_nan_leaves_a_file_outside_memory(tmp_path):
+    save_tensors(tmp_path / "a", {"x": torch.ones(12 * 2**20), "y": torch.ones(12 * 2**20)})  # 96 MiB
+    loaded = map_tensors(tmp_path / "a")
+    assert peak_of(lambda: check_finite(loaded.tensors, "a", [loaded.map])) < 32
+    assert peak_of(lambda: loaded.tensors["x"].sum()) > 32
+    assert loaded.tensors["y"].sum() == 12 * 2**20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 1_500_000, 2_999_999])
+def test_one_value_that_is_not_finite_is_found_anywhere(tmp_path, dtype, value, place):
+    tensor = torch.zeros(3, 1_000_000).to(dtype)
+    tensor.view(-1)[place] = value
+    save_tensors(tmp_path / "a", {"good": torch.full((5,), 3e38), "bad": tensor, "count": torch.arange(3)})
+    loaded = map_tensors(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="a: bad has 1 of 3000000 values NaN or infinite"):
+        check_finite(loaded.tensors, "a", [loaded.map])
+
+
+def test_the_first_ruined_tensor_is_named_whichever_thread_finds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("vitreous.checkpoints.fit.LARGE", 0)
+    tensors = {str(index): torch.full((1000,), float("nan") if index > 3 else 1.0) for index in range(40)}
+    with pytest.raises(CheckpointError, match="a: 4 has 1000"):
+        check_finite(tensors, "a")
+
+
+def test_tensors_of_our_own_files_lie_as_torch_lays_them_and_others_stay_mapped(tmp_path):
+    tensors = {"ragged": torch.ones(3), "whole": torch.ones(64)}
+    save_tensors(tmp_path / "a", tensors | {"more": torch.ones(5)})
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in load_tensors(tmp_path / "a")[0].values())
+    safetensors.torch.save_file(tensors, tmp_path / "b")
+    loaded = map_tensors(tmp_path / "b", alignment=1)
+    inside = range(loaded.map.start, loaded.map.start + len(loaded.map.bytes))
+    assert all(tensor.data_ptr() in inside for tensor in loaded.tensors.values())

@@ -14,13 +14,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import atomic_file, atomic_folder, write_atomically
+from vitreous.checkpoints.mapped import FileMap
 from vitreous.errors import CheckpointError
 
-__all__ = ["atomic_folder", "file_hash", "load_tensors", "read_header", "save_tensors", "write_atomically"]
+__all__ = [
+    "atomic_folder",
+    "file_hash",
+    "load_tensors",
+    "map_tensors",
+    "read_header",
+    "save_tensors",
+    "write_atomically",
+]
 
 DTYPES = {
     "F64": torch.float64,
@@ -61,6 +69,8 @@ class Header(NamedTuple):
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
+    start: int
+    """Bytes before the tensors."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
@@ -103,27 +113,42 @@ def _pieces(header: bytes, tensors: Iterator[Tensor]) -> Iterator[bytes | memory
             yield memoryview(flat.view(torch.uint8).numpy())
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors by name, and its metadata.
+class Loaded(NamedTuple):
+    """What a safetensors file holds, and the map that its tensors lie in."""
 
-    The tensors are the file itself, mapped into memory: pages are read when they are touched, and writing to a tensor
-    changes the tensor and not the file. Those that the file doesn't align as torch aligns its own are copied, since
-    some kernels round differently, and run slower, on tensors without alignment.
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    map: FileMap
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors by name, and its metadata; see `map_tensors`."""
+    return map_tensors(path)[:2]
+
+
+def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
+    """Map a safetensors file into memory.
+
+    The tensors are the file itself: pages are read when they are touched, and writing to a tensor changes the tensor and
+    not the file.
+
+    Args:
+        path: the file.
+        alignment: tensors that don't begin at a multiple of so many bytes are copied, since some kernels round
+            differently on them. What `save_tensors` wrote is aligned but for a few small ones; other code bases' files
+            hardly ever are, and would be copied whole.
 
     Raises:
         CheckpointError: no such file, or not a sound safetensors file; the message says what is wrong with it.
     """
     header = read_header(path)
     with reading(path):
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {name: _aligned(file.get_tensor(name)) for name in header.entries}, header.metadata
-        except (SafetensorError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} can't be read as safetensors: {str(error).splitlines()[0]}") from error
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
+        file = FileMap(path)
+    tensors = {
+        name: file.tensor(one.dtype, one.shape, header.start + one.start, alignment)
+        for name, one in header.entries.items()
+    }
+    return Loaded(tensors, header.metadata, file)
 
 
 def read_header(path: Path) -> Header:
@@ -151,7 +176,7 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(f"{path} is not a sound safetensors file: its metadata must be text by name")
     entries = {name: _entry(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, size - 8 - length)
-    return Header(entries, metadata)
+    return Header(entries, metadata, 8 + length)
 
 
 def file_hash(path: Path) -> str:

@@ -1,11 +1,16 @@
 """Do these weights belong to this architecture? Answered before anything is copied, in one line that says what differs."""
 
+import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vitreous.checkpoints.mapped import FileMap, release, windows
 from vitreous.errors import CheckpointError
 from vitreous.model.config import SIZES, Shape, ViTConfig
 from vitreous.model.kinds import Config
@@ -14,6 +19,8 @@ from vitreous.shapes import Size
 
 MOST = 3
 """Names listed of each kind of difference."""
+LARGE, MOST_THREADS = 64 * 2**20, 4
+"""Bytes of weights from which on several threads look at them, and how many at most."""
 
 
 def describe(config: Config) -> str:
@@ -142,14 +149,66 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], con
             )
 
 
-def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that hold NaN or infinities; raises CheckpointError naming the first such tensor."""
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor.sum()) and not (finite := torch.isfinite(tensor)).all():
-            bad = int((~finite).sum())
+def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[FileMap] = ()) -> None:
+    """Refuse weights that hold NaN or infinities; raises CheckpointError naming the first such tensor.
+
+    Pages of the mapped files that are given are given back as soon as they were looked at. Large files are looked at by
+    several threads, since one alone waits for the pages half of the time.
+    """
+    waiting = iter(tensors.items())  # shared: each thread takes the next
+    found: dict[str, int] = {}
+
+    def look() -> None:
+        for name, tensor in waiting:
+            if bad := _not_finite(tensor, maps):
+                found[name] = bad
+
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    threads = 1 if size < LARGE else min(MOST_THREADS, os.cpu_count() or 1)
+    if threads == 1:
+        look()
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(look) for _ in range(threads)]:
+                done.result()
+    for name in tensors:
+        if name in found:
             raise CheckpointError(
-                f"{source}: {name} has {bad} of {tensor.numel()} values NaN or infinite; these weights are ruined"
+                f"{source}: {name} has {found[name]} of {tensors[name].numel()} values NaN or infinite; these weights "
+                "are ruined"
             )
+
+
+def _not_finite(tensor: Tensor, maps: Sequence[FileMap]) -> int:
+    """Count the values that are NaN or infinite."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return 0
+    bad = 0
+    for window in windows(tensor):
+        if _suspicious(window):
+            bad += int((~torch.isfinite(_plain(window))).sum())
+        release([window], maps)
+    return bad
+
+
+INFINITE = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
+"""The bits of infinity; those of NaN are larger."""
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Widen floats of 8 bits, of which torch can't tell whether they are finite."""
+    return values.float() if values.element_size() == 1 else values
+
+
+def _suspicious(values: Tensor) -> bool:
+    """Tell quickly whether values may hold NaN or infinities: their sum, which one thread takes as fast as memory gives."""
+    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64, *INFINITE):
+        return not torch.isfinite(_plain(values)).all()
+    if values.dtype in INFINITE:
+        bits = values.view(torch.int16).numpy() & np.int16(0x7FFF)
+        return bool(bits.max(initial=0) >= INFINITE[values.dtype])
+    with np.errstate(all="ignore"):
+        return not math.isfinite(values.numpy().sum())
 
 
 def _listed(kind: str, items: list[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, write_atomically
-from vitreous.checkpoints.files import file_hash, load_tensors, reading, save_tensors
+from vitreous.checkpoints.files import file_hash, map_tensors, reading, save_tensors
 from vitreous.checkpoints.fit import check_depth, check_finite, check_fit, check_grid
 from vitreous.checkpoints.origin import versions
 from vitreous.errors import CheckpointError, ConfigError, suggestion
@@ -128,13 +128,13 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     config, preprocess, decode, stored = _settings(path / CONFIG, _document(path))
     weights = path / WEIGHTS
     _verify(weights, stored.weights, verify)
-    tensors, _ = load_tensors(weights)
+    tensors, _, file = map_tensors(weights)
     check_depth(tensors, config, source)
     if isinstance(config, ViTConfig):
         check_grid(config, source, Size(*stored.positions.grid), stored.positions.resize)
     model = empty(config)
     check_fit(tensors, model.state_dict(), config, source)
-    check_finite(tensors, source)
+    check_finite(tensors, source, [file])
     _fill(model, tensors)
     return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, stored.positions.resize)
 

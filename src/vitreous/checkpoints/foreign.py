@@ -1,13 +1,18 @@
 """Weights of other code bases into our model: recognised, mapped, resized, and every change told."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+
+from torch import Tensor
 
 from vitreous.checkpoints.family import Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
 from vitreous.errors import CheckpointError, UnknownName, UserError
@@ -115,21 +120,21 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     weights = read_weights(path)
     family, variant = chosen(weights, wish.family)
     reading = understood(family, weights, variant)
-    model = empty(reading.model)
-    table = family.table(reading.model)
-    mapped = read(table, reading.tensors, model.state_dict(), reading.model.depth)
+    model, theirs = empty(reading.model), dict(reading.tensors)
+    ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in reading.ignored)]
+    given, finish = list(theirs), partial(finished, weights.maps)
+    reading = replace(reading, tensors={})  # what was used is let go while the next is made
+    weights.tensors.clear()
+    mapped = read(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
     new = refuse_gaps(mapped, model, reading, wish, str(weights.path))
-    ignored = [name for name in reading.tensors if any(re.search(pattern, name) for pattern in reading.ignored)]
-    unused = [name for name in reading.tensors if name not in mapped.used and name not in ignored]
+    unused = [name for name in given if name not in mapped.used and name not in ignored]
     if unused and "unused" not in wish.allow:
         raise CheckpointError(
             f"{weights.path}: {len(unused)} tensors have no place in {describe(reading.model)}: {', '.join(unused[:3])}"
             f"{' ...' if len(unused) > 3 else ''}; if they don't matter, use --allow unused"
         )
-    check_finite(mapped.tensors, str(weights.path))
-    model.load_state_dict(
-        {name: tensor.float().contiguous() for name, tensor in mapped.tensors.items()}, strict=False, assign=True
-    )
+    check_finite(mapped.tensors, str(weights.path), weights.maps)
+    model.load_state_dict(mapped.tensors, strict=False, assign=True)
     model = placed(model.eval(), reading, wish)
     resized = moved(reading, model, wish.rule or reading.resize)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
@@ -150,6 +155,16 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         notes=weights.notes,
     )
     return folder, report
+
+
+def finished(maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    """Widen a tensor to float32, and give back the pages that it was read from.
+
+    What a mapped file holds as it is needed stays mapped; everything else is copied, once.
+    """
+    whole = made.float().contiguous()
+    release(sources, maps)
+    return whole
 
 
 def moved(reading: Reading, model: Model, rule: str) -> str:

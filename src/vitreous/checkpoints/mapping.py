@@ -93,26 +93,41 @@ class Mapped:
     """Ours that could not be made: name, and the names of theirs that were looked for."""
 
 
-def read(table: Table, theirs: Mapping[str, Tensor], expected: Mapping[str, Tensor], depth: int) -> Mapped:
-    """Apply a table to their tensors.
+Finish = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""What is done to a tensor of ours as soon as it is made, given it and those of theirs that it was made of."""
+
+
+def read(
+    table: Table,
+    theirs: dict[str, Tensor],
+    expected: Mapping[str, Tensor],
+    depth: int,
+    finish: Finish = lambda made, sources: made,
+) -> Mapped:
+    """Apply a table to their tensors, one at a time.
 
     Args:
         table: rules; those whose `ours` the model doesn't have are passed over. Of several for one, the first that fits.
-        theirs: their tensors by name.
+        theirs: their tensors by name; those that were used are taken out, so that no two copies are held for long.
         expected: the model's tensors by name; only shapes are looked at.
         depth: encoder blocks.
+        finish: applied to each of ours.
 
     Raises:
         CheckpointError: tensors whose shapes a rule can't be applied to.
     """
-    mapped = Mapped()
-    for rule in expanded(table, depth):
-        if rule.ours not in expected or rule.ours in mapped.tensors:
+    mapped, rules = Mapped(), [rule for rule in expanded(table, depth) if rule.ours in expected]
+    last = {name: index for index, rule in enumerate(rules) for name in rule.theirs}
+    for index, rule in enumerate(rules):
+        if rule.ours in mapped.tensors:
             continue
         if all(name in theirs for name in rule.theirs) and rule.theirs:
-            mapped.tensors[rule.ours] = applied(rule, theirs, expected[rule.ours])
+            made = applied(rule, theirs, expected[rule.ours])
+            mapped.tensors[rule.ours] = finish(made, [theirs[name] for name in rule.theirs])
             mapped.used.update(rule.theirs)
             mapped.missing.pop(rule.ours, None)
+            for name in {name for name in rule.theirs if last[name] == index}:
+                del theirs[name]
         elif rule.fixed is not None:
             mapped.tensors[rule.ours] = rule.fixed(torch.empty(expected[rule.ours].shape))
             mapped.missing.pop(rule.ours, None)

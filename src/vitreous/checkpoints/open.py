@@ -1,5 +1,8 @@
 """Open whatever somebody holds: our model folder or run, a file or folder of another code base, a repository on the Hub."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vitreous.checkpoints.folder import ModelFolder, is_model, load_model
@@ -20,9 +23,26 @@ def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder,
         CheckpointError: nothing there that can be loaded.
         ConfigError: a wish that can't be met.
     """
+    with uncollected():
+        return _open(str(path), wish)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python's garbage collector from walking everything that torch imported, several times, while a model is built."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _open(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
     place = Path(path)
-    if not place.exists() and is_repository(str(path)):
-        place = download(str(path))
+    if not place.exists() and is_repository(path):
+        place = download(path)
     if place.is_dir() and (is_model(place) or _is_run(place) or not holds_weights(place)):
         folder = load_model(place)
         if wish is not None and wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):

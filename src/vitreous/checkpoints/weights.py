@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.checkpoints.files import load_tensors, reading
+from vitreous.checkpoints.files import map_tensors, reading
+from vitreous.checkpoints.mapped import FileMap
 from vitreous.errors import CheckpointError
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
@@ -43,6 +44,8 @@ class Weights:
     """preprocessor_config.json beside the weights, if there is one."""
     notes: tuple[str, ...] = ()
     """What was unwrapped, for the report."""
+    maps: tuple[FileMap, ...] = ()
+    """The files that tensors are mapped from, where vitreous mapped them itself."""
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -56,10 +59,12 @@ def read_weights(path: str | Path) -> Weights:
         raise CheckpointError(f"no such file or folder: {path}")
     file = path if path.is_file() else _inside(path)
     notes: tuple[str, ...] = ()
+    maps: list[FileMap] = []
     if file.name.endswith(".index.json"):
-        tensors = _sharded(file)
+        tensors, maps = _sharded(file)
     elif file.suffix in SAFE:
-        tensors, _ = load_tensors(file)
+        tensors, _, mapped = map_tensors(file, alignment=1)
+        maps = [mapped]
     elif file.suffix == ".npz":
         tensors = read_npz(file)
     elif file.suffix in PICKLED:
@@ -68,7 +73,7 @@ def read_weights(path: str | Path) -> Weights:
         raise CheckpointError(f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin")
     folder = file.parent
     config = _json(folder / "config.json") or _json(folder / "open_clip_config.json")
-    return Weights(file, tensors, config, _json(folder / "preprocessor_config.json"), notes)
+    return Weights(file, tensors, config, _json(folder / "preprocessor_config.json"), notes, tuple(maps))
 
 
 def holds_weights(path: Path) -> bool:
@@ -90,21 +95,23 @@ def _inside(folder: Path) -> Path:
     )
 
 
-def _sharded(index: Path) -> dict[str, Tensor]:
+def _sharded(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
     """Read the shards that an index lists, which must lie beside it."""
     places = _json(index).get("weight_map")
     if not isinstance(places, Mapping) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(f"{index} is no index of shards: it has no weight_map of names")
     tensors: dict[str, Tensor] = {}
+    maps = []
     for shard in sorted(set(places.values())):
         if PurePosixPath(shard).name != shard or "\\" in shard or Path(shard).suffix not in SAFE:
             raise CheckpointError(f"{index} names the shard {shard!r}; shards must be .safetensors files beside it")
-        found, _ = load_tensors(index.parent / shard)
+        found, _, mapped = map_tensors(index.parent / shard, alignment=1)
+        maps.append(mapped)
         tensors |= {name: tensor for name, tensor in found.items() if places.get(name) == shard}
     absent = [name for name in places if name not in tensors]
     if absent:
         raise CheckpointError(f"{index} lists {len(absent)} tensors that its shards don't hold, such as {absent[0]}")
-    return tensors
+    return tensors, maps
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:

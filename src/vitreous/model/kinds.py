@@ -3,10 +3,9 @@
 from dataclasses import fields
 from typing import Any
 
-import torch
-
 from vitreous.errors import UnknownName
 from vitreous.model import resnet, vit
+from vitreous.model.blank import blank
 from vitreous.model.config import ViTConfig, named
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, named_resnet, names_resnet
@@ -45,5 +44,4 @@ def create(config: Config, seed: int = 0) -> Model:
 
 def empty(config: Config) -> Model:
     """Build a model whose weights take no memory and no time yet (torch's meta device)."""
-    with torch.device("meta"):
-        return ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
+    return blank(ResNet, config) if isinstance(config, ResNetConfig) else blank(ViT, config)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
+from vitreous.model.blank import blank
 from vitreous.model.initialise import initialise_resnet
 from vitreous.model.intermediates import gathered
 from vitreous.model.resnet_config import GROUPS, ResNetConfig, StemConfig, Unit, stages
@@ -167,8 +168,7 @@ class ResNet(nn.Module):
     def resized(self, image: tuple[int, int], rule: str = "") -> "ResNet":
         """Return this model, meant for images of another size. No weight changes, so there is no rule to choose."""
         config = replace(self.config, image=tuple(image))
-        with torch.device("meta"):
-            other = ResNet(config)
+        other = blank(ResNet, config)
         other.load_state_dict({name: tensor.clone() for name, tensor in self.state_dict().items()}, assign=True)
         return other.to(self.root.conv.weight.device).train(self.training)
 

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError
 from vitreous.model.attention import Places
+from vitreous.model.blank import blank
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits, head
@@ -159,8 +160,7 @@ class ViT(nn.Module):
         """
         image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
         config = replace(self.config, image=image, patch=tuple(patch))
-        with torch.device("meta"):
-            other = ViT(config)
+        other = blank(ViT, config)
         weights = self.state_dict()
         kernel = resample_kernel(self.patches.kernel.detach(), other.patches.patch)
         weights["patches.embed.weight"] = kernel.flatten(1)
@@ -170,8 +170,7 @@ class ViT(nn.Module):
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule."""
         config = replace(self.config, image=tuple(image))
-        with torch.device("meta"):
-            other = ViT(config)
+        other = blank(ViT, config)
         weights = self.state_dict()
         for name, module in self.named_modules():
             if isinstance(module, (AddedPositions, Relative)):
