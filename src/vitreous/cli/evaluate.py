@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from vitreous.cli.accuracy import ask, one_label, several
 from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
+from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
 from vitreous.cli.use import write_file
 from vitreous.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
-    from vitreous.data.sources import Source
+    from vitreous.data.sources import Dataset, Source
     from vitreous.evaluate.outcome import Outcome
     from vitreous.images.config import DecodeConfig
     from vitreous.training.reporter import Reporter
@@ -25,6 +26,7 @@ EVALUATIONS = Path("evaluations")
 def evaluate(arguments: list[str]) -> int:
     """Run `vitreous evaluate`."""
     options = parse(Evaluate, arguments, "evaluate")
+    check_options(options)
     out = result_folder(options)
     display = reporter()
     try:
@@ -59,7 +61,29 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     save(out, Outcome(title(options), lead, found.parts, {**said(options), "results": found.results}))
 
 
-PROTOCOLS = {"accuracy": accuracy}
+def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
+    """Measure the model's features by a probe."""
+    from vitreous.checkpoints.open import open_model
+    from vitreous.evaluate.outcome import Outcome
+
+    folder = open_model(options.model)[0]
+    train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
+    found = probe(options, folder, (train, test), display)
+    display.close()
+    lead = f"{options.model}, layer {options.probe.layer}: {options.protocol} on {len(test):,} images of {data_name(options)}"
+    shown = "\n\n".join(filter(None, (f"{lead}, learned from {len(train):,}", found.headline, str(found.table))))
+    print(shown)
+    for source in (train, test):
+        tell_skipped(source)
+    facts = {"layer": options.probe.layer, "precision": options.probe.precision, "train": options.probe.train}
+    data = {**said(options), **facts, "train_images": len(train), "results": found.data}
+    if options.json:
+        write_file(options.json, json.dumps(found.data, indent=1) + "\n")
+        print(f"\nall numbers are in {options.json}")
+    save(out, Outcome(title(options), f"{lead}, learned from {len(train):,} images.", found.parts, data))
+
+
+PROTOCOLS = {"accuracy": accuracy} | dict.fromkeys(PROBES, frozen)
 
 
 def save(out: Path, found: "Outcome") -> None:
@@ -80,7 +104,7 @@ def title(options: Evaluate) -> str:
     """Name an evaluation: the model, the data, the protocol."""
     from vitreous.data.sources import called
 
-    data = called(options.data) if options.data else data_name(options)
+    data = called(options.data) if options.data else "its validation part"
     return f"{model_name(options.model)} on {data}: {options.protocol}"
 
 
@@ -129,11 +153,11 @@ def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "
 
     if options.data is not None:
         return open_source(options.data, folder.classes, folder.decode, options.broken)
-    return run_validation(options, folder.decode, display)
+    return run_data(options, folder.decode, display).validation
 
 
-def run_validation(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Source":
-    """Return the validation part of the run that a model belongs to; raises DataError if there is none."""
+def run_data(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Dataset":
+    """Return the data of the run that a model belongs to; raises DataError if there is none."""
     from vitreous.data.config import DataConfig
     from vitreous.data.sources import open_dataset
     from vitreous.runs import is_run, read_run
@@ -153,4 +177,4 @@ def run_validation(options: Evaluate, decode: "DecodeConfig", display: "Reporter
         display.message(
             "note: the data has changed since the run began; images that were trained on may be among these"
         )
-    return dataset.validation
+    return dataset

@@ -19,7 +19,17 @@ from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.shapes import Size
 
-__all__ = ["DIGITS", "ArraySource", "Dataset", "Facts", "FileSource", "Source", "open_dataset", "open_source"]
+__all__ = [
+    "DIGITS",
+    "ArraySource",
+    "Dataset",
+    "Facts",
+    "FileSource",
+    "Source",
+    "open_dataset",
+    "open_source",
+    "open_training",
+]
 
 GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
@@ -147,6 +157,19 @@ def open_source(
     listing = list_labelled(Path(path).expanduser() if path else Path())
     part = Part(listing, scan(listing, decode, "full"))
     return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
+
+
+def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
+    """Open one labelled set to learn from: its training part where it has its own split, or else everything.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    if path == DIGITS or is_formula(path):
+        return open_dataset(DataConfig(path)).train
+    listing = list_data(Path(path).expanduser() if path else Path())[0]
+    part = Part(listing, scan(listing, decode, "full"))
+    return file_source(sound(part, broken), tuple(sorted(set(listing.labels))), decode, part.broken)
 
 
 def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:

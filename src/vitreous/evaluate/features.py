@@ -76,14 +76,16 @@ def features(
         progress: called after each batch with (images done, images in all).
 
     Raises:
-        DataError: no images. ImageError: a file that can't be read. UnknownName: no such layer.
-        FailedError: features that are not finite.
+        DataError: no images, or features that are not finite. ImageError: a file that can't be read.
+        ConfigError: no such layer or precision, or a batch of nothing.
     """
     folder = model.folder if isinstance(model, Predictor) else model
     if not len(source):
         raise DataError("there are no images to compute features of")
     if options.precision not in PRECISIONS:
         raise UnknownName("precision", options.precision, PRECISIONS)
+    if options.batch < 1:
+        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
@@ -107,10 +109,8 @@ def layer_chunks(
     """Yield the vectors of several layers, a batch at a time, in the source's order.
 
     Raises:
-        ImageError: a file that can't be read. ConfigError: no batch. DataError: vectors that are not finite.
+        ImageError: a file that can't be read. DataError: vectors that are not finite.
     """
-    if options.batch < 1:
-        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
     device = choose_device(options.device)
     if device.type == "cpu":
         tune_cpu()
@@ -141,12 +141,20 @@ def matched(train: Features, test: Features) -> Features:
     Raises:
         DataError: no images, a single class, vectors of other lengths, or a class that `train` has no image of.
     """
-    for part, features in (("training", train), ("test", test)):
-        if not len(features):
-            raise DataError(f"the {part} part has no images")
+    check_parts(train, test)
     if train.vectors.shape[1] != test.vectors.shape[1]:
         widths = (train.vectors.shape[1], test.vectors.shape[1])
         raise DataError(f"features of length {widths[0]} were learned from, features of length {widths[1]} came")
+    index = {name: number for number, name in enumerate(train.classes)}
+    own = np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)
+    return Features(test.vectors, own[test.labels], test.names, train.classes)
+
+
+def check_parts(train: Features | Source, test: Features | Source) -> None:
+    """Raise DataError unless a probe that learns from one part can be measured on the other: images, classes."""
+    for name, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise DataError(f"the {name} part has no images")
     learned = {train.classes[label] for label in np.unique(train.labels)}
     if len(learned) < 2:
         raise DataError(f"the training part has a single class, {next(iter(learned))!r}; a probe needs at least two")
@@ -156,8 +164,5 @@ def matched(train: Features, test: Features) -> Features:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise DataError(
             f"the test part has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; "
-            "name the images to learn from, or leave these classes out"
+            "name other images to learn from, or leave these classes out"
         )
-    index = {name: number for number, name in enumerate(train.classes)}
-    own = np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)
-    return Features(test.vectors, own[test.labels], test.names, train.classes)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluate.features import Features, matched
 from vitreous.evaluate.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming
@@ -110,7 +111,7 @@ def only(part: Features, classes: Sequence[str]) -> Features:
     return Features(chosen.vectors, own[own >= 0], chosen.names, tuple(classes))
 
 
-def check_shots(train: Features, shots: Sequence[Shots], seeds: int) -> None:
+def check_shots(train: Features | Source, shots: Sequence[Shots], seeds: int) -> None:
     """Raise ConfigError for what can't be drawn by anyone, and DataError for what these images don't have."""
     numbers = [one for one in shots if one != ALL]
     if not shots or any(isinstance(one, str) or one < 1 for one in numbers) or seeds < 1:

@@ -81,6 +81,19 @@ class Table:
         lines.insert(1, rules)
         return f"{safe(self.caption)}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
+    def __str__(self) -> str:
+        """Return aligned columns, for a terminal."""
+        lines = [[" ".join(plain(cell).split()) for cell in row] for row in (self.heads, *self.rows)]
+        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        aligned = [
+            "  ".join(
+                cell.ljust(width) if place < self.words else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(line, wide, strict=True))
+            )
+            for line in lines
+        ]
+        return "\n".join(line.rstrip() for line in aligned)
+
 
 @dataclass(frozen=True)
 class Drawing:

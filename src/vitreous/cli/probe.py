@@ -1,0 +1,169 @@
+"""The protocols of `vitreous evaluate` that measure frozen features: few-shot, linear, knn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from vitreous.cli.options import Evaluate, Probe
+from vitreous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vitreous.checkpoints.folder import ModelFolder
+    from vitreous.data.sources import Source
+    from vitreous.evaluate.features import Features
+    from vitreous.evaluate.outcome import Part, Table
+    from vitreous.training.reporter import Reporter
+
+PROBES = ("few-shot", "linear", "knn")
+BELONGS = {
+    "shots": ("few-shot",),
+    "seeds": ("few-shot",),
+    "l2": ("few-shot", "linear"),
+    "solver": ("linear",),
+    "rates": ("linear",),
+    "k": ("knn",),
+    "metric": ("knn",),
+    "votes": ("knn",),
+}
+"""The protocols that read an option of Probe; all probes read the others."""
+OF_ACCURACY = ("compare", "corruptions", "severities", "speed")
+"""Options of Evaluate that accuracy alone reads."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe found, ready to be shown."""
+
+    headline: str
+    """The result in a line, or "" where the table says it."""
+    table: "Table"
+    """For the terminal."""
+    parts: "Sequence[Part]"
+    data: dict[str, Any]
+
+
+def check_options(options: Evaluate) -> None:
+    """Raise ConfigError for an option that the protocol would not read."""
+    given = [(name, BELONGS.get(name, PROBES)) for name in changed(options.probe, Probe())]
+    given += [(name, ("accuracy",)) for name in changed(options, Evaluate("")) if name in OF_ACCURACY]
+    for name, readers in given:
+        if options.protocol not in readers:
+            word = f"--no-{name}" if name in ("cache", "speed") else f"--{name}"
+            raise ConfigError(
+                f"{word} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
+            )
+    if options.protocol == "linear" and options.probe.solver == "sgd" and options.probe.l2:
+        raise ConfigError("--l2 is for --solver lbfgs; with sgd give --rates")
+    if options.protocol == "linear" and options.probe.solver == "lbfgs" and options.probe.rates:
+        raise ConfigError("--rates are for --solver sgd; with lbfgs give --l2")
+
+
+def changed(given: Evaluate | Probe, standard: Evaluate | Probe) -> list[str]:
+    """Return the names of the settings that are not as in `standard`."""
+    return [one.name for one in fields(given) if getattr(given, one.name) != getattr(standard, one.name)]
+
+
+def probe(options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source]", display: "Reporter") -> Measured:
+    """Compute the features of the training and the test part, and measure them.
+
+    Raises:
+        UserError: parts that don't fit the probe (said before any image passes through the model), or settings.
+    """
+    from vitreous.evaluate.features import FeatureOptions, check_parts, features
+
+    check_parts(*parts)
+    measure = {"few-shot": few_shot, "linear": linear, "knn": knn}[options.protocol](options.probe, parts[0])
+    how = FeatureOptions(
+        options.probe.layer, options.probe.precision, options.batch, options.device, cache=options.probe.cache
+    )
+    found = []
+    for name, source in zip(("training", "test"), parts, strict=True):
+        display.phase(f"features of {len(source):,} {name} images")
+        found.append(features(folder, source, how, lambda done, total: display.progress(done, total, {})))
+    display.phase(f"measuring: {options.protocol}")
+    return measure(*found)
+
+
+Measure = Callable[["Features", "Features"], Measured]
+
+
+def few_shot(options: Probe, train: "Source") -> Measure:
+    """Check the settings against the training part; return what measures."""
+    from vitreous.evaluate import few_shot as room
+    from vitreous.evaluate.least_squares import check_l2
+    from vitreous.evaluate.probe_parts import few_shot_data, few_shot_parts, few_shot_table
+
+    strengths = grid(options, room.L2_GRID) or (room.L2,)
+    check_l2(strengths)
+    room.check_shots(train, options.shots, options.seeds)
+
+    def measure(train: "Features", test: "Features") -> Measured:
+        found = room.few_shot(train, test, None, options.shots, strengths, options.seeds)
+        return Measured("", few_shot_table(found), few_shot_parts(found, train, test), few_shot_data(found))
+
+    return measure
+
+
+def linear(options: Probe, train: "Source") -> Measure:
+    """Check the settings; return what measures."""
+    from vitreous.evaluate import linear as room
+    from vitreous.evaluate.probe_parts import headline, linear_data, linear_parts, sweep_table
+
+    values = options.rates if options.solver == "sgd" else grid(options, room.L2_GRID)
+    how = room.LinearOptions(options.solver, values)
+    room.check(how)
+
+    def measure(train: "Features", test: "Features") -> Measured:
+        found = room.linear_probe(train, test, how)
+        return Measured(headline(found), sweep_table(found), linear_parts(found, train, test), linear_data(found))
+
+    return measure
+
+
+def knn(options: Probe, train: "Source") -> Measure:
+    """Check the settings against the training part; return what measures."""
+    from vitreous.evaluate import knn as room
+    from vitreous.evaluate.probe_parts import headline, knn_data, knn_parts, knn_table
+
+    votes = options.votes or ("temperature" if options.metric == "cosine" else "uniform")
+    how = room.KNNOptions(options.k, options.metric, votes)
+    room.check(how, len(train))
+
+    def measure(train: "Features", test: "Features") -> Measured:
+        found = room.knn(train, test, how)
+        return Measured(headline(found), knn_table(found), knn_parts(found, how, train, test), knn_data(found))
+
+    return measure
+
+
+def grid(options: Probe, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the strengths of regularisation that were given, with the usual grid where that was asked for."""
+    given: list[float] = []
+    for one in options.l2:
+        given += usual if isinstance(one, str) else (one,)
+    return tuple(dict.fromkeys(given))
+
+
+def probe_sources(
+    options: Evaluate, folder: "ModelFolder", display: "Reporter", of_run: "Callable[[], Any]"
+) -> "tuple[Source, Source]":
+    """Return the training and the test part: those that are named, or those of the model's run.
+
+    Raises:
+        DataError: data that can't be used, or none is named and the model belongs to no run.
+    """
+    from vitreous.data.config import DataConfig
+    from vitreous.data.sources import open_dataset, open_source, open_training
+
+    display.phase("opening the data")
+    if options.probe.train is not None:
+        train = open_training(options.probe.train, folder.decode, options.broken)
+        if options.data is not None:
+            return train, open_source(options.data, None, folder.decode, options.broken)
+        return train, of_run().validation
+    if options.data is None:
+        dataset = of_run()
+    else:
+        config = DataConfig(options.data, broken=options.broken)
+        dataset = open_dataset(config, folder.decode, lambda done, total: display.progress(done, total, {}))
+    return dataset.train, dataset.validation
