@@ -20,6 +20,8 @@ STUDIES = {
         "vitreous.studies.inside",
         "filters, positions and attention distance of a trained model (figures 7, 10, 11)",
     ),
+    "compute": ("vitreous.studies.compute", "ViT, ResNet and hybrid at equal compute (figure 5)"),
+    "optimiser": ("vitreous.studies.optimiser", "Adam or SGD for pre-training a ResNet (table 7)"),
 }
 """Name: module, what is asked."""
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from vitreous.model.config import ViTConfig
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import differences, interval, judged, judged_same
+from vitreous.studies.statistics import best_on_others, differences, interval, judged, judged_same
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 
 MARGIN = 0.01
@@ -54,22 +54,11 @@ def name(pool: str, rate: float) -> str:
     return f"{pool}, {rate:g}"
 
 
-def best_rates(found: dict[float, dict[int, float]]) -> dict[int, float]:
-    """Return for each seed the rate whose mean accuracy over the other seeds is highest; seeds that all rates have."""
-    shared = set.intersection(*(set(values) for values in found.values())) if found else set()
-    chosen = {}
-    for seed in sorted(shared):
-        others = {rate: [values[other] for other in shared - {seed}] for rate, values in found.items()}
-        if all(others.values()):
-            chosen[seed] = max(others, key=lambda rate: sum(others[rate]))
-    return chosen
-
-
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold both poolings against each other at their own and at each other's rate."""
     found = {pool: {rate: outcomes.by_seed(name(pool, rate), "top1") for rate in rates(setting)} for pool in POOLS}
     found = {pool: {rate: values for rate, values in by_rate.items() if values} for pool, by_rate in found.items()}
-    best = {pool: best_rates(by_rate) for pool, by_rate in found.items()}
+    best = {pool: best_on_others(by_rate) for pool, by_rate in found.items()}
     own = {pool: {seed: found[pool][rate][seed] for seed, rate in best[pool].items()} for pool in POOLS}
     borrowed = {
         seed: found["mean"][rate][seed] for seed, rate in best["[class]"].items() if seed in found["mean"].get(rate, {})

@@ -45,6 +45,7 @@ def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -
             low_resolution=1.0,
             evaluate_every="100%",
             checkpoint_every="1min",
+            batch=min(base.batch, 64) if setting.scale in ("smoke", "laptop") else base.batch,
             workers=workers(setting),
         ),
         Size(*image),

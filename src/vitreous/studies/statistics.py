@@ -16,6 +16,8 @@ from vitreous.studies.study import Seen
 
 LEVEL = 0.95
 """Of intervals."""
+ROUNDING = 1e-9
+"""What is smaller than this is no difference but the computer's rounding."""
 ERROR = 0.05
 """Of each of the two tests for sameness."""
 
@@ -78,12 +80,29 @@ def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     return {seed: float(np.mean([group[seed] for group in groups])) for seed in sorted(shared)}
 
 
+def best_on_others(found: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
+    """Return, for each seed that all choices have, the choice whose mean over the other seeds is highest.
+
+    A choice that is made without the seed it is measured on favours no condition, however many choices it has.
+
+    >>> best_on_others({0.1: {0: 0.9, 1: 0.2, 2: 0.2}, 0.3: {0: 0.1, 1: 0.3, 2: 0.3}})
+    {0: 0.3, 1: 0.1, 2: 0.1}
+    """
+    shared = set.intersection(*(set(values) for values in found.values())) if found else set()
+    chosen = {}
+    for seed in sorted(shared):
+        others = {choice: [values[other] for other in shared - {seed}] for choice, values in found.items()}
+        if all(others.values()):
+            chosen[seed] = max(others, key=lambda choice: sum(others[choice]))
+    return chosen
+
+
 def compare(found: Sequence[float]) -> Literal["more", "less", "open"]:
     """Tell whether paired differences are above or below zero, by their 95% interval."""
     around = interval(found)
-    if around.low > 0:
+    if around.low > ROUNDING:
         return "more"
-    return "less" if around.high < 0 else "open"
+    return "less" if around.high < -ROUNDING else "open"
 
 
 def within(found: Sequence[float], margin: float) -> Literal["same", "apart", "open"]:

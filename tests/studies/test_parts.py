@@ -1,0 +1,131 @@
+"""What studies are built from: halves of the classes, resized positions, fitted lines, numbers taken inside a model."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import open_dataset
+from vitreous.errors import ConfigError
+from vitreous.model.config import ViTConfig
+from vitreous.model.vit import create
+from vitreous.studies import compute, inside, resolution
+from vitreous.studies.halves import halves, write_halves
+from vitreous.studies.measures import of_each_class
+from vitreous.studies.setting import open_setting
+from vitreous.studies.study import Outcome, Outcomes, Setting
+
+
+@pytest.fixture
+def digits(tmp_path):
+    return open_setting("smoke", "digits", tmp_path)
+
+
+def test_halves_are_what_they_say(digits):
+    source, target = halves(digits, labelled=20)
+    write_halves(digits, labelled=20)
+    for part, classes in ((source, "02468"), (target, "13579")):
+        found = open_dataset(part.data)
+        assert found.facts.classes == part.facts.classes == tuple(classes)
+        assert (found.facts.train, found.facts.counts) == (part.facts.train, part.facts.counts)
+        assert found.facts.size == part.facts.size
+    assert target.facts.counts == (20,) * 5
+    whole = open_dataset(digits.data)
+    one = open_dataset(source.data).train
+    pixels = whole.train.read(int(np.flatnonzero(whole.train.labels == 0)[0]))
+    from vitreous.images.config import DecodeConfig
+    from vitreous.images.decode import decode
+
+    assert any(np.array_equal(decode(one.read(index), DecodeConfig(), "L"), pixels) for index in range(len(one)))
+
+
+def test_halves_of_few_classes_are_refused(digits, tmp_path):
+    from dataclasses import replace
+
+    few = replace(digits, facts=replace(digits.facts, classes=("a", "b", "c"), counts=(1, 1, 1)))
+    with pytest.raises(ConfigError, match="needs four or more; the data has 3"):
+        halves(few)
+
+
+def test_a_part_of_each_class_reads_the_same_images(digits):
+    train = open_dataset(digits.data).train
+    part = of_each_class(train, 3)
+    assert np.bincount(part.labels).tolist() == [3] * 10
+    for index in range(len(part)):
+        place = train.names.index(part.names[index])
+        assert train.labels[place] == part.labels[index]
+        assert np.array_equal(train.read(place), part.read(index))
+    assert part.fingerprint != of_each_class(train, 4).fingerprint
+
+
+def vit(side, **fields):
+    shape = {
+        "image": (side, side),
+        "patch": (2, 2),
+        "channels": 1,
+        "width": 8,
+        "depth": 1,
+        "heads": 2,
+        "mlp": 8,
+        "classes": 3,
+    }
+    return create(ViTConfig(**shape, **fields), seed=5)
+
+
+def test_positions_along_the_sequence_and_anew():
+    old = vit(4)
+    new = old.resized((8, 8))
+    resolution.replace_positions(old, new, resolution.along, torch.Generator())
+    before, after = old.positions.embedding.detach(), new.positions.embedding.detach()
+    assert torch.equal(after[0], before[0]), "[class] keeps its own"
+    places = (np.arange(16) + 0.5) / 4 - 0.5
+    expected = [np.interp(places, np.arange(4), before[1:, column].numpy()) for column in range(8)]
+    np.testing.assert_allclose(after[1:].numpy().T, expected, atol=1e-6)
+    resolution.replace_positions(old, new, resolution.anew, torch.Generator().manual_seed(1))
+    assert after[1:].std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_lines_are_fitted_by_seed():
+    spent = {"ViT: a": 1e3, "ViT: b": 1e5, "ResNet: a": 1e4}
+    found = {"ViT: a": {0: 0.2, 1: 0.3}, "ViT: b": {0: 0.6, 1: 0.5, 2: 0.9}, "ResNet: a": {0: 0.4}}
+    lines = compute.fitted("ViT", spent, found)
+    assert lines.keys() == {0, 1}
+    assert compute.at(lines, 1e4) == pytest.approx({0: 0.4, 1: 0.4})
+    assert compute.shared(spent, ("ViT", "ResNet")) == (1e4, 1e4)
+
+
+def test_compute_is_concluded_from_what_the_lines_say(tmp_path):
+    study = compute.STUDY
+    facts = open_dataset(DataConfig("digits")).facts
+    setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
+    level = {"ViT": 0.6, "ResNet": 0.5, "hybrid": 0.6}
+    noise = {0: 0.001, 1: -0.001, 2: 0.0}
+    done = [
+        Outcome(
+            cell.name,
+            cell.group,
+            cell.seed,
+            {"top1": level[cell.group.split(":")[0]] + noise[cell.seed] * (cell.group[0] == "V")},
+        )
+        for cell in study.cells(setting)
+    ]
+    seen = [verdict.seen for verdict in study.conclude(setting, Outcomes(done, len(done))).verdicts]
+    assert seen == ["seen", "can't be told", "can't be told"]
+
+
+def test_similar_places_are_measured_as_they_are():
+    rows, cols = 5, 4
+    r, c = np.mgrid[:rows, :cols].reshape(2, -1)
+    down, across = np.abs(r[:, None] - r), np.abs(c[:, None] - c)
+    by_distance = -np.hypot(down, across).reshape(rows, cols, rows, cols)
+    found = inside.alike(by_distance)
+    assert found["near"] == pytest.approx(-1)
+    crosses = ((down == 0) | (across == 0)).astype(float).reshape(rows, cols, rows, cols)
+    assert inside.alike(crosses)["cross"] == pytest.approx(1)
+
+
+def test_smoothness_is_one_for_flat_and_minus_one_for_chequered_filters():
+    flat, chequered = np.ones((1, 3, 4, 4)), (np.indices((4, 4)).sum(0) % 2 * 2.0 - 1)[None, None]
+    assert inside.smoothness(flat) == pytest.approx(1)
+    assert inside.smoothness(chequered) == pytest.approx(-1)
+    assert inside.smoothness(np.ones((1, 1, 1, 1))) == 0
