@@ -92,9 +92,13 @@ def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
     """Return softmax(q k' / sqrt(head_dim) + bias) v (equations 6 and 7), by the fused kernel.
 
     Except for short sequences in bfloat16 on a CPU: there the fused kernel's backward pass takes 2.4 to 9 times as long
-    as plain products (benchmarks/attention.py), and a matrix of token x token weights is small.
+    as plain products (benchmarks/attention.py), and a matrix of token x token weights is small. And for a bias while the
+    model is exported: which kernel torch would take, and so the layout of what it gives, depends on whether the bias
+    learns, and the ONNX exporter finds out too late.
     """
     q, k, v, bias = heads
+    if bias is not None and torch.compiler.is_exporting():
+        return attention_weights(q, k, bias) @ v
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT:
         with torch.autocast("cpu", enabled=False):  # which would widen the weights to float32 and back, to no gain
             return attention_weights(q, k, bias) @ v

@@ -51,7 +51,7 @@ class AttentionPool(nn.Module):
 
     def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
         """Return what enters the kernel."""
-        q = self.q(self.probe.to(patches.dtype).expand(len(patches), 1, -1))
+        q = self.q(self.probe.to(patches.dtype).expand(patches.shape[0], 1, -1))
         k, v = self.kv(patches).chunk(2, dim=2)
         return Heads(*(part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)), None)
 

@@ -95,7 +95,7 @@ class ViT(nn.Module):
         self._check(images)
         z = self.patches(images)
         learned = (self.class_token, self.distillation_token, self.registers)
-        prefix = [token.to(z.dtype).expand(len(z), *token.shape[:-1], -1) for token in learned if token is not None]
+        prefix = [token.to(z.dtype).expand(z.shape[0], *token.shape[:-1], -1) for token in learned if token is not None]
         if prefix:
             z = torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1)
         if self.positions is not None:
