@@ -39,12 +39,19 @@ def resize_matrix(start: Size, to: Size, rule: str = DEFAULT_RULE) -> Float64[Te
         raise UnknownName("resize rule", rule, RULES)
     cells = start.rows * start.cols
     units = torch.eye(cells, dtype=torch.float64, device="cpu").view(cells, 1, *start)
+    if to.cols == 1:  # torch 2.13 with antialias fills such a column with its first value; a row comes out right
+        return interpolate(units.mT, to[::-1], rule).mT.flatten(1).T
+    return interpolate(units, to, rule).flatten(1).T
+
+
+def interpolate(
+    units: Float64[Tensor, "cell 1 row col"], to: tuple[int, int], rule: str
+) -> Float64[Tensor, "cell 1 row2 col2"]:
+    """Resize grids by a named rule, as torch does."""
     if rule == "bicubic-offset":
-        scale = ((to.rows + OFFSET) / start.rows, (to.cols + OFFSET) / start.cols)
-        resized = F.interpolate(units, scale_factor=scale, recompute_scale_factor=False, **RULES[rule])
-    else:
-        resized = F.interpolate(units, size=tuple(to), **RULES[rule])
-    return resized.flatten(1).T
+        scale = tuple((new + OFFSET) / old for new, old in zip(to, units.shape[2:], strict=True))
+        return F.interpolate(units, scale_factor=scale, recompute_scale_factor=False, **RULES[rule])
+    return F.interpolate(units, size=tuple(to), **RULES[rule])
 
 
 def resize_grid(
