@@ -124,7 +124,7 @@ def test_whole_numbers_serve_as_numbers():
         ({"required": 1, "inner": [1]}, "inner must be an object of settings, not [1]"),
         ({"required": 1, "inner": {"size": [1]}}, "inner.size has 1 values; it must have 2"),
         ({"required": 1, "inner": {"mean": [1, "a"]}}, "inner.mean[1] is 'a'; it must be a number"),
-        ({"required": 1, "maybe": {"size": 3}}, "maybe.size is 3; it must be a list of 2"),
+        ({"required": 1, "maybe": {"size": 3}}, "maybe.size is 3; it must be a list of 2 whole numbers"),
         ({}, "required is missing; it must be a whole number"),
         ([1], "Outer must be an object of settings, not [1]"),
     ],

@@ -90,13 +90,37 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     for key in values:
         if key not in fields:
             raise UnknownName(f"setting in {where}" if where else "setting", str(key), fields)
-    types_of = get_type_hints(kind)
+    types_of = _annotations(kind)
     given = {name: _read(types_of[name], value, _join(where, name)) for name, value in values.items()}
     for name, field in fields.items():
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in given and not optional:
             raise ConfigError(f"{_join(where, name)} is missing; it must be {_words(types_of[name])}")
     return kind(**given)
+
+
+def check_settings(settings: Any) -> None:
+    """Hold each field's value against its annotation: for settings that people build by hand, in `__post_init__`.
+
+    A list where the field is a tuple becomes one.
+
+    Raises:
+        ConfigError: a value of another type, or none of the words that the field knows.
+    """
+    for name, annotation in _annotations(type(settings)).items():
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(annotation):
+            if not isinstance(value, annotation):  # type: ignore[arg-type]
+                raise ConfigError(f"{name} is {_shown(value)}; it must be a {annotation.__name__}")
+            continue
+        read = _read(annotation, value, name)
+        if isinstance(value, list):
+            object.__setattr__(settings, name, read)
+
+
+@functools.cache
+def _annotations(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
@@ -192,9 +216,8 @@ def _words(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_words(item) for item in inner)
     if origin is tuple:
-        return (
-            f"a list of {_words(inner[0]).removeprefix('a ')}s" if inner[-1] is Ellipsis else f"a list of {len(inner)}"
-        )
+        each = _words(inner[0]).removeprefix("a ") + "s"
+        return f"a list of {each}" if inner[-1] is Ellipsis else f"a list of {len(inner)} {each}"
     if dataclasses.is_dataclass(kind) or origin is dict:
         return "an object of settings"
     return WORDS.get(kind, getattr(kind, "__name__", str(kind)))

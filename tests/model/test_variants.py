@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import attention_maps
 from vitreous.model import count
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.resize import RULES, resize_grid
 from vitreous.model.vit import ViT, create
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
@@ -159,6 +160,26 @@ def test_maps_are_the_patches_of_a_block() -> None:
         raw = model.maps(images(), [0], norm=False)[0]
     assert first.shape == raw.shape == (2, 4, 6, 32)
     torch.testing.assert_close(model.norm(raw), first)
+    for layer in (3, -4):
+        with pytest.raises(UnknownName, match=r"'block\.-?\d'"):
+            model.maps(images(), [layer])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rows_and_columns_are_resized_each_as_a_line(rule: str) -> None:
+    model = random_model(positions="learned2d")
+    other = model.resized((28, 12), rule)
+    rows = resize_grid(model.positions.row_embedding.detach()[:, None].expand(-1, 2, -1), Size(7, 2), rule)
+    cols = resize_grid(model.positions.col_embedding.detach()[None].expand(2, -1, -1), Size(2, 3), rule)
+    torch.testing.assert_close(other.positions.row_embedding.detach(), rows[:, 0])
+    torch.testing.assert_close(other.positions.col_embedding.detach(), cols[0])
+    assert not torch.allclose(rows[0], rows[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'bicubic'"):
+        random_model(positions=kind).resized((24, 16), "cubic")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +192,29 @@ def test_maps_are_the_patches_of_a_block() -> None:
         ({"patch_dropout": 0.3, "positions": "bias"}, "patch_dropout"),
         ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
         ({"registers": -1}, "0 \\(none\\) or more"),
+        ({"positions": "rel"}, "positions is 'rel'; it must be 'learned' or"),
+        ({"pool": "avg"}, "pool is 'avg'; it must be 'class' or"),
+        ({"image": 16}, "image is 16; it must be a list of 2 whole numbers"),
+        ({"width": 32.0}, "width is 32.0; it must be a whole number"),
+        ({"registers": True}, "registers is True"),
+        ({"block": {"norm": "rms"}}, "it must be a BlockConfig"),
     ],
 )
+@pytest.mark.usefixtures("as_users_run_it")
 def test_variants_that_cannot_be(settings: dict, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         replace(PLAIN, **settings)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_words_of_blocks_and_angles_are_held_to_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="norm is 'batch'; it must be 'layer' or 'rms'"):
+        BlockConfig(norm="batch")
+    with pytest.raises(ConfigError, match="kind is 'axial'"):
+        RotaryConfig("axial")
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_lists_in_settings_become_tuples() -> None:
+    assert replace(PLAIN, image=[16, 24]) == PLAIN
+    assert hash(replace(PLAIN, image=[16, 24])) == hash(PLAIN)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -30,3 +30,12 @@ def blank(kind: Callable[[Any], Kind], config: Any) -> Kind:
     """Build a module whose weights take no memory and no time yet."""
     with torch.device("meta"), Undrawn():
         return kind(config)
+
+
+def remade(model: Kind, config: Any, weights: Mapping[str, Tensor]) -> Kind:
+    """Return a model of the same class for another configuration, with copies of these weights, on the same device and
+    in the same mode.
+    """
+    other = blank(type(model), config)
+    other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+    return other.to(next(model.parameters()).device).train(model.training)

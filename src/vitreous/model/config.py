@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.resnet_config import StemConfig, hybrid
+from vitreous.settings import check_settings
 from vitreous.shapes import Size
 
 Positions = Literal["learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "none"]
@@ -64,6 +65,9 @@ class BlockConfig:
     drop_path: Literal["linear", "constant"] = "linear"
     """How the drop-path rate goes through the depth: rising linearly from 0, or the same in every block."""
 
+    def __post_init__(self) -> None:
+        check_settings(self)
+
 
 @dataclass(frozen=True)
 class RotaryConfig:
@@ -78,6 +82,9 @@ class RotaryConfig:
     """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no scaling."""
     rounded: bool = False
     """centred: wavelengths rounded to bfloat16, as they lie in DINOv3's own files (others compute them exactly)."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,7 @@ class ViTConfig:
     """Activation checkpointing: recompute blocks in the backward pass, for less memory. Never changes a number."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         for size, patch, axis in zip(self.image, self.patch, ("rows", "cols"), strict=True):
             if patch < 1 or size < 1 or size % patch:
                 near = max(patch, round(size / max(patch, 1)) * patch)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.settings import check_settings
 from vitreous.shapes import Size
 
 UNITS = {
@@ -81,6 +82,7 @@ class ResNetConfig:
     """Channels of the first convolution at width 1, a multiple of 32; every other layer's are in proportion."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not self.units or min(self.units) < 1:
             raise ConfigError(f"units is {self.units}; each stage needs at least 1, as in {UNITS[50]}")
         for name, value in (("channels", self.channels), ("width", self.width), ("image", min(self.image))):
@@ -154,6 +156,7 @@ class StemConfig:
     """conv: channels of each convolution, such as 48 96 192 384 for patches of 16 pixels."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.kind != "resnet" and (self.units or self.width != 1):
             raise ConfigError(f"a stem's units and width are for kind='resnet', not for {self.kind!r}")
         if bool(self.convolutions) != (self.kind == "conv"):

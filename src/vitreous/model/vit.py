@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
-from vitreous.model.blank import blank
+from vitreous.model.blank import remade
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits, head
@@ -19,7 +19,7 @@ from vitreous.model.initialise import initialise
 from vitreous.model.intermediates import gathered
 from vitreous.model.norms import norm
 from vitreous.model.patches import PatchEmbedding, resample_kernel
-from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
+from vitreous.model.positions import DEFAULT_RULE, RULES, AddedPositions, positions
 from vitreous.model.relative import Relative
 from vitreous.model.rotary import Rotary
 from vitreous.shapes import Size
@@ -160,24 +160,24 @@ class ViT(nn.Module):
         """
         image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
         config = replace(self.config, image=image, patch=tuple(patch))
-        other = blank(ViT, config)
-        weights = self.state_dict()
-        kernel = resample_kernel(self.patches.kernel.detach(), other.patches.patch)
-        weights["patches.embed.weight"] = kernel.flatten(1)
-        other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
-        return other.to(self.patches.embed.weight.device).train(self.training)
+        kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]))
+        return remade(self, config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
 
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
-        """Return this model for images of another size; learned positions are interpolated by a named rule."""
-        config = replace(self.config, image=tuple(image))
-        other = blank(ViT, config)
-        weights = self.state_dict()
+        """Return this model for images of another size; learned positions are interpolated by a named rule.
+
+        Raises:
+            ConfigError: the patch doesn't divide the image.
+            UnknownName: no such rule.
+        """
+        if rule not in RULES:
+            raise UnknownName("resize rule", rule, RULES)
+        config, weights = replace(self.config, image=tuple(image)), self.state_dict()
         for name, module in self.named_modules():
             if isinstance(module, (AddedPositions, Relative)):
                 resized = module.resized(config.grid, rule)
                 weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
-        other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
-        return other.to(self.patches.embed.weight.device).train(self.training)
+        return remade(self, config, weights)
 
     def at_resolution(self, image: Size | None) -> None:
         """From now on see images of this size, at the same patch size; None: the configured one. No parameter changes.
