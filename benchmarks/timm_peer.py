@@ -9,7 +9,10 @@ TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def let_torchvision_load() -> None:
-    """Declare torchvision's compiled operators, which don't load beside the CPU build of torch; timm calls none of them."""
+    """Declare torchvision's compiled operators, which don't load beside the CPU build of torch.
+
+    Operators of those names let it import; timm and transformers call none of them, so any schema serves.
+    """
     pairs = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
     for name in (*pairs, *(f"_{name}_backward" for name in pairs), "nms", "qnms", "qroi_align"):
         if not hasattr(torch.ops.torchvision, name):

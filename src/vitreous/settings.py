@@ -107,8 +107,9 @@ def check_settings(settings: Any) -> None:
     Raises:
         ConfigError: a value of another type, or none of the words that the field knows.
     """
-    for name, annotation in _annotations(type(settings)).items():
-        value = getattr(settings, name)
+    types_of = _annotations(type(settings))
+    for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
+        annotation = types_of[name]
         if dataclasses.is_dataclass(annotation):
             if not isinstance(value, annotation):  # type: ignore[arg-type]
                 raise ConfigError(f"{name} is {_shown(value)}; it must be a {annotation.__name__}")

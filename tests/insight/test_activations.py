@@ -27,7 +27,7 @@ def hybrid():
 def test_of_the_last_map_it_is_the_heads_own_weights(resnet):
     """The head is linear in the maps' means, so each gradient is the head's weight over the number of places."""
     pixels = images(2, 32, 48)
-    maps = resnet.maps(pixels)
+    maps = resnet.last_maps(pixels)
     weights = resnet.head.weight[[4, 1]] / maps[0, 0].numel()
     expected = torch.einsum("bk,bkrc->brc", weights, maps).clamp(min=0)
     found = grad_cam(resnet, pixels, [4, 1])
@@ -59,7 +59,7 @@ def test_of_a_hybrid_it_is_the_stems_map():
 
 def test_activation_maps(resnet):
     pixels = images(2, 32, 48)
-    expected = resnet.maps(pixels).square().mean(1).sqrt()
+    expected = resnet.last_maps(pixels).square().mean(1).sqrt()
     torch.testing.assert_close(activation_map(resnet, pixels), expected.detach())
     assert activation_map(resnet, pixels, 0).shape == (2, 8, 12)
     model = random_model(registers=2).eval()

@@ -71,7 +71,7 @@ def test_other_roots(root: str, channels: int) -> None:
     config = model.config
     assert sum(parameter.numel() for parameter in model.parameters()) == resnet_parameters(config)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        maps = model.maps(images(config, 1))
+        maps = model.last_maps(images(config, 1))
         model.head(model.pool(maps))
     assert counter.get_total_flops() == resnet_flops(config)
     assert maps.shape == (1, 2 * channels * 4 * 2, *config.grid)
@@ -119,6 +119,18 @@ def test_intermediates_are_named_and_the_same_bits() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_maps_of_stages_are_as_a_vits() -> None:
+    model = small()
+    x = images(model.config)
+    first, last, raw = (*model.maps(x, [0, -1]), *model.maps(x, [1], norm=False))
+    assert (first.shape, last.shape) == ((2, 10, 14, 256), (2, 5, 7, 512))
+    assert torch.equal(last.permute(0, 3, 1, 2), model.last_maps(x))
+    assert torch.equal(model.norm(raw.permute(0, 3, 1, 2)), model.last_maps(x))
+    for layer in (2, -3):
+        with pytest.raises(UnknownName, match=r"stage\."):
+            model.maps(x, [layer])
+
+
 def test_without_classes_the_features_come_out() -> None:
     model = small(classes=0)
     assert torch.equal(model(images(model.config)), model.features(images(model.config)))
@@ -151,8 +163,11 @@ def test_every_parameter_learns() -> None:
         ({"image": (224, 0)}, "image is 0"),
         ({"classes": -1}, "0 \\(none\\)"),
         ({"root_channels": 48}, "root_channels is 48; it must be a multiple of 32"),
+        ({"image": 224}, "a list of 2 whole numbers"),
+        ({"units": 50}, "a list of whole numbers"),
     ],
 )
+@pytest.mark.usefixtures("as_users_run_it")
 def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         replace(ResNetConfig(), **settings)

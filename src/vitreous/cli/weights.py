@@ -8,7 +8,7 @@ from vitreous.errors import UnknownName
 
 PATCHES = (8, 14, 16, 32)
 HYBRIDS = ("R+Ti/16", "R26+S/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16")
-RESNETS = ("R50x1", "R50x2", "R50x3", "R101x1", "R101x3", "R152x1", "R152x2", "R152x4", "R200x3")
+RESNETS = tuple(f"R{layers}x{width}" for layers in (50, 101, 152, 200) for width in (1, 2, 3, 4))
 
 
 def convert(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.blank import blank
+from vitreous.model.blank import remade
 from vitreous.model.initialise import initialise_resnet
 from vitreous.model.intermediates import gathered
 from vitreous.model.resnet_config import GROUPS, ResNetConfig, StemConfig, Unit, stages
@@ -151,10 +151,10 @@ class ResNet(nn.Module):
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return what represents each image: what the head reads."""
-        return self.pool(self.maps(images))
+        return self.pool(self.last_maps(images))
 
-    def maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
-        """Return the last stage's maps after the final norm and ReLU."""
+    def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
+        """Return the last stage's maps after the final norm and ReLU, channels first."""
         if images.shape[1] != self.config.channels:
             raise ConfigError(
                 f"the model expects images of {self.config.channels} channels (batch, channel, row, col), "
@@ -165,12 +165,28 @@ class ResNet(nn.Module):
             z = stage(z)
         return self.norm(z)
 
+    def maps(
+        self, images: Float[Tensor, "batch channel row col"], layers: Sequence[int], *, norm: bool = True
+    ) -> list[Float[Tensor, "batch grid_row grid_col dim"]]:
+        """Return the maps of some stages, channels last, for detection, segmentation and the like.
+
+        Args:
+            images: as in `forward`.
+            layers: stages, 0 the first, -1 the last; each has its own grid and width.
+            norm: pass the last stage's maps through the final norm and ReLU; earlier stages have none of their own.
+
+        Raises:
+            UnknownName: a stage that the model doesn't have.
+        """
+        count = len(self.stages)
+        places = [layer % count if -count <= layer < count else layer for layer in layers]
+        names = ["norm" if norm and place == count - 1 else f"stage.{place}" for place in places]
+        found = self.intermediates(images, names)
+        return [found[name].permute(0, 2, 3, 1) for name in names]
+
     def resized(self, image: tuple[int, int], rule: str = "") -> "ResNet":
         """Return this model, meant for images of another size. No weight changes, so there is no rule to choose."""
-        config = replace(self.config, image=tuple(image))
-        other = blank(ResNet, config)
-        other.load_state_dict({name: tensor.clone() for name, tensor in self.state_dict().items()}, assign=True)
-        return other.to(self.root.conv.weight.device).train(self.training)
+        return remade(self, replace(self.config, image=tuple(image)), self.state_dict())
 
     def at_resolution(self, image: Size | None) -> None:
         """See images of another size: nothing changes, since a ResNet sees any."""
