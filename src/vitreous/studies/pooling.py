@@ -101,8 +101,8 @@ STUDY = Study(
     title="[class] token or mean pooling (figure 9)",
     question="Is the [class] token needed, or does the mean over the patches' outputs do as well?",
     paper=(
-        "ViT-B/16 and below on ImageNet: [class] and global average pooling perform alike, but the mean needs another "
-        "learning rate (appendix D.3, figure 9)."
+        "[class] and global average pooling perform alike, but the mean needs another learning rate than [class] (appendix D.3, "
+        "figure 9)."
     ),
     cells=cells,
     conclude=conclude,

@@ -1,0 +1,43 @@
+"""docs/studies.md tells of every study, and is written from what the studies left."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from vitreous.studies.catalog import STUDIES, find
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_study_has_its_section():
+    document = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    for name in STUDIES:
+        study = find(name)
+        for words in (f"## {study.title}\n", study.question, study.paper, f"`vitreous study {name}`"):
+            assert words in document, f"docs/studies.md lacks {words!r}; run python benchmarks/studies.py"
+
+
+def test_results_are_collected(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "studies.md").write_text(
+        "# Head\n\n<!-- results: written by benchmarks/studies.py -->\nold\n<!-- results: end -->\n\ntail\n"
+    )
+    for name, scale in (("pooling-laptop", "laptop"), ("pooling-smoke", "smoke")):
+        folder = tmp_path / "studies" / name
+        folder.mkdir(parents=True)
+        results = {"study": "pooling", "scale": scale, "figures": [{"name": "figure", "caption": "Dots."}]}
+        (folder / "results.json").write_text(json.dumps(results))
+        (folder / "table.md").write_text(f"Scale: {scale}. Data: images: 20,000 for training.\n\n**Seen again**: it.\n")
+        (folder / "figure.svg").write_text("<svg/>")
+    command = [sys.executable, str(ROOT / "benchmarks" / "studies.py"), "--images", "CIFAR-10"]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    text = (tmp_path / "docs" / "studies.md").read_text()
+    assert text.startswith("# Head\n\n<!-- results")
+    assert text.endswith("<!-- results: end -->\n\ntail\n")
+    assert "old" not in text.split("tail")[0].split("###")[0][:80]
+    assert "Data: CIFAR-10: 20,000 for training." in text
+    assert text.count("**Seen again**: it.") == 1
+    assert "![Dots.](studies/pooling-laptop-figure.svg)" in text
+    assert [path.name for path in (tmp_path / "docs" / "studies").iterdir()] == ["pooling-laptop-figure.svg"]
