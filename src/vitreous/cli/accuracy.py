@@ -27,6 +27,8 @@ class Asked:
     predictor: "Predictor"
     names: tuple[str, str]
     """Of the model and of the one that it is compared with."""
+    corruptions: tuple[tuple[str, ...], tuple[int, ...]] = ((), ())
+    """Names and severities, to be measured in all pairs."""
     rival: "Predictor | None" = None
     order: "np.ndarray | None" = None
     """For each class of the model, its index among the rival's."""
@@ -49,18 +51,28 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
         severity that there is not.
     """
     from vitreous.evaluate.comparison import matching
-    from vitreous.evaluate.robustness import checked, chosen
     from vitreous.predict import Predictor
 
-    chosen(options.corruptions)
-    checked(options.severities)
+    corruptions = _corruptions(options)
     if options.compare is None:
-        return Asked(options, predictor, names)
+        return Asked(options, predictor, names, corruptions)
     if names[0] == names[1]:
         names = (names[0], f"{names[1]} (the other)")
     rival = Predictor.load(options.compare, device=options.device, batch=options.batch)
     order = matching(predictor.folder.classes, rival.folder.classes, names)
-    return Asked(options, predictor, names, rival, order)
+    return Asked(options, predictor, names, corruptions, rival, order)
+
+
+def _corruptions(options: Evaluate) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the corruptions and severities that are meant, checked; neither if none were asked for."""
+    from vitreous.evaluate.robustness import checked, chosen
+    from vitreous.images.corruptions.catalog import SEVERITIES
+
+    if options.corruptions is None:
+        if options.severities is not None:
+            raise ConfigError("--severities are those of --corruptions; add --corruptions all, or some by name")
+        return (), ()
+    return chosen(options.corruptions), checked(SEVERITIES if options.severities is None else options.severities)
 
 
 def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
@@ -79,7 +91,7 @@ def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
     found = Answers(parts(metrics, more), {**metrics.to_dict(), **more.to_dict()}, [str(metrics), "", str(more)])
     if asked.rival is not None:
         _compare(asked, source, (logits, labels), display, found)
-    if options.corruptions:
+    if options.corruptions is not None:
         _corrupt(asked, source, display, found)
     return found
 
@@ -99,7 +111,7 @@ def several(asked: Asked, display: "Reporter") -> "tuple[Source, Answers]":
     from vitreous.evaluate.throughput import cost
 
     options, predictor = asked.options, asked.predictor
-    if options.compare or options.corruptions:
+    if options.compare or options.corruptions is not None:
         raise ConfigError(
             f"{options.data} has several labels an image; --compare and --corruptions need one label an image"
         )
@@ -158,14 +170,14 @@ def _corrupt(asked: Asked, source: "Source", display: "Reporter", found: Answers
     from vitreous.evaluate.robustness import robustness
     from vitreous.evaluate.robustness_report import parts
 
-    options = asked.options
+    names, severities = asked.corruptions
 
     def told(done: int, total: int, said: str) -> None:
         display.phase(f"measuring under corruption: {said}")
         display.progress(done, total, {})
 
-    loading = (options.batch, "auto")
-    measured = robustness(asked.predictor, source, options.corruptions, options.severities, told, loading)
+    loading = (asked.options.batch, "auto")
+    measured = robustness(asked.predictor, source, names, severities, told, loading)
     found.parts += parts(measured, asked.predictor, source)
     found.results["corruptions"] = measured.to_dict()
     found.lines += corrupted_lines(measured)

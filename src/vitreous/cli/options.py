@@ -93,10 +93,10 @@ class Evaluate:
     class (few-shot), logistic regression (linear) or nearest neighbours (knn)."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
-    corruptions: tuple[str, ...] = ()
+    corruptions: tuple[str, ...] | None = None
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
-    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """Severities of the corruptions, 1 to 5."""
+    severities: tuple[int, ...] | None = None
+    """Severities of the corruptions, 1 to 5; by default all five."""
     speed: bool = True
     """Time the forward pass too."""
     out: str | None = None

@@ -168,7 +168,9 @@ def robustness(
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the corruptions that are meant, in the catalogue's order; raises UnknownName."""
+    """Return the corruptions that are meant, in the catalogue's order; raises UnknownName, ConfigError if none is."""
+    if not names:
+        raise ConfigError(f"name the corruptions, or all: {', '.join(CORRUPTIONS)}")
     for name in names:
         if name != "all" and name not in CORRUPTIONS:
             raise UnknownName("corruption", name, ("all", *CORRUPTIONS))
