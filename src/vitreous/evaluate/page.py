@@ -35,7 +35,7 @@ svg,img{display:block;max-width:100%}
 svg{width:100%;height:auto}
 .row{display:grid;gap:24px;grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr));margin-top:12px}
 .split{display:grid;gap:24px;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));margin-top:12px}
-.scroll{overflow-x:auto}.scroll+p,.split+p,.row+p{margin-top:12px}
+.scroll{overflow-x:auto}.scroll+p,.split+p,.row+p,.split+.scroll,.row+.scroll{margin-top:12px}
 .tiles{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));margin-top:12px}
 .tiles figure{font-size:.82rem;line-height:1.35}
 .tiles img,.pair img{width:100%;background:var(--shade);border-radius:4px}

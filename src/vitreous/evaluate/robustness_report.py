@@ -82,4 +82,4 @@ def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Bloc
         for name in found.names
     ]
     said = f"The first image ({source.names[0]}), as it is and at severity {', '.join(map(str, found.severities))}."
-    return [Words(said), Beside(shown)]
+    return [Words(said), Beside(shown, wide=True)]
