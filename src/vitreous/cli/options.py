@@ -161,7 +161,7 @@ class Explain:
     """For relevance, gradient and grad-cam: the class to explain; by default each image's most probable one."""
     page: int = 8
     """Most images on the page."""
-    faithful: int = 4
+    faithful: int = 2
     """Images on which the maps are compared by deletion and insertion; 0: none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""

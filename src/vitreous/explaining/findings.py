@@ -21,7 +21,7 @@ from vitreous.insight.spread import Spread, joined, spread
 from vitreous.model.vit import ViT
 from vitreous.predict import Image, Ready, prepare
 
-STEPS = 16
+STEPS = 12
 """Changes of an image along a deletion or insertion curve."""
 Progress = Callable[[str, int], None]
 """Told what is being done, and of how many images it has been."""
@@ -79,7 +79,7 @@ class Wish:
     """Settled: the map that each image is overlaid with."""
     page: int = 8
     """Most images on the page."""
-    faithful: int = 4
+    faithful: int = 2
     """Most images on which maps are compared by deletion and insertion; 0: none."""
 
 
@@ -152,8 +152,10 @@ def look_closer(found: Findings) -> None:
     images, targets = _images(found), [one.target for one in found.shown]
     model = found.ready.model
     for method in fitting(found.ready.folder):
-        choice = found.choice if method == found.choice.method else Choice(method)
-        found.maps[method] = array(heat(model, images, targets, choice)[0])
+        if method == found.choice.method:
+            found.maps[method] = np.stack([one.heat for one in found.shown])
+        else:
+            found.maps[method] = array(heat(model, images, targets, Choice(method))[0])
     if isinstance(model, ViT):
         found.rows = attention_rows(model, images)
         found.colours = array(feature_colours(patch_features(model, images)).values)

@@ -58,8 +58,9 @@ def faithfulness(found: Findings) -> str:
     """Return how the methods' maps compare by deletion and insertion."""
     if not found.compared:
         return missing("Not measured:", "it needs a model with a head, and --faithful above 0.")
+    over = f"Means over the first {found.held} images" if found.held > 1 else "Of the first image"
     lead = (
-        f"Means over the first {found.held} images. Deletion puts the image's mean colour in place of the cells that a map calls "
+        f"{over}. Deletion puts the image's mean colour in place of the cells that a map calls "
         "most important, most important first: the sooner the class's probability falls, the smaller the area. Insertion "
         "brings them back into a blurred image: the sooner it rises, the larger the area (1806.07421). A map that does "
         "no better than the random one says nothing of what the model goes by."
@@ -171,14 +172,13 @@ def features(found: Findings) -> str:
     )
     front = found.ready.model.config.prefix
     lines = [
-        ("patches, largest", found.norms[:, :, front:].max((1, 2))),
-        ("patches, median", np.median(found.norms[:, :, front:], axis=(1, 2))),
+        ("largest patch", found.norms[:, :, front:].max((1, 2))),
+        ("median patch", np.median(found.norms[:, :, front:], axis=(1, 2))),
     ]
-    lines += [("before the patches", found.norms[:, :, :front].mean((1, 2)))] if front else []
+    lines += [("other tokens", found.norms[:, :, :front].mean((1, 2)))] if front else []
     series = [Series(name, list(enumerate(map(float, values))), style) for style, (name, values) in enumerate(lines, 1)]
-    chart = figure(
-        line_chart(series, "Lengths of tokens by layer", "layer"),
-        "Length of the tokens' vectors after each layer. Patches far longer than the median are artefacts, which registers take away (2309.16588).",
-        "Lengths of tokens",
-    )
+    words = "Length of the tokens' vectors after each layer"
+    words += "; other tokens are [class], registers and the like. " if front else ". "
+    words += "Patches far longer than the median are artefacts, which registers take away (2309.16588)."
+    chart = figure(line_chart(series, "Lengths of tokens by layer", "layer"), words, "Lengths of tokens")
     return paragraph(lead) + f'<div class="maps">{tiles}</div><div class="lengths">{chart}</div>'

@@ -55,8 +55,9 @@ def relevance(
     vit = as_vit(model, "relevance of attention")
     found = []
     for part, chosen in _parts(vit, images, targets):
-        row, steps = _start(vit, part, chosen)
-        for step in steps:
+        way = _forward(vit, part)
+        row = None if vit.config.pool == "map" else way.read
+        for step in _back(vit, way, chosen):
             mixed = step.positive.mean(dim=1)
             row = F.pad(mixed[:, 0], (vit.config.prefix, 0)) if row is None else row + (row[:, None] @ mixed)[:, 0]
         assert row is not None
@@ -74,47 +75,62 @@ def gradient_attention(
     vit = as_vit(model, "gradient of attention")
     wanted, found = numbered(layer, vit.config.depth, "layer"), []
     for part, chosen in _parts(vit, images, targets):
-        read = _read(vit, part)
-        step = next(step for step in attention_gradients(vit, part, chosen) if step.layer == wanted)
-        found.append(torch.einsum("bq,bhqk->bhk", read, step.positive)[:, :, vit.config.prefix :])
+        way = _forward(vit, part)
+        step = next(step for step in _back(vit, way, chosen) if step.layer == wanted)
+        found.append(torch.einsum("bq,bhqk->bhk", way.read, step.positive)[:, :, vit.config.prefix :])
     return torch.cat(found).unflatten(2, tuple(grid(vit)))
 
 
-def attention_gradients(
-    model: ViT, images: Float[Tensor, "batch channel row col"], targets: Sequence[int]
-) -> Iterator[Step]:
-    """Yield each layer's weights with the gradient of each image's target, from the last layer to the first.
+class _Way(NamedTuple):
+    """What a forward pass leaves for the way back."""
 
-    Every block is run once more from its input with the attention written out, and its gradient handed down.
-    """
+    inputs: list[tuple[Tensor, Places]]
+    """Of each block."""
+    last: Float[Tensor, "batch token dim"]
+    """What the last block put out."""
+    read: Float[Tensor, "batch token"]
+    """Each token's share in what represents the image."""
+
+
+def _forward(model: ViT, images: Tensor) -> _Way:
     inputs: list[tuple[Tensor, Places]] = []
+    last: list[Tensor] = []
+    read: list[Tensor] = []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
         for block in model.blocks:
             take = lambda _block, given: inputs.append((given[0], given[1]))  # noqa: E731
             stack.enter_context(hooked(block.register_forward_pre_hook(take)))
-        last: list[Tensor] = []
-        stack.enter_context(
-            hooked(model.blocks[-1].register_forward_hook(lambda _block, _given, output: last.append(output)))
-        )
+        keep = lambda _block, _given, output: last.append(output)  # noqa: E731
+        stack.enter_context(hooked(model.blocks[-1].register_forward_hook(keep)))
+        pooled = lambda _pool, given: read.append(readout(model, given[0]))  # noqa: E731
+        stack.enter_context(hooked(model.pool.register_forward_pre_hook(pooled)))
         with torch.no_grad():
             model(images)
-    with evaluating(model), torch.enable_grad():
-        gradient, step = _through_head(model, last[0], targets)
-        if step is not None:
-            yield step
-        for layer in reversed(range(len(inputs))):
-            gradient, step = _through_block(model, layer, inputs.pop(), gradient)
-            yield step
+    return _Way(inputs, last[0], read[0])
+
+
+def _back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
+    """Yield each layer's step from the last to the first.
+
+    Every block is run once more from its input with the attention written out, and its gradient handed down.
+    """
+    gradient, step = _through_head(model, way.last, targets)
+    if step is not None:
+        yield step
+    for layer in reversed(range(model.config.depth)):
+        gradient, step = _through_block(model, layer, way.inputs.pop(), gradient)
+        yield step
 
 
 def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
     """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
     kept: list[Tensor] = []
     z = z.detach().requires_grad_()
-    with explicit_attention(model, lambda _layer, weights: kept.append(weights)):
+    written_out = explicit_attention(model, lambda _layer, weights: kept.append(weights))
+    with torch.enable_grad(), evaluating(model), written_out:
         logits = model.logits(model.norm(z) if model.config.norm_at == "tokens" else z)
-    score = logits[range(len(z)), list(targets)].sum()
+        score = logits[range(len(z)), list(targets)].sum()
     gradient, *of_weights = torch.autograd.grad(score, [z, *kept])
     step = Step(model.config.depth, kept[0].detach(), of_weights[0]) if kept else None
     return gradient, step
@@ -124,7 +140,8 @@ def _through_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradien
     """Return the gradient at a block's input, and the block's step."""
     kept: list[Tensor] = []
     z = given[0].detach().requires_grad_()
-    with explicit_attention(model, lambda _layer, weights: kept.append(weights), (layer,)):
+    written_out = explicit_attention(model, lambda _layer, weights: kept.append(weights), (layer,))
+    with torch.enable_grad(), evaluating(model.blocks[layer]), written_out:
         output = model.blocks[layer](z, given[1])
     below, of_weights = torch.autograd.grad(output, [z, kept[0]], gradient)
     return below, Step(layer, kept[0].detach(), of_weights)
@@ -186,17 +203,3 @@ def _parts(model: ViT, images: Tensor, targets: Targets) -> Iterator[tuple[Tenso
     for part in in_chunks(images, 4 * model.config.heads * length(model) ** 2):
         yield part, chosen[place : place + len(part)]
         place += len(part)
-
-
-def _start(model: ViT, images: Tensor, targets: Sequence[int]) -> tuple[Tensor | None, Iterator[Step]]:
-    """Return the row of R to begin with; None where the pooling's attention makes it."""
-    steps = attention_gradients(model, images, targets)
-    return (None if model.config.pool == "map" else _read(model, images)), steps
-
-
-def _read(model: ViT, images: Tensor) -> Float[Tensor, "batch token"]:
-    found: list[Tensor] = []
-    take = lambda _module, inputs: found.append(readout(model, inputs[0]))  # noqa: E731
-    with torch.no_grad(), evaluating(model), hooked(model.pool.register_forward_pre_hook(take)):
-        model(images)
-    return found[0]
