@@ -1,12 +1,14 @@
 """Every study: its cells can be built for every scale, and it concludes whatever part of them is done."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitreous.data.config import DataConfig
+from vitreous.data.formula import is_formula, parse_formula
 from vitreous.data.report import ScanReport
 from vitreous.data.sources import ArraySource, Dataset, Facts
 from vitreous.errors import UnknownName
@@ -51,9 +53,11 @@ def settings(tmp_path):
 
 
 def facts_of(cell, setting):
-    """The facts of a cell's data: the setting's, or those of half of its classes."""
+    """The facts of a cell's data: the setting's, a formula's, or those of half of its classes."""
     if cell.config.data == setting.data:
         return setting.facts
+    if is_formula(cell.config.data.path):
+        return replace(setting.facts, classes=parse_formula(cell.config.data.path).names)
     part = halves(setting)[cell.config.data.path.endswith("target.csv")]
     assert part.data == cell.config.data
     return part.facts

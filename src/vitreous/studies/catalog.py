@@ -12,6 +12,7 @@ STUDIES = {
     "positions": ("vitreous.studies.positions", "which position embedding, and where (table 8)"),
     "pooling": ("vitreous.studies.pooling", "[class] token or mean over the patches (figure 9)"),
     "shape": ("vitreous.studies.shape", "deeper, wider, or smaller patches (figure 8)"),
+    "data-scale": ("vitreous.studies.data_scale", "ViT against ResNet by pre-training data (figures 3 and 4)"),
     "resolution": (
         "vitreous.studies.resolution",
         "fine-tuning at a higher resolution, positions resized (section 3.2)",

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from vitreous.checkpoints.folder import ModelFolder
+from vitreous.data.config import DataConfig
 from vitreous.data.sources import Source, open_dataset
 from vitreous.evaluate.features import FeatureOptions, features
 from vitreous.evaluate.few_shot import few_shot
@@ -60,11 +62,23 @@ def of_each_class(source: Source, most: int) -> Part:
 
 def with_few_shot(trained: Trained) -> dict[str, Any]:
     """Return accuracy, and `five_shot`: from frozen features by regularised least squares, 5 images a class, mean of 3 draws."""
-    dataset = open_dataset(trained.config.data, trained.config.decode)
     predictor = Predictor.load(trained.folder, device=trained.config.device)
-    options = FeatureOptions(batch=256, device=trained.config.device, workers=trained.config.workers, cache=False)
+    return {**accuracy(trained), "five_shot": five_shot(predictor, trained, trained.config.data)}
+
+
+def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> float:
+    """Return the few-shot accuracy of a model's frozen features on some data, read as a run reads its own.
+
+    Args:
+        model: what gives the features.
+        trained: the run.
+        data: where shots are drawn, and on whose validation part they are measured.
+        draws: how many are averaged.
+    """
+    config = trained.config
+    dataset = open_dataset(data, config.decode)
+    options = FeatureOptions(batch=256, device=config.device, workers=config.workers, cache=False)
     part = of_each_class(dataset.train, DRAWN_FROM)
     shots = min(SHOTS, int(np.bincount(part.labels).min()))
-    learned, tested = (features(predictor, source, options) for source in (part, dataset.validation))
-    found = few_shot(learned, tested, shots=[shots], seeds=DRAWS)
-    return {**accuracy(trained), "five_shot": found.at(shots).mean}
+    learned, tested = (features(model, source, options) for source in (part, dataset.validation))
+    return few_shot(learned, tested, shots=[shots], seeds=draws).at(shots).mean
