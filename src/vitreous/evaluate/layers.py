@@ -103,3 +103,10 @@ def one_vector(model: Model, layer: Layer, found: Tensor) -> Float[Tensor, "batc
         return found
     prefix = model.config.prefix if isinstance(model, ViT) and layer.name != "patches" else 0
     return found[:, 0] if layer.way == "class" else found[:, prefix:].mean(1)
+
+
+def stream_names(model: Model) -> list[str]:
+    """Return the names of the residual stream's layers in the order of the way, each patch's vector averaged."""
+    if isinstance(model, ViT):
+        return ["embedded:mean", *(f"block.{index}:mean" for index in range(model.config.depth))]
+    return ["root", *(f"stage.{index}" for index in range(len(model.stages)))]

@@ -1,0 +1,54 @@
+"""A part of a source: some of its examples, in an order of their own."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vitreous.data.examples import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some examples of a source."""
+
+    source: Source
+    indices: Int64[np.ndarray, " example"]
+    """Which, as the source counts them."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The source's classes, those without examples here among them."""
+        return self.source.classes
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " example"]:
+        """Indices into `classes`."""
+        return self.source.labels[self.indices]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What people call each example."""
+        return tuple(self.source.names[index] for index in self.indices)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the source's contents and of the choice."""
+        chosen = np.ascontiguousarray(self.indices, dtype="<i8").tobytes()
+        return hashlib.blake2b(self.source.fingerprint.encode() + chosen, digest_size=16).hexdigest()
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's file, or its pixels."""
+        return self.source.read(int(self.indices[index]))
+
+
+def subset(source: Source, count: int, seed: int = 0) -> Source:
+    """Return `count` examples drawn at random, in the source's order; the source itself if it has no more than these."""
+    if len(source) <= count:
+        return source
+    chosen = np.random.default_rng(seed).permutation(len(source))[:count]
+    return Subset(source, np.sort(chosen).astype(np.int64))
