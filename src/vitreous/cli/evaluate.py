@@ -128,18 +128,24 @@ def model_name(model: str) -> str:
 
 
 def result_folder(options: Evaluate) -> Path:
-    """Return the folder that the report goes to, new or empty; by default the next free one of evaluations/.
+    """Return the folder that the report goes to; raises ConfigError."""
+    from vitreous.data.sources import called
+
+    data = called(options.data) if options.data else "validation"
+    return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
+
+
+def free_or_named(named: str | None, stem: str) -> Path:
+    """Return the named folder, new or empty; without a name the next free evaluations/<stem>-<n>.
 
     Raises:
         ConfigError: the named folder holds something, or is a file.
     """
     from vitreous.api import free_folder
-    from vitreous.data.sources import called
 
-    if options.out is None:
-        data = called(options.data) if options.data else "validation"
-        return free_folder(EVALUATIONS, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
-    path = Path(options.out)
+    if named is None:
+        return free_folder(EVALUATIONS, stem)
+    path = Path(named)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
     if path.is_dir() and any(path.iterdir()):

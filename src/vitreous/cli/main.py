@@ -20,6 +20,8 @@ COMMANDS = {
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.use", "classify images"),
     "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
+    "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
+    "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
     "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),
     "models": ("vitreous.cli.weights", "list the models that can be built and loaded"),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitreous.cli.feature_options import Cka, Embed, Probe
 from vitreous.training.config import RunConfig
 
 
@@ -49,38 +50,6 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """How frozen features are measured; for the protocols few-shot, linear and knn."""
-
-    train: str | None = None
-    """Labelled images to learn from, of which the training part is taken if there is one; by default the training part
-    of DATA, or of the run."""
-    layer: str = "features"
-    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
-    cache: bool = True
-    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
-    shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
-    """few-shot: training images of each class; all: every one."""
-    seeds: int = 3
-    """few-shot: how many draws of the shots are averaged."""
-    l2: tuple[float | Literal["grid"], ...] = ()
-    """few-shot, linear: strength of regularisation, by default 1024 for few-shot; of several, or of the usual grid, the
-    best on training images that are held out."""
-    solver: Literal["lbfgs", "sgd"] = "lbfgs"
-    """linear: L-BFGS to the optimum, or stochastic gradient descent."""
-    rates: tuple[float, ...] = ()
-    """linear with sgd: learning rates, of which the best on held-out training images is taken; by default 0.001 to 1."""
-    k: tuple[int, ...] = ()
-    """knn: numbers of neighbours, by default 1, 5, 10 and 20; the best on the training images is reported first."""
-    metric: Literal["cosine", "euclid"] = "cosine"
-    """knn: what is near."""
-    votes: Literal["temperature", "uniform"] | None = None
-    """knn: weigh neighbours by exp(similarity / 0.07) (the default with cosine), or all alike."""
-
-
-@dataclass(frozen=True)
 class Evaluate:
     """Measure a model on labelled images: every image exactly once."""
 
@@ -89,8 +58,7 @@ class Evaluate:
     data: Annotated[str | None, tyro.conf.Positional] = None
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn"] = "accuracy"
-    """How to measure: accuracy, of the model's own head; or frozen features, by least squares on a few images of each
-    class (few-shot), logistic regression (linear) or nearest neighbours (knn)."""
+    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features (docs/evaluation.md)."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
     corruptions: tuple[str, ...] | None = None
@@ -109,7 +77,7 @@ class Evaluate:
     """Where to compute."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
-    probe: Annotated[Probe, tyro.conf.arg(name="")] = Probe()
+    probe: Annotated[Probe, tyro.conf.arg(name="")] = field(default_factory=Probe)
 
 
 @dataclass(frozen=True)
@@ -229,6 +197,8 @@ KINDS: dict[str, type] = {
     "resume": Resume,
     "evaluate": Evaluate,
     "predict": Predict,
+    "embed": Embed,
+    "cka": Cka,
     "explain": Explain,
     "inspect": Inspect,
     "report": Report,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.options import Evaluate, Probe
+from vitreous.cli.feature_options import Probe
+from vitreous.cli.options import Evaluate
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:

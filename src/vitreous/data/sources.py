@@ -155,8 +155,7 @@ def open_source(
         found = open_dataset(DataConfig(path)).validation
         return found if classes is None else relabelled(found, tuple(classes), "the digits" if path == DIGITS else path)
     listing = list_labelled(Path(path).expanduser() if path else Path())
-    part = Part(listing, scan(listing, decode, "full"))
-    return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
+    return opened(listing, classes, decode, broken)
 
 
 def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
@@ -167,9 +166,13 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     """
     if path == DIGITS or is_formula(path):
         return open_dataset(DataConfig(path)).train
-    listing = list_data(Path(path).expanduser() if path else Path())[0]
+    return opened(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
+
+
+def opened(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
+    """Look at every file of a listing and return those that can be read; raises DataError."""
     part = Part(listing, scan(listing, decode, "full"))
-    return file_source(sound(part, broken), tuple(sorted(set(listing.labels))), decode, part.broken)
+    return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
 
 
 def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:

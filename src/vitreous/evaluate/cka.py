@@ -21,7 +21,7 @@ from vitreous.checkpoints.folder import ModelFolder
 from vitreous.data.sources import Source
 from vitreous.errors import DataError
 from vitreous.evaluate.evaluate import Progress
-from vitreous.evaluate.features import FeatureOptions, layer_chunks
+from vitreous.evaluate.features import FeatureOptions, check_batch, layer_chunks
 from vitreous.evaluate.layers import find_layer, stream_names
 
 LEAST = 4
@@ -131,6 +131,7 @@ def cka(
     """
     if len(source) < LEAST:
         raise DataError(f"CKA needs at least {LEAST} images, not {len(source)}")
+    check_batch(options)
     names = tuple(tuple(stream_names(folder.model)) for folder in models)
     rests = len(source) % options.batch
     if unbiased and (options.batch < LEAST or 0 < rests < LEAST):

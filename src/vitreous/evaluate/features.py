@@ -84,8 +84,7 @@ def features(
         raise DataError("there are no images to compute features of")
     if options.precision not in PRECISIONS:
         raise UnknownName("precision", options.precision, PRECISIONS)
-    if options.batch < 1:
-        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
+    check_batch(options)
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
     bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
@@ -109,8 +108,9 @@ def layer_chunks(
     """Yield the vectors of several layers, a batch at a time, in the source's order.
 
     Raises:
-        ImageError: a file that can't be read. DataError: vectors that are not finite.
+        ImageError: a file that can't be read. DataError: vectors that are not finite. ConfigError: no batch.
     """
+    check_batch(options)
     device = choose_device(options.device)
     if device.type == "cpu":
         tune_cpu()
@@ -133,6 +133,12 @@ def layer_chunks(
             progress(done, len(source))
     if done != len(source):
         raise AssertionError(f"{done} of {len(source)} images came")
+
+
+def check_batch(options: FeatureOptions) -> None:
+    """Raise ConfigError for a batch of nothing."""
+    if options.batch < 1:
+        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
 
 
 def matched(train: Features, test: Features) -> Features:

@@ -7,6 +7,8 @@ from vitreous.insight.plots import svg
 
 NUMBERED = 16
 """Most columns with which cells show their values."""
+BENEATH_TEXT = 0.55
+"""Strongest colour behind a value: text on it can be read in light and in dark."""
 
 
 def heat_map(
@@ -47,10 +49,9 @@ def heat_map(
 
 
 def _cell(place: tuple[float, float], side: float, value: float, title: str, numbered: bool) -> str:
-    (x, y), strength = place, min(1.0, max(0.0, value))
+    (x, y), strength = place, min(1.0, max(0.0, value)) * (BENEATH_TEXT if numbered else 1)
     body = f'<rect class="hit" x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" fill-opacity="{strength:.2f}"/>'
     if numbered:
-        on = " on" if strength > 0.55 else ""
-        text = f"{value:.2f}".replace("0.", ".", 1) if value < 1 else "1"
-        body += f'<text class="count{on}" x="{x + side / 2:.1f}" y="{y + side / 2 + 3.5:.1f}" text-anchor="middle">{text}</text>'
+        text = f"{value:.2f}".replace("0.", ".", 1)
+        body += f'<text class="count" x="{x + side / 2:.1f}" y="{y + side / 2 + 3.5:.1f}" text-anchor="middle">{text}</text>'
     return f"<g><title>{escape(title)}</title>{body}</g>"

@@ -1,0 +1,51 @@
+"""`vitreous cka`: compare two models' layers on the same images."""
+
+from vitreous.cli.evaluate import free_or_named, model_name
+from vitreous.cli.feature_options import Cka
+from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
+from vitreous.errors import ConfigError
+
+
+def cka(arguments: list[str]) -> int:
+    """Run `vitreous cka`."""
+    options = parse(Cka, arguments, "cka")
+    from vitreous.checkpoints.open import open_model
+    from vitreous.data.sources import called, open_source
+    from vitreous.data.subset import subset
+    from vitreous.evaluate.cka import LEAST
+    from vitreous.evaluate.cka import cka as compare
+    from vitreous.evaluate.cka_parts import cka_data, cka_parts, cka_said
+    from vitreous.evaluate.features import FeatureOptions
+    from vitreous.evaluate.outcome import Outcome, write_outcome
+
+    if options.images < LEAST:
+        raise ConfigError(f"images is {options.images}; it must be at least {LEAST}")
+    names = (model_name(options.model), model_name(options.other))
+    if names[0] == names[1]:
+        names = (names[0], f"{names[1]} (the other)" if options.model != options.other else names[1])
+    out = free_or_named(options.out, f"{names[0]}-{model_name(options.other)}-{called(options.data)}-cka")
+    display = reporter()
+    try:
+        models = (open_model(options.model)[0], open_model(options.other)[0])
+        display.phase("opening the data")
+        source = subset(open_source(options.data, None, models[0].decode, options.broken), options.images)
+        display.phase(f"comparing on {len(source):,} images")
+        how = FeatureOptions(precision=options.precision, batch=options.batch, device=options.device)
+        found = compare(models, source, how, options.unbiased, lambda done, total: display.progress(done, total, {}))
+    finally:
+        display.close()
+    print(cka_said(found, names))
+    lead = (
+        f"Linear CKA of the layers of {options.model} and {options.other}, on {len(source):,} images of {options.data}."
+    )
+    data = {"protocol": "cka", "model": options.model, "other": options.other, "data": options.data}
+    report = Outcome(
+        f"{names[0]} and {names[1]} on {called(options.data)}: CKA",
+        lead,
+        cka_parts(found, names),
+        data | cka_data(found),
+    )
+    print(f"\nreport: {write_outcome(out, report)}")
+    print(f"next: vitreous evaluate {options.model} {options.data} --protocol knn --layer {found.rows[-1]}")
+    return 0

@@ -1,0 +1,88 @@
+"""The options of what works with frozen features: probes, `vitreous embed`, `vitreous cka`. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How frozen features are measured; for the protocols few-shot, linear and knn."""
+
+    train: str | None = None
+    """Labelled images that a probe learns from; by default the training part of DATA, or of the run."""
+    layer: str = "features"
+    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    cache: bool = True
+    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
+    shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
+    """few-shot: training images of each class; all: every one."""
+    seeds: int = 3
+    """few-shot: how many draws of the shots are averaged."""
+    l2: tuple[float | Literal["grid"], ...] = ()
+    """few-shot, linear: regularisation; of several, or of the usual grid, the best on held-out training images."""
+    solver: Literal["lbfgs", "sgd"] = "lbfgs"
+    """linear: L-BFGS to the optimum, or stochastic gradient descent."""
+    rates: tuple[float, ...] = ()
+    """linear with sgd: learning rates, chosen in the same way; by default 0.001 to 1."""
+    k: tuple[int, ...] = ()
+    """knn: numbers of neighbours; the best on the training images is chosen. By default 1, 5, 10 and 20."""
+    metric: Literal["cosine", "euclid"] = "cosine"
+    """knn: what is near."""
+    votes: Literal["temperature", "uniform"] | None = None
+    """knn: weigh neighbours by exp(similarity / 0.07) (the default with cosine), or all alike."""
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write what a model makes of images as vectors, for searching, clustering and other programs: parquet or npz."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder."""
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
+    """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
+    data: str | None = None
+    """Labelled images in place of PATHS, such as a folder of class folders: labels and parts are written too."""
+    out: str = "features.parquet"
+    """The file to write; its ending says the format: .parquet or .npz."""
+    layer: str = "features"
+    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
+    batch: int = 64
+    """Images that pass through the model at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    cache: bool = True
+    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about images that can't be read: raise, or skip (they are counted)."""
+
+
+@dataclass(frozen=True)
+class Cka:
+    """Compare how two models represent the same images, layer by layer: centred kernel alignment (CKA)."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder."""
+    other: Annotated[str, tyro.conf.Positional]
+    """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
+    data: Annotated[str, tyro.conf.Positional]
+    """Labelled images, of which the validation part is taken if there is one; the labels play no part."""
+    images: int = 2000
+    """Most images to compare on; of more, so many are drawn at random."""
+    unbiased: bool = False
+    """Estimate by minibatches without the bias that few images and wide features bring."""
+    batch: int = 64
+    """Images that pass through the models at once; the minibatch of --unbiased."""
+    out: str | None = None
+    """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""

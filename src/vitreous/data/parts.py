@@ -1,0 +1,52 @@
+"""Everything that a name stands for: a data set with its parts, or images without labels."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from vitreous.data.config import DataConfig
+from vitreous.data.digits import DIGITS
+from vitreous.data.examples import Source
+from vitreous.data.formula import is_formula
+from vitreous.data.listing import MANIFESTS, list_data
+from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row
+from vitreous.data.sources import open_dataset, opened
+from vitreous.images.config import DecodeConfig
+
+
+def open_parts(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
+    """Open a labelled set with all of its parts: train and validation, or the whole under "" where it has no split.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    if path == DIGITS or is_formula(path):
+        found = open_dataset(DataConfig(path))
+        return {TRAIN[0]: found.train, VALIDATION[2]: found.validation}
+    train, validation = list_data(Path(path).expanduser() if path else Path())
+    if validation is None:
+        return {"": opened(train, None, decode, broken)}
+    return {TRAIN[0]: opened(train, None, decode, broken), VALIDATION[2]: opened(validation, None, decode, broken)}
+
+
+def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
+    """Open images without labels, named by their paths: all are of one class, whose name is empty.
+
+    Raises:
+        DataError: images that can't be read, unless they are to be skipped.
+    """
+    rows = []
+    for path in paths:
+        try:
+            status = path.stat()
+            rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
+        except OSError:
+            rows.append(Row(str(path), ""))
+    return opened(Listing(Path(), tuple(rows)), ("",), decode, broken)
+
+
+def names_data(name: str) -> bool:
+    """Tell whether a word names labelled data rather than images: digits, a formula, or a manifest."""
+    if name == DIGITS or is_formula(name):
+        return not os.path.exists(name)  # noqa: PTH110 (Path.exists raises on names that are too long)
+    return Path(name).suffix.lower() in MANIFESTS
