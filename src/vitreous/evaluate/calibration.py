@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
 from vitreous.errors import DataError
-from vitreous.evaluate.metrics import Bin, calibration, expected_error, finite, log_sum_exp, softmax
+from vitreous.evaluate.metrics import Bin, calibration, expected_error, finite, log_sum_exp
 
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures between which the fit looks; where every prediction is right the best one would be 0."""
@@ -44,10 +44,12 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     from scipy.optimize import brentq
 
     scores = finite(logits)
+    scores -= scores.max(1, keepdims=True)  # finite() made a copy; now no exponential overflows
     own = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
 
     def slope(log_temperature: float) -> float:
-        return float(((softmax(scores / np.exp(log_temperature)) * scores).sum(1) - own).mean())
+        weights = np.exp(scores * np.exp(-log_temperature))
+        return float((np.einsum("ij,ij->i", weights, scores) / weights.sum(1) - own).mean())
 
     low, high = np.log(COLDEST), np.log(HOTTEST)
     at_low, at_high = slope(low), slope(high)
@@ -57,7 +59,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
         return COLDEST
     if at_high >= 0:
         return HOTTEST
-    return float(np.exp(brentq(slope, low, high, xtol=1e-10)))
+    return float(np.exp(brentq(slope, low, high, xtol=1e-9)))
 
 
 def halves(
