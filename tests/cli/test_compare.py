@@ -24,10 +24,13 @@ def test_compare_a_run_with_another(vitreous, trained, run, here):
     assert stored == json.loads((here / "m.json").read_text())
     assert stored["comparison"]["mcnemar"]["p"] == 1
     assert stored["comparison"]["other"]["top1"] == stored["top1"]
-    assert stored["cost"]["batch"] == 64
+    assert stored["cost"]["batch"] == stored["comparison"]["cost"]["batch"] == 64
+    assert "run: " in shown and "copy: " in shown
     page = (here / "out" / "report.html").read_text()
     assert 'id="comparison"' in page and 'id="only-first"' in page
-    assert "## Compared with copy" in (here / "out" / "report.md").read_text()
+    text = (here / "out" / "report.md").read_text()
+    assert "## Compared with copy" in text
+    assert "| what | run | copy |" in text
 
 
 def test_a_model_against_itself_has_two_names(vitreous, trained, here):

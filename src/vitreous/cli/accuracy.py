@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitreous.evaluate.comparison import Comparison
     from vitreous.evaluate.outcome import Part
     from vitreous.evaluate.robustness import Robustness
+    from vitreous.evaluate.throughput import Cost
     from vitreous.predict import Predictor
     from vitreous.training.reporter import Reporter
 
@@ -90,7 +91,7 @@ def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
     more = details(logits, labels, predictor.folder.classes, price)
     found = Answers(parts(metrics, more), {**metrics.to_dict(), **more.to_dict()}, [str(metrics), "", str(more)])
     if asked.rival is not None:
-        _compare(asked, source, (logits, labels), display, found)
+        _compare(asked, source, (logits, labels, price), display, found)
     if options.corruptions is not None:
         _corrupt(asked, source, display, found)
     return found
@@ -134,21 +135,31 @@ def _progress(display: "Reporter") -> Callable[[int, int], None]:
 
 
 def _compare(
-    asked: Asked, source: "Source", measured: "tuple[np.ndarray, np.ndarray]", display: "Reporter", found: Answers
+    asked: Asked,
+    source: "Source",
+    measured: "tuple[np.ndarray, np.ndarray, Cost | None]",
+    display: "Reporter",
+    found: Answers,
 ) -> None:
-    """Measure the other model on the same images."""
+    """Measure the other model on the same images; the model's own logits, the labels and its cost are known."""
     from vitreous.evaluate.comparison import compare
     from vitreous.evaluate.comparison_report import parts
     from vitreous.evaluate.evaluate import outputs
+    from vitreous.evaluate.throughput import cost
 
     assert asked.rival is not None
-    logits, labels = measured
+    logits, labels, price = measured
     display.phase(f"evaluating {asked.names[1]}")
     other = outputs(asked.rival, source, asked.options.batch, progress=_progress(display))[:, asked.order]
     compared = compare(logits, other, labels, asked.predictor.folder.classes)
-    found.parts += parts(compared, asked.names, asked.predictor, source)
-    found.results["comparison"] = {"with": asked.options.compare, **compared.to_dict()}
+    prices = () if price is None else (price, cost(asked.rival, asked.options.batch))
+    found.parts += parts(compared, asked.names, asked.predictor, source, prices)
+    result = {"with": asked.options.compare, **compared.to_dict()}
+    found.results["comparison"] = {**result, "cost": prices[1].to_dict() if prices else None}
     found.lines += compared_lines(compared, asked.names)
+    if prices:
+        speeds = [f"{one.images_per_second:,.0f} images/s, {one.parameters:,} parameters" for one in prices]
+        found.lines += [f"{name}: {speed}" for name, speed in zip(asked.names, speeds, strict=True)]
 
 
 def compared_lines(compared: "Comparison", names: tuple[str, str]) -> list[str]:

@@ -122,13 +122,14 @@ def scaled_said(scaled: Scaled) -> str:
     )
 
 
-def costs(cost: Cost) -> Table:
-    """Return what a forward pass takes."""
-    low, high = cost.range
+def costs(*models: Cost, names: tuple[str, ...] = ("value",)) -> Table:
+    """Return what a forward pass takes, of one model or of several side by side."""
     rows = [
-        ("parameters", f"{cost.parameters:,}"),
-        ("operations an image, two for each multiply-add", f"{cost.flops:,}"),
-        ("images a second, forward", f"{cost.images_per_second:,.0f} ({low:,.0f} to {high:,.0f})"),
-        ("measured with", cost.where),
+        ("parameters", [f"{one.parameters:,}" for one in models]),
+        ("operations an image, two for each multiply-add", [f"{one.flops:,}" for one in models]),
+        ("images a second, forward", [f"{one.images_per_second:,.0f}" for one in models]),
+        ("slowest and fastest pass", ["{:,.0f} to {:,.0f}".format(*one.range) for one in models]),
+        ("measured with", [one.where for one in models]),
     ]
-    return Table("What a forward pass takes, from pixels in memory to logits", ("what", "value"), rows)
+    caption = "What a forward pass takes, from pixels in memory to logits"
+    return Table(caption, ("what", *names), [(what, *values) for what, values in rows])

@@ -3,10 +3,12 @@
 import numpy as np
 
 from vitreous.data.examples import Source
+from vitreous.evaluate.accuracy import costs
 from vitreous.evaluate.comparison import Comparison
 from vitreous.evaluate.outcome import Block, Part, Table, Words
 from vitreous.evaluate.paired import McNemar
 from vitreous.evaluate.results import MOST_CLASSES, TABLE_CLASSES
+from vitreous.evaluate.throughput import Cost
 from vitreous.evaluate.tiles import Line, Tile, Tiles, seen
 from vitreous.predict import Predictor
 
@@ -18,15 +20,22 @@ SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1":
 NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
 
 
-def parts(found: Comparison, names: tuple[str, str], predictor: Predictor, source: Source) -> list[Part]:
-    """Return side by side: figures, classes, and the images that only one of the two has right.
+def parts(
+    found: Comparison,
+    names: tuple[str, str],
+    predictor: Predictor,
+    source: Source,
+    prices: tuple[Cost, ...] = (),
+) -> list[Part]:
+    """Return side by side: figures, what both cost, classes, and the images that only one of the two has right.
 
     Raises:
         ImageError: an image that was there a moment ago can't be read any more.
     """
+    both = [costs(*prices, names=names)] if prices else []
     shown = [_images(found, right, names, predictor, source) for right in (0, 1)]
     return [
-        Part("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names)]),
+        Part("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
         Part("class-by-class", "Compared class by class", [classes(found, names)]),
         Part("only-first", f"Only {names[0]} is right", shown[0]),
         Part("only-second", f"Only {names[1]} is right", shown[1]),
