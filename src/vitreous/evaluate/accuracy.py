@@ -6,17 +6,16 @@ from vitreous.evaluate.details import Details
 from vitreous.evaluate.metrics import Bin, Metrics
 from vitreous.evaluate.outcome import Beside, Block, Drawing, Numbers, Part, Table, Words
 from vitreous.evaluate.page import plain
-from vitreous.evaluate.results import (
-    CLASS_HEADS,
-    MAP_CLASSES,
-    MOST_CLASSES,
-    TABLE_CLASSES,
-    calibration_said,
-    class_rows,
-    pairs,
-)
 from vitreous.evaluate.throughput import Cost
 from vitreous.insight.plots import confusion_map, reliability
+
+MAP_CLASSES = 30
+"""Most classes whose confusion matrix is drawn whole."""
+TABLE_CLASSES = 30
+"""Most classes listed in the open; the others fold away."""
+MOST_CLASSES = 1000
+"""Most classes listed at all."""
+CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
 
 
 def parts(metrics: Metrics, details: Details | None = None) -> list[Part]:
@@ -80,6 +79,22 @@ def confusions(metrics: Metrics) -> list[Block]:
     return [Beside([Drawing(drawing, caption, least=least), listed], wide=True)]
 
 
+def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
+    """Return (true, taken for, images, share of the class) of the most frequent confusions."""
+    found = [
+        (count, row, col)
+        for row, counts in enumerate(metrics.confusion)
+        for col, count in enumerate(counts)
+        if count and row != col
+    ]
+    found.sort(key=lambda one: (-one[0], one[1:]))
+    names = [one.name for one in metrics.per_class]
+    return [
+        (names[row], names[col], f"{count:,}", f"{count / metrics.per_class[row].support:.1%}")
+        for count, row, col in found[:most]
+    ]
+
+
 def classes(metrics: Metrics, details: Details | None = None) -> Table:
     """Return each class's figures, the worst first."""
     rows = class_rows(metrics)[:MOST_CLASSES]
@@ -88,7 +103,20 @@ def classes(metrics: Metrics, details: Details | None = None) -> Table:
         ranked = {one.name: (one.auroc, one.average_precision) for one in details.ranking.per_class}
         heads = (*CLASS_HEADS, "AUROC", "average precision")
         rows = [(*row, *("–" if one is None else f"{one:.3f}" for one in ranked[row[0]])) for row in rows]
-    return Table("Each class, by F1, the worst first", heads, rows, fold_after=TABLE_CLASSES)
+    caption = "Each class, by F1, the worst first"
+    if len(metrics.per_class) > MOST_CLASSES:
+        caption += f" ({MOST_CLASSES:,} of {len(metrics.per_class):,}; `vitreous evaluate --json` has all)"
+    return Table(caption, heads, rows, fold_after=TABLE_CLASSES)
+
+
+def class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
+    """Return each class's figures under CLASS_HEADS, by F1, the worst first and those without images last."""
+    return [
+        (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
+        if one.support
+        else (one.name, "0", "–", "–", "–")
+        for one in sorted(metrics.per_class, key=lambda one: (not one.support, one.f1))
+    ]
 
 
 def calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
@@ -105,6 +133,14 @@ def calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
         scaled.reliability, scaled.ece[1], "The same predictions, sure to another degree.", "After temperature scaling"
     )
     return [Beside([before, after], wide=True), said, Words(scaled_said(scaled))]
+
+
+def calibration_said(metrics: Metrics) -> str:
+    """Say in a sentence how mean confidence and accuracy stand to each other."""
+    mean = sum(one.count * one.confidence for one in metrics.reliability) / metrics.examples
+    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
+    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
+    return said + (f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced.")
 
 
 def _diagram(bins: tuple[Bin, ...], ece: float, caption: str, title: str) -> Drawing:

@@ -3,11 +3,10 @@
 import numpy as np
 
 from vitreous.data.examples import Source
-from vitreous.evaluate.accuracy import costs
+from vitreous.evaluate.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
 from vitreous.evaluate.comparison import Comparison
 from vitreous.evaluate.outcome import Block, Part, Table, Words
 from vitreous.evaluate.paired import McNemar
-from vitreous.evaluate.results import MOST_CLASSES, TABLE_CLASSES
 from vitreous.evaluate.throughput import Cost
 from vitreous.evaluate.tiles import Line, Tile, Tiles, seen
 from vitreous.predict import Predictor

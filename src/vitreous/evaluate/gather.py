@@ -10,6 +10,7 @@ import numpy as np
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import Dataset, open_dataset
 from vitreous.errors import ConfigError, VitreousError
+from vitreous.evaluate.calibration import Scaled, scale
 from vitreous.evaluate.evaluate import evaluate
 from vitreous.evaluate.metrics import Metrics
 from vitreous.images.config import DecodeConfig
@@ -32,6 +33,8 @@ class Measured:
     """float64 (example, label): softmax of the logits."""
     labels: np.ndarray
     """int64 (example,): indices into the model's classes."""
+    scaled: Scaled | None = None
+    """What temperature scaling would do; None with fewer than two examples."""
 
 
 @dataclass
@@ -136,4 +139,5 @@ def _measure(found: Findings) -> Measured:
     workers = found.settings.get("workers", 0)
     metrics, logits, labels = evaluate(found.predictor, found.dataset.validation, workers=workers)
     scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return Measured(metrics, scores / scores.sum(1, keepdims=True), labels)
+    scaled = scale(logits, labels) if len(labels) > 1 else None
+    return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)

@@ -1,8 +1,8 @@
 """A model on images with several labels each, as parts of a report and as lines for a terminal."""
 
+from vitreous.evaluate.accuracy import MOST_CLASSES, TABLE_CLASSES
 from vitreous.evaluate.multilabel import MultiLabelMetrics
 from vitreous.evaluate.outcome import Numbers, Part, Table, Words
-from vitreous.evaluate.results import MOST_CLASSES, TABLE_CLASSES
 
 HEADS = ("label", "images", "precision", "recall", "F1", "AUROC", "average precision")
 

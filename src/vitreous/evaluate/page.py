@@ -156,6 +156,7 @@ def page(title: str, lead: str, sections: Sequence[Section], foot: str, style: s
     """
     allowed = f";script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" if script else ""
     runs = f"<script>{script}</script>\n" if script else ""
+    skip = f'<a class="skip" href="#{sections[0].anchor}">Skip to the results</a>' if sections else ""
     links = "".join(f'<li><a href="#{one.anchor}">{text(one.title)}</a></li>' for one in sections)
     parts = "".join(
         f'<section id="{one.anchor}" aria-labelledby="{one.anchor}-title"><h2 id="{one.anchor}-title">'
@@ -167,7 +168,7 @@ def page(title: str, lead: str, sections: Sequence[Section], foot: str, style: s
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';img-src data:;style-src 'unsafe-inline'"
         f'{allowed}">\n<title>{text(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n'
-        f'<a class="skip" href="#{sections[0].anchor}">Skip to the results</a>\n'
+        f"{skip}\n"
         f'<header><h1>{text(title)}</h1>{lead}<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
         f"<main>\n{parts}</main>\n<footer>{foot}</footer>\n{runs}</body>\n</html>\n"
     ).encode()

@@ -1,20 +1,14 @@
 """The report's numbers: headline, learning curves, confusions, classes, calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from vitreous.evaluate.gather import Findings, mapping
-from vitreous.evaluate.metrics import BINS, Metrics, wilson
-from vitreous.evaluate.page import figure, missing, paragraph, plain, table, text
-from vitreous.insight.plots import Series, confusion_map, line_chart, percent, reliability, short, smoothed
-
-MAP_CLASSES = 30
-"""Most classes whose confusion matrix is drawn whole."""
-TABLE_CLASSES = 30
-"""Most classes listed in the open; the others fold away."""
-MOST_CLASSES = 1000
-"""Most classes listed at all."""
-CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
+from vitreous.evaluate import accuracy
+from vitreous.evaluate.gather import Findings, Measured, mapping
+from vitreous.evaluate.metrics import wilson
+from vitreous.evaluate.outcome import Block, Numbers
+from vitreous.evaluate.page import figure, missing, paragraph
+from vitreous.insight.plots import Series, line_chart, percent, short, smoothed
 
 
 def headline(found: Findings) -> str:
@@ -26,13 +20,8 @@ def headline(found: Findings) -> str:
         figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
         figures.append(("training time", duration(last["seconds"]), _progress(found)))
         figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
-    items = ""
-    for place, (name, value, small) in enumerate(figures):
-        first = ' class="first"' if place == 0 else ""
-        more = f"<small>{text(small)}</small>" if small else ""
-        items += f"<div><dt>{text(name)}</dt><dd{first}>{text(value)}{more}</dd></div>"
     notes = [missing(*note) for note in _shortcomings(found)]
-    return f'<dl class="figures">{items}</dl>' + "".join(notes) + _caveat(found)
+    return Numbers(figures).html() + "".join(notes) + _caveat(found)
 
 
 def exported_evaluation(found: Findings) -> dict[str, Any] | None:
@@ -167,86 +156,19 @@ def unmeasured(found: Findings) -> str:
 
 def confusions(found: Findings) -> str:
     """Return which classes are taken for which."""
-    if found.measured is None:
-        return unmeasured(found)
-    metrics = found.measured.metrics
-    names = [plain(one.name) for one in metrics.per_class]
-    found_pairs = pairs(metrics, 10 if len(names) <= MAP_CLASSES else 30)
-    listed = table("Most frequent confusions", ("true", "taken for", "images", "of the class"), found_pairs, words=2)
-    if not found_pairs:
-        listed = paragraph("Not one image was taken for another class.")
-    if len(names) > MAP_CLASSES:
-        return paragraph(f"Of {len(names):,} classes, the pairs that are mistaken most often.") + listed
-    label = f"Confusion matrix of {len(names)} classes, {metrics.top1:.1%} on the diagonal"
-    drawing, least = confusion_map(metrics.confusion, names, label)
-    drawing = f'<div class="scroll"><div style="min-width:{least:.0f}px">{drawing}</div></div>'
-    caption = "Rows are what an image shows, columns what it was taken for. Strength of colour: share of the row."
-    return f'<div class="split">{figure(drawing, caption)}<div>{listed}</div></div>'
-
-
-def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
-    """Return (true, taken for, images, share of the class) of the most frequent confusions."""
-    found = [
-        (count, row, col)
-        for row, counts in enumerate(metrics.confusion)
-        for col, count in enumerate(counts)
-        if count and row != col
-    ]
-    found.sort(key=lambda one: (-one[0], one[1:]))
-    names = [one.name for one in metrics.per_class]
-    return [
-        (names[row], names[col], f"{count:,}", f"{count / metrics.per_class[row].support:.1%}")
-        for count, row, col in found[:most]
-    ]
+    return of_measured(found, lambda measured: accuracy.confusions(measured.metrics))
 
 
 def classes(found: Findings) -> str:
     """Return each class's figures, the worst first."""
-    if found.measured is None:
-        return unmeasured(found)
-    every = class_rows(found.measured.metrics)
-    rows = every[:MOST_CLASSES]
-    body = table("Each class, by F1, the worst first", CLASS_HEADS, rows[:TABLE_CLASSES])
-    if len(rows) > TABLE_CLASSES:
-        rest = table("The other classes", CLASS_HEADS, rows[TABLE_CLASSES:])
-        more = "" if len(every) <= MOST_CLASSES else f" (of {len(every):,} classes; `vitreous evaluate --json` has all)"
-        body += f"<details><summary>{len(rows) - TABLE_CLASSES:,} more classes{text(more)}</summary>{rest}</details>"
-    return body
-
-
-def class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
-    """Return each class's figures under CLASS_HEADS, by F1, the worst first and those without images last."""
-    return [
-        (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
-        if one.support
-        else (one.name, "0", "–", "–", "–")
-        for one in sorted(metrics.per_class, key=lambda one: (not one.support, one.f1))
-    ]
+    return of_measured(found, lambda measured: [accuracy.classes(measured.metrics)])
 
 
 def calibration(found: Findings) -> str:
-    """Return how far confidence can be believed."""
-    if found.measured is None:
-        return unmeasured(found)
-    metrics = found.measured.metrics
-    bins = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in metrics.reliability]
-    drawing = reliability(bins, f"Reliability diagram: expected calibration error {metrics.ece:.3f}")
-    words = (
-        f"<p><strong>ECE {metrics.ece:.3f}</strong> ({BINS} equal bins). {text(calibration_said(metrics))}</p>"
-        + paragraph(
-            "Each bar holds the predictions of one range of confidence. Full blue with pale blue reaches up to the share of them "
-            "that was right; pale blue is what they were right more often than sure, orange what they were sure more often than "
-            "right. Perfectly calibrated bars end on the dashed line, with nothing pale. "
-            "Below: how many predictions fall into each range."
-        )
-        + paragraph(f"Mean negative log-likelihood {metrics.nll:.4f} nats; balanced accuracy {metrics.balanced:.1%}.")
-    )
-    return f'<div class="split"><figure>{drawing}</figure><div>{words}</div></div>'
+    """Return how far confidence can be believed, and what one temperature would mend."""
+    return of_measured(found, lambda measured: accuracy.calibration(measured.metrics, measured.scaled))
 
 
-def calibration_said(metrics: Metrics) -> str:
-    """Say in a sentence how mean confidence and accuracy stand to each other."""
-    mean = sum(one.count * one.confidence for one in metrics.reliability) / metrics.examples
-    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
-    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
-    return said + (f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced.")
+def of_measured(found: Findings, draw: Callable[[Measured], Sequence[Block]]) -> str:
+    """Return the blocks that are drawn of the measured model, or say why there are none."""
+    return "".join(block.html() for block in draw(found.measured)) if found.measured else unmeasured(found)
