@@ -84,3 +84,22 @@ def test_a_folder_whose_name_is_no_text(vitreous, here):
     tree(here / os.fsdecode(b"\xff\n"), cat=3, dog=3)
     vitreous("train", os.fsdecode(b"\xff\n"), "--duration=1st", "--dry-run").worked("nothing was written")
     vitreous("train", os.fsdecode(b"\xfe")).refused("no such file or folder: \\udcfe")
+
+
+def test_images_from_formulas_train_and_are_evaluated_in_folders_with_plain_names(vitreous, here):
+    name = "formula:atoms?classes=3&images=10&size=16"
+    vitreous("inspect", name).worked("24 for training, 6 for validation", "16x16", f"next: vitreous train '{name}'")
+    vitreous("train", name, *TINY).worked()
+    assert [run.name for run in (here / "runs").iterdir()] == ["formula-atoms-small-1"]
+    vitreous("inspect", "runs/formula-atoms-small-1").worked(name)
+    vitreous("evaluate", "runs/formula-atoms-small-1", name).worked("atoms-00002")
+    assert [page.name for page in (here / "evaluations").iterdir()] == [
+        "formula-atoms-small-1-formula-atoms-accuracy-1"
+    ]
+
+
+@pytest.mark.parametrize("command", ["train", "inspect"])
+def test_formulas_that_there_are_not(vitreous, here, command):
+    vitreous(command, "formula:atom").refused("unknown kind of formula 'atom'; did you mean 'atoms'?")
+    vitreous(command, "formula:atoms?size=7").refused("it must be from 8 to 1,024")
+    assert list(here.iterdir()) == []

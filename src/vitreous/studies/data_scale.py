@@ -32,8 +32,6 @@ from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, St
 from vitreous.training.config import RunConfig, ScheduleConfig
 
 VIT, RESNET = ARMS = ("ViT", "ResNet")
-BATCH = 64
-"""Images a step, but for the paper's scale: 4,096 to pre-train, 512 to fine-tune."""
 HELD = 5
 """Instances of each class that pre-training is measured on, beside those it learns from."""
 DRAWS = 10
@@ -61,7 +59,7 @@ def cells(setting: Setting) -> list[Cell]:
         smoke=(0.01, "64ex"), laptop=(0.03, "16kex"), gpu=(0.03, "100kex"), paper=(0.03, "10Mex")
     )
     found = []
-    for seed in setting.seeds(laptop=3):
+    for seed in setting.seeds(laptop=3, gpu=3):
         for arm in ARMS:
             target = replace(started(setting, arm), seed=seed)
             scratch = replace(runs.fine_tuned(target, "", rate, duration), weights=None)
@@ -92,7 +90,7 @@ def started(setting: Setting, arm: str) -> RunConfig:
     base = runs.paper(setting, "B/32") if setting.scale == "paper" else runs.small(setting, 4, width, depth)
     old = base.model
     assert isinstance(old, ViTConfig)
-    batch = 512 if setting.scale == "paper" else min(BATCH, base.batch)
+    batch = setting.choose(smoke=64, laptop=64, gpu=256, paper=512)
     base = replace(base, augment=replace(base.augment, mixup=0.0), objective=ClassifyConfig(), batch=batch)
     if arm == VIT:
         model = replace(old, class_token=True, pool="class", position_init="normal", pre_logits=False, dropout=0.0)
@@ -122,7 +120,7 @@ def pretraining(setting: Setting, target: RunConfig, classes: int, each: int) ->
         optimizer=runs.adam(rate, decay),
         schedule=ScheduleConfig(kind="linear", warmup=warmup),
         augment=replace(target.augment, flip=True),
-        batch=4096 if setting.scale == "paper" else min(BATCH, classes * each),
+        batch=4096 if setting.scale == "paper" else min(target.batch, classes * each),
         duration=duration,
         evaluate_every="20%",
         export="best",
@@ -227,6 +225,8 @@ def notes(setting: Setting) -> tuple[str, ...]:
         f"The models: {costs}.",
         "Pre-training images are fractals, not photographs, so little of what is learned need carry over; the paper's sets begin "
         "where this study's largest ends. The seeds are those of weights and order: all pre-train on the same images.",
+        "Pre-training sees equally many images whatever the size of the set, and keeps the weights that are best on held-out "
+        "formula images; the real images choose nothing.",
         f"Few-shot is the mean of {DRAWS} draws of {SHOTS} images a class. Fine-tuning is short, by SGD at one rate for both.",
     )
 
