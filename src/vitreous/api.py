@@ -1,10 +1,12 @@
 """What Python users call: the same jobs as the command line's."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import called, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
@@ -126,13 +128,31 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
     return create_model(configured(name, **overrides), seed)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Predictor:
-    """Open a model folder or a run folder, ready to predict; its `.model` is the plain torch module.
+def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
+    """Open a model folder or a run folder, or weights of any known origin, ready to predict.
+
+    Its `.model` is the plain torch module; its `.report` tells what became of the weights, if there is something to tell.
+
+    >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
+
+    Args:
+        path: a folder, a file of weights, or owner/name on the Hugging Face Hub.
+        device: auto, cpu, cuda or mps.
+        wish: how the weights are taken: family ("openai"; --as on the command line), image (rows, cols), rule, allow,
+            labels, channels, channel_rule; see `vitreous.checkpoints.wish.Wish`.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
+        ConfigError: a wish that there is not, or that can't be met.
     """
-    return Predictor.load(path, device=device)
+    known = [field.name for field in fields(Wish)]
+    for name in wish:
+        if name not in known:
+            raise UnknownName("argument of load", name, [*known, "device"])
+    folder, report = open_model(path, Wish(**wish))
+    predictor = Predictor(folder, device)
+    predictor.report = report
+    return predictor
 
 
 __all__ = [

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Report
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
 from vitreous.images.decode import read
 from vitreous.images.preprocess import example, normalize
@@ -93,6 +94,8 @@ class Predictor:
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
         self.bf16 = precision == "bf16" or (precision == "auto" and native_bf16(self.device))
         self.model = folder.model.to(self.device).eval()
+        self.report: Report | None = None
+        """What became of the weights, where there is something to tell."""
 
     @classmethod
     def load(
@@ -103,7 +106,10 @@ class Predictor:
         Raises:
             CheckpointError: nothing there that can be loaded; what was wrong.
         """
-        return cls(open_model(path)[0], device, batch, precision, top)
+        folder, report = open_model(path)
+        predictor = cls(folder, device, batch, precision, top)
+        predictor.report = report
+        return predictor
 
     @overload
     def __call__(self, images: list[Image] | tuple[Image, ...]) -> list[Prediction]: ...

@@ -15,8 +15,8 @@ import vitreous
 from vitreous.checkpoints.convert import convert
 from vitreous.checkpoints.fit import describe
 from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
-from vitreous.checkpoints.foreign import Wish
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.cli.what import describe as inspect
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig

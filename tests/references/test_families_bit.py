@@ -14,8 +14,9 @@ from torch import nn
 
 from vitreous.checkpoints.convert import convert
 from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.resnet import ResNet, create

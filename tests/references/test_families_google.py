@@ -10,8 +10,9 @@ from tests.references.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
 from vitreous.checkpoints.families.google import table
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.mapping import write
+from vitreous.checkpoints.wish import Wish
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import ViT, create
 

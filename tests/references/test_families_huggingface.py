@@ -10,7 +10,8 @@ import torch
 from tests.references.twins import CLOSE, difference, images, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.preprocess import normalize, to_pixels
 

@@ -9,7 +9,8 @@ from tests.references.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 3, "num_heads": 1}

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vitreous.checkpoints.convert import convert
 from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.foreign import Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig

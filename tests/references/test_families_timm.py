@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from tests.references.twins import CLOSE, difference, randomise
 from torch import nn
 
-from vitreous.checkpoints.foreign import Wish, load_foreign, recognise
+from vitreous.checkpoints.foreign import load_foreign, recognise
 from vitreous.checkpoints.weights import Weights
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10}

@@ -55,8 +55,25 @@ def test_other_classes_get_a_new_head_or_an_error(base, tmp_path):
     job, said = start(base, **other)
     assert said == ["the head is new, zero-initialised, for 2 classes"]
     assert job.model.head.weight.shape == (2, 32)
-    with pytest.raises(CheckpointError, match=r"--head keep needs the same classes: .* has 10, the data 2"):
+    with pytest.raises(
+        CheckpointError, match=r"--head keep needs classes that the weights know: .* has 10, the data 2"
+    ):
         start(base, head="keep", **other)
+
+
+def test_classes_that_the_weights_know_get_their_rows_of_the_head(base, tmp_path):
+    for number in range(12):
+        folder = tmp_path / "data" / "37"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number * 20).save(folder / f"{number}.png")
+    some = {"data": DataConfig(str(tmp_path / "data")), "model": replace(TINY.model, classes=2)}
+    for head in ("auto", "keep"):
+        job, said = start(base, head=head, **some)
+        assert said == ["the head is sliced: 2 of 10 classes, those of the data"]
+        assert torch.equal(job.model.head.weight, exported(base)["head.weight"][[3, 7]])
+        assert torch.equal(job.model.head.bias, exported(base)["head.bias"][[3, 7]])
+    job, said = start(base, head="new", **some)
+    assert said == ["the head is new, zero-initialised, for 2 classes"]
 
 
 def test_another_image_size_resizes_the_positions_and_says_so(base):

@@ -12,9 +12,10 @@ from vitreous.checkpoints.family import Family
 from vitreous.checkpoints.files import save_tensors
 from vitreous.checkpoints.fit import describe
 from vitreous.checkpoints.folder import ModelFolder, save_model
-from vitreous.checkpoints.foreign import Wish, families
+from vitreous.checkpoints.foreign import families
 from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, kind_of

@@ -2,78 +2,26 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from torch import Tensor
 
+from vitreous.checkpoints.adapt import adapt
 from vitreous.checkpoints.family import Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
+from vitreous.checkpoints.wish import Report, Wish
 from vitreous.errors import CheckpointError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, create, empty
-from vitreous.model.vit import ViT
-from vitreous.shapes import Size
 
 MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
-ALLOWED = ("missing", "unused")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of somebody's weights on their way into our model."""
-
-    source: str
-    origin: str
-    """The family, and who writes such files."""
-    model: str
-    mapped: int
-    """Tensors of ours that were made from theirs."""
-    resized: str = ""
-    """Position grid: from, to, rule; empty where it stayed."""
-    head: str = "kept"
-    """kept, sliced, new or none."""
-    new: tuple[str, ...] = ()
-    """Tensors of ours that were initialised, since theirs has none."""
-    unused: tuple[str, ...] = ()
-    """Tensors of theirs that have no place in our model."""
-    ignored: int = 0
-    """Tensors of theirs that belong to something else, such as a text tower."""
-    assumed: tuple[str, ...] = ()
-    """What the file didn't tell."""
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"source      {self.source}", f"origin      {self.origin}", f"model       {self.model}"]
-        lines.append(
-            f"tensors     {self.mapped} mapped, {len(self.new)} new, {len(self.unused)} unused, {self.ignored} ignored"
-        )
-        lines += [f"positions   {self.resized}"] if self.resized else []
-        lines.append(f"head        {self.head}")
-        lines += [f"new         {name}" for name in self.new[:10]]
-        lines += [f"unused      {name}" for name in self.unused[:10]]
-        lines += [f"assumed     {note}" for note in self.assumed]
-        return "\n".join([*lines, *(f"note        {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True)
-class Wish:
-    """How weights are to be taken."""
-
-    family: str | None = None
-    """The family, or family:variant; None: recognised (--as)."""
-    image: tuple[int, int] | None = None
-    """Rows and columns of images that the model shall see; None: those of the file."""
-    rule: str | None = None
-    """How the position grid is resized; None: as its origin does."""
-    allow: tuple[str, ...] = field(default=())
-    """What may differ: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
 
 
 def families() -> dict[str, Family]:
@@ -114,9 +62,6 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
         ConfigError: a wish that can't be met.
     """
-    for name in wish.allow:
-        if name not in ALLOWED:
-            raise UnknownName("difference to allow", name, ALLOWED)
     weights = read_weights(path)
     family, variant = chosen(weights, wish.family)
     reading = understood(family, weights, variant)
@@ -135,19 +80,20 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         )
     check_finite(mapped.tensors, str(weights.path), weights.maps)
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
-    model = placed(model.eval(), reading, wish)
-    resized = moved(reading, model, wish.rule or reading.resize)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
-    preprocess = replace(reading.preprocess, size=tuple(model.config.image))
     classes = reading.classes or tuple(f"class {number}" for number in range(model.config.classes))
-    folder = ModelFolder(model, preprocess, DecodeConfig(), classes, origin, wish.rule or reading.resize)
+    mode = "L" if model.config.channels == 1 else reading.preprocess.mode
+    preprocess = replace(reading.preprocess, size=tuple(model.config.image), mode=mode)
+    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize)
+    folder, changes = adapt(folder, wish)
     report = Report(
         source=str(weights.path),
         origin=f"{family.name}: {family.title}",
-        model=describe(model.config),
+        model=describe(folder.model.config),
         mapped=len(mapped.tensors) - len(new),
-        resized=resized,
-        head="kept" if model.config.classes else "none",
+        resized=changes.resized,
+        channels=changes.channels,
+        head=changes.head or head_of(model, new),
         new=tuple(new),
         unused=tuple(unused),
         ignored=len(ignored),
@@ -167,12 +113,11 @@ def finished(maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -
     return whole
 
 
-def moved(reading: Reading, model: Model, rule: str) -> str:
-    """Say from which position grid to which, and how; nothing where there is no grid, or it stayed."""
-    if not isinstance(model, ViT) or model.config.image == reading.model.image:
-        return ""
-    learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
-    return f"{reading.model.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
+def head_of(model: Model, new: Sequence[str]) -> str:
+    """Say where the head comes from."""
+    if not model.config.classes:
+        return "none"
+    return "new" if any(name.startswith("head.") for name in new) else "kept"
 
 
 def understood(family: Family, weights: Weights, variant: str | None) -> Reading:
@@ -230,10 +175,3 @@ def refuse_gaps(mapped: Mapped, model: Model, reading: Reading, wish: Wish, wher
     fresh = create(reading.model).state_dict()
     mapped.tensors |= {name: fresh[name] for name in mapped.missing}
     return list(mapped.missing)
-
-
-def placed(model: Model, reading: Reading, wish: Wish) -> Model:
-    """Resize the model to the wished resolution, by its origin's rule."""
-    if wish.image is None or tuple(wish.image) == tuple(model.config.image):
-        return model
-    return model.resized(Size(*wish.image), wish.rule or reading.resize)

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vitreous.checkpoints.adapt import Changes, adapt
+from vitreous.checkpoints.fit import describe
 from vitreous.checkpoints.folder import ModelFolder, is_model, load_model
-from vitreous.checkpoints.foreign import Report, Wish, load_foreign
+from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.hub import download, is_repository
 from vitreous.checkpoints.weights import holds_weights
-from vitreous.errors import CheckpointError
+from vitreous.checkpoints.wish import Report, Wish
+from vitreous.errors import CheckpointError, ConfigError
 
 
 def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder, Report | None]:
@@ -44,22 +47,34 @@ def _open(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
     if not place.exists() and is_repository(path):
         place = download(path)
     if place.is_dir() and (is_model(place) or _is_run(place) or not holds_weights(place)):
-        folder = load_model(place)
-        if wish is not None and wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
-            folder = resized(folder, wish)
-        return folder, None
+        return taken(load_model(place), wish or Wish(), place)
     if not place.exists():
         raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
     return load_foreign(place, wish or Wish())
 
 
-def resized(folder: ModelFolder, wish: Wish) -> ModelFolder:
-    """Return a model folder for images of another size."""
-    from dataclasses import replace
+def taken(folder: ModelFolder, wish: Wish, place: Path) -> tuple[ModelFolder, Report | None]:
+    """Do what was wished of one of our own models, and tell it, if there is something to tell.
 
-    assert wish.image is not None
-    model = folder.model.resized(wish.image, wish.rule or folder.resize)
-    return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(wish.image)))
+    Raises:
+        ConfigError: a wish that can't be met, such as a family: our own files say what they are.
+    """
+    if wish.family is not None or wish.allow:
+        raise ConfigError(
+            f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as and --allow"
+        )
+    folder, changes = adapt(folder, wish)
+    if changes == Changes():
+        return folder, None
+    return folder, Report(
+        source=str(place),
+        origin="vitreous: a model folder",
+        model=describe(folder.model.config),
+        mapped=len(folder.model.state_dict()),
+        resized=changes.resized,
+        channels=changes.channels,
+        head=changes.head or ("kept" if folder.classes else "none"),
+    )
 
 
 def _is_run(place: Path) -> bool:

@@ -1,7 +1,7 @@
 """`vitreous evaluate`: measure a model on labelled images, and write down what was found."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
+from vitreous.cli.taken import open_taken
 from vitreous.cli.use import write_file
 from vitreous.errors import ConfigError, DataError
 
@@ -43,7 +44,8 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     from vitreous.evaluate.outcome import Outcome
     from vitreous.predict import Predictor
 
-    predictor = Predictor.load(options.model, device=options.device, batch=options.batch)
+    folder = open_taken(options.model, options.taken)
+    predictor = Predictor(folder, device=options.device, batch=options.batch)
     asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
     display.phase("opening the data")
     if options.data is not None and has_label_sets(Path(options.data)):
@@ -63,10 +65,9 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
 
 def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's features by a probe."""
-    from vitreous.checkpoints.open import open_model
     from vitreous.evaluate.outcome import Outcome
 
-    folder = open_model(options.model)[0]
+    folder = open_taken(options.model, options.taken)
     train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
     found = probe(options, folder, (train, test), display)
     display.close()
@@ -110,7 +111,9 @@ def title(options: Evaluate) -> str:
 
 def said(options: Evaluate) -> dict[str, Any]:
     """Return what report.json says of the request."""
-    return {"protocol": options.protocol, "model": options.model, "data": options.data}
+    taken = {name: value for name, value in asdict(options.taken).items() if value}
+    how = {"taken": taken} if taken else {}
+    return {"protocol": options.protocol, "model": options.model, **how, "data": options.data}
 
 
 def data_name(options: Evaluate) -> str:

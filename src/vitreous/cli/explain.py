@@ -7,6 +7,7 @@ from vitreous.cli.evaluate import model_name
 from vitreous.cli.options import Explain
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
+from vitreous.cli.taken import open_taken
 from vitreous.data.report import printable
 from vitreous.errors import ConfigError
 
@@ -30,7 +31,7 @@ def explain(arguments: list[str]) -> int:
     from vitreous.explaining.write import PAGE, write_explanation
     from vitreous.paths import expand_paths
 
-    ready = opened(options.model, options.device)
+    ready = opened(open_taken(options.model, options.taken), options.device)
     choice = settled(Choice(options.method, options.layer, options.head, options.target), ready.folder)
     paths = list(expand_paths(options.paths, sys.stdin))
     display = reporter()

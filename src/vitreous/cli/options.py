@@ -50,11 +50,31 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """How a model's weights are taken: the same options wherever a command asks for a model."""
+
+    family: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """What the weights are, where they don't tell: a family, or family:variant."""
+    image: tuple[int, int] | None = None
+    """Rows and columns of the images that the model shall see; positions are resized."""
+    rule: str | None = None
+    """How positions are resized; by default as their origin does."""
+    allow: tuple[str, ...] = ()
+    """Differences to allow: missing (initialised anew), unused (left out)."""
+    labels: str | None = None
+    """Keep only these classes: names separated by commas, or a file with one a line."""
+    channels: int | None = None
+    """Channels of the images that the model shall see: 1 for grey."""
+    channel_rule: Literal["sum", "tile", "zero"] | None = None
+    """How the first layer gets them: sum (the same function on grey images), tile, zero; by default what suits the numbers."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure a model on labelled images: every image exactly once."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A model folder or a run folder."""
+    """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional] = None
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn"] = "accuracy"
@@ -78,6 +98,7 @@ class Evaluate:
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     probe: Annotated[Probe, tyro.conf.arg(name="")] = field(default_factory=Probe)
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,7 @@ class Predict:
     """
 
     model: Annotated[str, tyro.conf.Positional]
-    """A model folder or a run folder."""
+    """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Files, folders, globs, or - for paths on standard input, one a line."""
     top: int = 1
@@ -103,6 +124,7 @@ class Predict:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)
@@ -133,14 +155,16 @@ class Explain:
     """Images on which the maps are compared by deletion and insertion; 0: none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what a path holds: a model folder, a run folder, a data set or an image."""
+    """Say what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
 
     path: Annotated[str, tyro.conf.Positional]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)
@@ -153,14 +177,7 @@ class Convert:
     """The folder to write, new or empty."""
     to: str = "vitreous"
     """The format: vitreous, google, timm, huggingface or torchvision."""
-    family: Annotated[str | None, tyro.conf.arg(name="as")] = None
-    """What the weights are, where they don't tell: a family, or family:variant."""
-    image: tuple[int, int] | None = None
-    """Rows and columns of the images that the result shall see; positions are resized."""
-    rule: str | None = None
-    """How positions are resized; by default as their origin does."""
-    allow: tuple[str, ...] = ()
-    """Differences to allow: missing (initialised anew), unused (left out)."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)

@@ -77,17 +77,17 @@ def options(kind: Any, prefix: str = "") -> Iterator[str]:
     hints = typing.get_type_hints(kind if isinstance(kind, type) else type(kind), include_extras=True)
     several = alternatives(kind if isinstance(kind, type) else type(kind))
     for field in dataclasses.fields(kind):
-        hint, flat = hints[field.name], False
+        hint, told = hints[field.name], None
         while typing.get_origin(hint) is typing.Annotated:
-            flat = flat or any(getattr(mark, "name", None) == "" for mark in hint.__metadata__)
+            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
             hint = typing.get_args(hint)[0]
-        name = field.name.replace("_", "-")
+        name = told or field.name.replace("_", "-")
         value = None if isinstance(kind, type) else getattr(kind, field.name)
         if field.name in several and value is None:
             members = several[field.name].values()
             yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
         elif field.name in several or dataclasses.is_dataclass(hint):
-            yield from options(hint if value is None else value, prefix if flat else f"{prefix}{name}.")
+            yield from options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}"
             if hint is bool:

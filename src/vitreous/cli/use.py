@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.cli.options import Inspect, Predict, Report
 from vitreous.cli.parse import parse
+from vitreous.cli.taken import open_taken
 from vitreous.data.report import printable
 from vitreous.errors import ConfigError
 
@@ -29,7 +30,8 @@ def predict(arguments: list[str]) -> int:
     from vitreous.paths import expand_paths
     from vitreous.predict import Predictor
 
-    predictor = Predictor.load(options.model, options.device, options.batch, options.precision, options.top)
+    folder = open_taken(options.model, options.taken)
+    predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
     found = expand_paths(options.paths, sys.stdin)
     results = predictor.predict_many(found)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
@@ -126,7 +128,7 @@ def inspect(arguments: list[str]) -> int:
     options = parse(Inspect, arguments, "inspect")
     from vitreous.cli.what import describe
 
-    print(describe(options.path))
+    print(describe(options.path, options.taken))
     return 0
 
 

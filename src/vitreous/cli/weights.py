@@ -4,6 +4,7 @@ from fnmatch import fnmatch
 
 from vitreous.cli.options import Convert, Models
 from vitreous.cli.parse import parse
+from vitreous.cli.taken import wish_of
 from vitreous.errors import UnknownName
 
 PATCHES = (8, 14, 16, 32)
@@ -16,13 +17,11 @@ def convert(arguments: list[str]) -> int:
     options = parse(Convert, arguments, "convert")
     from vitreous.checkpoints.convert import convert as write
     from vitreous.checkpoints.convert import formats
-    from vitreous.checkpoints.foreign import Wish
     from vitreous.checkpoints.open import open_model
 
     if options.to not in formats():
         raise UnknownName("format", options.to, formats())
-    wish = Wish(options.family, options.image, options.rule, options.allow)
-    folder, report = open_model(options.source, wish)
+    folder, report = open_model(options.source, wish_of(options.taken))
     if report is not None:
         print(report)
     proof = write(folder, options.out, options.to)

@@ -4,7 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitreous.cli.options import Taken
 from vitreous.cli.progress import duration
+from vitreous.cli.taken import wish_of
 from vitreous.data.config import DataConfig
 from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
@@ -19,46 +21,47 @@ if TYPE_CHECKING:
     from vitreous.runs import RunRecord
 
 
-def describe(path: str) -> str:
-    """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows."""
+def describe(path: str, taken: Taken = Taken()) -> str:
+    """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows.
+
+    Args:
+        path: a model, weights, a run, a data set, an image, or a name on the Hub.
+        taken: how a model's weights are taken.
+    """
     place = Path(path)
     built_in = path == DIGITS or is_formula(path)
     if not built_in and not place.exists():
+        from vitreous.checkpoints.hub import is_repository
+
+        if is_repository(path):
+            return model(path, taken)
         raise DataError(missing(place))
     if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(path)
     from vitreous.checkpoints.weights import holds_weights
 
     if place.is_file():
-        return weights(place) if holds_weights(place) else image(place)
+        return model(path, taken) if holds_weights(place) else image(place)
     from vitreous.checkpoints.folder import is_model
     from vitreous.runs import is_run
 
     if is_run(place):
         return run(place)
-    if is_model(place):
-        return model(place)
-    return weights(place) if holds_weights(place) else data(path)
+    return model(path, taken) if is_model(place) or holds_weights(place) else data(path)
 
 
-def weights(path: Path) -> str:
-    """Describe somebody's weights as vitreous would load them."""
-    from vitreous.checkpoints.foreign import load_foreign
+def model(path: str, taken: Taken) -> str:
+    """Describe a model folder, or somebody's weights as vitreous would load them."""
+    from vitreous.checkpoints.folder import is_model
+    from vitreous.checkpoints.open import open_model
 
-    folder, report = load_foreign(path)
-    lines = [str(report), *shape(path, folder), f"next: vitreous convert {path} FOLDER"]
-    return "\n".join(lines)
-
-
-def model(path: Path) -> str:
-    """Describe a model folder."""
-    from vitreous.checkpoints.folder import load_model
-
-    folder = load_model(path)
-    return "\n".join([*shape(path, folder), f"next: vitreous predict {path} IMAGES..."])
+    folder, report = open_model(path, wish_of(taken))
+    told = [] if report is None else [str(report)]
+    then = f"predict {path} IMAGES..." if is_model(Path(path)) else f"convert {path} FOLDER"
+    return "\n".join([*told, *shape(path, folder), f"next: vitreous {then}"])
 
 
-def shape(path: Path, folder: "ModelFolder") -> list[str]:
+def shape(path: str, folder: "ModelFolder") -> list[str]:
     """Describe an architecture, its preprocessing and its classes."""
     from vitreous.model import count
 

@@ -32,10 +32,10 @@ def blank(kind: Callable[[Any], Kind], config: Any) -> Kind:
         return kind(config)
 
 
-def remade(model: Kind, config: Any, weights: Mapping[str, Tensor]) -> Kind:
+def remade(model: Kind, config: Any, weights: Mapping[str, Tensor], *, share: bool = False) -> Kind:
     """Return a model of the same class for another configuration, with copies of these weights, on the same device and
-    in the same mode.
+    in the same mode. `share` takes the very tensors: right where the old model isn't used any more.
     """
     other = blank(type(model), config)
-    other.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+    other.load_state_dict({name: one if share else one.clone() for name, one in weights.items()}, assign=True)
     return other.to(next(model.parameters()).device).train(model.training)

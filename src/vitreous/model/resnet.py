@@ -184,9 +184,12 @@ class ResNet(nn.Module):
         found = self.intermediates(images, names)
         return [found[name].permute(0, 2, 3, 1) for name in names]
 
-    def resized(self, image: tuple[int, int], rule: str = "") -> "ResNet":
-        """Return this model, meant for images of another size. No weight changes, so there is no rule to choose."""
-        return remade(self, replace(self.config, image=tuple(image)), self.state_dict())
+    def resized(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "ResNet":
+        """Return this model, meant for images of another size. No weight changes, so there is no rule to choose.
+
+        `share` takes the very tensors instead of copies.
+        """
+        return remade(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
 
     def at_resolution(self, image: Size | None) -> None:
         """See images of another size: nothing changes, since a ResNet sees any."""

@@ -163,8 +163,10 @@ class ViT(nn.Module):
         kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]))
         return remade(self, config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
 
-    def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
+    def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule.
+
+        `share` takes the very tensors for all that stays, instead of copies.
 
         Raises:
             ConfigError: the patch doesn't divide the image.
@@ -177,7 +179,7 @@ class ViT(nn.Module):
             if isinstance(module, (AddedPositions, Relative)):
                 resized = module.resized(config.grid, rule)
                 weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
-        return remade(self, config, weights)
+        return remade(self, config, weights, share=share)
 
     def at_resolution(self, image: Size | None) -> None:
         """From now on see images of this size, at the same patch size; None: the configured one. No parameter changes.

@@ -88,7 +88,7 @@ class RunConfig:
     weights: str | None = None
     """Start from this model folder or run folder."""
     head: Literal["auto", "new", "keep"] = "auto"
-    """With weights: a new zero-initialised head, or the old one. auto: keep it if the class names are the same."""
+    """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
     """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks.
     Of a ResNet: patches is its root, blocks are its units."""

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from torch import nn
 
+from vitreous.checkpoints.adapt import has_all, sliced
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.kinds import Model, create
@@ -41,6 +42,9 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
     folder, report = open_model(config.weights)
     if report is not None:
         reporter.message(str(report))
+    if config.head != "new" and folder.classes != classes and has_all(folder.classes, classes):
+        folder, said = sliced(folder, classes)
+        reporter.message(f"the head is {said}, those of the data")
     old, new = folder.model, model.config
     if type(old) is not type(model):
         raise CheckpointError(
@@ -64,8 +68,8 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
     same = folder.classes == classes
     if config.head == "keep" and not same:
         raise CheckpointError(
-            f"--head keep needs the same classes: {config.weights} has {len(folder.classes)}, the data {len(classes)} "
-            "(or others by name); use --head new"
+            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
+            f"{len(classes)} (or others by name); use --head new"
         )
     if config.head == "new" or not same:
         reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")

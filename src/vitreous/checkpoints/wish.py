@@ -1,0 +1,100 @@
+"""How weights are to be taken, and what became of them. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitreous.errors import ConfigError, UnknownName
+
+ALLOWED = ("missing", "unused")
+CHANNEL_RULES = ("sum", "tile", "zero")
+"""How the first layer's kernels are taken to another number of channels; see checkpoints/adapt.py."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How weights are to be taken."""
+
+    family: str | None = None
+    """The family, or family:variant; None: recognised (--as)."""
+    image: tuple[int, int] | None = None
+    """Rows and columns of images that the model shall see; None: those of the file."""
+    rule: str | None = None
+    """How the position grid is resized; None: as its origin does."""
+    allow: tuple[str, ...] = ()
+    """What may differ: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
+    labels: tuple[str, ...] | None = None
+    """Names of the classes to keep, in the order that is wanted; None: all."""
+    channels: int | None = None
+    """Channels that the model shall see; None: those of the file."""
+    channel_rule: str | None = None
+    """How the first layer gets them: sum, tile or zero; None: sum for one, zero for more than there are, else tile."""
+
+    def __post_init__(self) -> None:
+        for name in self.allow:
+            if name not in ALLOWED:
+                raise UnknownName("difference to allow", name, ALLOWED)
+        if self.channel_rule is not None and self.channel_rule not in CHANNEL_RULES:
+            raise UnknownName("rule for channels", self.channel_rule, CHANNEL_RULES)
+        if self.channels is not None and self.channels < 1:
+            raise ConfigError(f"channels is {self.channels}; it must be at least 1")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the labels that a text names, separated by commas, or those of the file that it names, one a line.
+
+    Raises:
+        ConfigError: it names none, or the file can't be read.
+    """
+    if Path(text).is_file():
+        try:
+            lines = Path(text).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"can't read the labels in {text}: {error}") from error
+        found = tuple(line.strip() for line in lines if line.strip())
+    else:
+        found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise ConfigError(
+            f"--labels {text!r} names no class; give names separated by commas, or a file with one a line"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of weights on their way into our model."""
+
+    source: str
+    origin: str
+    """The family, and who writes such files."""
+    model: str
+    mapped: int
+    """Tensors of ours that were made from theirs."""
+    resized: str = ""
+    """Position grid: from, to, rule; empty where it stayed."""
+    channels: str = ""
+    """Channels of the first layer: from, to, rule; empty where they stayed."""
+    head: str = "kept"
+    """kept, sliced, new or none."""
+    new: tuple[str, ...] = ()
+    """Tensors of ours that were initialised, since theirs has none."""
+    unused: tuple[str, ...] = ()
+    """Tensors of theirs that have no place in our model."""
+    ignored: int = 0
+    """Tensors of theirs that belong to something else, such as a text tower."""
+    assumed: tuple[str, ...] = ()
+    """What the file didn't tell."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"source      {self.source}", f"origin      {self.origin}", f"model       {self.model}"]
+        lines.append(
+            f"tensors     {self.mapped} mapped, {len(self.new)} new, {len(self.unused)} unused, {self.ignored} ignored"
+        )
+        lines += [f"positions   {self.resized}"] if self.resized else []
+        lines += [f"channels    {self.channels}"] if self.channels else []
+        lines.append(f"head        {self.head}")
+        lines += [f"new         {name}" for name in self.new[:10]]
+        lines += [f"unused      {name}" for name in self.unused[:10]]
+        lines += [f"assumed     {note}" for note in self.assumed]
+        return "\n".join([*lines, *(f"note        {note}" for note in self.notes)])

@@ -1,0 +1,83 @@
+"""How weights are taken: the same options for every command that is given a model."""
+
+import json
+
+import pytest
+import torch
+from tests.data.pictures import encoded, picture, write
+
+from vitreous.checkpoints.convert import convert
+from vitreous.checkpoints.folder import load_model
+from vitreous.checkpoints.open import open_model
+
+
+@pytest.fixture
+def foreign(trained, here):
+    """Return the trained model as a file of timm's names without a config: nothing says what it was."""
+    folder = load_model(trained)
+    convert(folder, here / "timm", "timm")
+    (here / "timm" / "config.json").unlink()
+    write(here / "images" / "a.png", encoded(picture(0, 9, 9, 1)))
+    return here / "timm" / "model.safetensors"
+
+
+def reported(done) -> str:
+    """Return what a command that worked said beside its results."""
+    assert done.code == 0, (done.code, done.out, done.err)
+    return done.err
+
+
+def test_predict_takes_weights_as_they_are_said_to_be(vitreous, foreign):
+    asked = "--as=dino", "--labels=class 3,class 7", "--image", "16", "12", "--top=5"
+    done = vitreous("predict", foreign, "images", *asked, "--format=jsonl")
+    (line,) = done.out.splitlines()
+    assert {one["label"] for one in json.loads(line)["top"]} == {"class 3", "class 7"}
+    said = reported(done)
+    assert "origin      dino: " in said
+    assert "positions   2x2 -> 4x3 by bicubic-offset" in said
+    assert "head        sliced: 2 of 10 classes" in said
+
+
+def test_inspect_and_convert_tell_the_same(vitreous, foreign, here):
+    (here / "labels.txt").write_text("class 3\nclass 7\n")
+    asked = "--as=mae", "--labels=labels.txt", "--channels=3", "--rule=bilinear"
+    shown = vitreous("inspect", foreign, *asked).worked("channels    1 -> 3 by sum", "2: class 3, class 7")
+    written = vitreous("convert", foreign, "out", *asked).worked("proof")
+    assert [line for line in shown.splitlines() if line.startswith("origin      mae")]
+    report = written[: written.index("proof")]
+    assert report in shown
+    folder = load_model("out")
+    assert (folder.classes, folder.model.config.channels, folder.resize) == (("class 3", "class 7"), 3, "bilinear")
+
+
+def test_evaluate_measures_the_chosen_classes(vitreous, trained, here):
+    for label in ("3", "7"):
+        write(here / "data" / label / "a.png", encoded(picture(0, 9, 9, 1)))
+    done = vitreous("evaluate", trained, "data", "--labels=7,3", "--no-speed")
+    assert "head        sliced: 2 of 10 classes" in reported(done)
+    (found,) = here.glob("evaluations/*/report.json")
+    assert json.loads(found.read_text())["taken"] == {"labels": "7,3"}
+
+
+def test_wishes_that_cannot_be_met_are_one_line(vitreous, trained, foreign):
+    vitreous("predict", trained, "images", "--labels=33").refused("unknown class '33'")
+    vitreous("predict", trained, "images", "--as=timm").refused("leave out --as")
+    vitreous("inspect", foreign, "--as=timn").refused("unknown family 'timn'", "timm")
+    vitreous("inspect", foreign, "--allow", "every").refused("unknown difference to allow 'every'")
+    vitreous("convert", foreign, "out", "--channel-rule=mean").refused("must be one of")
+    done = vitreous("predict", trained, "images", "--channels=2")
+    assert done.code == 2
+    assert "(2, 8, 8), not (3, 8, 8)" in done.err.splitlines()[-1]
+
+
+def test_what_may_be_missing_is_initialised(vitreous, foreign, here):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(foreign)
+    del tensors["head.weight"]
+    save_file(tensors, here / "cut.safetensors")
+    assert open_model(foreign)[1].head == "kept"
+    vitreous("inspect", "cut.safetensors").refused()
+    save_file(load_file(foreign) | {"more": torch.zeros(2)}, here / "more.safetensors")
+    vitreous("inspect", "more.safetensors").refused("--allow unused")
+    vitreous("inspect", "more.safetensors", "--allow", "unused").worked("unused      more")
