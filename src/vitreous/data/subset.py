@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -25,17 +26,17 @@ class Subset:
         """The source's classes, those without examples here among them."""
         return self.source.classes
 
-    @property
+    @cached_property
     def labels(self) -> Int64[np.ndarray, " example"]:
         """Indices into `classes`."""
         return self.source.labels[self.indices]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """What people call each example."""
         return tuple(self.source.names[index] for index in self.indices)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the source's contents and of the choice."""
         chosen = np.ascontiguousarray(self.indices, dtype="<i8").tobytes()
