@@ -7,22 +7,28 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vitreous.data.loader import Example, TrainStream
-from vitreous.errors import ConfigError
 from vitreous.evaluate.gather import Findings, Measured, is_resnet
 from vitreous.evaluate.page import missing, paragraph, picture, text
+from vitreous.evaluate.places import places
 from vitreous.evaluate.results import unmeasured
 from vitreous.evaluate.tiles import seen, tile
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize
-from vitreous.insight.attention import attention_maps
-from vitreous.insight.pictures import TINY, mosaic, overlay, thumbnail
-from vitreous.insight.positions import similarity
-from vitreous.model.vit import ViT
+from vitreous.insight.attention import read_attention
+from vitreous.insight.pictures import TINY, overlay, thumbnail
 from vitreous.predict import Predictor
 from vitreous.settings import from_dict
 
 MISTAKES, LOOKED_AT, HEADS, TRAINING = 24, 6, 16, 24
 """Most pictures of each kind."""
+QUERIES = {
+    "class": "the [class] token attends",
+    "class+mean": "the [class] token and the patches, half and half, attend",
+    "mean": "the patches, on average, attend",
+    "max": "the patches that hold the maxima attend",
+    "map": "the patches that are pooled attend",
+}
+"""What of the last block represents the image."""
 
 
 def mistakes(found: Findings) -> str:
@@ -54,26 +60,7 @@ def positions(found: Findings) -> str | None:
         return None
     if found.predictor is None:
         return missing("No model:", found.missing["predictor"])
-    model = found.predictor.model
-    try:
-        tiles = similarity(model)
-    except ConfigError as error:
-        return missing("Nothing to show:", str(error))
-    rows, cols = model.config.grid
-    kind = "learned" if model.config.positions == "learned" else "fixed sine and cosine"
-    image = picture(
-        thumbnail(mosaic(tiles.cpu().numpy())),
-        f"Cosine similarity of {rows} x {cols} position embeddings",
-        True,
-        "mosaic",
-    )
-    lead = (
-        f"Each small picture stands at one patch's place ({rows} x {cols}) and shows how similar that place's {kind} embedding is to "
-        "every other's (2010.11929, figure 7, middle). A model that has learned where things are shows a bright spot that "
-        "moves with the place, and often its row and column."
-    )
-    scale = '<p class="soft" aria-hidden="true">−1<span class="scale"></span>1 cosine similarity</p>'
-    return paragraph(lead) + image + scale
+    return places(found.predictor.model)
 
 
 def attention(found: Findings) -> str | None:
@@ -101,10 +88,10 @@ def attention(found: Findings) -> str | None:
         tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
     each = "".join(
         tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
-        for number, head in enumerate(heat[0][:HEADS], start=1)
+        for number, head in enumerate(heat[0][:HEADS])
     )
-    query = "the [class] token" if model.config.pool == "class" else "the patches, on average"
-    lead = f"What {query} attend to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
+    query = QUERIES[model.config.pool]
+    lead = f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
     return paragraph(lead) + (
         f'<div class="pairs">{tiles}</div><h3 style="margin-top:20px">Each head, on the first example</h3><div class="tiles">{each}</div>'
     )
@@ -128,16 +115,9 @@ def last_layer(
     predictor: Predictor, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]
 ) -> list[Float[np.ndarray, "head row2 col2"]]:
     """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
-    model: ViT = predictor.model
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
-    front = int(model.config.class_token)
-    queries = [0] if model.config.pool == "class" else range(front, model.config.tokens)
-    heat = []
-    for image in normalize(stacked, predictor.folder.preprocess).split(1):
-        weights = attention_maps(model, image, layers=[-1], queries=queries)[model.config.depth - 1]
-        patches = weights[0].mean(1)[:, front:].view(-1, *model.config.grid)
-        heat.append(patches.double().cpu().numpy())
-    return heat
+    images = normalize(stacked, predictor.folder.preprocess)
+    return list(read_attention(predictor.model, images).double().cpu().numpy())
 
 
 def training_batch(found: Findings) -> str:

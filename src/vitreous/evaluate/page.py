@@ -63,6 +63,7 @@ details{margin-top:10px}summary{cursor:pointer;color:var(--one)}
 .scale{width:150px;height:9px;border-radius:2px;display:inline-block;vertical-align:middle;margin:0 6px;
 background:linear-gradient(90deg,#440154,#414487,#2a788e,#22a884,#7ad151,#fde725)}
 .mosaic{width:min(100%,420px)}
+.mosaics{display:grid;gap:20px;grid-template-columns:repeat(auto-fit,minmax(min(400px,100%),1fr));margin-top:12px}
 svg .axis{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 svg .count{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--ink)}svg .on{fill:var(--card)}
 svg .grid{stroke:var(--grid);fill:none}svg .frame{fill:none;stroke:var(--line)}

@@ -3,17 +3,17 @@
 import numpy as np
 
 from vitreous.evaluate.page import figure, missing, paragraph, picture, table, text
+from vitreous.evaluate.places import places
 from vitreous.explaining.findings import Findings, Looked
 from vitreous.explaining.methods import METHODS
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import filter_components
-from vitreous.insight.pictures import TINY, mosaic, overlay, sheet, thumbnail
+from vitreous.insight.pictures import TINY, overlay, sheet, thumbnail
 from vitreous.insight.plots import Series, line_chart, percent
-from vitreous.insight.positions import PlaceMap, place_maps
 from vitreous.model.resnet import ResNet
 
-BEST, MOSAICS, WIDE = 3, 4, 224
-"""Most classes named for an image, most maps of positions, and pixels of a picture's longer side."""
+BEST, WIDE = 3, 224
+"""Most classes named for an image, and pixels of a picture's longer side."""
 
 
 def maps(found: Findings) -> str:
@@ -118,29 +118,7 @@ def positions(found: Findings) -> str:
     model = found.ready.model
     if isinstance(model, ResNet):
         return missing("Nothing to show:", "a ResNet has no position embedding.")
-    every = place_maps(model)
-    if not every:
-        return missing("Nothing to show:", "this model has no position embedding.")
-    chosen = [
-        every[place]
-        for place in np.unique(np.linspace(0, len(every) - 1, min(MOSAICS, len(every))).round().astype(int))
-    ]
-    lead = (
-        f"Each small picture stands at one patch's place, in a grid of {model.config.grid}, and shows how much every other "
-        "place has to do with it (2010.11929, figure 7, middle, and figure 10)."
-    )
-    lead += f" {len(chosen)} of {len(every)} are shown." if len(chosen) < len(every) else ""
-    return paragraph(lead) + f'<div class="mosaics">{"".join(map(_mosaic, chosen))}</div>'
-
-
-def _mosaic(one: PlaceMap) -> str:
-    values = one.values.numpy()
-    most = 1.0 if one.kind == "cosine" else max(float(np.abs(values).max()), 1e-12)
-    image = picture(thumbnail(mosaic(values / most)), f"{one.of}, {one.name}", True)
-    name = "cosine similarity" if one.kind == "cosine" else "added to the logits"
-    low = f"−{most:.3g}"
-    scale = f'<p class="soft" aria-hidden="true">{low}<span class="scale"></span>{most:.3g} {name}</p>'
-    return f"<figure><h3>{text(one.name)}: {text(one.of)}</h3>{image}{scale}</figure>"
+    return places(model)
 
 
 def filters(found: Findings) -> str:

@@ -71,7 +71,7 @@ def mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -> UIn
 
 
 def sheet(tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7) -> UInt8[np.ndarray, "height width 4"]:
-    """Arrange patterns, row by row, a clear pixel between: 0 is grey, the largest magnitude of each black or white.
+    """Arrange patterns, row by row, clear space between: 0 is grey, the largest magnitude of each black or white.
 
     Three channels are red, green and blue; of any other number the mean is shown in grey.
     """
@@ -79,9 +79,11 @@ def sheet(tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7) ->
         tiles = tiles.mean(axis=3, keepdims=True).repeat(3, axis=3)
     count, high, wide, _ = tiles.shape
     columns = min(columns, count)
-    canvas = np.zeros((-(-count // columns) * (high + 1) - 1, columns * (wide + 1) - 1, 4), np.uint8)
+    gap = max(1, max(high, wide) // 10)
+    size = (-(-count // columns) * (high + gap) - gap, columns * (wide + gap) - gap, 4)
+    canvas = np.zeros(size, np.uint8)
     for index, tile in enumerate(tiles):
-        top, left = index // columns * (high + 1), index % columns * (wide + 1)
+        top, left = index // columns * (high + gap), index % columns * (wide + gap)
         part = canvas[top : top + high, left : left + wide]
         part[..., :3] = (127.5 * (1 + tile / max(float(np.abs(tile).max()), 1e-12))).round()
         part[..., 3] = 255
