@@ -208,6 +208,22 @@ def test_fog_and_frost_and_snow_lighten_the_dark():
     assert corrupt(mixed, "fog", 3)[60:].mean() > 50
 
 
+def test_frost_is_as_bright_as_the_photographs():
+    """Black under frost at severity 3 shows 0.7 of the ice, whose mean brightness lies between 0.5 and 0.8."""
+    ice = np.stack([corrupt(np.zeros((96, 96, 3), np.uint8), "frost", 3, seed) for seed in range(12)]) / 255 / 0.7
+    assert 0.5 <= ice.mean(axis=(1, 2, 3)).min() < ice.mean(axis=(1, 2, 3)).max() <= 0.82
+    assert ice.mean() == pytest.approx(0.65, abs=0.05)
+    assert ice.std(axis=(1, 2)).mean() == pytest.approx(0.11, abs=0.02)
+    red, green, blue = ice.mean(axis=(0, 1, 2))
+    assert red < green < blue
+
+
+def test_crystals_have_mean_0_and_deviation_1():
+    for rows, cols in ((50, 70), (8, 8)):
+        found = weather.crystals(rows, cols, np.random.default_rng(0))
+        assert (found.mean(), found.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+
+
 def test_the_same_draws_at_every_severity():
     """So that severity alone moves accuracy."""
     flat = np.full((120, 120, 1), 128, np.uint8)

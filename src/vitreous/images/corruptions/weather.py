@@ -10,8 +10,10 @@ from vitreous.images.corruptions.noise import Pixels
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R 601."""
-ICE = np.array([0.86, 0.95, 1.0])
-"""Colour of the brightest frost."""
+TINT = np.array([0.89, 1.02, 1.09])
+"""Colour of ice: mean red, green and blue of the authors' photographs, relative to their mean brightness."""
+DARK, BRIGHT, RELIEF = 0.5, 0.8, 0.11
+"""Mean brightness of the darkest and the brightest of those photographs, and their standard deviation, of 0 to 1."""
 CRYSTALS = ((5.0, 1.0), (13.0, 0.7), (34.0, 0.4))
 """Of frost: crystals along the shorter side, and the weight of crystals of that size."""
 LEAST = 4
@@ -36,12 +38,13 @@ def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random
 def frost(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Lay ice crystals over the scene. Setting: the share of the scene and that of the ice.
 
-    The authors lay crops of six photographs of frosted windows over it. Here the ice is drawn (`crystals`), so numbers
-    for frost are of the same kind as ImageNet-C's but not comparable with them to the point.
+    The authors lay crops of photographs of frosted windows over it. Here the ice is drawn (`crystals`), as bright, as
+    varied and of the same tint as theirs on average, so numbers for frost are of the same kind as ImageNet-C's but not
+    comparable with them to the point.
     """
-    ice = crystals(image.shape[0], image.shape[1], rng)[:, :, None]
-    colour = ICE if image.shape[2] == 3 else np.ones(1)
-    return setting[0] * image + setting[1] * ice * (colour + (1 - colour) * ice)
+    bright = rng.uniform(DARK, BRIGHT)
+    ice = np.clip(bright + RELIEF * crystals(image.shape[0], image.shape[1], rng), 0, 1)[:, :, None]
+    return setting[0] * image + setting[1] * ice * (TINT if image.shape[2] == 3 else 1)
 
 
 def fog(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
@@ -86,7 +89,11 @@ def plasma(side: int, decay: float, rng: np.random.Generator) -> Float64[np.ndar
 
 
 def crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
-    """Draw ice: bright seams between facets of three sizes, feathered along each facet's own direction; 0 to 1."""
+    """Draw ice: bright seams between facets of three sizes, feathered along each facet's own direction.
+
+    Returns:
+        Values of mean 0 and standard deviation 1 (all 0 for a single pixel).
+    """
     from scipy.spatial import cKDTree
 
     side = min(rows, cols)
@@ -104,5 +111,5 @@ def crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarr
         seam = np.exp(-6 * along * (far[:, 1] - far[:, 0]))
         bright = rng.uniform(0, 1, size=count)[nearest[:, 0]]
         ice += weight * (0.45 * seam + bright * (0.35 + 0.45 * feather))
-    ice = ice - ice.min()
-    return (ice / max(ice.max(), 1e-12)).reshape(rows, cols) ** 0.8
+    ice = ice - ice.mean()
+    return (ice / max(ice.std(), 1e-12)).reshape(rows, cols)
