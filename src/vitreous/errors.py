@@ -81,7 +81,7 @@ class StorageError(FailedError):
     """The disk is full, read-only or gone."""
 
 
-def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:
+def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
     """Say which of the known names was probably meant, and which others there are.
 
     >>> suggestion("smal", ["small", "pretrain", "finetune"])
