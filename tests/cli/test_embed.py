@@ -55,6 +55,14 @@ def test_class_folders_and_manifests(vitreous, trained, here):
         assert "part" not in found
 
 
+def test_weights_are_taken_as_wished(vitreous, trained, here):
+    done = vitreous("embed", trained, "digits", "--out=f.npz", "--image", "16", "16")
+    assert done.code == 0
+    assert "2x2 -> 4x4" in done.err
+    vitreous("embed", trained, "digits", "--out=g.npz").worked()
+    assert not np.allclose(read(here / "f.npz")["vector"], read(here / "g.npz")["vector"], atol=1e-3)
+
+
 def test_broken_images_are_said_or_left_out(vitreous, trained, here):
     tree(here / "photos", cat=2)
     write(here / "photos" / "cat" / "broken.png", b"no image")

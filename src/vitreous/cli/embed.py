@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vitreous.cli.feature_options import Embed
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
+from vitreous.cli.taken import open_taken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 def embed(arguments: list[str]) -> int:
     """Run `vitreous embed`."""
     options = parse(Embed, arguments, "embed")
-    from vitreous.checkpoints.open import open_model
     from vitreous.evaluate.export import check_target, write_features
     from vitreous.evaluate.features import FeatureOptions, features
     from vitreous.evaluate.layers import find_layer
@@ -26,7 +26,7 @@ def embed(arguments: list[str]) -> int:
     check_target(target)
     display = reporter()
     try:
-        folder = open_model(options.model)[0]
+        folder = open_taken(options.model, options.taken)
         find_layer(folder.model, options.layer)
         display.phase("opening the images")
         sources = embed_sources(options, folder.decode)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitreous.cli.taken_options import Taken
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -60,6 +62,7 @@ class Embed:
     """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
 
 
 @dataclass(frozen=True)

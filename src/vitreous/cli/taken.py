@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options import Taken
+from vitreous.cli.taken_options import Taken
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder

@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options import Taken
 from vitreous.cli.progress import duration
 from vitreous.cli.taken import wish_of
+from vitreous.cli.taken_options import Taken
 from vitreous.data.config import DataConfig
 from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing

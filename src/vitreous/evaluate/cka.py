@@ -110,7 +110,7 @@ def hsic(k: Float64[np.ndarray, "example example"], other: Float64[np.ndarray, "
 def cka(
     models: tuple[ModelFolder, ModelFolder],
     source: Source,
-    options: FeatureOptions = FeatureOptions(),  # noqa: B008
+    options: FeatureOptions = FeatureOptions(),
     unbiased: bool = False,
     progress: Progress | None = None,
 ) -> CKA:
