@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitreous.checkpoints.files import map_tensors, reading
 from vitreous.checkpoints.mapped import FileMap
+from vitreous.checkpoints.torchscript import is_script, read_script
 from vitreous.errors import CheckpointError
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
@@ -67,6 +68,9 @@ def read_weights(path: str | Path) -> Weights:
         maps = [mapped]
     elif file.suffix == ".npz":
         tensors = read_npz(file)
+    elif file.suffix in PICKLED and is_script(file):
+        tensors, mapped = read_script(file)
+        maps, notes = [mapped], ("took the tensors of a TorchScript archive; its code was not run",)
     elif file.suffix in PICKLED:
         tensors, notes = _pickled(file)
     else:
