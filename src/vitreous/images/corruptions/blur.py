@@ -7,6 +7,8 @@ from jaxtyping import Float64
 
 from vitreous.images.corruptions.noise import Pixels
 
+FAINT = 1e-12
+"""Weight, relative to the first, below which the end of a smear is cut off."""
 WIDE_DISK = 8
 """Radius in pixels up to which the edge of the disk is softened over 3 pixels, beyond it over 5."""
 
@@ -63,6 +65,7 @@ def smeared(image: Pixels, reach: float, sigma: float, degrees: float) -> Pixels
     """
     steps = np.arange(2 * math.ceil(reach) + 1)
     weights = np.exp(-(steps**2) / (2 * max(sigma, 1e-6) ** 2))
+    steps, weights = steps[weights > FAINT], weights[weights > FAINT]
     down, across = steps * math.sin(math.radians(degrees)), steps * math.cos(math.radians(degrees))
     far = len(steps)
     kernel = np.zeros((2 * far + 1, 2 * far + 1))
@@ -84,17 +87,12 @@ def filtered(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], border: st
 
 def zoomed(image: Pixels, zoom: float) -> Pixels:
     """Enlarge the middle to the whole frame, linearly interpolated."""
-    down, across = (enlarging(count, zoom) for count in image.shape[:2])
-    return np.einsum("ir,rck,jc->ijk", down, image, across, optimize=True)
-
-
-def enlarging(count: int, zoom: float) -> Float64[np.ndarray, "line line2"]:
-    """Return the matrix that interpolates `count` values at places `zoom` times nearer to their middle."""
-    middle = (count - 1) / 2
-    places = middle + (np.arange(count) - middle) / zoom
-    low = np.clip(np.floor(places).astype(int), 0, max(0, count - 2))
-    matrix = np.zeros((count, count))
-    matrix[np.arange(count), low] = 1 - (places - low)
-    if count > 1:
-        matrix[np.arange(count), low + 1] += places - low
-    return matrix
+    for axis in (0, 1):
+        count = image.shape[axis]
+        middle = (count - 1) / 2
+        places = middle + (np.arange(count) - middle) / zoom
+        low = np.clip(np.floor(places).astype(int), 0, max(0, count - 2))
+        part = (places - low).reshape(-1, *[1] * (image.ndim - 1 - axis))
+        first, second = image.take(low, axis), image.take(np.minimum(low + 1, count - 1), axis)
+        image = first + part * (second - first)
+    return image
