@@ -86,6 +86,14 @@ def test_other_data_and_other_training_images(vitreous, trained, here, digit_fol
     assert run("two/val") == (6, 2)
     assert run("two", "--train", "two/val") == (8, 8)
     assert run("two/val", "--train", "two") == (12, 8)
+    same = vitreous("evaluate", trained, "two/val", "--train", "two/val", "--protocol=knn", "--k=1").worked("100.00%")
+    assert "note: the test images are the training images" in same
+    twin = here / "two" / "val" / "7" / "twin.png"
+    twin.write_bytes((here / "two" / "train" / "7" / "0.png").read_bytes())
+    vitreous("evaluate", trained, "two", "--protocol=knn", "--k=1").worked(
+        "note: 1 test images are also among the training"
+    )
+    twin.unlink()
     assert run("--train", "digits") == (1437, 360)
 
 

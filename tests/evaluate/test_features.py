@@ -79,7 +79,7 @@ def test_what_the_head_reads_each_image_once(source, cached, monkeypatch):
 
 def test_a_predictor_serves_too(source):
     one = folder(replace(CONFIG, classes=3))
-    found = features(Predictor(one, device="cpu"), source)
+    found = features(Predictor(one, device="cpu"), source, FeatureOptions(device="cuda"))  # it stays where it is
     np.testing.assert_allclose(found.vectors, expected(one.model, source), atol=1e-5)
     logits = features(one, source, FeatureOptions(layer="logits")).vectors
     np.testing.assert_allclose(logits, expected(one.model, source) @ one.model.head.weight.detach().numpy().T

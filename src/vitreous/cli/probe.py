@@ -159,12 +159,17 @@ def probe_sources(
     display.phase("opening the data")
     if options.probe.train is not None:
         train = open_training(options.probe.train, folder.decode, options.broken)
-        if options.data is not None:
-            return train, open_source(options.data, None, folder.decode, options.broken)
-        return train, of_run().validation
+        named = options.data
+        test = of_run().validation if named is None else open_source(named, None, folder.decode, options.broken)
+        if train.fingerprint == test.fingerprint:
+            display.message("note: the test images are the training images; the accuracy flatters the model")
+        return train, test
     if options.data is None:
         dataset = of_run()
     else:
         config = DataConfig(options.data, broken=options.broken)
         dataset = open_dataset(config, folder.decode, lambda done, total: display.progress(done, total, {}))
+    if dataset.report.duplicates:
+        count = len(dataset.report.duplicates)
+        display.message(f"note: {count:,} test images are also among the training images")
     return dataset.train, dataset.validation

@@ -8,7 +8,6 @@ is not whole is computed again.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -127,8 +126,6 @@ def _writable(entry: Path) -> bool:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         clear_partials(entry.parent)
-        if entry.is_dir():
-            shutil.rmtree(entry)  # it is not whole
         return os.access(entry.parent, os.W_OK)
     except OSError:
         return False

@@ -1,7 +1,7 @@
 """Frozen features: every image of a source through a model once, kept on disk and mapped, not held, in memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -70,7 +70,7 @@ def features(
     Features that were computed before, of the same model, images, layer and precision, are mapped from the cache.
 
     Args:
-        model: a loaded model; it needs no head.
+        model: a loaded model; it needs no head. A Predictor's stays on its device, whatever the options say.
         source: labelled images.
         options: which layer, and how it is computed.
         progress: called after each batch with (images done, images in all).
@@ -80,6 +80,8 @@ def features(
         ConfigError: no such layer or precision, or a batch of nothing.
     """
     folder = model.folder if isinstance(model, Predictor) else model
+    if isinstance(model, Predictor):
+        options = replace(options, device=str(model.device))
     if not len(source):
         raise DataError("there are no images to compute features of")
     if options.precision not in PRECISIONS:

@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluate.features import Features, matched
-from vitreous.evaluate.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming
+from vitreous.evaluate.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
 from vitreous.evaluate.metrics import wilson
 
 SHOTS = (1, 5, 10, 25)
@@ -166,12 +166,16 @@ def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
 
 
 def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray, " held"]) -> int:
-    """Return which readout is best on these training images, the last (largest l2) of equal ones; raises DataError."""
+    """Return which readout is best on these training images, the last (largest l2) of equal ones; raises DataError.
+
+    The readouts are of one fit, so they whiten alike.
+    """
     if not len(held):
         raise DataError("no training images are left to choose l2 by; give a single --l2, or fewer shots")
     right = np.zeros(len(readouts), np.int64)
     for vectors, labels in pieces(train, held):
-        right += [int((one.predict(vectors) == labels).sum()) for one in readouts]
+        x = whitened(vectors, readouts[0].mean, readouts[0].std)
+        right += [int(((x @ one.weights).argmax(1) == labels).sum()) for one in readouts]
     return int(len(right) - 1 - right[::-1].argmax())
 
 
