@@ -117,6 +117,15 @@ def test_a_large_model_is_thinned_and_says_so():
     )
 
 
+@pytest.mark.parametrize(("choice", "start"), [(Choice("attention", 1, 0), [1, 1]), (Choice("rollout"), [2, 0])])
+def test_the_page_begins_where_it_was_asked_to(choice, start, tmp_path):
+    ready = opened(folder("plain"))
+    wish = Wish(settled(choice, ready.folder), faithful=0)
+    write_explanation(tmp_path / "out", ready, pictures(1), wish, "model", lambda _doing, _done: None)
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert json.loads(re.search(r'id="explore-data">(.*?)</script>', page, re.DOTALL)[1])["start"] == start
+
+
 def test_names_that_are_markup_or_no_text_do_no_harm(tmp_path):
     place = tmp_path / "<script>alert(1)<"
     place.mkdir()

@@ -8,7 +8,7 @@
   const frames = [...document.querySelectorAll(".explore .frame")];
   const canvas = document.querySelector(".explore canvas");
   const state = {
-    image: 0, layer: data.layers.length - 1, map: 0, pinned: false,
+    image: 0, layer: data.start[0], map: data.start[1], pinned: false,
     row: Math.floor(rows / 2), col: Math.floor(cols / 2), token: -1, // token: one before the patches; -1: the patch
   };
   const decoded = new Map();
@@ -66,6 +66,8 @@
     byId("told").replaceChildren(Object.assign(document.createElement("strong"), { textContent: from }), ` ${words.join(" ")}.`);
     byId("layer-told").textContent = `${data.layers[state.layer]} of 0 to ${data.depth - 1}`;
     byId("pin").textContent = state.pinned ? "Held. Click again, or press Escape, to let go." : "";
+    byId("layer").value = String(state.layer);
+    byId("head").value = String(state.map);
     byId("layer").setAttribute("aria-valuetext", `layer ${data.layers[state.layer]}`);
     byId("query").value = String(state.token);
   }

@@ -63,7 +63,7 @@ def _controls(found: Findings, rows: Rows) -> str:
         f'<input type="range" id="layer" min="0" max="{last}" value="{last}" step="1"></div>'
         f'<div><label for="head">Head</label><select id="head">{heads}</select></div>'
         f'<div><label for="query">Look from</label><select id="query">{tokens}</select></div>'
-        '<p class="soft" aria-hidden="true">0<span class="scale"></span>the most that this patch gives</p>'
+        '<p class="soft" aria-hidden="true">0<span class="scale"></span>most, from here</p>'
         '<p class="soft"><kbd>Tab</kbd> to a picture, then <kbd>←</kbd> <kbd>↑</kbd> <kbd>→</kbd> <kbd>↓</kbd>. '
         '<span id="pin" aria-live="polite"></span></p></div>'
     )
@@ -89,6 +89,13 @@ def said(found: Findings, one: Looked) -> str:
     return f"{one.name}: {classes[best]}, {one.probabilities[best]:.1%}"
 
 
+def _start(found: Findings, rows: Rows) -> list[int]:
+    """Return the places of the layer and the map that are shown first: those that were asked for, if they are kept."""
+    layer, head = found.choice.layer, found.choice.head
+    place = rows.kept.layers.index(layer) if layer in rows.kept.layers else len(rows.kept.layers) - 1
+    return [place, 1 + rows.kept.heads.index(head) if head in rows.kept.heads else 0]
+
+
 def _data(found: Findings, rows: Rows, shown: list[Looked]) -> str:
     document = {
         "grid": list(rows.grid),
@@ -96,6 +103,7 @@ def _data(found: Findings, rows: Rows, shown: list[Looked]) -> str:
         "prefix": list(rows.prefix),
         "layers": list(rows.kept.layers),
         "heads": [None, *rows.kept.heads],
+        "start": _start(found, rows),
         "colours": STEPS,
         "tiny": max(shown[0].pixels.shape[:2]) <= TINY,
         "images": [{"name": one.name, "words": said(found, one)} for one in shown],

@@ -152,4 +152,4 @@ def probabilities(model: Model, images: Float[Tensor, "batch channel row col"]) 
     if not model.config.classes:
         return torch.zeros(len(images), 0, dtype=torch.float64)
     with torch.no_grad():
-        return model(images).double().softmax(dim=1).cpu()
+        return model(images).cpu().double().softmax(dim=1)

@@ -113,11 +113,11 @@ def _curve(score: Score, ends: tuple[Tensor, Tensor], heat: Tensor, steps: int) 
     rank = torch.empty(cells, dtype=torch.long, device=start.device)
     order = heat.flatten().argsort(descending=True, stable=True).to(start.device)
     rank[order] = torch.arange(cells, device=start.device)
-    ranks = F.interpolate(rank.view(1, 1, *heat.shape).double(), size=(rows, cols), mode="nearest-exact")[0]
+    ranks = F.interpolate(rank.view(1, 1, *heat.shape).float(), size=(rows, cols), mode="nearest-exact")[0]
     counts = torch.linspace(0, cells, min(steps, cells) + 1, dtype=torch.float64).round()
     found = []
     with torch.no_grad():
-        for part in counts.to(start.device).split(CHUNK):
+        for part in counts.float().to(start.device).split(CHUNK):
             changed = ranks[None] < part.view(-1, 1, 1, 1)
-            found.append(score(torch.where(changed, end, start)).double().cpu())
+            found.append(score(torch.where(changed, end, start)).cpu().double())
     return Curve(counts / cells, torch.cat(found))

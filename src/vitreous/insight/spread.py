@@ -44,9 +44,9 @@ def spread(
         ConfigError: no ViT, no images, or images of another size.
     """
     model = as_vit(model)
-    away = distances(model).to(next(model.parameters()).device)
+    away = distances(model).float().to(next(model.parameters()).device)
     shape = (3, model.config.depth, model.config.heads)
-    sums, count = torch.zeros(shape, dtype=torch.float64, device=away.device), 0
+    sums, count = torch.zeros(shape, dtype=torch.float64), 0
 
     def see(layer: int, heads: Heads) -> None:
         prefix = model.config.prefix
@@ -61,7 +61,7 @@ def spread(
                 count += len(part)
     if not count:
         raise ConfigError("there are no images to average over")
-    distance, entropy, prefix = (sums / (count * away.shape[0])).cpu()
+    distance, entropy, prefix = sums / (count * away.shape[0])
     return Spread(distance, entropy, prefix, count)
 
 
@@ -90,4 +90,4 @@ def _sums(weights: Tensor, places: Tensor, prefix: int) -> tuple[Tensor, Tensor,
     whole = patches.sum(dim=-1)
     far = (patches * places.to(patches.dtype)).sum(dim=-1) / whole.clamp_min(torch.finfo(whole.dtype).tiny)
     surprise = torch.special.entr(weights).sum(dim=-1)
-    return tuple(part.double().sum(dim=(0, 2)) for part in (far, surprise, 1 - whole))
+    return tuple(part.cpu().double().sum(dim=(0, 2)) for part in (far, surprise, 1 - whole))
