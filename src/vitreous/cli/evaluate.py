@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.accuracy import ask, one_label, several
+from vitreous.cli.benchmark import check_benchmark, measured
 from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
@@ -28,10 +29,11 @@ def evaluate(arguments: list[str]) -> int:
     """Run `vitreous evaluate`."""
     options = parse(Evaluate, arguments, "evaluate")
     check_options(options)
+    check_benchmark(options)
     out = result_folder(options)
     display = reporter()
     try:
-        PROTOCOLS[options.protocol](options, out, display)
+        (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)
     finally:
         display.close()
     print(f"next: vitreous predict {options.model} IMAGES...")
@@ -84,6 +86,22 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     save(out, Outcome(title(options), f"{lead}, learned from {len(train):,} images.", found.parts, data))
 
 
+def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:
+    """Measure the model on the user's copy of a benchmark."""
+    from vitreous.evaluate.outcome import Outcome
+
+    found = measured(options, display)
+    display.close()
+    print(*found.lines, sep="\n")
+    if options.json:
+        write_file(options.json, json.dumps(found.results, indent=1) + "\n")
+        print(f"\nall numbers are in {options.json}")
+    how = f", layer {options.probe.layer}: {options.protocol}" if options.protocol in PROBES else ", by its own head"
+    lead = f"{options.model} on {options.benchmark}, the copy in {options.data}{how}."
+    data = {**said(options), "benchmark": options.benchmark, "results": found.results}
+    save(out, Outcome(title(options), lead, found.parts, data))
+
+
 PROTOCOLS = {"accuracy": accuracy} | dict.fromkeys(PROBES, frozen)
 
 
@@ -105,6 +123,8 @@ def title(options: Evaluate) -> str:
     """Name an evaluation: the model, the data, the protocol."""
     from vitreous.data.sources import called
 
+    if options.benchmark:
+        return f"{model_name(options.model)} on {options.benchmark}: {options.protocol}"
     data = called(options.data) if options.data else "its validation part"
     return f"{model_name(options.model)} on {data}: {options.protocol}"
 
@@ -134,7 +154,7 @@ def result_folder(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
     from vitreous.data.sources import called
 
-    data = called(options.data) if options.data else "validation"
+    data = options.benchmark or (called(options.data) if options.data else "validation")
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
 
 

@@ -60,6 +60,11 @@ class Evaluate:
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn"] = "accuracy"
     """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features (docs/evaluation.md)."""
+    benchmark: str | None = None
+    """DATA is your copy of a benchmark, scored by its own rule: imagenet-real, -v2, -a, -r, -sketch or -c; or vtab, with a
+    probe as --protocol (docs/evaluation.md)."""
+    tasks: tuple[str, ...] = ()
+    """vtab: which tasks, such as dtd eurosat; by default all that the copy has."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
     corruptions: tuple[str, ...] | None = None

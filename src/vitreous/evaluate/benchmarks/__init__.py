@@ -1,0 +1,1 @@
+"""Benchmarks on the user's own copies: ImageNet's other test sets, and VTAB-1k."""

@@ -1,0 +1,69 @@
+"""`vitreous evaluate --benchmark`: the user's copies of ImageNet's other test sets and of VTAB-1k."""
+
+import json
+
+import pytest
+from tests.evaluate.benchmarks.copies import class_tree, corrupted_copy, imagenet_model, listed
+
+from vitreous.checkpoints.folder import save_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    save_model(tmp_path / "model", imagenet_model())
+    return tmp_path / "model"
+
+
+def test_imagenet_a(vitreous, model, tmp_path, here):
+    copy = class_tree(tmp_path / "imagenet-a", [6, 11])
+    shown = vitreous("evaluate", model, copy, "--benchmark", "imagenet-a", "--json", "a.json")
+    shown.worked("ImageNet-A", "Top-1", "Images   4", "all numbers are in a.json", "report: evaluations/")
+    results = json.loads((here / "a.json").read_text())
+    assert (results["benchmark"], results["images"]) == ("imagenet-a", 4)
+    document = json.loads(next((here / "evaluations").glob("*-imagenet-a-accuracy-1/report.json")).read_text())
+    assert (document["benchmark"], document["results"]) == ("imagenet-a", results)
+
+
+def test_imagenet_c(vitreous, model, tmp_path, here):
+    copy = corrupted_copy(tmp_path / "c", ["blur/zoom_blur"])
+    shown = vitreous("evaluate", model, copy, "--benchmark=imagenet-c", "--out=o")
+    shown.worked("zoom_blur", "no mCE: the copy lacks gaussian_noise/1")
+    assert "zoom\\_blur" in (here / "o/report.md").read_text()
+
+
+def test_vtab(vitreous, model, tmp_path, here):
+    for task in ("eurosat", "kitti"):
+        listed(tmp_path / "vtab", task, 20, 12, 4)
+    arguments = ("evaluate", model, tmp_path / "vtab", "--benchmark=vtab", "--no-cache")
+    shown = vitreous(*arguments, "--protocol=linear", "--l2=0.1", "--out=o").worked("EuroSAT", "KITTI-Dist", "l2 0.1")
+    assert "note: EuroSAT: the test part has 12 images" in shown
+    tasks = json.loads((here / "o/report.json").read_text())["results"]["tasks"]
+    assert [task["task"] for task in tasks] == ["eurosat", "kitti"]
+    shown = vitreous(*arguments, "--protocol=knn", "--k=1", "--tasks", "kitti").worked("k 1")
+    assert "EuroSAT " not in shown.splitlines()[1]
+    vitreous(*arguments, "--protocol=few-shot", "--tasks", "kitti").worked("l2 1024")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["c", "--benchmark=imagenet-b"], ["unknown benchmark 'imagenet-b'", "imagenet-"]),
+        (["--benchmark=imagenet-a"], ["name your copy"]),
+        (["c", "--benchmark=vtab"], ["add --protocol linear"]),
+        (["c", "--benchmark=imagenet-a", "--protocol=knn"], ["leave out --protocol"]),
+        (["c", "--benchmark=imagenet-a", "--compare=x"], ["--compare"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--tasks=dts"], ["did you mean 'dtd'"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--train=x"], ["1,000 images"]),
+        (["c", "--tasks=dtd"], ["--benchmark vtab"]),
+        (["nowhere", "--benchmark=imagenet-a"], ["no such folder"]),
+        (["nowhere", "--benchmark=vtab", "--protocol=linear"], ["no such folder"]),
+    ],
+)
+def test_what_does_not_go_together(vitreous, model, here, arguments, words):
+    vitreous("evaluate", model, *arguments).refused(*words)
+    assert not (here / "evaluations").exists()
+
+
+def test_a_head_for_other_classes(vitreous, trained, tmp_path, here):
+    copy = class_tree(tmp_path / "imagenet-a", [6])
+    vitreous("evaluate", trained, copy, "--benchmark=imagenet-a").refused("10 outputs", "head for ImageNet")
