@@ -44,7 +44,7 @@ def pretrained(setting):
 def test_sets_grow_by_instances_and_all_else_is_equal(tmp_path, scale):
     setting = Setting(scale, DataConfig("photos"), FACTS, tmp_path)
     classes, _ = sizes(setting)
-    seen = set()
+    seen = {arm: set() for arm in ARMS}
     for (arm, images), cell in pretrained(setting).items():
         config = cell.config
         formula = parse_formula(config.data.path)
@@ -52,12 +52,12 @@ def test_sets_grow_by_instances_and_all_else_is_equal(tmp_path, scale):
         assert (formula.classes, formula.images, held.each) == (classes, images // classes + HELD, HELD)
         assert formula.size == max(config.model.image)
         small = replace(config, data=DataConfig(), batch=1, model=ViTConfig())
-        seen.add(repr(small))
+        seen[arm].add(repr(small))
         duration = Duration.parse(config.duration)
         assert duration.steps(Scale(images, config.batch)) * config.batch >= duration.amount
         assert config.export == "best"
         assert arm in cell.name
-    assert len(seen) == 1
+    assert {arm: len(settings) for arm, settings in seen.items()} == {VIT: 1, RESNET: 1}
 
 
 def test_the_arms_cost_about_the_same(laptop):

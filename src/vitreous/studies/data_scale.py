@@ -6,9 +6,9 @@ With the least data BiT's ResNets transfer better, with the most the ViTs: "the 
 smaller datasets, but for larger ones, learning the relevant patterns directly from data is sufficient".
 
 Here both are pre-trained on growing sets of images from formulas (fractals; the larger a set, the more instances of the
-same classes), for equally many images seen, with the same settings, keeping the weights that are best on held-out
-instances; then transferred to the real images that were named. Called seen when the 95% interval of the differences, paired
-by seed, says so.
+same classes), for equally many images seen, each as recipe `small` trains it (a ViT with mean pooling by Muon, a ResNet by
+AdamW), whatever the size of the set, keeping the weights that are best on held-out instances; then transferred to the real
+images that were named. Called seen when the 95% interval of the differences, paired by seed, says so.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from vitreous.model.kinds import create
 from vitreous.model.resnet_config import ResNetConfig, named_resnet
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predict import Predictor
+from vitreous.recipes.small import ADAMW
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.measures import SHOTS, five_shot
@@ -93,13 +94,13 @@ def started(setting: Setting, arm: str) -> RunConfig:
     batch = setting.choose(smoke=64, laptop=64, gpu=256, paper=512)
     base = replace(base, augment=replace(base.augment, mixup=0.0), objective=ClassifyConfig(), batch=batch)
     if arm == VIT:
-        model = replace(old, class_token=True, pool="class", position_init="normal", pre_logits=False, dropout=0.0)
-        return replace(base, model=model)
+        return replace(base, model=replace(old, pre_logits=False, dropout=0.0))
     shared = {"image": old.image, "channels": old.channels, "classes": old.classes}
     if setting.scale == "paper":
         return replace(base, model=named_resnet("R50x1", **shared))
     root = "7x7" if min(old.image) >= 32 else "3x3"
-    return replace(base, model=ResNetConfig(units=units, root=root, root_channels=32, **shared))
+    model = ResNetConfig(units=units, root=root, root_channels=32, **shared)
+    return replace(base, model=model, optimizer=ADAMW)
 
 
 def pretraining(setting: Setting, target: RunConfig, classes: int, each: int) -> RunConfig:
@@ -107,17 +108,14 @@ def pretraining(setting: Setting, target: RunConfig, classes: int, each: int) ->
     model = target.model
     colours = "rgb" if model.channels == 3 else "grey"
     formula = Formula("fractals", classes, each + HELD, size=max(model.image), colours=colours)
-    rate, decay, warmup, duration = setting.choose(
-        smoke=(1e-3, 0.05, "10%", "64ex"),
-        laptop=(1e-3, 0.05, "10%", "40kex"),
-        gpu=(1e-3, 0.05, "10%", "600kex"),
-        paper=(8e-4, 0.1, "10000st", "630Mex"),
+    warmup, duration = setting.choose(
+        smoke=("10%", "64ex"), laptop=("10%", "40kex"), gpu=("10%", "600kex"), paper=("10000st", "630Mex")
     )
     return replace(
         target,
         data=DataConfig(str(formula), holdout=HELD / (each + HELD)),
         model=replace(model, classes=classes),
-        optimizer=runs.adam(rate, decay),
+        optimizer=runs.adam(8e-4, 0.1) if setting.scale == "paper" else target.optimizer,
         schedule=ScheduleConfig(kind="linear", warmup=warmup),
         augment=replace(target.augment, flip=True),
         batch=4096 if setting.scale == "paper" else min(target.batch, classes * each),
