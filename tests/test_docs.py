@@ -16,7 +16,7 @@ from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.options import KINDS
 from vitreous.cli.parse import parse
-from vitreous.cli.train import batch_auto
+from vitreous.cli.train import batch_auto, read
 from vitreous.data.sources import Facts
 from vitreous.images.config import DecodeConfig
 from vitreous.model.vit import create
@@ -113,13 +113,14 @@ def test_commands_exist_with_their_options(document):
                 if words[:1] != ["vitreous"]:
                     continue
                 assert words[1] in COMMANDS, f"{document.name}:{line}: {part}"
-                if words[1] in KINDS:
-                    arguments = batch_auto(words[2:]) if words[1] == "train" else words[2:]
-                    parse(KINDS[words[1]], arguments, words[1])
+                if words[1] == "train":
+                    read(batch_auto(words[2:]))
+                elif words[1] in KINDS:
+                    parse(KINDS[words[1]], words[2:], words[1])
 
 
 RECIPE = re.compile(
-    r"<!-- recipe (?P<name>\w+): (?P<train>\d+) images of (?P<rows>\d+)x(?P<cols>\d+), (?P<channels>\d) channels?, "
+    r"<!-- recipe (?P<name>[\w-]+): (?P<train>\d+) images of (?P<rows>\d+)x(?P<cols>\d+), (?P<channels>\d) channels?, "
     r"(?P<classes>\d+) classes -->\n(?P<table>(?:\|.*\n)+)"
 )
 

@@ -14,7 +14,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, configured
 from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
-from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request
 from vitreous.settings import overlaid
 from vitreous.shapes import Size
@@ -43,7 +43,7 @@ def train(
 
     Args:
         data: a folder of class folders, a CSV or JSONL manifest, "digits", or a formula such as "formula:fractals".
-        recipe: small, finetune or pretrain; see docs/recipes.md.
+        recipe: small, finetune, pretrain, masked-patches or mae; see docs/recipes.md.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         reporter: told how far the work is; None: nothing is shown.
@@ -75,6 +75,8 @@ def plan(
         if name not in known:
             raise UnknownName("argument of train", name, known)
     reporter = reporter or Silent()
+    if recipe in UNLABELLED:
+        source = replace(source, labels="optional")
     reporter.phase(f"scanning {source.path}")
     # Broken files are judged when training opens the data; a recipe only needs counts and sizes.
     facts = open_dataset(

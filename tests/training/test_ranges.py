@@ -6,12 +6,21 @@ import pytest
 
 from vitreous.api import override
 from vitreous.errors import ConfigError
+from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.settings import to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.ranges import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges, flat
 from vitreous.training.run import dry_run, train
 
-SETTINGS = flat(to_dict(RunConfig()))
+KINDS = [
+    RunConfig(model=model, objective=objective)
+    for model in (ViTConfig(), ResNetConfig())
+    for objective in (ClassifyConfig(), MaskedPatchesConfig(), MaskedAutoencoderConfig())
+]
+"""A configuration of every kind; each setting is looked for in the first that has it."""
+SETTINGS = {name: value for config in reversed(KINDS) for name, value in flat(to_dict(config)).items()}
 FLOATS = [
     name for name, value in SETTINGS.items() if type((value or [0])[0] if isinstance(value, list) else value) is float
 ]
@@ -21,7 +30,7 @@ def changed(name, value):
     nested = value
     for part in reversed(name.split(".")):
         nested = {part: nested}
-    return override(RunConfig(), nested)
+    return override(next(config for config in KINDS if name in flat(to_dict(config))), nested)
 
 
 def like(old, number):
@@ -31,8 +40,9 @@ def like(old, number):
     return float(number) if type(old) is float else int(number)
 
 
-def test_the_defaults_are_within():
-    check_ranges(RunConfig())
+@pytest.mark.parametrize("config", KINDS)
+def test_the_defaults_are_within(config):
+    check_ranges(config)
 
 
 def test_ranges_belong_to_settings():

@@ -1,6 +1,7 @@
 """Recipes: complete configurations that can be carried out, for any data."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from vitreous.model.config import ViTConfig, named
 from vitreous.model.count import parameters
 from vitreous.model.resnet_config import named_resnet
 from vitreous.model.vit import create
-from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
+from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request, to_multiple
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
@@ -62,7 +64,7 @@ def check_complete(config, found):
     assert isinstance(config, RunConfig)
     check_ranges(config)
     assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
-    assert config.model.classes == len(found.classes)
+    assert config.model.classes == (0 if config.recipe in UNLABELLED else len(found.classes))
     assert tuple(config.preprocess.size) == tuple(config.model.image)
     assert config.model.channels == {"RGB": 3, "L": 1}[config.preprocess.mode]
     if config.augment.crop == "pad":
@@ -79,7 +81,7 @@ def test_every_recipe_is_complete_for_every_kind_of_data(recipe, kind, weights):
 
 
 @given(
-    st.sampled_from(["small", "pretrain"]),
+    st.sampled_from(["small", "pretrain", *UNLABELLED]),
     st.integers(2, 2_000_000),
     st.one_of(st.tuples(side, side) for side in (st.integers(1, 16), st.integers(1, 64), st.integers(1, 5000))),
     st.sampled_from([1, 3]),
@@ -93,7 +95,7 @@ def test_any_data_gets_a_complete_configuration(recipe, train, size, channels, c
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("recipe", ["small", "finetune"])
+@pytest.mark.parametrize("recipe", ["small", "finetune", *UNLABELLED])
 def test_the_schedule_fits_into_the_run(recipe, kind, weights):
     config = configure(recipe, request_for(recipe, kind, weights))
     schedule = plan(config, KINDS[kind].train)
@@ -188,6 +190,37 @@ def test_pretraining_a_resnet_is_bits():
     assert [schedule.share(round(epoch * 1_281_167 / 4096)) for epoch in (29, 31, 61, 81)] == pytest.approx(
         [1, 0.1, 0.01, 0.001]
     )
+
+
+def test_masked_patches_are_the_papers():
+    config = configure("masked-patches", Request(KINDS["ImageNet"]))
+    assert config.model == ViTConfig(classes=0)
+    assert config.objective == MaskedPatchesConfig("mean", 0.5, 0.8, 0.1)
+    made = config.optimizer
+    assert (made.name, made.lr, made.betas, made.weight_decay) == ("adamw", 2e-4, (0.9, 0.999), 0.05)
+    assert (config.batch, config.duration) == (4096, "1000000st")
+    assert (config.schedule.kind, config.schedule.warmup) == ("cosine", "10000st")
+
+
+def test_the_masked_autoencoder_is_the_authors():
+    config = configure("mae", Request(KINDS["ImageNet"]))
+    assert config.model == ViTConfig(classes=0, positions="sincos2d-mae")
+    assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalised=True)
+    made = config.optimizer
+    assert (made.lr, made.betas, made.weight_decay) == (pytest.approx(2.4e-3), (0.9, 0.95), 0.05)
+    assert (config.batch, config.duration, config.schedule.warmup) == (4096, "800ep", "40ep")
+    assert (config.augment.crop, config.augment.crop_area, config.augment.flip) == ("inception", (0.2, 1.0), True)
+
+
+@pytest.mark.parametrize("recipe", UNLABELLED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_labels_little_data_gets_the_model_of_small(recipe, kind):
+    config, small = configure(recipe, Request(KINDS[kind])), configure("small", Request(KINDS[kind]))
+    if kind != "ImageNet":
+        assert config.model == replace(small.model, classes=0)
+        assert (config.duration, config.batch, config.low_resolution) == (small.duration, small.batch, 1.0)
+    with pytest.raises(ConfigError, match="R50x1 is a ResNet, which has no patches to hide"):
+        configure(recipe, Request(KINDS[kind], model="R50x1"))
 
 
 def test_finetuning_is_the_papers(weights):

@@ -40,7 +40,8 @@ def describe(numbers: Mapping[str, float]) -> str:
 
 def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
     """Write an evaluation."""
-    text = f"step {step:,}: validation top-1 {numbers['top1']:.2%}, top-5 {numbers['top5']:.2%}, loss {numbers['loss']:.4f}"
+    accuracy = f"top-1 {numbers['top1']:.2%}, top-5 {numbers['top5']:.2%}, " if "top1" in numbers else ""
+    text = f"step {step:,}: validation {accuracy}loss {numbers['loss']:.4f}"
     return text + (" (best so far)" if best else "")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def train(arguments: list[str]) -> int:
     """Run `vitreous train`."""
     arguments = batch_auto(arguments)
-    first = parse(Train, arguments, "train", Train(config=suited(Train().config, arguments)))
+    first = read(arguments)
     source = named_data(first)
     refuse_used(first.out)
     from vitreous import api
@@ -42,6 +42,11 @@ def train(arguments: list[str]) -> int:
         return tell(train_config(config, out, display), display)
     finally:
         display.close()
+
+
+def read(arguments: list[str]) -> Train:
+    """Read the arguments before a recipe is known, over settings of the kinds that they name."""
+    return parse(Train, arguments, "train", Train(config=suited(Train().config, arguments)))
 
 
 def named_data(options: Train) -> DataConfig:
@@ -99,14 +104,20 @@ def tell(result: "Result", display: "Reporter") -> int:
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {result.run}")
         return 128 + (result.outcome.signal or 2)
     ended = "stopped early" if result.outcome.stopped == "early" else "finished"
-    accuracy = f": validation top-1 {result.metrics['top1']:.2%}" if result.metrics else ""
-    print(f"\n{ended}{accuracy}")
+    labelled = "top1" in result.metrics
+    reached = f": validation top-1 {result.metrics['top1']:.2%}" if labelled else ""
+    if result.metrics and not labelled:
+        reached = f": validation loss {result.metrics['loss']:.4f}"
+    print(f"\n{ended}{reached}")
     print(f"  run     {result.run}")
     if result.model:
         print(f"  model   {result.model}")
     if result.report:
         print(f"  report  {result.report}")
-    print(f"next: vitreous predict {result.run} IMAGES...   or   vitreous evaluate {result.run}")
+    if labelled or not result.metrics:
+        print(f"next: vitreous predict {result.run} IMAGES...   or   vitreous evaluate {result.run}")
+    else:
+        print(f"next: vitreous train DATA --recipe finetune --weights {result.run}")
     return 0
 
 

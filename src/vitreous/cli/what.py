@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.progress import duration
 from vitreous.cli.taken import wish_of
@@ -58,6 +58,7 @@ def model(path: str, taken: Taken) -> str:
     folder, report = open_model(path, wish_of(taken))
     told = [] if report is None else [str(report)]
     then = f"predict {path} IMAGES..." if is_model(Path(path)) else f"convert {path} FOLDER"
+    then = then if folder.classes else f"train DATA --recipe finetune --weights {path}"
     return "\n".join([*told, *shape(path, folder), f"next: vitreous {then}"])
 
 
@@ -73,14 +74,23 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
         f"images      {config.image[0]}x{config.image[1]}, {folder.preprocess.mode}, resize {folder.preprocess.resize} "
         f"({folder.preprocess.interpolation}), crop {folder.preprocess.crop:g}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
-        f"classes     {len(folder.classes)}: {', '.join(folder.classes[:10])}{', ...' if len(folder.classes) > 10 else ''}",
+        f"classes     {class_names(folder.classes)}",
     ]
     origin = {key: value for key, value in folder.origin.items() if value is not None and not isinstance(value, dict)}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
     reached = folder.origin.get("metrics")
     if isinstance(reached, dict) and "top1" in reached:
         lines.append(f"reached     validation top-1 {reached['top1']:.2%}")
+    elif isinstance(reached, dict) and "loss" in reached:
+        lines.append(f"reached     validation loss {reached['loss']:.4f}")
     return lines
+
+
+def class_names(classes: tuple[str, ...]) -> str:
+    """Count and name a model's classes."""
+    if not classes:
+        return "none: a model without head, for its features or for fine-tuning"
+    return f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
 
 
 def layers(config: ViTConfig | ResNetConfig) -> str:
@@ -119,12 +129,21 @@ def run(path: Path) -> str:
         f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
     ]
     if measured:
-        best = max(measured, key=lambda entry: entry["top1"])
-        lines.append(
-            f"validation  top-1 {measured[-1]['top1']:.2%} last, {best['top1']:.2%} best (step {best['step']:,})"
-        )
-    lines.append(f"next: vitreous {'evaluate' if done else 'resume'} {path}")
+        lines.append(f"validation  {validation(measured)}")
+    labelled = not measured or "top1" in measured[-1]
+    onwards = f"evaluate {path}" if labelled else f"train DATA --recipe finetune --weights {path}"
+    lines.append(f"next: vitreous {onwards if done else f'resume {path}'}")
     return "\n".join(lines)
+
+
+def validation(measured: list[dict[str, Any]]) -> str:
+    """Say what the last and the best evaluation found: accuracy, or without labels the loss."""
+    last = measured[-1]
+    if "top1" in last:
+        best = max(measured, key=lambda entry: entry["top1"])
+        return f"top-1 {last['top1']:.2%} last, {best['top1']:.2%} best (step {best['step']:,})"
+    best = min(measured, key=lambda entry: entry["loss"])
+    return f"loss {last['loss']:.4f} last, {best['loss']:.4f} best (step {best['step']:,})"
 
 
 def has_ended(record: "RunRecord") -> bool:

@@ -21,5 +21,7 @@ class DataConfig:
     """Seed of that split. Apart from the run's seed, so that runs of several seeds share one validation set."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
+    labels: Literal["needed", "optional"] = "needed"
+    """optional: a folder of images without class folders will do, as one class; for training without labels."""
     verify: Literal["full", "header"] = "full"
     """How the scan checks images: decode each one, or read headers only. The result is cached."""

@@ -10,9 +10,12 @@ from vitreous.data.rows import Listing, Row, by_bytes, few
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
 
+UNLABELLED = "unlabelled"
+"""The class of images that have none."""
 
-def list_classes(root: Path) -> Listing:
-    """List a folder of class folders, sorted by the names' bytes.
+
+def list_classes(root: Path, optional: bool = False) -> Listing:
+    """List a folder of class folders, sorted by the names' bytes; if labels are optional, also one of images alone.
 
     Hidden files and files that are no images are counted. A link to a folder is followed once, and never back into the
     data, so links can neither loop nor list an image twice. Class names are compared in Unicode's composed form (NFC).
@@ -24,14 +27,15 @@ def list_classes(root: Path) -> Listing:
     rows: list[Row] = []
     empty: list[str] = []
     deep: list[str] = []
-    loose, folders = 0, []
+    loose: list[Row] = []
+    folders = []
     for entry in _entries(str(root)):
         if entry.name.startswith("."):
             walk.ignored += 1
         elif _is_folder(entry):
             folders.append(entry)
         elif is_image(entry.name):
-            loose += 1
+            loose.append(Row(entry.name, UNLABELLED, *_stat(entry)))
         else:
             walk.ignored += 1
     for entry in folders:
@@ -42,9 +46,11 @@ def list_classes(root: Path) -> Listing:
             empty.append(label)
         elif all(row.name.count("/") > 1 for row in found):
             deep.append(label)
+    if loose and optional and not rows:
+        return Listing(root, tuple(loose), walk.ignored, _notes(0, empty, deep, walk.skipped))
     if not rows:
-        raise DataError(_nothing(root, loose, bool(empty), walk.ignored))
-    return Listing(root, tuple(rows), walk.ignored + loose, _notes(loose, empty, deep, walk.skipped))
+        raise DataError(_nothing(root, len(loose), bool(empty), walk.ignored))
+    return Listing(root, tuple(rows), walk.ignored + len(loose), _notes(len(loose), empty, deep, walk.skipped))
 
 
 def subfolders(root: Path) -> list[Path]:

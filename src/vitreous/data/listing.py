@@ -24,8 +24,12 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def list_data(path: Path) -> tuple[Listing, Listing | None]:
+def list_data(path: Path, optional: bool = False) -> tuple[Listing, Listing | None]:
     """Return the training files and, where the data has its own split, the validation files.
+
+    Args:
+        path: a folder of class folders, or a manifest.
+        optional: labels may be missing: images that are in no class folder are taken where there is no other.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
@@ -37,12 +41,12 @@ def list_data(path: Path) -> tuple[Listing, Listing | None]:
         return train, validation if len(validation) else None
     found = layout(path)
     if found.whole:
-        return list_classes(found.whole), None
+        return list_classes(found.whole, optional), None
     if found.train is None:
         raise DataError(f"{path} has {_folder(found.validation)} but no train/; add it, or name the folder to train on")
-    train = list_classes(found.train)
+    train = list_classes(found.train, optional)
     train = replace(train, notes=found.notes + train.notes)
-    return train, list_classes(found.validation) if found.validation else None
+    return train, list_classes(found.validation, optional) if found.validation else None
 
 
 def list_labelled(path: Path) -> Listing:

@@ -108,7 +108,8 @@ def open_dataset(
         done += len(listing)
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [sound(part, config.broken) for part in parts]
-    check_classes(config.path, good[0])
+    if config.labels == "needed":
+        check_classes(config.path, good[0])
     if len(good) == 1:
         listing = good[0].listing
         held = held_out(listing.names, listing.labels, config.holdout, config.split_seed)
@@ -123,10 +124,11 @@ def list_parts(config: DataConfig) -> list[Listing]:
         raise DataError(
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
-    train, own = list_data(path)
+    optional = config.labels == "optional"
+    train, own = list_data(path, optional)
     if config.validation is None:
         return [train] if own is None else [train, own]
-    validation, more = list_data(Path(config.validation).expanduser())
+    validation, more = list_data(Path(config.validation).expanduser(), optional)
     if more is not None:
         raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
     if own is not None:

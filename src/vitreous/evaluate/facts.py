@@ -5,7 +5,7 @@ import platform
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 
-from vitreous.evaluate.gather import Findings, mapping
+from vitreous.evaluate.gather import Findings, mapping, without_labels
 from vitreous.evaluate.page import missing, paragraph, table, text
 from vitreous.insight.plots import short
 
@@ -45,6 +45,7 @@ def configuration(found: Findings) -> str:
         ("duration", settings.get("duration")),
         ("batch", settings.get("batch")),
         ("model", _model(model)),
+        ("objective", mapping(settings.get("objective")).get("kind")),
         ("optimizer", f"{optimizer.get('name')}, peak learning rate {short(optimizer.get('lr') or 0)}"),
         ("seed", settings.get("seed")),
         ("precision", settings.get("precision")),
@@ -91,7 +92,9 @@ def commands(found: Findings) -> str:
     lines = []
     if found.steps and found.step < found.steps:
         lines.append(("go on training", f"vitreous resume {run}"))
-    if found.record.model is not None:
+    if found.record.model is not None and without_labels(found):
+        lines.append(("fine-tune it on labelled images", f"vitreous train DATA --recipe finetune --weights {run}"))
+    elif found.record.model is not None:
         lines.append(("measure it on labelled images", f"vitreous evaluate {run} DATA"))
         lines.append(("classify images", f"vitreous predict {run} IMAGES..."))
     lines.append(("write this page anew", f"vitreous report {run}"))

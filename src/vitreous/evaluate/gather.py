@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import Dataset, open_dataset
 from vitreous.errors import ConfigError, VitreousError
@@ -14,7 +15,9 @@ from vitreous.evaluate.calibration import Scaled, scale
 from vitreous.evaluate.evaluate import evaluate
 from vitreous.evaluate.metrics import Metrics
 from vitreous.images.config import DecodeConfig
+from vitreous.model.kinds import Model
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.predict import Predictor
 from vitreous.runs import RunRecord, read_run
 from vitreous.settings import from_dict
@@ -45,8 +48,10 @@ class Findings:
     predictor: Predictor | None = None
     dataset: Dataset | None = None
     measured: Measured | None = None
+    trunk: Model | None = None
+    """The exported model itself, with a head or without."""
     missing: dict[str, str] = field(default_factory=dict)
-    """"predictor", "dataset" or "measured" -> why there is none."""
+    """"predictor", "dataset", "measured" or "trunk" -> why there is none."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,6 +90,12 @@ def is_resnet(found: Findings) -> bool:
     return mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
 
 
+def without_labels(found: Findings) -> bool:
+    """Tell whether the run learned from images alone: its model has no head, and its evaluations have a loss only."""
+    kind = mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
+    return kind != ClassifyConfig.KIND
+
+
 def gather(path: Path) -> Findings:
     """Read a run, load its model, open its data and measure the model on it.
 
@@ -92,9 +103,16 @@ def gather(path: Path) -> Findings:
         RunError: no run there. Nothing else: what is missing is noted in `missing`.
     """
     found = Findings(read_run(path))
-    found.predictor = attempt(found, "predictor", lambda: _load(found))
     found.dataset = attempt(found, "dataset", lambda: _open(found))
+    if without_labels(found):
+        found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
+        return found
+    found.predictor = attempt(found, "predictor", lambda: _load(found))
     found.measured = attempt(found, "measured", lambda: _measure(found))
+    if found.predictor is not None:
+        found.trunk = found.predictor.model
+    else:
+        found.missing["trunk"] = found.missing["predictor"]
     return found
 
 
@@ -107,14 +125,20 @@ def attempt(found: Findings, part: str, get: Callable[[], T]) -> T | None:
         return None
 
 
-def _load(found: Findings) -> Predictor:
+def exported(found: Findings) -> Path:
+    """Return the model folder; raises ConfigError if there is none."""
     if found.record.model is None:
         raise ConfigError("no model has been exported yet; the first evaluation writes one")
+    return found.record.model
+
+
+def _load(found: Findings) -> Predictor:
+    path = exported(found)
     device = found.settings.get("device", "auto")
     try:
-        return Predictor.load(found.record.model, device=device)
+        return Predictor.load(path, device=device)
     except ConfigError:  # trained on a device that this machine lacks
-        return Predictor.load(found.record.model)
+        return Predictor.load(path)
 
 
 def _open(found: Findings) -> Dataset:

@@ -58,9 +58,9 @@ def positions(found: Findings) -> str | None:
     """Return how alike the position embeddings of all pairs of places are."""
     if is_resnet(found):
         return None
-    if found.predictor is None:
-        return missing("No model:", found.missing["predictor"])
-    return places(found.predictor.model)
+    if found.trunk is None:
+        return missing("No model:", found.missing["trunk"])
+    return places(found.trunk)
 
 
 def attention(found: Findings) -> str | None:

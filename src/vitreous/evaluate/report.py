@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitreous.checkpoints.atomic import write_atomically
 from vitreous.evaluate.facts import commands, configuration, data, versions
-from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet
+from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet, without_labels
 from vitreous.evaluate.looks import attention, mistakes, positions, training_batch
 from vitreous.evaluate.page import Section, missing, page, text
 from vitreous.evaluate.results import calibration, classes, confusions, curves, headline
@@ -29,6 +29,8 @@ SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("commands", "Next", commands),
 )
 """Anchor, title and function of each part, in the page's order."""
+PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
+"""Parts about a head's predictions, which a run without labels has none of."""
 
 
 def write_report(run_path: str | Path) -> Path:
@@ -53,7 +55,8 @@ def render(found: Findings) -> bytes:
     lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
     lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.</p>"
     foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
-    parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS]
+    left_out = PREDICTIONS if without_labels(found) else ()
+    parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
     return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
 
 

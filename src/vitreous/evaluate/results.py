@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vitreous.evaluate import accuracy
-from vitreous.evaluate.gather import Findings, Measured, mapping
+from vitreous.evaluate.gather import Findings, Measured, mapping, without_labels
 from vitreous.evaluate.metrics import wilson
 from vitreous.evaluate.outcome import Block, Numbers
 from vitreous.evaluate.page import figure, missing, paragraph
@@ -14,7 +14,8 @@ from vitreous.insight.plots import Series, line_chart, percent, short, smoothed
 def headline(found: Findings) -> str:
     """Return the figures that matter most."""
     train, best = found.records("train"), exported_evaluation(found)
-    figures = [*_accuracy(found, best), *_size(found)]
+    reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
+    figures = [*reached, *_size(found)]
     if train:
         last = train[-1]
         figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
@@ -51,8 +52,17 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if len(found.classes) > 5 else figures
 
 
+def _loss(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if record is None or record.get("loss") is None:
+        return [("validation loss", "–", "no evaluation yet")]
+    count = int(mapping(found.record.config.get("data")).get("validation") or 0)
+    kind = mapping(found.settings.get("objective")).get("kind")
+    return [("validation loss", f"{record['loss']:.4f}", f"of {kind}, on {count:,} images, without labels")]
+
+
 def _size(found: Findings) -> list[tuple[str, str, str]]:
-    figures = [("classes", f"{len(found.classes):,}", "")] if found.classes else []
+    named = found.classes and not without_labels(found)
+    figures = [("classes", f"{len(found.classes):,}", "")] if named else []
     parameters = found.record.config.get("parameters")
     model = mapping(found.settings.get("model"))
     if parameters:
@@ -110,6 +120,11 @@ def curves(found: Findings) -> str:
     if not train and not evaluations:
         return missing("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")
     loss, accuracy = points(train, "loss"), points(train, "accuracy")
+    said = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
+    if without_labels(found):
+        said = (
+            "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
+        )
     charts = [
         figure(
             line_chart(
@@ -117,7 +132,7 @@ def curves(found: Findings) -> str:
                 "Loss over epochs, training and validation",
                 "epoch",
             ),
-            "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy.",
+            said,
             "Loss",
         ),
         figure(
@@ -136,6 +151,8 @@ def curves(found: Findings) -> str:
             "Learning rate",
         ),
     ]
+    if without_labels(found):
+        del charts[1]
     return f'<div class="row">{"".join(charts)}</div>'
 
 

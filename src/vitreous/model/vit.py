@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -84,7 +84,10 @@ class ViT(nn.Module):
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return the sequence after the last block and, unless it stands after pooling, the final norm."""
-        z = self.embed(images)
+        return self.encode(self.embed(images))
+
+    def encode(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
+        """Pass z0 through the blocks and, unless it stands after pooling, the final norm."""
         places = Places(self.rotary() if self.rotary is not None else None, self.relative)
         for index, block in enumerate(self.blocks):
             z = self._run(block, self.placed(z, index), places)
@@ -93,14 +96,25 @@ class ViT(nn.Module):
     def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return z0 of equation 1: [class] and the embedded patches, with their positions."""
         self._check(images)
-        z = self.patches(images)
+        return self.assemble(self.patches(images))
+
+    def assemble(
+        self, z: Float[Tensor, "batch patch dim"], kept: Int64[Tensor, "batch kept"] | None = None
+    ) -> Float[Tensor, "batch token dim"]:
+        """Return z0 of embedded patches: prefix tokens before them, positions added.
+
+        Args:
+            z: embedded patches, row by row; they may be others than those of an image.
+            kept: patches of each image that stay in the sequence, in this order, once they have their positions.
+        """
         learned = (self.class_token, self.distillation_token, self.registers)
         prefix = [token.to(z.dtype).expand(z.shape[0], *token.shape[:-1], -1) for token in learned if token is not None]
         if prefix:
             z = torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1)
         if self.positions is not None:
             z = self.positions(z)
-        return self.dropout(self.embed_norm(self._thinned(z)))
+        z = self._thinned(z) if kept is None else self.thinned(z, kept)
+        return self.dropout(self.embed_norm(z))
 
     def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
         """Add positions before a block, where they enter in every layer; the first has them from the input."""
@@ -112,10 +126,17 @@ class ViT(nn.Module):
         """Leave out a share of the patches of each image, in training."""
         if not self.training or self.config.patch_dropout == 0:
             return z
+        patches = z.shape[1] - self.config.prefix
+        kept = max(1, round(patches * (1 - self.config.patch_dropout)))
+        chosen = torch.rand((len(z), patches), device=z.device).topk(kept, dim=1, sorted=False).indices
+        return self.thinned(z, chosen)
+
+    def thinned(
+        self, z: Float[Tensor, "batch token dim"], kept: Int64[Tensor, "batch kept"]
+    ) -> Float[Tensor, "batch token2 dim"]:
+        """Return the sequence with these patches of each image alone, and the prefix tokens as they are."""
         prefix, patches = z[:, : self.config.prefix], z[:, self.config.prefix :]
-        kept = max(1, round(patches.shape[1] * (1 - self.config.patch_dropout)))
-        chosen = torch.rand(patches.shape[:2], device=z.device).topk(kept, dim=1, sorted=False).indices
-        return torch.cat([prefix, patches.gather(1, chosen[..., None].expand(-1, -1, z.shape[2]))], dim=1)
+        return torch.cat([prefix, patches.gather(1, kept[..., None].expand(-1, -1, z.shape[2]))], dim=1)
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]

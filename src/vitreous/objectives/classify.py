@@ -5,12 +5,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.data.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.kinds import Model
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.objectives.objective import Objective
 
 
-class Classify(nn.Module):
+class Classify(Objective):
     """Owns the model; maps a batch to its loss and to numbers worth watching.
 
     Args:
@@ -22,12 +24,21 @@ class Classify(nn.Module):
     class_weights: Tensor | None
 
     def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
-        super().__init__()
+        super().__init__(model)
         if not 0 <= config.smoothing < 1:
             raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
-        self.model, self.config = model, config
+        self.config = config
         weights = balanced(counts) if config.class_weights == "balanced" else None
         self.register_buffer("class_weights", weights, persistent=False)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model alone."""
+        return self.model
+
+    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return the labels, what was mixed in, and the shares."""
+        return part.labels, part.partners, part.weights
 
     def forward(
         self,

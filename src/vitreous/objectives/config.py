@@ -15,3 +15,39 @@ class ClassifyConfig:
     """Label smoothing: share of each target spread evenly over all classes, 0 to below 1."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data."""
+
+
+@dataclass(frozen=True)
+class MaskedPatchesConfig:
+    """Masked patch prediction (2010.11929, appendix B.1.2): patch embeddings are corrupted, their colours predicted."""
+
+    KIND: ClassVar[str] = "masked-patches"
+    target: Literal["mean", "small", "full"] = "mean"
+    """mean: the mean colour, 3 bits a channel. small: a version of 4 x 4 such colours. full: every value, by least squares."""
+    share: float = 0.5
+    """Share of each image's patches that are corrupted and predicted, above 0 and below 1."""
+    masked: float = 0.8
+    """Probability that a corrupted patch's embedding becomes the learned [mask] embedding, 0 to 1."""
+    swapped: float = 0.1
+    """Probability that it becomes that of another patch of the image, 0 to 1; in what is left it stays as it is."""
+
+
+@dataclass(frozen=True)
+class MaskedAutoencoderConfig:
+    """Masked autoencoder (2111.06377): the model sees few patches, a decoder draws the others."""
+
+    KIND: ClassVar[str] = "masked-autoencoder"
+    share: float = 0.75
+    """Share of each image's patches that are hidden, above 0 and below 1."""
+    width: int = 512
+    """Width of the decoder, which is thrown away after training."""
+    depth: int = 8
+    """Blocks of the decoder."""
+    heads: int = 16
+    """Attention heads of the decoder."""
+    normalised: bool = True
+    """Predict each patch's values relative to its own mean and deviation."""
+
+
+ObjectiveConfig = ClassifyConfig | MaskedPatchesConfig | MaskedAutoencoderConfig
+"""The first is what a config.json without a kind holds."""

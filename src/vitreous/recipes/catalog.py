@@ -4,12 +4,22 @@ from collections.abc import Callable
 
 from vitreous.errors import UnknownName
 from vitreous.recipes.finetune import finetune
+from vitreous.recipes.mae import mae
+from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.request import Request
 from vitreous.recipes.small import small
 from vitreous.training.config import RunConfig
 
-RECIPES: dict[str, Callable[[Request], RunConfig]] = {"small": small, "finetune": finetune, "pretrain": pretrain}
+RECIPES: dict[str, Callable[[Request], RunConfig]] = {
+    "small": small,
+    "finetune": finetune,
+    "pretrain": pretrain,
+    "masked-patches": masked_patches,
+    "mae": mae,
+}
+UNLABELLED = ("masked-patches", "mae")
+"""Those that need no labels: a folder of images without class folders will do."""
 
 
 def configure(recipe: str, request: Request) -> RunConfig:

@@ -7,7 +7,7 @@ from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.objectives.config import ClassifyConfig
+from vitreous.objectives.config import ClassifyConfig, ObjectiveConfig
 
 ModelConfig = ViTConfig | ResNetConfig
 """The models that can be trained; the first is what a config.json without a kind holds."""
@@ -65,9 +65,9 @@ class EarlyStopConfig:
     """When to stop before the planned end."""
 
     patience: int = 0
-    """Evaluations without a better validation accuracy before the run stops; 0: never."""
+    """Evaluations without a better validation accuracy (without labels: loss) before the run stops; 0: never."""
     min_delta: float = 0.0
-    """Smallest gain in validation accuracy that counts as better, 0 to 1."""
+    """Smallest gain in validation accuracy, or loss, that counts as better, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,14 @@ class RunConfig:
     """One training run, complete: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Recipe that the configuration starts from: small (from scratch, on thousands of images), finetune, pretrain."""
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), finetune, pretrain; without
+    labels masked-patches, mae."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ViTConfig)
-    objective: ClassifyConfig = field(default_factory=ClassifyConfig)
+    objective: ObjectiveConfig = field(default_factory=ClassifyConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)

@@ -17,13 +17,13 @@ def diverged(what: str, step: int) -> NonFiniteLoss:
 
 def check_weights(job: Job) -> None:
     """Refuse ruined weights: the step that made them may have had the last finite loss. Raises NonFiniteLoss."""
-    models = [job.model] if job.average is None else [job.model, job.average.module]
+    models = [job.objective] if job.average is None else [job.objective, job.average.module]
     if not all(bool(torch.isfinite(weight).all()) for model in models for weight in model.parameters()):
         raise diverged("the weights became infinite or NaN", job.progress.step)
 
 
 def check_outputs(job: Job, logits: np.ndarray) -> None:
-    """Refuse outputs (example, label) that can't be measured; raises NonFiniteLoss."""
-    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    """Refuse outputs (example, ...) that can't be measured; raises NonFiniteLoss."""
+    bad = int((~np.isfinite(logits.reshape(len(logits), -1))).any(axis=1).sum())
     if bad:
         raise diverged(f"{bad:,} of {len(logits):,} validation outputs were infinite or NaN", job.progress.step)

@@ -11,7 +11,7 @@ from vitreous.data.loader import TrainStream
 from vitreous.data.sources import Source
 from vitreous.errors import CheckpointError
 from vitreous.model.kinds import Model
-from vitreous.objectives.classify import Classify
+from vitreous.objectives.objective import Objective
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.optimizer import Optimizer
@@ -27,7 +27,7 @@ class Progress:
     evaluated: int = 0
     """Step of the last evaluation."""
     best: dict[str, float] | None = None
-    """step, top1 and loss of the best evaluation so far."""
+    """step, top1 (with labels) and loss of the best evaluation so far."""
     stale: int = 0
     """Evaluations since the best."""
     finished: bool = False
@@ -44,7 +44,7 @@ class Job:
 
     config: RunConfig
     classes: tuple[str, ...]
-    objective: Classify
+    objective: Objective
     optimizer: Optimizer
     average: AveragedModel | None
     schedule: Schedule
@@ -77,6 +77,7 @@ class Job:
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_tensors()}
         if self.average is not None:
             parts["average"] = self.average.state_dict()
+        parts["objective"] = self.objective.extras()
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def state(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Job:
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Put back what a checkpoint held; raises CheckpointError if it belongs to another configuration."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "objective": {}}
         try:
             for key, tensor in tensors.items():
                 part, name = key.split(".", 1)
@@ -94,6 +95,7 @@ class Job:
             self.optimizer.load_state_tensors(parts["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(parts["average"])
+            self.objective.load_extras(parts["objective"])
             self.progress = Progress(**state)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]

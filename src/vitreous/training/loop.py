@@ -23,7 +23,8 @@ from vitreous.training.job import Job
 from vitreous.training.reporter import Reporter
 from vitreous.training.validate import validate
 
-DROPOUT = 0xD0
+DROPOUT, MASKS = 0xD0, 0x3A
+"""Purposes of a step's draws."""
 RECORDS = 400
 """Training records in metrics.jsonl over a whole run."""
 
@@ -64,8 +65,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
             if checkpoints.due(progress.step):
                 checkpoints.save(job, run)
             started = time.perf_counter()
-            loss, correct = train_step(job, next(batches))
-            advance(job, run, loss, correct, time.perf_counter() - started)
+            loss, numbers = train_step(job, next(batches))
+            advance(job, run, loss, numbers, time.perf_counter() - started)
             show(job, reporter, float(loss))
     return Outcome("finished" if progress.step == total else "early")
 
@@ -82,8 +83,8 @@ def load(job: Job, total: int) -> Iterator[Batch]:
     return iter(train_batches(job.stream, job.progress.step * batch, batch, total * batch, workers))
 
 
-def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Take one optimizer step; return the mean loss and the number of examples right, as scalar tensors."""
+def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take one optimizer step; return the mean loss, and the sums of what the objective counts, as scalar tensors."""
     config, step = job.config, job.progress.step
     torch.manual_seed(mix(config.seed, step, DROPOUT))
     objective = job.compiled or job.objective
@@ -92,25 +93,27 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, Tensor]:
     job.model.at_resolution(resolution)
     size = len(batch.labels)
     losses: list[Tensor] = []
-    hits: list[Tensor] = []
-    for part in batch.split(int(config.micro_batch) or size):
+    counted: list[dict[str, Tensor]] = []
+    noise = job.objective.noise(size, torch.Generator().manual_seed(mix(config.seed, step, MASKS)))
+    micro = int(config.micro_batch) or size
+    for part, drawn in zip(batch.split(micro), noise.split(micro), strict=True):
         part = part.to(job.device)
         with precision(job):
             images = normalize(part.pixels, config.preprocess)
             if resolution is not None:
                 images = F.interpolate(images, size=tuple(resolution), mode="area")
-            loss, numbers = objective(images, part.labels, part.partners, part.weights)
+            loss, numbers = objective(images, *job.objective.inputs(part, drawn.to(job.device)))
         loss = loss * (len(part.labels) / size)
         loss.backward()
         losses.append(loss.detach())
-        hits.append(numbers["correct"])
+        counted.append(numbers)
     loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
     if not torch.isfinite(loss + norm):
         raise diverged(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
     job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
         job.average.update_parameters(job.model)
-    return loss, torch.stack(hits).sum()
+    return loss, {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
 
 
 def precision(job: Job) -> torch.autocast | nullcontext[None]:
@@ -120,14 +123,14 @@ def precision(job: Job) -> torch.autocast | nullcontext[None]:
     return nullcontext()
 
 
-def advance(job: Job, run: Run, loss: Tensor, correct: Tensor, seconds: float) -> None:
+def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], seconds: float) -> None:
     """Count the step, and write a training record when one is due."""
     progress, window, batch = job.progress, job.progress.window, job.config.batch
     share = job.schedule.share(progress.step)
     progress.step += 1
     progress.seconds += seconds
     window["loss"] += float(loss) * batch
-    window["correct"] += float(correct)
+    window["correct"] += float(numbers.get("correct", 0))
     window["samples"] += batch
     if progress.step % max(1, job.schedule.total // RECORDS) == 0 or progress.step == job.schedule.total:
         samples = progress.step * batch
@@ -138,7 +141,7 @@ def advance(job: Job, run: Run, loss: Tensor, correct: Tensor, seconds: float) -
                 "epoch": samples / len(job.stream),
                 "samples": samples,
                 "loss": window["loss"] / window["samples"],
-                "accuracy": window["correct"] / window["samples"],
+                **accuracy(job),
                 "lr": job.config.optimizer.lr * share,
                 "images_per_second": samples / progress.seconds,
                 "seconds": progress.seconds,
@@ -147,18 +150,24 @@ def advance(job: Job, run: Run, loss: Tensor, correct: Tensor, seconds: float) -
         window.update(loss=0.0, correct=0.0, samples=0.0)
 
 
+def accuracy(job: Job) -> dict[str, float]:
+    """Return the share of examples right since the last record, where there are labels."""
+    window = job.progress.window
+    known = job.objective.labelled and window["samples"]
+    return {"accuracy": window["correct"] / window["samples"]} if known else {}
+
+
 def show(job: Job, reporter: Reporter, loss: float) -> None:
     """Tell the reporter where the run is."""
-    progress, window, total = job.progress, job.progress.window, job.schedule.total
+    progress, total = job.progress, job.schedule.total
     rate = progress.step / max(progress.seconds, 1e-9)
     numbers = {
         "loss": loss,
+        **accuracy(job),
         "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
         "images_per_second": rate * job.config.batch,
         "eta_seconds": (total - progress.step) / rate,
     }
-    if window["samples"]:
-        numbers["accuracy"] = window["correct"] / window["samples"]
     reporter.progress(progress.step, total, numbers)
 
 
@@ -169,20 +178,27 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     metrics = validate(job, reporter, interrupt)
     if metrics is None:
         return None
-    gain = math.inf if progress.best is None else metrics["top1"] - progress.best["top1"]
-    best = gain > stop.min_delta or (
-        gain == 0 and progress.best is not None and metrics["loss"] < progress.best["loss"]
-    )
+    best = better(metrics, progress.best, stop.min_delta)
     progress.evaluated = progress.step
     progress.stale = 0 if best else progress.stale + 1
     if best:
-        progress.best = {"step": progress.step, "top1": metrics["top1"], "loss": metrics["loss"]}
+        progress.best = {"step": progress.step} | {key: metrics[key] for key in ("top1", "loss") if key in metrics}
     out_of_patience = 0 < stop.patience <= progress.stale
     progress.finished = progress.step >= job.schedule.total or out_of_patience
     epoch = progress.step * job.config.batch / len(job.stream)
     run.log({"kind": "evaluation", "step": progress.step, "epoch": epoch, **metrics, "best": best})
     reporter.evaluation(progress.step, metrics, best)
     return best
+
+
+def better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
+    """Tell whether accuracy has grown, or at equal accuracy the loss fallen; without labels, whether the loss has."""
+    if before is None:
+        return True
+    if "top1" not in metrics:
+        return before["loss"] - metrics["loss"] > least
+    gain = metrics["top1"] - before["top1"]
+    return gain > least or (gain == 0 and metrics["loss"] < before["loss"])
 
 
 class Cadence:

@@ -5,10 +5,12 @@ from dataclasses import replace
 import torch
 
 from vitreous.data.loader import TrainStream
+from vitreous.data.order import mix
 from vitreous.data.sources import Dataset, open_dataset
 from vitreous.model.config import ViTConfig
 from vitreous.model.device import choose_device, tune_cpu
-from vitreous.objectives.classify import Classify
+from vitreous.objectives.build import objective as build_objective
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
@@ -17,6 +19,9 @@ from vitreous.training.optimizer import Optimizer, averaged
 from vitreous.training.reporter import Reporter
 from vitreous.training.schedule import Schedule
 from vitreous.training.start import initial_model
+
+EXTRAS = 0xE7
+"""Purpose of the draws that initialise what is trained beside the model."""
 
 
 def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
@@ -30,9 +35,9 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     device = choose_device(config.device)
     if device.type == "cpu":
         tune_cpu()
-    classes = dataset.facts.classes
+    classes = dataset.facts.classes if isinstance(config.objective, ClassifyConfig) else ()
     model = initial_model(config, classes, reporter).to(device)
-    objective = Classify(model, config.objective, dataset.facts.counts).to(device)
+    objective = build_objective(config.objective, model, dataset.facts.counts, mix(config.seed, EXTRAS)).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
     schedule = plan(config, len(dataset.train))
     scale = Scale(len(dataset.train), config.batch, schedule.total)
@@ -40,7 +45,9 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         config=config,
         classes=classes,
         objective=objective,
-        optimizer=Optimizer(model, config.optimizer, torch.bfloat16 if config.precision == "bf16" else None),
+        optimizer=Optimizer(
+            objective.trained, config.optimizer, torch.bfloat16 if config.precision == "bf16" else None
+        ),
         average=averaged(model, config.ema) if config.ema else None,
         schedule=schedule,
         stream=stream,

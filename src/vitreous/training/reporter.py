@@ -18,7 +18,7 @@ class Reporter(Protocol):
         """Show steps done of total; numbers: loss, accuracy, lr, images_per_second, eta_seconds."""
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
-        """Show the validation numbers of a step: loss, top1, top5, ece."""
+        """Show the validation numbers of a step: loss and, with labels, top1, top5, ece."""
 
     def close(self) -> None:
         """Finish the display."""

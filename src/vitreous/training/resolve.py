@@ -17,6 +17,7 @@ from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.device import choose_device, native_bf16
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.job import Job
@@ -48,7 +49,9 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
 def check(config: RunConfig, dataset: Dataset) -> None:
     """Refuse settings that are at odds with each other or with the data; raises ConfigError."""
     model, preprocess, found = config.model, config.preprocess, len(dataset.facts.classes)
-    if model.classes != found:
+    if not isinstance(config.objective, ClassifyConfig):
+        check_unlabelled(config)
+    elif model.classes != found:
         raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
@@ -67,6 +70,22 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+
+
+def check_unlabelled(config: RunConfig) -> None:
+    """Refuse what self-supervision has no use for; raises ConfigError."""
+    if config.model.classes:
+        raise ConfigError(
+            f"objective {config.objective.KIND} trains a model without head, and this one has {config.model.classes} "
+            "classes; set --model.classes 0"
+        )
+    if config.ema:
+        raise ConfigError(f"ema is {config.ema}; objective {config.objective.KIND} has no average, leave it out")
+    if config.low_resolution < 1:
+        raise ConfigError(
+            f"low_resolution is {config.low_resolution}; objective {config.objective.KIND} sees the full resolution "
+            "throughout, set --low-resolution 1"
+        )
 
 
 def check_resnet(config: RunConfig) -> None:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from torch import nn
 
 from vitreous.checkpoints.adapt import has_all, sliced
+from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.kinds import Model, create
@@ -42,22 +43,10 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
     folder, report = open_model(config.weights)
     if report is not None:
         reporter.message(str(report))
-    if config.head != "new" and folder.classes != classes and has_all(folder.classes, classes):
-        folder, said = sliced(folder, classes)
-        reporter.message(f"the head is {said}, those of the data")
+    if classes:
+        folder = with_head(folder, config, classes, reporter)
+    check_alike(folder.model, model, config.weights)
     old, new = folder.model, model.config
-    if type(old) is not type(model):
-        raise CheckpointError(
-            f"{config.weights} holds a {type(old).__name__}, and this run trains a {type(model).__name__}"
-        )
-    names = [field.name for field in fields(new) if field.name not in MAY_DIFFER]
-    differing = [name for name in names if getattr(old.config, name) != getattr(new, name)]
-    if differing:
-        listed = ", ".join(f"{name} {getattr(old.config, name)} there, {getattr(new, name)} here" for name in differing)
-        raise CheckpointError(
-            f"{config.weights} holds another architecture: {listed}. "
-            "Recipe 'finetune' takes the architecture of its weights"
-        )
     if tuple(old.config.image) != tuple(new.image):
         if isinstance(old, ViT):
             reporter.message(
@@ -65,20 +54,47 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
             )
         old = old.resized(tuple(new.image), folder.resize)
     weights = old.state_dict()
-    same = folder.classes == classes
-    if config.head == "keep" and not same:
-        raise CheckpointError(
-            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
-            f"{len(classes)} (or others by name); use --head new"
-        )
-    if config.head == "new" or not same:
-        reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
+    if config.head == "new" or folder.classes != classes:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
     if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
     missing, _ = model.load_state_dict(weights, strict=False)
     assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
+
+
+def with_head(folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> ModelFolder:
+    """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so.
+
+    Raises:
+        CheckpointError: the head is to be kept, and knows other classes.
+    """
+    if config.head != "new" and folder.classes != classes and has_all(folder.classes, classes):
+        folder, said = sliced(folder, classes)
+        reporter.message(f"the head is {said}, those of the data")
+    if config.head == "keep" and folder.classes != classes:
+        raise CheckpointError(
+            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
+            f"{len(classes)} (or others by name); use --head new"
+        )
+    if config.head == "new" or folder.classes != classes:
+        reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
+    return folder
+
+
+def check_alike(old: Model, new: Model, where: str) -> None:
+    """Refuse weights of another kind or shape of model; raises CheckpointError."""
+    if type(old) is not type(new):
+        raise CheckpointError(f"{where} holds a {type(old).__name__}, and this run trains a {type(new).__name__}")
+    names = [field.name for field in fields(new.config) if field.name not in MAY_DIFFER]
+    differing = [name for name in names if getattr(old.config, name) != getattr(new.config, name)]
+    if differing:
+        listed = ", ".join(
+            f"{name} {getattr(old.config, name)} there, {getattr(new.config, name)} here" for name in differing
+        )
+        raise CheckpointError(
+            f"{where} holds another architecture: {listed}. Recipe 'finetune' takes the architecture of its weights"
+        )
 
 
 def frozen_parts(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:

@@ -1,0 +1,135 @@
+"""Masked autoencoder (He et al., 2021, 2111.06377): see a quarter of the patches, draw the rest."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from vitreous.data.loader import Batch
+from vitreous.errors import ConfigError
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.encoder import blocks
+from vitreous.model.kinds import Model
+from vitreous.model.patches import cut
+from vitreous.model.positions import positions
+from vitreous.model.vit import ViT
+from vitreous.objectives.config import MaskedAutoencoderConfig
+from vitreous.objectives.objective import Objective, count_of, initialise_extras, trunk
+from vitreous.shapes import Size
+
+TARGET_EPS = 1e-6
+"""Added to a patch's variance, as in the authors' code."""
+
+
+class MaskedAutoencoder(Objective):
+    """The encoder sees visible patches alone, which have their positions; a decoder predicts the hidden ones' pixels.
+
+    `noise[:, 0]` ranks an image's patches; the lowest stay visible.
+
+    Args:
+        model: a ViT without head, whose positions are added at the input.
+        config: how much is hidden, and the decoder.
+        seed: of the decoder's weights.
+
+    Raises:
+        ConfigError: a model that has no patches to hide, or whose blocks need to know where patches are.
+    """
+
+    labelled = False
+    draws = 1
+    model: ViT
+
+    def __init__(self, model: Model, config: MaskedAutoencoderConfig, seed: int = 0) -> None:
+        super().__init__(trunk(model, "a masked autoencoder"))
+        made = self.model.config
+        if made.rotary.kind != "none" or made.positions in ("relative", "bias") or made.positions_at != "input":
+            raise ConfigError(
+                "a masked autoencoder leaves patches out, so positions must be added at the input; "
+                "choose --model.positions learned or sincos2d"
+            )
+        self.config = config
+        patches = made.tokens - made.prefix
+        self.visible = patches - count_of(config.share, patches)
+        self.decoder = Decoder(made, config)
+        initialise_extras(self.decoder, torch.Generator().manual_seed(seed))
+
+    def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
+        """Return the draws."""
+        return (noise,)
+
+    def forward(
+        self, images: Float[Tensor, "batch channel row col"], noise: Float[Tensor, "batch draw token"]
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the mean squared error over the hidden patches; there are no other numbers."""
+        order = noise[:, 0].argsort(dim=1, stable=True)
+        model = self.model
+        z = model.encode(model.assemble(model.patches(images), order[:, : self.visible]))
+        predicted = self.decoder(z, order).float()
+        errors = (predicted - self.targets(images)).square().mean(2)
+        return errors.gather(1, order[:, self.visible :]).mean(), {}
+
+    def targets(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token value"]:
+        """Return what is to be predicted of each patch: its values, or how they deviate from their own mean."""
+        patches = cut(images.float(), Size(*self.model.config.patch))
+        if not self.config.normalised:
+            return patches
+        variance, mean = torch.var_mean(patches, dim=2, keepdim=True)
+        return (patches - mean) / (variance + TARGET_EPS).sqrt()
+
+
+class Decoder(nn.Module):
+    """A narrower Transformer over all places: what the encoder made of visible patches, [mask] for the others."""
+
+    def __init__(self, model: ViTConfig, config: MaskedAutoencoderConfig) -> None:
+        super().__init__()
+        made = decoder_config(model, config)
+        self.prefix = model.prefix
+        self.embed = nn.Linear(model.width, made.width)
+        self.mask_token = nn.Parameter(torch.empty(made.width))
+        self.positions = positions(made)
+        self.blocks = blocks(made)
+        self.norm = nn.LayerNorm(made.width, eps=made.norm_eps)
+        self.predict = nn.Linear(made.width, model.channels * model.patch[0] * model.patch[1])
+
+    def forward(
+        self, z: Float[Tensor, "batch visible dim"], order: Int64[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token value"]:
+        """Return the values of every patch, from the visible ones: those that `order` names first."""
+        z = self.embed(z)
+        prefix, visible = z[:, : self.prefix], z[:, self.prefix :]
+        hidden = self.mask_token.to(z.dtype).expand(len(z), order.shape[1] - visible.shape[1], -1)
+        ranked = torch.cat([visible, hidden], dim=1)
+        places = order.argsort(dim=1).unsqueeze(2).expand_as(ranked)
+        z = torch.cat([prefix, ranked.gather(1, places)], dim=1)
+        if self.positions is not None:
+            z = self.positions(z)
+        for block in self.blocks:
+            z = block(z)
+        return self.predict(self.norm(z))[:, self.prefix :]
+
+
+def decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> ViTConfig:
+    """Return the shape of a decoder for a model: the same sequence, with fixed positions, in plain blocks.
+
+    Raises:
+        ConfigError: heads that don't divide the width, or a width that positions can't have.
+    """
+    try:
+        return replace(
+            model,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            mlp=4 * config.width,
+            positions="sincos2d-mae",
+            position_tokens="all",
+            position_init="normal",
+            rotary=RotaryConfig(),
+            block=BlockConfig(),
+            dropout=0.0,
+            drop_path=0.0,
+            patch_dropout=0.0,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"the decoder (objective.width, .depth, .heads) can't be: {error}") from error

@@ -1,0 +1,140 @@
+"""Masked patch prediction, the paper's self-supervision (2010.11929, section 4.6 and appendix B.1.2)."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.data.loader import Batch
+from vitreous.errors import ConfigError
+from vitreous.model.kinds import Model
+from vitreous.model.patches import cut
+from vitreous.model.vit import ViT
+from vitreous.objectives.config import MaskedPatchesConfig
+from vitreous.objectives.objective import Objective, count_of, initialise_extras, trunk
+from vitreous.shapes import Size
+
+LEVELS = 8
+"""Shades of each channel: 3 bits."""
+CELLS = 4
+"""Rows and columns of the small version of a patch."""
+
+
+class MaskedPatches(Objective):
+    """Corrupts patch embeddings, and predicts the corrupted patches from their tokens after the last block.
+
+    The draws of an image are of its own: `noise[:, 0]` ranks the patches, the lowest being corrupted; `noise[:, 1]` says
+    how; `noise[:, 2]` which other patch of the image a swapped one is taken from.
+
+    Args:
+        model: a ViT without head.
+        config: what is predicted, and how much is corrupted.
+        seed: of the [mask] embedding; the head starts at zero.
+
+    Raises:
+        ConfigError: a model that has no patches to hide, or shares that don't go together.
+    """
+
+    labelled = False
+    draws = 3
+    model: ViT
+
+    def __init__(self, model: Model, config: MaskedPatchesConfig, seed: int = 0) -> None:
+        super().__init__(trunk(model, "masked patch prediction"))
+        if config.masked < 0 or config.swapped < 0 or config.masked + config.swapped > 1:
+            raise ConfigError(
+                f"objective.masked is {config.masked} and objective.swapped {config.swapped}; both are shares, and "
+                "together at most 1"
+            )
+        self.config = config
+        made = self.model.config
+        self.corrupted = count_of(config.share, made.tokens - made.prefix)
+        self.mask_token = nn.Parameter(torch.empty(made.width))
+        self.head = nn.Linear(made.width, outputs(config, self.model))
+        extras = nn.ModuleDict({"head": self.head})
+        extras.register_parameter("mask_token", self.mask_token)
+        initialise_extras(extras, torch.Generator().manual_seed(seed))
+
+    def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
+        """Return the pixels, which the colours are of, and the draws."""
+        return part.pixels, noise
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channel row col"],
+        pixels: UInt8[Tensor, "batch channel row col"],
+        noise: Float[Tensor, "batch draw token"],
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the mean loss over the corrupted patches; there are no other numbers."""
+        places = noise[:, 0].argsort(dim=1, stable=True)[:, : self.corrupted]
+        z = self.corrupt(self.model.patches(images), places, noise)
+        z = self.model.encode(self.model.assemble(z))[:, self.model.config.prefix :]
+        predicted = self.head(at(z, places)).float()
+        patch = Size(*self.model.config.patch)
+        if self.config.target == "full":
+            return F.mse_loss(predicted, at(cut(images.float(), patch), places)), {}
+        targets = at(colours(pixels, patch, cells(self.config, self.model)), places)
+        scores = predicted.unflatten(2, (targets.shape[2], -1))
+        return F.cross_entropy(scores.flatten(0, 2), targets.flatten()), {}
+
+    def corrupt(
+        self,
+        z: Float[Tensor, "batch token dim"],
+        places: Int64[Tensor, "batch corrupted"],
+        noise: Float[Tensor, "batch draw token"],
+    ) -> Float[Tensor, "batch token dim"]:
+        """Return patch embeddings, those at `places` replaced by [mask], by another's, or left as they are."""
+        chance = noise[:, 1].gather(1, places).unsqueeze(2)
+        others = at(z, another(places, noise[:, 2].gather(1, places), z.shape[1]))
+        kept = torch.where(chance < self.config.masked + self.config.swapped, others, at(z, places))
+        new = torch.where(chance < self.config.masked, self.mask_token.to(z.dtype), kept)
+        return z.scatter(1, places.unsqueeze(2).expand_as(new), new)
+
+
+def another(
+    places: Int64[Tensor, "batch corrupted"], chance: Float[Tensor, "batch corrupted"], patches: int
+) -> Int64[Tensor, "batch corrupted"]:
+    """Return a patch for each place that is not the place itself, all others being as likely."""
+    other = (chance * (patches - 1)).long()
+    return other + (other >= places)
+
+
+def at(values: Tensor, places: Int64[Tensor, "batch chosen"]) -> Tensor:
+    """Return values (batch, token, ...) of the chosen tokens."""
+    return values.gather(1, places.unsqueeze(2).expand(-1, -1, values.shape[2]))
+
+
+def cells(config: MaskedPatchesConfig, model: ViT) -> Size:
+    """Return rows and columns of the colours that stand for a patch."""
+    if config.target == "mean":
+        return Size(1, 1)
+    rows, cols = model.config.patch
+    return Size(min(CELLS, rows), min(CELLS, cols))
+
+
+def outputs(config: MaskedPatchesConfig, model: ViT) -> int:
+    """Return how many numbers are predicted for a patch."""
+    rows, cols = model.config.patch
+    if config.target == "full":
+        return model.config.channels * rows * cols
+    size = cells(config, model)
+    return size.rows * size.cols * LEVELS**model.config.channels
+
+
+def colours(
+    pixels: UInt8[Tensor, "batch channel row col"], patch: Size, size: Size
+) -> Int64[Tensor, "batch token cell"]:
+    """Return the colours of each patch, brought to `size` by the mean over areas, as classes.
+
+    A channel's mean of 0 to 255 is one of 8 shades of 32 levels each; red counts most: 64 red + 8 green + blue.
+    """
+    axes = "batch channel (grid_row row) (grid_col col)"
+    patches = rearrange(
+        pixels.float(), f"{axes} -> (batch grid_row grid_col) channel row col", row=patch.rows, col=patch.cols
+    )
+    shades = (F.adaptive_avg_pool2d(patches, tuple(size)) * (LEVELS / 256)).floor().long()
+    number = torch.zeros_like(shades[:, 0])
+    for shade in shades.unbind(1):
+        number = number * LEVELS + shade
+    return number.flatten(1).unflatten(0, (len(pixels), -1))

@@ -1,0 +1,51 @@
+"""What the recipes without labels share: their models, and how they are scaled down."""
+
+from dataclasses import replace
+from typing import Any
+
+from vitreous.errors import ConfigError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import ViTConfig, named, parse_name
+from vitreous.model.resnet_config import names_resnet
+from vitreous.objectives.config import ObjectiveConfig
+from vitreous.recipes.request import Request
+from vitreous.recipes.small import mode, small
+from vitreous.shapes import Size
+from vitreous.training.config import RunConfig
+
+MANY = 200_000
+"""Training images from which the papers' settings are taken."""
+
+
+def base_model(request: Request, **settings: Any) -> ViTConfig:
+    """Return the papers' model, ViT-B/16 unless another is named, without head."""
+    check_name(request)
+    name = request.model or "B/16"
+    size = request.seen(Size(224, 224), parse_name(name)[1])
+    return named(name, image=size, channels=request.facts.channels, classes=0, **settings)
+
+
+def preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
+    """Return the evaluation transform for that model."""
+    return PreprocessConfig(size=model.image, mode=mode(request))
+
+
+def little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> RunConfig:
+    """Return recipe `small` with another objective: no head, no mixing, the full resolution throughout."""
+    check_name(request)
+    config = small(request)
+    return replace(
+        config,
+        recipe=recipe,
+        model=replace(config.model, classes=0),
+        augment=replace(config.augment, mixup=0.0, cutmix=0.0),
+        objective=objective,
+        schedule=replace(config.schedule, kind="cosine"),
+        low_resolution=1.0,
+    )
+
+
+def check_name(request: Request) -> None:
+    """Refuse a ResNet, which has no patches to hide; raises ConfigError."""
+    if request.model is not None and names_resnet(request.model):
+        raise ConfigError(f"{request.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")
