@@ -1,28 +1,33 @@
 """Every study: its cells can be built for every scale, and it concludes whatever part of them is done."""
 
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitreous.data.config import DataConfig
 from vitreous.data.formula import is_formula, parse_formula
 from vitreous.data.report import ScanReport
 from vitreous.data.sources import ArraySource, Dataset, Facts
 from vitreous.errors import UnknownName
+from vitreous.model import count
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 from vitreous.studies.catalog import STUDIES, find
 from vitreous.studies.halves import halves
 from vitreous.studies.page import markdown, report, results
 from vitreous.studies.run import checked
+from vitreous.studies.setting import open_setting
 from vitreous.studies.study import Outcome, Outcomes, Setting
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 from vitreous.training.ranges import check_ranges
 from vitreous.training.resolve import check
+from vitreous.training.run import dry_run
+from vitreous.training.start import MAY_DIFFER
 
 DATA = {
     "digits": Facts(tuple("0123456789"), 1437, 360, 1, Size(8, 8), (144,) * 10),
@@ -69,6 +74,7 @@ def test_cells_are_valid_at_every_scale(name, tmp_path):
     assert study.name == name
     for setting in settings(tmp_path):
         cells = checked(study.cells(setting))
+        by_name = {cell.name: cell for cell in cells}
         assert len({(cell.group, cell.seed) for cell in cells}) == len(cells)
         for cell in [cell for cell in cells if cell.seed == 0]:
             check_ranges(cell.config)
@@ -76,6 +82,14 @@ def test_cells_are_valid_at_every_scale(name, tmp_path):
             assert from_dict(RunConfig, to_dict(cell.config)) == cell.config
             assert Duration.parse(cell.config.duration).unit != "min", "a cell's length must not depend on the machine"
             assert Path(cell.config.weights or setting.run("x")).is_relative_to(tmp_path)
+            if cell.config.weights and not cell.prepare:
+                start = by_name[Path(cell.config.weights).name].config.model
+                differing = [
+                    one.name
+                    for one in fields(start)
+                    if getattr(start, one.name) != getattr(cell.config.model, one.name)
+                ]
+                assert set(differing) <= set(MAY_DIFFER), f"{cell.name} can't start from these weights: {differing}"
             if cell.config.weights:
                 assert cell.prepare or Path(cell.config.weights).name in cell.needs
 
@@ -121,3 +135,32 @@ def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen
         study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
     )
     assert [verdict.seen for verdict in study.conclude(setting, outcomes).verdicts] == seen
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of four classes of noise, ten images each."""
+    folder, noise = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for label in "abcd":
+        (folder / label).mkdir()
+        for number in range(10):
+            pixels = noise.integers(0, 256, (80, 96, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_papers_configurations_take_a_step(name, photographs, tmp_path):
+    """One cell of each group that starts from nothing and has up to 100 million parameters, on two images."""
+    setting = open_setting("paper", str(photographs), tmp_path)
+    tried = set()
+    for cell in find(name).cells(setting):
+        if cell.config.weights or cell.group in tried or count.parameters(cell.config.model) > 1e8:
+            continue
+        tried.add(cell.group)
+        if cell.prepare:
+            cell.prepare(setting)
+        done = dry_run(replace(cell.config, batch=2, micro_batch=1, workers=0, device="cpu"))
+        assert np.isfinite(done.loss), cell.name
+    assert tried or name == "inside"
