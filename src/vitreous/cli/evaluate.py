@@ -74,7 +74,8 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     found = probe(options, folder, (train, test), display)
     display.close()
     lead = f"{options.model}, layer {options.probe.layer}: {options.protocol} on {len(test):,} images of {data_name(options)}"
-    shown = "\n\n".join(filter(None, (f"{lead}, learned from {len(train):,}", found.headline, str(found.table))))
+    lead += f", {'drawn' if options.protocol == 'few-shot' else 'learned'} from {len(train):,} training images"
+    shown = "\n\n".join(filter(None, (lead, found.headline, str(found.table))))
     print(shown)
     for source in (train, test):
         tell_skipped(source)
@@ -83,7 +84,7 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     if options.json:
         write_file(options.json, json.dumps(found.data, indent=1) + "\n")
         print(f"\nall numbers are in {options.json}")
-    save(out, Outcome(title(options), f"{lead}, learned from {len(train):,} images.", found.parts, data))
+    save(out, Outcome(title(options), f"{lead}.", found.parts, data))
 
 
 def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:

@@ -33,16 +33,17 @@ KNN_WORDS = (
 def few_shot_parts(found: FewShot, train: Features, test: Features) -> list[Part]:
     """Return the report's parts: the headline, every seed, what is mistaken at the most shots."""
     figures = [(shot_name(one), f"{one.mean:.1%}", f"95% interval {span(one.interval)}") for one in found.shots[::-1]]
-    results = Part("results", "Results", [Numbers(figures), Beside([*curve(found), few_shot_table(found)], wide=True)])
+    method = Words(f"{FEW_SHOT_WORDS} {interval_words(found)}")
+    results = Part("results", "Results", [Numbers(figures), Beside([*curve(found), method], wide=True)])
     most = found.shots[-1]
     asked = labels_of(train, test)
     metrics = decided(most.predicted[0], asked, train.classes)
-    words = Words(f"At {shot_name(most)}, seed 0.")
+    words = Words(f"With {shot_name(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
     return [
         results,
+        Part("seeds", "Every seed", [few_shot_table(found)]),
         Part("confusion", "Confusions", [words, *confusions(metrics)]),
         Part("classes", "Classes", [words, classes(metrics)]),
-        Part("method", "Method", [Words(FEW_SHOT_WORDS), Words(interval_words(found))]),
     ]
 
 
@@ -57,7 +58,7 @@ def few_shot_table(found: FewShot) -> Table:
     rows = []
     for one in found.shots:
         each = [f"{value:.2%}" for value in one.accuracies] + ["–"] * (seeds - len(one.accuracies))
-        strengths = ", ".join(f"{value:g}" for value in dict.fromkeys(one.l2))
+        strengths = ", ".join(f"{value:g}" for value in (one.l2 if len(set(one.l2)) > 1 else one.l2[:1]))
         rows.append((str(one.shots), f"{one.mean:.2%}", span(one.interval), *each, strengths))
     heads = ("shots", "accuracy", "95% interval", *(f"seed {seed}" for seed in range(seeds)), "l2")
     return Table("Top-1 accuracy by images of each class", heads, rows)
