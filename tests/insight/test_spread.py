@@ -9,7 +9,8 @@ from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.errors import ConfigError
 from vitreous.insight import kernel
-from vitreous.insight.attention import attention_maps
+from vitreous.insight.attention import attention_maps, read_attention
+from vitreous.insight.rollout import rollout
 from vitreous.insight.spread import joined, spread
 from vitreous.shapes import Size
 
@@ -68,6 +69,21 @@ def test_a_stream_equals_one_batch_and_chunks_change_nothing(monkeypatch):
         torch.testing.assert_close(other.distance, whole.distance)
         torch.testing.assert_close(other.entropy, whole.entropy)
         assert other.images == 5
+
+
+@pytest.mark.parametrize("name", ["registers, positions of class", "attention pooling"])
+def test_no_more_weights_at_once_than_a_chunk(name, monkeypatch):
+    model, made = random_model(**VARIANTS[name]), []
+    weights = kernel.attention_weights
+    record = lambda q, k, bias: made.append(weights(q, k, bias)) or made[-1]  # noqa: E731
+    monkeypatch.setattr(kernel, "attention_weights", record)
+    monkeypatch.setattr(kernel, "CHUNK_WEIGHTS", 600)
+    pixels = images(4)
+    for look in (spread, rollout, read_attention):
+        look(model, pixels)
+        assert max(one.numel() for one in made) <= 600
+        assert sum(one.numel() for one in made) > 4000
+        made.clear()
 
 
 def test_pixels_are_those_of_the_resolution_that_is_seen():

@@ -159,8 +159,8 @@ def result_folder(options: Evaluate) -> Path:
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
 
 
-def free_or_named(named: str | None, stem: str) -> Path:
-    """Return the named folder, new or empty; without a name the next free evaluations/<stem>-<n>.
+def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> Path:
+    """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
 
     Raises:
         ConfigError: the named folder holds something, or is a file.
@@ -168,7 +168,7 @@ def free_or_named(named: str | None, stem: str) -> Path:
     from vitreous.api import free_folder
 
     if named is None:
-        return free_folder(EVALUATIONS, stem)
+        return free_folder(parent, stem)
     path = Path(named)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{path} is a file; --out must name a new or empty folder")

@@ -1,9 +1,10 @@
 """`vitreous explain`: what a model looks at, as overlays and a page."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.cli.evaluate import model_name
+from vitreous.cli.evaluate import free_or_named, model_name
 from vitreous.cli.options import Explain
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
@@ -19,12 +20,11 @@ def explain(arguments: list[str]) -> int:
     options = parse(Explain, arguments, "explain")
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
-    out = result_folder(options)
-    for name in ("page", "faithful"):
-        if getattr(options, name) < (name == "page"):
-            raise ConfigError(
-                f"--{name} is {getattr(options, name)}; it must be {'1 or more' if name == 'page' else '0 (none) or more'}"
-            )
+    if options.page < 1:
+        raise ConfigError(f"--page is {options.page}; it must be 1 or more")
+    if options.faithful < 0:
+        raise ConfigError(f"--faithful is {options.faithful}; it must be 0 (none) or more")
+    out = free_or_named(options.out, model_name(options.model), EXPLANATIONS)
     from vitreous.explaining.explain import opened
     from vitreous.explaining.findings import Wish
     from vitreous.explaining.methods import Choice, settled
@@ -37,8 +37,9 @@ def explain(arguments: list[str]) -> int:
     display = reporter()
 
     def progress(doing: str, done: int) -> None:
-        display.phase(doing)
-        if done and doing == "looking":
+        looking = doing == "looking"
+        display.phase(doing if looking or not done else f"{doing} {done}")
+        if looking:
             display.progress(done, len(paths), {})
 
     try:
@@ -46,28 +47,15 @@ def explain(arguments: list[str]) -> int:
         found = write_explanation(out, ready, paths, wish, model_name(options.model), progress)
     finally:
         display.close()
-    for line in found.broken:
-        print(f"vitreous: {printable(line)}", file=sys.stderr)
-    if found.broken:
-        print(f"vitreous: {len(found.broken):,} of {len(paths):,} images could not be read", file=sys.stderr)
+    tell_broken(found.broken, len(paths))
     print(f"overlays   {found.count:,} of {choice.method}, in {out / 'maps'}")
     print(f"page       {out / PAGE}")
     return 1 if found.broken else 0
 
 
-def result_folder(options: Explain) -> Path:
-    """Return the folder to write, new or empty; by default the next free one of explanations/.
-
-    Raises:
-        ConfigError: the named folder holds something, or is a file.
-    """
-    from vitreous.api import free_folder
-
-    if options.out is None:
-        return free_folder(EXPLANATIONS, model_name(options.model))
-    path = Path(options.out)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
-    if path.is_dir() and any(path.iterdir()):
-        raise ConfigError(f"{path} is not empty; choose another folder with --out")
-    return path
+def tell_broken(broken: Sequence[str], total: int) -> None:
+    """Name the images that could not be read, on standard error."""
+    for line in broken:
+        print(f"vitreous: {printable(line)}", file=sys.stderr)
+    if broken:
+        print(f"vitreous: {len(broken):,} of {total:,} images could not be read", file=sys.stderr)
