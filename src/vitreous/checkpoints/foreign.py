@@ -67,7 +67,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     reading = understood(family, weights, variant)
     model, theirs = empty(reading.model), dict(reading.tensors)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in reading.ignored)]
-    given, finish = list(theirs), partial(finished, weights.maps)
+    given, finish = list(theirs), partial(finished, str(weights.path), weights.maps)
     reading = replace(reading, tensors={})  # what was used is let go while the next is made
     weights.tensors.clear()
     mapped = read(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
@@ -103,11 +103,17 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     return folder, report
 
 
-def finished(maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
+def finished(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
     """Widen a tensor to float32, and give back the pages that it was read from.
 
     What a mapped file holds as it is needed stays mapped; everything else is copied, once.
+
+    Raises:
+        CheckpointError: the tensor holds no real numbers, as in a quantised model.
     """
+    if not made.is_floating_point():
+        shape = "x".join(map(str, made.shape)) or "one value"
+        raise CheckpointError(f"{where} has weights of {made.dtype} (shape {shape}); vitreous reads floats only")
     whole = made.float().contiguous()
     release(sources, maps)
     return whole

@@ -130,6 +130,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
                     tensors[member.filename.removesuffix(".npy")] = _array(path, archive, member)
+        except CheckpointError:
+            raise
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no sound npz file: {str(error).splitlines()[0]}") from error
     return tensors
