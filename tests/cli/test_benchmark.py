@@ -10,8 +10,8 @@ from vitreous.checkpoints.folder import save_model
 
 @pytest.fixture
 def model(tmp_path):
-    save_model(tmp_path / "model", imagenet_model())
-    return tmp_path / "model"
+    save_model(tmp_path / "vit", imagenet_model())
+    return tmp_path / "vit"
 
 
 def test_imagenet_a(vitreous, model, tmp_path, here):
@@ -55,6 +55,9 @@ def test_vtab(vitreous, model, tmp_path, here):
         (["c", "--benchmark=vtab", "--protocol=linear", "--tasks=dts"], ["did you mean 'dtd'"]),
         (["c", "--benchmark=vtab", "--protocol=linear", "--train=x"], ["1,000 images"]),
         (["c", "--tasks=dtd"], ["--benchmark vtab"]),
+        (["c", "--protocol=fine-tune"], ["--recipe finetune"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--steps=9"], ["--protocol fine-tune"]),
+        (["nowhere", "--benchmark=vtab", "--protocol=fine-tune"], ["no such folder"]),
         (["nowhere", "--benchmark=imagenet-a"], ["no such folder"]),
         (["nowhere", "--benchmark=vtab", "--protocol=linear"], ["no such folder"]),
     ],
@@ -67,3 +70,23 @@ def test_what_does_not_go_together(vitreous, model, here, arguments, words):
 def test_a_head_for_other_classes(vitreous, trained, tmp_path, here):
     copy = class_tree(tmp_path / "imagenet-a", [6])
     vitreous("evaluate", trained, copy, "--benchmark=imagenet-a").refused("10 outputs", "head for ImageNet")
+
+
+def test_vtab_by_the_papers_protocol(vitreous, model, tmp_path, here):
+    """The second call finds the first one's runs finished, and says the same."""
+    listed(tmp_path / "vtab", "kitti", 20, 12, 4)
+    arguments = ("evaluate", model, tmp_path / "vtab", "--benchmark=vtab", "--protocol=fine-tune", "--steps=4")
+    shown = vitreous(*arguments, "--out=first")
+    shown.worked("KITTI-Dist", "4 steps", "runs/vtab-vit-4/kitti")
+    vitreous(*arguments, "--out=second").worked("KITTI-Dist")
+    first, second = (json.loads((here / name / "report.json").read_text()) for name in ("first", "second"))
+    assert first["results"] == second["results"]
+    config = json.loads((here / "runs/vtab-vit-4/kitti/run/config.json").read_text())["config"]
+    assert (config["batch"], config["optimizer"]["lr"], config["optimizer"]["name"]) == (20, 0.01, "sgd")
+    assert (config["preprocess"]["resize"], config["augment"]["flip"]) == ("squash", False)
+    rows = (here / "runs/vtab-vit-4/kitti/images.csv").read_text().splitlines()
+    assert [row.rpartition(",")[2] for row in rows] == ["split"] + ["train"] * 20 + ["val"] * 12
+    save_model(tmp_path / "other" / "vit", imagenet_model())
+    other = vitreous("evaluate", tmp_path / "other" / "vit", *arguments[2:])
+    assert other.code == 2
+    assert "began with" in other.err

@@ -97,7 +97,9 @@ def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:
     if options.json:
         write_file(options.json, json.dumps(found.results, indent=1) + "\n")
         print(f"\nall numbers are in {options.json}")
-    how = f", layer {options.probe.layer}: {options.protocol}" if options.protocol in PROBES else ", by its own head"
+    how = {"accuracy": ", by its own head", "fine-tune": ": trained on each task"}.get(
+        options.protocol, f", layer {options.probe.layer}: {options.protocol}"
+    )
     lead = f"{options.model} on {options.benchmark}, the copy in {options.data}{how}."
     data = {**said(options), "benchmark": options.benchmark, "results": found.results}
     save(out, Outcome(title(options), lead, found.parts, data))

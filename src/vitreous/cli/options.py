@@ -58,13 +58,16 @@ class Evaluate:
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional] = None
     """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
-    protocol: Literal["accuracy", "few-shot", "linear", "knn"] = "accuracy"
-    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features (docs/evaluation.md)."""
+    protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
+    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
+    model trained on each task (docs/evaluation.md)."""
     benchmark: str | None = None
     """DATA is your copy of a benchmark, scored by its own rule: imagenet-real, -v2, -a, -r, -sketch or -c; or vtab, with a
-    probe as --protocol (docs/evaluation.md)."""
+    --protocol that learns (docs/evaluation.md)."""
     tasks: tuple[str, ...] = ()
     """vtab: which tasks, such as dtd eurosat; by default all that the copy has."""
+    steps: int = 2500
+    """fine-tune: steps of training on each task; 2500 as in the paper."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
     corruptions: tuple[str, ...] | None = None

@@ -133,16 +133,20 @@ def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> T
         )
     known = np.flatnonzero(np.isin(test.labels, learned))
     accuracy, chosen = probe(train, test.take(known)) if len(known) else (0.0, "")
-    hits = round(accuracy * len(known))
-    share = hits / len(test)
+    return task_score(task, accuracy, len(known), chosen)
+
+
+def task_score(task: Opened, accuracy: float, known: int, chosen: str) -> TaskScore:
+    """Return a task's score from the accuracy on those test images whose classes could be learned, `known` in number."""
+    hits, images = round(accuracy * known), len(task.test)
     return TaskScore(
         task.task,
         TASKS[task.task].group,
-        share,
-        wilson(hits, len(test)),
-        len(train),
-        len(test),
+        hits / images,
+        wilson(hits, images),
+        len(task.both),
+        images,
         chosen,
-        len(test) - len(known),
+        images - known,
         task.notes,
     )

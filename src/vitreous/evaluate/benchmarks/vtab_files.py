@@ -1,11 +1,13 @@
 """VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings by, and the whole test part."""
 
+import csv
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.data.examples import FileSource
 from vitreous.data.folders import list_classes, subfolders
 from vitreous.data.rows import TRAIN, Listing, Row, few
@@ -17,6 +19,7 @@ from vitreous.images.config import DecodeConfig
 
 BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
 """Lists of "path label" lines, as the circulating copies of VTAB-1k have them."""
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 FEW, MORE = 800, 1000
 """Images to train on, and with those to choose settings by."""
 
@@ -92,6 +95,28 @@ def tasks_in(root: Path) -> list[str]:
     if not found:
         raise DataError(f"{root} has no folder called by a task of VTAB; the tasks are {', '.join(TASKS)}")
     return found
+
+
+def write_manifest(task: Opened, path: Path) -> int:
+    """Write a manifest to train on: the 1,000 images, with the test part as its validation; return how many of the latter.
+
+    Test images of classes that the 1,000 don't have are left out, since nothing could learn them.
+
+    Raises:
+        StorageError: the file can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learned = set(task.both.labels.tolist())
+    known = 0
+    with storing(path), atomic_file(path) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "split"])
+        for source, split in ((task.both, "train"), (task.test, "val")):
+            for name, label in zip(source.names, source.labels.tolist(), strict=True):
+                if label in learned:
+                    known += split == "val"
+                    table.writerow([os.path.relpath(source.root / name, path.parent), source.classes[label], split])
+    return known
 
 
 def task_folder(root: Path, task: str) -> Path:

@@ -1,0 +1,133 @@
+"""VTAB-1k from the command line: probes on frozen features, and the paper's protocol, which trains the whole model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitreous.cli.options import Evaluate
+from vitreous.cli.probe import grid
+from vitreous.cli.taken import open_taken
+from vitreous.cli.taken_options import Taken
+from vitreous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vitreous.cli.accuracy import Answers
+    from vitreous.evaluate.benchmarks.vtab import Probe, TaskScore
+    from vitreous.evaluate.benchmarks.vtab_files import Opened
+    from vitreous.evaluate.features import Features
+    from vitreous.training.reporter import Reporter
+
+RUNS = Path("runs")
+BATCH, RATE, WARMUP = 512, 0.01, 500
+"""Of the paper's fine-tuning on VTAB, the same for all tasks (2010.11929, appendix B.1.1)."""
+
+
+def probed(options: Evaluate, display: "Reporter") -> "Answers":
+    """Measure the model's features on the tasks of VTAB-1k."""
+    from vitreous.cli.accuracy import Answers
+    from vitreous.evaluate.benchmarks.vtab import Reading, run_vtab
+    from vitreous.evaluate.benchmarks.vtab_parts import lines, parts
+    from vitreous.evaluate.features import FeatureOptions
+
+    def told(said: str, done: int, total: int) -> None:
+        display.phase(said)
+        display.progress(done, total, {})
+
+    asked, folder = options.probe, open_taken(options.model, options.taken)
+    how = FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
+    reading = Reading(options.tasks, options.broken)
+    found = run_vtab(folder, Path(str(options.data)), vtab_probe(options), how, reading, told)
+    return Answers(parts(found), found.to_dict(), lines(found))
+
+
+def vtab_probe(options: Evaluate) -> "Probe":
+    """Return what learns a task and is measured on it."""
+    asked = options.probe
+    from vitreous.evaluate import few_shot as few
+    from vitreous.evaluate import linear as straight
+    from vitreous.evaluate.knn import KNNOptions, knn
+
+    def least_squares(train: "Features", test: "Features") -> tuple[float, str]:
+        found = few.few_shot(train, test, None, ("all",), grid(asked, few.L2_GRID) or (few.L2,), 1).at("all")
+        return found.mean, f"l2 {found.l2[0]:g}"
+
+    def linear(train: "Features", test: "Features") -> tuple[float, str]:
+        values = asked.rates if asked.solver == "sgd" else grid(asked, straight.L2_GRID)
+        found = straight.linear_probe(train, test, straight.LinearOptions(asked.solver, values))
+        return found.accuracy, f"{'rate' if asked.solver == 'sgd' else 'l2'} {found.chosen:g}"
+
+    def neighbours(train: "Features", test: "Features") -> tuple[float, str]:
+        votes = asked.votes or ("temperature" if asked.metric == "cosine" else "uniform")
+        found = knn(train, test, KNNOptions(asked.k, asked.metric, votes))
+        return found.accuracy, f"k {found.chosen}"
+
+    return {"few-shot": least_squares, "linear": linear, "knn": neighbours}[options.protocol]
+
+
+def fine_tuned(options: Evaluate, display: "Reporter") -> "Answers":
+    """Train the model on each task as the paper does, into runs/vtab-MODEL-STEPS/TASK; what is done is not done again.
+
+    The 1,000 images are trained on, the test part is measured once, at the end: no setting is chosen by it.
+
+    Raises:
+        ConfigError: wishes for the model, which a run takes as it is. UserError, FailedError: as `vitreous train`.
+    """
+    from vitreous.cli.accuracy import Answers
+    from vitreous.cli.evaluate import model_name
+    from vitreous.evaluate.benchmarks.vtab import VTAB
+    from vitreous.evaluate.benchmarks.vtab_files import open_task, tasks_in
+    from vitreous.evaluate.benchmarks.vtab_parts import FINE_TUNED, lines, parts
+    from vitreous.evaluate.benchmarks.vtab_tasks import TASKS, task_named
+
+    if options.taken != Taken():
+        raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
+    root = Path(str(options.data))
+    asked = list(dict.fromkeys(map(task_named, options.tasks))) or tasks_in(root)
+    place = RUNS / f"vtab-{model_name(options.model)}-{options.steps}"
+    scores = []
+    for number, name in enumerate(asked, start=1):
+        display.message(f"{TASKS[name].title}, {number} of {len(asked)}: {place / name}")
+        scores.append(train_task(options, open_task(root, name, broken=options.broken), place / name, display))
+    found = VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked))
+    return Answers(parts(found, FINE_TUNED), {**found.to_dict(), "steps": options.steps}, lines(found))
+
+
+def train_task(options: Evaluate, task: "Opened", place: Path, display: "Reporter") -> "TaskScore":
+    """Train on one task, or go on with it; return what the model reaches on the test part."""
+    from vitreous.api import resume, train
+    from vitreous.evaluate.benchmarks.vtab import task_score
+    from vitreous.evaluate.benchmarks.vtab_files import write_manifest
+    from vitreous.runs import is_run, read_run
+
+    run, manifest = place / "run", place / "images.csv"
+    known = write_manifest(task, manifest)
+    if is_run(run):
+        weights = read_run(run).config["config"]["weights"]
+        if weights != options.model:
+            raise ConfigError(f"{run} began with {weights}, not with {options.model}; move {place.parent} away")
+        result = resume(run, reporter=display)
+    else:
+        wishes = {"weights": options.model, "settings": run_settings(options, len(task.both))}
+        result = train(manifest, recipe="finetune", out=run, reporter=display, **wishes)
+    if result.outcome.stopped == "interrupted":
+        display.close()
+        print("interrupted; the same command goes on where it was")
+        raise SystemExit(128 + (result.outcome.signal or 2))
+    return task_score(task, result.metrics["top1"], known, f"{options.steps} steps")
+
+
+def run_settings(options: Evaluate, images: int) -> dict[str, Any]:
+    """Return what the paper sets for VTAB beside its recipe for fine-tuning.
+
+    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for places and angles.
+    """
+    return {
+        "duration": f"{options.steps}st",
+        "evaluate_every": f"{options.steps}st",
+        "batch": min(BATCH, images),
+        "micro_batch": "auto",
+        "optimizer": {"lr": RATE},
+        "schedule": {"warmup": f"{min(WARMUP, options.steps // 5)}st"},
+        "preprocess": {"resize": "squash", "crop": 1.0},
+        "augment": {"crop": "eval", "flip": False},
+        "device": options.device,
+    }
