@@ -202,14 +202,5 @@ def test_the_tour_has_the_worked_examples_numbers(tour):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0.0, atol=1e-6)
 
 
-def test_the_python_of_the_evaluation_runs():
-    """Each block stands alone; README.md's are run by test_readme.py."""
-    document = ROOT / "docs" / "evaluation.md"
-    found = list(blocks(document, "python"))
-    assert len(found) >= 3
-    for _, code in found:
-        exec(compile(code, str(document), "exec"), {})
-
-
 if __name__ == "__main__":
     run(Path(sys.argv[1]))
