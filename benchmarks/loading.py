@@ -14,6 +14,7 @@ looks at every value and refuses NaN. Ratios are the peer's figure divided by th
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -91,6 +92,10 @@ SHOWN = {
 """What is measured, in order: its words, its unit, its digits."""
 
 
+COMPILED = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+"""Python keeps what it compiled, as it does for the peers, whose installer compiled them."""
+
+
 def write(folder: Path, name: str) -> None:
     """Write one random model in every format."""
     config = named(name, block=BlockConfig(act="gelu"))
@@ -109,7 +114,7 @@ def measured(place: str, rounds: int) -> dict[str, dict[str, float]]:
     for turn in range(rounds + 1):
         for loader, code in LOADERS.items():
             script = [sys.executable, "-c", HEAD + code + TAIL, str(Path(__file__).parent), place]
-            output = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(script, check=True, capture_output=True, text=True, env=COMPILED).stdout
             if turn:
                 found[loader].append(json.loads(output.splitlines()[-1]))
     return {
