@@ -161,6 +161,6 @@ def test_the_papers_configurations_take_a_step(name, photographs, tmp_path):
         tried.add(cell.group)
         if cell.prepare:
             cell.prepare(setting)
-        done = dry_run(replace(cell.config, batch=2, micro_batch=1, workers=0, device="cpu"))
+        done = dry_run(replace(cell.config, batch=2, micro_batch=1, duration="100000st", workers=0, device="cpu"))
         assert np.isfinite(done.loss), cell.name
     assert tried or name == "inside"

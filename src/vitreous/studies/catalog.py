@@ -23,6 +23,10 @@ STUDIES = {
     ),
     "compute": ("vitreous.studies.compute", "ViT, ResNet and hybrid at equal compute (figure 5)"),
     "optimiser": ("vitreous.studies.optimiser", "Adam or SGD for pre-training a ResNet (table 7)"),
+    "self-supervision": (
+        "vitreous.studies.self_supervision",
+        "masked patches and MAE against scratch and labels (B.1.2)",
+    ),
 }
 """Name: module, what is asked."""
 
