@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitreous.checkpoints.atomic import atomic_file, storing
-from vitreous.data.examples import FileSource
+from vitreous.data.examples import FileSource, Source
 from vitreous.data.folders import list_classes, subfolders
 from vitreous.data.rows import TRAIN, Listing, Row, few
 from vitreous.data.scan import scan
 from vitreous.data.sources import Part, file_source, sound
 from vitreous.errors import DataError
+from vitreous.evaluate.benchmarks.packed import Entry, packed_parts, packed_source
 from vitreous.evaluate.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
 from vitreous.images.config import DecodeConfig
 
@@ -29,13 +30,13 @@ class Opened:
     """One task's images, under one numbering of classes."""
 
     task: str
-    train: FileSource
+    train: Source
     """800 images, or four fifths of what there is."""
-    validation: FileSource
+    validation: Source
     """200 images, to choose settings by."""
-    both: FileSource
+    both: Source
     """Those 1,000: what is trained on once settings are chosen."""
-    test: FileSource
+    test: Source
     notes: tuple[str, ...] = ()
     """What a person should know about how the copy was read."""
 
@@ -45,10 +46,10 @@ def open_task(
 ) -> Opened:
     """Open one task of the user's copy, at root/TASK.
 
-    Two layouts are read: the lists train800val200.txt and test.txt (with train800.txt and val200.txt where they are) of
+    Three layouts are read: the lists train800val200.txt and test.txt (with train800.txt and val200.txt where they are) of
     lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/, and
-    perhaps val/, which counts as training. From class folders 1,000 training images are drawn by a hash of the seed and
-    their names.
+    perhaps val/, which counts as training; or shards and parquet files (packed.py). From the last two 1,000 training
+    images are drawn by a hash of the seed and their names.
 
     Args:
         root: the folder of the tasks.
@@ -62,6 +63,9 @@ def open_task(
     """
     task = task_named(name)
     folder = task_folder(root, task)
+    packed = {} if (folder / BOTH).is_file() else packed_parts(folder)
+    if packed:
+        return open_packed(folder, task, packed, seed)
     listings, notes = (
         _from_lists(folder, task, seed) if (folder / BOTH).is_file() else _from_folders(folder, task, seed)
     )
@@ -75,10 +79,32 @@ def open_task(
     )
     lost = sum(sizes) - sum(map(len, parts))
     notes += [f"{lost:,} images that can't be read were left out"] if lost else []
-    if len(test) != TASKS[task].test:
-        notes.append(f"the test part has {len(test):,} images; the benchmark's has {TASKS[task].test:,}")
+    notes += _counted(task, len(test))
     sources = [file_source(part, classes, decode, ()) for part in (train, validation, both, test)]
     return Opened(task, *sources, tuple(notes))
+
+
+def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: int) -> Opened:
+    """Open a task whose images lie in shards or parquet files; raises DataError."""
+    if "train" not in parts or "test" not in parts:
+        raise DataError(f"{folder} has shards for {' and '.join(parts)} alone; it needs some for train and for test")
+    highest = max((entry for part in parts.values() for entry in part), key=lambda entry: entry.label)
+    if highest.label >= TASKS[task].classes:
+        raise DataError(
+            f"{folder}: {highest.name} has class {highest.label}; {TASKS[task].title} has 0 to {TASKS[task].classes - 1}"
+        )
+    order = sorted(parts["train"], key=lambda entry: _draw(seed, entry.name))[:MORE]
+    first = _first(len(order))
+    classes = tuple(str(number) for number in range(highest.label + 1))
+    sources = [packed_source(part, classes) for part in (order[:first], order[first:], order, parts["test"])]
+    notes = [f"{len(order):,} of {len(parts['train']):,} training images were drawn by seed {seed}"]
+    return Opened(task, *sources, (*notes, *_counted(task, len(parts["test"]))))
+
+
+def _counted(task: str, test: int) -> list[str]:
+    """Say so where the test part has another number of images than the benchmark's."""
+    right = test == TASKS[task].test
+    return [] if right else [f"the test part has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
 
 
 def tasks_in(root: Path) -> list[str]:
@@ -103,8 +129,12 @@ def write_manifest(task: Opened, path: Path) -> int:
     Test images of classes that the 1,000 don't have are left out, since nothing could learn them.
 
     Raises:
-        StorageError: the file can't be written.
+        DataError: the images are in no files of their own. StorageError: the manifest can't be written.
     """
+    if not (isinstance(task.both, FileSource) and isinstance(task.test, FileSource)):
+        raise DataError(
+            f"the copy of {TASKS[task.task].title} lies in shards; training needs image files, so unpack it"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     learned = set(task.both.labels.tolist())
     known = 0
@@ -172,7 +202,8 @@ def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], li
     if train is None or "test" not in named:
         listed = few([f"{name}/" for name in named]) or "no folders"
         raise DataError(
-            f"{folder} has neither {BOTH} with {TEST} nor the folders train/ and test/, but {listed}; see docs/evaluation.md"
+            f"{folder} has neither {BOTH} with {TEST} nor train/ and test/ (folders, shards or parquet), but {listed}; "
+            "see docs/evaluation.md"
         )
     pools = [train, *(named[name] for name in ("val", "valid", "validation") if name in named)]
     rows = [row for pool in pools for row in _below(folder, pool)]
@@ -190,8 +221,12 @@ def _below(folder: Path, pool: Path) -> list[Row]:
 def _divided(both: Listing, seed: int) -> tuple[Listing, Listing]:
     """Draw 800 of 1,000, or four fifths of fewer, by a hash of the seed and the names."""
     order = sorted(both.rows, key=lambda row: _draw(seed, row.name))
-    first = min(FEW, len(order) * FEW // MORE) or 1
+    first = _first(len(order))
     return replace(both, rows=tuple(order[:first])), replace(both, rows=tuple(order[first:]))
+
+
+def _first(count: int) -> int:
+    return min(FEW, count * FEW // MORE) or 1
 
 
 def _draw(seed: int, name: str) -> bytes:
