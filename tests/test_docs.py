@@ -130,7 +130,7 @@ def request(match, tmp_path):
     train, rows, cols, channels, classes = (int(match[k]) for k in ("train", "rows", "cols", "channels", "classes"))
     names = tuple(f"class {number:04}" for number in range(classes))
     facts = Facts(names, train, classes, channels, Size(rows, cols), (train // classes,) * classes)
-    if match["name"] != "finetune":
+    if match["name"] not in ("finetune", "hyperrule"):
         return Request(facts)
     config = configure("small", Request(facts))
     save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))

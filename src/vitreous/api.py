@@ -1,6 +1,6 @@
 """What Python users call: the same jobs as the command line's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request
+from vitreous.recipes.sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.settings import overlaid
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
@@ -34,6 +35,7 @@ def train(
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
+    sweep: bool | Sequence[float] = False,
     **wishes: Any,
 ) -> Result:
     """Train on a data set by a recipe, into a run folder.
@@ -43,10 +45,12 @@ def train(
 
     Args:
         data: a folder of class folders, a CSV or JSONL manifest, "digits", or a formula such as "formula:fractals".
-        recipe: small, finetune, pretrain, masked-patches or mae; see docs/recipes.md.
+        recipe: small, pretrain, finetune, hyperrule, masked-patches or mae; see docs/recipes.md.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         reporter: told how far the work is; None: nothing is shown.
+        sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
+            the paper's; or the rates to try. `out` then holds all these runs.
         wishes: what the recipe starts from: model="S/16", weights="runs/a", image=(64, 64), minutes=15.
 
     Raises:
@@ -57,7 +61,16 @@ def train(
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override(RunConfig(data=DataConfig(str(data))), opened)
     config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
-    return train_config(config, Path(out) if out is not None else free_run(config), reporter)
+    folder = Path(out) if out is not None else free_run(config)
+    if sweep is False:
+        return train_config(config, folder, reporter)
+    return swept(config, () if sweep is True else sweep, folder, reporter)
+
+
+def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:
+    """Try learning rates (none given: the recipe's), then train with the best on everything; `recipes/sweep.py` says how."""
+    examples = open_dataset(config.data, config.decode).facts.train
+    return begin(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
 def plan(
@@ -108,12 +121,12 @@ def free_folder(parent: Path, stem: str) -> Path:
 
 
 def resume(run: str | Path, *, reporter: Reporter | None = None) -> Result:
-    """Go on with an interrupted run, to the same bits as if nothing had happened.
+    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep.
 
     Raises:
         RunError: no run there, in use, of another version, or its data has changed.
     """
-    return resume_run(Path(run), reporter)
+    return go_on(Path(run), reporter) if is_sweep(Path(run)) else resume_run(Path(run), reporter)
 
 
 def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:

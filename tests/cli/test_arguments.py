@@ -75,6 +75,8 @@ MISTAKES = {
     ),
     "root": (("train", "digits", "--model", "R50x1", "--model.root", "9x9"), "it must be one of '7x7', '3x3'"),
     "ResNet": (("train", "digits", "--model", "R51x1"), "unknown ResNet 'R51x1'; did you mean 'R50x1'?"),
+    "rates without a sweep": (("train", "digits", "--rates", "0.1", "0.2"), "--rates are those that --sweep tries"),
+    "sweep without rates": (("train", "digits", "--sweep"), "recipe 'small' has no grid of learning rates"),
     "LoRA of a ResNet": (("train", "digits", "--model", "R50x1", "--lora", "2"), "LoRA is for a ViT's dense layers"),
     "image alone": (("train", "digits", "--image", "97", "97"), "an image of 97 rows can't be cut into patches"),
     "image of the model alone": (("train", "digits", "--model.image", "16", "16"), "give both the same with --image"),

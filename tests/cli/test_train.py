@@ -238,7 +238,7 @@ def wait_for_checkpoint(process: subprocess.Popen, run: Path, seconds: float = 1
     pytest.fail(f"no checkpoint was written: {process.communicate()}")
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2), (signal.SIGHUP, 0)])
 def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     """The run is resumed with a shorter plan, written into its config, so that the test ends soon."""
     run = here / "run"

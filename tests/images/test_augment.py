@@ -9,7 +9,7 @@ from PIL import Image
 from vitreous.errors import ConfigError
 from vitreous.images.augment import augment, cutmix, erase, inception_box, mirrored, mixup, pad_crop, scaled_box
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import resize
+from vitreous.images.preprocess import resize, to_pixels
 from vitreous.images.randaugment import LARGEST, OPERATIONS, randaugment
 from vitreous.shapes import Size
 
@@ -80,6 +80,27 @@ def test_flip_mirrors_half_of_the_images() -> None:
     flipped = [np.array_equal(result, image[:, ::-1]) for result in results]
     assert all(flip or np.array_equal(result, image) for flip, result in zip(flipped, results, strict=True))
     assert 70 < sum(flipped) < 130
+
+
+def test_window_crop_is_a_window_of_the_larger_image() -> None:
+    config, preprocess = (
+        AugmentConfig(crop="window", crop_window=0.8, flip=False),
+        PreprocessConfig((8, 16), resize="squash"),
+    )
+    image = noise(37, 29)
+    large = to_pixels(image, PreprocessConfig((10, 20), resize="squash", crop=1.0))
+    seen = set()
+    for seed in range(200):
+        result = augment(image, config, preprocess, DecodeConfig(), rng(seed))
+        places = [
+            (top, left)
+            for top in range(3)
+            for left in range(5)
+            if np.array_equal(large[top : top + 8, left : left + 16], result)
+        ]
+        assert len(places) == 1
+        seen.update(places)
+    assert len(seen) == 15, "every window comes up"
 
 
 @pytest.mark.parametrize("fill", ["reflect", "black"])

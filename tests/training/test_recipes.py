@@ -14,7 +14,8 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named
 from vitreous.model.count import parameters
-from vitreous.model.resnet_config import named_resnet
+from vitreous.model.resnet import create as create_resnet
+from vitreous.model.resnet_config import ResNetConfig, named_resnet
 from vitreous.model.vit import create
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
@@ -43,6 +44,9 @@ KINDS = {
 }
 
 
+FROM_WEIGHTS = ("finetune", "hyperrule")
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Save an untrained model for 224x112 images, pre-trained in the paper's way: with a tanh layer."""
@@ -55,7 +59,7 @@ def weights(tmp_path_factory):
 
 def request_for(recipe, kind, weights, **wishes):
     return Request(
-        KINDS[kind], DataConfig("photos"), **({"weights": weights} if recipe == "finetune" else {}), **wishes
+        KINDS[kind], DataConfig("photos"), **({"weights": weights} if recipe in FROM_WEIGHTS else {}), **wishes
     )
 
 
@@ -239,7 +243,9 @@ def test_finetuning_is_the_papers(weights):
     [
         (1_281_167, "20000st", 512),
         (200_000, "10000st", 512),
-        (50_000, "4882st", 512),
+        (50_000, "10000st", 512),
+        (10_001, "10000st", 512),
+        (3_680, "359st", 512),
         (640, "200st", 160),
         (6, "18st", 16),
     ],
@@ -247,7 +253,47 @@ def test_finetuning_is_the_papers(weights):
 def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration, batch):
     config = configure("finetune", Request(facts(examples), weights=weights))
     assert (config.duration, config.batch) == (duration, batch)
-    assert int(duration.removesuffix("st")) * batch <= 50 * examples
+    assert examples > 10_000 or int(duration.removesuffix("st")) * batch <= 50 * examples
+
+
+@pytest.mark.parametrize(
+    ("examples", "steps", "warmup", "drops", "mixup"),
+    [
+        (19_999, 500, 100, (200, 300, 400), 0.0),
+        (20_000, 10_000, 500, (3_000, 6_000, 9_000), 0.1),
+        (499_999, 10_000, 500, (3_000, 6_000, 9_000), 0.1),
+        (500_000, 20_000, 500, (6_000, 12_000, 18_000), 0.1),
+    ],
+)
+def test_the_hyperrule_goes_by_the_datas_size(weights, examples, steps, warmup, drops, mixup):
+    config = configure("hyperrule", Request(facts(examples), weights=weights))
+    schedule = plan(config, examples)
+    assert (schedule.total, schedule.warmup, schedule.drops, config.augment.mixup) == (steps, warmup, drops, mixup)
+    made = config.optimizer
+    assert (made.name, made.lr, made.momentum, made.weight_decay, made.clip) == ("sgd", 0.003, 0.9, 0.0, 0.0)
+    assert (config.batch, config.schedule.drop, config.objective.smoothing) == (512, 0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "window"),
+    [((32, 32), (128, 128), 0.8), ((95, 97), (128, 128), 0.8), ((96, 96), (480, 480), 480 / 512)],
+)
+def test_the_hyperrule_goes_by_the_images_size(weights, size, seen, window):
+    config = configure("hyperrule", Request(facts(1000, size), weights=weights))
+    assert (config.model.image, config.preprocess.size, config.preprocess.resize) == (seen, seen, "squash")
+    assert (config.preprocess.crop, config.augment.crop, config.augment.crop_window) == (1.0, "window", window)
+    assert not config.model.pre_logits
+
+
+@pytest.mark.parametrize("recipe", FROM_WEIGHTS)
+def test_resnets_are_fine_tuned_too(recipe, tmp_path):
+    model = ResNetConfig((20, 30), 3, (1,), classes=5, root_channels=32)
+    save_model(
+        tmp_path / "m", ModelFolder(create_resnet(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde"))
+    )
+    config = configure(recipe, Request(KINDS["thumbnails"], weights=str(tmp_path / "m")))
+    check_complete(config, KINDS["thumbnails"])
+    assert config.model == replace(model, classes=10, image=(34, 51) if recipe == "finetune" else (128, 128))
 
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
+from PIL import Image
 
 import vitreous
 from vitreous import api
@@ -19,6 +21,25 @@ def test_as_many_checkpoints_are_kept_as_before(tmp_path: Path) -> None:
         shutil.rmtree(run / "checkpoints" / lost)
     api.resume(run)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == kept
+
+
+def test_data_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "first"
+    for number in range(12):
+        (place / "photos" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(place / "photos" / "ab"[number % 2] / f"{number}.png")
+    monkeypatch.chdir(place)
+    settings = {"duration": "4st", "evaluate_every": "4st", "checkpoint_every": "2st", "schedule": {"warmup": "0st"}}
+    run = api.train("photos", out="run", settings=settings | {"workers": 0}).run
+    shutil.rmtree(run / "checkpoints" / "step-4")
+    (tmp_path / "second").mkdir()
+    monkeypatch.chdir(tmp_path / "second")
+    resumed = api.resume(place / "run")
+    assert "This part can't be drawn" not in (place / "run" / "report.html").read_text()
+    assert "No data" not in (place / "run" / "report.html").read_text()
+    assert read_run(place / "run").config["config"]["data"]["path"] == "photos"
+    place.rename(tmp_path / "moved")
+    assert api.resume(tmp_path / "moved" / "run").metrics == resumed.metrics
 
 
 def test_a_result_holds_numbers_alone(tmp_path: Path) -> None:

@@ -190,10 +190,9 @@ def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "
 
 def run_data(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Dataset":
     """Return the data of the run that a model belongs to; raises DataError if there is none."""
-    from vitreous.data.config import DataConfig
     from vitreous.data.sources import open_dataset
+    from vitreous.evaluate.gather import data_of
     from vitreous.runs import is_run, read_run
-    from vitreous.settings import from_dict
     from vitreous.training.run import fingerprint
 
     path = Path(options.model)
@@ -201,7 +200,7 @@ def run_data(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> 
     if not is_run(run):
         raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config
-    config = from_dict(DataConfig, record["config"]["data"])
+    config = data_of(record, run)
     if options.broken == "skip":
         config = replace(config, broken="skip")
     dataset = open_dataset(config, decode)

@@ -29,6 +29,11 @@ class Train:
     """Train for about this long: the speed is measured first, then the number of steps is fixed."""
     out: str | None = None
     """The run folder, new or empty; by default the next free runs/<data>-<recipe>-<n>."""
+    sweep: bool = False
+    """Try several learning rates on a part of the training images, then train with the best on all (recipe finetune: the
+    paper's rates). --out then holds all these runs."""
+    rates: tuple[float, ...] = ()
+    """With --sweep: the learning rates to try."""
     dry_run: bool = False
     """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="small"))

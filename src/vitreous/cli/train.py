@@ -23,6 +23,8 @@ def train(arguments: list[str]) -> int:
     first = read(arguments)
     source = named_data(first)
     refuse_used(first.out)
+    if first.rates and not first.sweep:
+        raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
     from vitreous import api
     from vitreous.training.run import dry_run
     from vitreous.training.run import train as train_config
@@ -39,6 +41,8 @@ def train(arguments: list[str]) -> int:
             return 0
         out = Path(first.out) if first.out else api.free_run(config)
         display.message(f"run folder: {out}")
+        if first.sweep:
+            return tell(api.swept(config, first.rates, out, display), display)
         return tell(train_config(config, out, display), display)
     finally:
         display.close()
@@ -81,18 +85,22 @@ def refuse_used(out: str | None) -> None:
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out must name a new or empty folder")
     if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
-        go_on = f"go on with it by `vitreous resume {path}`, or " if (path / "config.json").exists() else ""
+        go_on = (
+            f"go on with it by `vitreous resume {path}`, or "
+            if any((path / name).exists() for name in ("config.json", "sweep.json"))
+            else ""
+        )
         raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
 
 
 def resume(arguments: list[str]) -> int:
     """Run `vitreous resume`."""
     options = parse(Resume, arguments, "resume")
-    from vitreous.training.run import resume as resume_run
+    from vitreous import api
 
     display = reporter()
     try:
-        return tell(resume_run(Path(options.run), display), display)
+        return tell(api.resume(options.run, reporter=display), display)
     finally:
         display.close()
 

@@ -19,6 +19,9 @@ class DataConfig:
     """Share held out for validation, stratified by class, when the data has no split of its own; above 0, below 1."""
     split_seed: int = 0
     """Seed of that split. Apart from the run's seed, so that runs of several seeds share one validation set."""
+    tune: float = 0.0
+    """Share of the training examples that are held out in place of the validation examples, to choose settings by without
+    looking at those; stratified by class, 0 (off) to below 1."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"

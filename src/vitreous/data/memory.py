@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 
 from vitreous.data.examples import FileSource, Source
 from vitreous.data.formula import FormulaSource
+from vitreous.data.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
 
@@ -116,6 +117,8 @@ def remember(
     source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig, augment: AugmentConfig | None = None
 ) -> Source:
     """Return the source with its decoded pixels kept, if they are few enough and training decodes them whole."""
+    if isinstance(source, Subset):
+        return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
     if isinstance(source, FormulaSource):
         return remember_drawn(source, decoding, preprocess)
     if not isinstance(source, FileSource) or source.sizes is None:

@@ -15,6 +15,7 @@ from vitreous.data.listing import list_data, list_labelled
 from vitreous.data.rows import Listing, few
 from vitreous.data.scan import Progress, Record, ScanReport, scan, summarize_sizes
 from vitreous.data.split import held_out
+from vitreous.data.subset import divided
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.shapes import Size
@@ -95,6 +96,29 @@ def open_dataset(
     Raises:
         DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
     """
+    dataset = open_whole(config, decode, progress)
+    return for_tuning(dataset, config) if config.tune else dataset
+
+
+def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
+    train, validation = divided(dataset.train, config.tune, config.split_seed + 1)
+    counts, held = (np.bincount(part.labels, minlength=len(part.classes)).tolist() for part in (train, validation))
+    facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
+    note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
+    report = replace(
+        dataset.report,
+        train=len(train),
+        validation=len(validation),
+        counts=dict(zip(train.classes, counts, strict=True)),
+        validation_counts=dict(zip(train.classes, held, strict=True)),
+        notes=(*dataset.report.notes, note),
+    )
+    return Dataset(train, validation, facts, report)
+
+
+def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> Dataset:
+    """Find, verify and split the data, without regard to `data.tune`; raises DataError."""
     if config.path == DIGITS:
         return open_digits(config)
     if is_formula(config.path):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitreous.data.examples import Source
+from vitreous.data.split import held_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,17 @@ class Subset:
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         return self.source.read(int(self.indices[index]))
+
+
+def divided(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
+    """Return a source in two parts: what is left, and a share held out, stratified by class (see `split.held_out`).
+
+    Raises:
+        DataError: the share is not between 0 and 1, or a class has a single example.
+    """
+    held = np.array(held_out(source.names, [source.classes[label] for label in source.labels], share, seed))
+    left, out = (np.flatnonzero(part).astype(np.int64) for part in (~held, held))
+    return Subset(source, left), Subset(source, out)
 
 
 def subset(source: Source, count: int, seed: int = 0) -> Source:

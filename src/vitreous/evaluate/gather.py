@@ -1,7 +1,7 @@
 """Gather all that a report shows; what can't be had leaves a reason in its place."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
+from vitreous.data.places import located
 from vitreous.data.sources import Dataset, open_dataset
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluate.calibration import Scaled, scale
@@ -144,7 +145,7 @@ def _load(found: Findings) -> Predictor:
 def _open(found: Findings) -> Dataset:
     if not found.settings.get("data"):
         raise ConfigError("the run's configuration doesn't say where its data is")
-    data = from_dict(DataConfig, found.settings["data"], "data")
+    data = data_of(found.record.config, found.record.path)
     decode = from_dict(DecodeConfig, found.settings.get("decode") or {}, "decode")
     dataset = open_dataset(data, decode)
     before = mapping(found.record.config.get("data")).get("fingerprint")
@@ -153,6 +154,14 @@ def _open(found: Findings) -> Dataset:
             "the data has changed since this run began; what follows is on the data as it is now"
         )
     return dataset
+
+
+def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
+    """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
+    data = from_dict(DataConfig, mapping(config.get("config")).get("data"), "data")
+    known = config.get("places")
+    validation = data.validation and located(data.validation, known, run)
+    return replace(data, path=located(data.path, known, run), validation=validation)
 
 
 def _measure(found: Findings) -> Measured:

@@ -1,6 +1,7 @@
 """What training does to an image: pure functions of (pixels, generator). Equal generators give equal pixels."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ def crop(
     """Take the configured crop, resized to `preprocess.size`."""
     if config.crop != "inception":
         decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
+        if config.crop == "window":
+            return window_crop(to_mode(decoded, preprocess), config, preprocess, rng)
         whole = to_pixels(to_mode(decoded, preprocess), preprocess)
         return pad_crop(whole, config, rng) if config.crop == "pad" else whole
     target = Size(*preprocess.size)
@@ -106,6 +109,20 @@ def scaled_box(box: Box, full: Size, reduced: Size) -> Box:
     rows = max(1, min(round(box.rows * down), reduced.rows - top))
     cols = max(1, min(round(box.cols * across), reduced.cols - left))
     return Box(top, left, rows, cols)
+
+
+def window_crop(
+    pixels: UInt8[np.ndarray, "row col channel"],
+    config: AugmentConfig,
+    preprocess: PreprocessConfig,
+    rng: np.random.Generator,
+) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    """Resize to the model's size divided by `crop_window`, as evaluation would, then take a random window of that size."""
+    rows, cols = preprocess.size
+    large = (round(rows / config.crop_window), round(cols / config.crop_window))
+    whole = to_pixels(pixels, replace(preprocess, size=large, crop=1.0))
+    top, left = int(rng.integers(large[0] - rows + 1)), int(rng.integers(large[1] - cols + 1))
+    return whole[top : top + rows, left : left + cols]
 
 
 def pad_crop(

@@ -48,8 +48,9 @@ class PreprocessConfig:
 class AugmentConfig:
     """What training does to an image. Every draw is a function of (seed, epoch, example)."""
 
-    crop: Literal["inception", "pad", "eval"] = "inception"
-    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. eval: none."""
+    crop: Literal["inception", "pad", "window", "eval"] = "inception"
+    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. window: resized to more than
+    is seen, then a random window (crop_window). eval: none."""
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest share of the image's area that an inception crop takes."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -58,6 +59,8 @@ class AugmentConfig:
     """Pixels added to each side by a pad crop."""
     crop_fill: Literal["reflect", "black"] = "reflect"
     """What a pad crop adds: the image mirrored, or black."""
+    crop_window: float = 0.875
+    """Share of the resized rows and columns that a window crop shows, above 0 to 1."""
     flip: bool = True
     """Mirror left and right with probability one half."""
     randaugment_layers: int = 0

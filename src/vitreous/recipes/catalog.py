@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from vitreous.errors import UnknownName
 from vitreous.recipes.finetune import finetune
+from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.pretrain import pretrain
@@ -14,6 +15,7 @@ from vitreous.training.config import RunConfig
 RECIPES: dict[str, Callable[[Request], RunConfig]] = {
     "small": small,
     "finetune": finetune,
+    "hyperrule": hyperrule,
     "pretrain": pretrain,
     "masked-patches": masked_patches,
     "mae": mae,

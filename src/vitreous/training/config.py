@@ -75,8 +75,8 @@ class RunConfig:
     """One training run, complete: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Recipe that the configuration starts from: small (from scratch, on thousands of images), finetune, pretrain; without
-    labels masked-patches, mae."""
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights
+    finetune, hyperrule; without labels masked-patches, mae."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)

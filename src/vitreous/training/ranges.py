@@ -9,6 +9,7 @@ from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 
 RANGES = {
+    "data.tune": "[0, 1)",
     "decode.max_pixels": "[1, inf)",
     "decode.max_bytes": "[1, inf)",
     "decode.background": "[0, 255]",
@@ -17,6 +18,7 @@ RANGES = {
     "augment.crop_area": "(0, 1]",
     "augment.crop_aspect": "(0, inf)",
     "augment.crop_pad": "[0, inf)",
+    "augment.crop_window": "(0, 1]",
     "augment.randaugment_layers": "[0, inf)",
     "augment.randaugment_magnitude": "[0, 30]",
     "augment.erase": "[0, 1]",

@@ -10,6 +10,7 @@ import torch
 
 from vitreous.checkpoints.folder import load_model
 from vitreous.checkpoints.origin import versions
+from vitreous.data.places import located, places
 from vitreous.data.sources import Dataset
 from vitreous.errors import RunError, VitreousError
 from vitreous.model import count
@@ -70,7 +71,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
     job = build(config, dataset, reporter)
-    with Run.create(out, describe(job, dataset), config.keep_checkpoints) as run:
+    with Run.create(out, describe(job, dataset, out), config.keep_checkpoints) as run:
         return carry_out(job, run, reporter)
 
 
@@ -87,11 +88,12 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
         config = from_dict(RunConfig, run.config["config"])
         run.keep = config.keep_checkpoints
         torch.set_num_threads(run.config["environment"]["threads"])
-        dataset = open_data(config, reporter)
+        here = at_their_places(config, run)
+        dataset = open_data(here, reporter)
         same_data(run, dataset)
         checkpoint = run.latest_checkpoint()
         # A checkpoint holds all weights, so those that the run began with may be gone.
-        job = build(config if checkpoint is None else replace(config, weights=None), dataset, reporter)
+        job = build(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
         job.config = config
         for notice in run.notices:
             reporter.message(notice)
@@ -104,6 +106,18 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
             reporter.message(f"resuming at step {checkpoint.step:,} of {job.schedule.total:,}")
             catch_up_export(job, run)
         return carry_out(job, run, reporter)
+
+
+def at_their_places(config: RunConfig, run: Run) -> RunConfig:
+    """Return the configuration with the paths of data and weights as they are now, from whatever folder it is run."""
+    known = run.config.get("places")
+    data, weights = config.data, config.weights
+    validation = data.validation and located(data.validation, known, run.path)
+    return replace(
+        config,
+        data=replace(data, path=located(data.path, known, run.path), validation=validation),
+        weights=weights and located(weights, known, run.path),
+    )
 
 
 def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
@@ -154,10 +168,12 @@ def write_report(run: Run, reporter: Reporter) -> Path | None:
         return None
 
 
-def describe(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """Return what config.json holds beside the run folder's own version."""
+def describe(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
+    """Return what config.json of the run folder `out` holds beside that folder's own version."""
+    config = job.config
     return {
-        "config": to_dict(job.config),
+        "config": to_dict(config),
+        "places": places((config.data.path, config.data.validation, config.weights), out),
         "data": {
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),

@@ -1,0 +1,41 @@
+"""What the recipes share that start from weights: the model they take, on the data's classes."""
+
+from dataclasses import replace
+
+from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.open import open_model
+from vitreous.errors import ConfigError
+from vitreous.model.config import ViTConfig
+from vitreous.recipes.request import Request
+from vitreous.shapes import Size
+from vitreous.training.config import ModelConfig
+
+
+def opened(request: Request, recipe: str) -> ModelFolder:
+    """Return the weights that are asked for.
+
+    Raises:
+        ConfigError: there are none, or a model is named beside them. CheckpointError: they can't be loaded.
+    """
+    if request.weights is None:
+        raise ConfigError(f"recipe {recipe!r} starts from weights; give --weights MODEL_FOLDER, or use recipe 'small'")
+    if request.model is not None:
+        raise ConfigError(
+            f"recipe {recipe!r} takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
+        )
+    return open_model(request.weights)[0]
+
+
+def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig:
+    """Return a model's shape for the data's classes and (unless another is asked for) this image, in whole patches.
+
+    A ViT's tanh layer is dropped.
+    """
+    patch = Size(*model.patch) if isinstance(model, ViTConfig) else Size(1, 1)
+    changed = replace(model, image=tuple(request.seen(image, patch)), classes=len(request.facts.classes))
+    return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
+
+
+def batch_of(examples: int) -> int:
+    """Return the papers' batch of 512, or a quarter of the images where they are few."""
+    return min(512, max(16, examples // 4))
