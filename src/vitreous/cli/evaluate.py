@@ -127,7 +127,8 @@ def title(options: Evaluate) -> str:
     from vitreous.data.sources import called
 
     if options.benchmark:
-        return f"{model_name(options.model)} on {options.benchmark}: {options.protocol}"
+        how = "" if options.protocol == "accuracy" else f": {options.protocol}"
+        return f"{model_name(options.model)} on {options.benchmark}{how}"
     data = called(options.data) if options.data else "its validation part"
     return f"{model_name(options.model)} on {data}: {options.protocol}"
 

@@ -50,7 +50,7 @@ class BaselineErrors:
     mce: float | None
     """The benchmark's number: mean of the fifteen CE, as a share of AlexNet's (1: as bad); None if one is missing."""
     missing: tuple[str, ...]
-    """What the copy lacks for that."""
+    """What the copy lacks for that: corruptions, or corruption/severity."""
 
 
 def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
@@ -81,7 +81,8 @@ def corruption_errors(errors: Mapping[tuple[str, int], float]) -> BaselineErrors
     for corruption, reference in ALEXNET.items():
         row = tuple(errors.get((corruption, level)) for level in SEVERITIES)
         known = [value for value in row if value is not None]
-        missing += [f"{corruption}/{level}" for level, value in zip(SEVERITIES, row, strict=True) if value is None]
+        lacking = [f"{corruption}/{level}" for level, value in zip(SEVERITIES, row, strict=True) if value is None]
+        missing += lacking if known else [corruption]
         if known:
             mean = sum(known) / len(known)
             every.append(
