@@ -16,6 +16,7 @@ from typing import Any
 from vitreous.model.config import ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
+from vitreous.recipes.unlabelled import MANY
 from vitreous.studies import runs
 from vitreous.studies.charts import Row, dots
 from vitreous.studies.halves import halves, write_halves
@@ -75,7 +76,8 @@ def first(setting: Setting, way: str) -> RunConfig:
         plain = runs.paper(setting)
         if way == SUPERVISED:
             return plain
-        config = configure(RECIPES[way], setting.request())
+        many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
+        config = configure(RECIPES[way], many.request())  # the paper's settings, however few images there are
         assert isinstance(plain.model, ViTConfig)
         return replace(config, model=replace(plain.model, classes=0, pre_logits=False, dropout=0.0))
     config = replace(base(setting), duration=setting.choose(smoke="64ex", laptop="32kex", gpu="800kex", paper=""))
