@@ -133,6 +133,8 @@ def dots(
     every = [value for row in rows for value in (*row.values, *finite(row.interval))] + list(band or ())
     frame = Frame(WIDTH, height, left, 22, 26, 50, span(every), (0.0, float(len(rows))))
     body = across_axis(frame, ticks(*frame.x), x_name, form)
+    if frame.x[0] < 0 < frame.x[1]:
+        body += f'<path class="zero" d="M{frame.place(0, 0)[0]:.1f} {frame.top:g}V{height - frame.bottom:g}"/>'
     if band is not None:
         near, far = (frame.place(edge, 0)[0] for edge in band)
         body += f'<rect class="band" x="{near:.1f}" y="22" width="{far - near:.1f}" height="{height - 72:g}"/>'
@@ -217,8 +219,6 @@ def across_axis(frame: Frame, marks: Sequence[float], name: str, form: Format) -
         across = frame.place(value, frame.y[0])[0]
         body += f'<path class="rule" d="M{across:.1f} {frame.top:g}V{floor:g}"/>'
         body += written(across, floor + 18, form(value), "soft", "middle")
-    if frame.x[0] < 0 < frame.x[1] and 0.0 in marks:
-        body += f'<path class="zero" d="M{frame.place(0, 0)[0]:.1f} {frame.top:g}V{floor:g}"/>'
     return body + written((frame.left + frame.width - frame.right) / 2, frame.height - 12, name, "soft", "middle")
 
 
