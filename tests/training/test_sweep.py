@@ -9,6 +9,7 @@ import pytest
 from tests.training.tiny import TINY, Listener, digest
 
 from vitreous import api
+from vitreous.cli.what import describe
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset
 from vitreous.errors import ConfigError, DataError, NonFiniteLoss, RunError
@@ -55,6 +56,18 @@ def test_the_best_rate_trains_on_everything(swept):
     assert (tried["config"]["data"]["tune"], final["config"]["data"]["tune"]) == (0.1, 0.0)
     assert final["config"]["optimizer"]["lr"] == 1e-2
     assert any("learning rate 0.01 is the best; training on all" in text for text in said)
+
+
+def test_it_is_described(swept):
+    out, _, _ = swept
+    said = describe(str(out))
+    for words in (
+        "recipe      custom on digits, rates on 90%",
+        "rate 0.01",
+        "best        0.01",
+        f"next: vitreous inspect {out}/final",
+    ):
+        assert words in said
 
 
 def test_a_killed_sweep_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):

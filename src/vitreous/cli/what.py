@@ -43,10 +43,13 @@ def describe(path: str, taken: Taken = Taken()) -> str:
     if place.is_file():
         return model(path, taken) if holds_weights(place) else image(place)
     from vitreous.checkpoints.folder import is_model
+    from vitreous.recipes.sweep import is_sweep
     from vitreous.runs import is_run
 
     if is_run(place):
         return run(place)
+    if is_sweep(place):
+        return sweep(place)
     return model(path, taken) if is_model(place) or holds_weights(place) else data(path)
 
 
@@ -108,6 +111,24 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
         f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, "
         f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}{under}"
     )
+
+
+def sweep(path: Path) -> str:
+    """Describe a sweep over learning rates."""
+    from vitreous.recipes.sweep import FINAL, best, read, table
+    from vitreous.runs import is_run
+
+    found = read(path)
+    left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
+    config = found.config
+    lines = [
+        f"sweep       {path}",
+        f"recipe      {config.recipe} on {config.data.path}, rates on {1 - found.share:.0%} of the training images",
+    ]
+    lines += table(found).splitlines()
+    lines.append(f"left        {', '.join(left)}" if left else f"best        {best(found):g}")
+    done = not left and is_run(path / FINAL)
+    return "\n".join([*lines, f"next: vitreous {f'inspect {path / FINAL}' if done else f'resume {path}'}"])
 
 
 def run(path: Path) -> str:

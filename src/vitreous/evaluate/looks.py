@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vitreous.data.loader import Example, TrainStream
-from vitreous.evaluate.gather import Findings, Measured, is_resnet
+from vitreous.evaluate.gather import Findings, Measured, is_resnet, without_labels
 from vitreous.evaluate.page import missing, paragraph, picture, text
 from vitreous.evaluate.places import places
 from vitreous.evaluate.results import unmeasured
@@ -136,7 +136,8 @@ def training_batch(found: Findings) -> str:
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
         tiles += tile(one.pixels, label(one, classes), text(label(one, classes)))
-    lead = "The first training examples, cropped, augmented and mixed as this run's settings say. Are they still what their labels say?"
+    lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
+    lead += "" if without_labels(found) else " Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
         lead += f" Until {settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."

@@ -133,10 +133,12 @@ def rank(reached: dict[str, float]) -> tuple[float, float]:
 
 
 def table(sweep: Sweep) -> str:
-    """Return what each rate reached, one a line."""
+    """Return what each rate reached that has been tried, one a line."""
     lines = []
     for rate in sweep.rates:
-        reached = sweep.reached[f"{rate:g}"]
+        reached = sweep.reached.get(f"{rate:g}")
+        if reached is None:
+            continue
         if not reached:
             lines.append(f"rate {rate:<8g} diverged")
             continue
