@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.checkpoints.atomic import atomic_file, storing, write_atomically
+from vitreous.checkpoints.atomic import storing, write_atomically
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import FileSource, Source, open_dataset
 from vitreous.errors import ConfigError
@@ -84,9 +84,7 @@ def written(source: Source, index: int, folder: Path) -> Path:
     pixels = source.read(index)
     if isinstance(pixels, bytes):
         raise ConfigError("this study needs images in files or in memory")
-    if not path.exists():
-        with storing(path.parent):
-            path.parent.mkdir(exist_ok=True)
-        with atomic_file(path) as file:
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    with storing(path):  # what a cut left unwritten is written again: source.csv and target.csv come last
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
     return path
