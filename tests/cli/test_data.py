@@ -39,7 +39,9 @@ def test_data_that_can_not_be_trained_on(vitreous, here, case):
 def test_a_broken_image(vitreous, here, name):
     data, words = BROKEN[name]
     write(tree(here / "data", cat=3, dog=3) / "cat" / name, data)
-    vitreous("train", "data", *TINY).refused(f"cat/{name}", words, "1 of 7 images can't be read", "--data.broken skip")
+    vitreous("train", "data", *TINY).refused(
+        f"cat/{name}", words, "1 of 7 images can't be read", "--broken skip (vitreous train: --data.broken skip)"
+    )
     assert not (here / "runs").exists()
 
 

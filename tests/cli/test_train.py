@@ -50,6 +50,15 @@ def test_runs_are_numbered(vitreous, here):
     assert read_run("runs/digits-small-2").checkpoints == [1]
 
 
+def test_what_to_run_next_can_be_pasted_when_names_have_spaces(vitreous, here):
+    vitreous("train", "digits", *TINY, "--duration=1st", "--schedule.warmup=0st", "--out", "mein Lauf ü").worked(
+        "next: vitreous predict 'mein Lauf ü' IMAGES...   or   vitreous evaluate 'mein Lauf ü'"
+    )
+    vitreous("inspect", "mein Lauf ü").worked("next: vitreous evaluate 'mein Lauf ü'")
+    vitreous("inspect", "mein Lauf ü/model").worked("next: vitreous predict 'mein Lauf ü/model' IMAGES...")
+    vitreous("evaluate", "mein Lauf ü", "--no-speed").worked("next: vitreous predict 'mein Lauf ü' IMAGES...")
+
+
 def test_a_finished_run_holds_everything(trained):
     assert sorted(path.name for path in trained.iterdir()) == [
         ".lock", "checkpoints", "config.json", "metrics.jsonl", "model", "report.html",

@@ -261,7 +261,9 @@ def test_inspect_everything(vitreous, trained, here):
         "recipe      small on digits", "step 6 of 6", "checkpoints", "next: vitreous evaluate"
     )
     vitreous("inspect", trained / "model").worked("width 32, depth 1", "classes     10: 0, 1, 2", "parameters")
-    vitreous("inspect", "photos").worked("cat", "broken      1 left out", "next: vitreous train photos")
+    vitreous("inspect", "photos").worked(
+        "cat", "broken      1 left out", "next: vitreous train photos --data.broken skip"
+    )
     vitreous("inspect", "digits").worked("1,437 for training, 360 for validation")
     vitreous("inspect", "moving.gif").worked("GIF", "8 rows x 10 cols", "the first of 3 frames")
     for name in ("list.csv", "list.jsonl"):

@@ -1,5 +1,7 @@
 """`vitreous cka`: compare two models' layers on the same images."""
 
+import shlex
+
 from vitreous.cli.evaluate import free_or_named, model_name
 from vitreous.cli.feature_options import Cka
 from vitreous.cli.parse import parse
@@ -47,5 +49,6 @@ def cka(arguments: list[str]) -> int:
         data | cka_data(found),
     )
     print(f"\nreport: {write_outcome(out, report)}")
-    print(f"next: vitreous evaluate {options.model} {options.data} --protocol knn --layer {found.rows[-1]}")
+    model, data_set = shlex.quote(options.model), shlex.quote(options.data)
+    print(f"next: vitreous evaluate {model} {data_set} --protocol knn --layer {found.rows[-1]}")
     return 0

@@ -1,6 +1,7 @@
 """`vitreous evaluate`: measure a model on labelled images, and write down what was found."""
 
 import json
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def evaluate(arguments: list[str]) -> int:
         (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)
     finally:
         display.close()
-    print(f"next: vitreous predict {options.model} IMAGES...")
+    print(f"next: vitreous predict {shlex.quote(options.model)} IMAGES...")
     return 0
 
 

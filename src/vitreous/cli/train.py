@@ -1,6 +1,7 @@
 """`vitreous train` and `vitreous resume`."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,8 +109,9 @@ def resume(arguments: list[str]) -> int:
 def tell(result: "Result", display: "Reporter") -> int:
     """Say how a run ended, where its results are, and what to run next; return the exit code."""
     display.close()
+    run = shlex.quote(str(result.run))
     if result.outcome.stopped == "interrupted":
-        print(f"interrupted; everything so far is saved. Go on with: vitreous resume {result.run}")
+        print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
         return 128 + (result.outcome.signal or 2)
     ended = "stopped early" if result.outcome.stopped == "early" else "finished"
     labelled = "top1" in result.metrics
@@ -123,9 +125,9 @@ def tell(result: "Result", display: "Reporter") -> int:
     if result.report:
         print(f"  report  {result.report}")
     if labelled or not result.metrics:
-        print(f"next: vitreous predict {result.run} IMAGES...   or   vitreous evaluate {result.run}")
+        print(f"next: vitreous predict {run} IMAGES...   or   vitreous evaluate {run}")
     else:
-        print(f"next: vitreous train DATA --recipe finetune --weights {result.run}")
+        print(f"next: vitreous train DATA --recipe finetune --weights {run}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """`vitreous convert` and `models`: weights of other code bases, and what can be built."""
 
+import shlex
 from fnmatch import fnmatch
 
 from vitreous.cli.options import Convert, Models
@@ -27,7 +28,7 @@ def convert(arguments: list[str]) -> int:
     proof = write(folder, options.out, options.to)
     print(f"proof       {proof}")
     print(f"written     {options.out} ({options.to})")
-    print(f"next: vitreous inspect {options.out}")
+    print(f"next: vitreous inspect {shlex.quote(str(options.out))}")
     return 0
 
 

@@ -60,8 +60,9 @@ def model(path: str, taken: Taken) -> str:
 
     folder, report = open_model(path, wish_of(taken))
     told = [] if report is None else [str(report)]
-    then = f"predict {path} IMAGES..." if is_model(Path(path)) else f"convert {path} FOLDER"
-    then = then if folder.classes else f"train DATA --recipe finetune --weights {path}"
+    named = shlex.quote(path)
+    then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
+    then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
     return "\n".join([*told, *shape(path, folder), f"next: vitreous {then}"])
 
 
@@ -128,7 +129,12 @@ def sweep(path: Path) -> str:
     lines += table(found).splitlines()
     lines.append(f"left        {', '.join(left)}" if left else f"best        {best(found):g}")
     done = not left and is_run(path / FINAL)
-    return "\n".join([*lines, f"next: vitreous {f'inspect {path / FINAL}' if done else f'resume {path}'}"])
+    return "\n".join(
+        [
+            *lines,
+            f"next: vitreous {f'inspect {shlex.quote(str(path / FINAL))}' if done else f'resume {shlex.quote(str(path))}'}",
+        ]
+    )
 
 
 def run(path: Path) -> str:
@@ -152,8 +158,9 @@ def run(path: Path) -> str:
     if measured:
         lines.append(f"validation  {validation(measured)}")
     labelled = not measured or "top1" in measured[-1]
-    onwards = f"evaluate {path}" if labelled else f"train DATA --recipe finetune --weights {path}"
-    lines.append(f"next: vitreous {onwards if done else f'resume {path}'}")
+    named = shlex.quote(str(path))
+    onwards = f"evaluate {named}" if labelled else f"train DATA --recipe finetune --weights {named}"
+    lines.append(f"next: vitreous {onwards if done else f'resume {named}'}")
     return "\n".join(lines)
 
 
@@ -181,7 +188,9 @@ def has_ended(record: "RunRecord") -> bool:
 
 def data(path: str) -> str:
     """Describe a data set as training would see it, broken files left out and listed."""
-    return f"{open_dataset(DataConfig(path, broken='skip')).report}\nnext: vitreous train {shlex.quote(path)}"
+    report = open_dataset(DataConfig(path, broken="skip")).report
+    skip = " --data.broken skip" if report.broken else ""
+    return f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}"
 
 
 def image(path: Path) -> str:

@@ -221,7 +221,7 @@ def sound(part: Part, broken: str) -> Part:
     if broken == "raise":
         raise DataError(
             f"{len(bad):,} of {len(part):,} images can't be read: {listed}. "
-            "Mend or remove them, or leave them out with --data.broken skip"
+            "Mend or remove them, or leave them out with --broken skip (vitreous train: --data.broken skip)"
         )
     kept = part.take([not record.error for record in part.records])
     lost = sorted(set(part.listing.labels) - set(kept.listing.labels))
