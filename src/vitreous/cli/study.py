@@ -1,5 +1,6 @@
 """`vitreous study`: the paper's experiments."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def study(arguments: list[str]) -> int:
 
 def tell(ended: "Ended", options: Study) -> int:
     """Say what a study came to and where it is; return the exit code."""
-    again = f"vitreous study {options.name} --scale {options.scale} --data {options.data} --out {ended.folder}"
+    data, out = shlex.quote(str(options.data)), shlex.quote(str(ended.folder))
+    again = f"vitreous study {options.name} --scale {options.scale} --data {data} --out {out}"
     if ended.signal is not None:
         print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}")
         return 128 + ended.signal

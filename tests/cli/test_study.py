@@ -1,0 +1,13 @@
+"""What `vitreous study` says."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from vitreous.cli.options import Study
+from vitreous.cli.study import tell
+
+
+def test_an_interrupted_study_names_a_command_that_can_be_pasted(capsys):
+    ended = SimpleNamespace(folder=Path("my study"), signal=2, done=0, cells=3)
+    assert tell(ended, Study("positions", data="my photos")) == 130
+    assert "--data 'my photos' --out 'my study'" in capsys.readouterr().out
