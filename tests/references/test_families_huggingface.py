@@ -178,6 +178,9 @@ PROCESSORS = [
     {"size": {"height": 32, "width": 32}},
     {"size": {"shortest_edge": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}, "resample": 3},
     {"size": {"height": 36, "width": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+    {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
+    {"size": {"height": 32, "width": 32}, "do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
+    {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 100, "do_normalize": False},
 ]
 
 
@@ -196,8 +199,42 @@ def test_preprocessing_follows_transformers_own_processor(settings: dict[str, An
     theirs = torch.as_tensor(processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
     ours = to_pixels(pixels, folder.preprocess).transpose(2, 0, 1)
     ours = normalize(torch.from_numpy(np.ascontiguousarray(ours))[None], folder.preprocess)[0]
-    grey_levels = (ours - theirs) * 255 * torch.tensor(processor.image_std).view(3, 1, 1)
+    grey_levels = (ours - theirs) * 255 * torch.tensor(folder.preprocess.std).view(-1, 1, 1)
     assert float(grey_levels.abs().max()) <= 2
+
+
+UNLIKE = [
+    ({"size": 32, "resample": 1}, "bilinear kernel; their processor's (Pillow's 1)"),
+    ({"do_resize": False}, "leaves their size"),
+    ({"size": {"shortest_edge": 32}}, "leaves them their aspect"),
+]
+
+
+@pytest.mark.parametrize(("settings", "note"), UNLIKE)
+def test_what_a_processor_does_otherwise_is_told(settings: dict[str, Any], note: str, tmp_path: Path) -> None:
+    made("vit").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    _, report = load_foreign(tmp_path)
+    assert any(note in line for line in report.assumed)
+
+
+IMPOSSIBLE = [
+    {"image_std": [0, 0, 0]},
+    {"image_std": [0.5, 0.5]},
+    {"image_mean": "abc"},
+    {"image_mean": [float("nan")] * 3},
+    {"rescale_factor": 0},
+    {"size": {"height": 40}, "do_center_crop": True, "crop_size": -8},
+]
+
+
+@pytest.mark.parametrize("settings", IMPOSSIBLE)
+def test_impossible_preprocessing_is_refused_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Not when the first image is seen."""
+    made("vit").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 32} | settings))
+    with pytest.raises(CheckpointError, match="configuration beside"):
+        load_foreign(tmp_path)
 
 
 def test_without_a_config_the_report_says_what_was_assumed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Weights of other code bases into our model: recognised, mapped, resized, and every change told."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
 from vitreous.checkpoints.wish import Report, Wish
 from vitreous.errors import CheckpointError, UnknownName, UserError
-from vitreous.images.config import DecodeConfig
+from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.kinds import Model, create, empty
 
 MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
@@ -65,6 +66,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     weights = read_weights(path)
     family, variant = chosen(weights, wish.family)
     reading = understood(family, weights, variant)
+    check_images(reading.preprocess, reading.model.channels, str(weights.path))
     model, theirs = empty(reading.model), dict(reading.tensors)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in reading.ignored)]
     given, finish = list(theirs), partial(finished, str(weights.path), weights.maps)
@@ -142,6 +144,25 @@ def understood(family: Family, weights: Weights, variant: str | None) -> Reading
             f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
             f"({reason})"
         ) from error
+
+
+def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
+    """Refuse preprocessing that no image could go through, before the weights are read.
+
+    Raises:
+        CheckpointError: mean or deviation that are no finite numbers, a deviation of zero, or too few; an impossible crop.
+    """
+    for name, values in (("mean", images.mean), ("deviation", images.std)):
+        sound = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+        if not sound or len(values) not in (1, 3, channels) or (name == "deviation" and 0 in values):
+            raise CheckpointError(
+                f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; expected one "
+                f"finite number{' above 0' if name == 'deviation' else ''}, or one a channel"
+            )
+    if not 0 < images.crop <= 1:
+        raise CheckpointError(
+            f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected above 0 to 1"
+        )
 
 
 def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:

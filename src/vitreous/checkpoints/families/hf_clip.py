@@ -138,7 +138,7 @@ def interpret_clip(weights: Weights, name: str | None) -> Reading:
         config = replace(config, classes=tensors[PROJECTION].shape[0], head_bias=False)
         labels = tuple(f"embedding {number}" for number in range(config.classes))
     default = PreprocessConfig(size=config.image, crop=1.0, interpolation="bicubic", **CLIP)
-    images = preprocess_of(weights, config.image, default)
+    images = preprocess_of(weights, config.image, default, said.assumed)
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels, ignored)
 
 
@@ -151,7 +151,7 @@ def interpret_siglip(weights: Weights, name: str | None) -> Reading:
     config = replace(config_of(tensors, said, where), class_token=False, pool=pool, classes=classes)
     ignored = (*IGNORED, rf"^{ROOT}head\.") if classes else IGNORED
     default = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bicubic", **HALF)
-    images = preprocess_of(weights, config.image, default)
+    images = preprocess_of(weights, config.image, default, said.assumed)
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
 
 

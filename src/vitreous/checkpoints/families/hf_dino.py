@@ -130,7 +130,7 @@ def interpret2(weights: Weights, name: str | None) -> Reading:
     )
     config = replace(config, positions="learned", position_tokens="class" if registers else "all", block=block)
     rule = "bicubic-antialias" if registers else "bicubic"
-    images = preprocess_of(weights, config.image, default_images(config))
+    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
     labels = labels_of(weights.config, classes)
     return Reading(config, images, rule, tensors, tuple(said.assumed), labels, (r"mask_token$",))
 
@@ -156,7 +156,7 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     )
     rotary = RotaryConfig("centred", float(said("rope_theta")))
     config = replace(config, positions="none", rotary=rotary, block=block)
-    images = preprocess_of(weights, config.image, default_images(config))
+    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
     ignored = (r"mask_token$", r"^rope_embeddings\.")
     return Reading(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
 

@@ -113,7 +113,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         block=block_of(tensors, said, where),
     )
     ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes else ())
-    images = preprocess_of(weights, config.image, default_images(weights.config, config))
+    images = preprocess_of(weights, config.image, default_images(weights.config, config), said.assumed)
     if not weights.preprocessor:
         said.assumed.append("mean, deviation and crop (no preprocessor_config.json)")
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
