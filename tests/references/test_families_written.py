@@ -10,12 +10,13 @@ from tests.references.twins import CLOSE, difference, randomise
 from torch import Tensor
 
 from vitreous.checkpoints.convert import convert, formats
+from vitreous.checkpoints.families.timm_write import named_there
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.foreign import load_foreign
 from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize, to_pixels
-from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
 from vitreous.model.vit import create
 
 BASE: dict[str, Any] = {"image": (96, 96), "width": 128, "depth": 2, "heads": 2, "mlp": 96, "classes": 5}
@@ -55,6 +56,15 @@ def test_transformers_reads_what_we_write(kind: str, tmp_path: Path) -> None:
     assert difference(folder.model, theirs) < CLOSE
     if folder.classes:
         assert tuple(model.config.id2label[number] for number in range(5)) == folder.classes
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+@pytest.mark.parametrize("size", ["mu", "Ti", "S", "B", "L", "H", "g", "G"])
+def test_every_size_has_an_architecture_that_timm_knows(size: str, distilled: bool) -> None:
+    import timm
+
+    config = named(f"{size}/14" if size in "HgG" else f"{size}/16", distillation=distilled)
+    assert timm.is_model(named_there(config))
 
 
 TRANSFORMS = [

@@ -8,7 +8,12 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
 POOLS = {"class": "token", "mean": "avg", "max": "max", "map": "map"}
-SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 1408: "giant", 1664: "gigantic"}
+NAMES = {
+    192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224", 1024: "vit_large_patch16_224",
+    1280: "vit_huge_patch14_224", 1408: "vit_giant_patch14_224", 1664: "vit_gigantic_patch14_224",
+}  # fmt: skip
+"""Architectures that timm knows, by width: model_args say all the rest, patches included."""
+DISTILLED = {192: "deit_tiny_distilled_patch16_224", 384: "deit_small_distilled_patch16_224"}
 ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
 
 
@@ -39,8 +44,9 @@ def named_there(config: ViTConfig) -> str:
     """Return an architecture of timm's that config.json can make this model of."""
     if config.stem.kind != "none":
         return ENTRIES[config.stem.units]
-    size = SIZES.get(config.width, "base")
-    return f"deit_{size}_distilled_patch16_224" if config.distillation else f"vit_{size}_patch16_224"
+    if config.distillation:
+        return DISTILLED.get(config.width, "deit_base_distilled_patch16_224")
+    return NAMES.get(config.width, NAMES[768])
 
 
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
