@@ -25,8 +25,8 @@ def finetune(request: Request) -> RunConfig:
     dropped, and the position grid is interpolated to 12/7 of the resolution that the weights were trained at, as from
     224 to 384 px. On ImageNet at 512 px and more the paper also averages the weights: --ema 0.9999.
 
-    Reached: by the paper ViT-B/16 (ImageNet-21k) 98.95% on CIFAR-10 and 91.67% on CIFAR-100 (table 5). The run
-    that vitreous measured itself is in docs/recipes.md.
+    Reached: by the paper ViT-B/16 (ImageNet-21k) 98.95% on CIFAR-10 and 91.67% on CIFAR-100 (table 5). Not run
+    here at that size.
     """
     folder = opened(request, "finetune")
     old, examples = folder.model.config, request.facts.train

@@ -15,8 +15,8 @@ def masked_patches(request: Request) -> RunConfig:
     the model and the length of recipe `small`. What is written is the model without head: fine-tune it, or measure its
     features.
 
-    Reached: by the paper ViT-B/16 79.9% on ImageNet after fine-tuning, 2 points above training from scratch. What was
-    measured here is in docs/recipes.md.
+    Reached: by the paper ViT-B/16 79.9% on ImageNet after fine-tuning, 2 points above training from scratch. For what minutes on a
+    laptop bring, see docs/recipes.md, section mae.
     """
     if request.facts.train < MANY:
         return little_data(request, "masked-patches", MaskedPatchesConfig())
