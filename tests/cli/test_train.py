@@ -247,12 +247,19 @@ def wait_for_checkpoint(process: subprocess.Popen, run: Path, seconds: float = 1
     pytest.fail(f"no checkpoint was written: {process.communicate()}")
 
 
+def heed_signals() -> None:
+    """Undo what the test run's own parent told it to ignore (nohup ignores SIGHUP), which a child would inherit."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2), (signal.SIGHUP, 0)])
 def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     """The run is resumed with a shorter plan, written into its config, so that the test ends soon."""
     run = here / "run"
     arguments = command("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, preexec_fn=heed_signals, **piped) as process:
         wait_for_checkpoint(process, run)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
