@@ -24,6 +24,7 @@ from vitreous.checkpoints.hub import download, is_repository
 from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.weights import read_npz, read_weights
+from vitreous.cli.what import describe
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
@@ -106,6 +107,26 @@ def test_an_index_of_another_form_is_refused(text: str, tmp_path: Path) -> None:
     path = sharded(tmp_path / "a", tensors)
     (path / "model.safetensors.index.json").write_text(text)
     refused(path, "index.json")
+
+
+ALONE = {
+    "a path above": ("../secret.safetensors", "names the shard '../secret.safetensors'; shards must be"),
+    "itself": ("model.safetensors.index.json", "names the shard 'model.safetensors.index.json'; shards must be"),
+    "a shard that isn't there": ("b.safetensors", "can't read .*b.safetensors: No such file"),
+}
+
+
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "other.safetensors.index.json"])
+@pytest.mark.parametrize("name", list(ALONE))
+def test_an_index_alone_is_taken_for_weights(name: str, index: str, tmp_path: Path) -> None:
+    """By the folder's name or its own, so that what is wrong with it is said."""
+    shard, words = ALONE[name]
+    shard = index if name == "itself" else shard
+    (tmp_path / index).write_text(json.dumps({"weight_map": {"cls_token": shard}}))
+    for path in (tmp_path, tmp_path / index):
+        for use in (open_model, describe):
+            with pytest.raises(CheckpointError, match=words.replace("model.safetensors.index.json", index)):
+                use(str(path))
 
 
 CHANGES: dict[str, tuple[str, Callable[[Tensor], Tensor], str]] = {

@@ -23,7 +23,8 @@ ENDINGS = (*SAFE, ".npz", *PICKLED)
 WRAPPERS = ("model_ema", "state_dict_ema", "ema", "teacher", "model", "state_dict", "module")
 """Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
 MOST_JSON = 16 * 2**20
-INDEX = "model.safetensors.index.json"
+INDEX, INDICES = "model.safetensors.index.json", (".safetensors.index.json", ".bin.index.json")
+"""The index of shards by its usual name, and how the names of all end."""
 CANDIDATES = (
     "model.safetensors",
     INDEX,
@@ -61,7 +62,7 @@ def read_weights(path: str | Path) -> Weights:
     file = path if path.is_file() else _inside(path)
     notes: tuple[str, ...] = ()
     maps: list[FileMap] = []
-    if file.name.endswith(".index.json"):
+    if file.name.endswith(INDICES):
         tensors, maps = _sharded(file)
     elif file.suffix in SAFE:
         tensors, _, mapped = map_tensors(file, alignment=1)
@@ -81,8 +82,9 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def holds_weights(path: Path) -> bool:
-    """Tell, by their endings, whether a path is a file of weights, or a folder with one directly inside."""
-    return any(file.suffix in ENDINGS for file in (path.iterdir() if path.is_dir() else [path]))
+    """Tell, by their endings, whether a path is a file of weights or an index of shards, or a folder with one inside."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return any(file.suffix in ENDINGS or file.name.endswith(INDICES) for file in files)
 
 
 def _inside(folder: Path) -> Path:
@@ -90,7 +92,10 @@ def _inside(folder: Path) -> Path:
     for name in CANDIDATES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(file for file in folder.iterdir() if file.suffix in ENDINGS)
+    files = sorted(folder.iterdir())
+    found = [file for file in files if file.suffix in ENDINGS] or [
+        file for file in files if file.name.endswith(INDICES)
+    ]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(file.name for file in found[:5]) or "none"
