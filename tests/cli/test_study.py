@@ -9,5 +9,7 @@ from vitreous.cli.study import tell
 
 def test_an_interrupted_study_names_a_command_that_can_be_pasted(capsys):
     ended = SimpleNamespace(folder=Path("my study"), signal=2, done=0, cells=3)
-    assert tell(ended, Study("positions", data="my photos")) == 130
-    assert "--data 'my photos' --out 'my study'" in capsys.readouterr().out
+    assert tell(ended, Study("positions", data="my photos", only="one cell")) == 130
+    assert capsys.readouterr().out.endswith("--data 'my photos' --out 'my study' --only 'one cell'\n")
+    assert tell(ended, Study("positions")) == 130
+    assert "--only" not in capsys.readouterr().out
