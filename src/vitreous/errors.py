@@ -89,6 +89,6 @@ def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
     """
     known = list(known)
     by_lower = {item.lower(): item for item in known}
-    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)]
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)]
     listing = ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listing}"

@@ -9,6 +9,7 @@ import termios
 import pytest
 
 from vitreous.cli.main import COMMANDS
+from vitreous.errors import suggestion
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -98,6 +99,11 @@ def test_each_mistake_is_one_clear_line(vitreous, here, mistake):
     arguments, words = MISTAKES[mistake]
     vitreous(*arguments).refused(words)
     assert list(here.iterdir()) == []
+
+
+def test_nothing_is_suggested_for_a_word_that_is_like_no_other():
+    assert suggestion("nope", ["compute", "data"]) == "Known: compute, data"
+    assert suggestion("comptue", ["compute", "data"]).startswith("did you mean 'compute'?")
 
 
 @pytest.mark.parametrize("cols", [40, 200])
