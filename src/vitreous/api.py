@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.sources import called, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.kinds import Model, configured
+from vitreous.model.kinds import Model, check_name, configured
 from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
@@ -87,6 +87,8 @@ def plan(
     for name in wishes:
         if name not in known:
             raise UnknownName("argument of train", name, known)
+    if wishes.get("model") is not None:
+        check_name(wishes["model"])
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")

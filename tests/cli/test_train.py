@@ -86,6 +86,22 @@ def test_a_file_is_no_run_folder(vitreous, here):
     vitreous("train", "digits", *TINY, "--out", "out").refused("out is a file; --out must name a new or empty folder")
 
 
+@pytest.mark.parametrize("out", ["file/run", "file/deep/run", "/proc/nowhere"])
+def test_a_run_folder_that_can_not_be_made(vitreous, here, out):
+    write(here / "file", b"mine")
+    done = vitreous("train", "digits", *TINY, "--out", out)
+    done.refused(f"no folder can be made at {out}", "choose another folder with --out")
+    assert done.out == ""
+    assert snapshot(here) == {"file": b"mine"}
+
+
+@pytest.mark.parametrize("more", [("--duration", "2x"), ("--model", "nope"), ("--model", "Z/16")])
+def test_what_is_mistyped_is_refused_before_the_images_are_looked_at(vitreous, here, more):
+    done = vitreous("train", "no such folder", *more)
+    done.refused("2x" if "2x" in more else "R50+B/16, R50x1")
+    assert done.out == ""
+
+
 def test_resume_of_a_finished_run_changes_nothing_but_its_report(vitreous, run):
     before = snapshot(run)
     (run / "report.html").unlink()

@@ -1,9 +1,11 @@
 """`vitreous train` and `vitreous resume`."""
 
+import errno
 import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options import Resume, Train
@@ -27,9 +29,11 @@ def train(arguments: list[str]) -> int:
     if first.rates and not first.sweep:
         raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
     from vitreous import api
+    from vitreous.training.ranges import check_ranges
     from vitreous.training.run import dry_run
     from vitreous.training.run import train as train_config
 
+    check_ranges(first.config)
     display = reporter()
     try:
         wishes = {"model": first.model, "image": first.image, "minutes": first.minutes, "weights": first.config.weights}
@@ -92,6 +96,19 @@ def refuse_used(out: str | None) -> None:
             else ""
         )
         raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
+    refuse_impossible(path)
+
+
+def refuse_impossible(path: Path) -> None:
+    """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
+    try:
+        above = next(place for place in (path, *path.absolute().parents) if place.exists())
+        with TemporaryDirectory(dir=above, prefix=".vitreous-"):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failure of the disk, told as such when something is written
+            return
+        raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
 
 
 def resume(arguments: list[str]) -> int:

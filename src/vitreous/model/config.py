@@ -36,6 +36,8 @@ SIZES = {
     "g": Shape(width=1408, depth=40, heads=16, mlp=6144),
     "G": Shape(width=1664, depth=48, heads=16, mlp=8192),
 }
+OTHERS = ("R50+B/16", "R50x1")
+"""A hybrid and a ResNet, named beside the sizes where a name is unknown."""
 
 
 @dataclass(frozen=True)
@@ -246,9 +248,9 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     match = re.fullmatch(r"(?:R\d*\+)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
     if match is None:
         known = [f"{size}/16" for size in SIZES]
-        raise UnknownName("model", name, known)
+        raise UnknownName("model", name, [*known, *OTHERS])
     if match["size"] not in SIZES:
-        raise UnknownName("model", name, [f"{size}/{name.split('/', 1)[1]}" for size in SIZES])
+        raise UnknownName("model", name, [*(f"{size}/{name.split('/', 1)[1]}" for size in SIZES), *OTHERS])
     rows = int(match["rows"])
     patch = Size(rows, int(match["cols"] or rows))
     if min(patch) < 1:

@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.errors import UnknownName
 from vitreous.model import resnet, vit
 from vitreous.model.blank import blank
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import ViTConfig, named, parse_name
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, named_resnet, names_resnet
 from vitreous.model.vit import ViT
@@ -35,6 +35,14 @@ def configured(name: str, **overrides: Any) -> Config:
         if key not in known:
             raise UnknownName("setting of a ResNet" if kind == "resnet" else "setting of a ViT", key, known)
     return named_resnet(name, **overrides) if kind == "resnet" else named(name, **overrides)
+
+
+def check_name(name: str) -> None:
+    """Raise UnknownName unless there is such a model, whatever size of image it will see."""
+    if names_resnet(name):
+        named_resnet(name)
+    else:
+        parse_name(name)
 
 
 def create(config: Config, seed: int = 0) -> Model:
