@@ -162,3 +162,9 @@ def test_mistakes(vitreous, trained, here, mistake):
     given = [argument.replace("cats/one", "ones/one") for argument in arguments]
     vitreous("evaluate", trained, *given).refused(words)
     assert not (here / "evaluations").exists()
+
+
+def test_a_layer_that_there_is_not_is_told_before_the_data_is_opened(vitreous, trained, here):
+    done = vitreous("evaluate", trained, "nowhere", "--protocol", "knn", "--layer", "blok.0")
+    assert "opening the data" not in done.out
+    done.refused("unknown layer 'blok.0'; did you mean 'block.0'")

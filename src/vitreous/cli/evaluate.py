@@ -68,9 +68,11 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
 
 def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's features by a probe."""
+    from vitreous.evaluate.layers import find_layer
     from vitreous.evaluate.outcome import Outcome
 
     folder = open_taken(options.model, options.taken)
+    find_layer(folder.model, options.probe.layer)
     train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
     found = probe(options, folder, (train, test), display)
     display.close()
