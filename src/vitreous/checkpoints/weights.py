@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -179,11 +180,7 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         except OSError:
             raise
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
-                f"{path} can't be read as weights only ({reason}); if you trust who wrote it, load it with its own library "
-                "and save its state_dict as safetensors"
-            ) from error
+            raise CheckpointError(f"{path} can't be read as weights only: {_refusal(str(error))}") from error
     notes = []
     while isinstance(content, Mapping) and not _is_state(content):
         key = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
@@ -194,6 +191,17 @@ def _pickled(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not isinstance(content, Mapping) or not _is_state(content):
         raise CheckpointError(f"{path} holds no state_dict: no mapping of names to tensors was found in it")
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}, tuple(notes)
+
+
+def _refusal(text: str) -> str:
+    """Say why torch's restricted unpickler refused a file, from its own words."""
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    if found is None:
+        return "it is no pth file as torch writes them, was cut short, or is damaged; get it again, or as safetensors"
+    return (
+        f"it holds more than tensors ({found[1][:80]}), which could run code; if you trust who wrote it, load it with its "
+        "own library and save its state_dict as safetensors"
+    )
 
 
 def _is_state(content: Mapping) -> bool:
