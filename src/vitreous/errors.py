@@ -19,6 +19,7 @@ Anything else that escapes is a bug of vitreous, exits with 1 and shows its trac
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VitreousError(Exception):
@@ -92,3 +93,10 @@ def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
     near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)]
     listing = ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listing}"
+
+
+def absent(path: Path) -> str:
+    """Say why nothing is at a path: it isn't there, or it is a link that leads nowhere, perhaps to itself."""
+    if path.is_symlink():
+        return f"{path} is a link that leads nowhere (to {path.readlink()})"
+    return f"no such file or folder: {path}"

@@ -25,7 +25,7 @@ from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.weights import read_npz, read_weights
 from vitreous.cli.what import describe
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import create
@@ -301,3 +301,12 @@ def test_a_folder_with_two_files_of_weights_asks_for_one(tmp_path: Path) -> None
         CheckpointError, match=r"no single file of weights \(found: a.safetensors, b.safetensors\); name the"
     ):
         read_weights(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["a.pth", "gone.pth"])
+def test_a_link_that_leads_nowhere_is_called_one(target: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.symlink_to(target)
+    for use in (open_model, describe, read_weights):
+        with pytest.raises(UserError, match=rf"a.pth is a link that leads nowhere \(to {target}\)"):
+            use(str(path))

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitreous.checkpoints.files import map_tensors, reading
 from vitreous.checkpoints.mapped import FileMap
 from vitreous.checkpoints.torchscript import is_script, read_script
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, absent
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
@@ -59,7 +59,7 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f"no such file or folder: {path}")
+        raise CheckpointError(absent(path))
     file = path if path.is_file() else _inside(path)
     notes: tuple[str, ...] = ()
     maps: list[FileMap] = []

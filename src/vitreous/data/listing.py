@@ -8,7 +8,7 @@ from pathlib import Path
 from vitreous.data.folders import has_folders, list_classes, subfolders
 from vitreous.data.manifest import MANIFESTS, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
-from vitreous.errors import DataError
+from vitreous.errors import DataError, absent
 
 __all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
@@ -108,6 +108,8 @@ def missing(path: Path) -> str:
     """Say that a path isn't there, and what near it is."""
     if not path.name:
         return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
+    if path.is_symlink():
+        return absent(path)
     siblings: list[str] = []
     if path.parent.is_dir():
         siblings = [entry.name for entry in path.parent.iterdir()]
