@@ -97,6 +97,14 @@ def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
 
 def absent(path: Path) -> str:
     """Say why nothing is at a path: it isn't there, or it is a link that leads nowhere, perhaps to itself."""
-    if path.is_symlink():
+    if is_link(path):
         return f"{path} is a link that leads nowhere (to {path.readlink()})"
     return f"no such file or folder: {path}"
+
+
+def is_link(path: Path) -> bool:
+    """Tell whether a path is a link; one that can't be looked at, such as an endless name, is none."""
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False

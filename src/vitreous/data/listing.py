@@ -8,7 +8,7 @@ from pathlib import Path
 from vitreous.data.folders import has_folders, list_classes, subfolders
 from vitreous.data.manifest import MANIFESTS, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
-from vitreous.errors import DataError, absent
+from vitreous.errors import DataError, absent, is_link
 
 __all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
@@ -108,7 +108,7 @@ def missing(path: Path) -> str:
     """Say that a path isn't there, and what near it is."""
     if not path.name:
         return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
-    if path.is_symlink():
+    if is_link(path):
         return absent(path)
     siblings: list[str] = []
     if path.parent.is_dir():
