@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitreous.data.rows import Listing, Row, by_bytes, few
+from vitreous.data.rows import Listing, Row, by_bytes, few, stamp
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
 
@@ -35,7 +35,7 @@ def list_classes(root: Path, optional: bool = False) -> Listing:
         elif _is_folder(entry):
             folders.append(entry)
         elif is_image(entry.name):
-            loose.append(Row(entry.name, UNLABELLED, *_stat(entry)))
+            loose.append(Row(entry.name, UNLABELLED, *stamp(entry)))
         else:
             walk.ignored += 1
     for entry in folders:
@@ -94,7 +94,7 @@ class Walk:
                 elif _is_folder(entry):
                     todo.append((entry, f"{prefix}{entry.name}/"))
                 elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
-                    yield Row(f"{prefix}{entry.name}", label, *_stat(entry))
+                    yield Row(f"{prefix}{entry.name}", label, *stamp(entry))
                 else:
                     self.ignored += 1
 
@@ -124,14 +124,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
-    try:
-        found = entry.stat()
-    except OSError:
-        return (-1, -1)
-    return found.st_size, found.st_mtime_ns
 
 
 def _nothing(root: Path, loose: int, empty: bool, ignored: int) -> str:

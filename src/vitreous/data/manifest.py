@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row
+from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row, stamp
 from vitreous.errors import DataError
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -52,7 +52,7 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
         if split not in TRAIN + VALIDATION:
             raise DataError(f"{where}: split is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}")
         part = "train" if split in TRAIN else split
-        parts.setdefault(part, []).append(Row(name, label, *_stat(path.parent / name), line))
+        parts.setdefault(part, []).append(Row(name, label, *stamp(path.parent / name), line))
     if not seen:
         raise DataError(f"{path} lists no images")
     held = [part for part in VALIDATION if part in parts]
@@ -162,11 +162,3 @@ def _no_column(wanted: tuple[str, ...], found: list[str]) -> str:
         return "labels are several an image, which `vitreous evaluate` measures; one label an image stands in a column label"
     advice = f"is {near[0]!r} meant? Rename it" if near else "the first line must name the columns: path,label"
     return f"no column {wanted[0]!r} among {', '.join(map(repr, found)) or 'none'}; {advice}"
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return (-1, -1)
-    return found.st_size, found.st_mtime_ns

@@ -55,6 +55,15 @@ class Listing:
         return f"{self.manifest}, line {self.rows[index].line}: " if self.manifest else ""
 
 
+def stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be looked at."""
+    try:
+        found = entry.stat()
+    except (OSError, ValueError):
+        return (-1, -1)
+    return found.st_size, found.st_mtime_ns
+
+
 def by_bytes(name: str) -> bytes:
     """Sort key: the name's bytes, so that the order is the same under every language setting."""
     return os.fsencode(name)

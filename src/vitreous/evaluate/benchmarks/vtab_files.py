@@ -10,7 +10,7 @@ from pathlib import Path
 from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.data.examples import FileSource, Source
 from vitreous.data.folders import list_classes, subfolders
-from vitreous.data.rows import TRAIN, Listing, Row, few
+from vitreous.data.rows import TRAIN, Listing, Row, few, stamp
 from vitreous.data.scan import scan
 from vitreous.data.sources import Part, file_source, sound
 from vitreous.errors import DataError
@@ -189,7 +189,7 @@ def read_list(path: Path, task: str) -> Listing:
                     f"{path}, line {number}: {line.strip()[:80]!r} is not a path and a label from 0 to "
                     f"{TASKS[task].classes - 1}, the classes of {TASKS[task].title}"
                 )
-            rows.append(Row(os.path.normpath(name), str(int(label)), *_stat(path.parent / name), number))
+            rows.append(Row(os.path.normpath(name), str(int(label)), *stamp(path.parent / name), number))
     if not rows:
         raise DataError(f"{path} lists no images")
     return Listing(path.parent, tuple(rows), manifest=path)
@@ -231,14 +231,6 @@ def _first(count: int) -> int:
 
 def _draw(seed: int, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return (-1, -1)
-    return found.st_size, found.st_mtime_ns
 
 
 def _classes(task: str, parts: Sequence[Part]) -> tuple[str, ...]:
