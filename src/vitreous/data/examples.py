@@ -83,6 +83,40 @@ class ArraySource:
 
 
 @dataclass(frozen=True, eq=False)
+class Reread:
+    """A source whose examples are read in another way; all else is the source's."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.source.classes
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " example"]:
+        """The class of each example."""
+        return self.source.labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What people call each example."""
+        return self.source.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents."""
+        return self.source.fingerprint
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's file, or its pixels."""
+        return self.source.read(index)
+
+
+@dataclass(frozen=True, eq=False)
 class Relabelled:
     """A source under other classes' numbers: a model's."""
 

@@ -2,13 +2,12 @@
 
 import mmap
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from vitreous.data.examples import FileSource, Source
+from vitreous.data.examples import FileSource, Reread, Source
 from vitreous.data.formula import FormulaSource
 from vitreous.data.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
@@ -65,40 +64,16 @@ def _check(pixels: UInt8[np.ndarray, "..."]) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class Remembered(Reread):
     """A source that keeps decoded or drawn pixels."""
 
-    source: FileSource | FormulaSource
     decode: DecodeConfig
     preprocess: PreprocessConfig
     store: Store | None
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     def __reduce__(self) -> tuple:
         """Go to a process that isn't forked without the memory, which can't be shared with it."""
         return Remembered, (self.source, self.decode, self.preprocess, None)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.source.classes
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " example"]:
-        """The class of each example."""
-        return self.source.labels
-
-    @property
-    def names(self) -> Sequence[str]:
-        """What people call each example."""
-        return self.source.names
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the contents."""
-        return self.source.fingerprint
 
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
         """Return an example's pixels, decoded exactly as training and evaluation would; raises ImageError."""

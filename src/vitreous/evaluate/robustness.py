@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, UInt8
 
-from vitreous.data.examples import Source
+from vitreous.data.examples import Reread, Source
 from vitreous.data.memory import remember
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluate.bootstrap import bootstrap, of_mean
@@ -81,35 +80,16 @@ class Robustness:
 
 
 @dataclass(frozen=True, eq=False)
-class Corrupted:
+class Corrupted(Reread):
     """A source whose images are brought to the model's size, and then corrupted."""
 
-    source: Source
     decode: DecodeConfig
     preprocess: PreprocessConfig
     corruption: str
     severity: int
     seed: int = 0
 
-    def __len__(self) -> int:
-        return len(self.source)
-
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.source.classes
-
-    @property
-    def labels(self) -> Int64[np.ndarray, " example"]:
-        """The class of each example."""
-        return self.source.labels
-
-    @property
-    def names(self) -> Sequence[str]:
-        """What people call each example."""
-        return self.source.names
-
-    @cached_property
     def fingerprint(self) -> str:
         """Say what was corrupted, and how."""
         return f"{self.source.fingerprint}:{self.corruption}:{self.severity}:{self.seed}"
