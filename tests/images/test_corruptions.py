@@ -149,6 +149,24 @@ def test_zooming_is_linear_interpolation_about_the_middle():
         np.testing.assert_allclose(blur.zoomed(image, 1.3)[:, :, layer], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("table", "bounds"),
+    [
+        (CORRUPTIONS["zoom_blur"].large, ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))),
+        (CORRUPTIONS["zoom_blur"].small, ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01))),
+    ],
+    ids=["ImageNet-C", "CIFAR-10-C"],
+)
+def test_zooms_are_those_of_the_authors_ranges(table, bounds):
+    """They write arange(1, bound, step); by rounding some of these hold their bound."""
+    image = np.random.default_rng(0).random((20, 20, 1))
+    for setting, (bound, step) in zip(table, bounds, strict=True):
+        zooms = np.arange(1, bound, step)
+        expected = (image + sum(blur.zoomed(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
+        found = blur.zoom_blur(image, setting, 1.0, np.random.default_rng(0))
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_brightness_keeps_hue_and_saturation():
     import colorsys
 

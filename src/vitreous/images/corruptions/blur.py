@@ -49,7 +49,10 @@ def motion_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np
 
 
 def zoom_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Average the image with itself at rising zoom. Setting: the largest zoom and the step, both beyond 1."""
+    """Average the image with itself at rising zoom. Setting: how far the largest zoom is beyond 1, and the step.
+
+    Largest are those that numpy's arange makes of the authors' bounds: of arange(1, 1.11, 0.01) 1.11 is one, by rounding.
+    """
     zooms = 1 + np.arange(0, setting[0] + setting[1] / 2, setting[1])
     return (image + sum(zoomed(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
 
