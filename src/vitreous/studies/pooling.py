@@ -1,7 +1,7 @@
 """[class] token or mean over the patches (2010.11929, appendix D.3, figure 9).
 
 The paper's first trials with global average pooling were poor. The cause was neither the missing token nor the pooling: both
-"perform similarly" once the mean has a learning rate of its own (figure 9: [class] at 8e-4, mean at 8e-4 and at 3e-4).
+"work similarly well, but require different learning-rates" (figure 9: [class] at 8e-4, mean at 8e-4 and at 3e-4).
 
 Here both are trained with Adam over a grid of rates. Called seen: "both alike" when the paired difference, each at its
 best rate, is shown to be within 1 point; "another rate" when the mean loses by taking the rate that is best for [class].
