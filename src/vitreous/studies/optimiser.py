@@ -1,7 +1,9 @@
 """Adam or SGD for pre-training a ResNet (2010.11929, appendix D.1, table 7).
 
-The paper pre-trained ResNets on JFT with Adam and with SGD, fine-tuned both with SGD, and took Adam for its baselines: it was
-better on most of five data sets and on average, for ResNet-50 and for ResNet-152x2, by half a point or less.
+The paper pre-trained ResNets on JFT for 7 epochs with Adam and with SGD (by BiT's settings), fine-tuned both with SGD, and
+took Adam for its baselines: on average over five data sets it was better by 0.54 points for ResNet-50 (89.33% and 88.79%)
+and by 0.29 for ResNet-152x2 (94.01% and 93.72%), and better on four and three of them. On ImageNet itself it was 0.70
+worse for ResNet-50 and 0.60 better for ResNet-152x2.
 
 Here a small ResNet is pre-trained on half of the classes by either, at three rates each, and fine-tuned with SGD on the other
 half. A seed's rate is chosen on the other seeds. Called seen when the 95% interval of the paired differences of the
