@@ -1,4 +1,4 @@
-"""ImageNet-C's own copy of corrupted images, and its score: errors relative to AlexNet's (1903.12261, section 4.1)."""
+"""ImageNet-C's own copy of corrupted images, and its score: errors relative to AlexNet's (1903.12261, section 4.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
