@@ -1,4 +1,4 @@
-"""Visual atoms: two sine waves around nested orbits, as in VisualAtom (Takashima et al., 2303.01112, section 3)."""
+"""Visual atoms: two sine waves around nested orbits, as in VisualAtom (Takashima et al., 2303.01112, and its code)."""
 
 import math
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def draw_atom(seed: int, label: int, instance: int, size: int, channels: int) ->
 def waves(
     atom: Atom, phases: Float64[np.ndarray, " 2"], jitter: Float64[np.ndarray, "orbit point"]
 ) -> Float64[np.ndarray, "orbit point 2"]:
-    """Return the points of the orbits, the outermost first: an ellipse, moved in and out by both waves (equation 3)."""
+    """Return the points of the orbits, the outermost first: an ellipse, moved in and out by both waves."""
     angles = np.arange(POINTS) * (2 * math.pi / POINTS)
     depth = np.linspace(1, 0, atom.orbits)[:, None]
     radius = atom.inner + (1 - atom.inner) * depth + jitter

@@ -1,4 +1,4 @@
-"""Contours: nested polygons on a noisy radius, as in RCDB (Kataoka et al., 2206.09132, section 3.2)."""
+"""Contours: nested polygons on a noisy radius, as in RCDB (Kataoka et al., 2206.09132, and its code)."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from vitreous.data.order import generator
 CONTOURS = 2
 """The kind's number, in the keys of its random draws."""
 LINES, VERTICES = (3, 20), (3, 120)
-"""Fewest and most polygons, and vertices of each, drawn uniformly in the logarithm. RCDB has up to 200 and 502, at 512
-pixels; more than these can't be told apart at 32."""
+"""Fewest and most polygons, and vertices of each, drawn uniformly in the logarithm. RCDB's code has up to 200 of each, at
+512 pixels; more than these can't be told apart at 32."""
 OVAL = 2.0
 """Longest axis over the shortest, at most (RCDB: 2)."""
 RIPPLE = (0.1, 0.6)

@@ -1,4 +1,4 @@
-"""Fractals: attractors of random iterated function systems, as in FractalDB (Kataoka et al., 2101.08515, section 3)."""
+"""Fractals: attractors of random iterated function systems, as in FractalDB (Kataoka et al., 2101.08515, and its code)."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from vitreous.data.order import generator
 FRACTALS = 1
 """The kind's number, in the keys of its random draws."""
 MAPS = (2, 8)
-"""Fewest and most maps of a system (FractalDB: 2 to 8)."""
+"""Fewest and most maps of a system (FractalDB's code: 2 to 7)."""
 SHRINK = 0.95
 """Largest factor by which a map may stretch any direction. FractalDB takes what doesn't diverge."""
 FILLING, FULL = 0.2, 0.75
-"""Least and largest share of cells that an attractor meets (FractalDB's search: at least 0.2)."""
+"""Least and largest share of cells that an attractor meets (FractalDB's search: at least 0.2, of 512 x 512)."""
 CELLS = 64
 """Rows and columns of the grid on which that share is counted."""
 TRIES = 200
 WEIGHT, TURN = 0.2, math.radians(10)
-"""How far an instance departs from its class: one coefficient of every map by up to a fifth (FractalDB: the same), and
-a turn (FractalDB: none), each way."""
+"""How far an instance departs from its class: one coefficient of every map by up to a fifth (FractalDB: a tenth or a
+fifth), and a turn (FractalDB: none), each way."""
 STEPS, SETTLE = 24, 8
 """Steps of the chaos game that are drawn, and that go before so that the chains part."""
 
@@ -37,7 +37,7 @@ class System:
 
     @property
     def choice(self) -> Int64[np.ndarray, " byte"]:
-        """Which map each of 256 random bytes takes: shares go by the maps' areas, |ad - bc| (FractalDB, equation 3)."""
+        """Which map each of 256 random bytes takes: shares go by the maps' areas, |ad - bc|, as FractalDB's."""
         a, b, c, d = self.maps[:4]
         area = np.abs(a * d - b * c) + 0.01
         ends = np.cumsum(area) / area.sum() * 256
