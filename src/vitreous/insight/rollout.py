@@ -1,4 +1,4 @@
-"""Attention through all layers: rollout (2005.00928, section 4; 2010.11929, figure 6 and appendix D.7)."""
+"""Attention through all layers: rollout (2005.00928, section 4; 2010.11929, figure 6 and appendix D.8)."""
 
 from collections.abc import Iterator
 
