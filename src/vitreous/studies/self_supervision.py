@@ -140,7 +140,8 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
 
 
 NOTES = (
-    "What is learned without labels grows slowly: the paper pre-trains for at least 100,000 steps of 4,096 images.",
+    "What is learned without labels grows slowly: the paper pre-trains for 1,000,000 steps of 4,096 images, with diminishing returns after "
+    "100,000.",
     "Source and target are halves of one data set, so that labels of the source tell much about the target too.",
 )
 
