@@ -24,6 +24,8 @@ READ = {
     "mean, normed after": "patches",
     "attention pooling": "pool",
     "class and mean": "half",
+    "axial": "patches",
+    "axial, rotary": "pool",
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vitreous.model.config import RotaryConfig, ViTConfig
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 
@@ -24,6 +24,7 @@ LEARNED = {
 }
 CELLS = {"none": {"positions": "none"}, **LEARNED, "relative": {"positions": "relative"}}
 """The paper's eight: its columns are where positions enter; relative ones have one column alone."""
+AXIAL = {"block": BlockConfig(attention="axial"), "class_token": False, "pool": "mean"}
 LATER = {
     "relative, shared": {"positions": "relative", "positions_at": "shared"},
     "bias": {"positions": "bias"},
@@ -36,6 +37,8 @@ LATER = {
     "map pooling": {"positions": "learned2d", "pool": "map"},
     "registers without places": {"registers": 2, "position_tokens": "class"},
     "distilled": {"distillation": True},
+    "axial": AXIAL,
+    "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("centred")},
 }
 IN_ONNX = ("learned, input", "relative")
 """Those that quick tests write as ONNX too, which takes more than a second each; --thorough writes all."""

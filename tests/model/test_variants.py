@@ -45,6 +45,14 @@ VARIANTS |= {
     "clip": {"embed_norm": True, "patch_bias": False, "head_bias": False},
     "patch dropout": {"patch_dropout": 0.5},
 }
+AXIAL = {"block": BlockConfig(attention="axial"), "depth": 4, "class_token": False, "pool": "mean"}
+VARIANTS |= {
+    "axial": AXIAL,
+    "axial, learned in every layer": AXIAL | {"positions": "learned2d", "positions_at": "layers"},
+    "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("cells"), "pool": "map"},
+    "axial, parallel": AXIAL
+    | {"block": BlockConfig(attention="axial", parallel=True, qk_norm=True, layer_scale=0.1), "pool": "max"},
+}
 
 
 def random_model(**settings: object) -> ViT:
@@ -192,6 +200,11 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
         ({"patch_dropout": 0.3, "positions": "bias"}, "patch_dropout"),
         ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
         ({"registers": -1}, "0 \\(none\\) or more"),
+        (AXIAL | {"registers": 1}, r"\[class\] and registers have no place; set class_token=False"),
+        (AXIAL | {"class_token": True}, r"\[class\] and registers have no place"),
+        (AXIAL | {"depth": 3}, "depth 3 must be even, such as 4"),
+        (AXIAL | {"positions": "relative"}, "compares those of a line alone"),
+        (AXIAL | {"patch_dropout": 0.5}, "holes in the grid"),
         ({"positions": "rel"}, "positions is 'rel'; it must be 'learned' or"),
         ({"pool": "avg"}, "pool is 'avg'; it must be 'class' or"),
         ({"image": 16}, "image is 16; it must be a list of 2 whole numbers"),

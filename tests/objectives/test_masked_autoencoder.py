@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import RotaryConfig, named
+from vitreous.model.config import BlockConfig, RotaryConfig, named
 from vitreous.model.kinds import create
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import MaskedAutoencoderConfig
@@ -90,12 +90,16 @@ def test_every_parameter_learns_and_the_seed_decides() -> None:
     assert all(name.startswith("decoder.") for name in first.extras())
 
 
+AXIAL = replace(MODEL, block=BlockConfig(attention="axial"), class_token=False, registers=0, pool="mean")
+
+
 @pytest.mark.parametrize(
     ("model", "config", "words"),
     [
         (replace(MODEL, positions="relative"), {}, "positions must be added at the input"),
         (replace(MODEL, positions="none", rotary=RotaryConfig("cells")), {}, "positions must be added at the input"),
         (replace(MODEL, positions_at="layers"), {}, "positions must be added at the input"),
+        (AXIAL, {}, "needs whole rows and columns; choose --model.block.attention full"),
         (replace(MODEL, classes=5), {}, "set --model.classes 0"),
         (MODEL, {"share": 0.0}, r"objective.share is 0.0; it must be above 0"),
         (MODEL, {"heads": 3}, r"the decoder \(objective.width, .depth, .heads\) can't be: width 32"),

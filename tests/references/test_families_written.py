@@ -129,6 +129,7 @@ INEXPRESSIBLE: list[dict[str, Any]] = [
     {"pool": "class+mean"},
     {"position_tokens": "patches"},
     {"positions": "relative"},
+    {"block": BlockConfig(attention="axial"), "class_token": False, "pool": "mean"},
 ]
 
 

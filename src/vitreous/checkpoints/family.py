@@ -84,6 +84,8 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int,
 
 def unlike_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | None:
     """Say which of these fields isn't that of the paper's ViT, where a format knows only that; None if all are."""
+    if config.block.attention != "full":
+        return f"its attention is {config.block.attention}; {knower} knows only full attention"
     plain = ViTConfig()
     for name in names:
         if getattr(config, name) != getattr(plain, name):

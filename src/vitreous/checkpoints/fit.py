@@ -29,7 +29,7 @@ def describe(config: Config) -> str:
         return f"{resnet_name(config)} for {Size(*config.image)} images ({config.classes} classes)"
     shape = Shape(config.width, config.depth, config.heads, config.mlp)
     details = ", ".join(f"{name} {value}" for name, value in shape._asdict().items())
-    return f"{vit_name(config, shape)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
+    return f"{vit_name(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
 
 
 def resnet_name(config: ResNetConfig) -> str:
@@ -40,9 +40,11 @@ def resnet_name(config: ResNetConfig) -> str:
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_units(config)}"
 
 
-def vit_name(config: ViTConfig, shape: Shape) -> str:
-    """Return "S/16" or "R50+B/16"; where there is no name, the patch and the stem."""
-    letter = next((letter for letter, known in SIZES.items() if known == shape), None)
+def vit_name(config: ViTConfig) -> str:
+    """Return "S/16", "R50+B/16" or "Axial-S/16"; where there is no name, the patch and the stem."""
+    axial = config.block.attention == "axial"
+    shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp)
+    letter = next((f"Axial-{name}" if axial else name for name, known in SIZES.items() if known == shape), None)
     patch, stem = Size(*config.patch), config.stem
     for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
         # the number in the name of a hybrid on the root alone is half of its patch
@@ -50,7 +52,11 @@ def vit_name(config: ViTConfig, shape: Shape) -> str:
         if hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
             return f"{name}{letter}/{number}"
     cut = f"{patch.rows}" if patch.rows == patch.cols else f"{patch.rows}x{patch.cols}"
-    return f"{letter}/{cut}{_stem(stem)}" if letter else f"a ViT with patch {cut}{_stem(stem)}"
+    return (
+        f"{letter}/{cut}{_stem(stem)}"
+        if letter
+        else f"{'an Axial-ViT' if axial else 'a ViT'} with patch {cut}{_stem(stem)}"
+    )
 
 
 def _stem(stem: StemConfig) -> str:

@@ -9,6 +9,7 @@ from vitreous.cli.taken import wish_of
 from vitreous.errors import UnknownName
 
 PATCHES = (8, 14, 16, 32)
+AXIAL = ("Axial-B/32", "Axial-B/16")
 HYBRIDS = ("R+Ti/16", "R26+S/32", "R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16")
 RESNETS = tuple(f"R{layers}x{width}" for layers in (50, 101, 152, 200) for width in (1, 2, 3, 4))
 
@@ -41,7 +42,7 @@ def models(arguments: list[str]) -> int:
     from vitreous.model.resnet_config import named_resnet
 
     plain = [f"{size}/{patch}" for size in SIZES for patch in PATCHES]
-    names = [*plain, *HYBRIDS, *RESNETS]
+    names = [*plain, *AXIAL, *HYBRIDS, *RESNETS]
     chosen = [name for name in names if fnmatch(name, options.pattern)]
     if not chosen:
         raise UnknownName("model", options.pattern, names)

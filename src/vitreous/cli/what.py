@@ -108,8 +108,9 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
         stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"
     )
+    along = "attention along rows and columns in turn, " if config.block.attention == "axial" else ""
     return (
-        f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, "
+        f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, {along}"
         f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}{under}"
     )
 

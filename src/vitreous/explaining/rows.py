@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitreous.insight.attention import looking
 from vitreous.insight.kernel import by_rows, in_chunks
-from vitreous.insight.sequence import grid, length
+from vitreous.insight.sequence import length
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
@@ -60,7 +60,7 @@ def attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], b
             model(part)
     for image in range(kept.images):
         packed.append([base64.b64encode(found[layer][image]).decode("ascii") for layer in kept.layers])
-    return Rows(kept, grid(model), prefix_names(model), tuple(map(tuple, packed)))
+    return Rows(kept, model.grid, prefix_names(model), tuple(map(tuple, packed)))
 
 
 def fitting(model: ViT, images: int, budget: int) -> Kept:

@@ -8,7 +8,7 @@ from vitreous.errors import ConfigError
 from vitreous.insight.attention import evaluating, hooked, numbered
 from vitreous.insight.kernel import in_chunks
 from vitreous.insight.relevance import Targets, chosen_targets
-from vitreous.insight.sequence import as_vit, grid
+from vitreous.insight.sequence import as_vit
 from vitreous.model.resnet import ResNet
 
 
@@ -36,7 +36,7 @@ def activation_map(
     with torch.no_grad(), evaluating(model), hooked(module.register_forward_hook(keep)):
         for part in in_chunks(images):
             model(part)
-            found[-1] = _strength(found[-1], None if patches is None else (patches.config.prefix, grid(patches)))
+            found[-1] = _strength(found[-1], None if patches is None else (patches.config.prefix, patches.grid))
     return torch.cat(found)
 
 

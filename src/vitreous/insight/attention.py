@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import ConfigError
 from vitreous.insight.kernel import by_rows, in_chunks, weights_of
-from vitreous.insight.sequence import as_vit, grid, length, readout
+from vitreous.insight.sequence import as_vit, length, readout
 from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 
@@ -77,7 +77,7 @@ def read_attention(
     with torch.no_grad(), looking(model, [chosen], see), hooked(model.pool.register_forward_pre_hook(read)):
         for part in in_chunks(images):
             model(part)
-    return torch.cat(found).unflatten(2, tuple(grid(model)))
+    return torch.cat(found).unflatten(2, tuple(model.grid))
 
 
 def pool_maps(
@@ -97,7 +97,7 @@ def pool_maps(
     with torch.no_grad(), evaluating(model), hooked(pool.register_forward_pre_hook(keep)):
         for part in in_chunks(images):
             model(part)
-    return torch.cat(found).unflatten(2, tuple(grid(model)))
+    return torch.cat(found).unflatten(2, tuple(model.grid))
 
 
 def numbered(number: int, count: int, kind: str) -> int:

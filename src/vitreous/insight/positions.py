@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import numbered
-from vitreous.insight.sequence import as_vit, grid
+from vitreous.insight.sequence import as_vit
 from vitreous.model.attention import Attention
 from vitreous.model.positions import AddedPositions
 from vitreous.model.relative import Relative
@@ -85,13 +85,13 @@ def _added(model: ViT) -> Iterator[PlaceMap]:
 
 def _relative(model: ViT) -> Iterator[PlaceMap]:
     if model.relative is not None:
-        yield from _tables(model.relative, "all layers", grid(model))
+        yield from _tables(model.relative, "all layers", model.grid)
         return
     for layer in range(model.config.depth):
         attention = model.get_submodule(f"blocks.{layer}.attention")
         assert isinstance(attention, Attention)
         if attention.relative is not None:
-            yield from _tables(attention.relative, f"layer {layer}", grid(model))
+            yield from _tables(attention.relative, f"layer {layer}", model.grid)
 
 
 def _tables(relative: Relative, where: str, cells: Size) -> Iterator[PlaceMap]:
@@ -114,5 +114,5 @@ def _rotary(model: ViT) -> Iterator[PlaceMap]:
         return
     cos, sin = (part.detach().cpu().double() for part in model.rotary())
     likeness = ((cos @ cos.T + sin @ sin.T) / cos.shape[1]).clamp(-1, 1)
-    cells = grid(model)
+    cells = model.grid
     yield PlaceMap("rotary", likeness.view(*cells, *cells), "cosine", "turns of q and k")

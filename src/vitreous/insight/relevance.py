@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import evaluating, hooked, numbered
 from vitreous.insight.kernel import in_chunks, weights_of
-from vitreous.insight.sequence import as_vit, grid, length, readout
+from vitreous.insight.sequence import as_vit, length, readout
 from vitreous.model.attention import Places
 from vitreous.model.vit import ViT
 
@@ -62,7 +62,7 @@ def relevance(
             row = F.pad(mixed[:, 0], (vit.config.prefix, 0)) if row is None else row + (row[:, None] @ mixed)[:, 0]
         assert row is not None
         found.append(row[:, vit.config.prefix :])
-    return torch.cat(found).unflatten(1, tuple(grid(vit)))
+    return torch.cat(found).unflatten(1, tuple(vit.grid))
 
 
 def gradient_attention(
@@ -78,7 +78,7 @@ def gradient_attention(
         way = _forward(vit, part)
         step = next(step for step in _back(vit, way, chosen) if step.layer == wanted)
         found.append(torch.einsum("bq,bhqk->bhk", way.read, step.positive)[:, :, vit.config.prefix :])
-    return torch.cat(found).unflatten(2, tuple(grid(vit)))
+    return torch.cat(found).unflatten(2, tuple(vit.grid))
 
 
 class _Way(NamedTuple):

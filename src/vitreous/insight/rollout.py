@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import hooked, looking
 from vitreous.insight.kernel import by_rows, in_chunks
-from vitreous.insight.sequence import as_vit, grid, length, readout
+from vitreous.insight.sequence import as_vit, length, readout
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 
@@ -40,7 +40,7 @@ def rollout(
     with hooked(model.pool.register_forward_pre_hook(take)):
         for joint in _joints(model, images, fuse, discard):
             found.append((read.pop()[:, None].to(joint.dtype) @ joint)[:, 0, model.config.prefix :])
-    return torch.cat(found).unflatten(1, tuple(grid(model)))
+    return torch.cat(found).unflatten(1, tuple(model.grid))
 
 
 def rollout_matrix(

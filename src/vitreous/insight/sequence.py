@@ -10,7 +10,6 @@ from vitreous.insight.kernel import weights_of
 from vitreous.model.merging import Merging
 from vitreous.model.resnet import ResNet
 from vitreous.model.vit import ViT
-from vitreous.shapes import Size
 
 
 def as_vit(model: nn.Module, what: str = "attention") -> ViT:
@@ -28,14 +27,9 @@ def as_vit(model: nn.Module, what: str = "attention") -> ViT:
     raise ConfigError(f"{what} is a matter of Vision Transformers; this is a {type(model).__name__}")
 
 
-def grid(model: ViT) -> Size:
-    """Return the rows and columns of patches at the resolution that the model sees for now."""
-    return Size(model.image.rows // model.config.patch[0], model.image.cols // model.config.patch[1])
-
-
 def length(model: ViT) -> int:
     """Return the number of tokens at the resolution that the model sees for now."""
-    rows, cols = grid(model)
+    rows, cols = model.grid
     return rows * cols + model.config.prefix
 
 

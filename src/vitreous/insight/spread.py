@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import looking
 from vitreous.insight.kernel import by_rows, in_chunks
-from vitreous.insight.sequence import as_vit, grid
+from vitreous.insight.sequence import as_vit
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 
@@ -78,7 +78,7 @@ def joined(parts: Sequence[Spread]) -> Spread:
 
 def distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
     """Return the pixels between the middles of every two patches, at the resolution that the model sees for now."""
-    rows, cols = grid(model)
+    rows, cols = model.grid
     down = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(cols) * model.config.patch[0]
     across = torch.arange(cols, dtype=torch.float64, device="cpu").repeat(rows) * model.config.patch[1]
     return torch.hypot(down[:, None] - down[None, :], across[:, None] - across[None, :])

@@ -11,6 +11,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.norms import norm
 from vitreous.model.relative import Relative
 from vitreous.model.rotary import Angles, rotate
+from vitreous.shapes import Size
 
 SHORT = 256
 """Tokens up to which plain products beat torch's fused kernel in bfloat16 on a CPU; see `attend`."""
@@ -25,6 +26,8 @@ class Places(NamedTuple):
     """Relative positions that all layers share."""
     mask: Bool[Tensor, "query key"] | None = None
     """Which tokens a query may look at, where it isn't all of them."""
+    grid: Size | None = None
+    """Rows and columns of the patches."""
 
 
 NOWHERE = Places()

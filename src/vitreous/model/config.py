@@ -5,7 +5,7 @@ g and G from "Scaling Vision Transformers" (2106.04560, table 2), mu from big_vi
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
@@ -36,14 +36,17 @@ SIZES = {
     "g": Shape(width=1408, depth=40, heads=16, mlp=6144),
     "G": Shape(width=1664, depth=48, heads=16, mlp=8192),
 }
-OTHERS = ("R50+B/16", "R50x1")
-"""A hybrid and a ResNet, named beside the sizes where a name is unknown."""
+OTHERS = ("R50+B/16", "R50x1", "Axial-B/16")
+"""A hybrid, a ResNet and an Axial-ViT, named beside the sizes where a name is unknown."""
 
 
 @dataclass(frozen=True)
 class BlockConfig:
     """How the blocks of the encoder are made. The defaults are the paper's."""
 
+    attention: Literal["full", "axial"] = "full"
+    """What a patch gathers from: full, all tokens; axial (appendix D.6), those of its row in the first block, those of its
+    column in the next, and so on in turn."""
     norm: Literal["layer", "rms"] = "layer"
     """Layer norm, or RMS norm (1910.07467), wherever the model normalises."""
     act: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
@@ -104,7 +107,7 @@ class ViTConfig:
     width: int = 768
     """Width of the residual stream (the paper's D)."""
     depth: int = 12
-    """Encoder blocks (the paper's L)."""
+    """Encoder blocks (the paper's L). Axial ones come in pairs, of which each stands for one block of full attention."""
     heads: int = 12
     """Attention heads; must divide the width."""
     mlp: int = 3072
@@ -176,6 +179,7 @@ class ViTConfig:
         self._check_ranges()
         self._check_positions()
         self._check_stem()
+        self._check_axial()
 
     def _check_ranges(self) -> None:
         for name in ("dropout", "drop_path", "patch_dropout"):
@@ -211,6 +215,29 @@ class ViTConfig:
                 f"cut from it; use a patch that is a multiple of {stride}"
             )
 
+    def _check_axial(self) -> None:
+        if self.block.attention == "full":
+            return
+        if self.prefix:
+            raise ConfigError(
+                "axial attention goes along the rows and columns of the patches, where [class] and registers have no place; "
+                "set class_token=False and registers=0, and choose pool='mean', 'max' or 'map'"
+            )
+        if self.depth % 2:
+            raise ConfigError(
+                f"axial blocks come in pairs, rows and then columns, so depth {self.depth} must be even, "
+                f"such as {self.depth + 1}"
+            )
+        if self.positions in ("relative", "bias"):
+            raise ConfigError(
+                f"positions={self.positions!r} count offsets between all tokens, and axial attention compares those of a line "
+                "alone; choose learned or sincos2d positions, or rotary ones"
+            )
+        if self.patch_dropout:
+            raise ConfigError(
+                "patch_dropout leaves holes in the grid, and axial attention needs whole rows and columns"
+            )
+
     @property
     def patch_shape(self) -> tuple[int, int, int]:
         """Channels, rows and columns of what the patch embedding maps: pixels, or cells of the stem's map."""
@@ -243,9 +270,13 @@ class ViTConfig:
         return 2 * self.width if self.pool == "class+mean" else self.width
 
 
+AXIAL = r"(?:R\d*\+)?Axial-"
+"""How the names of Axial-ViTs begin."""
+
+
 def parse_name(name: str) -> tuple[Shape, Size]:
-    """Read "S/16", "B/16x8" (rows x cols of a patch) or "R50+B/16" as (shape, patch size in pixels)."""
-    match = re.fullmatch(r"(?:R\d*\+)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
+    """Read "S/16", "B/16x8" (rows x cols of a patch), "R50+B/16" or "Axial-B/16" as (shape, patch size in pixels)."""
+    match = re.fullmatch(r"(?:R\d*\+)?(?:Axial-)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
     if match is None:
         known = [f"{size}/16" for size in SIZES]
         raise UnknownName("model", name, [*known, *OTHERS])
@@ -259,6 +290,11 @@ def parse_name(name: str) -> tuple[Shape, Size]:
 
 
 def named(name: str, **overrides: Any) -> ViTConfig:
-    """Return the configuration called e.g. "S/16" or "R50+B/16", with any field overridden."""
+    """Return the configuration called e.g. "S/16", "R50+B/16" or "Axial-B/16", with any field overridden."""
     shape, patch = parse_name(name)
-    return ViTConfig(**({"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()} | overrides))
+    config = {"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()}
+    if re.match(AXIAL, name):
+        # Two axial blocks stand for each block of full attention.
+        overrides["block"] = replace(overrides.get("block", BlockConfig()), attention="axial")
+        config |= {"depth": 2 * shape.depth, "class_token": False, "pool": "mean"}
+    return ViTConfig(**(config | overrides))

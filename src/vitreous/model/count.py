@@ -73,7 +73,9 @@ def flops(config: ViTConfig | ResNetConfig) -> int:
     patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
     relative = tokens * (2 * tokens - 1) * width if config.positions == "relative" else 0
-    block = tokens * (4 * width * width + mlp * config.mlp) + 2 * tokens * tokens * width + relative
+    # Tokens that a query looks at in two blocks: axial ones go along rows and columns in turn.
+    seen = sum(config.grid) if config.block.attention == "axial" else 2 * tokens
+    block = tokens * (4 * width * width + mlp * config.mlp) + tokens * seen * width + relative
     pool = 2 * width * width * (1 + cells) + 2 * cells * width + mlp * (config.pool_mlp or config.mlp)
     head = config.features * config.classes * (1 + config.distillation)
     pre_logits = config.features**2 if config.pre_logits else 0

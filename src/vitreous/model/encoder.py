@@ -1,10 +1,13 @@
 """The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
+from itertools import cycle
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.model.attention import NOWHERE, Attention, Places
+from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import ViTConfig
 from vitreous.model.norms import activation, norm
 
@@ -64,11 +67,11 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream; or both side by side."""
 
-    def __init__(self, config: ViTConfig, drop_path: float) -> None:
+    def __init__(self, config: ViTConfig, drop_path: float, axis: Axis | None = None) -> None:
         super().__init__()
         made = config.block
         self.attention_norm = norm(config)
-        self.attention = Attention(config)
+        self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
         self.dropout = nn.Dropout(config.dropout)
         self.attention_scale = layer_scale(config)
         self.mlp_norm = None if made.parallel else norm(config)
@@ -96,9 +99,10 @@ def layer_scale(config: ViTConfig) -> nn.Module:
 
 def blocks(config: ViTConfig) -> nn.ModuleList:
     """Build the stack; the drop-path rate rises linearly from 0 at the first block to the configured one at the last,
-    or is constant.
+    or is constant. Axial blocks go along rows and columns in turn, rows first.
     """
     last = max(1, config.depth - 1)
     constant = config.block.drop_path == "constant"
     rates = [config.drop_path * (1 if constant else index / last) for index in range(config.depth)]
-    return nn.ModuleList(Block(config, rate) for rate in rates)
+    axes: tuple[Axis | None, ...] = ("rows", "cols") if config.block.attention == "axial" else (None,)
+    return nn.ModuleList(Block(config, rate, axis) for rate, axis in zip(rates, cycle(axes), strict=False))

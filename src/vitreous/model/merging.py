@@ -27,6 +27,8 @@ class Merging(nn.Module):
             raise ConfigError(
                 "merged tokens have no place of their own; token merging needs positions added at the input"
             )
+        if config.block.attention == "axial":
+            raise ConfigError("axial attention needs whole rows and columns, and merged tokens leave holes in them")
         if config.block.parallel:
             raise ConfigError("token merging happens between attention and MLP, which parallel blocks don't separate")
         self.model, self.each = model, each

@@ -27,12 +27,14 @@ def forward_packed(
         rule: how learned positions are resized to each image's grid.
 
     Raises:
-        ConfigError: no images, a size that the patch doesn't divide, or a model with relative positions.
+        ConfigError: no images, a size that the patch doesn't divide, or a model with relative positions or axial attention.
     """
     if not images:
         raise ConfigError("there are no images to pack")
     if model.config.positions in ("relative", "bias"):
         raise ConfigError("relative positions depend on one grid, so images of several can't be packed")
+    if model.config.block.attention == "axial":
+        raise ConfigError("axial attention goes along the lines of one grid, so images of several can't be packed")
     sized = {size: model.resized(size, rule) for size in {sides(image) for image in images}}
     parts = [sized[sides(image)].embed(image[None]) for image in images]
     lengths = [part.shape[1] for part in parts]

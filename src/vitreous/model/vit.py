@@ -58,6 +58,11 @@ class ViT(nn.Module):
         self.head = head(config)
         self.distillation_head = head(config) if config.distillation else None
 
+    @property
+    def grid(self) -> Size:
+        """Rows and columns of patches at the resolution that the model sees for now."""
+        return Size(self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
+
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return logits, or features where the model has no classes. A distilled model's two heads are averaged.
 
@@ -88,7 +93,8 @@ class ViT(nn.Module):
 
     def encode(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
         """Pass z0 through the blocks and, unless it stands after pooling, the final norm."""
-        places = Places(self.rotary() if self.rotary is not None else None, self.relative)
+        angles = self.rotary() if self.rotary is not None else None
+        places = Places(angles, self.relative, grid=self.grid)
         for index, block in enumerate(self.blocks):
             z = self._run(block, self.placed(z, index), places)
         return self.norm(z) if self.config.norm_at == "tokens" else z
@@ -169,9 +175,8 @@ class ViT(nn.Module):
         """
         names = [f"block.{layer + self.config.depth if layer < 0 else layer}" for layer in layers]
         found = self.intermediates(images, names)
-        grid = (self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
         through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()
-        return [through(found[name])[:, self.config.prefix :].unflatten(1, grid) for name in names]
+        return [through(found[name])[:, self.config.prefix :].unflatten(1, self.grid) for name in names]
 
     def repatched(self, patch: tuple[int, int]) -> "ViT":
         """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.

@@ -48,6 +48,11 @@ class MaskedAutoencoder(Objective):
                 "a masked autoencoder leaves patches out, so positions must be added at the input; "
                 "choose --model.positions learned or sincos2d"
             )
+        if made.block.attention == "axial":
+            raise ConfigError(
+                "a masked autoencoder leaves patches out, and axial attention needs whole rows and columns; "
+                "choose --model.block.attention full, or --recipe masked-patches"
+            )
         self.config = config
         patches = made.tokens - made.prefix
         self.visible = patches - count_of(config.share, patches)

@@ -20,7 +20,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_ge
 def unwritable(config: ViTConfig) -> str | None:
     """Say what timm's VisionTransformer can't express, if anything."""
     made, plain = config.block, BlockConfig()
-    for name in ("norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
+    for name in ("attention", "norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
         if getattr(made, name) != getattr(plain, name):
             return f"block.{name} is {getattr(made, name)!r}"
     if made.qkv_bias == "no-key":

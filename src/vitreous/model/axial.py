@@ -1,0 +1,67 @@
+"""Axial attention: along the rows or the columns of the patch grid (2010.11929, appendix D.6; 1912.12180)."""
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitreous.model.attention import NOWHERE, Attention, Heads, Places, attend
+from vitreous.model.config import ViTConfig
+from vitreous.shapes import Size
+
+Axis = Literal["rows", "cols"]
+"""What the lines are: a patch gathers from those of its row, or of its column."""
+WHOLE = "batch head (row col) head_dim"
+LINES = {"rows": "(batch row) head col head_dim", "cols": "(batch col) head row head_dim"}
+
+
+class AxialAttention(Attention):
+    """Self-attention along one axis: every row, or every column, of every image is a sequence of its own.
+
+    The layers are those of full attention, so weights have the same names and shapes.
+    """
+
+    def __init__(self, config: ViTConfig, axis: Axis) -> None:
+        super().__init__(config)
+        self.axis: Axis = axis
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token dim"]:
+        """Let every patch gather from those of its line."""
+        assert places.grid is not None
+        q, k, v, _ = super().heads_of(self.project(tokens), places)
+        lines = Heads(*(in_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
+        return self.mixed(in_whole(attend(lines), places.grid, self.axis))
+
+    def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
+        """Return what would enter the kernel of full attention for the same result: minus infinity off each query's line.
+
+        For looking inside: `forward` makes no matrix of token x token.
+        """
+        assert places.grid is not None
+        mask = same_line(places.grid, self.axis, projected.device)
+        return super().heads_of(projected, places._replace(mask=mask))
+
+
+def in_lines(
+    heads: Float[Tensor, "batch head token head_dim"], grid: Size, axis: Axis
+) -> Float[Tensor, "line head place head_dim"]:
+    """Cut each image's patches, listed row by row, into its rows or columns: lines of one image follow one another."""
+    return rearrange(heads, f"{WHOLE} -> {LINES[axis]}", row=grid.rows, col=grid.cols)
+
+
+def in_whole(
+    lines: Float[Tensor, "line head place head_dim"], grid: Size, axis: Axis
+) -> Float[Tensor, "batch head token head_dim"]:
+    """Put lines back together: the inverse of `in_lines`."""
+    return rearrange(lines, f"{LINES[axis]} -> {WHOLE}", row=grid.rows, col=grid.cols)
+
+
+def same_line(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
+    """Return which patches lie in the same row, or column."""
+    place = torch.arange(grid.rows * grid.cols, device=device)
+    line = place // grid.cols if axis == "rows" else place % grid.cols
+    return line[:, None] == line[None, :]
