@@ -120,8 +120,29 @@ def test_similar_places_are_measured_as_they_are():
     by_distance = -np.hypot(down, across).reshape(rows, cols, rows, cols)
     found = inside.alike(by_distance)
     assert found["near"] == pytest.approx(-1)
+    assert found["cross"] == pytest.approx(0, abs=1e-12), "distance alone is no cross"
     crosses = ((down == 0) | (across == 0)).astype(float).reshape(rows, cols, rows, cols)
     assert inside.alike(crosses)["cross"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("narrowest", "seen"), [(-0.3, ("seen", "seen")), (0.45, ("can't be told", "not seen"))])
+def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
+    facts = open_dataset(DataConfig("digits")).facts
+    numbers = {"top1": 0.5, "deeper": 0.1, "global": 0.08, "local": narrowest, "smooth": 0.1, "even": 2.0}
+    numbers |= {"similarity": np.random.default_rng(0).random((4, 4, 4, 4)).tolist(), "distance": [[1.0, 2.0]]}
+    numbers |= {"filters": np.ones((2, 1, 2, 2)).tolist(), "shares": [0.6, 0.4]}
+    done = [
+        Outcome(
+            f"trained-{seed}",
+            inside.GROUP,
+            seed,
+            numbers | {"local": narrowest + 0.01 * seed, "global": 0.08 + 0.001 * seed},
+        )
+        for seed in range(3)
+    ]
+    setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
+    told = {one.claim: one.seen for one in inside.conclude(setting, Outcomes(done, 3)).verdicts}
+    assert (told[inside.CLAIMS["global"][0]], told[inside.CLAIMS["local"][0]]) == seen
 
 
 def test_smoothness_is_one_for_flat_and_minus_one_for_chequered_filters():

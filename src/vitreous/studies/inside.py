@@ -113,7 +113,6 @@ def look(trained: Trained) -> dict[str, Any]:
         "deeper": float(share[half:].mean() - share[:half].mean()),
         "global": float(share[0].max() - 0.9),
         "local": float(share[:half].min() - 0.5),
-        **alike(places),
         "smooth": smoothness(filters.components[:LEADING].numpy()) - smoothness(untrained.components.numpy()),
         "explained": float(filters.explained[:LEADING].sum()),
         "distance": found.distance.numpy().round(4).tolist(),
@@ -139,7 +138,7 @@ def alike(places: np.ndarray) -> dict[str, float]:
     """Return how similarity (row, col, row2, col2) goes with distance, and what a common row or column adds.
 
     The latter: over all whole distances of 2 cells and more, the mean similarity of pairs in one row or column minus that
-    of other pairs whose distance rounds to it.
+    of other pairs equally far apart, interpolated between the distances that these have.
     """
     rows, cols = places.shape[:2]
     r, c = (axis.reshape(-1) for axis in np.mgrid[:rows, :cols])
@@ -147,11 +146,14 @@ def alike(places: np.ndarray) -> dict[str, float]:
     far, values = np.hypot(down, across), places.reshape(rows * cols, -1)
     other = far > 0
     straight = (down == 0) | (across == 0)
-    gains = []
-    for away in range(2, max(rows, cols)):
-        at = np.round(far) == away
-        if (at & straight).any() and (at & ~straight).any():
-            gains.append(values[at & straight].mean() - values[at & ~straight].mean())
+    squares = down**2 + across**2
+    others = np.unique(squares[~straight])
+    means = [values[~straight & (squares == one)].mean() for one in others]
+    gains = [
+        values[straight & (squares == away**2)].mean() - np.interp(away, np.sqrt(others), means)
+        for away in range(2, max(rows, cols))
+        if len(others) and others[0] <= away**2 <= others[-1]
+    ]
     return {
         "near": float(spearmanr(far[other], values[other]).statistic),
         "cross": float(np.mean(gains)) if gains else 0.0,
@@ -169,10 +171,15 @@ def smoothness(components: np.ndarray) -> float:
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold what is measured against the claims, and draw the first seed's model."""
     verdicts, rows = [], []
+    told = measured(outcomes)
+    near = judged(told["local"], CLAIMS["local"][1])
     for number, (claim, expected, what) in CLAIMS.items():
-        values = list(outcomes.by_seed(GROUP, number).values())
+        values = told[number]
         if values:
-            verdicts.append(Verdict(claim, judged(values, expected), f"{what}: {plain(interval(values))}."))
+            seen, words = judged(values, expected), f"{what}: {plain(interval(values))}."
+            if number == "global" and (seen, near) == ("seen", "not seen"):
+                seen, words = "can't be told", f"{words} {NOTHING_LEARNED}"
+            verdicts.append(Verdict(claim, seen, words))
             rows.append([what, *(f"{value:+.3f}" for value in values)])
     seeds = list(outcomes.by_seed(GROUP, "top1").values())
     if seeds:
@@ -184,6 +191,18 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     return Findings(verdicts, [table], figures(first), NOTES)
 
 
+def measured(outcomes: Outcomes) -> dict[str, list[float]]:
+    """Return every number that a claim is held against, by seed."""
+    places = [alike(np.array(one.numbers["similarity"])) for one in outcomes.all if one.group == GROUP and one.numbers]
+    return {
+        number: [one[number] for one in places]
+        if number in ("near", "cross")
+        else list(outcomes.by_seed(GROUP, number).values())
+        for number in CLAIMS
+    }
+
+
+NOTHING_LEARNED = "But no head of the lower half stays near: all look about as far as untrained heads do, so none has learned to look far."
 NOTES = (
     "Untrained heads look at all patches alike, so a head that looks far in the first layer may be one that has learned nothing yet; one that stays near has learned to.",
 )
