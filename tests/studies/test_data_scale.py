@@ -85,10 +85,12 @@ def outcomes_of(setting, accuracy):
     return Outcomes(found, len(found))
 
 
-def verdicts(setting, slopes, start):
-    """Conclude from accuracies that rise by `slopes` for each tenfold set from `start` at 500 images."""
+def verdicts(setting, slopes, start, bare=None):
+    """Conclude from accuracies that rise by `slopes` for each tenfold set from `start` at 500 images, and `bare` at none."""
 
     def accuracy(arm, images, seed):
+        if not images and bare:
+            return bare[arm] + 0.001 * seed
         return start[arm] + slopes[arm] * math.log10(max(images, 500) / 500) + 0.001 * seed * (1 + 0.1 * (arm == VIT))
 
     return [one.seen for one in STUDY.conclude(setting, outcomes_of(setting, accuracy)).verdicts]
@@ -99,8 +101,12 @@ def test_it_concludes_what_the_numbers_say(laptop):
     assert crossing == ["seen"] * 6
     below = verdicts(laptop, {VIT: 0.06, RESNET: 0.05}, {VIT: 0.3, RESNET: 0.4})
     assert below == ["seen", "not seen", "seen"] * 2
-    above = verdicts(laptop, {VIT: 0.01, RESNET: 0.02}, {VIT: 0.5, RESNET: 0.4})
+    above = verdicts(laptop, {VIT: 0.01, RESNET: 0.02}, {VIT: 0.5, RESNET: 0.4}, {VIT: 0.1, RESNET: 0.1})
     assert above == ["not seen", "seen", "not seen"] * 2
+    falling = verdicts(laptop, {VIT: -0.01, RESNET: -0.02}, {VIT: 0.39, RESNET: 0.4})
+    assert falling == ["seen", "seen", "not seen"] * 2, "to lose less is no gain"
+    ahead = verdicts(laptop, {VIT: 0.02, RESNET: 0.01}, {VIT: 0.5, RESNET: 0.4}, {VIT: 0.5, RESNET: 0.3})
+    assert ahead == ["not seen", "can't be told", "seen"] * 2, "it leads by more without any data"
     level = verdicts(laptop, {VIT: 0.02, RESNET: 0.02}, {VIT: 0.4, RESNET: 0.4 + 0.0001})
     assert level == ["can't be told"] * 6
 

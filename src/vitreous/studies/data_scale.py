@@ -8,7 +8,8 @@ smaller datasets, but for larger ones, learning the relevant patterns directly f
 Here both are pre-trained on growing sets of images from formulas (fractals; the larger a set, the more instances of the
 same classes), for equally many images seen, each as recipe `small` trains it (a ViT with mean pooling by Muon, a ResNet by
 AdamW), whatever the size of the set, keeping the weights that are best on held-out instances; then transferred to the real
-images that were named. Called seen when the 95% interval of the differences, paired by seed, says so.
+images that were named. Called seen when the 95% interval of the differences, paired by seed, says so. That the ViT leads with the
+most data tells of data only if it leads by more than without any, and that it gains by more only if it gains at all.
 """
 
 from collections.abc import Mapping
@@ -28,8 +29,20 @@ from vitreous.recipes.small import ADAMW
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.measures import SHOTS, five_shot
-from vitreous.studies.statistics import differences, interval, judged
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, Verdict, accuracy
+from vitreous.studies.statistics import both, differences, interval, judged
+from vitreous.studies.study import (
+    Cell,
+    Figure,
+    Findings,
+    Outcomes,
+    Seen,
+    Setting,
+    Study,
+    Table,
+    Trained,
+    Verdict,
+    accuracy,
+)
 from vitreous.training.config import RunConfig, ScheduleConfig
 
 VIT, RESNET = ARMS = ("ViT", "ResNet")
@@ -157,29 +170,47 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         Figure(name, f"{caption} Mean over seeds and 95% interval.", drawn(found, steps, level))
         for (name, found, level), caption in zip(parts, captions, strict=True)
     ]
-    verdicts = [*judge(few, steps, f"{SHOTS}-shot"), *judge(tuned, steps, TUNED)]
+    verdicts = [*judge(few, steps, bare[FEW], f"{SHOTS}-shot"), *judge(tuned, steps, bare["top1"], TUNED)]
     return Findings(verdicts, [table(steps, bare, before, few, tuned)], figures, notes(setting))
 
 
-def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
-    """Return what one way of transfer says of the paper's three findings, as far as it was measured."""
+def judge(found: By, steps: list[int], bare: Mapping[str, Mapping[int, float]], how: str) -> list[Verdict]:
+    """Return what one way of transfer says of the paper's three findings, as far as it was measured.
+
+    Args:
+        found: accuracy on the real images.
+        steps: sizes of the pre-training sets, smallest first.
+        bare: accuracy of each arm without pre-training.
+        how: the way of transfer, in words.
+    """
     least, most = steps[0], steps[-1]
+    ahead = {size: paired(found[VIT, size], found[RESNET, size]) for size in (least, most)}
+    unaided = paired(bare[VIT], bare[RESNET])
+    behind = [-gap for gap in ahead[least].values()]
     grown = {arm: paired(found[arm, most], found[arm, least]) for arm in ARMS}
-    gaps = {
-        LEAST: (differences(found[RESNET, least], found[VIT, least]), f"ResNet minus ViT at {least:,} images"),
-        MOST: (differences(found[VIT, most], found[RESNET, most]), f"ViT minus ResNet at {most:,} images"),
-        GAINS: (
-            differences(grown[VIT], grown[RESNET]),
-            f"the ViT's gain from {least:,} to {most:,} minus the ResNet's",
-        ),
-    }
-    return [
-        Verdict(
-            f"{claim} ({how})", judged(gap, "more"), f"{words[0].upper()}{words[1:]}: {interval(gap).points()} points."
+    own, more = list(grown[VIT].values()), differences(grown[VIT], grown[RESNET])
+    without = f" (without pre-training: {interval(unaided.values()).points()})" if unaided else ""
+    told = []
+    if behind:
+        words = f"ResNet minus ViT at {least:,} images: {interval(behind).points()} points."
+        told.append(Verdict(f"{LEAST} ({how})", judged(behind, "more"), words))
+    if ahead[most]:
+        words = f"ViT minus ResNet at {most:,} images: {interval(ahead[most].values()).points()} points{without}."
+        told.append(Verdict(f"{MOST} ({how})", overtaken(ahead[most], unaided), words))
+    if more:
+        words = (
+            f"From {least:,} to {most:,} images the ViT gains {interval(own).points()} points, which is the ResNet's gain and "
+            f"{interval(more).points()}."
         )
-        for claim, (gap, words) in gaps.items()
-        if gap
-    ]
+        told.append(Verdict(f"{GAINS} ({how})", both(judged(own, "more"), judged(more, "more")), words))
+    return told
+
+
+def overtaken(ahead: Mapping[int, float], unaided: Mapping[int, float]) -> Seen:
+    """Tell whether the ViT leads, and by more than it does without pre-training, as far as that was measured."""
+    seen = judged(list(ahead.values()), "more")
+    brought = differences(ahead, unaided)
+    return "can't be told" if seen == "seen" and brought and judged(brought, "more") != "seen" else seen
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:

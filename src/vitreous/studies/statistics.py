@@ -130,6 +130,31 @@ def judged(found: Sequence[float], expected: Literal["more", "less"], margin: fl
     return "can't be told"
 
 
+def both(one: Seen, other: Seen) -> Seen:
+    """Return what is to be said of two claims together.
+
+    >>> both("seen", "seen"), both("seen", "can't be told"), both("not seen", "can't be told")
+    ('seen', "can't be told", 'not seen')
+    """
+    if "not seen" in (one, other):
+        return "not seen"
+    return "seen" if one == other == "seen" else "can't be told"
+
+
+def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Return a note for each condition whose chosen value is, for some seed, the smallest or largest that was tried.
+
+    >>> beyond({"Adam": {0: 0.1, 1: 0.3}}, {"Adam": (0.1, 0.3, 1.0)})
+    ('The best rate for Adam, 0.1, is the lowest that was tried: a better one may lie beyond.',)
+    """
+    return tuple(
+        f"The best rate for {name}, {end:g}, is the {word} that was tried: a better one may lie beyond."
+        for name, by_seed in chosen.items()
+        for end, word in ((min(grids[name]), "lowest"), (max(grids[name]), "highest"))
+        if end in by_seed.values()
+    )
+
+
 def judged_same(found: Sequence[Sequence[float]], margin: float) -> Seen:
     """Hold several paired differences against the claim that all of them are within ± margin."""
     shown = [within(one, margin) for one in found]
