@@ -16,7 +16,7 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.studies import runs
 from vitreous.studies.charts import Row, dots
 from vitreous.studies.halves import halves, write_halves
-from vitreous.studies.statistics import best_on_others, differences, interval, judged
+from vitreous.studies.statistics import best_on_others, beyond, differences, interval, judged
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 from vitreous.training.config import OptimizerConfig, RunConfig
 
@@ -95,7 +95,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     ]
     label = "Validation accuracy after fine-tuning, by optimiser and rate of pre-training"
     drawn = dots(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
-    return Findings(verdicts, [table(outcomes)], [Figure("figure", f"{label}.", drawn)])
+    return Findings(verdicts, [table(outcomes)], [Figure("figure", f"{label}.", drawn)], beyond(best, RATES))
 
 
 def table(outcomes: Outcomes) -> Table:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from vitreous.model.config import ViTConfig
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import best_on_others, differences, interval, judged, judged_same
+from vitreous.studies.statistics import best_on_others, beyond, differences, interval, judged, judged_same
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 
 MARGIN = 0.01
@@ -84,7 +84,8 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     caption = (
         "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
     )
-    return Findings(verdicts, [table(setting, found)], [Figure("figure", caption, drawn)])
+    notes = beyond(best, dict.fromkeys(POOLS, rates(setting)))
+    return Findings(verdicts, [table(setting, found)], [Figure("figure", caption, drawn)], notes)
 
 
 def table(setting: Setting, found: dict[str, dict[float, dict[int, float]]]) -> Table:
