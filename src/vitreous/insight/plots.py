@@ -123,13 +123,14 @@ def line_chart(
         label: says in words what the chart shows.
         x_name: name of the x axis.
         y_format: writes the numbers of the y axis.
-        y: range of the y axis; None: from the data.
+        y: range of the y axis; None: from the data, within 0 to 1 where it is written as a share.
     """
     lines = [(one, [p for p in one.points if math.isfinite(p[0]) and math.isfinite(p[1])]) for one in series]
     every = [point for _, points in lines for point in points]
     if not every:
         return svg(360, 60, label, '<text class="axis" x="180" y="34" text-anchor="middle">nothing yet</text>')
-    frame = Frame(360, 230, 44, 26, 10, 36, _span([x for x, _ in every]), y or _span([y for _, y in every]))
+    spanned = share_range if y_format is percent else _span
+    frame = Frame(360, 230, 44, 26, 10, 36, _span([x for x, _ in every]), y or spanned([y for _, y in every]))
     body = _axes(frame, x_name, y_format)
     for one, points in lines:
         body += _line(frame, one, thinned(points))
@@ -145,6 +146,14 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     if 0 <= low < 0.3 * high:
         low = 0.0
     return low, high
+
+
+def share_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range of the y axis for shares: all of them, at least a tenth high, never below 0 or above 1."""
+    low, high = _span(values) if min(values) < max(values) else (values[0], values[0])
+    room = max(0.0, 0.1 - (high - low)) / 2
+    low = min(max(0.0, low - room), 0.9)
+    return low, min(1.0, max(high + room, low + 0.1))
 
 
 def _axes(frame: Frame, x_name: str, y_format: Format) -> str:

@@ -1,0 +1,26 @@
+"""Charts: their axes show what can be, and all that is drawn."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitreous.insight.plots import Series, line_chart, percent, share_range
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_an_axis_of_shares_holds_them_all_and_nothing_that_is_no_share(values):
+    low, high = share_range(values)
+    assert 0 <= low <= min(values)
+    assert max(values) <= high <= 1
+    assert high - low >= 0.1 - 1e-9
+
+
+@pytest.mark.parametrize("value", [0.0, 0.004, 0.5, 0.9833, 1.0])
+def test_equal_shares_get_an_axis_without_impossible_ones(value):
+    drawing = line_chart([Series("held-out", [(0.0, value), (1.0, value)])], "Accuracy", "l2", percent)
+    marked = [float(number) for number in re.findall(r">([-\d.]+)%<", drawing)]
+    assert len(marked) >= 2
+    assert min(marked) >= 0
+    assert max(marked) <= 100
