@@ -121,3 +121,9 @@ def test_what_is_no_number_in_json_writes_nothing(tmp_path):
 
 def test_text_stays_text_on_one_line():
     assert safe("a\n# b\t[c](d)") == "a # b \\[c\\](d)"
+
+
+def test_a_number_is_never_broken_and_a_sentence_is():
+    shown = Table("Cost", ("what", "value"), [("images", "1,024"), ("measured with", "batch 64, fp32, cpu, 1 thread")])
+    assert '<td class="right">1,024</td>' in shown.html()
+    assert '<td class="right long">batch 64' in shown.html()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
+LONG = 24
+"""Characters beyond which a cell is a sentence, and may be broken."""
 STYLE = """
 :root{color-scheme:light dark;--page:#fbfbfa;--card:#fff;--ink:#1c1e21;--soft:#5d646d;--line:#e2e4e8;--grid:#e9ebee;
 --one:#2563a8;--two:#b4540a;--three:#2f7d4f;--bad:#b3261e;--shade:#f1f3f5;
@@ -49,11 +51,11 @@ svg{width:100%;height:auto}
 .figures dd.first{font-size:2.1rem}
 .figures small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums;overflow-wrap:break-word}
-caption{text-align:left;color:var(--soft);padding-bottom:6px}
+caption{text-align:left;color:var(--soft);padding-bottom:6px;max-width:calc(100vw - 54px)}
 th,td{padding:4px 10px 4px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600}tbody th{font-weight:400}
 th,td{max-width:40ch}
-.right{text-align:right;white-space:nowrap}
+.right{text-align:right;white-space:nowrap}.long{white-space:normal;min-width:16ch}
 pre{margin:8px 0 0;padding:12px 14px;background:var(--shade);border-radius:6px;overflow-x:auto;font:.82rem/1.5 var(--mono);
 overflow-wrap:normal}
 code{font-family:var(--mono);font-size:.9em}
@@ -124,17 +126,23 @@ def missing(what: str, why: str) -> str:
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> str:
     """Return a table; the first `words` columns hold words, the others numbers. Cells are escaped."""
-    mark = lambda place: "" if place < words else ' class="right"'  # noqa: E731
-    top = "".join(f'<th scope="col"{mark(place)}>{text(head)}</th>' for place, head in enumerate(heads))
+    top = "".join(f'<th scope="col"{_side(place, words, head)}>{text(head)}</th>' for place, head in enumerate(heads))
     body = ""
     for row in rows:
         cells = [f'<th scope="row">{text(row[0])}</th>']
-        cells += [f"<td{mark(place)}>{text(cell)}</td>" for place, cell in enumerate(row[1:], start=1)]
+        cells += [f"<td{_side(place, words, cell)}>{text(cell)}</td>" for place, cell in enumerate(row[1:], start=1)]
         body += f"<tr>{''.join(cells)}</tr>"
     return (
         f'<div class="scroll"><table><caption>{text(caption)}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _side(place: int, words: int, cell: object) -> str:
+    """Return the class of a cell: numbers stand on the right and aren't broken, unless they are a sentence."""
+    if place < words:
+        return ""
+    return ' class="right"' if len(str(cell)) <= LONG else ' class="right long"'
 
 
 def figure(drawing: str, caption: str, title: str = "") -> str:
