@@ -137,6 +137,41 @@ def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen
     assert [verdict.seen for verdict in study.conclude(setting, outcomes).verdicts] == seen
 
 
+@pytest.mark.parametrize(
+    ("axial", "deep", "seen"),
+    [
+        (0.60, 0.52, ["seen", "seen", "seen"]),
+        (0.60, 0.60, ["seen", "seen", "can't be told"]),
+        (0.45, 0.52, ["not seen", "not seen", "not seen"]),
+    ],
+)
+def test_axial_concludes_what_the_numbers_say(tmp_path, axial, deep, seen):
+    study, setting = find("axial"), Setting("laptop", DataConfig("thumbnails"), DATA["thumbnails"], tmp_path)
+    levels = {"Axial-ViT": axial, "ViT of twice the depth": deep, "ViT": 0.5}
+    noise = {"Axial-ViT": 0.001, "ViT of twice the depth": -0.001, "ViT": 0.0}
+
+    def top1(group, seed):
+        kind = group.split(",")[0]
+        return levels[kind] + noise[kind] * (-1) ** seed
+
+    findings = study.conclude(setting, made(study, setting, top1))
+    assert [verdict.seen for verdict in findings.verdicts] == seen
+    assert "for 1.84 times the operations" in findings.verdicts[0].sentence
+    assert len(findings.tables[0].rows) == 6
+
+
+def test_axial_compares_models_that_differ_in_attention_alone(tmp_path):
+    for setting in settings(tmp_path):
+        models = {cell.group: cell.config.model for cell in find("axial").cells(setting)}
+        for size in ("large patches", "small patches"):
+            plain, axial, deep = (models[f"{kind}, {size}"] for kind in ("ViT", "Axial-ViT", "ViT of twice the depth"))
+            assert replace(axial, block=deep.block) == deep == replace(plain, depth=2 * plain.depth)
+            assert axial.block == replace(deep.block, attention="axial")
+            assert count.parameters(axial) == count.parameters(deep)
+            assert count.flops(plain) < count.flops(axial) < count.flops(deep)
+        assert models["ViT, small patches"].tokens == 4 * models["ViT, large patches"].tokens
+
+
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     """A folder of four classes of noise, ten images each."""

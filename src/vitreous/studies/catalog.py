@@ -22,6 +22,7 @@ STUDIES = {
         "filters, positions and attention distance of a trained model (figures 7, 10, 11)",
     ),
     "compute": ("vitreous.studies.compute", "ViT, ResNet and hybrid at equal compute (figure 5)"),
+    "axial": ("vitreous.studies.axial", "attention along rows and columns in turn (figure 13)"),
     "optimiser": ("vitreous.studies.optimiser", "Adam or SGD for pre-training a ResNet (table 7)"),
     "self-supervision": (
         "vitreous.studies.self_supervision",
