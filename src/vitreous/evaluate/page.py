@@ -45,7 +45,7 @@ svg{width:100%;height:auto}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:6px}
 .pairs{display:grid;gap:18px;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));margin-top:12px}
 .figures{display:grid;gap:16px 20px;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));margin:8px 0 0}
-.figures+.scroll{margin-top:16px}
+.figures+.scroll,.scroll+.scroll{margin-top:16px}
 .figures dt{color:var(--soft);font-size:.85rem}
 .figures dd{margin:0;font-size:1.35rem;font-weight:600;line-height:1.25;font-variant-numeric:tabular-nums}
 .figures dd.first{font-size:2.1rem}
