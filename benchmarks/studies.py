@@ -30,7 +30,12 @@ def collected(runs: Path) -> dict[str, list[Path]]:
 def section(name: str, folders: list[Path], pictures: Path, images: str | None) -> str:
     """Return a study's part of the document; its figures are copied to `pictures`."""
     study = find(name)
-    parts = [f"## {study.title}", study.question, f"The paper: {study.paper}"]
+    parts = [
+        f"## {study.title}",
+        study.question,
+        f"The paper: {study.paper}",
+        f"Here: {study.here[0].lower()}{study.here[1:]}",
+    ]
     if not folders:
         parts.append("Not run yet.")
     for folder in folders:

@@ -34,6 +34,7 @@ def test_results_are_collected(tmp_path):
     for _ in range(2):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     text = (tmp_path / "docs" / "studies.md").read_text()
+    assert f"Here: {find('pooling').here[:1].lower()}{find('pooling').here[1:]}" in text
     assert text.startswith("# Head\n\n<!-- results")
     assert text.endswith("<!-- results: end -->\n\ntail\n")
     assert "old" not in text.split("tail")[0].split("###")[0][:80]

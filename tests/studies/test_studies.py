@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import fields, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,12 @@ def test_nothing_done_concludes_nothing(name, tmp_path):
     assert {verdict.seen for verdict in findings.verdicts} <= {"can't be told"}
     assert results(study, setting, outcomes, findings)["done"] == 0
     assert "cells are not run yet" in markdown(setting, outcomes, findings)
-    assert b"<svg" in report(study, setting, outcomes, findings)
+    page = report(study, setting, outcomes, findings).decode()
+    assert "<svg" in page
+    assert escape(study.here) in page, "a page tells what was done"
+    assert all(
+        f'<th scope="row">{escape(group)}</th>' in page for group in {cell.group for cell in study.cells(setting)}
+    )
     for figure in findings.figures:
         ET.fromstring(figure.svg)
 

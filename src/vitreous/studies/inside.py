@@ -263,6 +263,12 @@ STUDY = Study(
         "embeddings; some heads look globally from the lowest layer, others stay local; attention distance grows with depth "
         "(section 4.5)."
     ),
+    here=(
+        "Models are trained from scratch, each from another seed, and measured as the paper measures. Distances are "
+        "shares of the one that even attention to all patches would have; a head that looks far in the first layer "
+        "counts only if others stay near, since untrained heads look at all patches alike."
+    ),
     cells=cells,
     conclude=conclude,
+    words={"explained": "variance that the 8 leading filters explain", "even": "distance of even attention, pixels"},
 )

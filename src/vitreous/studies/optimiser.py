@@ -122,6 +122,11 @@ STUDY = Study(
         "ResNet-50 and 152x2, pre-trained on JFT and fine-tuned on five data sets: Adam was better than SGD on most of them and on "
         "average, by half a point or less (appendix D.1, table 7)."
     ),
+    here=(
+        "A small ResNet is pre-trained on half of the classes by either optimiser, over a grid of rates, and "
+        "fine-tuned by SGD on the other half. Both are compared at the best rate of each, which is chosen for a seed on "
+        "the other seeds."
+    ),
     cells=cells,
     conclude=conclude,
 )

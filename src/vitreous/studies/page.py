@@ -8,10 +8,19 @@ from vitreous.checkpoints.atomic import write_atomically
 from vitreous.evaluate.page import Section, page, paragraph, text
 from vitreous.evaluate.page import figure as framed
 from vitreous.evaluate.page import table as tabled
+from vitreous.model import count
 from vitreous.settings import to_json
-from vitreous.studies.study import Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.study import Cell, Findings, Outcomes, Setting, Study, Table
 
 RESULTS, TABLE, REPORT = "results.json", "table.md", "report.html"
+RULES = (
+    "Conditions are compared by seed: the same order of images, and the same starting weights wherever their shapes agree. A difference is called only "
+    "where the 95% t interval of these paired differences lies on one side of zero; sameness only where two one-sided tests at 5% show that it is within "
+    "the margin named. Anything else can't be told. An interval after ± or in brackets is that 95% interval over seeds."
+)
+"""How every study judges, for readers of its page; see `statistics`."""
+SHARED = {"top1": "top-1 accuracy", "loss": "loss"}
+"""What the numbers are that most cells have."""
 WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't be told at this scale"}
 
 
@@ -38,6 +47,7 @@ def results(study: Study, setting: Setting, outcomes: Outcomes, findings: Findin
         "done": len(outcomes.all),
         "question": study.question,
         "paper": study.paper,
+        "here": study.here,
         "verdicts": [vars(verdict) for verdict in findings.verdicts],
         "notes": notes(setting, outcomes, findings),
         "figures": [{"name": one.name, "caption": one.caption} for one in findings.figures],
@@ -93,23 +103,49 @@ def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Finding
     told += "".join(paragraph(note) for note in notes(setting, outcomes, findings))
     drawn = "".join(framed(one.svg, one.caption) for one in findings.figures)
     counted = "".join(tabled(one.caption, one.heads, one.rows) for one in findings.tables)
-    lead = f'<p>{escape(study.question)}</p><p class="soft">Scale {setting.scale}. {text(shown_data(setting))}.</p>'
+    lead = (
+        f'<p>{escape(study.question)}</p><p class="soft">Scale: {setting.scale}. Data: {text(shown_data(setting))}.</p>'
+    )
     sections = [
         Section("results", "What was seen", told),
-        Section("paper", "What the paper found", f"<p>{text(study.paper)}</p>"),
+        Section("paper", "What the paper found", paragraph(study.paper)),
+        Section("here", "What was done here", paragraph(study.here) + paragraph(RULES)),
         Section("figures", "Figures", drawn),
         Section("tables", "Numbers", counted),
-        Section("runs", "Runs", tabled("Every cell", *every_cell(outcomes))),
+        Section("runs", "Runs", conditions(study.cells(setting)) + every_cell(study, outcomes)),
     ]
     return page(study.title, lead, sections, f"Written by vitreous from {text(setting.folder.name)}.")
 
 
-def every_cell(outcomes: Outcomes) -> tuple[list[str], list[Sequence[object]]]:
-    """Return heads and rows of all cells with their plain numbers."""
-    plain = {name for one in outcomes.all for name, value in one.numbers.items() if isinstance(value, (int, float))}
-    names = sorted(plain)
-    rows: list[Sequence[object]] = [
-        [one.cell, *(f"{one.numbers[name]:.4g}" if name in one.numbers else "–" for name in names)]
+def conditions(cells: Sequence[Cell]) -> str:
+    """Return a table of what is trained in each condition, and on how many seeds."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell)
+    rows = [[group, *trained(found[0]), len(found)] for group, found in groups.items()]
+    heads = ("condition", "parameters", "image", "length", "batch", "optimizer", "rate", "seeds")
+    return tabled(
+        "What is trained in each condition; the length in images (ex), steps (st) or epochs (ep)", heads, rows
+    )
+
+
+def trained(cell: Cell) -> list[object]:
+    """Return a cell's model, length and optimizer, in words."""
+    config, way = cell.config, cell.config.optimizer
+    rate = way.muon_lr if way.name == "muon" else way.lr
+    size = " x ".join(map(str, config.preprocess.size))
+    return [f"{count.parameters(config.model):,}", size, config.duration, config.batch, way.name, f"{rate:g}"]
+
+
+def every_cell(study: Study, outcomes: Outcomes) -> str:
+    """Return a table of all cells with those of their numbers that there are words for."""
+    words = {
+        name: what
+        for name, what in {**SHARED, **study.words}.items()
+        if any(name in one.numbers for one in outcomes.all)
+    }
+    rows = [
+        [one.cell, *(f"{one.numbers[name]:.4g}" if name in one.numbers else "–" for name in words)]
         for one in outcomes.all
     ]
-    return ["cell", *names], rows
+    return tabled("What every cell came to: the condition and its seed", ("cell", *words.values()), rows)

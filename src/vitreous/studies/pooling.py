@@ -105,6 +105,12 @@ STUDY = Study(
         "[class] and global average pooling perform alike, but the mean needs another learning rate than [class] (appendix D.3, "
         "figure 9)."
     ),
+    here=(
+        "Both are trained from scratch with Adam over a grid of learning rates and compared at the best rate of "
+        "each, which is chosen for a seed on the other seeds. They are called alike if the difference is shown to be "
+        "within 1 point. The mean is said to want another rate if it loses by taking the one that is best for "
+        "[class]."
+    ),
     cells=cells,
     conclude=conclude,
 )

@@ -204,6 +204,13 @@ STUDY = Study(
         "Fine-tuning at a higher resolution than pre-training is often beneficial; the position embeddings are then interpolated "
         "in 2-D by their location, since they may no longer be meaningful otherwise (section 3.2)."
     ),
+    here=(
+        "A model is pre-trained at half of the rows and columns and fine-tuned at that size, or at the full one with "
+        "its positions resized in different ways: interpolated in 2-D by three rules, interpolated along the "
+        "sequence as if it had no rows, or drawn anew. Rules are called alike if the difference is shown to be "
+        "within 1 point."
+    ),
     cells=cells,
     conclude=conclude,
+    words={"before": "top-1 accuracy before fine-tuning"},
 )

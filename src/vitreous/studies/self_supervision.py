@@ -153,6 +153,11 @@ STUDY = Study(
         "Masked patch prediction on JFT-300M, fine-tuned on ImageNet: ViT-B/16 79.9%, 2 points above training from scratch and 4 "
         "below supervised pre-training (section 4.6, appendix B.1.2)."
     ),
+    here=(
+        "A model is pre-trained on half of the classes, with labels, by masked patches or as a masked autoencoder, "
+        "for equally many images, and fine-tuned on few labelled images of the other half; scratch is the same "
+        "fine-tuning from nothing."
+    ),
     cells=cells,
     conclude=conclude,
 )

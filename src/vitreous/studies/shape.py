@@ -125,6 +125,11 @@ STUDY = Study(
         "From 8 layers, width 1024, MLP 2048, patch 32: depth gains most, clearly up to 16 layers; width least; smaller "
         "patches gain robustly without new parameters (appendix D.2, figure 8)."
     ),
+    here=(
+        "One dimension at a time is scaled from a common base, and every model is trained from scratch on equally "
+        "many images. Depth is held against width between a model of twice the depth and a wider one of about as "
+        "many operations."
+    ),
     cells=cells,
     conclude=conclude,
 )

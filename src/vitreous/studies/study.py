@@ -181,5 +181,9 @@ class Study:
     """What is asked, a sentence."""
     paper: str
     """What the paper found, with its numbers and their place."""
+    here: str
+    """What is done here to see it again, and when it is called seen: for readers of the page."""
     cells: Callable[[Setting], list[Cell]]
     conclude: Callable[[Setting, Outcomes], Findings]
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the numbers are, beside top1 and loss, that a page lists for every cell: by the name they are measured under."""
