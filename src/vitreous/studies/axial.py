@@ -131,6 +131,10 @@ STUDY = Study(
         "the cost of more compute: two blocks, and so two MLPs, stand for each block of global attention (appendix D.6, figure "
         "13, which gives no numbers)."
     ),
+    here=(
+        "Both, and as a control that the paper doesn't have a ViT of twice the depth, whose blocks are as many and as large as "
+        "the Axial-ViT's, are trained from scratch on equally many images, with large patches and with small ones."
+    ),
     cells=cells,
     conclude=conclude,
 )
