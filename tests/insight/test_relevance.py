@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight import kernel
-from vitreous.insight.relevance import explicit_attention, gradient_attention, relevance
+from vitreous.insight.relevance import gathering, gradient_attention, relevance
 
 CLASSES = [3, 0]
 CHOSEN = (
@@ -30,12 +30,13 @@ CHOSEN = (
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_written_out_attention_is_the_same_function(name):
+def test_gathering_in_view_is_the_same_function(name):
     model = random_model(**VARIANTS[name]).eval()
     fused, seen = model(images()), []
-    with explicit_attention(model, lambda layer, weights: seen.append((layer, weights.shape[1]))):
-        written = model(images())
-    assert (written - fused).abs().max() < 1e-5
+    with gathering(model, lambda layer, heads, gathered: seen.append((layer, heads.q.shape == gathered.shape))):
+        watched = model(images())
+    assert (watched - fused).abs().max() < 1e-5
+    assert all(alike for _, alike in seen)
     assert [layer for layer, _ in seen] == list(range(model.config.depth + (model.config.pool == "map")))
     assert torch.equal(model(images()), fused)
     assert not any(module._forward_hooks for module in model.modules())

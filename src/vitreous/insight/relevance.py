@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import evaluating, hooked, numbered
-from vitreous.insight.kernel import in_chunks, weights_of
+from vitreous.insight.kernel import by_rows, in_chunks
 from vitreous.insight.sequence import as_vit, length, readout
-from vitreous.model.attention import Places
+from vitreous.model.attention import Heads, Places, attend
 from vitreous.model.vit import ViT
 
 Targets = int | Sequence[int] | None
@@ -25,14 +25,24 @@ class Step(NamedTuple):
 
     layer: int
     """Counted from 0; the depth itself for the attention that pools (pool='map')."""
-    weights: Float[Tensor, "batch head query key"]
-    gradient: Float[Tensor, "batch head query key"]
-    """Of the target's logit with respect to each weight."""
+    heads: Heads
+    gradient: Float[Tensor, "batch head query head_dim"]
+    """Of the target's logit with respect to what each query gathered."""
 
-    @property
-    def positive(self) -> Float[Tensor, "batch head query key"]:
-        """Weights times gradients where that raises the logit, 0 elsewhere."""
-        return (self.weights * self.gradient).clamp_min(0)
+    def positive(self) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
+        """Yield weights times gradients where that raises the logit, 0 elsewhere: a few queries at a time, with their place.
+
+        What a query gathers is its weights times v, so a weight's gradient is the product of the gathered's and v.
+        """
+        for rows, weights in by_rows(self.heads):
+            gradient = self.gradient[:, :, rows].to(weights.dtype) @ self.heads.v.to(weights.dtype).mT
+            yield rows, (weights * gradient).clamp_min(0)
+
+    def read(self, share: Float[Tensor, "batch query"]) -> Float[Tensor, "batch head key"]:
+        """Return the positive part's rows, each times its query's share, added up."""
+        return torch.stack(
+            [torch.einsum("bq,bhqk->bhk", share[:, rows].to(part.dtype), part) for rows, part in self.positive()]
+        ).sum(dim=0)
 
 
 def relevance(
@@ -42,7 +52,7 @@ def relevance(
 
     A is the mean over heads of (gradient * attention)+, equations 5 and 6 of 2103.15679; the row of R that is read is
     that of [class], or the mean over the patches, or the pooling's own A, whatever represents the image (see `readout`).
-    Computed from the last layer to the first, so that one layer's maps are there at a time.
+    Computed from the last layer to the first and a few queries at a time, so that no whole map need be there.
 
     Args:
         model: a ViT with a head.
@@ -58,8 +68,11 @@ def relevance(
         way = _forward(vit, part)
         row = None if vit.config.pool == "map" else way.read
         for step in _back(vit, way, chosen):
-            mixed = step.positive.mean(dim=1)
-            row = F.pad(mixed[:, 0], (vit.config.prefix, 0)) if row is None else row + (row[:, None] @ mixed)[:, 0]
+            if row is None:
+                one = torch.ones_like(step.gradient[:, 0, :, 0])
+                row = F.pad(step.read(one).mean(dim=1), (vit.config.prefix, 0))
+            else:
+                row = row + step.read(row).mean(dim=1)
         assert row is not None
         found.append(row[:, vit.config.prefix :])
     return torch.cat(found).unflatten(1, tuple(vit.grid))
@@ -77,7 +90,7 @@ def gradient_attention(
     for part, chosen in _parts(vit, images, targets):
         way = _forward(vit, part)
         step = next(step for step in _back(vit, way, chosen) if step.layer == wanted)
-        found.append(torch.einsum("bq,bhqk->bhk", way.read, step.positive)[:, :, vit.config.prefix :])
+        found.append(step.read(way.read)[:, :, vit.config.prefix :])
     return torch.cat(found).unflatten(2, tuple(vit.grid))
 
 
@@ -113,7 +126,7 @@ def _forward(model: ViT, images: Tensor) -> _Way:
 def _back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
     """Yield each layer's step from the last to the first.
 
-    Every block is run once more from its input with the attention written out, and its gradient handed down.
+    Every block is run once more from its input with what its heads gather in view, and its gradient handed down.
     """
     gradient, step = _through_head(model, way.last, targets)
     if step is not None:
@@ -125,60 +138,64 @@ def _back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
 
 def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
     """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
-    kept: list[Tensor] = []
+    kept: list[tuple[Heads, Tensor]] = []
     z = z.detach().requires_grad_()
-    written_out = explicit_attention(model, lambda _layer, weights: kept.append(weights))
-    with torch.enable_grad(), evaluating(model), written_out:
+    watched = gathering(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
+    with torch.enable_grad(), evaluating(model), watched:
         logits = model.logits(model.norm(z) if model.config.norm_at == "tokens" else z)
         score = logits[range(len(z)), list(targets)].sum()
-    gradient, *of_weights = torch.autograd.grad(score, [z, *kept])
-    step = Step(model.config.depth, kept[0].detach(), of_weights[0]) if kept else None
+    gradient, *of_gathered = torch.autograd.grad(score, [z, *(gathered for _, gathered in kept)])
+    step = Step(model.config.depth, _detached(kept[0][0]), of_gathered[0]) if kept else None
     return gradient, step
 
 
 def _through_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: Tensor) -> tuple[Tensor, Step]:
     """Return the gradient at a block's input, and the block's step."""
-    kept: list[Tensor] = []
+    kept: list[tuple[Heads, Tensor]] = []
     z = given[0].detach().requires_grad_()
-    written_out = explicit_attention(model, lambda _layer, weights: kept.append(weights), (layer,))
-    with torch.enable_grad(), evaluating(model.blocks[layer]), written_out:
+    watched = gathering(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), (layer,))
+    with torch.enable_grad(), evaluating(model.blocks[layer]), watched:
         output = model.blocks[layer](z, given[1])
-    below, of_weights = torch.autograd.grad(output, [z, kept[0]], gradient)
-    return below, Step(layer, kept[0].detach(), of_weights)
+    ((heads, gathered),) = kept
+    below, of_gathered = torch.autograd.grad(output, [z, gathered], gradient)
+    return below, Step(layer, _detached(heads), of_gathered)
+
+
+def _detached(heads: Heads) -> Heads:
+    return Heads(*(part if part is None else part.detach() for part in heads))
 
 
 @contextmanager
-def explicit_attention(
-    model: ViT, keep: Callable[[int, Tensor], None] | None = None, layers: Sequence[int] | None = None
+def gathering(
+    model: ViT, keep: Callable[[int, Heads, Tensor], None], layers: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """For as long as the block lasts, let attention go through softmax(q k') v, written out, so that gradients see it.
+    """For as long as the block lasts, show what enters attention's kernel and what its heads gather, parts of the graph.
 
-    The same function as the fused kernel's but for rounding. The layers' own forward is untouched: a hook replaces what
-    it returned.
+    The layers' own forward is untouched: a hook gathers once more, and replaces what it returned.
 
     Args:
         model: any ViT.
-        keep: told of each layer (the depth for the pooling's attention) and its weights, part of the graph.
-        layers: blocks to replace; None: all of them.
+        keep: told of each layer (the depth for the pooling's attention), of what enters its kernel, and of what that gave,
+            before the heads are mixed.
+        layers: blocks to watch, beside the pooling's attention; None: all of them.
     """
 
-    def written_out(layer: int) -> Callable[..., Tensor]:
+    def watched(layer: int) -> Callable[..., Tensor]:
         def replace(attention: Any, inputs: tuple[Any, ...], _output: Tensor) -> Tensor:
             pooling = layer == model.config.depth
             heads = attention.heads_of(inputs[0] if pooling else attention.project(inputs[0]), *inputs[1:])
-            weights = weights_of(heads)
-            if keep is not None:
-                keep(layer, weights)
-            return attention.mixed((weights @ heads.v.to(weights.dtype)).to(heads.v.dtype))
+            gathered = attend(heads)
+            keep(layer, heads, gathered)
+            return attention.mixed(gathered)
 
         return replace
 
     with ExitStack() as stack:
         for layer in range(model.config.depth) if layers is None else layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
-            stack.enter_context(hooked(attention.register_forward_hook(written_out(layer))))
+            stack.enter_context(hooked(attention.register_forward_hook(watched(layer))))
         if model.pool.attention is not None:
-            hook = model.pool.attention.register_forward_hook(written_out(model.config.depth))
+            hook = model.pool.attention.register_forward_hook(watched(model.config.depth))
             stack.enter_context(hooked(hook))
         yield
 
@@ -198,7 +215,7 @@ def chosen_targets(model: nn.Module, images: Float[Tensor, "batch channel row co
 
 
 def _parts(model: ViT, images: Tensor, targets: Targets) -> Iterator[tuple[Tensor, list[int]]]:
-    """Yield a few images at a time with their targets: weights, gradients and their product are there together."""
+    """Yield a few images at a time with their targets."""
     chosen, place = chosen_targets(model, images, targets), 0
     for part in in_chunks(images, 4 * model.config.heads * length(model) ** 2):
         yield part, chosen[place : place + len(part)]
