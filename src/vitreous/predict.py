@@ -86,8 +86,9 @@ class Predictor:
             raise ConfigError("this model has no head, so it can't classify; use its features, or train a head")
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
-        if batch < 1 or top < 1:
-            raise ConfigError(f"batch is {batch} and top is {top}; each must be at least 1")
+        for name, value in (("batch", batch), ("top", top)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
