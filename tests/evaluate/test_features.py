@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from tests.evaluate.features_for_tests import clouds
 
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.data.config import DataConfig
@@ -15,7 +16,10 @@ from vitreous.errors import ConfigError, DataError, StorageError, UnknownName
 from vitreous.evaluate import features as room
 from vitreous.evaluate.cache import cache_folder, cache_key, keep, kept
 from vitreous.evaluate.features import FeatureOptions, features
+from vitreous.evaluate.few_shot import few_shot
+from vitreous.evaluate.knn import knn
 from vitreous.evaluate.layers import find_layer, layer_names, read_layers
+from vitreous.evaluate.linear import linear_probe
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize
 from vitreous.model.config import ViTConfig
@@ -216,6 +220,16 @@ def test_no_images_and_no_numbers(source):
         broken.model.norm.bias[0] = torch.inf
     with pytest.raises(DataError, match=f"layer features of {source.names[0]} is not finite"):
         features(broken, source)
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+@pytest.mark.parametrize("probe", [few_shot, linear_probe, knn])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_probe_takes_what_is_no_number(probe, part, value):
+    parts = {"training": clouds(seed=1), "test": clouds(seed=2)}
+    parts[part].vectors[7, 3] = value
+    with pytest.raises(DataError, match=f"the {part} features of {parts[part].names[7]} are not finite"):
+        probe(parts["training"], parts["test"])
 
 
 def vector(own, prefix, z):

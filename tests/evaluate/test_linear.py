@@ -102,14 +102,18 @@ MISTAKES = {
     "steps": ({"steps": 0}, "steps is 0"),
     "epochs": ({"epochs": 0}, "epochs is 0"),
     "batch": ({"batch": 0}, "batch is 0"),
+    "solver": ({"solver": "adam"}, "unknown solver 'adam'"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes(mistake):
     arguments, words = MISTAKES[mistake]
+    options = LinearOptions()
+    for name, value in arguments.items():
+        object.__setattr__(options, name, value)
     with pytest.raises(ConfigError, match=words):
-        linear_probe(clouds(), clouds(), LinearOptions(**arguments))
+        linear_probe(clouds(), clouds(), options)
 
 
 def test_a_single_class():

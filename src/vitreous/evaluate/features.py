@@ -15,6 +15,7 @@ from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluate.cache import cache_key, keep, kept
 from vitreous.evaluate.evaluate import Progress
 from vitreous.evaluate.layers import Layer, find_layer, read_layers
+from vitreous.evaluate.least_squares import CHUNK
 from vitreous.images.preprocess import normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
 from vitreous.predict import PRECISIONS, Predictor
@@ -147,15 +148,28 @@ def matched(train: Features, test: Features) -> Features:
     """Return `test` with its labels as indices into `train`'s classes, matched by name.
 
     Raises:
-        DataError: no images, a single class, vectors of other lengths, or a class that `train` has no image of.
+        DataError: no images, a single class, a class that `train` has no image of; vectors of other lengths, or vectors
+        that are not finite.
     """
     check_parts(train, test)
+    for name, part in (("training", train), ("test", test)):
+        check_finite(name, part)
     if train.vectors.shape[1] != test.vectors.shape[1]:
         widths = (train.vectors.shape[1], test.vectors.shape[1])
         raise DataError(f"features of length {widths[0]} were learned from, features of length {widths[1]} came")
     index = {name: number for number, name in enumerate(train.classes)}
     own = np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)
     return Features(test.vectors, own[test.labels], test.names, train.classes)
+
+
+def check_finite(name: str, part: Features) -> None:
+    """Raise DataError if a vector has a value that is no number; reads a chunk at a time."""
+    for first in range(0, len(part), CHUNK):
+        bad = np.flatnonzero(~np.isfinite(part.vectors[first : first + CHUNK]).all(1))
+        if len(bad):
+            raise DataError(
+                f"the {name} features of {part.names[first + bad[0]]} are not finite; leave it out, or find out why"
+            )
 
 
 def check_parts(train: Features | Source, test: Features | Source) -> None:

@@ -23,7 +23,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluate.features import Features, matched
 from vitreous.evaluate.few_shot import held_out
 from vitreous.evaluate.least_squares import CHUNK, STD_EPS, check_l2
@@ -102,7 +102,7 @@ def linear_probe(train: Features, test: Features, options: LinearOptions = Linea
 
     Raises:
         DataError: parts that don't fit each other, a single class, a test class without training images.
-        ConfigError: a setting out of range.
+        UnknownName, ConfigError: a solver that there is not, or a setting out of range.
     """
     test = matched(train, test)
     grid = check(options)
@@ -125,7 +125,9 @@ def linear_probe(train: Features, test: Features, options: LinearOptions = Linea
 
 
 def check(options: LinearOptions) -> list[float]:
-    """Return the grid; raises ConfigError for a setting out of range."""
+    """Return the grid; raises UnknownName for a solver that there is not, ConfigError for a setting out of range."""
+    if options.solver not in ("lbfgs", "sgd"):
+        raise UnknownName("solver", options.solver, ("lbfgs", "sgd"))
     grid = sorted(options.grid or (L2_GRID if options.solver == "lbfgs" else RATES))
     if options.solver == "lbfgs":
         check_l2(grid)
