@@ -26,7 +26,7 @@ SEEN = PreprocessConfig(size=(16, 16), crop=1.0)
 MANY = sorted(set(KINDS) - {"fractals-one"})
 
 kinds = st.sampled_from(MANY)
-labels = st.integers(0, 10**5 - 1)
+labels = st.integers(0, 10**7 - 1)
 instances = st.integers(0, 10**7 - 1)
 sizes = st.integers(8, 40)
 
@@ -116,6 +116,14 @@ def test_a_million_images_take_their_labels_and_little_more():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * 2 * len(source)
+
+
+def test_a_million_classes():
+    data = open_dataset(DataConfig("formula:contours?classes=1000000&images=5"))
+    assert data.train.names[3_999_999].startswith("contours-999999/")
+    assert data.train.read(3_999_999).shape == (32, 32, 3)
+    assert "1,000,000" in str(data.report)
+    assert len(pickle.dumps(data.train)) < 1000
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.99), st.integers(0, 99), st.integers(2, 5))
@@ -219,8 +227,8 @@ def test_a_models_classes_number_the_labels():
         ("fractal", "did you mean 'fractals'"),
         ("", "unknown kind of formula ''"),
         ("atoms?clases=5", "did you mean 'classes'"),
-        ("atoms?classes=1", "from 2 to 100,000"),
-        ("atoms?classes=100001", "from 2 to 100,000"),
+        ("atoms?classes=1", "from 2 to 10,000,000"),
+        ("atoms?classes=10000001", "from 2 to 10,000,000"),
         ("atoms?images=0", "from 1 to"),
         ("atoms?size=7", "from 8 to 1,024"),
         ("atoms?size=1025", "from 8 to 1,024"),

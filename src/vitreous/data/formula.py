@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[int, int, int, int, int], UInt8[np.ndarray, "size siz
 ONE = "fractals-one"
 UNVARIED = -1
 """The instance that is its class's own formula."""
-RANGES = {"classes": (2, 100_000), "images": (1, 10_000_000), "size": (8, 1024), "seed": (0, 2**63 - 1)}
+RANGES = {"classes": (2, 10_000_000), "images": (1, 10_000_000), "size": (8, 1024), "seed": (0, 2**63 - 1)}
 MOST = 100_000_000
 """Images of one source: their labels take 8 bytes each."""
 
