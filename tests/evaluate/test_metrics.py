@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from vitreous.errors import ConfigError, DataError
-from vitreous.evaluate.metrics import evaluate_logits, top_k, wilson
+from vitreous.evaluate.metrics import Judged, evaluate_logits, judge, measure, top_k, wilson
 
 
 def names(count):
@@ -128,3 +128,17 @@ def test_a_class_without_examples_has_no_say():
     assert found.per_class[3].support == 0
     assert found.macro_f1 == pytest.approx(np.mean([one.f1 for one in found.per_class[:3]]))
     assert found.balanced == pytest.approx(np.mean([one.recall for one in found.per_class[:3]]))
+
+
+def test_batches_judged_apart_make_the_same_metrics():
+    logits, labels = drawn(3, 100, 7)
+    parts = [judge(logits[first : first + 32], labels[first : first + 32]) for first in range(0, 100, 32)]
+    assert measure(Judged.joined(parts), names(7)) == evaluate_logits(logits, labels, names(7))
+
+
+def test_many_classes_take_no_matrix():
+    logits, labels = drawn(0, 30, 30_000)
+    found = evaluate_logits(logits, labels, names(30_000))
+    assert sum(count for *_, count in found.confusions) == 30
+    assert found.to_dict()["confusion"] is None
+    assert evaluate_logits(logits[:, :10], labels % 10, names(10)).to_dict()["confusion"]

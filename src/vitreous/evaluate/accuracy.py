@@ -81,12 +81,7 @@ def confusions(metrics: Metrics) -> list[Block]:
 
 def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
     """Return (true, taken for, images, share of the class) of the most frequent confusions."""
-    found = [
-        (count, row, col)
-        for row, counts in enumerate(metrics.confusion)
-        for col, count in enumerate(counts)
-        if count and row != col
-    ]
+    found = [(count, row, col) for row, col, count in metrics.confusions if row != col]
     found.sort(key=lambda one: (-one[0], one[1:]))
     names = [one.name for one in metrics.per_class]
     return [

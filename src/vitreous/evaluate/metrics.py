@@ -1,7 +1,8 @@
 """How good a classifier is, from its logits: every figure in float64, every definition stated."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from vitreous.errors import ConfigError, DataError
 
 BINS = 15
 """Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
+MATRIX = 1000
+"""Most classes whose confusions are written down as a matrix."""
 Z95 = 1.959963984540054
 """Two-sided 95% of the normal distribution."""
 
@@ -59,13 +62,21 @@ class Metrics:
     ece: float
     """Expected calibration error over BINS equal bins."""
     per_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    """Rows: true class; columns: predicted class."""
+    confusions: tuple[tuple[int, int, int], ...]
+    """(true class, predicted class, examples) of each pair that occurs, in the order of the classes."""
     reliability: tuple[Bin, ...]
 
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """The same as a matrix: rows are true classes, columns predicted ones."""
+        matrix = [[0] * len(self.per_class) for _ in self.per_class]
+        for true, predicted, count in self.confusions:
+            matrix[true][predicted] = count
+        return tuple(map(tuple, matrix))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
-        return asdict(self)
+        """Return everything as JSON values, the matrix of confusions only for up to MATRIX classes."""
+        return {**asdict(self), "confusion": self.confusion if len(self.per_class) <= MATRIX else None}
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -88,6 +99,34 @@ class Metrics:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What logits say of each example: all that the metrics need, however many classes there are."""
+
+    labels: Int64[np.ndarray, " example"]
+    predicted: Int64[np.ndarray, " example"]
+    rank: Int64[np.ndarray, " example"]
+    """How many classes come before the label's own; 0 where the prediction is right."""
+    confidence: Float64[np.ndarray, " example"]
+    """Probability of the predicted class."""
+    loss: Float64[np.ndarray, " example"]
+    """Negative log-likelihood of the label, in nats."""
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Judged]") -> "Judged":
+        """Put the examples of several batches together."""
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+
+def judge(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
+    """Return what the logits of some examples say; raises DataError if there are none, or some are not finite."""
+    scores = finite(logits)
+    log_probability = scores - log_sum_exp(scores)
+    loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
+    confidence = np.exp(log_probability.max(1))
+    return Judged(labels.astype(np.int64), scores.argmax(1), ranked(scores, labels), confidence, loss)
+
+
 def evaluate_logits(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
 ) -> Metrics:
@@ -101,25 +140,25 @@ def evaluate_logits(
     Raises:
         DataError: no examples, or logits that are not finite.
     """
-    scores = finite(logits)
-    log_probability = scores - log_sum_exp(scores)
-    predicted = scores.argmax(1)
-    right = predicted == labels
-    confidence = np.exp(log_probability.max(1))
-    matrix = confusion(labels, predicted, len(classes))
-    per_class = tuple(class_metrics(matrix, index, name) for index, name in enumerate(classes))
-    reliability = calibration(confidence, right)
+    return measure(judge(logits, labels), classes)
+
+
+def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
+    """Compute all metrics from what was said of each example; `classes` are the names that its labels count."""
+    right = judged.rank == 0
+    per_class = class_metrics(judged, classes)
+    reliability = calibration(judged.confidence, right)
     return Metrics(
-        examples=len(labels),
+        examples=len(right),
         top1=float(right.mean()),
-        top5=top_k(scores, labels, 5),
-        interval=wilson(int(right.sum()), len(labels)),
+        top5=float((judged.rank < 5).mean()),
+        interval=wilson(int(right.sum()), len(right)),
         balanced=float(np.mean([one.recall for one in per_class if one.support])),
         macro_f1=float(np.mean([one.f1 for one in per_class if one.support])),
-        nll=float(-np.take_along_axis(log_probability, labels[:, None], 1).mean()),
+        nll=float(judged.loss.mean()),
         ece=expected_error(reliability),
         per_class=per_class,
-        confusion=tuple(tuple(int(count) for count in row) for row in matrix),
+        confusions=confusions(judged, len(classes)),
         reliability=reliability,
     )
 
@@ -142,10 +181,15 @@ def top_k(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray
     """
     if k < 1:
         raise ConfigError(f"top-k accuracy needs a k of at least 1, not {k}")
-    scores = finite(logits)
+    return float((ranked(finite(logits), labels) < k).mean())
+
+
+def ranked(
+    scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
+) -> Int64[np.ndarray, " example"]:
+    """Return how many classes come before each label's own: higher ones, and of equal ones the earlier."""
     own = np.take_along_axis(scores, labels[:, None], 1)
-    above = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
-    return float((above < k).mean())
+    return (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
 
 
 def log_sum_exp(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray, "example 1"]:
@@ -159,17 +203,20 @@ def softmax(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray,
     return np.exp(scores - log_sum_exp(scores))
 
 
-def confusion(
-    labels: Integer[np.ndarray, " example"], predicted: Integer[np.ndarray, " example"], classes: int
-) -> Int64[np.ndarray, "label predicted"]:
-    """Count (true, predicted) pairs."""
-    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return flat.reshape(classes, classes)
+def confusions(judged: Judged, classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Count the pairs of true and predicted class that occur."""
+    pairs, counts = np.unique(judged.labels * classes + judged.predicted, return_counts=True)
+    return tuple(zip((pairs // classes).tolist(), (pairs % classes).tolist(), counts.tolist(), strict=True))
 
 
-def class_metrics(matrix: Int64[np.ndarray, "label predicted"], index: int, name: str) -> ClassMetrics:
-    """Read one class's figures off the confusion matrix."""
-    hits, support, claimed = int(matrix[index, index]), int(matrix[index].sum()), int(matrix[:, index].sum())
+def class_metrics(judged: Judged, classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
+    """Count each class's images, claims and hits."""
+    hit = judged.labels[judged.rank == 0]
+    columns = (np.bincount(part, minlength=len(classes)) for part in (hit, judged.labels, judged.predicted))
+    return tuple(map(_class_metrics, classes, *(column.tolist() for column in columns)))
+
+
+def _class_metrics(name: str, hits: int, support: int, claimed: int) -> ClassMetrics:
     precision, recall = hits / claimed if claimed else 0.0, hits / support if support else 0.0
     f1 = 2 * hits / (support + claimed) if support + claimed else 0.0
     return ClassMetrics(name, support, precision, recall, f1)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.data.loader import Batch, evaluation_batches
-from vitreous.evaluate.metrics import evaluate_logits
+from vitreous.evaluate.metrics import Judged, judge, measure
 from vitreous.images.preprocess import normalize
 from vitreous.training.divergence import check_outputs
 from vitreous.training.interrupt import Interrupt
@@ -43,18 +43,20 @@ def batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch channel row 
 
 
 def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
-    """Return loss, top1, top5 and ece of the model's own head, or None if interrupted."""
+    """Return loss, top1, top5 and ece of the model's own head, or None if interrupted.
+
+    A batch's logits are let go of once they are judged, so that memory doesn't grow with images times classes.
+    """
     model = job.evaluated_model.eval()
-    logits, labels = [], []
+    judged = []
     with torch.inference_mode():
         for part, images in batches(job):
             if interrupt.requested:
                 return None
-            logits.append(model(images).float().cpu().numpy())
-            labels.append(part.labels.cpu().numpy())
-    outputs = np.concatenate(logits)
-    check_outputs(job, outputs)
-    metrics = evaluate_logits(outputs, np.concatenate(labels), job.classes)
+            outputs = model(images).float().cpu().numpy()
+            check_outputs(job, outputs)
+            judged.append(judge(outputs, part.labels.cpu().numpy()))
+    metrics = measure(Judged.joined(judged), job.classes)
     return {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
 
 
