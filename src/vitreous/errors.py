@@ -18,6 +18,7 @@ Anything else that escapes is a bug of vitreous, exits with 1 and shows its trac
 """
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -100,6 +101,11 @@ def absent(path: Path) -> str:
     if is_link(path):
         return f"{path} is a link that leads nowhere (to {path.readlink()})"
     return f"no such file or folder: {path}"
+
+
+def is_there(path: str | Path) -> bool:
+    """Tell whether anything is at a path, links followed; at one that no file system takes, too long or with a NUL, is nothing."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises on names that are too long)
 
 
 def is_link(path: Path) -> bool:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vitreous.errors import DataError
+from vitreous.errors import DataError, is_there
 from vitreous.images.config import SUFFIXES
 
 
@@ -40,15 +40,15 @@ def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterat
             yield from ((Path(line), True) for line in (raw.rstrip("\r\n") for raw in stdin) if line)
             continue
         path = Path(argument)
-        matches = [path] if path.exists() or not glob.has_magic(argument) else _matches(argument)
+        matches = [path] if is_there(path) or not glob.has_magic(argument) else _matches(argument)
         for match in matches:
-            if match.is_dir():
+            if is_there(match) and match.is_dir():
                 inside = _images(match)
                 first = next(inside, None)
                 yield (match, False) if first is None else (first, True)
                 yield from ((image, True) for image in inside)
             else:
-                yield match, match.exists()
+                yield match, is_there(match)
         if not matches:
             yield path, False
 
@@ -76,7 +76,7 @@ def _nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:
     if not arguments:
         return "no images were given; name files, folders, globs, or - for paths on standard input"
     first = missing[0] if missing else Path(arguments[0])
-    if first.is_dir():
+    if is_there(first) and first.is_dir():
         return f"no images in {first}: no file below it ends in {', '.join(sorted(SUFFIXES))}"
     if not missing:
         return "no images were given: standard input is empty"

@@ -20,11 +20,19 @@ from typing import Any
 
 from torch import Tensor
 
-from vitreous.checkpoints.atomic import clear_partials, recover_all, remove_folder, settled, storing, write_atomically
+from vitreous.checkpoints.atomic import (
+    check_name,
+    clear_partials,
+    recover_all,
+    remove_folder,
+    settled,
+    storing,
+    write_atomically,
+)
 from vitreous.checkpoints.lock import LOCK, FolderLock
 from vitreous.checkpoints.records import RecordWriter, read_records
 from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
-from vitreous.errors import CheckpointError, RunError
+from vitreous.errors import CheckpointError, RunError, is_there
 from vitreous.settings import to_json
 
 RUN_FORMAT = 1
@@ -278,7 +286,7 @@ def _tidy(path: Path) -> None:
 @contextmanager
 def _made(path: Path) -> Iterator[FolderLock]:
     """Make a folder and lock it; on an error inside the block, unmake all of it."""
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    new = [folder for folder in (path, *path.parents) if not is_there(folder)]
     lock = None
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -296,7 +304,8 @@ def _made(path: Path) -> Iterator[FolderLock]:
 
 def _check_free(path: Path) -> None:
     """Refuse a folder that holds anything but the traces of a run that never began."""
-    if not path.exists():
+    check_name(path)
+    if not is_there(path):
         return
     if not path.is_dir():
         raise RunError(f"{path} is a file; choose another folder for the run")
@@ -321,8 +330,10 @@ def _without_format(document: dict[str, Any]) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Read and check config.json, and return what `Run.create` was given; raises RunError."""
+    if not is_there(path):
+        raise RunError(f"{path} is no run folder: there is no such folder")
     if not path.is_dir():
-        raise RunError(f"{path} is no run folder: " + ("it is a file" if path.exists() else "there is no such folder"))
+        raise RunError(f"{path} is no run folder: it is a file")
     try:
         document = json.loads((path / CONFIG).read_bytes())
     except FileNotFoundError as error:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vitreous.errors import StorageError
+from vitreous.errors import ConfigError, StorageError, is_there
 
 PARTIAL = ".partial"
 PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -38,10 +38,16 @@ REMEDIES = {
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn any OSError of writing into a StorageError that says what was being written and what to do."""
+    """Turn any OSError of writing into a StorageError that says what was being written and what to do.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone. ConfigError: the name is longer than the file system allows.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError(f"can't write {path}: the name is too long; choose a shorter one") from error
         what, remedy = REMEDIES.get(error.errno or 0, (error.strerror or str(error), "remove the cause"))
         raise StorageError(
             f"can't write {path}: {what}. What was saved before is untouched; {remedy}, then run the command again"
@@ -69,6 +75,16 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+
+def check_name(path: Path) -> None:
+    """Raise ConfigError for a path that nothing can be written under, since it is too long or has a NUL."""
+    if "\0" in str(path):
+        raise ConfigError(f"can't write {path}: no name has a NUL in it")
+    above = next(place for place in (path, *path.absolute().parents) if is_there(place))
+    for name in (_partial(path), *(above / part for part in path.parts)):
+        with storing(path), suppress(FileNotFoundError, NotADirectoryError):
+            name.lstat()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -113,7 +129,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def settled(path: Path) -> Path:
     """Return where the folder `path` can be read at this instant; `path` itself if there is none at all."""
     previous = _previous(path)
-    return previous if not path.exists() and previous.exists() else path
+    return previous if not is_there(path) and is_there(previous) else path
 
 
 def recover(path: Path) -> None:
@@ -135,7 +151,7 @@ def recover_all(parent: Path) -> None:
 
 def clear_partials(parent: Path, name: str | None = None) -> None:
     """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
-    for partial in parent.iterdir() if parent.is_dir() else ():
+    for partial in parent.iterdir() if is_there(parent) and parent.is_dir() else ():
         match = PARTIAL_NAME.fullmatch(partial.name)
         if match and name in (None, match["name"]) and _abandoned(partial):
             if partial.is_dir():

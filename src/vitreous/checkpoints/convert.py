@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.checkpoints.atomic import atomic_folder, write_atomically
+from vitreous.checkpoints.atomic import atomic_folder, check_name, write_atomically
 from vitreous.checkpoints.family import Family
 from vitreous.checkpoints.files import save_tensors
 from vitreous.checkpoints.fit import describe
@@ -16,7 +16,7 @@ from vitreous.checkpoints.foreign import families
 from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Wish
-from vitreous.errors import CheckpointError, UnknownName
+from vitreous.errors import CheckpointError, UnknownName, is_there
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, kind_of
 from vitreous.settings import to_json
@@ -59,7 +59,8 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     if to not in known:
         raise UnknownName("format", to, known)
     path, family = Path(path), known[to]
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    check_name(path)
+    if is_there(path) and (not path.is_dir() or any(path.iterdir())):
         raise CheckpointError(f"{path} exists already; name a new or empty folder")
     if family is None:
         save_model(path, folder)

@@ -19,7 +19,7 @@ from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, 
 from vitreous.checkpoints.files import file_hash, map_tensors, reading, save_tensors
 from vitreous.checkpoints.fit import check_depth, check_finite, check_fit, check_grid
 from vitreous.checkpoints.origin import versions
-from vitreous.errors import CheckpointError, ConfigError, suggestion
+from vitreous.errors import CheckpointError, ConfigError, is_there, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import CONFIGS, Config, Model, empty, kind_of
@@ -65,7 +65,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
         )
-    if path.exists() and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
+    if is_there(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
@@ -205,10 +205,10 @@ def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
 def _locate(path: Path) -> Path:
     """Find the model folder that a path stands for."""
     path = settled(path)
+    if not is_there(path):
+        raise CheckpointError(f"no such model folder: {path}")
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
-    if not path.is_dir():
-        raise CheckpointError(f"no such model folder: {path}")
     if "vitreous_run" not in _keys(path):
         return path
     model = settled(path / "model")

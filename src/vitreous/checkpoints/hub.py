@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, is_there
 
 PATTERNS = ("*.json", "model*.safetensors", "open_clip_model.safetensors", "*.npz")
 """What is downloaded first; a pickled file only where there is nothing else."""
@@ -16,7 +16,7 @@ def is_repository(text: str) -> bool:
 
     A path below a folder that is here, such as runs/demo, is a path that was mistyped.
     """
-    return NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text.split("/")[0]).exists()
+    return NAME.fullmatch(text) is not None and not is_there(text) and not is_there(text.split("/")[0])
 
 
 def download(text: str) -> Path:
@@ -34,6 +34,7 @@ def download(text: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -53,6 +54,8 @@ def download(text: str) -> Path:
             f"there is no {text!r} here, and the Hub can't be reached for it (nor is it in the cache); check the path, "
             "or the network"
         ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"there is no {text!r} here, and nothing on the Hub can be called so") from error
     except (HfHubHTTPError, OSError) as error:
         raise CheckpointError(f"{text!r} could not be fetched from the Hub: {str(error).splitlines()[0]}") from error
     return folder

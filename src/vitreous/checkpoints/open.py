@@ -12,7 +12,7 @@ from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.hub import download, is_repository
 from vitreous.checkpoints.weights import holds_weights
 from vitreous.checkpoints.wish import Report, Wish
-from vitreous.errors import CheckpointError, ConfigError, absent
+from vitreous.errors import CheckpointError, ConfigError, absent, is_link, is_there
 
 
 def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder, Report | None]:
@@ -44,14 +44,14 @@ def uncollected() -> Iterator[None]:
 
 def _open(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
     place = Path(path)
-    if not place.exists() and is_repository(path):
+    if not is_there(place) and is_repository(path):
         place = download(path)
+    if is_link(place) and not is_there(place):
+        raise CheckpointError(absent(place))
+    if not is_there(place):
+        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
     if place.is_dir() and (is_model(place) or _is_run(place) or not holds_weights(place)):
         return taken(load_model(place), wish or Wish(), place)
-    if place.is_symlink() and not place.exists():
-        raise CheckpointError(absent(place))
-    if not place.exists():
-        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
     return load_foreign(place, wish or Wish())
 
 

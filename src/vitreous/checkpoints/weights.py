@@ -16,7 +16,7 @@ from torch import Tensor
 from vitreous.checkpoints.files import map_tensors, reading
 from vitreous.checkpoints.mapped import FileMap
 from vitreous.checkpoints.torchscript import is_script, read_script
-from vitreous.errors import CheckpointError, absent
+from vitreous.errors import CheckpointError, absent, is_there
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
@@ -58,7 +58,7 @@ def read_weights(path: str | Path) -> Weights:
         CheckpointError: nothing there, not a known format, damaged, or hostile; no code in it is ever run.
     """
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise CheckpointError(absent(path))
     file = path if path.is_file() else _inside(path)
     notes: tuple[str, ...] = ()

@@ -10,11 +10,12 @@ from vitreous.cli.accuracy import ask, one_label, several
 from vitreous.cli.benchmark import check_benchmark, measured
 from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
+from vitreous.cli.places import result_file, result_folder
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
 from vitreous.cli.taken import open_taken
 from vitreous.cli.use import write_file
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import DataError, is_there
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
@@ -31,7 +32,9 @@ def evaluate(arguments: list[str]) -> int:
     options = parse(Evaluate, arguments, "evaluate")
     check_options(options)
     check_benchmark(options)
-    out = result_folder(options)
+    out = folder_of(options)
+    if options.json:
+        result_file(options.json, "--json")
     display = reporter()
     try:
         (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)
@@ -151,13 +154,13 @@ def data_name(options: Evaluate) -> str:
 def model_name(model: str) -> str:
     """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
     path = Path(model)
-    name = path.resolve().name if path.exists() else path.name
-    if name == "model" and path.exists():
+    name = path.resolve().name if is_there(path) else path.name
+    if name == "model" and is_there(path):
         return path.resolve().parent.name or name
-    return (path.stem if path.is_file() else name) or "model"
+    return (path.stem if is_there(path) and path.is_file() else name) or "model"
 
 
-def result_folder(options: Evaluate) -> Path:
+def folder_of(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
     from vitreous.data.sources import called
 
@@ -169,18 +172,13 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
     """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
 
     Raises:
-        ConfigError: the named folder holds something, or is a file.
+        ConfigError: the named folder holds something, is a file, or can't be.
     """
     from vitreous.api import free_folder
 
     if named is None:
         return free_folder(parent, stem)
-    path = Path(named)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
-    if path.is_dir() and any(path.iterdir()):
-        raise ConfigError(f"{path} is not empty; choose another folder with --out")
-    return path
+    return result_folder(named)
 
 
 def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":

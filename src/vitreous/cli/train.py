@@ -12,7 +12,7 @@ from vitreous.cli.options import Resume, Train
 from vitreous.cli.parse import parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, RunError
+from vitreous.errors import ConfigError, RunError, is_there
 
 if TYPE_CHECKING:
     from vitreous.training.config import RunConfig
@@ -87,9 +87,9 @@ def refuse_used(out: str | None) -> None:
     if out is None:
         return
     path = Path(out)
-    if path.exists() and not path.is_dir():
+    if is_there(path) and not path.is_dir():
         raise RunError(f"{path} is a file; --out must name a new or empty folder")
-    if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
+    if is_there(path) and any(entry.name != ".lock" for entry in path.iterdir()):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
             if any((path / name).exists() for name in ("config.json", "sweep.json"))
@@ -102,7 +102,7 @@ def refuse_used(out: str | None) -> None:
 def refuse_impossible(path: Path) -> None:
     """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
     try:
-        above = next(place for place in (path, *path.absolute().parents) if place.exists())
+        above = next(place for place in (path, *path.absolute().parents) if is_there(place))
         with TemporaryDirectory(dir=above, prefix=".vitreous-"):
             pass
     except OSError as error:

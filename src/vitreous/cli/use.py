@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.cli.options import Inspect, Predict, Report
 from vitreous.cli.parse import parse
+from vitreous.cli.places import result_file
 from vitreous.cli.taken import open_taken
 from vitreous.data.report import printable
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, is_there
 
 if TYPE_CHECKING:
     from vitreous.predict import Prediction
@@ -27,6 +28,8 @@ def predict(arguments: list[str]) -> int:
     options = parse(Predict, arguments, "predict")
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
+    if options.out:
+        result_file(options.out)
     from vitreous.paths import expand_paths
     from vitreous.predict import Predictor
 
@@ -52,7 +55,7 @@ def output(path: str | None) -> Iterator[TextIO]:
         return
     place = Path(path)
     with storing(place):
-        if place.exists() and not (place.is_file() or place.is_dir()):
+        if is_there(place) and not (place.is_file() or place.is_dir()):
             with place.open("w", **TEXT) as stream:
                 yield stream
         else:

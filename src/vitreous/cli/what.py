@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
-from vitreous.errors import CheckpointError, DataError
+from vitreous.errors import CheckpointError, DataError, is_there
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, ResNetConfig
@@ -30,7 +30,7 @@ def describe(path: str, taken: Taken = Taken()) -> str:
     """
     place = Path(path)
     built_in = path == DIGITS or is_formula(path)
-    if not built_in and not place.exists():
+    if not built_in and not is_there(place):
         from vitreous.checkpoints.hub import is_repository
 
         if is_repository(path):

@@ -1,14 +1,13 @@
 """Which files with which labels, before any image is opened: the layout of a data set is recognised here."""
 
 import difflib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitreous.data.folders import has_folders, list_classes, subfolders
 from vitreous.data.manifest import MANIFESTS, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
-from vitreous.errors import DataError, absent, is_link
+from vitreous.errors import DataError, absent, is_link, is_there
 
 __all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
@@ -64,7 +63,7 @@ def list_labelled(path: Path) -> Listing:
 
 def is_manifest(path: Path) -> bool:
     """Tell a manifest (True) from a folder (False); raises DataError if the path is neither."""
-    if not str(path) or not os.path.exists(path):  # noqa: PTH110 (Path.exists raises on names that are too long)
+    if not str(path) or not is_there(path):
         raise DataError(missing(path))
     if path.is_dir():
         return False
@@ -111,7 +110,7 @@ def missing(path: Path) -> str:
     if is_link(path):
         return absent(path)
     siblings: list[str] = []
-    if path.parent.is_dir():
+    if is_there(path.parent) and path.parent.is_dir():
         siblings = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, siblings, n=1)
     if not near:
@@ -120,7 +119,7 @@ def missing(path: Path) -> str:
     hint = "give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     if near:
         hint = f"did you mean {path.parent / near[0]}?"
-    elif not path.parent.is_dir():
+    elif not is_there(path.parent):
         hint = f"the folder {path.parent} does not exist either"
     return f"no such file or folder: {path}; {hint}"
 

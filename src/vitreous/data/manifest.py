@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row, stamp
-from vitreous.errors import DataError
+from vitreous.errors import DataError, is_there
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
 PATH, LABEL, SPLIT = (
@@ -64,7 +64,7 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
 
 def has_label_sets(path: Path) -> bool:
     """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
-    if path.suffix.lower() not in MANIFESTS or not path.is_file():
+    if path.suffix.lower() not in MANIFESTS or not is_there(path) or not path.is_file():
         return False
     try:
         fields = next((fields for _, fields in _rows(path, ())), {})

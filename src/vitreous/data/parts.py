@@ -1,6 +1,5 @@
 """Everything that a name stands for: a data set with its parts, or images without labels."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, list_data
 from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row
 from vitreous.data.sources import open_dataset, opened
+from vitreous.errors import is_there
 from vitreous.images.config import DecodeConfig
 
 
@@ -40,7 +40,7 @@ def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), br
         try:
             status = path.stat()
             rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
-        except OSError:
+        except (OSError, ValueError):  # the latter of a name with a NUL
             rows.append(Row(str(path), ""))
     return opened(Listing(Path(), tuple(rows)), ("",), decode, broken)
 
@@ -48,5 +48,5 @@ def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), br
 def names_data(name: str) -> bool:
     """Tell whether a word names labelled data rather than images: digits, a formula, or a manifest."""
     if name == DIGITS or is_formula(name):
-        return not os.path.exists(name)  # noqa: PTH110 (Path.exists raises on names that are too long)
+        return not is_there(name)
     return Path(name).suffix.lower() in MANIFESTS

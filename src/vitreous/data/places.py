@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vitreous.errors import is_there
+
 
 def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
     """Return, for each path that exists, where it is: from the root, and from the run folder.
@@ -14,7 +16,7 @@ def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in paths:
         whole = Path(path).expanduser() if path else None
-        if not path or whole is None or not os.path.exists(whole):  # noqa: PTH110 (Path.exists raises on long names)
+        if not path or whole is None or not is_there(whole):
             continue
         found[path] = {"absolute": str(whole.resolve())}
         try:
@@ -36,4 +38,4 @@ def located(path: str, known: Any, run: Path) -> str:
     if not isinstance(noted, Mapping):
         return path
     candidates = [noted.get("absolute"), noted.get("from_run") and str(run.resolve() / str(noted.get("from_run")))]
-    return next((str(place) for place in candidates if place and os.path.exists(str(place))), path)  # noqa: PTH110
+    return next((str(place) for place in candidates if place and is_there(str(place))), path)

@@ -59,8 +59,12 @@ def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
         if status.st_size > config.max_bytes:
             raise ImageError(f"{path} has {status.st_size:,} bytes, more than the limit of {config.max_bytes:,}")
         return path.read_bytes()
+    except ImageError:
+        raise
     except OSError as error:
         raise ImageError(f"can't read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a name with a NUL
+        raise ImageError(f"can't read {path}: {error}") from error
 
 
 def probe(data: bytes, config: DecodeConfig = DecodeConfig(), name: str = "image") -> ImageInfo:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.checkpoints.atomic import storing, write_atomically
-from vitreous.errors import ConfigError, NonFiniteLoss, RunError
+from vitreous.errors import ConfigError, NonFiniteLoss, RunError, is_there
 from vitreous.recipes.finetune import rates, tuning_share
 from vitreous.runs import is_run
 from vitreous.settings import from_dict, to_dict, to_json
@@ -44,7 +44,7 @@ class Sweep:
 
 def is_sweep(path: Path) -> bool:
     """Tell whether a folder holds a sweep."""
-    return (path / PLAN).is_file()
+    return is_there(path / PLAN)
 
 
 def plan_sweep(config: RunConfig, examples: int, given: Sequence[float] = ()) -> Sweep:
@@ -70,7 +70,7 @@ def begin(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Result:
         RunError: the folder is in use. Whatever `training.run.train` raises.
     """
     check_ranges(sweep.config)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_there(out) and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)

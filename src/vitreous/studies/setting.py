@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vitreous.checkpoints.atomic import storing, write_atomically
+from vitreous.checkpoints.atomic import check_name, storing, write_atomically
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import Dataset, FileSource, open_dataset
 from vitreous.errors import ConfigError
@@ -31,8 +31,9 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
         reporter: told how far the scan is.
 
     Raises:
-        DataError: the data can't be used.
+        DataError: the data can't be used. ConfigError: no folder can have that name.
     """
+    check_name(folder)
     reporter, folder = reporter or Silent(), folder.resolve()
     config = DataConfig(data)
     reporter.phase(f"scanning {data}")

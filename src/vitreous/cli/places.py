@@ -1,0 +1,42 @@
+"""Where results go: known to be possible before anything takes long."""
+
+from pathlib import Path
+
+from vitreous.checkpoints.atomic import check_name
+from vitreous.errors import ConfigError, is_there
+
+
+def result_file(named: str, option: str = "--out") -> Path:
+    """Return the file that results shall go to; a device or a pipe is one too.
+
+    Args:
+        named: as it was typed.
+        option: the option that names it, for messages.
+
+    Raises:
+        ConfigError: it is a folder, lies in none, or no file can have that name.
+    """
+    path = Path(named)
+    check_name(path)
+    if is_there(path) and path.is_dir():
+        raise ConfigError(f"{path} is a folder; {option} must name a file")
+    if not is_there(path.parent):
+        raise ConfigError(
+            f"can't write {path}: there is no folder {path.parent}; make it, or name another file with {option}"
+        )
+    return path
+
+
+def result_folder(named: str) -> Path:
+    """Return the folder that results shall go to, new or empty.
+
+    Raises:
+        ConfigError: it holds something, is a file, or no folder can have that name.
+    """
+    path = Path(named)
+    check_name(path)
+    if is_there(path) and not path.is_dir():
+        raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
+    if is_there(path) and any(path.iterdir()):
+        raise ConfigError(f"{path} is not empty; choose another folder with --out")
+    return path
