@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
-from vitreous.images.preprocess import normalize, to_pixels
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 WIDE = SIZES | {"intermediate_size": 96}
@@ -172,69 +171,6 @@ def test_labels_and_preprocessing_travel(tmp_path: Path) -> None:
     assert (found.resize, found.interpolation, found.mean) == ("short", "bilinear", (0.1, 0.2, 0.3))
     assert (found.size, found.crop) == ((32, 32), pytest.approx(32 / 36))
     assert not any("preprocessor" in note for note in report.assumed)
-
-
-PROCESSORS = [
-    {"size": {"height": 32, "width": 32}},
-    {"size": {"shortest_edge": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}, "resample": 3},
-    {"size": {"height": 36, "width": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
-    {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
-    {"size": {"height": 32, "width": 32}, "do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
-    {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 100, "do_normalize": False},
-]
-
-
-@pytest.mark.parametrize("settings", PROCESSORS)
-def test_preprocessing_follows_transformers_own_processor(settings: dict[str, Any], tmp_path: Path) -> None:
-    """The same picture through theirs and ours: apart by the rounding of a resize, at most two grey levels."""
-    import numpy as np
-    from PIL import Image
-    from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
-
-    made("vit").save_pretrained(tmp_path)
-    processor = (CLIPImageProcessorPil if "do_center_crop" in settings else ViTImageProcessorPil)(**settings)
-    processor.save_pretrained(tmp_path)
-    folder, _ = load_foreign(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    theirs = torch.as_tensor(processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
-    ours = to_pixels(pixels, folder.preprocess).transpose(2, 0, 1)
-    ours = normalize(torch.from_numpy(np.ascontiguousarray(ours))[None], folder.preprocess)[0]
-    grey_levels = (ours - theirs) * 255 * torch.tensor(folder.preprocess.std).view(-1, 1, 1)
-    assert float(grey_levels.abs().max()) <= 2
-
-
-UNLIKE = [
-    ({"size": 32, "resample": 1}, "bilinear kernel; their processor's (Pillow's 1)"),
-    ({"do_resize": False}, "leaves their size"),
-    ({"size": {"shortest_edge": 32}}, "leaves them their aspect"),
-]
-
-
-@pytest.mark.parametrize(("settings", "note"), UNLIKE)
-def test_what_a_processor_does_otherwise_is_told(settings: dict[str, Any], note: str, tmp_path: Path) -> None:
-    made("vit").save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    _, report = load_foreign(tmp_path)
-    assert any(note in line for line in report.assumed)
-
-
-IMPOSSIBLE = [
-    {"image_std": [0, 0, 0]},
-    {"image_std": [0.5, 0.5]},
-    {"image_mean": "abc"},
-    {"image_mean": [float("nan")] * 3},
-    {"rescale_factor": 0},
-    {"size": {"height": 40}, "do_center_crop": True, "crop_size": -8},
-]
-
-
-@pytest.mark.parametrize("settings", IMPOSSIBLE)
-def test_impossible_preprocessing_is_refused_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
-    """Not when the first image is seen."""
-    made("vit").save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 32} | settings))
-    with pytest.raises(CheckpointError, match="configuration beside"):
-        load_foreign(tmp_path)
 
 
 def test_without_a_config_the_report_says_what_was_assumed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.hf_images import preprocess_of
 from vitreous.checkpoints.families.huggingface import (
     BASE,
     Said,
@@ -19,7 +20,6 @@ from vitreous.checkpoints.families.huggingface import (
     joined,
     kind_of,
     labels_of,
-    preprocess_of,
 )
 from vitreous.checkpoints.family import CLIP, HALF, Family, Reading, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, leading

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.hf_images import preprocess_of
 from vitreous.checkpoints.families.huggingface import (
     BASE,
     Said,
@@ -16,7 +17,6 @@ from vitreous.checkpoints.families.huggingface import (
     joined,
     kind_of,
     labels_of,
-    preprocess_of,
 )
 from vitreous.checkpoints.family import IMAGENET, Family, Reading, has, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, leading

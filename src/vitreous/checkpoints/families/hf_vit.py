@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.hf_images import preprocess_of
 from vitreous.checkpoints.families.hf_write import sidecars, unwritable
 from vitreous.checkpoints.families.huggingface import (
     BASE,
@@ -20,7 +21,6 @@ from vitreous.checkpoints.families.huggingface import (
     joined,
     kind_of,
     labels_of,
-    preprocess_of,
 )
 from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, has, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, leading

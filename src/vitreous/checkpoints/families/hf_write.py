@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from vitreous.checkpoints.families.huggingface import ACTIVATIONS, KERNELS
+from vitreous.checkpoints.families.hf_images import KERNELS
+from vitreous.checkpoints.families.huggingface import ACTIVATIONS
 from vitreous.checkpoints.family import unlike_plain
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import PreprocessConfig

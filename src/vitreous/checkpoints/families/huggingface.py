@@ -1,4 +1,4 @@
-"""What all of Hugging Face's files share: config.json with defaults left out, preprocessor_config.json, labels."""
+"""What all of Hugging Face's files share: config.json with defaults left out, labels."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from vitreous.checkpoints.family import usual_heads
 from vitreous.checkpoints.mapping import Rule, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
-from vitreous.images.config import Interpolation, PreprocessConfig
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -23,8 +22,6 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 """transformers' names for ours."""
-KERNELS: dict[Any, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers for ours."""
 BASE = {"image_size": 224, "patch_size": 16, "num_attention_heads": 12, "hidden_act": "gelu", "qkv_bias": True}
 """Defaults of every configuration class that don't differ between the families."""
 
@@ -95,72 +92,6 @@ def labels_of(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name} ({number})")
     return tuple(found)
-
-
-def preprocess_of(
-    weights: Weights, image: tuple[int, int], default: PreprocessConfig, assumed: list[str]
-) -> PreprocessConfig:
-    """Return the evaluation transform that preprocessor_config.json describes, or the default where there is none.
-
-    Args:
-        weights: what was read.
-        image: rows and columns that the model sees.
-        default: what the origin's processor does by default.
-        assumed: gets a note of each thing that is asked for there and done otherwise here.
-    """
-    given = weights.preprocessor
-    if not given:
-        return default
-    size = sides(given.get("size", {}))
-    crop = sides(given.get("crop_size", {})) if given.get("do_center_crop") else {}
-    short = "shortest_edge" in size or ("height" not in size and bool(crop))
-    edge = size.get("shortest_edge") or size.get("height") or min(image)
-    seen = min(crop.get("height", crop.get("shortest_edge", edge)), edge)
-    assumed += unlike(given, short, crop, default.interpolation)
-    mean, std = scaled(given, default)
-    return PreprocessConfig(
-        size=image,
-        resize="short" if short else "squash",
-        crop=seen / edge if given.get("do_resize", True) else 1.0,
-        interpolation=KERNELS.get(given.get("resample"), default.interpolation),
-        mean=mean,
-        std=std,
-    )
-
-
-def scaled(given: Mapping[str, Any], default: PreprocessConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation for pixels of 0 to 1, where the processor's own may be for another scale.
-
-    It makes (pixel * factor - mean) / std of a pixel of 0 to 255, where the usual factor is 1/255.
-    """
-    scale = 255 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
-    normal = given.get("do_normalize", True)
-    mean = given.get("image_mean", default.mean) if normal else (0.0,)
-    std = given.get("image_std", default.std) if normal else (1.0,)
-    return tuple(float(value) / scale for value in mean), tuple(float(value) / scale for value in std)
-
-
-def unlike(given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kernel: Interpolation) -> list[str]:
-    """Say what a processor does that the one transform here doesn't: kernels it lacks, images of several sizes."""
-    notes = []
-    if given.get("resample") is not None and given["resample"] not in KERNELS:
-        notes.append(
-            f"images resized by the {kernel} kernel; their processor's (Pillow's {given['resample']}) isn't here"
-        )
-    if not given.get("do_resize", True):
-        notes.append("images resized to what the model sees; their processor leaves their size")
-    elif short and not crop:
-        notes.append("the centre of images is cut out; their processor leaves them their aspect")
-    return notes
-
-
-def sides(value: Any) -> dict[str, int]:
-    """Return a size of any of the ways in which they were written: a number, two, or named sides."""
-    if isinstance(value, Mapping):
-        return {str(key): int(side) for key, side in value.items() if isinstance(side, (int, float))}
-    if isinstance(value, (int, float)):
-        return {"height": int(value), "width": int(value)}
-    return {"height": int(value[0]), "width": int(value[1])} if value else {}
 
 
 def either(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
