@@ -134,7 +134,9 @@ def test_what_can_not_be_predicted(vitreous, trained, images, here, arguments, w
 
 
 def test_results_that_can_not_be_written(vitreous, trained, images, here):
-    vitreous("predict", trained, "images", "--out", "nowhere/o.csv").refused("can't write nowhere/o.csv: there is no folder")
+    vitreous("predict", trained, "images", "--out", "nowhere/o.csv").refused(
+        "can't write nowhere/o.csv: there is no folder"
+    )
     vitreous("predict", trained, "images", "--out", "images").refused("images is a folder; --out must name a file")
     vitreous("evaluate", trained, "--json", "images").refused("images is a folder; --json must name a file")
     assert sorted(path.name for path in here.iterdir()) == ["images"]

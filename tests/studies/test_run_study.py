@@ -1,6 +1,7 @@
 """A whole study in seconds: what it leaves, and that killed on the way it comes to the same."""
 
 import json
+import shutil
 import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -11,6 +12,7 @@ import vitreous.studies.run as running
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.studies.catalog import find
 from vitreous.studies.run import run_study
+from vitreous.studies.same import digest
 from vitreous.studies.setting import open_setting, stratified
 from vitreous.training.reporter import Silent
 
@@ -90,9 +92,9 @@ def test_only_some_cells(tmp_path):
 
 def test_a_folder_of_another_study_or_scale_is_refused(done):
     setting = open_setting("smoke", "digits", done)
-    with pytest.raises(RunError, match="holds another study: scale smoke there, laptop here"):
+    with pytest.raises(RunError, match='holds another study: scale "smoke" there, "laptop" here'):
         run_study(short(STUDY), replace(setting, scale="laptop"))
-    with pytest.raises(RunError, match="holds another study: study positions there"):
+    with pytest.raises(RunError, match='holds another study: study "positions" there'):
         run_study(replace(short(STUDY), name="other"), setting)
 
 
@@ -100,8 +102,64 @@ def test_cells_of_other_settings_are_refused(done):
     def longer(setting):
         return [replace(cell, config=replace(cell.config, batch=8)) for cell in short(STUDY).cells(setting)]
 
-    with pytest.raises(RunError, match="was run with other settings"):
+    with pytest.raises(RunError, match=r"was run with other settings than the study has now: batch \d+ there, 8 here"):
         run_study(replace(STUDY, cells=longer), open_setting("smoke", "digits", done))
+
+
+def noted(done, change):
+    """Return the folder of a study's copy, whose study.json is changed by a function of its cells' and data's settings."""
+    about = json.loads((done / "study.json").read_text())
+    for settings in about["cells"].values():
+        change(settings)
+    change(about["data"])
+    (done / "study.json").write_text(json.dumps(about))
+    return open_setting("smoke", "digits", done)
+
+
+def test_a_setting_that_came_since_leaves_a_folder_as_it_is(done, tmp_path):
+    """One that the folder knows nothing of is at its default, or the cell is another."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    before = (done / "study.json").read_bytes()
+
+    def older(settings):
+        for name in ("ema", "seed"):
+            settings.pop(name, None)
+
+    assert run_study(short(STUDY), noted(tmp_path, older)).done == 2
+    assert (tmp_path / "study.json").read_bytes() == before
+
+    def set_since(setting):
+        return [replace(cell, config=replace(cell.config, ema=0.9)) for cell in short(STUDY).cells(setting)]
+
+    with pytest.raises(RunError, match=r"settings than the study has now: ema 0\.0 there, 0\.9 here\. Remove that"):
+        run_study(replace(STUDY, cells=set_since), noted(tmp_path, older))
+
+
+def test_a_default_that_changed_and_a_setting_that_went_are_said(done, tmp_path):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    setting = noted(tmp_path, lambda settings: "optimizer" in settings and settings["optimizer"].update(eps=1e-6))
+    with pytest.raises(RunError, match=r"optimizer\.eps 1e-06 there, 1e-08 here"):
+        run_study(short(STUDY), setting)
+    setting = noted(tmp_path, lambda settings: "recipe" in settings and settings.update(bygone=3))
+    with pytest.raises(RunError, match="unknown setting 'bygone'"):
+        run_study(short(STUDY), setting)
+    with pytest.raises(RunError, match="holds another study: unknown setting 'bygone'"):
+        run_study(short(STUDY), noted(tmp_path, lambda settings: settings.update(bygone=3)))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_folder_with_hashes_of_settings_is_read_too(done, tmp_path, same):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    setting = open_setting("smoke", "digits", tmp_path)
+    about = json.loads((tmp_path / "study.json").read_text())
+    about["cells"] = {cell.name: digest(cell.config) if same else "0" for cell in short(STUDY).cells(setting)}
+    (tmp_path / "study.json").write_text(json.dumps(about))
+    if same:
+        assert run_study(short(STUDY), setting).done == 2
+        assert (tmp_path / "study.json").read_bytes() == (done / "study.json").read_bytes()
+    else:
+        with pytest.raises(RunError, match="than the study has now: their hash is another"):
+            run_study(short(STUDY), setting)
 
 
 def test_a_run_that_diverges_is_a_result(tmp_path, monkeypatch):

@@ -1,12 +1,11 @@
 """Carry a study out, cell by cell. Killed at any instant, it goes on: STUDY holds everything.
 
-STUDY/study.json              what it is, its scale and data, and a digest of each cell's settings
+STUDY/study.json              what it is, its scale and data, and each cell's settings
 STUDY/data.csv                at laptop scale, the images that it uses
 STUDY/runs/CELL/              an ordinary run folder, and in it result.json once the cell is measured
 STUDY/results.json, table.md, figure.svg, report.html      what came of it
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from vitreous.runs import is_run
 from vitreous.settings import to_dict, to_json
 from vitreous.studies.page import write_findings
 from vitreous.studies.progress import CellReporter, Clock
+from vitreous.studies.same import differences, unlike
 from vitreous.studies.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import Result, resume, train
@@ -105,32 +105,31 @@ def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
 def begin(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
     """Write study.json, or check that what is there is this study; raises RunError."""
     path = setting.folder / ABOUT
-    about = {
-        "study": study.name,
-        "scale": setting.scale,
-        "data": to_dict(setting.data),
-        "classes": len(setting.facts.classes),
-    }
-    digests = {cell.name: digest(cell) for cell in cells}
+    about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
     if path.exists():
         before = read(path)
-        differing = [name for name, value in about.items() if before.get(name) != value]
-        if differing:
-            listed = ", ".join(f"{name} {before.get(name)} there, {about[name]} here" for name in differing)
+        listed = ", ".join(differences({name: before.get(name) for name in about}, about))
+        listed = listed or unlike(before.get("data"), setting.data)
+        if listed:
             raise RunError(f"{setting.folder} holds another study: {listed}. Choose another --out")
-        old = before.get("cells", {})
-        for cell in cells:
-            if setting.run(cell.name).exists() and old.get(cell.name) != digests[cell.name]:
-                raise RunError(
-                    f"{setting.run(cell.name)} was run with other settings than the study has now; "
-                    "remove that folder to run it again, or choose another --out"
-                )
-    write_atomically(path, to_json({"vitreous_study": STUDY_FORMAT, **about, "cells": digests}))
+        check_cells(setting, cells, before.get("cells"))
+    cells_now = {cell.name: to_dict(cell.config) for cell in cells}
+    about |= {"data": to_dict(setting.data), "cells": cells_now}
+    write_atomically(path, to_json({"vitreous_study": STUDY_FORMAT, **about}))
 
 
-def digest(cell: Cell) -> str:
-    """Hash a cell's settings."""
-    return hashlib.blake2b(json.dumps(to_dict(cell.config), sort_keys=True).encode(), digest_size=16).hexdigest()
+def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
+    """Raise RunError where a cell was run, or begun, with other settings than it has now."""
+    before = stored if isinstance(stored, dict) else {}
+    for cell in cells:
+        if not setting.run(cell.name).exists():
+            continue
+        listed = unlike(before.get(cell.name), cell.config)
+        if listed:
+            raise RunError(
+                f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. "
+                "Remove that folder to run it again, or choose another --out"
+            )
 
 
 def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:

@@ -1,0 +1,59 @@
+"""Whether what a study's folder holds was run with the settings that the study has now.
+
+Settings are compared, and not hashes of them. A setting that came since takes its default, which is what was done before
+it (see `settings.from_dict`), so the folder of an older vitreous can be gone on with. A default that has changed since is
+another value there than here, and is said.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vitreous.data.config import DataConfig
+from vitreous.errors import ConfigError
+from vitreous.settings import from_dict, to_dict
+from vitreous.training.config import RunConfig
+
+MOST = 3
+"""Settings that are named in a message."""
+
+
+def unlike(stored: Any, now: RunConfig | DataConfig) -> str:
+    """Say how settings of a study.json differ from what they would be now; "" where they are the same.
+
+    Args:
+        stored: as `settings.to_dict` returned them; or, as was written before, `digest` of all that there were.
+        now: those of the study.
+    """
+    if isinstance(stored, str):
+        return "" if stored == digest(now) else "their hash is another (as where another vitreous wrote it)"
+    if stored is None:
+        return "nothing is noted of them"
+    try:
+        then = from_dict(type(now), stored)
+    except ConfigError as error:
+        return str(error)
+    found = list(differences(to_dict(then), to_dict(now)))
+    more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
+    return ", ".join(found[:MOST]) + more
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Yield each setting that isn't the same, with both values: "optimizer.lr 0.001 there, 0.002 here"."""
+    for name in {**there, **here}:
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{within}{name}.")
+        elif old != new:
+            yield f"{within}{name} {shown(old)} there, {shown(new)} here"
+
+
+def shown(value: Any) -> str:
+    """Write a setting for a message."""
+    return "settings of its own" if isinstance(value, Mapping) else json.dumps(value)
+
+
+def digest(settings: RunConfig | DataConfig) -> str:
+    """Hash all settings, as studies were noted at first."""
+    return hashlib.blake2b(json.dumps(to_dict(settings), sort_keys=True).encode(), digest_size=16).hexdigest()
