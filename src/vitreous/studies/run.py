@@ -17,7 +17,7 @@ from typing import Any
 from vitreous.checkpoints.atomic import storing, write_atomically
 from vitreous.checkpoints.lock import FolderLock
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
-from vitreous.runs import is_run
+from vitreous.runs import is_run, read_run
 from vitreous.settings import to_dict, to_json
 from vitreous.studies.page import write_findings
 from vitreous.studies.progress import CellReporter, Clock
@@ -124,7 +124,8 @@ def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
     for cell in cells:
         if not setting.run(cell.name).exists():
             continue
-        listed = unlike(before.get(cell.name), cell.config)
+        known = read_run(setting.run(cell.name)).config["config"] if is_run(setting.run(cell.name)) else None
+        listed = unlike(before.get(cell.name), cell.config, known)
         if listed:
             raise RunError(
                 f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. "

@@ -19,15 +19,17 @@ MOST = 3
 """Settings that are named in a message."""
 
 
-def unlike(stored: Any, now: RunConfig | DataConfig) -> str:
+def unlike(stored: Any, now: RunConfig | DataConfig, run: Mapping[str, Any] | None = None) -> str:
     """Say how settings of a study.json differ from what they would be now; "" where they are the same.
 
     Args:
         stored: as `settings.to_dict` returned them; or, as was written before, `digest` of all that there were.
         now: those of the study.
+        run: those in the run's own config.json, resolved: they tell which there were when it was written.
     """
     if isinstance(stored, str):
-        return "" if stored == digest(now) else "their hash is another (as where another vitreous wrote it)"
+        same = stored in (digest(to_dict(now)), digest(as_known(now, run or {})))
+        return "" if same else "their hash is another (as where another vitreous wrote it)"
     if stored is None:
         return "nothing is noted of them"
     try:
@@ -54,6 +56,24 @@ def shown(value: Any) -> str:
     return "settings of its own" if isinstance(value, Mapping) else json.dumps(value)
 
 
-def digest(settings: RunConfig | DataConfig) -> str:
-    """Hash all settings, as studies were noted at first."""
-    return hashlib.blake2b(json.dumps(to_dict(settings), sort_keys=True).encode(), digest_size=16).hexdigest()
+def as_known(now: RunConfig | DataConfig, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that a run's don't have, where these are at their defaults; or all."""
+    known = within(to_dict(now), run)
+    try:
+        return known if from_dict(type(now), known) == now else to_dict(now)
+    except ConfigError:
+        return to_dict(now)
+
+
+def within(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings whose names are known, and so on below them."""
+    return {
+        name: within(value, known[name]) if isinstance(value, Mapping) and isinstance(known[name], Mapping) else value
+        for name, value in settings.items()
+        if name in known
+    }
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Hash settings, as studies were noted at first."""
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
