@@ -51,7 +51,7 @@ def train(
         reporter: told how far the work is; None: nothing is shown.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
-        wishes: what the recipe starts from: model="S/16", weights="runs/a", image=(64, 64), minutes=15.
+        wishes: what the recipe starts from: model="S/16", weights="runs/a" (and weights_as="openai", say), image=(64, 64), minutes=15.
 
     Raises:
         UserError: something that was asked for can't be; nothing was written.
@@ -83,7 +83,7 @@ def plan(
     """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    known = ("model", "weights", "image", "minutes")
+    known = ("model", "weights", "weights_as", "image", "minutes")
     for name in wishes:
         if name not in known:
             raise UnknownName("argument of train", name, known)

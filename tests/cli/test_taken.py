@@ -59,6 +59,28 @@ def test_evaluate_measures_the_chosen_classes(vitreous, trained, here):
     assert json.loads(found.read_text())["taken"] == {"labels": "7,3"}
 
 
+def test_training_and_comparing_take_weights_as_they_are_said_to_be(vitreous, trained, foreign, here):
+    tiny = "--duration=1st", "--batch=8", "--workers=0", "--schedule.warmup=0st", "--out=out", "--image", "8", "8"
+    asked = "train", "digits", "--recipe=finetune", "--weights", foreign
+    vitreous(*asked, *tiny, "--weights-as=timn").refused("unknown family 'timn'")
+    vitreous(*asked, *tiny, "--weights-as=mae").worked("origin      mae")
+    assert json.loads((here / "out" / "config.json").read_text())["config"]["weights_as"] == "mae"
+    done = vitreous("cka", trained, foreign, "digits", "--images=20", "--other-as=mae", "--out=cka")
+    assert "origin      mae" in reported(done)
+    done = vitreous("cka", foreign, trained, "digits", "--images=20", "--as=dino", "--out=cka2")
+    assert "origin      dino" in reported(done)
+    done = vitreous("evaluate", trained, "--compare", foreign, "--other-as=mae", "--no-speed", "--out=compared")
+    assert "only model has" in done.err
+    assert "origin      mae" in done.err
+
+
+def test_a_family_of_no_weights_is_refused(vitreous, trained, here):
+    vitreous("train", "digits", "--weights-as=mae").refused("--weights-as says what the weights are")
+    vitreous("evaluate", trained, "--other-as=mae").refused("--other-as says what the weights of --compare are")
+    vitreous("evaluate", trained, "digits", "--protocol=knn", "--other-as=mae").refused("--other-as is for --protocol")
+    vitreous("cka", trained, trained, "digits", "--other-as=mae").refused("leave out --as")
+
+
 def test_wishes_that_cannot_be_met_are_one_line(vitreous, trained, foreign):
     vitreous("predict", trained, "images", "--labels=33").refused("unknown class '33'")
     vitreous("predict", trained, "images", "--as=timm").refused("leave out --as")

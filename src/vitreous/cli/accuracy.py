@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options import Evaluate
+from vitreous.cli.taken import open_taken
+from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,10 +58,13 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
 
     corruptions = _corruptions(options)
     if options.compare is None:
+        if options.other_as is not None:
+            raise ConfigError("--other-as says what the weights of --compare are; give both, or neither")
         return Asked(options, predictor, names, corruptions)
     if names[0] == names[1]:
         names = (names[0], f"{names[1]} (the other)")
-    rival = Predictor.load(options.compare, device=options.device, batch=options.batch)
+    theirs = open_taken(options.compare, Taken(family=options.other_as))
+    rival = Predictor(theirs, device=options.device, batch=options.batch)
     order = matching(predictor.folder.classes, rival.folder.classes, names)
     return Asked(options, predictor, names, corruptions, rival, order)
 

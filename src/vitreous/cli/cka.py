@@ -6,13 +6,14 @@ from vitreous.cli.evaluate import free_or_named, model_name
 from vitreous.cli.feature_options import Cka
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
+from vitreous.cli.taken import open_taken
+from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
 
 
 def cka(arguments: list[str]) -> int:
     """Run `vitreous cka`."""
     options = parse(Cka, arguments, "cka")
-    from vitreous.checkpoints.open import open_model
     from vitreous.data.sources import called, open_source
     from vitreous.data.subset import subset
     from vitreous.evaluate.cka import LEAST
@@ -29,7 +30,10 @@ def cka(arguments: list[str]) -> int:
     out = free_or_named(options.out, f"{names[0]}-{model_name(options.other)}-{called(options.data)}-cka")
     display = reporter()
     try:
-        models = (open_model(options.model)[0], open_model(options.other)[0])
+        models = (
+            open_taken(options.model, Taken(family=options.family)),
+            open_taken(options.other, Taken(family=options.other_as)),
+        )
         display.phase("opening the data")
         source = subset(open_source(options.data, None, models[0].decode, options.broken), options.images)
         display.phase(f"comparing on {len(source):,} images")

@@ -70,11 +70,15 @@ class Cka:
     """Compare how two models represent the same images, layer by layer: centred kernel alignment (CKA)."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A model folder or a run folder."""
+    """A model folder or a run folder, or anything else that can be loaded."""
     other: Annotated[str, tyro.conf.Positional]
     """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images, of which the validation part is taken if there is one; the labels play no part."""
+    family: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """What MODEL's weights are, where they don't tell: a family, or family:variant."""
+    other_as: str | None = None
+    """The same of OTHER's."""
     images: int = 2000
     """Most images to compare on; of more, so many are drawn at random."""
     unbiased: bool = False

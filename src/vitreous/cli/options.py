@@ -75,6 +75,8 @@ class Evaluate:
     """fine-tune: steps of training on each task; 2500 as in the paper."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
+    other_as: str | None = None
+    """What the weights of --compare are, where they don't tell: a family, or family:variant."""
     corruptions: tuple[str, ...] | None = None
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None

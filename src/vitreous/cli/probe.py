@@ -27,7 +27,7 @@ BELONGS = {
     "votes": ("knn",),
 }
 """The protocols that read an option of Probe; all probes read the others."""
-OF_ACCURACY = ("compare", "corruptions", "severities", "speed")
+OF_ACCURACY = ("compare", "other_as", "corruptions", "severities", "speed")
 """Options of Evaluate that accuracy alone reads."""
 
 
@@ -49,7 +49,7 @@ def check_options(options: Evaluate) -> None:
     given += [(name, ("accuracy",)) for name in changed(options, Evaluate("")) if name in OF_ACCURACY]
     for name, readers in given:
         if options.protocol not in readers:
-            word = f"--no-{name}" if name in ("cache", "speed") else f"--{name}"
+            word = f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
             raise ConfigError(
                 f"{word} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
             )

@@ -36,7 +36,8 @@ def train(arguments: list[str]) -> int:
     check_ranges(first.config)
     display = reporter()
     try:
-        wishes = {"model": first.model, "image": first.image, "minutes": first.minutes, "weights": first.config.weights}
+        wishes = {"model": first.model, "image": first.image, "minutes": first.minutes}
+        wishes |= {"weights": first.config.weights, "weights_as": first.config.weights_as}
         base = api.plan(source, first.config.recipe, wishes, display, first.config.decode)
         config = overridden(arguments, base)
         if first.dry_run:

@@ -20,7 +20,9 @@ class Request:
     model: str | None = None
     """A model's name, e.g. "S/16"; None: the recipe's choice."""
     weights: str | None = None
-    """A model folder or run folder to start from."""
+    """A model folder or run folder to start from, or anything else that can be loaded."""
+    weights_as: str | None = None
+    """What the weights are, where they don't tell: a family, or family:variant."""
     image: Size | None = None
     """Rows and columns that the model sees; None: the recipe's choice."""
     minutes: float | None = None

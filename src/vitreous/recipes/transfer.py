@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.request import Request
@@ -23,7 +24,7 @@ def opened(request: Request, recipe: str) -> ModelFolder:
         raise ConfigError(
             f"recipe {recipe!r} takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
         )
-    return open_model(request.weights)[0]
+    return open_model(request.weights, Wish(family=request.weights_as))[0]
 
 
 def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig:

@@ -87,7 +87,9 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     weights: str | None = None
-    """Start from this model folder or run folder."""
+    """Start from this model folder or run folder, or from anything else that can be loaded."""
+    weights_as: str | None = None
+    """What --weights are, where they don't tell: a family, or family:variant (as --as of other commands)."""
     head: Literal["auto", "new", "keep"] = "auto"
     """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"

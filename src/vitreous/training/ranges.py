@@ -77,6 +77,7 @@ ORDERED = ("augment.crop_area", "augment.crop_aspect")
 
 def check_ranges(config: RunConfig) -> None:
     """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
+    check_weights(config)
     settings = flat(to_dict(config))
     for name, value in settings.items():
         for number in value if isinstance(value, list) else [value]:
@@ -91,6 +92,12 @@ def check_ranges(config: RunConfig) -> None:
         for text in given if isinstance(given, list) else [given]:
             if Duration.parse(text).unit == "min" and name not in BY_CLOCK:
                 raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
+
+
+def check_weights(config: RunConfig) -> None:
+    """Refuse to be told what weights are where none are named; raises ConfigError."""
+    if config.weights_as is not None and config.weights is None:
+        raise ConfigError("--weights-as says what the weights are that --weights names; give both, or neither")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import nn
 from vitreous.checkpoints.adapt import has_all, sliced
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.kinds import Model, create
 from vitreous.model.lora import add_lora
@@ -40,7 +41,7 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    folder, report = open_model(config.weights)
+    folder, report = open_model(config.weights, Wish(family=config.weights_as))
     if report is not None:
         reporter.message(str(report))
     if classes:
