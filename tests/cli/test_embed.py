@@ -32,6 +32,17 @@ def test_digits_with_labels_and_parts(vitreous, trained, here):
     assert (str(found["layer"]), str(found["model"])) == ("mean", str(trained))
 
 
+def test_what_was_written_before_stays(vitreous, trained, here):
+    write(here / "a.png", encoded(picture(0, 9, 9, 1)))
+    vitreous("embed", trained, "a.png").worked("are in features.parquet")
+    vitreous("embed", trained, "a.png").worked("are in features-2.parquet")
+    before = (here / "features.parquet").read_bytes()
+    vitreous("embed", trained, "a.png", "--out=features.parquet").refused("is there already", "add --overwrite")
+    assert (here / "features.parquet").read_bytes() == before
+    vitreous("embed", trained, "a.png", "--layer=mean", "--out=features.parquet", "--overwrite").worked()
+    assert (here / "features.parquet").read_bytes() != before
+
+
 def test_images_in_their_order_without_labels(vitreous, trained, here):
     for number, name in enumerate(["b.png", "a.png", "deep/c.png"]):
         write(here / "images" / name, encoded(picture(number, 9, 9, 1)))

@@ -155,10 +155,17 @@ def test_a_device_is_written_not_replaced(vitreous, trained, images, here):
 def test_what_was_there_stays_until_the_new_is_whole(vitreous, trained, images, here):
     for name in ("o.csv", "o.csv.partial"):
         write(here / name, b"mine")
-    vitreous("predict", trained, "nothing.png", "--out", "o.csv").refused("no images found")
+    vitreous("predict", trained, "nothing.png", "--out", "o.csv", "--overwrite").refused("no images found")
     assert (here / "o.csv").read_bytes() == b"mine"
-    vitreous("predict", trained, "images", "--out", "o.csv").worked()
+    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv is there already", "add --overwrite")
+    vitreous("evaluate", trained, "--json", "o.csv").refused("o.csv is there already; name another file with --json")
+    assert (here / "o.csv").read_bytes() == b"mine"
+    vitreous("predict", trained, "images", "--out", "o.csv", "--overwrite").worked()
     assert (here / "o.csv").read_text().count("images/") == 5
+    vitreous("evaluate", trained, "--no-speed", "--json", "o.csv", "--overwrite").worked()
+    assert json.loads((here / "o.csv").read_text())["examples"] == 360
+    write(here / "empty.csv", b"")
+    vitreous("predict", trained, "images", "--out", "empty.csv").worked()
     assert (here / "o.csv.partial").read_bytes() == b"mine"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vitreous.cli.feature_options import Embed
 from vitreous.cli.parse import parse
-from vitreous.cli.places import result_file
+from vitreous.cli.places import free_file, result_file
 from vitreous.cli.progress import reporter
 from vitreous.cli.taken import open_taken
 from vitreous.errors import ConfigError
@@ -23,7 +23,7 @@ def embed(arguments: list[str]) -> int:
     from vitreous.evaluate.features import FeatureOptions, features
     from vitreous.evaluate.layers import find_layer
 
-    target = result_file(options.out)
+    target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
     check_target(target)
     display = reporter()
     try:

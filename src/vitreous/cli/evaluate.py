@@ -34,7 +34,7 @@ def evaluate(arguments: list[str]) -> int:
     check_benchmark(options)
     out = folder_of(options)
     if options.json:
-        result_file(options.json, "--json")
+        result_file(options.json, options.overwrite, "--json")
     display = reporter()
     try:
         (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)

@@ -48,8 +48,10 @@ class Embed:
     """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
     data: str | None = None
     """Labelled images in place of PATHS, such as a folder of class folders: labels and parts are written too."""
-    out: str = "features.parquet"
-    """The file to write; its ending says the format: .parquet or .npz."""
+    out: str | None = None
+    """The file to write, new; its ending says the format: .parquet or .npz. By default the next free features.parquet."""
+    overwrite: bool = False
+    """Let --out be a file that is there: it is replaced once the new one is whole."""
     layer: str = "features"
     """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     batch: int = 64

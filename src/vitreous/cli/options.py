@@ -86,7 +86,9 @@ class Evaluate:
     out: str | None = None
     """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
     json: str | None = None
-    """Write all metrics to this file too."""
+    """Write all metrics to this file too, a new one."""
+    overwrite: bool = False
+    """Let --json be a file that is there: it is replaced once the new one is whole."""
     batch: int = 64
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -113,7 +115,9 @@ class Predict:
     format: Literal["table", "jsonl", "csv"] = "table"
     """How results are written."""
     out: str | None = None
-    """Write results to this file instead of standard output."""
+    """Write results to this file, a new one, instead of standard output."""
+    overwrite: bool = False
+    """Let --out be a file that is there: it is replaced once the new one is whole."""
     batch: int = 32
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -1,20 +1,22 @@
 """Where results go: known to be possible before anything takes long."""
 
+from itertools import count
 from pathlib import Path
 
 from vitreous.checkpoints.atomic import check_name
 from vitreous.errors import ConfigError, is_there
 
 
-def result_file(named: str, option: str = "--out") -> Path:
-    """Return the file that results shall go to; a device or a pipe is one too.
+def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
+    """Return the file that results shall go to, new or empty; a device or a pipe is one too.
 
     Args:
         named: as it was typed.
+        overwrite: let it hold something, which the results will replace once they are whole.
         option: the option that names it, for messages.
 
     Raises:
-        ConfigError: it is a folder, lies in none, or no file can have that name.
+        ConfigError: it holds something, is a folder, lies in none, or no file can have that name.
     """
     path = Path(named)
     check_name(path)
@@ -24,7 +26,15 @@ def result_file(named: str, option: str = "--out") -> Path:
         raise ConfigError(
             f"can't write {path}: there is no folder {path.parent}; make it, or name another file with {option}"
         )
+    if not overwrite and is_there(path) and path.is_file() and path.stat().st_size:
+        raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
     return path
+
+
+def free_file(stem: str, ending: str) -> Path:
+    """Return <stem><ending> here, or where that is taken the next free <stem>-<n><ending>."""
+    names = (Path(f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}") for number in count(1))
+    return next(path for path in names if not is_there(path))
 
 
 def result_folder(named: str) -> Path:

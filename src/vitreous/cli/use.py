@@ -29,7 +29,7 @@ def predict(arguments: list[str]) -> int:
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
     if options.out:
-        result_file(options.out)
+        result_file(options.out, options.overwrite)
     from vitreous.paths import expand_paths
     from vitreous.predict import Predictor
 
