@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.insight import kernel
 from vitreous.insight.relevance import gathering, gradient_attention, relevance
+from vitreous.model.attention import Attention
+from vitreous.model.axial import AxialAttention
 
 CLASSES = [3, 0]
 CHOSEN = (
@@ -26,6 +28,8 @@ CHOSEN = (
     "eva",
     "qk norm",
     "learned2d at layers",
+    "axial",
+    "axial, rotary",
 )
 
 
@@ -55,6 +59,7 @@ def one_graph(model, pixels, classes, monkeypatch):
     model.eval()
     with monkeypatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", eager)
+        patch.setattr(AxialAttention, "forward", Attention.forward)  # all tokens at once, those off the line masked out
         tokens = []
         handle = model.pool.register_forward_pre_hook(lambda _m, given: tokens.append(given[0].detach()))
         model(pixels)[range(len(classes)), classes].sum().backward()
