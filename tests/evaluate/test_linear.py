@@ -116,6 +116,16 @@ def test_mistakes(mistake):
         linear_probe(clouds(), clouds(), options)
 
 
+def test_images_to_choose_on_may_be_named():
+    train, test = clouds(each=20), clouds(seed=1)
+    held = np.arange(len(train)) >= 60
+    grid = (1e-4, 1e-2, 10.0)
+    found = linear_probe(train, test, LinearOptions(grid=grid), held)
+    learn, choose = train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
+    alone = [linear_probe(learn, choose, LinearOptions(grid=(value,))).accuracy for value in grid]
+    assert found.sweep == tuple(zip(grid, alone, strict=True))
+
+
 def test_a_single_class():
     train = clouds()
     with pytest.raises(DataError, match="single class, 'c1'"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError
@@ -147,12 +147,17 @@ def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tupl
     return readouts[best], grid[best]
 
 
-def every(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
-    """Fit all training images in one pass; of several l2, the best on a fifth that is held out for the choice."""
+def every(
+    train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"] | None = None
+) -> tuple[Readout, float]:
+    """Fit all training images in one pass; of several l2, the best on those that are held out for the choice.
+
+    Without `held` these are a fifth of each class.
+    """
     indices = np.arange(len(train))
     strength = grid[0]
     if len(grid) > 1:
-        held = held_out(train.labels, 0.2, seed=0)
+        held = held_out(train.labels, 0.2, seed=0) if held is None else held
         readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
         strength = grid[best_of(readouts, train, indices[held])]
     return fit_streaming(pieces(train, indices), len(train.classes), [strength])[0], strength

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -92,13 +92,19 @@ class _Problem:
         return torch.from_numpy((vectors.astype(np.float64) - self.mean) / self.std)
 
 
-def linear_probe(train: Features, test: Features, options: LinearOptions = LinearOptions()) -> Linear:
+def linear_probe(
+    train: Features,
+    test: Features,
+    options: LinearOptions = LinearOptions(),
+    held: Bool[np.ndarray, " example"] | None = None,
+) -> Linear:
     """Train a linear classifier on frozen features and measure it.
 
     Args:
         train: features to learn from.
         test: features to measure on; classes are matched by name.
         options: the solver and its grid.
+        held: which training images the setting is chosen on; None: a fifth of each class.
 
     Raises:
         DataError: parts that don't fit each other, a single class, a test class without training images.
@@ -107,7 +113,7 @@ def linear_probe(train: Features, test: Features, options: LinearOptions = Linea
     test = matched(train, test)
     grid = check(options)
     everything = np.arange(len(train))
-    held = held_out(train.labels, HELD_OUT, options.seed)
+    held = held_out(train.labels, HELD_OUT, options.seed) if held is None else held
     solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
     sweep: tuple[tuple[float, float], ...] = ()
     chosen = grid[0]

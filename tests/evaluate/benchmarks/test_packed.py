@@ -67,7 +67,7 @@ def test_images_and_labels_come_as_they_were_packed(kind: str, tmp_path: Path) -
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_probe_runs_on_them(kind: str, tmp_path: Path) -> None:
     COPIES[kind](tmp_path / "kitti")
-    probe = lambda train, test: (knn(train, test).accuracy, "")  # noqa: E731
+    probe = lambda train, test, held: (knn(train, test).accuracy, "")  # noqa: E731
     score = run_vtab(imagenet_model(), tmp_path, probe, FeatureOptions(cache=False)).scores[0]
     assert (score.train, score.test) == (10, 3)
     with pytest.raises(DataError, match="unpack it"):

@@ -21,8 +21,8 @@ from vitreous.evaluate.linear import linear_probe
 UNCACHED = FeatureOptions(cache=False)
 
 
-def linear(train, test) -> tuple[float, str]:
-    found = linear_probe(train, test)
+def linear(train, test, held) -> tuple[float, str]:
+    found = linear_probe(train, test, held=held)
     return found.accuracy, f"l2 {found.chosen:g}"
 
 
@@ -104,7 +104,10 @@ def test_each_task_is_measured_by_its_probe(tmp_path: Path) -> None:
     assert [score.task for score in found.scores] == ["eurosat", "kitti"]
     for score in found.scores:
         task = open_task(tmp_path, score.task)
-        expected = linear_probe(*(features(folder, part, UNCACHED) for part in (task.both, task.test)))
+        both, test = (features(folder, part, UNCACHED) for part in (task.both, task.test))
+        held = np.isin(both.names, task.validation.names)
+        assert 0 < held.sum() == len(task.validation)
+        expected = linear_probe(both, test, held=held)
         assert score.accuracy == expected.accuracy
         assert score.interval == pytest.approx(expected.interval)
     assert found.scores[0].accuracy > 0.5
@@ -118,7 +121,7 @@ def test_classes_without_training_images_count_as_wrong(tmp_path: Path) -> None:
     folder = listed(tmp_path, "eurosat", 20, 12, 4)
     test = (folder / "test.txt").read_text().splitlines()
     (folder / "test.txt").write_text("\n".join([*test[:-3], *(line.rpartition(" ")[0] + " 9" for line in test[-3:])]))
-    score = run_vtab(imagenet_model(), tmp_path, lambda train, test: (1.0, ""), UNCACHED).scores[0]
+    score = run_vtab(imagenet_model(), tmp_path, lambda train, test, held: (1.0, ""), UNCACHED).scores[0]
     assert (score.unseen, score.accuracy) == (3, 9 / 12)
 
 

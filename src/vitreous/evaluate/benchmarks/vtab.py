@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.errors import DataError
@@ -14,8 +15,9 @@ from vitreous.evaluate.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
 from vitreous.evaluate.features import FeatureOptions, Features, features
 from vitreous.evaluate.metrics import wilson
 
-Probe = Callable[[Features, Features], tuple[float, str]]
-"""Learns from the first, is measured on the second; returns top-1 accuracy, 0 to 1, and what was chosen, in words."""
+Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
+"""Learns from the first, is measured on the second; the mask marks those of the first to choose settings by. Returns top-1
+accuracy, 0 to 1, and what was chosen, in words."""
 Told = Callable[[str, int, int], None]
 """Told (what is done, how much of it, of how much)."""
 
@@ -132,7 +134,8 @@ def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> T
             f"the training images of {TASKS[task.task].title} have a single class; a probe needs at least two"
         )
     known = np.flatnonzero(np.isin(test.labels, learned))
-    accuracy, chosen = probe(train, test.take(known)) if len(known) else (0.0, "")
+    held = np.arange(len(train)) >= len(task.train)
+    accuracy, chosen = probe(train, test.take(known), held) if len(known) else (0.0, "")
     return task_score(task, accuracy, len(known), chosen)
 
 
