@@ -50,6 +50,33 @@ def test_other_classes_are_refused_before_anything_is_measured(vitreous, trained
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("protocol", "asked", "sure"),
+    [("few-shot", ("--shots", "1", "3"), False), ("knn", ("--k", "3"), False), ("linear", ("--l2", "0.1"), True)],
+)
+def test_two_models_by_the_same_probe(vitreous, trained, run, here, protocol, asked, sure):
+    """The other may know other classes: its head plays no part."""
+    config = run / "model" / "config.json"
+    stored = json.loads(config.read_text())
+    stored["classes"] = [f"no {name}" for name in stored["classes"]]
+    config.write_text(json.dumps(stored))
+    how = ("--protocol", protocol, *asked, "--compare", run / "model", "--out", "out", "--no-cache")
+    vitreous("evaluate", trained, *how).worked("copy:", "+0.00 to +0.00", "Both are right on the same images.")
+    found = json.loads((here / "out" / "report.json").read_text())["results"]
+    compared = found.pop("comparison")
+    assert compared["other"] == found
+    named = [one["metric"] for one in compared["differences"]]
+    assert named == ["top1", "balanced", "macro_f1", *(["nll", "ece"] if sure else [])]
+    page = (here / "out" / "report.html").read_text()
+    assert 'id="other"' in page and 'id="only-second"' in page
+
+
+def test_a_probe_is_refused_a_layer_that_the_other_lacks(vitreous, trained, run, here):
+    vitreous("evaluate", trained, "--protocol", "knn", "--layer", "block.77", "--compare", run).refused("block.77")
+    vitreous("evaluate", trained, "--protocol", "knn", "--compare", "nowhere").refused("nowhere")
+    vitreous("evaluate", trained, "--protocol", "knn", "--other-as", "mae").refused("--other-as")
+
+
 def test_corruptions(vitreous, trained, here):
     asked = ("--corruptions", "contrast", "gaussian-noise", "--severities", "1", "5")
     vitreous("evaluate", trained, *asked).refused("unknown corruption 'gaussian-noise'; did you mean 'gaussian_noise'")

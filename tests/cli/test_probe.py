@@ -128,7 +128,7 @@ MISTAKES = {
     "protocol": (("--protocol", "fewshot"), "--protocol is 'fewshot'; it must be one of 'accuracy', 'few-shot'"),
     "shots of accuracy": (("--shots", "5"), "--shots is for --protocol few-shot, not for accuracy"),
     "cache of accuracy": (("--no-cache",), "--no-cache is for --protocol few-shot or linear or knn"),
-    "comparison of knn": (("--protocol=knn", "--compare", "other"), "--compare is for --protocol accuracy, not for knn"),
+    "corruptions of knn": (("--protocol=knn", "--corruptions", "fog"), "--corruptions is for --protocol accuracy, not for knn"),
     "speed of knn": (("--protocol=knn", "--no-speed"), "--no-speed is for --protocol accuracy, not for knn"),
     "k of linear": (("--protocol=linear", "--k", "5"), "--k is for --protocol knn, not for linear"),
     "l2 of sgd": (("--protocol=linear", "--solver=sgd", "--l2", "1"), "with sgd give --rates"),

@@ -124,7 +124,7 @@ def test_the_report_shows_where_they_differ(predictor, source):
     rng = np.random.default_rng(1)
     found = compare(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)), source.labels, HOSTILE)
     names = ("<b>one", "other & more")
-    outcome = Outcome("t", "l", parts(found, names, predictor, source))
+    outcome = Outcome("t", "l", parts(found, names, predictor.folder, source))
     reader = Reader(html(outcome).decode())
     assert not reader.open
     shown = min(24, found.test.only_first) + min(24, found.test.only_second)
@@ -141,6 +141,19 @@ def test_the_report_shows_where_they_differ(predictor, source):
 def test_nothing_to_show_is_said(predictor, source):
     logits = np.eye(3)[source.labels]
     part = replace(source, pixels=source.pixels)
-    text = markdown(Outcome("t", "l", parts(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor, part)))
+    text = markdown(
+        Outcome("t", "l", parts(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor.folder, part))
+    )
     assert "There is no image that only one has right." in text
     assert "There is no image that only other has right." in text
+
+
+def test_bare_decisions_have_no_confidence(predictor, source):
+    rng = np.random.default_rng(5)
+    first, second = np.eye(len(HOSTILE))[rng.integers(len(HOSTILE), size=(2, len(source.labels)))]
+    found = compare(first, second, source.labels, HOSTILE, sure=False)
+    assert [one.metric for one in found.differences] == ["top1", "balanced", "macro_f1"]
+    assert found.only(0).tolist() == sorted(found.only(0).tolist())
+    text = markdown(Outcome("t", "l", parts(found, NAMES, predictor.folder, source)))
+    assert "loss" not in text
+    assert "% (" not in text

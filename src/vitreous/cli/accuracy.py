@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options import Evaluate
-from vitreous.cli.taken import open_taken
-from vitreous.cli.taken_options import Taken
+from vitreous.cli.taken import open_other
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,16 +56,18 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
     from vitreous.predict import Predictor
 
     corruptions = _corruptions(options)
-    if options.compare is None:
-        if options.other_as is not None:
-            raise ConfigError("--other-as says what the weights of --compare are; give both, or neither")
+    theirs = open_other(options)
+    if theirs is None:
         return Asked(options, predictor, names, corruptions)
-    if names[0] == names[1]:
-        names = (names[0], f"{names[1]} (the other)")
-    theirs = open_taken(options.compare, Taken(family=options.other_as))
+    names = apart(names)
     rival = Predictor(theirs, device=options.device, batch=options.batch)
     order = matching(predictor.folder.classes, rival.folder.classes, names)
     return Asked(options, predictor, names, corruptions, rival, order)
+
+
+def apart(names: tuple[str, str]) -> tuple[str, str]:
+    """Return two models' names, told apart where they are the same."""
+    return (names[0], f"{names[1]} (the other)") if names[0] == names[1] else names
 
 
 def _corruptions(options: Evaluate) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -158,7 +159,7 @@ def _compare(
     other = outputs(asked.rival, source, asked.options.batch, progress=_progress(display))[:, asked.order]
     compared = compare(logits, other, labels, asked.predictor.folder.classes)
     prices = () if price is None else (price, cost(asked.rival, asked.options.batch))
-    found.parts += parts(compared, asked.names, asked.predictor, source, prices)
+    found.parts += parts(compared, asked.names, asked.predictor.folder, source, prices)
     result = {"with": asked.options.compare, **compared.to_dict()}
     found.results["comparison"] = {**result, "cost": prices[1].to_dict() if prices else None}
     found.lines += compared_lines(compared, asked.names)

@@ -82,7 +82,7 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     lead = f"{options.model}, layer {options.probe.layer}: {options.protocol} on {len(test):,} images of {data_name(options)}"
     lead += f", {'drawn' if options.protocol == 'few-shot' else 'learned'} from {len(train):,} training images"
     shown = "\n\n".join(filter(None, (lead, found.headline, str(found.table))))
-    print(shown)
+    print(shown, *found.lines, sep="\n")
     for source in (train, test):
         tell_skipped(source)
     facts = {"layer": options.probe.layer, "precision": options.probe.precision, "train": options.probe.train}

@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from vitreous.cli.beside import beside
 from vitreous.cli.feature_options import Probe
 from vitreous.cli.options import Evaluate
+from vitreous.cli.taken import open_other
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vitreous.checkpoints.folder import ModelFolder
     from vitreous.data.sources import Source
     from vitreous.evaluate.features import Features
@@ -27,7 +31,7 @@ BELONGS = {
     "votes": ("knn",),
 }
 """The protocols that read an option of Probe; all probes read the others."""
-OF_ACCURACY = ("compare", "other_as", "corruptions", "severities", "speed")
+OF_ACCURACY = ("corruptions", "severities", "speed")
 """Options of Evaluate that accuracy alone reads."""
 
 
@@ -41,6 +45,10 @@ class Measured:
     """For the terminal."""
     parts: "Sequence[Part]"
     data: dict[str, Any]
+    logits: "np.ndarray"
+    """(test image, class of the training part): the probe's, or 1 for the class that it decided on."""
+    lines: "Sequence[str]" = ()
+    """More for the terminal."""
 
 
 def check_options(options: Evaluate) -> None:
@@ -65,24 +73,42 @@ def changed(given: Evaluate | Probe, standard: Evaluate | Probe) -> list[str]:
 
 
 def probe(options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source]", display: "Reporter") -> Measured:
-    """Compute the features of the training and the test part, and measure them.
+    """Compute the features of the training and the test part, and measure them; another model's too, if there is one.
 
     Raises:
         UserError: parts that don't fit the probe (said before any image passes through the model), or settings.
     """
-    from vitreous.evaluate.features import FeatureOptions, check_parts, features
+    from vitreous.evaluate.features import check_parts
+    from vitreous.evaluate.layers import find_layer
 
     check_parts(*parts)
+    other = open_other(options)
+    if other is not None:
+        find_layer(other.model, options.probe.layer)
     measure = {"few-shot": few_shot, "linear": linear, "knn": knn}[options.protocol](options.probe, parts[0])
-    how = FeatureOptions(
-        options.probe.layer, options.probe.precision, options.batch, options.device, cache=options.probe.cache
-    )
+    vectors = both_features(options, folder, parts, display)
+    display.phase(f"measuring: {options.protocol}")
+    found = measure(*vectors)
+    if other is None:
+        return found
+    display.phase(f"the same of {options.compare}")
+    theirs = measure(*both_features(options, other, parts, display))
+    return beside(options, (found, theirs), vectors, (folder, parts[1]))
+
+
+def both_features(
+    options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source]", display: "Reporter"
+) -> "tuple[Features, Features]":
+    """Compute a model's features of the training and the test part."""
+    from vitreous.evaluate.features import FeatureOptions, features
+
+    asked = options.probe
+    how = FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
     found = []
     for name, source in zip(("training", "test"), parts, strict=True):
         display.phase(f"features of {len(source):,} {name} images")
         found.append(features(folder, source, how, lambda done, total: display.progress(done, total, {})))
-    display.phase(f"measuring: {options.protocol}")
-    return measure(*found)
+    return found[0], found[1]
 
 
 Measure = Callable[["Features", "Features"], Measured]
@@ -92,7 +118,7 @@ def few_shot(options: Probe, train: "Source") -> Measure:
     """Check the settings against the training part; return what measures."""
     from vitreous.evaluate import few_shot as room
     from vitreous.evaluate.least_squares import check_l2
-    from vitreous.evaluate.probe_parts import few_shot_data, few_shot_parts, few_shot_table
+    from vitreous.evaluate.probe_parts import decisions, few_shot_data, few_shot_parts, few_shot_table
 
     strengths = grid(options, room.L2_GRID) or (room.L2,)
     check_l2(strengths)
@@ -100,7 +126,8 @@ def few_shot(options: Probe, train: "Source") -> Measure:
 
     def measure(train: "Features", test: "Features") -> Measured:
         found = room.few_shot(train, test, None, options.shots, strengths, options.seeds)
-        return Measured("", few_shot_table(found), few_shot_parts(found, train, test), few_shot_data(found))
+        shown = few_shot_table(found), few_shot_parts(found, train, test), few_shot_data(found)
+        return Measured("", *shown, decisions(found.shots[-1].predicted[0], train.classes))
 
     return measure
 
@@ -116,7 +143,9 @@ def linear(options: Probe, train: "Source") -> Measure:
 
     def measure(train: "Features", test: "Features") -> Measured:
         found = room.linear_probe(train, test, how)
-        return Measured(headline(found), sweep_table(found), linear_parts(found, train, test), linear_data(found))
+        return Measured(
+            headline(found), sweep_table(found), linear_parts(found, train, test), linear_data(found), found.logits
+        )
 
     return measure
 
@@ -124,7 +153,7 @@ def linear(options: Probe, train: "Source") -> Measure:
 def knn(options: Probe, train: "Source") -> Measure:
     """Check the settings against the training part; return what measures."""
     from vitreous.evaluate import knn as room
-    from vitreous.evaluate.probe_parts import headline, knn_data, knn_parts, knn_table
+    from vitreous.evaluate.probe_parts import decisions, headline, knn_data, knn_parts, knn_table
 
     votes = options.votes or ("temperature" if options.metric == "cosine" else "uniform")
     how = room.KNNOptions(options.k, options.metric, votes)
@@ -132,7 +161,8 @@ def knn(options: Probe, train: "Source") -> Measure:
 
     def measure(train: "Features", test: "Features") -> Measured:
         found = room.knn(train, test, how)
-        return Measured(headline(found), knn_table(found), knn_parts(found, how, train, test), knn_data(found))
+        shown = knn_table(found), knn_parts(found, how, train, test), knn_data(found)
+        return Measured(headline(found), *shown, decisions(found.predicted, train.classes))
 
     return measure
 

@@ -69,11 +69,14 @@ class Comparison:
     per_class: tuple[ClassDifference, ...]
     answers: tuple[Answers, Answers]
     labels: Int64[np.ndarray, " example"]
+    sure: bool = True
+    """The answers have probabilities; else they are bare decisions."""
 
     def only(self, right: int) -> Int64[np.ndarray, " image"]:
         """Return the images that one model (0 or 1) has right and the other wrong, the most decided ones first.
 
-        Most decided: by the product of the probabilities that both give to what they say.
+        Most decided: by the product of the probabilities that both give to what they say; of bare decisions, in their
+        order.
         """
         one, other = self.answers[right], self.answers[1 - right]
         found = np.flatnonzero(one.right & ~other.right)
@@ -97,6 +100,7 @@ def compare(
     labels: Integer[np.ndarray, " example"],
     classes: tuple[str, ...],
     seed: int = 0,
+    sure: bool = True,
 ) -> Comparison:
     """Compare two models by their logits.
 
@@ -106,6 +110,8 @@ def compare(
         labels: indices into `classes`.
         classes: names, one a column.
         seed: of the bootstrap.
+        sure: whether the logits tell probabilities; False: only which class is highest, so loss and calibration are left
+            out.
 
     Raises:
         DataError: no examples, or logits that are not finite.
@@ -117,6 +123,7 @@ def compare(
         for (name, ours), theirs in zip(
             _statistics(one, labels).items(), _statistics(other, labels).values(), strict=True
         )
+        if sure or name not in ("nll", "ece")
     }
     found = bootstrap_all(statistics, len(labels), seed=seed)
     differences = tuple(
@@ -128,7 +135,7 @@ def compare(
     agreement = float((one.predicted == other.predicted).mean())
     per_class = tuple(_class_difference(labels == index, one, other, name) for index, name in enumerate(classes))
     test = mcnemar(one.right, other.right)
-    return Comparison(*whole, differences, test, agreement, per_class, (one, other), labels.astype(np.int64))
+    return Comparison(*whole, differences, test, agreement, per_class, (one, other), labels.astype(np.int64), sure)
 
 
 def matching(

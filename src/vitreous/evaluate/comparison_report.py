@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vitreous.checkpoints.folder import ModelFolder
 from vitreous.data.examples import Source
 from vitreous.evaluate.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
 from vitreous.evaluate.comparison import Comparison
@@ -9,7 +10,6 @@ from vitreous.evaluate.outcome import Block, Part, Table, Words
 from vitreous.evaluate.paired import McNemar
 from vitreous.evaluate.throughput import Cost
 from vitreous.evaluate.tiles import Line, Tile, Tiles, seen
-from vitreous.predict import Predictor
 
 SHOWN = 24
 """Most images shown for each way of differing."""
@@ -22,17 +22,17 @@ NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is be
 def parts(
     found: Comparison,
     names: tuple[str, str],
-    predictor: Predictor,
+    folder: ModelFolder,
     source: Source,
     prices: tuple[Cost, ...] = (),
 ) -> list[Part]:
-    """Return side by side: figures, what both cost, classes, and the images that only one of the two has right.
+    """Return side by side: figures, what both cost, classes, and the images that only one has right, as the first sees them.
 
     Raises:
         ImageError: an image that was there a moment ago can't be read any more.
     """
     both = [costs(*prices, names=names)] if prices else []
-    shown = [_images(found, right, names, predictor, source) for right in (0, 1)]
+    shown = [_images(found, right, names, folder, source) for right in (0, 1)]
     return [
         Part("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
         Part("class-by-class", "Compared class by class", [classes(found, names)]),
@@ -109,17 +109,18 @@ def classes(found: Comparison, names: tuple[str, str]) -> Table:
     return Table("Recall of each class, the largest difference first", heads, rows, fold_after=TABLE_CLASSES)
 
 
-def _images(found: Comparison, right: int, names: tuple[str, str], predictor: Predictor, source: Source) -> list[Block]:
+def _images(found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source) -> list[Block]:
     """Return the images that one model has right and the other wrong."""
     every = found.only(right)
     if not len(every):
         return [Words(f"There is no image that only {names[right]} has right.")]
     shown = every[:SHOWN]
     words = f"{len(every):,} images, as {names[0]} sees them" if len(every) > 1 else f"1 image, as {names[0]} sees it"
-    words += f"; the {len(shown)} on which both are surest" if len(shown) < len(every) else ""
+    if len(shown) < len(every):
+        words += f"; the {len(shown)} on which both are surest" if found.sure else f"; the first {len(shown)}"
     return [
         Words(words + "."),
-        Tiles([_tile(found, index, names, seen(predictor, source, index), source) for index in map(int, shown)]),
+        Tiles([_tile(found, index, names, seen(folder, source, index), source) for index in map(int, shown)]),
     ]
 
 
@@ -129,6 +130,6 @@ def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndar
     lines = [Line(f"true: {label}")]
     for name, answers in zip(names, found.answers, strict=True):
         taken = int(answers.predicted[index])
-        said = f"{answers.probability[index, taken]:.1%} ({name})"
+        said = f"{answers.probability[index, taken]:.1%} ({name})" if found.sure else f"({name})"
         lines.append(Line(classes[taken], said, not answers.right[index]))
     return Tile(pixels, label, lines, source.names[index])

@@ -49,7 +49,9 @@ def mistakes(found: Findings) -> str:
             f'<span class="wrong name">{text(taken)}</span> {score:.1%}<br>true: <span class="name">{text(true)}</span>'
             f'<br><span class="file">{text(source.names[index])}</span>'
         )
-        tiles += tile(seen(found.predictor, found.dataset.validation, index), f"{true}, taken for {taken}", words)
+        tiles += tile(
+            seen(found.predictor.folder, found.dataset.validation, index), f"{true}, taken for {taken}", words
+        )
     lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
     return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
 
@@ -73,7 +75,7 @@ def attention(found: Findings) -> str | None:
         return unmeasured(found)
     model, measured = found.predictor.model, found.measured
     chosen = chosen_examples(measured, LOOKED_AT)
-    pixels = [seen(found.predictor, found.dataset.validation, index) for index in chosen]
+    pixels = [seen(found.predictor.folder, found.dataset.validation, index) for index in chosen]
     heat = last_layer(found.predictor, pixels)
     names, tiles = found.classes, ""
     for index, image, heads in zip(chosen, pixels, heat, strict=True):

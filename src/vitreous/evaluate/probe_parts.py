@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from vitreous.evaluate.accuracy import calibration, classes, confusions
 from vitreous.evaluate.features import Features
@@ -189,7 +189,12 @@ def knn_data(found: KNN) -> dict[str, Any]:
 
 def decided(predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, " example"], names: Sequence[str]):
     """Return the metrics of decisions without confidence: of these, only accuracies and confusions mean something."""
-    return evaluate_logits(np.eye(len(names))[predicted], labels, tuple(names))
+    return evaluate_logits(decisions(predicted, names), labels, tuple(names))
+
+
+def decisions(predicted: Int64[np.ndarray, " example"], names: Sequence[str]) -> Float32[np.ndarray, "example label"]:
+    """Return decisions as scores: 1 for the class decided on, 0 for the others."""
+    return (predicted[:, None] == np.arange(len(names))).astype(np.float32)
 
 
 def labels_of(train: Features, test: Features) -> Int64[np.ndarray, " example"]:

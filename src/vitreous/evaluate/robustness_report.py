@@ -73,7 +73,7 @@ def _line(found: Robustness, name: str | None) -> list[tuple[float, float]]:
 
 def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Block]:
     """Return the first image under each corruption."""
-    pixels = seen(predictor, source, 0)
+    pixels = seen(predictor.folder, source, 0)
     shown = [
         Strip(
             name.replace("_", " "),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from vitreous.checkpoints.folder import ModelFolder
 from vitreous.data.examples import Source
 from vitreous.evaluate.outcome import safe
 from vitreous.evaluate.page import picture, text
 from vitreous.images.preprocess import example
 from vitreous.insight.pictures import TINY, thumbnail
-from vitreous.predict import Predictor
 
 ROW = 96
 """Rows and columns of each picture of a strip, in pixels, at most."""
@@ -20,9 +20,8 @@ GAP = 3
 """Grey columns between the pictures of a strip."""
 
 
-def seen(predictor: Predictor, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
+def seen(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
     """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
-    folder = predictor.folder
     return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
 
 
