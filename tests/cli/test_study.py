@@ -13,3 +13,10 @@ def test_an_interrupted_study_names_a_command_that_can_be_pasted(capsys):
     assert capsys.readouterr().out.endswith("--data 'my photos' --out 'my study' --only 'one cell'\n")
     assert tell(ended, Study("positions")) == 130
     assert "--only" not in capsys.readouterr().out
+
+
+def test_once_some_cells_are_done_the_next_command_runs_the_others(capsys):
+    ended = SimpleNamespace(folder=Path("study"), signal=None, done=1, cells=3, findings=None)
+    assert tell(ended, Study("positions", only="none-0")) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "next: vitreous study positions --scale laptop --data digits --out study   (2 cells are left)"

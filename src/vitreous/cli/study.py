@@ -47,9 +47,9 @@ def tell(ended: "Ended", options: Study) -> int:
     """Say what a study came to and where it is; return the exit code."""
     data, out = shlex.quote(str(options.data)), shlex.quote(str(ended.folder))
     again = f"vitreous study {options.name} --scale {options.scale} --data {data} --out {out}"
-    again += f" --only {shlex.quote(options.only)}" if options.only != Study().only else ""
     if ended.signal is not None:
-        print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}")
+        only = f" --only {shlex.quote(options.only)}" if options.only != Study().only else ""
+        print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}{only}")
         return 128 + ended.signal
     from vitreous.studies.page import WORDS
 
