@@ -46,6 +46,15 @@ def test_logarithmic_curves_are_evenly_spaced():
     assert "empty" not in drawn
 
 
+def test_conditions_at_the_same_x_stand_side_by_side():
+    here, there = ([(0.0, interval(values)), (1.0, interval(values))] for values in ([0.1, 0.2], [0.15, 0.25]))
+    drawn = curves([Curve("one", here), Curve("other", there, 2)], "label", Axis("x"))
+    (one, _), (other, _) = (places(drawn, kind)[-1] for kind in ("s1", "s2"))
+    assert other - one == pytest.approx(6, abs=0.2)
+    drawn = curves([Curve("one", here), Curve("same", here, 2)], "label", Axis("x"))
+    assert places(drawn, "s1")[-1] == places(drawn, "s2")[-1], "what is the same stays in one place"
+
+
 def test_log_ticks_are_round_numbers():
     assert [round(10**value, 9) for value in log_ticks(-0.1, 1.1)] == [1, 2, 5, 10]
     assert log_ticks(0, 4) == [0, 1, 2, 3, 4]

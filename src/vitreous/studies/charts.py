@@ -25,6 +25,8 @@ STYLE = """
     for n in range(1, 7)
 )
 COLOURS = 6
+ASIDE = 6.0
+"""Between the points of two conditions at the same x, in the SVG's units."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +181,24 @@ def curves(lines: Sequence[Curve], label: str, x: Axis, y: Axis = SHARE) -> str:
         down = frame.place(frame.x[0], value)[1]
         body += f'<path class="rule" d="M{frame.left:g} {down:.1f}H{frame.width - frame.right:g}"/>'
         body += written(frame.left - 8, down + 4.5, y.written(value), "soft", "end")
-    for line in lines:
-        body += one_curve(frame, line, x)
+    apart = ASIDE if side_by_side(lines) else 0.0
+    for number, line in enumerate(lines):
+        body += one_curve(frame, line, x, apart * (number - (len(lines) - 1) / 2))
     return chart(frame.height, label, body)
 
 
-def one_curve(frame: Frame, line: Curve, x: Axis) -> str:
-    """Draw a condition's line, points and intervals."""
-    places = [frame.place(x.change(at), around.mean) for at, around in line.points]
+def side_by_side(lines: Sequence[Curve]) -> bool:
+    """Tell whether two conditions have different intervals at the same x, which would hide one another."""
+    found: dict[float, Interval] = {}
+    return any(found.setdefault(at, around) != around for line in lines for at, around in line.points)
+
+
+def one_curve(frame: Frame, line: Curve, x: Axis, aside: float = 0.0) -> str:
+    """Draw a condition's line, points and intervals, so far aside that others at the same x can be seen."""
+    places = [
+        (across + aside, down)
+        for across, down in (frame.place(x.change(at), around.mean) for at, around in line.points)
+    ]
     body = ""
     if line.joined and len(places) > 1:
         body = f'<path class="l{line.colour}" d="M{"L".join(f"{across:.1f} {down:.1f}" for across, down in places)}"/>'
