@@ -1,6 +1,7 @@
 """What a study leaves to read: results.json, table.md, the figures and report.html."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -25,8 +26,10 @@ WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't b
 
 
 def write_findings(study: Study, setting: Setting, outcomes: Outcomes) -> Findings:
-    """Conclude from what is there and write it all to the study's folder, each file atomically."""
+    """Conclude from what is there, at scale smoke nothing, and write it all to the study's folder, each file atomically."""
     findings = study.conclude(setting, outcomes)
+    if setting.scale == "smoke":
+        findings = replace(findings, verdicts=[replace(one, seen="can't be told") for one in findings.verdicts])
     folder = setting.folder
     write_atomically(folder / RESULTS, to_json(results(study, setting, outcomes, findings)))
     write_atomically(folder / TABLE, markdown(setting, outcomes, findings).encode())
