@@ -60,6 +60,20 @@ def test_vtab(vitreous, model, tmp_path, here):
         (["nowhere", "--benchmark=vtab", "--protocol=fine-tune"], ["no such folder"]),
         (["nowhere", "--benchmark=imagenet-a"], ["no such folder"]),
         (["nowhere", "--benchmark=vtab", "--protocol=linear"], ["no such folder"]),
+        (
+            ["c", "--benchmark=vtab", "--protocol=linear", "--layer=blok.0"],
+            ["unknown layer 'blok.0'; did you mean 'block"],
+        ),
+        (["c", "--benchmark=vtab", "--protocol=knn", "--layer=block.0:clas"], ["unknown way to make one vector"]),
+        (["c", "--benchmark=vtab", "--protocol=knn", "--k=0"], ["k is 0; each must be at least 1"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--l2=-1"], ["-1"]),
+        (["c", "--benchmark=vtab", "--protocol=few-shot", "--batch=0"], ["batch is 0"]),
+        (["c", "--benchmark=vtab", "--protocol=fine-tune", "--steps=0"], ["steps is 0; it must be at least 1"]),
+        (["c", "--benchmark=vtab", "--protocol=fine-tune", "--layer=mean"], ["--layer is for --protocol few-shot"]),
+        (["c", "--benchmark=imagenet-v2", "--layer=mean"], ["--layer is for --protocol few-shot"]),
+        (["c", "--benchmark=imagenet-v2", "--severities=1"], ["--severities doesn't go with --benchmark"]),
+        (["c", "--benchmark=imagenet-v2", "--other-as=mae"], ["--other-as doesn't go with --benchmark"]),
+        (["c", "--benchmark=imagenet-v2", "--no-speed"], ["--no-speed doesn't go with --benchmark"]),
     ],
 )
 def test_what_does_not_go_together(vitreous, model, here, arguments, words):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options import Evaluate
+from vitreous.cli.probe import OF_ACCURACY, changed, written
 from vitreous.cli.taken import open_taken
 from vitreous.errors import ConfigError, UnknownName
 
@@ -32,8 +33,15 @@ def check_benchmark(options: Evaluate) -> None:
         raise ConfigError("--steps are for --protocol fine-tune; leave them out")
     if options.benchmark is not None and options.data is None:
         raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")
-    if options.benchmark is not None and (options.compare or options.corruptions):
-        raise ConfigError("--compare and --corruptions don't go with --benchmark; leave them out")
+    if options.benchmark is not None:
+        check_unread(options)
+
+
+def check_unread(options: Evaluate) -> None:
+    """Raise ConfigError for options that no benchmark reads."""
+    for name in changed(options, Evaluate("")):
+        if name in OF_ACCURACY:
+            raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
 
 
 def check_vtab(options: Evaluate) -> None:
@@ -46,6 +54,8 @@ def check_vtab(options: Evaluate) -> None:
         raise ConfigError(
             "VTAB's tasks have classes of their own, to be learned: add --protocol linear (a probe) or fine-tune (the paper's)"
         )
+    if options.steps < 1:
+        raise ConfigError(f"steps is {options.steps}; it must be at least 1")
     if options.probe.train or options.probe.shots not in ((1, 5, 10, 25), ("all",)):
         raise ConfigError("a probe on VTAB learns from the benchmark's 1,000 images; leave out --train and --shots")
 

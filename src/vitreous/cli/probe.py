@@ -57,14 +57,18 @@ def check_options(options: Evaluate) -> None:
     given += [(name, ("accuracy",)) for name in changed(options, Evaluate("")) if name in OF_ACCURACY]
     for name, readers in given:
         if options.protocol not in readers:
-            word = f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
             raise ConfigError(
-                f"{word} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
+                f"{written(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
             )
     if options.protocol == "linear" and options.probe.solver == "sgd" and options.probe.l2:
         raise ConfigError("--l2 is for --solver lbfgs; with sgd give --rates")
     if options.protocol == "linear" and options.probe.solver == "lbfgs" and options.probe.rates:
         raise ConfigError("--rates are for --solver sgd; with lbfgs give --l2")
+
+
+def written(name: str) -> str:
+    """Return an option as it is typed to change what is so by default."""
+    return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
 
 
 def changed(given: Evaluate | Probe, standard: Evaluate | Probe) -> list[str]:

@@ -28,7 +28,8 @@ def probed(options: Evaluate, display: "Reporter") -> "Answers":
     from vitreous.cli.accuracy import Answers
     from vitreous.evaluate.benchmarks.vtab import Reading, run_vtab
     from vitreous.evaluate.benchmarks.vtab_parts import lines, parts
-    from vitreous.evaluate.features import FeatureOptions
+    from vitreous.evaluate.features import FeatureOptions, check_batch
+    from vitreous.evaluate.layers import find_layer
 
     def told(said: str, done: int, total: int) -> None:
         display.phase(said)
@@ -36,6 +37,8 @@ def probed(options: Evaluate, display: "Reporter") -> "Answers":
 
     asked, folder = options.probe, open_taken(options.model, options.taken)
     how = FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
+    find_layer(folder.model, asked.layer)
+    check_batch(how)
     reading = Reading(options.tasks, options.broken)
     found = run_vtab(folder, Path(str(options.data)), vtab_probe(options), how, reading, told)
     return Answers(parts(found), found.to_dict(), lines(found))
@@ -45,26 +48,37 @@ def vtab_probe(options: Evaluate) -> "Probe":
     """Return what learns a task and is measured on it.
 
     l2 and rates are chosen on the benchmark's own 200 images; k on all 1,000, each left out in turn.
+
+    Raises:
+        ConfigError: settings that can't be met.
     """
     asked = options.probe
     from vitreous.evaluate import few_shot as few
+    from vitreous.evaluate import knn as near
     from vitreous.evaluate import linear as straight
-    from vitreous.evaluate.knn import KNNOptions, knn
+    from vitreous.evaluate.benchmarks.vtab_files import MORE
+    from vitreous.evaluate.least_squares import check_l2
+
+    strengths = sorted(grid(asked, few.L2_GRID) or (few.L2,))
+    values = asked.rates if asked.solver == "sgd" else grid(asked, straight.L2_GRID)
+    lines = straight.LinearOptions(asked.solver, values)
+    votes = asked.votes or ("temperature" if asked.metric == "cosine" else "uniform")
+    nearest = near.KNNOptions(asked.k, asked.metric, votes)
+    check_l2(strengths)
+    straight.check(lines)
+    near.check(nearest, MORE)
 
     def least_squares(train: "Features", test: "Features", held: "np.ndarray") -> tuple[float, str]:
-        strengths = sorted(grid(asked, few.L2_GRID) or (few.L2,))
         strength = strengths[0] if len(strengths) == 1 else few.every(train, strengths, held)[1]
         found = few.few_shot(train, test, None, ("all",), strength, 1).at("all")
         return found.mean, f"l2 {strength:g}"
 
     def linear(train: "Features", test: "Features", held: "np.ndarray") -> tuple[float, str]:
-        values = asked.rates if asked.solver == "sgd" else grid(asked, straight.L2_GRID)
-        found = straight.linear_probe(train, test, straight.LinearOptions(asked.solver, values), held)
+        found = straight.linear_probe(train, test, lines, held)
         return found.accuracy, f"{'rate' if asked.solver == 'sgd' else 'l2'} {found.chosen:g}"
 
     def neighbours(train: "Features", test: "Features", held: "np.ndarray") -> tuple[float, str]:
-        votes = asked.votes or ("temperature" if asked.metric == "cosine" else "uniform")
-        found = knn(train, test, KNNOptions(asked.k, asked.metric, votes))
+        found = near.knn(train, test, nearest)
         return found.accuracy, f"k {found.chosen}"
 
     return {"few-shot": least_squares, "linear": linear, "knn": neighbours}[options.protocol]
