@@ -178,3 +178,24 @@ def test_the_numbers_of_linen_with_vision_transformers_positions(tmp_path: Path)
     arrays["Transformer/posembed_input/pos_embedding"] = arrays.pop("pos_embedding")
     folder, _ = load_foreign(saved({f"opt/target/{name}": array for name, array in arrays.items()}, tmp_path))
     assert difference(folder.model, model) == 0.0
+
+
+@pytest.mark.parametrize("settings", [{}, {"position_tokens": "patches"}])
+def test_flexivit_in_patches_and_grids_of_other_sizes(settings: dict[str, Any], tmp_path: Path) -> None:
+    """As the authors publish it: positions for 7 x 7 cells and a kernel larger than most patches that it is used with.
+
+    timm's own reader resamples both, the kernel by the pseudo-inverse of bilinear resizing.
+    """
+    model = random_model(image=(112, 112), patch=(16, 16), **settings)
+    arrays = arrays_of(model, linen=True)
+    assert arrays["embedding/kernel"].shape == (16, 16, 3, 64)
+    path = saved(arrays, tmp_path)
+    folder, report = load_foreign(path, Wish(family="big_vision:timm"))
+    assert (report.unused, report.new) == ((), ())
+    assert (folder.model.config.patch, folder.model.config.grid) == ((16, 16), (7, 7))
+    assert difference(folder.model, timm_twin(path, model)) < CLOSE
+    for patch, image in (((8, 8), (56, 56)), ((8, 8), (80, 72)), ((24, 24), (240, 120))):
+        ours = folder.model.repatched(patch, "bilinear").resized(image, folder.resize)
+        twin = timm_twin(path, ours)
+        assert twin.patch_embed.proj.weight.shape[2:] == patch
+        assert difference(ours, twin) < CLOSE

@@ -178,15 +178,18 @@ class ViT(nn.Module):
         through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()
         return [through(found[name])[:, self.config.prefix :].unflatten(1, self.grid) for name in names]
 
-    def repatched(self, patch: tuple[int, int]) -> "ViT":
+    def repatched(self, patch: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
         """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.
 
         The kernel is resampled by FlexiViT's pseudo-inverse (2212.08013, section 3.4), so that a patch and its resized
-        copy are embedded as alike as can be.
+        copy are embedded as alike as can be. The rule is how that copy is made: FlexiViT's own is "bilinear".
+
+        Raises:
+            UnknownName: no such rule.
         """
         image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
         config = replace(self.config, image=image, patch=tuple(patch))
-        kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]))
+        kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]), rule)
         return remade(self, config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
 
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
