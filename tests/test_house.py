@@ -115,6 +115,21 @@ def test_public_names_stay_what_they_are_whatever_is_imported():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_every_dependency_at_run_time_is_imported():
+    import tomllib
+
+    named = {"pillow": "PIL", "scikit-learn": "sklearn"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.match(r"[\w.-]+", want)[0] for want in project["dependencies"]}
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.partition(".")[0] for name in names}
+    assert {name for name in wanted if named.get(name, name) not in imported} == set()
+
+
 def test_every_dependency_is_pinned():
     import tomllib
 
