@@ -31,6 +31,10 @@ Image = Any
 Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
 """Formats that hold Pillow's modes without loss."""
+Ranked = tuple[tuple[str, float], ...]
+"""Classes with their probabilities, the most probable first."""
+CLAIMED = 0.5
+"""Probability from which a class is said to be there, where an image may have several."""
 DECODERS = 4
 """Most threads that decode ahead of the model."""
 
@@ -44,16 +48,19 @@ class Prediction:
     label: str | None = None
     """The most probable class."""
     score: float | None = None
-    """Its probability, 0 to 1 (softmax)."""
+    """Its probability, 0 to 1: softmax; where an image may have several classes, each class's own sigmoid."""
     top: tuple[tuple[str, float], ...] = ()
-    """The most probable classes with their probabilities, best first."""
+    """The most probable classes with their probabilities, best first; all of `labels` among them."""
     error: str | None = None
     """Why there is no label, in one line."""
+    labels: tuple[str, ...] | None = None
+    """Where an image may have several classes: those with a probability of at least one half, most probable first."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as JSON values."""
+        """Return the prediction as JSON values; labels where an image may have several."""
         top = [{"label": label, "score": score} for label, score in self.top]
-        return {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+        found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+        return found if self.labels is None else {**found, "labels": list(self.labels)}
 
 
 @dataclass(frozen=True)
@@ -157,18 +164,25 @@ class Predictor:
     def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
         """Pass a batch through the model; those without pixels keep their place."""
         pixels = [ready.pixels for ready in group if ready.pixels is not None]
-        rows: Iterator[tuple[tuple[str, float], ...]] = iter(self._best(np.stack(pixels)) if pixels else [])
+        rows: Iterator[Ranked] = iter(self._best(np.stack(pixels)) if pixels else [])
         for ready in group:
             if ready.pixels is None:
                 yield Prediction(ready.name, error=ready.error)
             else:
-                top = next(rows)
-                yield Prediction(ready.name, *top[0], top)
+                yield self._prediction(ready.name, next(rows))
 
-    def _best(self, pixels: UInt8[np.ndarray, "batch row col channel"]) -> list[tuple[tuple[str, float], ...]]:
-        logits = self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        scores, labels = logits.softmax(-1).topk(self.top)
+    def _prediction(self, name: str, ranked: Ranked) -> Prediction:
+        """Say what a model makes of an image, from its classes by probability."""
+        if not self.folder.several:
+            return Prediction(name, *ranked[0], ranked)
+        labels = tuple(label for label, score in ranked if score >= CLAIMED)
+        return Prediction(name, *ranked[0], ranked[: max(self.top, len(labels))], labels=labels)
+
+    def _best(self, pixels: UInt8[np.ndarray, "batch row col channel"]) -> list[Ranked]:
+        """Return each image's most probable classes; all of them where it may have several."""
+        probabilities = self.folder.probabilities(self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
         classes = self.folder.classes
+        scores, labels = probabilities.topk(len(classes) if self.folder.several else self.top)
         return [
             tuple((classes[label], score) for label, score in zip(*row, strict=True))
             for row in zip(labels.tolist(), scores.tolist(), strict=True)

@@ -1,6 +1,6 @@
 """Write a model in another code base's format, and prove that it is the same function."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ class Proof:
     """Largest absolute difference of their outputs."""
     scale: float
     """Largest absolute output."""
+    lost: str = ""
+    """What the format doesn't record, so that whoever uses the model must know it."""
 
     def __str__(self) -> str:
         return (
@@ -68,7 +70,10 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         write_foreign(folder, path, family)
     wish = None if family is None else Wish(family=family.name + back(folder, family))
     again, _ = open_model(path, wish)
-    return prove(folder, again)
+    proof = prove(folder, again)
+    if folder.several and not again.several:
+        return replace(proof, lost=f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
+    return proof
 
 
 def back(folder: ModelFolder, family: Family) -> str:

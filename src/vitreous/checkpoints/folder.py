@@ -1,7 +1,7 @@
 """The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
 
 config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
-preprocessing, limits of decoding, class names, the grid of a ViT's positions with the rule that resizes it, where the
+preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the grid of a ViT's positions with the rule that resizes it, where the
 weights come from, and the hash of model.safetensors.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, write_atomically
@@ -47,6 +48,12 @@ class ModelFolder:
     """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
     resize: str = DEFAULT_RULE
     """The rule that maps the position grid to another one, by its name in model/positions.py."""
+    several: bool = False
+    """An image may have several of the classes, or none."""
+
+    def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
+        """Return what outputs say of each class: their softmax; where an image may have several, each one's sigmoid."""
+        return logits.sigmoid() if self.several else logits.softmax(-1)
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:
@@ -86,6 +93,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
             "origin": {"versions": versions(), **folder.origin},
             "classes": list(folder.classes),
+            **({"several": True} if folder.several else {}),
         }
         write_atomically(partial / CONFIG, to_json(document))
 
@@ -136,7 +144,8 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     check_fit(tensors, model.state_dict(), config, source)
     check_finite(tensors, source, [file])
     _fill(model, tensors)
-    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, stored.positions.resize)
+    resize, several = stored.positions.resize, stored.several
+    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, several)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,7 @@ class _Stored:
     origin: dict[str, Any]
     positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
     """A ViT's alone."""
+    several: bool = False
 
 
 def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessConfig, DecodeConfig, _Stored]:
@@ -168,7 +178,8 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     kind = document.get("kind", "vit")
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggestion(str(kind), CONFIGS)}")
-    keys = ("weights", "classes", "origin", *(["positions"] if kind == "vit" else []))
+    keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
+    keys += ["several"] if "several" in document else []
     try:
         config = from_dict(CONFIGS[kind], document["architecture"], "architecture")
         preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")

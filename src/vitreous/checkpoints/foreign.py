@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vitreous.checkpoints.adapt import adapt
-from vitreous.checkpoints.family import Family, Reading
+from vitreous.checkpoints.family import MULTI_LABEL, Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapped import FileMap, release
@@ -86,7 +86,8 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     classes = reading.classes or tuple(f"class {number}" for number in range(model.config.classes))
     mode = "L" if model.config.channels == 1 else reading.preprocess.mode
     preprocess = replace(reading.preprocess, size=tuple(model.config.image), mode=mode)
-    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize)
+    several = weights.config.get("problem_type") == MULTI_LABEL
+    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, several)
     folder, changes = adapt(folder, wish)
     report = Report(
         source=str(weights.path),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options import Evaluate
@@ -61,6 +60,8 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
         return Asked(options, predictor, names, corruptions)
     names = apart(names)
     rival = Predictor(theirs, device=options.device, batch=options.batch)
+    if rival.folder.several:
+        refuse_sets(options, f"{options.compare} gives")
     order = matching(predictor.folder.classes, rival.folder.classes, names)
     return Asked(options, predictor, names, corruptions, rival, order)
 
@@ -103,37 +104,30 @@ def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
     return found
 
 
-def several(asked: Asked, display: "Reporter") -> "tuple[Source, Answers]":
-    """Measure a model on images with several labels each, or none.
+def refuse_sets(options: Evaluate, what: str) -> None:
+    """Refuse what needs one label an image; raises ConfigError."""
+    if options.compare or options.corruptions is not None:
+        raise ConfigError(f"{what} several labels an image; --compare and --corruptions need one label an image")
 
-    Raises:
-        ConfigError: a comparison or corruptions were asked for, which need one label an image.
-    """
-    from vitreous.data.label_sets import open_label_sets
+
+def several(asked: Asked, source: "Source", display: "Reporter") -> Answers:
+    """Measure a model on images with several labels each, or none; where they have one, as a set of one."""
     from vitreous.evaluate.accuracy import costs
-    from vitreous.evaluate.evaluate import outputs
-    from vitreous.evaluate.multilabel import evaluate_labels
+    from vitreous.evaluate.evaluate import evaluate_sets
     from vitreous.evaluate.multilabel_report import lines, parts
     from vitreous.evaluate.outcome import Part
     from vitreous.evaluate.throughput import cost
 
     options, predictor = asked.options, asked.predictor
-    if options.compare or options.corruptions is not None:
-        raise ConfigError(
-            f"{options.data} has several labels an image; --compare and --corruptions need one label an image"
-        )
-    folder = predictor.folder
-    source, targets = open_label_sets(Path(options.data or ""), folder.classes, folder.decode, options.broken)
     display.phase(f"evaluating on {len(source):,} images")
-    logits = outputs(predictor, source, options.batch, progress=_progress(display))
-    metrics = evaluate_labels(logits, targets, folder.classes)
+    metrics, _, _ = evaluate_sets(predictor, source, options.batch, progress=_progress(display))
     found = Answers(parts(metrics), metrics.to_dict(), lines(metrics))
     if options.speed:
         price = cost(predictor, options.batch)
         found.parts.append(Part("cost", "Cost", [costs(price)]))
         found.results["cost"] = price.to_dict()
         found.lines.append(str(price))
-    return source, found
+    return found
 
 
 def _progress(display: "Reporter") -> Callable[[int, int], None]:

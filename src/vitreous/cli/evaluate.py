@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.accuracy import ask, one_label, several
+from vitreous.cli.accuracy import ask, one_label, refuse_sets, several
 from vitreous.cli.benchmark import check_benchmark, measured
 from vitreous.cli.options import Evaluate
 from vitreous.cli.parse import parse
@@ -46,7 +46,7 @@ def evaluate(arguments: list[str]) -> int:
 
 def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's own head."""
-    from vitreous.data.manifest import has_label_sets
+    from vitreous.data.examples import label_sets
     from vitreous.evaluate.outcome import Outcome
     from vitreous.predict import Predictor
 
@@ -54,11 +54,13 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     predictor = Predictor(folder, device=options.device, batch=options.batch)
     asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
     display.phase("opening the data")
-    if options.data is not None and has_label_sets(Path(options.data)):
-        source, found = several(asked, display)
-    else:
-        source = labelled(options, predictor.folder, display)
-        found = one_label(asked, source, display)
+    if predictor.folder.several:
+        refuse_sets(options, f"{options.model} gives")
+    source = labelled(options, predictor.folder, display)
+    if label_sets(source) is not None:
+        refuse_sets(options, f"{data_name(options)} has")
+    sets = predictor.folder.several or label_sets(source) is not None
+    found = (several if sets else one_label)(asked, source, display)
     display.close()
     print(*found.lines, sep="\n")
     tell_skipped(source)
@@ -183,8 +185,12 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
 
 def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
     """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
+    from vitreous.data.label_sets import open_label_sets
+    from vitreous.data.manifest import has_label_sets
     from vitreous.data.sources import open_source
 
+    if options.data is not None and has_label_sets(Path(options.data)):
+        return open_label_sets(Path(options.data), folder.classes, folder.decode, options.broken)[0]
     if options.data is not None:
         return open_source(options.data, folder.classes, folder.decode, options.broken)
     return run_data(options, folder.decode, display).validation

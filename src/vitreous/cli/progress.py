@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from vitreous.evaluate.headline import SAID, written
 from vitreous.training.reporter import Reporter
 
 EVERY = 5.0
@@ -31,6 +32,8 @@ def describe(numbers: Mapping[str, float]) -> str:
         parts.append(f"loss {numbers['loss']:.3f}")
     if "accuracy" in numbers:
         parts.append(f"acc {numbers['accuracy']:.1%}")
+    if "micro_f1" in numbers:
+        parts.append(f"F1 {numbers['micro_f1']:.1%}")
     if "images_per_second" in numbers:
         parts.append(f"{numbers['images_per_second']:,.0f} img/s")
     if "eta_seconds" in numbers:
@@ -40,8 +43,8 @@ def describe(numbers: Mapping[str, float]) -> str:
 
 def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
     """Write an evaluation."""
-    accuracy = f"top-1 {numbers['top1']:.2%}, top-5 {numbers['top5']:.2%}, " if "top1" in numbers else ""
-    text = f"step {step:,}: validation {accuracy}loss {numbers['loss']:.4f}"
+    figures = "".join(f"{written(name, numbers[name])}, " for name in SAID if name in numbers)
+    text = f"step {step:,}: validation {figures}loss {numbers['loss']:.4f}"
     return text + (" (best so far)" if best else "")
 
 

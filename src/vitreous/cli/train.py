@@ -13,6 +13,7 @@ from vitreous.cli.parse import parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, RunError, is_there
+from vitreous.evaluate.headline import headline, reached
 
 if TYPE_CHECKING:
     from vitreous.training.config import RunConfig
@@ -132,11 +133,8 @@ def tell(result: "Result", display: "Reporter") -> int:
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
         return 128 + (result.outcome.signal or 2)
     ended = "stopped early" if result.outcome.stopped == "early" else "finished"
-    labelled = "top1" in result.metrics
-    reached = f": validation top-1 {result.metrics['top1']:.2%}" if labelled else ""
-    if result.metrics and not labelled:
-        reached = f": validation loss {result.metrics['loss']:.4f}"
-    print(f"\n{ended}{reached}")
+    labelled = headline(result.metrics) is not None
+    print(f"\n{ended}{f': validation {reached(result.metrics)}' if result.metrics else ''}")
     print(f"  run     {result.run}")
     if result.model:
         print(f"  model   {result.model}")

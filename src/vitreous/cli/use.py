@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -39,7 +40,7 @@ def predict(arguments: list[str]) -> int:
     results = predictor.predict_many(found)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
     with output(options.out) as stream:
-        done, broken = writers[options.format](results, stream, options.top)
+        done, broken = writers[options.format](results, stream, Layout(options.top, folder.several))
     if broken:
         print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
     if options.out:
@@ -74,7 +75,17 @@ def complain(one: "Prediction") -> None:
     print(f"vitreous: {printable(one.error or '')}", file=sys.stderr)
 
 
-def write_table(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Layout:
+    """What is written of each prediction."""
+
+    top: int
+    """Most probable classes that are listed."""
+    several: bool = False
+    """An image may have several classes: those that are said to be there stand first."""
+
+
+def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
     """Write aligned lines as results come; return how many worked and how many didn't."""
     done = broken = 0
     for one in results:
@@ -84,12 +95,20 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tu
             print(f"{printable(one.name)}  -  unreadable", file=stream)
             continue
         done += 1
-        listed = "   ".join(f"{label} {score:.1%}" for label, score in one.top[:top])
-        print(printable(f"{one.name}  {listed}"), file=stream, flush=stream is sys.stdout)
+        print(printable(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
     return done, broken
 
 
-def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
+def listed(one: "Prediction", top: int) -> str:
+    """List the most probable classes; of several labels an image first those that are there, then others in brackets."""
+    each = [f"{label} {score:.1%}" for label, score in one.top]
+    if one.labels is None:
+        return "   ".join(each[:top])
+    there, others = each[: len(one.labels)], each[len(one.labels) : top]
+    return "   ".join(["   ".join(there) or "none", *([f"({'   '.join(others)})"] if others else [])])
+
+
+def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
     """Write one JSON object a line; broken images have `error` set."""
     done = broken = 0
     for one in results:
@@ -110,16 +129,21 @@ def json_line(values: dict[str, Any]) -> str:
     return text
 
 
-def write_csv(results: "Iterable[Prediction]", stream: TextIO, top: int) -> tuple[int, int]:
-    """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error."""
-    numbers = ["", *map(str, range(2, top + 1))]
+def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
+    """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
+
+    Where an image may have several classes, a column labels follows the name: those that are there, with ; between.
+    """
+    numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
-    table.writerow(["name", *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), "error"])
+    first = ["name", "labels"] if layout.several else ["name"]
+    table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), "error"])
     done = broken = 0
     for one in results:
-        cells = [cell for label, score in one.top[:top] for cell in (label, f"{score:.6f}")]
+        cells = [cell for label, score in one.top[: layout.top] for cell in (label, f"{score:.6f}")]
         cells += [""] * (2 * len(numbers) - len(cells))
-        table.writerow([one.name, *cells, one.error or ""])
+        said = [";".join(one.labels or ())] if layout.several else []
+        table.writerow([one.name, *said, *cells, one.error or ""])
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
             complain(one)

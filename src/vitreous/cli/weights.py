@@ -28,6 +28,8 @@ def convert(arguments: list[str]) -> int:
         print(report)
     proof = write(folder, options.out, options.to)
     print(f"proof       {proof}")
+    if proof.lost:
+        print(f"lost        {proof.lost}")
     print(f"written     {options.out} ({options.to})")
     print(f"next: vitreous inspect {shlex.quote(str(options.out))}")
     return 0

@@ -12,6 +12,7 @@ from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import CheckpointError, DataError, is_there
+from vitreous.evaluate.headline import headline, reached
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, ResNetConfig
@@ -78,15 +79,13 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
         f"images      {config.image[0]}x{config.image[1]}, {folder.preprocess.mode}, resize {folder.preprocess.resize} "
         f"({folder.preprocess.interpolation}), crop {folder.preprocess.crop:g}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
-        f"classes     {class_names(folder.classes)}",
+        f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.several else ''}",
     ]
     origin = {key: value for key, value in folder.origin.items() if value is not None and not isinstance(value, dict)}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
-    reached = folder.origin.get("metrics")
-    if isinstance(reached, dict) and "top1" in reached:
-        lines.append(f"reached     validation top-1 {reached['top1']:.2%}")
-    elif isinstance(reached, dict) and "loss" in reached:
-        lines.append(f"reached     validation loss {reached['loss']:.4f}")
+    metrics = folder.origin.get("metrics")
+    if isinstance(metrics, dict) and "loss" in metrics:
+        lines.append(f"reached     validation {reached(metrics)}")
     return lines
 
 
@@ -158,7 +157,7 @@ def run(path: Path) -> str:
     ]
     if measured:
         lines.append(f"validation  {validation(measured)}")
-    labelled = not measured or "top1" in measured[-1]
+    labelled = not measured or headline(measured[-1]) is not None
     named = shlex.quote(str(path))
     onwards = f"evaluate {named}" if labelled else f"train DATA --recipe finetune --weights {named}"
     lines.append(f"next: vitreous {onwards if done else f'resume {named}'}")
@@ -166,13 +165,12 @@ def run(path: Path) -> str:
 
 
 def validation(measured: list[dict[str, Any]]) -> str:
-    """Say what the last and the best evaluation found: accuracy, or without labels the loss."""
+    """Say what the last and the best evaluation found: accuracy or mAP, or without labels the loss."""
     last = measured[-1]
-    if "top1" in last:
-        best = max(measured, key=lambda entry: entry["top1"])
-        return f"top-1 {last['top1']:.2%} last, {best['top1']:.2%} best (step {best['step']:,})"
-    best = min(measured, key=lambda entry: entry["loss"])
-    return f"loss {last['loss']:.4f} last, {best['loss']:.4f} best (step {best['step']:,})"
+    name = headline(last)
+    best = max(measured, key=lambda entry: entry[name] if name else -entry["loss"])
+    best_said = reached(best).rpartition(" ")[2]
+    return f"{reached(last)} last, {best_said} best (step {best['step']:,})"
 
 
 def has_ended(record: "RunRecord") -> bool:

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 
+from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
+
+SEVERAL = -1
+"""The label of an example that may have several, or none: `label_sets` has them."""
 
 
 @runtime_checkable
@@ -49,6 +53,8 @@ class FileSource:
     """Files that were left out because they can't be read: (name, reason)."""
     stores: dict = field(default_factory=dict, repr=False)
     """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
+    targets: Bool[np.ndarray, "example label"] | None = None
+    """Which classes each has, where an image may have several; every label is then SEVERAL."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -111,6 +117,11 @@ class Reread:
         """Hash of the contents."""
         return self.source.fingerprint
 
+    @property
+    def targets(self) -> Bool[np.ndarray, "example label"] | None:
+        """Which classes each has, where an example may have several."""
+        return label_sets(self.source)
+
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         return self.source.read(index)
@@ -140,6 +151,17 @@ class Relabelled:
     def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         return self.source.read(index)
+
+
+def label_sets(source: Source) -> Bool[np.ndarray, "example label"] | None:
+    """Return which of a source's classes each example has, where it may have several; None where each has one."""
+    return getattr(source, "targets", None)
+
+
+def one_label(source: Source, what: str) -> None:
+    """Refuse a source whose examples may have several labels; raises DataError."""
+    if label_sets(source) is not None:
+        raise DataError(f"the data has several labels an image, and {what} needs one label an image")
 
 
 def fingerprint(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:

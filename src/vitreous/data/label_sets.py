@@ -1,16 +1,15 @@
-"""Images with several labels each, or none: manifests with the column labels, for evaluation."""
+"""Images with several labels each, or none, opened for evaluation under a model's classes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
-from vitreous.data.examples import FileSource, fingerprint
-from vitreous.data.manifest import BETWEEN, read_manifest
+from vitreous.data.checked import Part, file_source, known_classes, sound
+from vitreous.data.examples import FileSource, Source, label_sets
+from vitreous.data.manifest import read_manifest
 from vitreous.data.scan import scan
-from vitreous.data.sources import Part, file_source, known_classes, sound
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -27,7 +26,7 @@ def open_label_sets(
         broken: raise, or skip (they are listed in the source's `skipped`).
 
     Returns:
-        The images (their `labels` are all 0, and mean nothing), and which of the classes each has.
+        The images (their `labels` are all SEVERAL), and which of the classes each has.
 
     Raises:
         DataError: nothing there, or a label that is not among the classes.
@@ -35,15 +34,24 @@ def open_label_sets(
     train, validation = read_manifest(path, several=True)
     listing = validation or train
     every = Part(listing, scan(listing, decode, "full"))
-    part = sound(every, broken)
-    sets = [tuple(filter(None, label.split(BETWEEN))) for label in part.listing.labels]
-    index = known_classes(classes, [label for labels in sets for label in labels], str(path))
-    targets = np.zeros((len(sets), len(classes)), bool)
-    for row, labels in enumerate(sets):
-        targets[row, [index[label] for label in labels]] = True
-    if not targets.any():
-        raise DataError(f"{path}: not one of its {len(sets):,} images has a label")
-    plain = tuple(row._replace(label=classes[0]) for row in part.listing.rows)
-    source = file_source(replace(part, listing=replace(part.listing, rows=plain)), tuple(classes), decode, every.broken)
-    digests = (record.digest + row.tobytes().hex() for record, row in zip(part.records, targets, strict=True))
-    return replace(source, fingerprint=fingerprint(source.names, source.labels, digests)), targets
+    source = file_source(sound(every, broken), tuple(classes), decode, every.broken)
+    assert source.targets is not None
+    if not source.targets.any():
+        raise DataError(f"{path}: not one of its {len(source):,} images has a label")
+    return source, source.targets
+
+
+def as_label_sets(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
+    """Return which of a model's classes each example of a source has; one label an example is a set of one.
+
+    Raises:
+        DataError: a class that the model doesn't know.
+    """
+    targets = label_sets(source)
+    if targets is None:
+        targets = np.arange(len(source.classes)) == source.labels[:, None]
+    used = np.flatnonzero(targets.any(0))
+    index = known_classes(classes, [source.classes[label] for label in used], "the data")
+    found = np.zeros((len(targets), len(classes)), bool)
+    found[:, [index[source.classes[label]] for label in used]] = targets[:, used]
+    return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitreous.data.folders import has_folders, list_classes, subfolders
-from vitreous.data.manifest import MANIFESTS, read_manifest
+from vitreous.data.manifest import MANIFESTS, has_label_sets, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
 from vitreous.errors import DataError, absent, is_link, is_there
 
@@ -23,18 +23,19 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def list_data(path: Path, optional: bool = False) -> tuple[Listing, Listing | None]:
+def list_data(path: Path, optional: bool = False, several: bool = False) -> tuple[Listing, Listing | None]:
     """Return the training files and, where the data has its own split, the validation files.
 
     Args:
         path: a folder of class folders, or a manifest.
         optional: labels may be missing: images that are in no class folder are taken where there is no other.
+        several: a manifest may give several labels an image.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
     """
     if is_manifest(path):
-        train, validation = read_manifest(path)
+        train, validation = read_manifest(path, several=several and has_label_sets(path))
         if not train:
             raise DataError(f"{path} lists no images for training: its split column has validation rows only")
         return train, validation if len(validation) else None

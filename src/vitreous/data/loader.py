@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitreous.data.examples import Source
+from vitreous.data.examples import Source, label_sets
 from vitreous.data.memory import remember
 from vitreous.data.order import example_at, generator, position, restart
-from vitreous.data.parcel import Parcel, pack
+from vitreous.data.parcel import Label, Parcel, pack
 from vitreous.errors import ConfigError, FailedError, VitreousError
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
@@ -37,9 +37,10 @@ class Batch:
     """Examples side by side."""
 
     pixels: UInt8[Tensor, "batch channel row col"]
-    labels: Int64[Tensor, " batch"]
-    partners: Int64[Tensor, " batch"]
-    """Class of what was mixed in; the same as labels where nothing was."""
+    labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
+    """The class of each; or, where an example may have several, which of the classes it has."""
+    partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
+    """Those of what was mixed in; the same as labels where nothing was."""
     weights: Float32[Tensor, " batch"]
     """Share of `labels`, 0 to 1; the rest is `partners`."""
     indices: Int64[Tensor, " batch"]
@@ -62,8 +63,8 @@ class Example:
     """One example as the model sees it."""
 
     pixels: UInt8[np.ndarray, "row col channel"]
-    label: int
-    partner: int
+    label: Label
+    partner: Label
     weight: float
     index: int
 
@@ -96,14 +97,14 @@ class TrainStream:
         for sample in samples:
             epoch, index = position(sample, len(self.source))
             chosen = example_at(self.seed, epoch, index, len(self.source))
-            label = int(self.source.labels[chosen])
+            label = label_of(self.source, chosen)
             pixels = self._augmented(chosen, restart(own, self.seed, epoch, index, OWN))
             partner, weight = label, 1.0
             if self.augment.mixup or self.augment.cutmix:
                 rng = restart(mixing, self.seed, epoch, index, MIXING)
                 other = int(rng.integers(len(self.source)))
                 if rng.random() < self.augment.mix_probability:
-                    partner = int(self.source.labels[other])
+                    partner = label_of(self.source, other)
                     second = self._augmented(other, restart(own, self.seed, epoch, index, PARTNER))
                     pixels, weight = mix(pixels, second, self.augment, rng)
             yield Example(pixels, label, partner, weight, chosen)
@@ -129,12 +130,18 @@ class Examples:
         """Yield the examples at these places; raises ImageError."""
         for index in samples:
             data, name = self.source.read(index), self.source.names[index]
-            label = int(self.source.labels[index])
+            label = label_of(self.source, index)
             yield Example(example(data, self.decode, self.preprocess, name), label, label, 1.0, index)
 
     def remembering(self) -> "Examples":
         """Return the same, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess))
+
+
+def label_of(source: Source, index: int) -> Label:
+    """Return an example's class; or, where it may have several, which of the classes it has."""
+    targets = label_sets(source)
+    return int(source.labels[index]) if targets is None else targets[index]
 
 
 def train_batches(

@@ -6,9 +6,10 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row, stamp
+from vitreous.data.rows import BETWEEN, TRAIN, VALIDATION, Listing, Row, stamp
 from vitreous.errors import DataError, is_there
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -20,8 +21,6 @@ PATH, LABEL, SPLIT = (
 """Columns: the name that is documented, then others that mean the same."""
 LABELS = ("labels",)
 """The column of a manifest whose images have several labels each, or none."""
-BETWEEN = "\x1f"
-"""Stands between the labels of one image in a row's label."""
 
 
 def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
@@ -58,8 +57,8 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
     held = [part for part in VALIDATION if part in parts]
     notes = [f"the {held[0]} rows are the validation: none are marked val"] if held and held[0] != "val" else []
     notes += [f"{len(parts[part]):,} rows marked {part} were left out" for part in held[1:]]
-    train = Listing(path.parent, tuple(parts["train"]), notes=tuple(notes), manifest=path)
-    return train, Listing(path.parent, tuple(parts[held[0]]) if held else (), manifest=path)
+    train = Listing(path.parent, tuple(parts["train"]), notes=tuple(notes), manifest=path, several=several)
+    return train, replace(train, rows=tuple(parts[held[0]]) if held else (), notes=())
 
 
 def has_label_sets(path: Path) -> bool:
@@ -144,7 +143,7 @@ def _value(fields: dict, wanted: tuple[str, ...], where: str) -> str:
 
 
 def _labels(fields: dict, where: str) -> str:
-    """Return the labels of an image, each once: a list of texts, or a text with ; or | between; there may be none."""
+    """Return the labels of an image, sorted, each once: a list of texts, or a text with ; or | between; there may be none."""
     value = fields.get(LABELS[0])
     if value is None:
         raise DataError(f"{where}: {_no_column(LABELS, list(fields))}")
@@ -153,12 +152,12 @@ def _labels(fields: dict, where: str) -> str:
             f"{where}: labels is {json.dumps(value)[:40]}; it must be a text such as cat;dog, or a list of texts"
         )
     every = value.replace("|", ";").split(";") if isinstance(value, str) else value
-    return BETWEEN.join(dict.fromkeys(one.strip() for one in every if one.strip()))
+    return BETWEEN.join(sorted({one.strip() for one in every if one.strip()}))
 
 
 def _no_column(wanted: tuple[str, ...], found: list[str]) -> str:
     near = [name for name in found if difflib.get_close_matches(name, wanted, n=1, cutoff=0.6)]
     if wanted == LABEL and set(LABELS) & set(found):
-        return "labels are several an image, which `vitreous evaluate` measures; one label an image stands in a column label"
+        return "labels are several an image, and here one is needed; one label an image stands in a column label"
     advice = f"is {near[0]!r} meant? Rename it" if near else "the first line must name the columns: path,label"
     return f"no column {wanted[0]!r} among {', '.join(map(repr, found)) or 'none'}; {advice}"

@@ -5,8 +5,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
+
+Label = int | Bool[np.ndarray, " label"]
+"""A class; or, where an example may have several, which of the classes it has."""
+Labels = Int64[np.ndarray, " batch"] | Bool[np.ndarray, "batch label"]
+"""Those of a batch."""
 
 
 @runtime_checkable
@@ -14,8 +19,8 @@ class Packable(Protocol):
     """What is put into a parcel."""
 
     pixels: UInt8[np.ndarray, "row col channel"]
-    label: int
-    partner: int
+    label: Label
+    partner: Label
     weight: float
     index: int
 
@@ -25,8 +30,8 @@ class Parcel(NamedTuple):
 
     pixels: UInt8[Tensor, "batch channel row col"] | UInt8[np.ndarray, "batch channel row col"]
     """A tensor in shared memory, or an array that goes through the pipe."""
-    labels: Int64[np.ndarray, " batch"]
-    partners: Int64[np.ndarray, " batch"]
+    labels: Labels
+    partners: Labels
     weights: Float32[np.ndarray, " batch"]
     indices: Int64[np.ndarray, " batch"]
 
@@ -44,8 +49,13 @@ def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
         place[:] = one.pixels.transpose(2, 0, 1)
     return Parcel(
         room,
-        np.array([one.label for one in examples], dtype=np.int64),
-        np.array([one.partner for one in examples], dtype=np.int64),
+        labels([one.label for one in examples]),
+        labels([one.partner for one in examples]),
         np.array([one.weight for one in examples], dtype=np.float32),
         np.array([one.index for one in examples], dtype=np.int64),
     )
+
+
+def labels(each: Sequence[Label]) -> Labels:
+    """Put labels below each other."""
+    return np.array(each, dtype=np.int64) if isinstance(each[0], int) else np.stack(each)  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation", "test")
 """Names of the parts of a split, the preferred first."""
+BETWEEN = "\x1f"
+"""Stands between the labels of one image in a row's label, where an image may have several."""
 
 
 class Row(NamedTuple):
@@ -36,6 +38,8 @@ class Listing:
     notes: tuple[str, ...] = ()
     """What a person should know about how the files were found."""
     manifest: Path | None = None
+    several: bool = False
+    """A file may have several labels, or none: a row's label is all of them with BETWEEN between."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,6 +53,18 @@ class Listing:
     def labels(self) -> tuple[str, ...]:
         """The class name of each."""
         return tuple(row.label for row in self.rows)
+
+    @property
+    def sets(self) -> tuple[tuple[str, ...], ...]:
+        """The class names of each, however many."""
+        if not self.several:
+            return tuple((row.label,) for row in self.rows)
+        return tuple(tuple(filter(None, row.label.split(BETWEEN))) for row in self.rows)
+
+    @property
+    def found(self) -> list[str]:
+        """The labels of all files, one after another."""
+        return [label for labels in self.sets for label in labels] if self.several else list(self.labels)
 
     def place(self, index: int) -> str:
         """Say which line of the manifest a row comes from, as the start of a message; nothing without a manifest."""

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.data.checked import Part, file_source, known_classes, sound
 from vitreous.data.config import DataConfig
 from vitreous.data.digits import DIGITS, load_digits
-from vitreous.data.examples import ArraySource, FileSource, Relabelled, Source, fingerprint
+from vitreous.data.examples import ArraySource, FileSource, Relabelled, Source, label_sets
 from vitreous.data.formula import FormulaSource, is_formula, parse_formula, split_formula
 from vitreous.data.listing import list_data, list_labelled
 from vitreous.data.rows import Listing, few
-from vitreous.data.scan import Progress, Record, ScanReport, scan, summarize_sizes
-from vitreous.data.split import held_out
+from vitreous.data.scan import Progress, ScanReport, scan, summarize_sizes
+from vitreous.data.split import held_out, held_out_sets
 from vitreous.data.subset import divided
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
@@ -48,6 +49,8 @@ class Facts:
     """Median rows and cols."""
     counts: tuple[int, ...]
     """Training examples of each class."""
+    several: bool = False
+    """An example may have several of the classes, or none."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +61,6 @@ class Dataset:
     validation: Source
     facts: Facts
     report: ScanReport
-
-
-@dataclass(frozen=True)
-class Part:
-    """A listing with what the scan found for each of its files."""
-
-    listing: Listing
-    records: list[Record]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def take(self, keep: Sequence[bool]) -> "Part":
-        """Return the files that are to be kept."""
-        kept = [index for index, wanted in enumerate(keep) if wanted]
-        rows = tuple(self.listing.rows[index] for index in kept)
-        return Part(replace(self.listing, rows=rows), [self.records[index] for index in kept])
-
-    @property
-    def broken(self) -> tuple[tuple[str, str], ...]:
-        """The files that can't be read: (name, reason)."""
-        pairs = zip(self.listing.rows, self.records, strict=True)
-        return tuple((row.name, record.error) for row, record in pairs if record.error)
 
 
 def open_dataset(
@@ -103,7 +83,7 @@ def open_dataset(
 def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
     """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
     train, validation = divided(dataset.train, config.tune, config.split_seed + 1)
-    counts, held = (np.bincount(part.labels, minlength=len(part.classes)).tolist() for part in (train, validation))
+    counts, held = (counted(part) for part in (train, validation))
     facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
     note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
     report = replace(
@@ -115,6 +95,12 @@ def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
         notes=(*dataset.report.notes, note),
     )
     return Dataset(train, validation, facts, report)
+
+
+def counted(source: Source) -> list[int]:
+    """Return the number of examples of each class."""
+    targets = label_sets(source)
+    return (np.bincount(source.labels, minlength=len(source.classes)) if targets is None else targets.sum(0)).tolist()
 
 
 def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> Dataset:
@@ -135,10 +121,17 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
     if config.labels == "needed":
         check_classes(config.path, good[0])
     if len(good) == 1:
-        listing = good[0].listing
-        held = held_out(listing.names, listing.labels, config.holdout, config.split_seed)
+        held = held_files(good[0].listing, config)
         good = [good[0].take([not out for out in held]), good[0].take(held)]
     return assemble(config, decode, good[0], good[1], broken)
+
+
+def held_files(listing: Listing, config: DataConfig) -> list[bool]:
+    """Tell for each file whether it is held out; raises DataError."""
+    how = (config.holdout, config.split_seed)
+    if listing.several:
+        return held_out_sets(listing.names, listing.sets, *how)
+    return held_out(listing.names, listing.labels, *how)
 
 
 def list_parts(config: DataConfig) -> list[Listing]:
@@ -149,10 +142,13 @@ def list_parts(config: DataConfig) -> list[Listing]:
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
     optional = config.labels == "optional"
-    train, own = list_data(path, optional)
+    train, own = list_data(path, optional, several=True)
     if config.validation is None:
         return [train] if own is None else [train, own]
-    validation, more = list_data(Path(config.validation).expanduser(), optional)
+    validation, more = list_data(Path(config.validation).expanduser(), optional, several=True)
+    if validation.several != train.several:
+        one, other = (path, config.validation) if train.several else (config.validation, path)
+        raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")
     if more is not None:
         raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
     if own is not None:
@@ -208,33 +204,12 @@ def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:
     return Relabelled(found, classes, numbers[found.labels])
 
 
-def sound(part: Part, broken: str) -> Part:
-    """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
-    bad = [index for index, record in enumerate(part.records) if record.error]
-    if not bad:
-        return part
-    reasons = [f"{part.listing.place(index)}{part.records[index].error}" for index in bad[:3]]
-    more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
-    listed = "; ".join(reasons) + more
-    if len(bad) == len(part):
-        raise DataError(f"none of the {len(part):,} images in {part.listing.root} can be read: {listed}")
-    if broken == "raise":
-        raise DataError(
-            f"{len(bad):,} of {len(part):,} images can't be read: {listed}. "
-            "Mend or remove them, or leave them out with --broken skip (vitreous train: --data.broken skip)"
-        )
-    kept = part.take([not record.error for record in part.records])
-    lost = sorted(set(part.listing.labels) - set(kept.listing.labels))
-    if not lost:
-        return kept
-    note = f"classes that lost all their images, as none can be read: {few(lost)}"
-    return replace(kept, listing=replace(kept.listing, notes=(*kept.listing.notes, note)))
-
-
 def check_classes(path: str, part: Part) -> None:
-    """Raise DataError unless there are at least two classes."""
-    classes = sorted(set(part.listing.labels))
-    if len(classes) < 2:
+    """Raise DataError unless there are at least two classes; one will do where an image may have none of them."""
+    classes = sorted(set(part.listing.found))
+    if part.listing.several and not classes:
+        raise DataError(f"{path}: not one of its {len(part):,} training images has a label")
+    if not part.listing.several and len(classes) < 2:
         raise DataError(f"{path} has a single class, {classes[0]!r}; a classifier needs at least two")
 
 
@@ -242,13 +217,20 @@ def assemble(
     config: DataConfig, decode: DecodeConfig, train: Part, validation: Part, broken: tuple[tuple[str, str], ...]
 ) -> Dataset:
     """Put two checked parts together."""
-    counts, held = Counter(train.listing.labels), Counter(validation.listing.labels)
-    classes = tuple(sorted(counts))
+    counts, held = Counter(train.listing.found), Counter(validation.listing.found)
+    classes, several = tuple(sorted(counts)), train.listing.several
     known_classes(classes, held, f"the validation data in {validation.listing.root}")
     notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))
     absent = [label for label in classes if label not in held]
     if absent:
         notes.append(f"{len(absent):,} classes have no validation images: {few(absent)}")
+    if several:
+        notes.append(several_said(train))
+    if several and not held and config.labels == "needed":
+        raise DataError(
+            f"{config.path}: not one of its {len(validation):,} validation images has a label, so nothing could be "
+            "measured; add images, or give validation data of its own (--data.validation, or a column split)"
+        )
     everything = train.records + validation.records
     common, smallest, median, largest = summarize_sizes(everything)
     own_files = validation.listing.root != train.listing.root
@@ -271,34 +253,17 @@ def assemble(
         notes=tuple(notes),
     )
     channels = 1 if all(record.mode in GREY_MODES for record in everything) else 3
-    facts = Facts(classes, len(train), len(validation), channels, median, tuple(counts[label] for label in classes))
+    each = tuple(counts[label] for label in classes)
+    facts = Facts(classes, len(train), len(validation), channels, median, each, several)
     sources = (file_source(part, classes, decode, broken) for part in (train, validation))
     return Dataset(*sources, facts, report)
 
 
-def file_source(
-    part: Part, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
-) -> FileSource:
-    """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
-    listing, records = part.listing, part.records
-    index = known_classes(classes, listing.labels, str(listing.root))
-    names = listing.names
-    labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
-    sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
-    content = fingerprint(names, labels, (record.digest for record in records))
-    return FileSource(listing.root, names, labels, classes, content, decode, sizes, skipped)
-
-
-def known_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
-    """Return the number of each class; raises DataError if there is one that is not in `classes`."""
-    index = {label: number for number, label in enumerate(classes)}
-    unknown = sorted(set(found) - set(index))
-    if unknown:
-        raise DataError(
-            f"{where} has {'a class' if len(unknown) == 1 else 'classes'} not trained on: "
-            f"{few([repr(label) for label in unknown])}; known: {few(tuple(classes), 12)}"
-        )
-    return index
+def several_said(train: Part) -> str:
+    """Say how many labels the training images have."""
+    sets = train.listing.sets
+    mean, bare = sum(map(len, sets)) / len(sets), sum(not labels for labels in sets)
+    return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
 
 
 def same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:

@@ -18,8 +18,7 @@ def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
     Raises:
         DataError: the share is out of range, or a class has a single example.
     """
-    if not 0 < share < 1:
-        raise DataError(f"data.holdout is {share}; it must be above 0 and below 1")
+    check_share(share)
     members: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
@@ -30,6 +29,43 @@ def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
         for index in ranked[: counts[label]]:
             held[index] = True
     return held
+
+
+def held_out_sets(names: Sequence[str], sets: Sequence[Sequence[str]], share: float, seed: int) -> list[bool]:
+    """Tell for each example whether it is held out, where an example may have several labels, or none.
+
+    Iterative stratification (Sechidis et al., ECML PKDD 2011): label by label, the rarest first, so that of each about
+    its share is held out; then of the examples without any. Which ones is decided by hashes as in `held_out`. Of every
+    label one example at least is left, and of every label that two examples have, one is held out if that can be.
+
+    Raises:
+        DataError: the share is out of range, or there are fewer than two examples.
+    """
+    check_share(share)
+    if len(names) < 2:
+        raise DataError("a single image can't be in both training and validation; add images")
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, labels in enumerate(sets):
+        for label in labels or ("",):
+            members[label].append(index)
+    left = Counter({label: len(indices) for label, indices in members.items()})
+    held: dict[int, bool] = {}
+    for label in sorted(members, key=lambda label: (not label, len(members[label]), label)):
+        ranked = sorted(members[label], key=lambda index: rank(seed, label, names[index]))
+        lacking = max(1, round(share * len(ranked))) - sum(held.get(index, False) for index in ranked)
+        for index in ranked:
+            if index not in held:
+                every = sets[index] or ("",)
+                held[index] = lacking > 0 and all(left[one] > 1 for one in every)
+                lacking -= held[index]
+                left.subtract(every if held[index] else ())
+    return [held[index] for index in range(len(names))]
+
+
+def check_share(share: float) -> None:
+    """Raise DataError for a share that holds out nothing, or everything."""
+    if not 0 < share < 1:
+        raise DataError(f"data.holdout is {share}; it must be above 0 and below 1")
 
 
 def quotas(sizes: dict[str, int], share: float) -> dict[str, int]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
-from vitreous.data.examples import Source
-from vitreous.data.split import held_out
+from vitreous.data.examples import Source, label_sets
+from vitreous.data.split import held_out, held_out_sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,12 @@ class Subset:
         return self.source.labels[self.indices]
 
     @cached_property
+    def targets(self) -> Bool[np.ndarray, "example label"] | None:
+        """Which classes each has, where an example may have several."""
+        targets = label_sets(self.source)
+        return None if targets is None else targets[self.indices]
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """What people call each example."""
         return tuple(self.source.names[index] for index in self.indices)
@@ -49,12 +55,17 @@ class Subset:
 
 
 def divided(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
-    """Return a source in two parts: what is left, and a share held out, stratified by class (see `split.held_out`).
+    """Return a source in two parts: what is left, and a share held out, stratified by class (see `split`).
 
     Raises:
         DataError: the share is not between 0 and 1, or a class has a single example.
     """
-    held = np.array(held_out(source.names, [source.classes[label] for label in source.labels], share, seed))
+    targets, classes = label_sets(source), source.classes
+    if targets is None:
+        held = np.array(held_out(source.names, [classes[label] for label in source.labels], share, seed))
+    else:
+        sets = [[classes[label] for label in np.flatnonzero(row)] for row in targets]
+        held = np.array(held_out_sets(source.names, sets, share, seed))
     left, out = (np.flatnonzero(part).astype(np.int64) for part in (~held, held))
     return Subset(source, left), Subset(source, out)
 

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
+from vitreous.data.examples import one_label
+from vitreous.data.label_sets import as_label_sets
 from vitreous.data.loader import evaluation_batches
 from vitreous.data.sources import Source
 from vitreous.errors import DataError
 from vitreous.evaluate.metrics import Metrics, evaluate_logits
+from vitreous.evaluate.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.images.config import PreprocessConfig
 from vitreous.predict import Predictor
 
@@ -37,13 +40,33 @@ def evaluate(
         progress: called after each batch.
 
     Raises:
-        DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
+        DataError: no examples, several labels an image, or a class that the model doesn't know. ImageError: a file that
+            can't be read.
     """
+    one_label(source, "accuracy")
     folder = predictor.folder
     own = class_indices(source, folder.classes)
     logits = outputs(predictor, source, batch, workers, progress)
     labels = own[source.labels]
     return evaluate_logits(logits, labels, folder.classes), logits, labels
+
+
+def evaluate_sets(
+    predictor: Predictor,
+    source: Source,
+    batch: int = 64,
+    workers: int | Literal["auto"] = 0,
+    progress: Progress | None = None,
+) -> tuple[MultiLabelMetrics, Float32[np.ndarray, "example label"], Bool[np.ndarray, "example label"]]:
+    """As `evaluate`, where an image may have several labels; an image of a source with one label each has that one.
+
+    Raises:
+        DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
+    """
+    classes = predictor.folder.classes
+    targets = as_label_sets(source, classes)
+    logits = outputs(predictor, source, batch, workers, progress)
+    return evaluate_labels(logits, targets, classes), logits, targets
 
 
 def outputs(

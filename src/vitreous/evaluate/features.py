@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from vitreous.checkpoints.folder import ModelFolder
+from vitreous.data.examples import one_label
 from vitreous.data.loader import evaluation_batches
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, UnknownName
@@ -77,9 +78,10 @@ def features(
         progress: called after each batch with (images done, images in all).
 
     Raises:
-        DataError: no images, or features that are not finite. ImageError: a file that can't be read.
+        DataError: no images, several labels an image, or features that are not finite. ImageError: a file that can't be read.
         ConfigError: no such layer or precision, or a batch of nothing.
     """
+    one_label(source, "a probe of features")
     folder = model.folder if isinstance(model, Predictor) else model
     if isinstance(model, Predictor):
         options = replace(options, device=str(model.device))
@@ -174,6 +176,9 @@ def check_finite(name: str, part: Features) -> None:
 
 def check_parts(train: Features | Source, test: Features | Source) -> None:
     """Raise DataError unless a probe that learns from one part can be measured on the other: images, classes."""
+    for part in (train, test):
+        if not isinstance(part, Features):
+            one_label(part, "a probe of features")
     for name, part in (("training", train), ("test", test)):
         if not len(part):
             raise DataError(f"the {name} part has no images")

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
 from vitreous.data.places import located
-from vitreous.data.sources import Dataset, open_dataset
+from vitreous.data.sources import Dataset, Source, open_dataset
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluate.calibration import Scaled, scale
-from vitreous.evaluate.evaluate import evaluate
+from vitreous.evaluate.evaluate import evaluate, evaluate_sets
+from vitreous.evaluate.headline import headline
 from vitreous.evaluate.metrics import Metrics
+from vitreous.evaluate.multilabel import MultiLabelMetrics
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model
 from vitreous.model.resnet_config import ResNetConfig
@@ -41,6 +44,17 @@ class Measured:
     """What temperature scaling would do; None with fewer than two examples."""
 
 
+@dataclass(frozen=True)
+class MeasuredSets:
+    """The same where an image may have several labels."""
+
+    metrics: MultiLabelMetrics
+    probabilities: np.ndarray
+    """float64 (example, label): sigmoid of the logits."""
+    targets: np.ndarray
+    """bool (example, label): which of the model's classes each example has."""
+
+
 @dataclass
 class Findings:
     """A run and all that belongs to it; None where something is missing, and then `missing` says why."""
@@ -49,6 +63,8 @@ class Findings:
     predictor: Predictor | None = None
     dataset: Dataset | None = None
     measured: Measured | None = None
+    measured_sets: MeasuredSets | None = None
+    """Instead of `measured`, where an image may have several labels."""
     trunk: Model | None = None
     """The exported model itself, with a head or without."""
     missing: dict[str, str] = field(default_factory=dict)
@@ -97,6 +113,15 @@ def without_labels(found: Findings) -> bool:
     return kind != ClassifyConfig.KIND
 
 
+def of_sets(found: Findings) -> bool:
+    """Tell whether an image may have several labels in this run, as its model, its evaluations or its data say."""
+    if found.predictor is not None:
+        return found.predictor.folder.several
+    records = found.records("evaluation")
+    known = found.dataset is not None and found.dataset.facts.several
+    return known or bool(records and headline(records[-1]) == "map")
+
+
 def gather(path: Path) -> Findings:
     """Read a run, load its model, open its data and measure the model on it.
 
@@ -109,7 +134,10 @@ def gather(path: Path) -> Findings:
         found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
         return found
     found.predictor = attempt(found, "predictor", lambda: _load(found))
-    found.measured = attempt(found, "measured", lambda: _measure(found))
+    if of_sets(found):
+        found.measured_sets = attempt(found, "measured", lambda: _measure_sets(found))
+    else:
+        found.measured = attempt(found, "measured", lambda: _measure(found))
     if found.predictor is not None:
         found.trunk = found.predictor.model
     else:
@@ -164,13 +192,24 @@ def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
     return replace(data, path=located(data.path, known, run), validation=validation)
 
 
-def _measure(found: Findings) -> Measured:
+def _measurable(found: Findings) -> tuple[Predictor, Source]:
+    """Return the model and what it is measured on; raises ConfigError if one is missing."""
     if found.predictor is None:
         raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
     if found.dataset is None:
         raise ConfigError(f"there is no data to measure on: {found.missing['dataset']}")
+    return found.predictor, found.dataset.validation
+
+
+def _measure_sets(found: Findings) -> MeasuredSets:
+    metrics, logits, targets = evaluate_sets(*_measurable(found), workers=found.settings.get("workers", 0))
+    scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
+    return MeasuredSets(metrics, scores, targets)
+
+
+def _measure(found: Findings) -> Measured:
     workers = found.settings.get("workers", 0)
-    metrics, logits, labels = evaluate(found.predictor, found.dataset.validation, workers=workers)
+    metrics, logits, labels = evaluate(*_measurable(found), workers=workers)
     scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     scaled = scale(logits, labels) if len(labels) > 1 else None
     return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vitreous.data.loader import Example, TrainStream
+from vitreous.evaluate import looks_sets
 from vitreous.evaluate.gather import Findings, Measured, is_resnet, without_labels
 from vitreous.evaluate.page import missing, paragraph, picture, text
 from vitreous.evaluate.places import places
@@ -33,6 +34,8 @@ QUERIES = {
 
 def mistakes(found: Findings) -> str:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
+    if found.measured_sets is not None:
+        return looks_sets.mistakes(found, found.measured_sets)
     if found.measured is None or found.dataset is None or found.predictor is None:
         return unmeasured(found)
     measured, source = found.measured, found.dataset.validation
@@ -71,22 +74,14 @@ def attention(found: Findings) -> str | None:
         return None
     if found.predictor is None:
         return missing("No model:", found.missing["predictor"])
-    if found.measured is None:
+    if found.dataset is None or not (found.measured or found.measured_sets):
         return unmeasured(found)
-    model, measured = found.predictor.model, found.measured
-    chosen = chosen_examples(measured, LOOKED_AT)
-    pixels = [seen(found.predictor.folder, found.dataset.validation, index) for index in chosen]
+    model, chosen = found.predictor.model, looked_at(found)
+    pixels = [seen(found.predictor.folder, found.dataset.validation, index) for index, _, _ in chosen]
     heat = last_layer(found.predictor, pixels)
-    names, tiles = found.classes, ""
-    for index, image, heads in zip(chosen, pixels, heat, strict=True):
-        best = int(measured.probabilities[index].argmax())
-        right = best == measured.labels[index]
-        words = f'<span class="name{"" if right else " wrong"}">{text(names[best])}</span>'
-        words += f" {measured.probabilities[index, best]:.1%}"
-        words += "" if right else f"<br>true: {text(names[measured.labels[index]])}"
-        pair = _picture(image, names[measured.labels[index]]) + _picture(
-            overlay(image, heads.mean(0)), "where it looks"
-        )
+    tiles = ""
+    for (_, shown, words), image, heads in zip(chosen, pixels, heat, strict=True):
+        pair = _picture(image, shown) + _picture(overlay(image, heads.mean(0)), "where it looks")
         tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
     each = "".join(
         tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
@@ -101,6 +96,22 @@ def attention(found: Findings) -> str | None:
 
 def _picture(pixels: UInt8[np.ndarray, "row col channel"], alternative: str) -> str:
     return picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
+
+
+def looked_at(found: Findings) -> list[tuple[int, str, str]]:
+    """Return a few validation examples: which, what they show, and what the model says, in HTML."""
+    names = found.classes
+    if found.measured_sets is not None:
+        return looks_sets.looked_at(found.measured_sets, names, LOOKED_AT)
+    assert found.measured is not None
+    measured, chosen = found.measured, []
+    for index in chosen_examples(measured, LOOKED_AT):
+        true, best = names[measured.labels[index]], int(measured.probabilities[index].argmax())
+        right = best == measured.labels[index]
+        words = f'<span class="name{"" if right else " wrong"}">{text(names[best])}</span>'
+        words += f" {measured.probabilities[index, best]:.1%}" + ("" if right else f"<br>true: {text(true)}")
+        chosen.append((index, true, words))
+    return chosen
 
 
 def chosen_examples(measured: Measured, most: int) -> list[int]:
@@ -147,7 +158,8 @@ def training_batch(found: Findings) -> str:
 
 
 def label(one: Example, classes: Sequence[str]) -> str:
-    """Write an example's label, or both with their weights."""
-    if one.weight == 1 or one.label == one.partner:
-        return classes[one.label]
-    return f"{one.weight:.0%} {classes[one.label]} + {1 - one.weight:.0%} {classes[one.partner]}"
+    """Write an example's label, or its labels; of a mixture both with their weights."""
+    own, other = (looks_sets.labels(which, classes) for which in (one.label, one.partner))
+    if one.weight == 1 or own == other:
+        return own
+    return f"{one.weight:.0%} {own} + {1 - one.weight:.0%} {other}"

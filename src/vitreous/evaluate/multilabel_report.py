@@ -12,8 +12,13 @@ def parts(metrics: MultiLabelMetrics) -> list[Part]:
     said = Words(
         "A label is claimed where its sigmoid is at least one half; AUROC and average precision need no such border."
     )
-    table = Table("Each label, by average precision, the worst first", HEADS, rows(metrics), fold_after=TABLE_CLASSES)
-    return [Part("results", "Results", [Numbers(figures(metrics)), said]), Part("labels", "Labels", [table])]
+    results = Part("results", "Results", [Numbers(figures(metrics)), said])
+    return [results, Part("labels", "Labels", [labels_table(metrics)])]
+
+
+def labels_table(metrics: MultiLabelMetrics) -> Table:
+    """Return each label's figures, the worst first."""
+    return Table("Each label, by average precision, the worst first", HEADS, rows(metrics), fold_after=TABLE_CLASSES)
 
 
 def figures(metrics: MultiLabelMetrics) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vitreous.checkpoints.atomic import write_atomically
 from vitreous.evaluate.facts import commands, configuration, data, versions
-from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet, without_labels
+from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
 from vitreous.evaluate.looks import attention, mistakes, positions, training_batch
 from vitreous.evaluate.page import Section, missing, page, text
 from vitreous.evaluate.results import calibration, classes, confusions, curves, headline
@@ -31,6 +31,8 @@ SECTIONS: tuple[tuple[str, str, Draw], ...] = (
 """Anchor, title and function of each part, in the page's order."""
 PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
 """Parts about a head's predictions, which a run without labels has none of."""
+OF_ONE_LABEL = ("confusion", "calibration")
+"""Parts that have a meaning only where an image has one label."""
 
 
 def write_report(run_path: str | Path) -> Path:
@@ -55,7 +57,7 @@ def render(found: Findings) -> bytes:
     lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
     lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.</p>"
     foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
-    left_out = PREDICTIONS if without_labels(found) else ()
+    left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
     parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
     return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vitreous.evaluate import accuracy
-from vitreous.evaluate.gather import Findings, Measured, mapping, without_labels
+from vitreous.evaluate.gather import Findings, Measured, mapping, of_sets, without_labels
 from vitreous.evaluate.metrics import wilson
+from vitreous.evaluate.multilabel_report import figures as figures_of_sets
+from vitreous.evaluate.multilabel_report import labels_table
 from vitreous.evaluate.outcome import Block, Numbers
 from vitreous.evaluate.page import figure, missing, paragraph
 from vitreous.insight.plots import Series, line_chart, percent, short, smoothed
@@ -14,7 +16,10 @@ from vitreous.insight.plots import Series, line_chart, percent, short, smoothed
 def headline(found: Findings) -> str:
     """Return the figures that matter most."""
     train, best = found.records("train"), exported_evaluation(found)
-    reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
+    if of_sets(found):
+        reached = reached_by_sets(found, best)
+    else:
+        reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
     figures = [*reached, *_size(found)]
     if train:
         last = train[-1]
@@ -50,6 +55,17 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if len(found.classes) > 5 else figures
+
+
+def reached_by_sets(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
+    if found.measured_sets is not None:
+        every = figures_of_sets(found.measured_sets.metrics)
+        return [one for one in every if one[0] not in ("loss", "Hamming loss")]
+    if record is None or record.get("map") is None:
+        return [("mean average precision", "–", "no evaluation yet")]
+    shares = [(name, f"{record[key]:.1%}", "") for name, key in (("macro F1", "macro_f1"), ("micro F1", "micro_f1"))]
+    return [("mean average precision", f"{record['map']:.4f}", "mean of the labels"), *shares]
 
 
 def _loss(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -107,10 +123,12 @@ def _shortcomings(found: Findings) -> list[tuple[str, str]]:
 
 
 def _caveat(found: Findings) -> str:
-    if found.measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
+    measured = found.measured or found.measured_sets
+    if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
         return ""
+    by = "mean average precision" if found.measured_sets else "accuracy"
     return paragraph(
-        "These weights were chosen, among all evaluations, by their accuracy on these same images; on new images expect a little less."
+        f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
     )
 
 
@@ -121,6 +139,8 @@ def curves(found: Findings) -> str:
         return missing("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")
     loss, accuracy = points(train, "loss"), points(train, "accuracy")
     said = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
+    if of_sets(found):
+        said = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
     if without_labels(found):
         said = (
             "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
@@ -153,7 +173,32 @@ def curves(found: Findings) -> str:
     ]
     if without_labels(found):
         del charts[1]
+    if of_sets(found):
+        charts[1:2] = curves_of_sets(found)
     return f'<div class="row">{"".join(charts)}</div>'
+
+
+def curves_of_sets(found: Findings) -> list[str]:
+    """Return mean average precision and F1 over epochs, where an image may have several labels."""
+    train, evaluations = found.records("train"), found.records("evaluation")
+    precision = Series("validation", points(evaluations, "map"), 2, dots=True)
+    f1 = [
+        *averaged("training", points(train, "micro_f1")),
+        Series("validation", points(evaluations, "micro_f1"), 2, dots=True),
+    ]
+    return [
+        figure(
+            line_chart([precision], "Mean average precision over epochs, validation", "epoch"),
+            "Mean of the labels' average precisions: how well each label's images are ranked before all others.",
+            "Mean average precision",
+        ),
+        figure(
+            line_chart(f1, "Micro F1 over epochs, training and validation", "epoch", percent),
+            "Over all pairs of image and label, a label being claimed from a probability of one half. Training's is on "
+            "augmented images, while the weights still moved.",
+            "Micro F1",
+        ),
+    ]
 
 
 def averaged(name: str, line: Sequence[tuple[float, float]]) -> list[Series]:
@@ -178,6 +223,8 @@ def confusions(found: Findings) -> str:
 
 def classes(found: Findings) -> str:
     """Return each class's figures, the worst first."""
+    if found.measured_sets is not None:
+        return labels_table(found.measured_sets.metrics).html()
     return of_measured(found, lambda measured: [accuracy.classes(measured.metrics)])
 
 

@@ -36,7 +36,7 @@ class Explanation:
     """As the model saw them, before normalisation."""
     classes: tuple[str, ...]
     probabilities: Float64[np.ndarray, "image label"]
-    """Softmax, in the order of `classes`; no columns for a model without head."""
+    """Softmax (sigmoids, where an image may have several classes), in the order of `classes`; no columns without head."""
     targets: Int64[np.ndarray, " image"]
     """The class, by number, that each map is about; -1 for a model without head."""
     maps: Float[np.ndarray, "image map_row map_col"]
@@ -127,7 +127,7 @@ def looked(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return probabilities, targets, maps and maps by head of one batch, for a settled choice."""
     images = ready.images(pixels)
-    scores = probabilities(ready.model, images)
+    scores = probabilities(ready.folder, images)
     best = scores.argmax(dim=1) if scores.shape[1] else torch.full((len(images),), -1)
     targets = best if choice.target is None else torch.full_like(best, int(choice.target))
     maps, heads = heat(ready.model, images, targets.tolist(), choice)

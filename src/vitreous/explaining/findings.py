@@ -181,7 +181,7 @@ def compare(found: Findings, most: int, progress: Progress) -> None:
 
 def _curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared:
     def score(images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, " batch"]:
-        return ready.model(images).softmax(dim=1)[:, target]
+        return ready.folder.probabilities(ready.model(images))[:, target]
 
     return Compared(deletion(score, image, heat, steps=STEPS), insertion(score, image, heat, steps=STEPS))
 

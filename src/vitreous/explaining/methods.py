@@ -147,9 +147,9 @@ def _by_head(
     return read_attention(model, images, layer)
 
 
-def probabilities(model: Model, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-    """Return the model's softmax in float64 on the CPU; a model without head has no labels."""
-    if not model.config.classes:
+def probabilities(folder: ModelFolder, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    """Return the model's probabilities in float64 on the CPU; a model without head has no labels."""
+    if not folder.model.config.classes:
         return torch.zeros(len(images), 0, dtype=torch.float64)
     with torch.no_grad():
-        return model(images).cpu().double().softmax(dim=1)
+        return folder.probabilities(folder.model(images).cpu().double())

@@ -2,13 +2,16 @@
 
 from vitreous.model.kinds import Model
 from vitreous.objectives.classify import Classify
+from vitreous.objectives.classify_sets import ClassifySets
 from vitreous.objectives.config import ClassifyConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
 from vitreous.objectives.masked_patches import MaskedPatches
 from vitreous.objectives.objective import Objective
 
 
-def objective(config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (), seed: int = 0) -> Objective:
+def objective(
+    config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (), seed: int = 0, several: int = 0
+) -> Objective:
     """Build an objective around a model.
 
     Args:
@@ -16,12 +19,13 @@ def objective(config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (
         model: what is trained.
         counts: training examples of each class.
         seed: of whatever else is trained, which is thrown away afterwards.
+        several: training examples, where each may have several of the classes; 0: each has one.
 
     Raises:
         ConfigError: the model can't be trained so.
     """
     if isinstance(config, ClassifyConfig):
-        return Classify(model, config, counts)
+        return ClassifySets(model, config, counts, several) if several else Classify(model, config, counts)
     if isinstance(config, MaskedPatchesConfig):
         return MaskedPatches(model, config, seed)
     return MaskedAutoencoder(model, config, seed)

@@ -1,5 +1,7 @@
 """Supervised classification: cross entropy with smoothing, soft (mixed) labels and class weights."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -39,6 +41,10 @@ class Classify(Objective):
     def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
         """Return the labels, what was mixed in, and the shares."""
         return part.labels, part.partners, part.weights
+
+    def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of examples right."""
+        return {"accuracy": sums["correct"] / sums["samples"]}
 
     def forward(
         self,

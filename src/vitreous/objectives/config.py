@@ -10,11 +10,14 @@ class ClassifyConfig:
 
     KIND: ClassVar[str] = "classify"
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: cross entropy over the classes. sigmoid: one binary cross entropy a class, summed."""
+    """softmax: cross entropy over the classes. sigmoid: one binary cross entropy a class, summed; recipes choose it where an
+    image may have several labels."""
     smoothing: float = 0.0
-    """Label smoothing: share of each target spread evenly over all classes, 0 to below 1."""
+    """Label smoothing: share of each target spread evenly over all classes, 0 to below 1; with several labels an image, spread
+    evenly over a label's presence and absence."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data."""
+    """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data; with several
+    labels an image, weigh presence and absence of each label so."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What every objective is: the owner of the model, which maps a batch to its loss."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -24,7 +25,9 @@ class Objective(nn.Module):
     """
 
     labelled: ClassVar[bool] = True
-    """Whether it needs labels; validation then measures accuracy, and else this loss."""
+    """Whether it needs labels; validation then measures what the head says, and else this loss."""
+    several: ClassVar[bool] = False
+    """Whether an example may have several labels, each with a probability of its own (a sigmoid)."""
     draws: ClassVar[int] = 0
     """Uniform random numbers a patch, 0 to 1, that `inputs` is given."""
 
@@ -45,6 +48,14 @@ class Objective(nn.Module):
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
         """Return what `forward` takes beside the images."""
         raise NotImplementedError
+
+    def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Return what a training record says beside the loss.
+
+        Args:
+            sums: of the numbers that `forward` returned, and how many "samples" they are of, at least one.
+        """
+        return {}
 
     def extras(self) -> dict[str, Tensor]:
         """Return what is trained beside the model, for a checkpoint."""

@@ -1,8 +1,10 @@
 """The recipes by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from vitreous.errors import UnknownName
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.finetune import finetune
 from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.mae import mae
@@ -25,7 +27,14 @@ UNLABELLED = ("masked-patches", "mae")
 
 
 def configure(recipe: str, request: Request) -> RunConfig:
-    """Return the complete configuration of a recipe; raises UnknownName."""
+    """Return the complete configuration of a recipe; raises UnknownName.
+
+    Where an image may have several labels, each gets a sigmoid of its own, whatever the recipe: a softmax would have them
+    exclude one another.
+    """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    return RECIPES[recipe](request)
+    config = RECIPES[recipe](request)
+    if request.facts.several and isinstance(config.objective, ClassifyConfig):
+        return replace(config, objective=replace(config.objective, loss="sigmoid"))
+    return config

@@ -16,6 +16,7 @@ from typing import Any
 
 from vitreous.checkpoints.atomic import storing, write_atomically
 from vitreous.errors import ConfigError, NonFiniteLoss, RunError, is_there
+from vitreous.evaluate.headline import headline, judged, rank, written
 from vitreous.recipes.finetune import rates, tuning_share
 from vitreous.runs import is_run
 from vitreous.settings import from_dict, to_dict, to_json
@@ -39,7 +40,7 @@ class Sweep:
     share: float
     """Of the training images, held out while rates are tried."""
     reached: dict[str, dict[str, float]]
-    """Rate, as text -> top1 (with labels) and loss on the held-out images; nothing where training diverged."""
+    """Rate, as text -> headline (see `evaluate/headline.py`) and loss on the held-out images; nothing where training diverged."""
 
 
 def is_sweep(path: Path) -> bool:
@@ -98,7 +99,7 @@ def carry_out(sweep: Sweep, out: Path, reporter: Reporter) -> Result:
         else:
             if result.outcome.stopped == "interrupted":
                 return replace(result, run=out)
-            sweep.reached[f"{rate:g}"] = {key: result.metrics[key] for key in ("top1", "loss") if key in result.metrics}
+            sweep.reached[f"{rate:g}"] = judged(result.metrics)
         write(sweep, out)
     chosen = best(sweep)
     reporter.message(f"{table(sweep)}\nlearning rate {chosen:g} is the best; training on all training images")
@@ -117,7 +118,7 @@ def at_rate(config: RunConfig, rate: float) -> RunConfig:
 
 
 def best(sweep: Sweep) -> float:
-    """Return the rate of the highest accuracy, at equal accuracy of the least loss; without labels of the least loss.
+    """Return the rate of the highest headline (accuracy, mAP), at an equal one of the least loss; without labels of that.
 
     Raises:
         NonFiniteLoss: training diverged with every rate.
@@ -125,11 +126,6 @@ def best(sweep: Sweep) -> float:
     if not any(sweep.reached.values()):
         raise NonFiniteLoss("training diverged with every learning rate of the sweep; give lower ones with --rates")
     return max(sweep.rates, key=lambda rate: rank(sweep.reached[f"{rate:g}"]))
-
-
-def rank(reached: dict[str, float]) -> tuple[float, float]:
-    """Return what the best has most of."""
-    return reached.get("top1", 0.0), -reached.get("loss", math.inf)
 
 
 def table(sweep: Sweep) -> str:
@@ -142,8 +138,9 @@ def table(sweep: Sweep) -> str:
         if not reached:
             lines.append(f"rate {rate:<8g} diverged")
             continue
-        accuracy = f"top-1 {reached['top1']:.2%}, " if "top1" in reached else ""
-        lines.append(f"rate {rate:<8g} {accuracy}loss {reached['loss']:.4f}")
+        name = headline(reached)
+        figure = f"{written(name, reached[name])}, " if name else ""
+        lines.append(f"rate {rate:<8g} {figure}loss {reached['loss']:.4f}")
     return "\n".join(lines)
 
 

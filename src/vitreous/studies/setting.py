@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vitreous.checkpoints.atomic import check_name, storing, write_atomically
 from vitreous.data.config import DataConfig
+from vitreous.data.examples import one_label
 from vitreous.data.sources import Dataset, FileSource, open_dataset
 from vitreous.errors import ConfigError
 from vitreous.studies.study import Scale, Setting
@@ -38,6 +39,7 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
     config = DataConfig(data)
     reporter.phase(f"scanning {data}")
     dataset = open_dataset(config, progress=lambda done, total: reporter.progress(done, total, {}))
+    one_label(dataset.train, "a study")
     if scale in PART and isinstance(dataset.train, FileSource):
         config = chosen_part(dataset, PART[scale], folder)
         dataset = open_dataset(config)

@@ -65,9 +65,10 @@ class EarlyStopConfig:
     """When to stop before the planned end."""
 
     patience: int = 0
-    """Evaluations without a better validation accuracy (without labels: loss) before the run stops; 0: never."""
+    """Evaluations without a better validation accuracy (several labels an image: mAP; without labels: loss) before the run
+    stops; 0: never."""
     min_delta: float = 0.0
-    """Smallest gain in validation accuracy, or loss, that counts as better, 0 to 1."""
+    """Smallest gain in validation accuracy, mAP or loss that counts as better, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def export(job: Job, run: Run) -> None:
     model = cast("Model", job.evaluated_model)
     if config.lora and isinstance(model, ViT):
         model = merged(model)
-    save_model(run.model_path, ModelFolder(model, config.preprocess, config.decode, job.classes, origin))
+    folder = ModelFolder(model, config.preprocess, config.decode, job.classes, origin, several=job.objective.several)
+    save_model(run.model_path, folder)
 
 
 def merged(model: ViT) -> ViT:

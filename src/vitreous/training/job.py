@@ -27,7 +27,7 @@ class Progress:
     evaluated: int = 0
     """Step of the last evaluation."""
     best: dict[str, float] | None = None
-    """step, top1 (with labels) and loss of the best evaluation so far."""
+    """step, headline (top1; map with several labels an image; none without labels) and loss of the best evaluation so far."""
     stale: int = 0
     """Evaluations since the best."""
     finished: bool = False

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, train_batches
 from vitreous.data.order import mix
+from vitreous.evaluate.headline import headline, judged
 from vitreous.images.preprocess import normalize
 from vitreous.runs import Run
 from vitreous.training.divergence import check_weights, diverged
@@ -130,7 +131,8 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
     progress.step += 1
     progress.seconds += seconds
     window["loss"] += float(loss) * batch
-    window["correct"] += float(numbers.get("correct", 0))
+    for name in numbers:
+        window[name] = window.get(name, 0.0) + float(numbers[name])
     window["samples"] += batch
     if progress.step % max(1, job.schedule.total // RECORDS) == 0 or progress.step == job.schedule.total:
         samples = progress.step * batch
@@ -141,20 +143,19 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
                 "epoch": samples / len(job.stream),
                 "samples": samples,
                 "loss": window["loss"] / window["samples"],
-                **accuracy(job),
+                **shares(job),
                 "lr": job.config.optimizer.lr * share,
                 "images_per_second": samples / progress.seconds,
                 "seconds": progress.seconds,
             }
         )
-        window.update(loss=0.0, correct=0.0, samples=0.0)
+        window.update(dict.fromkeys(window, 0.0))
 
 
-def accuracy(job: Job) -> dict[str, float]:
-    """Return the share of examples right since the last record, where there are labels."""
+def shares(job: Job) -> dict[str, float]:
+    """Return what the objective says of the examples since the last record, beside the loss: accuracy, or F1."""
     window = job.progress.window
-    known = job.objective.labelled and window["samples"]
-    return {"accuracy": window["correct"] / window["samples"]} if known else {}
+    return job.objective.shares(window) if window["samples"] else {}
 
 
 def show(job: Job, reporter: Reporter, loss: float) -> None:
@@ -163,7 +164,7 @@ def show(job: Job, reporter: Reporter, loss: float) -> None:
     rate = progress.step / max(progress.seconds, 1e-9)
     numbers = {
         "loss": loss,
-        **accuracy(job),
+        **shares(job),
         "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
         "images_per_second": rate * job.config.batch,
         "eta_seconds": (total - progress.step) / rate,
@@ -182,7 +183,7 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     progress.evaluated = progress.step
     progress.stale = 0 if best else progress.stale + 1
     if best:
-        progress.best = {"step": progress.step} | {key: metrics[key] for key in ("top1", "loss") if key in metrics}
+        progress.best = {"step": progress.step} | judged(metrics)
     out_of_patience = 0 < stop.patience <= progress.stale
     progress.finished = progress.step >= job.schedule.total or out_of_patience
     epoch = progress.step * job.config.batch / len(job.stream)
@@ -192,12 +193,13 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
 
 
 def better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
-    """Tell whether accuracy has grown, or at equal accuracy the loss fallen; without labels, whether the loss has."""
+    """Tell whether the headline has grown, or at an equal one the loss fallen; without labels, whether the loss has."""
     if before is None:
         return True
-    if "top1" not in metrics:
+    name = headline(metrics)
+    if name is None:
         return before["loss"] - metrics["loss"] > least
-    gain = metrics["top1"] - before["top1"]
+    gain = metrics[name] - before[name]
     return gain > least or (gain == 0 and metrics["loss"] < before["loss"])
 
 

@@ -37,7 +37,9 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         tune_cpu()
     classes = dataset.facts.classes if isinstance(config.objective, ClassifyConfig) else ()
     model = initial_model(config, classes, reporter).to(device)
-    objective = build_objective(config.objective, model, dataset.facts.counts, mix(config.seed, EXTRAS)).to(device)
+    facts = dataset.facts
+    several = facts.train if facts.several else 0
+    objective = build_objective(config.objective, model, facts.counts, mix(config.seed, EXTRAS), several).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
     schedule = plan(config, len(dataset.train))
     scale = Scale(len(dataset.train), config.batch, schedule.total)

@@ -33,6 +33,11 @@ MEASURE_SECONDS = 6.0
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
     """Replace every `auto` that could change a number by what it means here, and minutes by steps."""
     check(config, dataset)
+    if dataset.facts.several and isinstance(config.objective, ClassifyConfig):
+        reporter.message(
+            f"several labels an image: a sigmoid for each of the {len(dataset.facts.classes):,} labels (objective.loss "
+            "sigmoid), judged by mean average precision (mAP)"
+        )
     device = choose_device(config.device)
     if config.precision == "auto":
         config = replace(config, precision="bf16" if native_bf16(device) else "fp32")
@@ -53,6 +58,8 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         check_unlabelled(config)
     elif model.classes != found:
         raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
+    elif dataset.facts.several:
+        check_sets(config.objective)
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
             f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
@@ -70,6 +77,15 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+
+
+def check_sets(objective: ClassifyConfig) -> None:
+    """Refuse a loss under which the labels of an image exclude one another; raises ConfigError."""
+    if objective.loss != "sigmoid":
+        raise ConfigError(
+            "the data has several labels an image, and under objective.loss softmax one excludes the others; "
+            "set --objective.loss sigmoid, as recipes do by themselves"
+        )
 
 
 def check_unlabelled(config: RunConfig) -> None:

@@ -37,7 +37,7 @@ class Result:
     report: Path | None
     """The report inside it, if the run came to its end."""
     metrics: dict[str, float]
-    """The validation numbers of the exported weights: step, loss, top1, ..."""
+    """The validation numbers of the exported weights: step, loss, top1 (or map), ..."""
     outcome: Outcome
     """Finished, stopped early, or interrupted."""
 

@@ -1,21 +1,24 @@
 """Validation during training: every example exactly once, through the one evaluation transform."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitreous.data.loader import Batch, evaluation_batches
 from vitreous.evaluate.metrics import Judged, judge, measure
+from vitreous.evaluate.multilabel import evaluate_labels
 from vitreous.images.preprocess import normalize
 from vitreous.training.divergence import check_outputs
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.job import Job
 from vitreous.training.reporter import Reporter
 
+T = TypeVar("T")
 LARGEST_BATCH = 256
 VALIDATION = 0xE7A1
 """Seed of what is random in an evaluation."""
@@ -24,12 +27,14 @@ VALIDATION = 0xE7A1
 def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
     """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way.
 
-    Without labels, the loss and seconds alone: see `held_out_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
+    With several labels an image: loss (summed over the labels, as in training), map, micro_f1, macro_f1 and seconds. Without
+    labels, the loss and seconds alone: see `held_out_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
     """
     job.model.at_resolution(None)
     reporter.phase(f"evaluating on {len(job.validation):,} images")
     started = time.perf_counter()
-    metrics = accuracy(job, interrupt) if job.objective.labelled else held_out_loss(job, interrupt)
+    labelled = label_sets if job.objective.several else accuracy
+    metrics = (labelled if job.objective.labelled else held_out_loss)(job, interrupt)
     return None if metrics is None else {**metrics, "seconds": time.perf_counter() - started}
 
 
@@ -47,17 +52,51 @@ def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
 
     A batch's logits are let go of once they are judged, so that memory doesn't grow with images times classes.
     """
+    judged = each(job, interrupt, judge)
+    if judged is None:
+        return None
+    metrics = measure(Judged.joined(judged), job.classes)
+    return {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
+
+
+def label_sets(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
+    """Return loss, map, micro_f1 and macro_f1 of the model's own head, or None if interrupted.
+
+    Average precision ranks all images, so all logits are kept.
+    """
+    found = each(job, interrupt, lambda outputs, targets: (outputs, targets))
+    if found is None:
+        return None
+    outputs, targets = (np.concatenate(part) for part in zip(*found, strict=True))
+    return of_sets(outputs, targets, job.classes)
+
+
+def each(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
+    """Return what `take` makes of each batch's logits and labels, or None if interrupted."""
     model = job.evaluated_model.eval()
-    judged = []
+    found = []
     with torch.inference_mode():
         for part, images in batches(job):
             if interrupt.requested:
                 return None
             outputs = model(images).float().cpu().numpy()
             check_outputs(job, outputs)
-            judged.append(judge(outputs, part.labels.cpu().numpy()))
-    metrics = measure(Judged.joined(judged), job.classes)
-    return {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
+            found.append(take(outputs, part.labels.cpu().numpy()))
+    return found
+
+
+def of_sets(
+    logits: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], classes: tuple[str, ...]
+) -> dict[str, float]:
+    """Return loss (nats an example, summed over the labels), map, micro_f1 and macro_f1; some example must have a label."""
+    metrics = evaluate_labels(logits, targets, classes)
+    assert metrics.mean_average_precision is not None
+    return {
+        "loss": metrics.nll * len(classes),
+        "map": metrics.mean_average_precision,
+        "micro_f1": metrics.micro_f1,
+        "macro_f1": metrics.macro_f1,
+    }
 
 
 def held_out_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from vitreous.checkpoints.families.hf_images import KERNELS
 from vitreous.checkpoints.families.huggingface import ACTIVATIONS
-from vitreous.checkpoints.family import unlike_plain
+from vitreous.checkpoints.family import MULTI_LABEL, unlike_plain
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
@@ -68,6 +68,8 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     }
     if config.classes:
         document["id2label"] = {str(number): name for number, name in enumerate(folder.classes)}
+        if folder.several:
+            document["problem_type"] = MULTI_LABEL
         document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
     return {"config.json": document, "preprocessor_config.json": processor(folder.preprocess, config.channels)}
 

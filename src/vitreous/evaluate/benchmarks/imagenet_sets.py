@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from vitreous.data.checked import Part, file_source, sound
 from vitreous.data.examples import FileSource, Source
 from vitreous.data.folders import is_image, subfolders
 from vitreous.data.rows import Listing, Row, few
 from vitreous.data.scan import scan
-from vitreous.data.sources import Part, file_source, open_source, sound
+from vitreous.data.sources import open_source
 from vitreous.errors import DataError, UnknownName, is_there
 from vitreous.evaluate.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
 from vitreous.images.config import DecodeConfig

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitreous.checkpoints.atomic import atomic_file, storing
+from vitreous.data.checked import Part, file_source, sound
 from vitreous.data.examples import FileSource, Source
 from vitreous.data.folders import list_classes, subfolders
 from vitreous.data.rows import TRAIN, Listing, Row, few, stamp
 from vitreous.data.scan import scan
-from vitreous.data.sources import Part, file_source, sound
 from vitreous.errors import DataError, is_there
 from vitreous.evaluate.benchmarks.packed import Entry, packed_parts, packed_source
 from vitreous.evaluate.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
