@@ -1,15 +1,18 @@
-"""Manifests with several labels an image: read, checked, and kept away from training."""
+"""Manifests with several labels an image: read, checked, split, and kept away from what needs one label."""
 
 import json
 
 import numpy as np
 import pytest
-from tests.data.pictures import tree
+from tests.data.pictures import tree, write
+from tests.data.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
-from vitreous.data.label_sets import open_label_sets
+from vitreous.data.examples import SEVERAL
+from vitreous.data.label_sets import as_label_sets, open_label_sets
 from vitreous.data.manifest import has_label_sets
-from vitreous.data.sources import open_dataset
+from vitreous.data.parts import open_parts
+from vitreous.data.sources import open_dataset, open_source, open_training
 from vitreous.errors import DataError
 
 CLASSES = ("cat", "dog", "tree")
@@ -98,7 +101,85 @@ def test_what_has_no_label_sets(images):
     assert not has_label_sets(manifest(images, "{", "damaged.jsonl"))
 
 
-def test_training_takes_one_label(images):
-    path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,tree\n")
-    with pytest.raises(DataError, match="labels are several an image, which `vitreous evaluate` measures"):
-        open_dataset(DataConfig(str(path)))
+def test_training_gets_which_labels_each_image_has(tmp_path):
+    dataset = open_dataset(DataConfig(str(quadrants(tmp_path, split=True))))
+    facts, train, held = dataset.facts, dataset.train, dataset.validation
+    assert (facts.classes, facts.several, facts.train, facts.validation) == (QUARTERS, True, 48, 16)
+    assert facts.counts == tuple(train.targets.sum(0)) == tuple(dataset.report.counts.values())
+    assert tuple(held.targets.sum(0)) == tuple(dataset.report.validation_counts.values())
+    assert (train.targets[0].any(), held.targets[0].all()) == (False, True)
+    assert set(train.labels) == {SEVERAL}
+    bare = int((~train.targets.any(1)).sum())
+    mean = train.targets.sum(1).mean()
+    note = f"several labels an image: {mean:.2f} on average in training, {bare} images without any"
+    assert note in dataset.report.notes
+
+
+def test_a_split_of_its_own_needs_no_column(tmp_path):
+    dataset = open_dataset(DataConfig(str(quadrants(tmp_path, 100))))
+    assert dataset.facts.train + dataset.facts.validation == 100
+    assert 15 <= dataset.facts.validation <= 25
+    assert not set(dataset.train.names) & set(dataset.validation.names)
+    again = open_dataset(DataConfig(str(tmp_path / "sets.csv")))
+    assert again.train.fingerprint == dataset.train.fingerprint
+    tuned = open_dataset(DataConfig(str(tmp_path / "sets.csv"), tune=0.25))
+    assert set(tuned.train.names) | set(tuned.validation.names) == set(dataset.train.names)
+    assert tuned.facts.counts == tuple(tuned.train.targets.sum(0))
+
+
+def test_the_order_of_labels_means_nothing(images):
+    write(images / "a/0.png", (images / "a/1.png").read_bytes())
+    path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,dog|cat\na/2.png,cat\na/3.png,dog\n")
+    assert not open_dataset(DataConfig(str(path))).report.conflicts
+    path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,dog\na/2.png,cat\na/3.png,dog\n")
+    assert [set(pair) for pair in open_dataset(DataConfig(str(path))).report.conflicts] == [{"a/0.png", "a/1.png"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,labels,split\na/0.png,cat,train\na/1.png,lion;cat,val\n", "not trained on: 'lion'; known: cat"),
+        ("path,labels,split\na/0.png,,train\na/1.png,cat,val\n", "not one of its 1 training images has a label"),
+        ("path,labels,split\na/0.png,cat,train\na/1.png,,val\n", "not one of its 1 validation images has a label"),
+        ("path,labels\na/0.png,cat\n", "a single image can't be in both training and validation"),
+        ("path,labels,split\na/0.png,cat,val\n", "lists no images for training"),
+    ],
+)
+def test_what_can_not_be_trained_on(images, text, words):
+    with pytest.raises(DataError, match=words) as caught:
+        open_dataset(DataConfig(str(manifest(images, text))))
+    assert "\n" not in str(caught.value)
+
+
+def test_both_parts_must_be_of_one_kind(images):
+    sets = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,\n")
+    one = manifest(images, "path,label\na/2.png,cat\na/3.png,dog\n", "one.csv")
+    for path, validation in ((sets, one), (one, sets)):
+        with pytest.raises(DataError, match=r"sets.csv has several labels an image and .*one.csv has one; both"):
+            open_dataset(DataConfig(str(path), validation=str(validation)))
+    lines = '{"path": "a/0.png", "labels": ["cat"]}\n{"path": "a/1.png", "label": "cat"}'
+    with pytest.raises(DataError, match="line 2: no column 'labels'"):
+        open_dataset(DataConfig(str(manifest(images, lines, "mixed.jsonl"))))
+
+
+def test_one_label_will_do_where_an_image_may_lack_it(images):
+    text = "path,labels,split\na/0.png,cat,train\na/1.png,,train\na/2.png,cat,val\na/3.png,,val\n"
+    assert open_dataset(DataConfig(str(manifest(images, text)))).facts.classes == ("cat",)
+
+
+def test_what_needs_one_label_refuses(images):
+    path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,dog\n")
+    for opening in (open_source, open_training, open_parts):
+        with pytest.raises(DataError, match="line 1: labels are several an image, and here one is needed"):
+            opening(str(path))
+
+
+def test_under_a_models_classes(images):
+    source, targets = open_label_sets(manifest(images, "path,labels\na/0.png,dog\na/1.png,tree;dog\n"), CLASSES)
+    np.testing.assert_array_equal(as_label_sets(source, CLASSES[::-1]), targets[:, ::-1])
+    np.testing.assert_array_equal(as_label_sets(source, ("dog", "tree")), targets[:, 1:])
+    with pytest.raises(DataError, match="not trained on: 'tree'; known: dog, cat"):
+        as_label_sets(source, ("dog", "cat"))
+    tree(images / "folders", dog=1, tree=2)
+    single = open_source(str(images / "folders"))
+    np.testing.assert_array_equal(as_label_sets(single, CLASSES), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])

@@ -2,11 +2,12 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitreous.data.split import held_out, quotas
+from vitreous.data.split import held_out, held_out_sets, quotas
 from vitreous.errors import DataError
 
 sizes = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(2, 60), min_size=1, max_size=8)
@@ -64,6 +65,31 @@ def test_another_image_of_a_class_leaves_the_others_where_they_are():
         after = {name for name, held in zip(more, held_out(more, ["a"] * 51, 0.2, 0), strict=True) if held}
         assert len(before - after) <= 1
         assert len(after - before) <= 1
+
+
+@given(st.lists(st.sets(st.sampled_from("abcde")), min_size=2, max_size=60), shares, st.integers(0, 3))
+def test_sets_of_labels_are_spread(sets, share, seed):
+    names, sets = [f"{number}" for number in range(len(sets))], [sorted(labels) for labels in sets]
+    held = held_out_sets(names, sets, share, seed)
+    count = Counter(label for labels in sets for label in labels)
+    out = Counter(label for labels, one in zip(sets, held, strict=True) if one for label in labels)
+    assert all(out[label] < count[label] for label in count)
+    order = sorted(range(len(names)), key=lambda index: -index)
+    again = held_out_sets([names[index] for index in order], [sets[index] for index in order], share, seed)
+    assert [again[order.index(index)] for index in range(len(names))] == held
+
+
+def test_of_each_label_about_its_share_is_held_out():
+    rng = np.random.default_rng(0)
+    sets = [
+        [label for label, often in (("a", 0.6), ("b", 0.2), ("c", 0.02)) if rng.random() < often] for _ in range(900)
+    ]
+    held = held_out_sets([f"{number}" for number in range(900)], sets, 0.2, 0)
+    for label in "abc":
+        having = [one for labels, one in zip(sets, held, strict=True) if label in labels]
+        assert abs(sum(having) - 0.2 * len(having)) <= 3, label
+    bare = [one for labels, one in zip(sets, held, strict=True) if not labels]
+    assert sum(bare) == round(0.2 * len(bare))
 
 
 def test_seeds_give_different_splits():
