@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import example
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predict import Predictor
@@ -222,7 +224,7 @@ def test_bf16_agrees_within_its_precision(predictor):
 
 def test_a_saved_model_predicts_the_same(predictor, tmp_path):
     save_model(tmp_path / "model", predictor.folder)
-    loaded = Predictor.load(tmp_path / "model", device="cpu", top=2)
+    loaded = Predictor.load(tmp_path / "model", device="cpu", top=1)
     assert loaded(pixels()).top == predictor(pixels()).top[:2]
 
 
@@ -245,3 +247,27 @@ def test_what_cannot_predict_is_refused(tmp_path):
         Predictor(folder_of(), device="gpu")
     with pytest.raises(CheckpointError, match="no such model folder"):
         Predictor.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("shift", "claimed"), [(0.0, 2), (-9.0, 0), (9.0, 4)])
+def test_several_labels_have_a_sigmoid_each(shift, claimed):
+    folder = replace(folder_of(), several=True)
+    with torch.no_grad():
+        folder.model.head.bias += shift
+    predictor = Predictor(folder, device="cpu", top=1)
+    images = [pixels(seed) for seed in range(3)]
+    for image, one in zip(images, predictor(images), strict=True):
+        ready = torch.from_numpy(example(image, folder.decode, folder.preprocess)).permute(2, 0, 1)[None]
+        shares = torch.sigmoid(predictor.logits(ready))[0].numpy()
+        order = np.argsort(-shares, kind="stable")
+        assert list(one.labels) == [CLASSES[place] for place in order[:claimed]]
+        assert [label for label, _ in one.top] == [CLASSES[place] for place in order[: max(1, claimed)]]
+        np.testing.assert_allclose([score for _, score in one.top], shares[order[: len(one.top)]], rtol=1e-6)
+        assert (one.label, one.score) == one.top[0]
+        assert json.loads(json.dumps(one.to_dict()))["labels"] == list(one.labels)
+    assert predictor(b"no image").labels is None
+
+
+def test_one_label_has_no_list_of_labels(predictor):
+    one = predictor(pixels())
+    assert (one.labels, "labels" in one.to_dict()) == (None, False)

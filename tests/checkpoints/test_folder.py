@@ -302,3 +302,15 @@ def test_architectures_are_described_by_name():
         describe(named("S/16", classes=10))
         == "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536, 10 classes)"
     )
+
+
+def test_several_classes_an_image_is_kept(tmp_path):
+    save_model(tmp_path / "one", folder_of())
+    save_model(tmp_path / "sets", folder_of(several=True))
+    assert "several" not in json.loads((tmp_path / "one" / "config.json").read_text())
+    assert [load_model(tmp_path / name).several for name in ("one", "sets")] == [False, True]
+    edit(tmp_path / "sets", several="perhaps")
+    refused(tmp_path / "sets", "several")
+    logits = torch.tensor([[0.0, 2.0, -1.0]])
+    torch.testing.assert_close(folder_of(several=True).probabilities(logits), logits.sigmoid())
+    torch.testing.assert_close(folder_of().probabilities(logits), logits.softmax(1))

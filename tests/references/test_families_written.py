@@ -1,5 +1,7 @@
 """What we write for other libraries: their own readers take it, and it is the same function, bit for bit on the way back."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,16 @@ def test_timm_makes_the_hidden_width_that_its_config_says(width: int, mlp: int) 
     from vitreous.checkpoints.families.timm_write import ratio
 
     assert int(width * ratio(width, mlp)) == mlp
+
+
+def test_several_classes_an_image_is_told_or_kept(tmp_path):
+    folder = replace(random_folder(), several=True)
+    assert convert(folder, tmp_path / "hf", "huggingface").lost == ""
+    assert load_foreign(tmp_path / "hf")[0].several
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["problem_type"] == "multi_label_classification"
+    assert (
+        "an image may have several classes: timm doesn't record it" in convert(folder, tmp_path / "timm", "timm").lost
+    )
+    convert(replace(folder, several=False), tmp_path / "one", "huggingface")
+    assert not load_foreign(tmp_path / "one")[0].several
+    assert "problem_type" not in json.loads((tmp_path / "one" / "config.json").read_text())

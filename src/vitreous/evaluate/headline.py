@@ -1,6 +1,7 @@
 """What an evaluation in training is judged by: accuracy; with several labels an image, mAP; without labels, the loss."""
 
 from collections.abc import Mapping
+from typing import Any
 
 NAMES = {"top1": "top-1", "map": "mAP"}
 """The figures that stand before all others, and how they are called: a higher one is better."""
@@ -8,17 +9,17 @@ SAID = {"top1": "top-1", "top5": "top-5", "map": "mAP", "micro_f1": "micro F1", 
 """Figures that are shown, in this order."""
 
 
-def headline(metrics: Mapping[str, float]) -> str | None:
+def headline(metrics: Mapping[str, Any]) -> str | None:
     """Return the name of the figure that an evaluation is judged by; None where it has a loss alone."""
     return next((name for name in NAMES if name in metrics), None)
 
 
-def judged(metrics: Mapping[str, float]) -> dict[str, float]:
+def judged(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return what is kept of the best evaluation: its headline and its loss."""
     return {name: metrics[name] for name in (*NAMES, "loss") if name in metrics}
 
 
-def rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+def rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
     """Return what the best evaluation has most of: the headline, and at an equal one the least loss."""
     name = headline(metrics)
     return metrics[name] if name else 0.0, -metrics.get("loss", float("inf"))
@@ -29,7 +30,7 @@ def written(name: str, value: float) -> str:
     return f"{SAID[name]} {f'{value:.4f}' if name == 'map' else f'{value:.2%}'}"
 
 
-def reached(metrics: Mapping[str, float]) -> str:
+def reached(metrics: Mapping[str, Any]) -> str:
     """Write what an evaluation came to, in short: its headline, or its loss."""
     name = headline(metrics)
     return written(name, metrics[name]) if name else f"loss {metrics['loss']:.4f}"
