@@ -31,20 +31,26 @@ config = RunConfig(
     duration=sys.argv[2], batch=100, ema=0.99, seed=3, workers=0,
     evaluate_every="37st", checkpoint_every="5st", export="best",
 )
+print("imported", flush=True)
 done = resume(run) if (run / "config.json").exists() else train(config, run)
 assert done.outcome.stopped == "finished", done
 """
 
 
 def start(folder: Path, duration: str) -> subprocess.Popen:
+    """Return a process that has imported everything and begins, or goes on, just now."""
     command = [sys.executable, "-c", SCRIPT, str(folder), duration]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout.readline() == "imported\n"
+    return process
 
 
-def finish(folder: Path, duration: str) -> None:
-    process = start(folder, duration)
+def finish(folder: Path, duration: str) -> float:
+    """Let a run come to its end; return the seconds that it took."""
+    process, begun = start(folder, duration), time.monotonic()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
+    return time.monotonic() - begun
 
 
 def digest(run: Path) -> dict[str, str]:
@@ -65,14 +71,12 @@ def records(run: Path) -> list[str]:
 
 def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    begun = time.monotonic()
-    finish(straight, duration)
-    whole = time.monotonic() - begun
+    whole = finish(straight, duration)
     chance = random.Random(0)
     killed = 0
     while killed < kills:
         process = start(broken, duration)
-        time.sleep(chance.uniform(0.6 * whole * 0.5, whole))
+        time.sleep(chance.uniform(0, 0.9 * whole / min(kills, 2)))  # two kills fit into one run
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
