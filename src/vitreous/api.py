@@ -44,7 +44,8 @@ def train(
     >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
 
     Args:
-        data: a folder of class folders, a CSV or JSONL manifest, "digits", or a formula such as "formula:fractals".
+        data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or a formula
+            such as "formula:fractals".
         recipe: small, pretrain, finetune, hyperrule, masked-patches or mae; see docs/recipes.md.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
