@@ -77,7 +77,9 @@ def test_training_and_comparing_take_weights_as_they_are_said_to_be(vitreous, tr
 def test_a_family_of_no_weights_is_refused(vitreous, trained, here):
     vitreous("train", "digits", "--weights-as=mae").refused("--weights-as says what the weights are")
     vitreous("evaluate", trained, "--other-as=mae").refused("--other-as says what the weights of --compare are")
-    vitreous("evaluate", trained, "digits", "--protocol=knn", "--other-as=mae").refused("--other-as is for --protocol")
+    vitreous("evaluate", trained, "digits", "--protocol=knn", "--other-as=mae").refused(
+        "--other-as says what the weights"
+    )
     vitreous("cka", trained, trained, "digits", "--other-as=mae").refused("leave out --as")
 
 

@@ -40,7 +40,7 @@ def check_benchmark(options: Evaluate) -> None:
 def check_unread(options: Evaluate) -> None:
     """Raise ConfigError for options that no benchmark reads."""
     for name in changed(options, Evaluate("")):
-        if name in OF_ACCURACY:
+        if name in ("compare", "other_as", *OF_ACCURACY):
             raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
 
 
