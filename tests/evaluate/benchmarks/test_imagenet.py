@@ -11,9 +11,9 @@ from tests.evaluate.benchmarks.copies import class_tree, corrupted_copy, imagene
 
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluate.benchmarks.corrupted import ALEXNET, corruption_errors
-from vitreous.evaluate.benchmarks.imagenet import Loading, score
+from vitreous.evaluate.benchmarks.imagenet import Loading, Score, score
 from vitreous.evaluate.benchmarks.imagenet_classes import class_of, outputs_of, subset, wnids
-from vitreous.evaluate.benchmarks.imagenet_parts import lines, parts
+from vitreous.evaluate.benchmarks.imagenet_parts import counted, lines, parts
 from vitreous.evaluate.metrics import wilson
 from vitreous.images.preprocess import example, normalize
 from vitreous.predict import Predictor
@@ -181,3 +181,12 @@ def test_the_report_says_the_same(predictor: Predictor, tmp_path: Path) -> None:
     shown = "\n".join(block.markdown() for part in parts(found) for block in part.blocks)
     assert f"Top-1: **{found.top1:.2%}**" in shown
     assert "1907.07174" in shown
+
+
+def test_a_copy_with_another_number_of_images_is_told() -> None:
+    whole = Score("imagenet-a", 7_499, 0.5, (0.4, 0.6), 0.8, skipped=(("x.jpg", "damaged"),))
+    assert counted(whole) == ""
+    assert (
+        lines(Score("imagenet-v2", 40, 0.5, (0.4, 0.6), 0.8))[-1] == "note: the copy has 40; the benchmark has 10,000."
+    )
+    assert counted(Score("imagenet-c", 40, 0.5, (0.4, 0.6), None)) == ""

@@ -15,6 +15,8 @@ def parts(found: Score) -> list[Part]:
         blocks.append(corrupted_table(found.corrupted))
         if found.corrupted.missing:
             blocks.append(Note("No mCE:", f"the copy lacks {few(found.corrupted.missing)}."))
+    if counted(found):
+        blocks.append(Note("Another number of images:", counted(found)))
     method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
     return [Part("results", "Results", blocks), Part("method", "Method", [method])]
 
@@ -30,6 +32,12 @@ def figures(found: Score) -> list[tuple[str, str, str]]:
     if found.corrupted is not None and found.corrupted.mce is not None:
         return [("mCE", f"{found.corrupted.mce:.1%}", "of AlexNet's errors; lower is better"), top, *counted]
     return [top, *more, *counted]
+
+
+def counted(found: Score) -> str:
+    """Say so where the copy has another number of images than the benchmark; "" where it has them all."""
+    images, whole = found.images + found.left_out + len(found.skipped), SETS[found.benchmark].images
+    return f"the copy has {images:,}; the benchmark has {whole:,}." if whole not in (0, images) else ""
 
 
 def corrupted_table(found: BaselineErrors) -> Table:
@@ -54,4 +62,6 @@ def lines(found: Score) -> list[str]:
         shown += ["", str(corrupted_table(found.corrupted))]
         if found.corrupted.missing:
             shown.append(f"no mCE: the copy lacks {few(found.corrupted.missing)}")
+    if counted(found):
+        shown.append(f"note: {counted(found)}")
     return [SETS[found.benchmark].title, *shown]

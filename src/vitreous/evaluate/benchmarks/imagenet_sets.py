@@ -31,6 +31,8 @@ class ImageSet:
     """What it asks, in a sentence."""
     mark: str = ""
     """Which subset of the classes it has: "A", "R" or all."""
+    images: int = 0
+    """How many there are; 0 where the parts are counted instead (ImageNet-C)."""
 
 
 SETS = {
@@ -38,18 +40,28 @@ SETS = {
         "ImageNet ReaL",
         "2006.07159",
         "The validation images with every label that fits; right is a top-1 in that set, and images without any are left out.",
+        images=50_000,
     ),
-    "imagenet-v2": ImageSet("ImageNet-V2", "1902.10811", "New images, gathered as the validation images were."),
+    "imagenet-v2": ImageSet(
+        "ImageNet-V2", "1902.10811", "New images, gathered as the validation images were.", images=10_000
+    ),
     "imagenet-a": ImageSet(
         "ImageNet-A",
         "1907.07174",
         "Natural images that ResNet-50 gets wrong; the prediction is among its 200 classes.",
         "A",
+        7_500,
     ),
     "imagenet-r": ImageSet(
-        "ImageNet-R", "2006.16241", "Paintings, cartoons, toys and so on; the prediction is among its 200 classes.", "R"
+        "ImageNet-R",
+        "2006.16241",
+        "Paintings, cartoons, toys and so on; the prediction is among its 200 classes.",
+        "R",
+        30_000,
     ),
-    "imagenet-sketch": ImageSet("ImageNet-Sketch", "1905.13549", "Black-and-white sketches of all 1,000 classes."),
+    "imagenet-sketch": ImageSet(
+        "ImageNet-Sketch", "1905.13549", "Black-and-white sketches of all 1,000 classes.", images=50_889
+    ),
     "imagenet-c": ImageSet(
         "ImageNet-C",
         "1903.12261",
