@@ -24,3 +24,11 @@ def test_equal_shares_get_an_axis_without_impossible_ones(value):
     assert len(marked) >= 2
     assert min(marked) >= 0
     assert max(marked) <= 100
+
+
+@pytest.mark.parametrize(("xs", "between"), [((0, 1, 2), False), ((0, 0.5, 2), True)])
+def test_what_is_counted_is_numbered_by_whole_numbers(xs, between):
+    drawing = line_chart([Series("heads", [(float(x), 3.0) for x in xs])], "Distance", "layer", lambda _: "y")
+    marked = [float(number) for number in re.findall(r">([\d.]+)<", drawing)]
+    assert {0.0, 1.0, 2.0} <= set(marked)
+    assert (0.5 in marked) == between

@@ -131,7 +131,7 @@ def line_chart(
         return svg(360, 60, label, '<text class="axis" x="180" y="34" text-anchor="middle">nothing yet</text>')
     spanned = share_range if y_format is percent else _span
     frame = Frame(360, 230, 44, 26, 10, 36, _span([x for x, _ in every]), y or spanned([y for _, y in every]))
-    body = _axes(frame, x_name, y_format)
+    body = _axes(frame, x_name, y_format, whole=all(float(x).is_integer() for x, _ in every))
     for one, points in lines:
         body += _line(frame, one, thinned(points))
     return svg(frame.width, frame.height, label, body + _legend([one for one in series if not one.faint]))
@@ -156,7 +156,8 @@ def share_range(values: Sequence[float]) -> tuple[float, float]:
     return low, min(1.0, max(high + room, low + 0.1))
 
 
-def _axes(frame: Frame, x_name: str, y_format: Format) -> str:
+def _axes(frame: Frame, x_name: str, y_format: Format, whole: bool = False) -> str:
+    """Draw rules, numbers and the name of the x axis, which has whole numbers alone where what it counts has no others."""
     body = ""
     right, floor = frame.width - frame.right, frame.height - frame.bottom
     for value in ticks(*frame.y):
@@ -164,7 +165,7 @@ def _axes(frame: Frame, x_name: str, y_format: Format) -> str:
         body += f'<path class="grid" d="M{frame.left:g} {down:.1f}H{right:g}"/>'
         text = escape(y_format(value))
         body += f'<text class="axis" x="{frame.left - 6:g}" y="{down + 3.5:.1f}" text-anchor="end">{text}</text>'
-    for value in ticks(*frame.x):
+    for value in [value for value in ticks(*frame.x) if not whole or value == round(value)]:
         across = frame.place(value, frame.y[0])[0]
         body += f'<text class="axis" x="{across:.1f}" y="{floor + 14:g}" text-anchor="middle">{short(value)}</text>'
     middle = (frame.left + right) / 2
