@@ -122,8 +122,8 @@ STUDY = Study(
     title="Depth, width and patches (figure 8)",
     question="A Vision Transformer is to grow: deeper, wider, or with smaller patches?",
     paper=(
-        "From 8 layers, width 1024, MLP 2048, patch 32: depth gains most, clearly up to 16 layers; width least; smaller "
-        "patches gain robustly without new parameters (appendix D.2, figure 8)."
+        "From 8 layers, width 1024, MLP 2048, patch 32: depth gains most, clearly up to 64 layers, though less and less after "
+        "16; width least; smaller patches gain robustly without new parameters (appendix D.2, figure 8)."
     ),
     here=(
         "One dimension at a time is scaled from a common base, and every model is trained from scratch on equally "
