@@ -200,6 +200,11 @@ def probe_sources(
         return train, test
     if options.data is None:
         dataset = of_run()
+        if folder.classes:
+            display.message(
+                "note: the model has learned the labels of the images that the probe learns from and chooses its setting on; "
+                "for others: --train DATA"
+            )
     else:
         config = DataConfig(options.data, broken=options.broken)
         dataset = open_dataset(config, folder.decode, lambda done, total: display.progress(done, total, {}))
