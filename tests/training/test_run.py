@@ -122,7 +122,7 @@ def test_minutes_become_steps(monkeypatch):
     config = resolved(replace(TINY, duration="2min"), listener)
     steps = int(config.duration.removesuffix("st"))
     assert steps > 12
-    assert f"so 2 minutes are {steps:,} steps of 32 images" in listener.messages[0]
+    assert f"so 2 min are {steps:,} steps of 32 images" in listener.messages[0]
     low = resolved(replace(TINY, duration="2min", low_resolution=0.5, low_resolution_until="50%"))
     assert int(low.duration.removesuffix("st")) > 12
 

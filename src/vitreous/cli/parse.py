@@ -104,14 +104,22 @@ REWRITES = (
     (r"(--\S+): could not convert string to float: (.+)", r"\1 is \2; it must be a number"),
     (r"(--\S+): no type matching (.+) could be instantiated from \[(.*?)\]\. Got errors.*", r"\1 is \3; it must be \2"),
     (
-        r"(?:Missing argument )?Missing value for argument '(--\S+)'\. Expected \d+ values\.",
+        r"(?:Missing argument )?Missing value for argument '(--\S+)'\. Expected 1 values\.",
         r"\1 needs a value",
     ),
+    (
+        r"(?:Missing argument )?Missing value for argument '(--\S+)'\. Expected (\d+) values\.",
+        r"\1 needs \2 values",
+    ),
+    (r"(--\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 can't be read: \2"),
     (r"Missing from vitreous \w+: (?:STR )?(.+?)\.? \(required\)", r"an argument is missing: \1"),
     (r"Unrecognized options: (.+)", r"unknown argument \1"),
     (r"; it must be \{None\}\|\{(.+)\}", r"; it must be \1"),
+    (r"; it must be \{None\}\|FLOAT$", "; it must be a number"),
+    (r"; it must be INT\|\{([a-z]+)\}", r"; it must be a whole number, or \1"),
     (r"; it must be INT INT", "; it must be two whole numbers"),
     (r"; it must be \{([a-z, ]+)\}\|INT", r"; it must be one of \1, or a whole number"),
+    (r"(--\S+) is ; it must be (.+)", r"\1 needs \2"),
 )
 """tyro's sentences, and how they read here."""
 

@@ -135,9 +135,7 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     rate = 60 / (share * low + (1 - share) * full)
     steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=rate)))
     images = rate / 60 * config.batch
-    reporter.message(
-        f"{images:,.0f} images/s, so {minutes.amount:g} minutes are {steps:,} steps of {config.batch} images"
-    )
+    reporter.message(f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} steps of {config.batch} images")
     return f"{steps}st"
 
 
