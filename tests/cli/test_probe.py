@@ -30,7 +30,7 @@ def stored(folder):
 def test_few_shot(vitreous, trained, here, parts):
     shown = vitreous("evaluate", trained, "--protocol", "few-shot", "--shots", "1", "5", "all", "--seeds", "2")
     found = few_shot(*parts, shots=(1, 5, "all"), seeds=2)
-    shown.worked("report: evaluations/run-validation-few-shot-1/report.html", "next: vitreous predict", "seed 1")
+    shown.worked("report: evaluations/run-validation-few-shot-1/report.html", "next: vitreous embed", "seed 1")
     document = stored(here / "evaluations" / "run-validation-few-shot-1")
     assert document["results"]["shots"] == [
         {"shots": one.shots, "mean": one.mean, "interval": list(one.interval), "accuracies": list(one.accuracies),
@@ -107,7 +107,9 @@ def test_a_model_without_a_head(vitreous, trained, here):
 
     trunk = create(replace(folder.model.config, classes=0))
     save_model(here / "trunk", replace(folder, model=trunk, classes=()))
-    vitreous("evaluate", "trunk", "digits", "--protocol=knn").worked("report: evaluations/trunk-digits-knn-1")
+    vitreous("evaluate", "trunk", "digits", "--protocol=knn").worked(
+        "report: evaluations/trunk-digits-knn-1", "next: vitreous embed trunk IMAGES..."
+    )
     vitreous("evaluate", "trunk", "digits").refused("this model has no head")
     vitreous("evaluate", "trunk", "--protocol=knn").refused("trunk belongs to no run, so name the labelled images")
 

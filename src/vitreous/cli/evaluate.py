@@ -40,7 +40,8 @@ def evaluate(arguments: list[str]) -> int:
         (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)
     finally:
         display.close()
-    print(f"next: vitreous predict {shlex.quote(options.model)} IMAGES...")
+    verb = "embed" if options.protocol in PROBES else "predict"  # a model that is probed may have no head
+    print(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
     return 0
 
 
