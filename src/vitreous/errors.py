@@ -108,6 +108,16 @@ def is_there(path: str | Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises on names that are too long)
 
 
+def is_folder(path: str | Path) -> bool:
+    """Tell whether a folder is at a path, links followed; False where nothing can be, as in `is_there`."""
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises on names that are too long)
+
+
+def is_file(path: str | Path) -> bool:
+    """Tell whether a file is at a path, links followed; False where nothing can be, as in `is_there`."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on names that are too long)
+
+
 def is_link(path: Path) -> bool:
     """Tell whether a path is a link; one that can't be looked at, such as an endless name, is none."""
     try:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vitreous.errors import DataError, is_there
+from vitreous.errors import DataError, is_folder, is_there
 from vitreous.images.config import SUFFIXES
 
 
@@ -42,7 +42,7 @@ def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterat
         path = Path(argument)
         matches = [path] if is_there(path) or not glob.has_magic(argument) else _matches(argument)
         for match in matches:
-            if is_there(match) and match.is_dir():
+            if is_folder(match):
                 inside = _images(match)
                 first = next(inside, None)
                 yield (match, False) if first is None else (first, True)
@@ -76,7 +76,7 @@ def _nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:
     if not arguments:
         return "no images were given; name files, folders, globs, or - for paths on standard input"
     first = missing[0] if missing else Path(arguments[0])
-    if is_there(first) and first.is_dir():
+    if is_folder(first):
         return f"no images in {first}: no file below it ends in {', '.join(sorted(SUFFIXES))}"
     if not missing:
         return "no images were given: standard input is empty"

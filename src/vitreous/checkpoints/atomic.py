@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vitreous.errors import ConfigError, StorageError, is_there
+from vitreous.errors import ConfigError, StorageError, is_folder, is_there
 
 PARTIAL = ".partial"
 PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -151,7 +151,7 @@ def recover_all(parent: Path) -> None:
 
 def clear_partials(parent: Path, name: str | None = None) -> None:
     """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
-    for partial in parent.iterdir() if is_there(parent) and parent.is_dir() else ():
+    for partial in parent.iterdir() if is_folder(parent) else ():
         match = PARTIAL_NAME.fullmatch(partial.name)
         if match and name in (None, match["name"]) and _abandoned(partial):
             if partial.is_dir():

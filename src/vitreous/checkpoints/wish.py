@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitreous.errors import ConfigError, UnknownName, is_there
+from vitreous.errors import ConfigError, UnknownName, is_file
 
 ALLOWED = ("missing", "unused")
 CHANNEL_RULES = ("sum", "tile", "zero")
@@ -45,7 +45,7 @@ def listed(text: str) -> tuple[str, ...]:
     Raises:
         ConfigError: it names none, or the file can't be read.
     """
-    if is_there(text) and Path(text).is_file():
+    if is_file(text):
         try:
             lines = Path(text).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
 from vitreous.cli.taken import open_taken
 from vitreous.cli.use import write_file
-from vitreous.errors import DataError, is_there
+from vitreous.errors import DataError, is_file, is_there
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
@@ -160,7 +160,7 @@ def model_name(model: str) -> str:
     name = path.resolve().name if is_there(path) else path.name
     if name == "model" and is_there(path):
         return path.resolve().parent.name or name
-    return (path.stem if is_there(path) and path.is_file() else name) or "model"
+    return (path.stem if is_file(path) else name) or "model"
 
 
 def folder_of(options: Evaluate) -> Path:

@@ -4,7 +4,7 @@ from itertools import count
 from pathlib import Path
 
 from vitreous.checkpoints.atomic import check_name
-from vitreous.errors import ConfigError, is_there
+from vitreous.errors import ConfigError, is_file, is_folder, is_there
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
@@ -20,13 +20,13 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
     """
     path = Path(named)
     check_name(path)
-    if is_there(path) and path.is_dir():
+    if is_folder(path):
         raise ConfigError(f"{path} is a folder; {option} must name a file")
     if not is_there(path.parent):
         raise ConfigError(
             f"can't write {path}: there is no folder {path.parent}; make it, or name another file with {option}"
         )
-    if not overwrite and is_there(path) and path.is_file() and path.stat().st_size:
+    if not overwrite and is_file(path) and path.stat().st_size:
         raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from vitreous.data.folders import has_folders, list_classes, subfolders
 from vitreous.data.manifest import MANIFESTS, has_label_sets, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
-from vitreous.errors import DataError, absent, is_link, is_there
+from vitreous.errors import DataError, absent, is_folder, is_link, is_there
 
 __all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
@@ -111,7 +111,7 @@ def missing(path: Path) -> str:
     if is_link(path):
         return absent(path)
     siblings: list[str] = []
-    if is_there(path.parent) and path.parent.is_dir():
+    if is_folder(path.parent):
         siblings = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, siblings, n=1)
     if not near:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitreous.data.rows import BETWEEN, TRAIN, VALIDATION, Listing, Row, stamp
-from vitreous.errors import DataError, is_there
+from vitreous.errors import DataError, is_file
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
 PATH, LABEL, SPLIT = (
@@ -63,7 +63,7 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
 
 def has_label_sets(path: Path) -> bool:
     """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
-    if path.suffix.lower() not in MANIFESTS or not is_there(path) or not path.is_file():
+    if path.suffix.lower() not in MANIFESTS or not is_file(path):
         return False
     try:
         fields = next((fields for _, fields in _rows(path, ())), {})

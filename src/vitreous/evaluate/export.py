@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.checkpoints.atomic import atomic_file
-from vitreous.errors import ConfigError, is_there
+from vitreous.errors import ConfigError, is_folder
 from vitreous.evaluate.features import Features
 
 FORMATS = (".parquet", ".npz")
@@ -19,7 +19,7 @@ def check_target(path: Path) -> None:
     """Raise ConfigError unless the name says a format that can be written here."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}; name a file that ends in {' or '.join(FORMATS)}")
-    if is_there(path) and path.is_dir():
+    if is_folder(path):
         raise ConfigError(f"{path} is a folder; name a file")
     if path.suffix.lower() == ".parquet":
         try:

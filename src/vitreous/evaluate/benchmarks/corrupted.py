@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.data.folders import subfolders
-from vitreous.errors import DataError, is_there
+from vitreous.errors import DataError, is_folder
 
 ALEXNET = {
     "gaussian_noise": 0.886428,
@@ -59,7 +59,7 @@ def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
     Raises:
         DataError: none is there.
     """
-    if not (is_there(root) and root.is_dir()):
+    if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of ImageNet-C, unpacked")
     top = subfolders(root)
     places = {root.name: root, **{folder.name: folder for group in top for folder in (group, *subfolders(group))}}

@@ -16,7 +16,7 @@ from vitreous.data.folders import is_image, subfolders
 from vitreous.data.rows import Listing, Row, few
 from vitreous.data.scan import scan
 from vitreous.data.sources import open_source
-from vitreous.errors import DataError, UnknownName, is_there
+from vitreous.errors import DataError, UnknownName, is_folder
 from vitreous.evaluate.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
 from vitreous.images.config import DecodeConfig
 
@@ -87,7 +87,7 @@ def class_folders(root: Path) -> Path:
     Raises:
         DataError: no such folder, or none of its folders is a class.
     """
-    if not (is_there(root) and root.is_dir()):
+    if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of the benchmark, unpacked")
     for place in (root, *(folders[:1] if len(folders := subfolders(root)) == 1 else [])):
         if any(class_of(folder.name) >= 0 for folder in subfolders(place)):
@@ -130,7 +130,7 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
     Raises:
         DataError: no such folder, or no images of such names.
     """
-    if not (is_there(root) and root.is_dir()):
+    if not is_folder(root):
         raise DataError(f"no such folder: {root}; name the folder of ImageNet's validation images")
     rows = sorted(_validation_rows(root))
     if not rows:

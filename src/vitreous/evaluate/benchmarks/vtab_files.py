@@ -13,7 +13,7 @@ from vitreous.data.examples import FileSource, Source
 from vitreous.data.folders import list_classes, subfolders
 from vitreous.data.rows import TRAIN, Listing, Row, few, stamp
 from vitreous.data.scan import scan
-from vitreous.errors import DataError, is_there
+from vitreous.errors import DataError, is_folder
 from vitreous.evaluate.benchmarks.packed import Entry, packed_parts, packed_source
 from vitreous.evaluate.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
 from vitreous.images.config import DecodeConfig
@@ -113,7 +113,7 @@ def tasks_in(root: Path) -> list[str]:
     Raises:
         DataError: no such folder, or no task in it.
     """
-    if not (is_there(root) and root.is_dir()):
+    if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of VTAB-1k, with one folder for each task")
     names = {folder.name.lower() for folder in subfolders(root)}
     own = {OTHER_NAMES.get(name, name) for name in names}
