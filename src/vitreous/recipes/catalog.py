@@ -29,12 +29,12 @@ UNLABELLED = ("masked-patches", "mae")
 def configure(recipe: str, request: Request) -> RunConfig:
     """Return the complete configuration of a recipe; raises UnknownName.
 
-    Where an image may have several labels, each gets a sigmoid of its own, whatever the recipe: a softmax would have them
-    exclude one another.
+    Whatever the recipe, training starts from the request's weights; and where an image may have several labels, each gets a
+    sigmoid of its own: a softmax would have them exclude one another.
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    config = RECIPES[recipe](request)
+    config = replace(RECIPES[recipe](request), weights=request.weights, weights_as=request.weights_as)
     if request.facts.several and isinstance(config.objective, ClassifyConfig):
         return replace(config, objective=replace(config.objective, loss="sigmoid"))
     return config

@@ -38,8 +38,6 @@ def finetune(request: Request) -> RunConfig:
     return RunConfig(
         recipe="finetune",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=replace(folder.preprocess, size=model.image),
         decode=folder.decode,
         augment=AugmentConfig(crop="inception", flip=True),

@@ -35,8 +35,6 @@ def hyperrule(request: Request) -> RunConfig:
     return RunConfig(
         recipe="hyperrule",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=replace(folder.preprocess, size=model.image, resize="squash", crop=1.0),
         decode=folder.decode,
         augment=AugmentConfig(crop="window", crop_window=seen / resized, flip=True, mixup=0.0 if few else 0.1),

@@ -29,8 +29,6 @@ def mae(request: Request) -> RunConfig:
     return RunConfig(
         recipe="mae",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=preprocess(request, model),
         augment=AugmentConfig(crop="inception", crop_area=(0.2, 1.0), flip=True),
         model=model,

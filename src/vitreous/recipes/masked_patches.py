@@ -24,8 +24,6 @@ def masked_patches(request: Request) -> RunConfig:
     return RunConfig(
         recipe="masked-patches",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=preprocess(request, model),
         augment=AugmentConfig(crop="inception", flip=True),
         model=model,

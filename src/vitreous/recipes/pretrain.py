@@ -26,8 +26,6 @@ def pretrain(request: Request) -> RunConfig:
     return RunConfig(
         recipe="pretrain",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=PreprocessConfig(size=size, mode=mode),
         augment=AugmentConfig(crop="inception", flip=True),
         model=named(
@@ -60,8 +58,6 @@ def pretrain_resnet(request: Request, name: str) -> RunConfig:
     return RunConfig(
         recipe="pretrain",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=PreprocessConfig(size=size, mode="L" if request.facts.channels == 1 else "RGB"),
         augment=AugmentConfig(crop="inception", flip=True),
         model=named_resnet(name, image=size, channels=request.facts.channels, classes=len(request.facts.classes)),

@@ -44,8 +44,6 @@ def larger_images(request: Request) -> RunConfig:
     return RunConfig(
         recipe="small",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0 if thumbnails else 0.875),
         augment=AugmentConfig(
             crop="pad" if thumbnails else "inception",
@@ -72,8 +70,6 @@ def tiny_images(request: Request) -> RunConfig:
     return RunConfig(
         recipe="small",
         data=request.data,
-        weights=request.weights,
-        weights_as=request.weights_as,
         preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0),
         augment=AugmentConfig(
             crop="pad", crop_pad=min(1, min(model.image) - 1), crop_fill="black", flip=False, mixup=0.2
