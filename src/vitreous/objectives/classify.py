@@ -14,7 +14,30 @@ from vitreous.objectives.config import ClassifyConfig
 from vitreous.objectives.objective import Objective
 
 
-class Classify(Objective):
+class Supervised(Objective):
+    """Owns the model alone, and takes labels, perhaps mixed, smoothed and weighted by class.
+
+    Raises:
+        ConfigError: smoothing out of range.
+    """
+
+    def __init__(self, model: Model, config: ClassifyConfig) -> None:
+        super().__init__(model)
+        if not 0 <= config.smoothing < 1:
+            raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
+        self.config = config
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model alone."""
+        return self.model
+
+    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return the labels, what was mixed in, and the shares."""
+        return part.labels, part.partners, part.weights
+
+
+class Classify(Supervised):
     """Owns the model; maps a batch to its loss and to numbers worth watching.
 
     Args:
@@ -26,21 +49,9 @@ class Classify(Objective):
     class_weights: Tensor | None
 
     def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
-        super().__init__(model)
-        if not 0 <= config.smoothing < 1:
-            raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
-        self.config = config
+        super().__init__(model, config)
         weights = balanced(counts) if config.class_weights == "balanced" else None
         self.register_buffer("class_weights", weights, persistent=False)
-
-    @property
-    def trained(self) -> nn.Module:
-        """The model alone."""
-        return self.model
-
-    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
-        """Return the labels, what was mixed in, and the shares."""
-        return part.labels, part.partners, part.weights
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return the share of examples right."""

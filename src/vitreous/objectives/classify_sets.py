@@ -4,17 +4,16 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.data.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.kinds import Model
+from vitreous.objectives.classify import Supervised
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.objectives.objective import Objective
 
 
-class ClassifySets(Objective):
+class ClassifySets(Supervised):
     """Owns the model; maps a batch whose labels are rows of zeros and ones to its loss, and counts pairs.
 
     Args:
@@ -32,23 +31,11 @@ class ClassifySets(Objective):
     absence: Tensor | None
 
     def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = (), examples: int = 0) -> None:
-        super().__init__(model)
+        super().__init__(model, config)
         assert config.loss == "sigmoid"
-        if not 0 <= config.smoothing < 1:
-            raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
-        self.config = config
         weights = balanced_pairs(counts, examples) if config.class_weights == "balanced" else (None, None)
         for name, values in zip(("presence", "absence"), weights, strict=True):
             self.register_buffer(name, values, persistent=False)
-
-    @property
-    def trained(self) -> nn.Module:
-        """The model alone."""
-        return self.model
-
-    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
-        """Return the labels, what was mixed in, and the shares."""
-        return part.labels, part.partners, part.weights
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
         """Return F1 over all pairs of example and label; 0 where no label was claimed, and none was there."""
