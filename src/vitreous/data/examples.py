@@ -89,13 +89,32 @@ class ArraySource:
 
 
 @dataclass(frozen=True, eq=False)
-class Reread:
-    """A source whose examples are read in another way; all else is the source's."""
+class Over:
+    """What stands before a source and has the same examples in the same order."""
 
     source: Source
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What people call each example."""
+        return self.source.names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the contents."""
+        return self.source.fingerprint
+
+    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+        """Return an example's file, or its pixels."""
+        return self.source.read(index)
+
+
+@dataclass(frozen=True, eq=False)
+class Reread(Over):
+    """A source whose examples are read in another way; all else is the source's."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,49 +127,17 @@ class Reread:
         return self.source.labels
 
     @property
-    def names(self) -> Sequence[str]:
-        """What people call each example."""
-        return self.source.names
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the contents."""
-        return self.source.fingerprint
-
-    @property
     def targets(self) -> Bool[np.ndarray, "example label"] | None:
         """Which classes each has, where an example may have several."""
         return label_sets(self.source)
 
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
-        """Return an example's file, or its pixels."""
-        return self.source.read(index)
-
 
 @dataclass(frozen=True, eq=False)
-class Relabelled:
+class Relabelled(Over):
     """A source under other classes' numbers: a model's."""
 
-    source: Source
     classes: tuple[str, ...]
     labels: Int64[np.ndarray, " example"]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def names(self) -> Sequence[str]:
-        """What people call each example."""
-        return self.source.names
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the contents."""
-        return self.source.fingerprint
-
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
-        """Return an example's file, or its pixels."""
-        return self.source.read(index)
 
 
 def label_sets(source: Source) -> Bool[np.ndarray, "example label"] | None:
