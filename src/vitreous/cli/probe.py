@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from vitreous.checkpoints.folder import ModelFolder
     from vitreous.data.sources import Source
-    from vitreous.evaluate.features import Features
+    from vitreous.evaluate.features import FeatureOptions, Features
+    from vitreous.evaluate.knn import KNNOptions
+    from vitreous.evaluate.linear import LinearOptions
     from vitreous.evaluate.outcome import Part, Table
     from vitreous.training.reporter import Reporter
 
@@ -104,15 +106,21 @@ def both_features(
     options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source]", display: "Reporter"
 ) -> "tuple[Features, Features]":
     """Compute a model's features of the training and the test part."""
-    from vitreous.evaluate.features import FeatureOptions, features
+    from vitreous.evaluate.features import features
 
-    asked = options.probe
-    how = FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
-    found = []
+    how, found = feature_options(options), []
     for name, source in zip(("training", "test"), parts, strict=True):
         display.phase(f"features of {len(source):,} {name} images")
         found.append(features(folder, source, how, lambda done, total: display.progress(done, total, {})))
     return found[0], found[1]
+
+
+def feature_options(options: Evaluate) -> "FeatureOptions":
+    """Return how features are to be computed."""
+    from vitreous.evaluate.features import FeatureOptions
+
+    asked = options.probe
+    return FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
 
 
 Measure = Callable[["Features", "Features"], Measured]
@@ -141,8 +149,7 @@ def linear(options: Probe, train: "Source") -> Measure:
     from vitreous.evaluate import linear as room
     from vitreous.evaluate.probe_parts import headline, linear_data, linear_parts, sweep_table
 
-    values = options.rates if options.solver == "sgd" else grid(options, room.L2_GRID)
-    how = room.LinearOptions(options.solver, values)
+    how = linear_options(options)
     room.check(how)
 
     def measure(train: "Features", test: "Features") -> Measured:
@@ -159,8 +166,7 @@ def knn(options: Probe, train: "Source") -> Measure:
     from vitreous.evaluate import knn as room
     from vitreous.evaluate.probe_parts import decisions, headline, knn_data, knn_parts, knn_table
 
-    votes = options.votes or ("temperature" if options.metric == "cosine" else "uniform")
-    how = room.KNNOptions(options.k, options.metric, votes)
+    how = knn_options(options)
     room.check(how, len(train))
 
     def measure(train: "Features", test: "Features") -> Measured:
@@ -169,6 +175,21 @@ def knn(options: Probe, train: "Source") -> Measure:
         return Measured(headline(found), *shown, decisions(found.predicted, train.classes))
 
     return measure
+
+
+def linear_options(options: Probe) -> "LinearOptions":
+    """Return the solver that was asked for, with its grid."""
+    from vitreous.evaluate.linear import L2_GRID, LinearOptions
+
+    return LinearOptions(options.solver, options.rates if options.solver == "sgd" else grid(options, L2_GRID))
+
+
+def knn_options(options: Probe) -> "KNNOptions":
+    """Return how neighbours are found and vote; unless said otherwise by temperature where they are near by cosine."""
+    from vitreous.evaluate.knn import KNNOptions
+
+    votes = options.votes or ("temperature" if options.metric == "cosine" else "uniform")
+    return KNNOptions(options.k, options.metric, votes)
 
 
 def grid(options: Probe, usual: tuple[float, ...]) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options import Evaluate
-from vitreous.cli.probe import grid
+from vitreous.cli.probe import feature_options, grid, knn_options, linear_options
 from vitreous.cli.taken import open_taken
 from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
@@ -28,7 +28,7 @@ def probed(options: Evaluate, display: "Reporter") -> "Answers":
     from vitreous.cli.accuracy import Answers
     from vitreous.evaluate.benchmarks.vtab import Reading, run_vtab
     from vitreous.evaluate.benchmarks.vtab_parts import lines, parts
-    from vitreous.evaluate.features import FeatureOptions, check_batch
+    from vitreous.evaluate.features import check_batch
     from vitreous.evaluate.layers import find_layer
 
     def told(said: str, done: int, total: int) -> None:
@@ -36,7 +36,7 @@ def probed(options: Evaluate, display: "Reporter") -> "Answers":
         display.progress(done, total, {})
 
     asked, folder = options.probe, open_taken(options.model, options.taken)
-    how = FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
+    how = feature_options(options)
     find_layer(folder.model, asked.layer)
     check_batch(how)
     reading = Reading(options.tasks, options.broken)
@@ -60,16 +60,13 @@ def vtab_probe(options: Evaluate) -> "Probe":
     from vitreous.evaluate.least_squares import check_l2
 
     strengths = sorted(grid(asked, few.L2_GRID) or (few.L2,))
-    values = asked.rates if asked.solver == "sgd" else grid(asked, straight.L2_GRID)
-    lines = straight.LinearOptions(asked.solver, values)
-    votes = asked.votes or ("temperature" if asked.metric == "cosine" else "uniform")
-    nearest = near.KNNOptions(asked.k, asked.metric, votes)
+    lines, nearest = linear_options(asked), knn_options(asked)
     check_l2(strengths)
     straight.check(lines)
     near.check(nearest, MORE)
 
     def least_squares(train: "Features", test: "Features", held: "np.ndarray") -> tuple[float, str]:
-        strength = strengths[0] if len(strengths) == 1 else few.every(train, strengths, held)[1]
+        strength = strengths[0] if len(strengths) == 1 else few.best_strength(train, strengths, held)
         found = few.few_shot(train, test, None, ("all",), strength, 1).at("all")
         return found.mean, f"l2 {strength:g}"
 

@@ -147,20 +147,17 @@ def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tupl
     return readouts[best], grid[best]
 
 
-def every(
-    train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"] | None = None
-) -> tuple[Readout, float]:
-    """Fit all training images in one pass; of several l2, the best on those that are held out for the choice.
+def every(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
+    """Fit all training images in one pass, of several l2 by that which is best on a fifth of each class."""
+    strength = best_strength(train, grid, held_out(train.labels, 0.2, seed=0)) if len(grid) > 1 else grid[0]
+    return fit_streaming(pieces(train, np.arange(len(train))), len(train.classes), [strength])[0], strength
 
-    Without `held` these are a fifth of each class.
-    """
+
+def best_strength(train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"]) -> float:
+    """Return the l2 that is best on the images marked as held out, the others being fitted."""
     indices = np.arange(len(train))
-    strength = grid[0]
-    if len(grid) > 1:
-        held = held_out(train.labels, 0.2, seed=0) if held is None else held
-        readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
-        strength = grid[best_of(readouts, train, indices[held])]
-    return fit_streaming(pieces(train, indices), len(train.classes), [strength])[0], strength
+    readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
+    return grid[best_of(readouts, train, indices[held])]
 
 
 def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
