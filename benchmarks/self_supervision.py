@@ -20,15 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from cifar10 import unpacked
 
 from vitreous.checkpoints.folder import ModelFolder, load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Dataset, open_dataset
+from vitreous.data.sources import Dataset, Source, open_dataset
 from vitreous.data.subset import subset
-from vitreous.evaluate.features import FeatureOptions, features
+from vitreous.evaluate.features import FeatureOptions, Features, layer_chunks
 from vitreous.evaluate.knn import knn
+from vitreous.evaluate.layers import find_layer
 from vitreous.evaluate.linear import linear_probe
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import create
@@ -53,23 +55,28 @@ def model_of(part: str, dataset: Dataset, data: DataConfig, minutes: float, fold
 def probed(folder: ModelFolder, dataset: Dataset, images: int) -> dict[str, dict[str, Any]]:
     """Return the accuracy of both probes on what the head reads and on the block that was chosen."""
     blocks = [f"block.{index}:mean" for index in range(len(folder.model.blocks))]
-    learn = {name: features(folder, subset(dataset.train, images), options(name)) for name in ("features", *blocks)}
-    line = {}
-    for name, one in learn.items():
-        line[name] = linear_probe(one, features(folder, dataset.validation, options(name)))
+    learn, test = (
+        layered(folder, part, ["features", *blocks]) for part in (subset(dataset.train, images), dataset.validation)
+    )
+    line = {name: linear_probe(learn[name], test[name]) for name in learn}
     best = max(blocks, key=lambda name: max(accuracy for _, accuracy in line[name].sweep))
     found: dict[str, dict[str, Any]] = {}
     for kind, name in (("head", "features"), ("block", best)):
-        near = knn(learn[name], features(folder, dataset.validation, options(name)))
+        near = knn(learn[name], test[name])
         found[kind] = {"layer": name, "linear": line[name].accuracy, "knn": near.accuracy}
         found[kind] |= {"linear_interval": line[name].interval, "knn_interval": near.interval}
     found["every"] = {name: one.accuracy for name, one in line.items()}
     return found
 
 
-def options(layer: str) -> FeatureOptions:
-    """Return how a layer's features are computed; they are not kept."""
-    return FeatureOptions(batch=256, cache=False, layer=layer)
+def layered(folder: ModelFolder, source: Source, names: list[str]) -> dict[str, Features]:
+    """Return the features of several layers; each image passes through the model once."""
+    layers = [find_layer(folder.model, name) for name in names]
+    chunks = zip(*layer_chunks(folder, source, layers, FeatureOptions(batch=256)), strict=True)
+    return {
+        name: Features(np.concatenate(parts), source.labels, tuple(source.names), source.classes)
+        for name, parts in zip(names, chunks, strict=True)
+    }
 
 
 def line_of(part: str, one: dict[str, Any]) -> str:
