@@ -12,7 +12,7 @@ from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
 from vitreous.errors import CheckpointError, DataError, is_there
-from vitreous.evaluate.headline import headline, reached
+from vitreous.evaluate.headline import digits, headline, reached
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, ResNetConfig
@@ -167,10 +167,9 @@ def run(path: Path) -> str:
 def validation(measured: list[dict[str, Any]]) -> str:
     """Say what the last and the best evaluation found: accuracy or mAP, or without labels the loss."""
     last = measured[-1]
-    name = headline(last)
-    best = max(measured, key=lambda entry: entry[name] if name else -entry["loss"])
-    best_said = reached(best).rpartition(" ")[2]
-    return f"{reached(last)} last, {best_said} best (step {best['step']:,})"
+    name = headline(last) or "loss"
+    best = (min if name == "loss" else max)(measured, key=lambda entry: entry[name])
+    return f"{reached(last)} last, {digits(name, best[name])} best (step {best['step']:,})"
 
 
 def has_ended(record: "RunRecord") -> bool:

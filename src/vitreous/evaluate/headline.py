@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {"top1": "top-1", "map": "mAP"}
-"""The figures that stand before all others, and how they are called: a higher one is better."""
+NAMES = ("top1", "map")
+"""The figures that stand before all others: a higher one is better."""
 SAID = {"top1": "top-1", "top5": "top-5", "map": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1"}
-"""Figures that are shown, in this order."""
+"""Figures that are shown, in this order, and how they are called."""
 
 
 def headline(metrics: Mapping[str, Any]) -> str | None:
@@ -25,12 +25,17 @@ def rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
     return metrics[name] if name else 0.0, -metrics.get("loss", float("inf"))
 
 
+def digits(name: str, value: float) -> str:
+    """Write a number: average precision and loss to four digits, shares in percent."""
+    return f"{value:.4f}" if name in ("map", "loss") else f"{value:.2%}"
+
+
 def written(name: str, value: float) -> str:
-    """Write a figure: average precision to four digits, shares in percent."""
-    return f"{SAID[name]} {f'{value:.4f}' if name == 'map' else f'{value:.2%}'}"
+    """Write a figure, or the loss, with what it is called."""
+    return f"{SAID.get(name, name)} {digits(name, value)}"
 
 
 def reached(metrics: Mapping[str, Any]) -> str:
     """Write what an evaluation came to, in short: its headline, or its loss."""
-    name = headline(metrics)
-    return written(name, metrics[name]) if name else f"loss {metrics['loss']:.4f}"
+    name = headline(metrics) or "loss"
+    return written(name, metrics[name])
