@@ -45,6 +45,8 @@ def sound(part: Part, broken: str) -> Part:
     reasons = [f"{part.listing.place(index)}{part.records[index].error}" for index in bad[:3]]
     more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
     listed = "; ".join(reasons) + more
+    if part.listing.manifest and any(part.listing.rows[index].changed < 0 for index in bad):
+        listed += f" (a path is relative to {part.listing.root.resolve()})"
     if len(bad) == len(part):
         raise DataError(f"none of the {len(part):,} images in {part.listing.root} can be read: {listed}")
     if broken == "raise":
