@@ -14,13 +14,14 @@ from vitreous.checkpoints.adapt import adapt
 from vitreous.checkpoints.family import MULTI_LABEL, Family, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
+from vitreous.checkpoints.gaps import cost_of, fill_missing, refuse_unused
 from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.checkpoints.wish import Report, Wish
+from vitreous.checkpoints.wish import Report, Wish, grouped
 from vitreous.errors import CheckpointError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.kinds import Model, create, empty
+from vitreous.model.kinds import Model, empty
 
 MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
 
@@ -73,13 +74,11 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     reading = replace(reading, tensors={})  # what was used is let go while the next is made
     weights.tensors.clear()
     mapped = read(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
-    new = refuse_gaps(mapped, model, reading, wish, str(weights.path))
+    refuse_shapes(mapped, model, reading, str(weights.path))
+    ignored = [name for name in ignored if name not in mapped.used]
     unused = [name for name in given if name not in mapped.used and name not in ignored]
-    if unused and "unused" not in wish.allow:
-        raise CheckpointError(
-            f"{weights.path}: {len(unused)} tensors have no place in {describe(reading.model)}: {', '.join(unused[:3])}"
-            f"{' ...' if len(unused) > 3 else ''}; if they don't matter, use --allow unused"
-        )
+    refuse_unused(unused, mapped.used, reading.model, wish, str(weights.path))
+    new = fill_missing(mapped, model, reading.model, wish, str(weights.path))
     check_finite(mapped.tensors, str(weights.path), weights.maps)
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
@@ -100,8 +99,9 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         new=tuple(new),
         unused=tuple(unused),
         ignored=len(ignored),
+        beside=grouped(ignored),
         assumed=reading.assumed,
-        notes=weights.notes,
+        notes=(*weights.notes, *cost_of(unused, mapped.used, new)),
     )
     return folder, report
 
@@ -182,8 +182,8 @@ def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
     return known[family], variant or None
 
 
-def refuse_gaps(mapped: Mapped, model: Model, reading: Reading, wish: Wish, where: str) -> list[str]:
-    """Check shapes and completeness; fill what may be missing; return the names that are new."""
+def refuse_shapes(mapped: Mapped, model: Model, reading: Reading, where: str) -> None:
+    """Refuse tensors that were made, but not of the shapes that the model needs; raises CheckpointError."""
     expected = model.state_dict()
     wrong = [
         f"{name} is {'x'.join(map(str, tensor.shape))}, expected {'x'.join(map(str, expected[name].shape))}"
@@ -192,14 +192,3 @@ def refuse_gaps(mapped: Mapped, model: Model, reading: Reading, wish: Wish, wher
     ]
     if wrong:
         raise CheckpointError(f"{where} doesn't fit {describe(reading.model)}: {'; '.join(wrong[:3])}")
-    if not mapped.missing:
-        return []
-    if "missing" not in wish.allow:
-        name, looked = next(iter(mapped.missing.items()))
-        raise CheckpointError(
-            f"{where} lacks {len(mapped.missing)} tensors that {describe(reading.model)} needs, such as {name} "
-            f"({' + '.join(looked) or 'no rule'}); to initialise them instead, use --allow missing"
-        )
-    fresh = create(reading.model).state_dict()
-    mapped.tensors |= {name: fresh[name] for name in mapped.missing}
-    return list(mapped.missing)

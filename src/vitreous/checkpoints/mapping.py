@@ -177,11 +177,11 @@ def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[st
 
 
 def stripped(tensors: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """Take off the longest of the prefixes that all names of interest share, such as "module." or "backbone."."""
+    """Take off the longest of the prefixes that most names share, such as "module." or "backbone."; the others stay."""
     for prefix in sorted(prefixes, key=len, reverse=True):
         inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         if inside and 2 * len(inside) > len(tensors):
-            return inside
+            return inside | {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
     return dict(tensors)
 
 

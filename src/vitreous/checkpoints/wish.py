@@ -1,5 +1,8 @@
 """How weights are to be taken, and what became of them. Imports no torch."""
 
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +63,16 @@ def listed(text: str) -> tuple[str, ...]:
     return found
 
 
+def grouped(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names with their numbers taken together, the largest group first.
+
+    >>> grouped(["blocks.0.gamma_1", "blocks.1.gamma_1", "mask_token"])
+    ('blocks.N.gamma_1 (2)', 'mask_token')
+    """
+    counted = Counter(re.sub(r"(?<![^./_])\d+(?=[./])", "N", name) for name in names)
+    return tuple(f"{name} ({count})" if count > 1 else name for name, count in counted.most_common())
+
+
 @dataclass(frozen=True)
 class Report:
     """What became of weights on their way into our model."""
@@ -82,6 +95,8 @@ class Report:
     """Tensors of theirs that have no place in our model."""
     ignored: int = 0
     """Tensors of theirs that belong to something else, such as a text tower."""
+    beside: tuple[str, ...] = ()
+    """Groups of those, numbers taken together."""
     assumed: tuple[str, ...] = ()
     """What the file didn't tell."""
     notes: tuple[str, ...] = ()
@@ -94,7 +109,8 @@ class Report:
         lines += [f"positions   {self.resized}"] if self.resized else []
         lines += [f"channels    {self.channels}"] if self.channels else []
         lines.append(f"head        {self.head}")
-        lines += [f"new         {name}" for name in self.new[:10]]
-        lines += [f"unused      {name}" for name in self.unused[:10]]
+        lines += [f"new         {name}" for name in grouped(self.new)]
+        lines += [f"unused      {name}" for name in grouped(self.unused)]
+        lines += [f"ignored     {', '.join(self.beside)}"] if self.beside else []
         lines += [f"assumed     {note}" for note in self.assumed]
         return "\n".join([*lines, *(f"note        {note}" for note in self.notes)])

@@ -35,6 +35,7 @@ DINOV3 = (
     ("mlp.w3.", "mlp.fc2."),
 )
 """Their names, and timm's."""
+DEIT3 = "it is DeiT-III's; timm's vit_*_rope_ape have the same names and need their config.json"
 GATED = ("mlp.w",)
 """Names of gated MLPs only: timm's fc2 is fc2 elsewhere."""
 
@@ -189,15 +190,18 @@ def interpret_mae(weights: Weights, name: str | None) -> Reading:
 
 
 def recognise_deit(weights: Weights) -> float:
-    """Never: DeiT's names are timm's."""
-    return 0.0
+    """DeiT-III's spelling of LayerScale; DeiT's names are timm's."""
+    tensors = plain_names(weights.tensors)
+    return float(is_encoder(tensors) and timm_eva.is_deit3(tensors) and "architecture" not in weights.config)
 
 
 def interpret_deit(weights: Weights, name: str | None) -> Reading:
     """Read DeiT or DeiT-III."""
-    found = reread(weights, plain_names(weights.tensors), (), "deit")
+    tensors = plain_names(weights.tensors)
+    found = reread(weights, timm.plain_names(tensors), (), "deit")
     crop = 1.0 if found.model.block.layer_scale else 0.875
-    return replace(found, resize="bicubic", preprocess=replace(found.preprocess, crop=crop))
+    assumed = (*found.assumed, DEIT3) if timm_eva.is_deit3(tensors) else found.assumed
+    return replace(found, resize="bicubic", preprocess=replace(found.preprocess, crop=crop), assumed=assumed)
 
 
 FAMILIES = (

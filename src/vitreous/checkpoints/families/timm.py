@@ -33,6 +33,10 @@ ELSEWHERE = (
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
 PREFIXES = ("module.", "backbone.", "model.", "trunk.")
+LAYER_SCALE = re.compile(
+    r"^(blocks\.\d+)\.(?:ls|gamma|lambda|layer_?scale)_?([12])(?:\.(?:gamma|lambda1?|weight|scale))?$"
+)
+"""The ways in which LayerScale is spelled: ls1.gamma, gamma_1, layer_scale_1, ..."""
 TANH = r"giantopt|patch32_siglip|large_patch16_siglip\w*_512|so400m_patch16_siglip"
 ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
@@ -95,6 +99,11 @@ def table(config: ViTConfig) -> Table:
     ]
 
 
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what stands before the names, and give LayerScale timm's name, however it is spelled."""
+    return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in stripped(tensors, PREFIXES).items()}
+
+
 def recognise(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
     tensors = stripped(weights.tensors, PREFIXES)
@@ -117,7 +126,7 @@ def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
-    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    tensors, where = plain_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     stem = stem_of(tensors, where)
     if stem.kind != "none":

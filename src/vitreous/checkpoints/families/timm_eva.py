@@ -95,7 +95,15 @@ def recognise(weights: Weights) -> float:
         return 0.0
     if not has(tensors, SIGNS) or has(tensors, r"relative_position|^mask_token|^storage_tokens"):
         return 0.0
-    return 2.0 if "architecture" in weights.config else 1.0
+    if "architecture" in weights.config:
+        return 2.0
+    return 0.0 if is_deit3(tensors) else 1.0
+
+
+def is_deit3(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell DeiT-III's own names, timm's with gamma_1, which hold positions and no registers."""
+    named = all(name in tensors for name in ("blocks.0.gamma_1", "blocks.0.attn.qkv.bias", "pos_embed"))
+    return named and not has(tensors, r"^reg_token$|^rope|attn\.q_bias|attn\.proj_[lw]|_token_only|mlp\.fc1_g")
 
 
 def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
