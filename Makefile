@@ -1,12 +1,13 @@
 # make demo   train on handwritten digits, measure, report: the whole thing in a few minutes
 # make test   the tests          make check   format, lint, types, architecture
 # make bench  speed and memory beside peers (quick)          make docs   run the documents' code, check their links
+# make fuzz   20,000 mutated images and 6,000 mutated weights and manifests, in processes with limits (some 15 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check bench docs fuzz clean
 
 setup: $(READY)
 
@@ -44,6 +45,10 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+
+# `make fuzz FUZZ='--kind images --count 1000 --seed 1'` for a part, or other cases.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build runs/demo runs/demo-images

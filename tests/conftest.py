@@ -13,3 +13,5 @@ settings.register_profile("vitreous", deadline=None, max_examples=25, suppress_h
 settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vitreous"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vitreous-tests-")
+collect_ignore = ["fuzz"]
+"""`make fuzz` runs those, on request."""
