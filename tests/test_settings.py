@@ -102,6 +102,28 @@ def test_a_run_of_before_there_were_kinds_opens():
     assert from_dict(RunConfig, values) == RunConfig()
 
 
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ({"randaugment_layers": 2, "randaugment_magnitude": 30}, (2, 10.0)),
+        ({"randaugment_layers": 2, "randaugment_magnitude": 15}, (2, 5.0)),
+        ({"randaugment_layers": 2}, (2, 10 / 3)),
+        ({"randaugment": [2, 15]}, (2, 15.0)),
+    ],
+)
+def test_randaugment_of_before_keeps_its_strength(then, now):
+    """A magnitude of 30 was full strength, which is 10 in every paper."""
+    assert from_dict(RunConfig, {"augment": then}).augment.randaugment == pytest.approx(now)
+    assert overlaid(RunConfig(), {"augment": then}).augment.randaugment == pytest.approx(now)
+
+
+def test_a_setting_of_before_is_read_as_strictly():
+    with pytest.raises(ConfigError, match=r"augment.randaugment_magnitude is 'full'; it must be a whole number"):
+        from_dict(RunConfig, {"augment": {"randaugment_magnitude": "full"}})
+    with pytest.raises(ConfigError, match=r"augment.randaugment and augment.randaugment_layers say the same thing"):
+        from_dict(RunConfig, {"augment": {"randaugment_layers": 2, "randaugment": [2, 10]}})
+
+
 def test_a_whole_run_survives():
     config = RunConfig(
         preprocess=PreprocessConfig(size=(32, 48)), augment=AugmentConfig(crop_area=(0.1, 1.0)), freeze=3

@@ -2,6 +2,9 @@
 
 A field that may be one of several dataclasses, `ViTConfig | ResNetConfig`, says which under the key "kind": the word that
 each of them has as its class variable KIND. Without that key it is the first.
+
+A dataclass whose settings had other names or another scale before lists those, with their defaults, in its class variable
+FORMER; its static method `renewed` takes them all by name and returns what they are today.
 """
 
 import dataclasses
@@ -59,7 +62,7 @@ def overlaid(settings: T, values: Mapping[str, Any]) -> T:
 
 def _overlaid(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     result, tagged = to_dict(settings), alternatives(type(settings))
-    for name, value in values.items():
+    for name, value in renewed(type(settings), values).items():
         old = getattr(settings, name, None)
         if not isinstance(value, Mapping) or (name in tagged and value.get(TAG, old.KIND) != old.KIND):
             result[name] = value
@@ -87,6 +90,7 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or kind.__name__} must be an object of settings, not {_shown(values)}")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    values = renewed(kind, values, where)
     for key in values:
         if key not in fields:
             raise UnknownName(f"setting in {where}" if where else "setting", str(key), fields)
@@ -97,6 +101,24 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
         if name not in given and not optional:
             raise ConfigError(f"{_join(where, name)} is missing; it must be {_words(types_of[name])}")
     return kind(**given)
+
+
+def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
+    """Return settings with those of before as they are said today, in the same meaning; one that is absent had its default.
+
+    Raises:
+        ConfigError: a value of the wrong type, or the same thing said in both ways.
+    """
+    former: dict[str, Any] = getattr(kind, "FORMER", {})
+    old = {name: values[name] for name in former if name in values}
+    if not old:
+        return values
+    for name, value in old.items():
+        _read(type(former[name]), value, _join(where, name))
+    new = kind.renewed(**former | old)  # type: ignore[attr-defined]
+    for name in new.keys() & values.keys():
+        raise ConfigError(f"{_join(where, name)} and {_join(where, next(iter(old)))} say the same thing; leave out one")
+    return {name: value for name, value in values.items() if name not in old} | new
 
 
 def check_settings(settings: Any) -> None:

@@ -56,6 +56,18 @@ MISTAKES = {
         ("train", "digits", "--workers", "all"),
         "--workers is 'all'; it must be a whole number, or auto",
     ),
+    "whole number and number": (
+        ("train", "digits", "--augment.randaugment", "2", "much"),
+        "--augment.randaugment is '2', 'much'; it must be a whole number and a number",
+    ),
+    "magnitude on the old scale": (
+        ("train", "digits", "--augment.randaugment_layers", "2", "--augment.randaugment-magnitude=30"),
+        "--augment.randaugment-magnitude 30 was said on another scale; today the same is --augment.randaugment 2 10",
+    ),
+    "layers at the old default": (
+        ("train", "digits", "--augment.randaugment-layers", "2"),
+        "today the same is --augment.randaugment 2 3.33333",
+    ),
     "numbers": (("train", "digits", "--rates", "fast"), "--rates can't be read: 'fast'"),
     "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
     "range": (("train", "digits", "--ema", "1"), "ema is 1; it must be at least 0 and below 1"),

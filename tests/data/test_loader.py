@@ -27,7 +27,7 @@ KINDS = {
     "mixup": AugmentConfig(crop="pad", crop_pad=2, mixup=0.4),
     "cutmix": AugmentConfig(crop="eval", flip=False, cutmix=1.0),
     "either, sometimes": replace(MIXED, mix_probability=0.7),
-    "inception": AugmentConfig(crop="inception", randaugment_layers=2, erase=0.3, mixup=0.2, cutmix=0.2),
+    "inception": AugmentConfig(crop="inception", randaugment=(2, 5.0), erase=0.3, mixup=0.2, cutmix=0.2),
 }
 
 

@@ -114,7 +114,7 @@ def test_crops_of_reduced_jpegs_are_left_to_the_files(source):
 @pytest.mark.parametrize("crop", ["inception", "pad", "eval"])
 @pytest.mark.parametrize("size", [(8, 8), (20, 40)])
 def test_not_a_bit_of_an_example_depends_on_it(source, crop, size):
-    augment = AugmentConfig(crop=crop, crop_pad=2, mixup=0.3, randaugment_layers=1)
+    augment = AugmentConfig(crop=crop, crop_pad=2, mixup=0.3, randaugment=(1, 5.0))
     stream = TrainStream(source, 1, augment, PreprocessConfig(size=size), LIMITS)
     kept = stream.remembering()
     for _ in range(2):

@@ -10,10 +10,10 @@ from vitreous.errors import ConfigError
 from vitreous.images.augment import augment, cutmix, erase, inception_box, mirrored, mixup, pad_crop, scaled_box
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import resize, to_pixels
-from vitreous.images.randaugment import LARGEST, OPERATIONS, randaugment
+from vitreous.images.randaugment import FULL, OPERATIONS, randaugment
 from vitreous.shapes import Size
 
-EVERYTHING = AugmentConfig(randaugment_layers=2, randaugment_magnitude=15, erase=1.0)
+EVERYTHING = AugmentConfig(randaugment=(2, 5.0), erase=1.0)
 SMALL = PreprocessConfig(size=(16, 24), crop=1.0)
 
 
@@ -33,7 +33,7 @@ def jpeg(rows: int = 400, cols: int = 600) -> bytes:
 
 @given(st.integers(0, 10**6), st.sampled_from(["inception", "pad", "eval"]))
 def test_equal_generators_give_equal_pixels(seed: int, crop: str) -> None:
-    config = AugmentConfig(crop=crop, randaugment_layers=2, erase=0.5)
+    config = AugmentConfig(crop=crop, randaugment=(2, 5.0), erase=0.5)
     data = jpeg(60, 80)
     first, second = (augment(data, config, SMALL, DecodeConfig(), rng(seed)) for _ in range(2))
     assert np.array_equal(first, second)
@@ -131,10 +131,10 @@ def test_a_pad_as_large_as_the_image_is_refused() -> None:
 def test_every_operation_works_on_grey_and_on_colour(index: int, channels: int) -> None:
     image = noise(16, 16, channels)
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-    for strength in (0.0, 0.5, 1.0):
+    for strength in (0.0, 0.5, 1.0, 2.0):
         changed = OPERATIONS[index](picture, strength, -1.0)
         assert (changed.size, changed.mode) == (picture.size, picture.mode)
-    assert randaugment(image, 3, LARGEST, rng()).shape == image.shape
+    assert randaugment(image, 3, FULL, rng()).shape == image.shape
 
 
 @given(st.integers(0, 10**6))

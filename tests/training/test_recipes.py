@@ -168,7 +168,7 @@ def test_pretraining_is_the_papers():
         "cosine",
         "10000st",
     )
-    assert (config.augment.crop, config.augment.mixup, config.augment.randaugment_layers) == ("inception", 0.0, 0)
+    assert (config.augment.crop, config.augment.mixup, config.augment.randaugment[0]) == ("inception", 0.0, 0)
 
 
 def test_resnets_by_name():

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -26,6 +26,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         UnknownName: an option that there is not, with the nearest.
         ConfigError: a value that doesn't fit its option, or an argument too many or too few.
     """
+    refuse_former(kind, arguments)
     known = [*options(kind), *OWN]
     here = [*options(kind if default is None else default), *OWN]
     for option in named(arguments):
@@ -57,6 +58,42 @@ def named(arguments: Sequence[str]) -> Iterator[str]:
             yield argument.split("=", 1)[0]
 
 
+def refuse_former(kind: type, arguments: Sequence[str]) -> None:
+    """Refuse options of before whose meaning changed, with what says the same today; raises ConfigError."""
+    for prefix, settings in within(kind):
+        former: dict[str, Any] = getattr(settings, "FORMER", {})
+        given = {}
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            option, _, value = argument.partition("=")
+            name = option.removeprefix(f"--{prefix}").replace("-", "_")
+            if option.startswith(f"--{prefix}") and name in former:
+                number = value or following
+                given[name] = int(number) if number.isdecimal() else former[name]
+        if given:
+            today = settings.renewed(**former | given)  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"{typed(prefix, given)} was said on another scale; today the same is {typed(prefix, today)}"
+            )
+
+
+def typed(prefix: str, settings: Mapping[str, Any]) -> str:
+    """Write settings, numbers or lists of them, as options."""
+    return " ".join(
+        f"--{prefix}{name.replace('_', '-')} {' '.join(f'{number:g}' for number in (value if isinstance(value, list) else [value]))}"
+        for name, value in settings.items()
+    )
+
+
+def within(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Yield each dataclass of settings within another, after the prefix of its options."""
+    for name, hint, told in annotated(kind).values():
+        for member in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(member) and isinstance(member, type):
+                inner = prefix if told == "" else f"{prefix}{name}."
+                yield inner, member
+                yield from within(member, inner)
+
+
 def suited(settings: T, arguments: Sequence[str]) -> T:
     """Return settings whose every field that may be one of several dataclasses is one that has the options named."""
     wanted = {option.replace("_", "-") for option in named(arguments)}
@@ -74,25 +111,32 @@ def options(kind: Any, prefix: str = "") -> Iterator[str]:
 
     Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
     """
-    hints = typing.get_type_hints(kind if isinstance(kind, type) else type(kind), include_extras=True)
     several = alternatives(kind if isinstance(kind, type) else type(kind))
-    for field in dataclasses.fields(kind):
-        hint, told = hints[field.name], None
-        while typing.get_origin(hint) is typing.Annotated:
-            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
-            hint = typing.get_args(hint)[0]
-        name = told or field.name.replace("_", "-")
-        value = None if isinstance(kind, type) else getattr(kind, field.name)
-        if field.name in several and value is None:
-            members = several[field.name].values()
+    for field, (name, hint, told) in annotated(kind if isinstance(kind, type) else type(kind)).items():
+        value = None if isinstance(kind, type) else getattr(kind, field)
+        if field in several and value is None:
+            members = several[field].values()
             yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
-        elif field.name in several or dataclasses.is_dataclass(hint):
+        elif field in several or dataclasses.is_dataclass(hint):
             yield from options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}"
             if hint is bool:
                 head, _, tail = f"{prefix}{name}".rpartition(".")
                 yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
+
+
+def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
+    """Return the name of each field's option, its type, and the name that an annotation gives it, if one does."""
+    found = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, told = hints[field.name], None
+        while typing.get_origin(hint) is typing.Annotated:
+            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
+            hint = typing.get_args(hint)[0]
+        found[field.name] = (told or field.name.replace("_", "-"), hint, told)
+    return found
 
 
 REWRITES = (
@@ -118,8 +162,13 @@ REWRITES = (
     (r"; it must be \{None\}\|FLOAT$", "; it must be a number"),
     (r"; it must be INT\|\{([a-z]+)\}", r"; it must be a whole number, or \1"),
     (r"; it must be INT INT", "; it must be two whole numbers"),
+    (r"; it must be INT FLOAT", "; it must be a whole number and a number"),
     (r"; it must be \{([a-z, ]+)\}\|INT", r"; it must be one of \1, or a whole number"),
     (r"(--\S+) is ; it must be (.+)", r"\1 needs \2"),
+    (
+        r"(--\S+): Could not parse arguments \[(.*)\] into tuple type .*\[int, float\].*",
+        r"\1 is \2; it must be a whole number and a number",
+    ),
 )
 """tyro's sentences, and how they read here."""
 

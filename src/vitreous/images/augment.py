@@ -18,7 +18,7 @@ from vitreous.shapes import Size
 TRIES = 10
 """Draws of an inception crop before it falls back to the centre."""
 ERASE_AREA, ERASE_ASPECT = (0.02, 1 / 3), (0.3, 3.3)
-"""Of random erasing (1708.04896, section 4)."""
+"""Of random erasing (1708.04896), as in timm and torchvision; the paper's own largest area is 0.4."""
 
 
 class Box(NamedTuple):
@@ -46,8 +46,9 @@ def augment(
     pixels = crop(image, config, preprocess, decoding, rng, name)
     if config.flip and rng.random() < 0.5:
         pixels = torch.from_numpy(pixels).flip(1).numpy()  # numpy copies backwards 20 times slower
-    if config.randaugment_layers:
-        pixels = randaugment(pixels, config.randaugment_layers, config.randaugment_magnitude, rng)
+    layers, magnitude = config.randaugment
+    if layers:
+        pixels = randaugment(pixels, layers, magnitude, rng)
     if config.erase and rng.random() < config.erase:
         pixels = erase(pixels, rng)
     return pixels

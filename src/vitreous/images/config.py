@@ -1,7 +1,7 @@
 """How images become pixels for the model: settings only, no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 Mode = Literal["RGB", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -63,10 +63,8 @@ class AugmentConfig:
     """Share of the resized rows and columns that a window crop shows, above 0 to 1."""
     flip: bool = True
     """Mirror left and right with probability one half."""
-    randaugment_layers: int = 0
-    """RandAugment's n: operations an image; 0 turns it off."""
-    randaugment_magnitude: int = 10
-    """RandAugment's m, 0 to 30 (2106.10270 uses up to 20)."""
+    randaugment: tuple[int, float] = (0, 10.0)
+    """RandAugment's layers, the operations an image (0: off), and their magnitude, 10 the papers' full strength: 2 15 is (2, 15)."""
     erase: float = 0.0
     """Probability of random erasing, 0 to 1."""
     mixup: float = 0.0
@@ -75,3 +73,11 @@ class AugmentConfig:
     """Alpha of cutmix's Beta distribution; 0 turns it off. With mixup on too, each example takes either, half and half."""
     mix_probability: float = 1.0
     """Share of the examples that are mixed at all, 0 to 1."""
+
+    FORMER: ClassVar[dict[str, Any]] = {"randaugment_layers": 0, "randaugment_magnitude": 10}
+    """Settings of before, with their defaults: a magnitude of 30 was full strength."""
+
+    @staticmethod
+    def renewed(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
+        """Return what settings of before are today."""
+        return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}

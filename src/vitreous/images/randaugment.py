@@ -1,4 +1,10 @@
-"""RandAugment (1909.13719): n random operations of one magnitude. Works on RGB and on grey images."""
+"""RandAugment (1909.13719): n random operations of one magnitude. Works on RGB and on grey images.
+
+Magnitudes are on the field's scale: 10 is the papers' full strength, and values above extrapolate. At each magnitude the
+operations are those of timm's increasing set (`rand-m15-mmax30-inc1`; without mmax timm stops at 10), the same pixels, but for
+posterize, which keeps 8 down to 4 bits as torchvision's does (timm: 4 down to 0). In Google's own code, which AugReg used,
+posterize, solarize and the enhancers are of another family: they do least in the middle of the scale or at its end.
+"""
 
 from collections.abc import Callable
 
@@ -6,24 +12,26 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageOps
 
-LARGEST = 30
-"""Magnitudes run from 0 to this."""
+FULL = 10
+"""The magnitude of full strength (timm's _LEVEL_DENOM, Google's _MAX_LEVEL)."""
+LEAST_FACTOR = 0.1
+"""Enhancers stop here, however strong (timm)."""
 GREY = 128
 """What a moved image leaves open is filled with."""
 
 Operation = Callable[[Image.Image, float, float], Image.Image]
-"""(image, strength 0 to 1, sign -1 or 1) -> image"""
+"""(image, strength: 0 nothing, 1 full, above it more; sign -1 or 1) -> image"""
 
 
 def randaugment(
-    pixels: UInt8[np.ndarray, "row col channel"], layers: int, magnitude: int, rng: np.random.Generator
+    pixels: UInt8[np.ndarray, "row col channel"], layers: int, magnitude: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Apply `layers` operations, each drawn from OPERATIONS, at `magnitude` (0 to 30) with a random sign."""
+    """Apply `layers` operations, each drawn from OPERATIONS, at `magnitude` (0 or more; FULL is full strength) with a random sign."""
     grey = pixels.shape[2] == 1
     image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
     for _ in range(layers):
         operation = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
-        image = operation(image, magnitude / LARGEST, 1.0 if rng.random() < 0.5 else -1.0)
+        image = operation(image, magnitude / FULL, 1.0 if rng.random() < 0.5 else -1.0)
     result = np.array(image)
     return result[:, :, None] if grey else result
 
@@ -35,44 +43,44 @@ def moved(image: Image.Image, matrix: tuple[float, float, float, float, float, f
 
 
 def rotate(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Rotate by up to 30 degrees."""
+    """Rotate by 30 degrees at full strength."""
     fill = GREY if image.mode == "L" else (GREY,) * 3
     return image.rotate(30 * strength * sign, Image.Resampling.BILINEAR, fillcolor=fill)
 
 
 def shear_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Shear along the columns by up to 0.3."""
+    """Shear along the columns by 0.3 at full strength."""
     return moved(image, (1.0, 0.3 * strength * sign, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Shear along the rows by up to 0.3."""
+    """Shear along the rows by 0.3 at full strength."""
     return moved(image, (1.0, 0.0, 0.0, 0.3 * strength * sign, 1.0, 0.0))
 
 
 def translate_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Move by up to 45% of the width."""
+    """Move by 45% of the width at full strength."""
     return moved(image, (1.0, 0.0, 0.45 * image.width * strength * sign, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Move by up to 45% of the height."""
+    """Move by 45% of the height at full strength."""
     return moved(image, (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * image.height * strength * sign))
 
 
 def posterize(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Keep 8 down to 4 bits."""
-    return ImageOps.posterize(image, 8 - round(4 * strength))
+    """Keep 8 down to 4 bits at full strength, beyond it down to 1 (Pillow keeps no fewer)."""
+    return ImageOps.posterize(image, max(1, 8 - round(4 * strength)))
 
 
 def solarize(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Invert what is brighter than a threshold that falls from 256 to 0."""
-    return ImageOps.solarize(image, round(256 * (1 - strength)))
+    """Invert what is at or above a threshold that falls from 256 to 0 at full strength."""
+    return ImageOps.solarize(image, max(0, 256 - int(256 * strength)))
 
 
 def solarize_add(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Brighten what is darker than 128 by up to 110."""
-    shift = round(110 * strength)
+    """Brighten what is darker than 128 by 110 at full strength, and at most by 128."""
+    shift = min(128, round(110 * strength))
     return image.point(
         [min(255, value + shift) if value < 128 else value for value in range(256)] * len(image.getbands())
     )
@@ -94,10 +102,10 @@ def invert(image: Image.Image, strength: float, sign: float) -> Image.Image:
 
 
 def enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
-    """Make an operation of one of Pillow's enhancers: factors from 1 - 0.9 to 1 + 0.9."""
+    """Make an operation of one of Pillow's enhancers: a factor of 1 - 0.9 or 1 + 0.9 at full strength."""
 
     def operation(image: Image.Image, strength: float, sign: float) -> Image.Image:
-        return kind(image).enhance(1 + 0.9 * strength * sign)
+        return kind(image).enhance(max(LEAST_FACTOR, 1 + 0.9 * strength * sign))
 
     return operation
 
