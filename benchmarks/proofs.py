@@ -1,10 +1,12 @@
 """The numbers of the table in docs/checkpoints.md: how far each origin's own code, or its reader, lies from vitreous.
 
     python benchmarks/proofs.py
+    python benchmarks/proofs.py families_beit families_timm
 
 Runs the comparisons of tests/references (random weights, float32; each builds the reference, saves its file as its owner
 does, loads it and runs both) and prints, for each origin, the largest difference of logits or features that was seen: at
-the size of the file, and at another one, not square, where the reference can. Needs the development extras.
+the size of the file, and at another one, not square, where the reference can. Names of tests run these alone. Needs the
+development extras.
 """
 
 import sys
@@ -18,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 TESTS = (
     "families_timm",
+    "families_beit",
     "families_google",
     "families_huggingface",
     "families_originals",
@@ -68,7 +71,7 @@ class Recorder:
 
 def main() -> None:
     recorder = Recorder()
-    paths = [str(ROOT / "tests" / "references" / f"test_{name}.py") for name in TESTS]
+    paths = [str(ROOT / "tests" / "references" / f"test_{name}.py") for name in sys.argv[1:] or TESTS]
     code = pytest.main(["-q", "-p", "no:cacheprovider", *paths], plugins=[recorder])
     print(f"\n{'origin':14} {'comparisons':>11}  {'its own size':>12}  {'another size':>12}")
     for family in sorted(recorder.found):

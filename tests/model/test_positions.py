@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import UnknownName
 from vitreous.model.positions import RULES, resize_grid, resize_matrix, sincos_2d
+from vitreous.model.resize import geometric_line
 from vitreous.shapes import Size
 
 grids = st.builds(Size, st.integers(1, 9), st.integers(1, 9))
@@ -74,3 +75,15 @@ def test_sines_and_cosines_are_big_visions() -> None:
     y, x = (np.einsum("m,d->md", axis.flatten(), omega) for axis in (y, x))
     expected = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
     np.testing.assert_allclose(sincos_2d(Size(rows, cols), width).flatten(0, 1).numpy(), expected, atol=1e-6)
+
+
+def test_the_geometric_rule_keeps_a_line_of_its_own_length_and_reads_linearly_between():
+    """At its own length the progression is nearly arithmetic (q is at least 1.01); offset 0 stays where it is."""
+    line = geometric_line(7, 9)
+    assert line.shape == (9, 7)
+    assert torch.allclose(line.sum(dim=1), torch.ones(9, dtype=torch.float64))
+    assert line[4].tolist() == [0, 0, 0, 1, 0, 0, 0]
+    places = line @ torch.arange(-3.0, 4.0, dtype=torch.float64)
+    assert torch.equal(places, -places.flip(0))
+    assert bool((places.diff() > 0).all())
+    assert torch.allclose(geometric_line(1, 1), torch.ones(1, 1, dtype=torch.float64))

@@ -9,7 +9,7 @@ from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.wish import Wish
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.blank import remade
-from vitreous.model.resize import RULES
+from vitreous.model.resize import ALL_RULES
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
@@ -33,8 +33,8 @@ def adapt(folder: ModelFolder, wish: Wish) -> tuple[ModelFolder, Changes]:
     """
     resized = channels = head = ""
     if wish.rule is not None:
-        if wish.rule not in RULES:
-            raise UnknownName("resize rule", wish.rule, RULES)
+        if wish.rule not in ALL_RULES:
+            raise UnknownName("resize rule", wish.rule, ALL_RULES)
         folder = replace(folder, resize=wish.rule)
     if wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
         folder, resized = at_size(folder, Size(*wish.image))

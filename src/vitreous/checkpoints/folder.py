@@ -24,7 +24,7 @@ from vitreous.errors import CheckpointError, ConfigError, is_there, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import CONFIGS, Config, Model, empty, kind_of
-from vitreous.model.positions import DEFAULT_RULE, RULES
+from vitreous.model.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 
@@ -191,8 +191,8 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
         raise CheckpointError(f"{file} can't be used: {error}") from error
     if len(stored.classes) != config.classes:
         raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
-    if stored.positions.resize not in RULES:
-        known = suggestion(stored.positions.resize, RULES)
+    if stored.positions.resize not in ALL_RULES:
+        known = suggestion(stored.positions.resize, ALL_RULES)
         raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
     return config, preprocess, decode, stored
 

@@ -23,7 +23,20 @@ from vitreous.errors import CheckpointError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.kinds import Model, empty
 
-MODULES = ("timm", "timm_eva", "google", "hf_vit", "hf_dino", "hf_clip", "meta", "openclip", "torchvision", "bit")
+MODULES = (
+    "timm",
+    "timm_eva",
+    "beit",
+    "google",
+    "hf_vit",
+    "hf_dino",
+    "hf_clip",
+    "hf_beit",
+    "meta",
+    "openclip",
+    "torchvision",
+    "bit",
+)
 
 
 def families() -> dict[str, Family]:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.resize import resize_matrix
+from vitreous.model.resize import OFFSET_RULES, geometric_matrix, resize_matrix
 from vitreous.shapes import Size
 
 
@@ -90,7 +90,8 @@ def table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Fl
     offsets, and linear interpolation reads there. Rules don't apply: the table is a line, not a grid.
     """
     if kind == "bias":
-        matrix = resize_matrix(_span(start), _span(to), rule)
+        spans = _span(start), _span(to)
+        matrix = geometric_matrix(*spans) if rule in OFFSET_RULES else resize_matrix(*spans, rule)
         return torch.block_diag(matrix, torch.eye(3, dtype=torch.float64, device="cpu")) if prefix else matrix
     old, new = (2 * (grid.rows * grid.cols + prefix) - 1 for grid in (start, to))
     reach = to.rows * to.cols + prefix - 1

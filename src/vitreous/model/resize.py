@@ -1,5 +1,6 @@
 """How a grid of position embeddings becomes one of another size: by a named rule, as a constant matrix."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -21,6 +22,11 @@ RULES = {
 """The rules in use, by name: kernel, alignment of the grids, antialias when shrinking (torch's bicubic has a = -0.75
 without antialias and -0.5 with it, so the flag matters when enlarging too). bicubic-offset is DINOv2's: the scale is
 computed from the new size plus 0.1. docs/checkpoints.md says which origin uses which."""
+OFFSET_RULES = ("geometric",)
+"""Rules for tables over the offsets of two patches alone. geometric is BEiT's: the old offsets are spread over the new
+ones in a geometric progression, dense near zero, and linear interpolation reads between them (timm's reader; the authors'
+fine-tuning script does the same with cubic splines)."""
+ALL_RULES = (*RULES, *OFFSET_RULES)
 DEFAULT_RULE = "bicubic-antialias"
 OFFSET = 0.1
 """Of DINOv2's bicubic-offset."""
@@ -63,3 +69,28 @@ def resize_grid(
         return grid
     cells = grid.flatten(0, 1).cpu().double()  # some devices have no float64
     return (resize_matrix(start, to, rule) @ cells).to(grid).view(*to, -1)
+
+
+def geometric_matrix(start: Size, to: Size) -> Float64[Tensor, "new old"]:
+    """Return the constant matrix of BEiT's rule for a table over offsets, both grids odd (2 rows - 1, 2 cols - 1)."""
+    rows, cols = (geometric_line(old, new) for old, new in zip(start, to, strict=True))
+    return torch.kron(rows, cols)
+
+
+def geometric_line(old: int, new: int) -> Float64[Tensor, "new old"]:
+    """Return BEiT's rule along one axis: old offsets at 0, +-1, +-(1 + q), +-(1 + q + q^2) ..., the last at the new end.
+
+    q is found by bisection between 1.01 and 1.5, as the authors do (microsoft/unilm, beit/run_class_finetuning.py), so
+    that a table which shrinks, or grows by much, is cut or held at its ends.
+    """
+    half, low, high = old // 2, 1.01, 1.5
+    while high - low > 1e-6:
+        ratio = (low + high) / 2
+        if (1 - ratio**half) / (1 - ratio) > new // 2:
+            high = ratio
+        else:
+            low = ratio
+    steps = np.cumsum(ratio ** np.arange(half))
+    places = np.concatenate([-steps[::-1], [0.0], steps])
+    wanted = np.arange(new) - new // 2
+    return torch.from_numpy(np.stack([np.interp(wanted, places, unit) for unit in np.eye(old)], axis=1))

@@ -19,8 +19,9 @@ from vitreous.model.initialise import initialise
 from vitreous.model.intermediates import gathered
 from vitreous.model.norms import norm
 from vitreous.model.patches import PatchEmbedding, resample_kernel
-from vitreous.model.positions import DEFAULT_RULE, RULES, AddedPositions, positions
+from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
 from vitreous.model.relative import Relative
+from vitreous.model.resize import ALL_RULES
 from vitreous.model.rotary import Rotary
 from vitreous.shapes import Size
 
@@ -201,8 +202,8 @@ class ViT(nn.Module):
             ConfigError: the patch doesn't divide the image.
             UnknownName: no such rule.
         """
-        if rule not in RULES:
-            raise UnknownName("resize rule", rule, RULES)
+        if rule not in ALL_RULES:
+            raise UnknownName("resize rule", rule, ALL_RULES)
         config, weights = replace(self.config, image=tuple(image)), self.state_dict()
         for name, module in self.named_modules():
             if isinstance(module, (AddedPositions, Relative)):

@@ -17,6 +17,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "ViT": {"size": 224, "resample": 2, **STANDARD},
     "DeiT": {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3, **STANDARD},
     "Siglip": {"size": {"height": 224, "width": 224}, "resample": 3, **STANDARD},
+    "Beit": {"size": 224, "resample": 3, **STANDARD},
     "CLIP": CUT | OPENAI,
     "Bit": CUT | OPENAI,
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]},
@@ -31,6 +32,8 @@ OF_MODELS = {
     "dinov3_vit": "DINOv3ViT",
     "clip": "CLIP",
     "siglip": "Siglip",
+    "beit": "Beit",
+    "data2vec-vision": "Beit",
 }
 """The class that `AutoImageProcessor` takes where the file doesn't name one, by the model's type in config.json."""
 SHORT = ("CLIP", "Bit", "Siglip")
