@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from vitreous.images.formats import suffixes
+
 Mode = Literal["RGB", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"])
+SUFFIXES = suffixes()
 """What counts as an image inside a folder; once found, its format is told by content alone."""
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

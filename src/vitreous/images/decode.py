@@ -9,6 +9,7 @@ import stat
 import threading
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode
+from vitreous.images.formats import extra_installed, formats
 from vitreous.shapes import Size
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 ORIENTATION = 0x0112
 """The EXIF tag."""
 JPEG_START = b"\xff\xd8\xff"
@@ -39,7 +40,7 @@ class ImageInfo:
     """What an image's header says."""
 
     format: str
-    """One of FORMATS."""
+    """One of `formats()`."""
     size: Size
     """Rows and columns after the EXIF orientation is applied."""
     mode: str
@@ -195,7 +196,7 @@ def _opened(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image of a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"{name} is not an image of a known format ({', '.join(formats())})") from error
     except Exception as error:
         raise _broken(error, name, None) from error
     _check_size(Size(image.size[1], image.size[0]), config, name)
@@ -204,16 +205,26 @@ def _opened(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
 
 def _open_unguarded(data: bytes) -> Image.Image:
     """Let Pillow read the header. Its own guard against bombs gives way to the configured limit, checked right after."""
+    _register_extra()
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats())
     except Image.DecompressionBombError:
         with _guard:
             guarded = Image.MAX_IMAGE_PIXELS
             try:
                 Image.MAX_IMAGE_PIXELS = None
-                return Image.open(io.BytesIO(data), formats=FORMATS)
+                return Image.open(io.BytesIO(data), formats=formats())
             finally:
                 Image.MAX_IMAGE_PIXELS = guarded
+
+
+@cache
+def _register_extra() -> None:
+    """Teach Pillow to read HEIF, where the extra is installed."""
+    if extra_installed("HEIF"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
 def _check_size(size: Size, config: DecodeConfig, name: str) -> None:

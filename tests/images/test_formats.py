@@ -1,0 +1,34 @@
+import pytest
+
+from vitreous.images import formats
+
+
+@pytest.fixture
+def extra(monkeypatch):
+    """Pretend that the extra is installed, or not."""
+
+    def there(yes):
+        monkeypatch.setattr(formats, "extra_installed", lambda name: yes)
+        formats.suffixes.cache_clear()
+
+    yield there
+    formats.suffixes.cache_clear()
+
+
+def test_heic_is_read_with_the_extra_and_named_without(extra):
+    extra(False)
+    assert formats.remedy(".HEIC") == "install vitreous[formats]"
+    assert "HEIF" not in formats.formats()
+    assert ".heic" not in formats.suffixes()
+    extra(True)
+    assert formats.remedy(".HEIC") == ""
+    assert "HEIF" in formats.formats()
+
+
+def test_every_ending_is_read_or_has_a_remedy_or_is_no_images():
+    assert {formats.remedy(ending) for endings in formats.READ.values() for ending in endings} == {""}
+    assert set(formats.UNREAD).isdisjoint(
+        ending for endings in (formats.READ | formats.EXTRA).values() for ending in endings
+    )
+    assert "PNG" in (formats.remedy(".PSD") or "")
+    assert [formats.remedy(ending) for ending in ("", ".txt", ".csv", ".db")] == [None] * 4
