@@ -23,7 +23,9 @@ TESTS = (
     "families_beit",
     "families_google",
     "families_huggingface",
+    "families_transformers",
     "families_originals",
+    "families_jepa",
     "families_resnet",
     "families_bit",
 )

@@ -33,6 +33,7 @@ MODULES = (
     "hf_clip",
     "hf_beit",
     "meta",
+    "jepa",
     "openclip",
     "torchvision",
     "bit",

@@ -21,7 +21,7 @@ from vitreous.errors import CheckpointError, absent, is_there
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
 """Of files of weights."""
-WRAPPERS = ("model_ema", "state_dict_ema", "ema", "teacher", "model", "state_dict", "module")
+WRAPPERS = ("model_ema", "state_dict_ema", "ema", "teacher", "target_encoder", "model", "state_dict", "module")
 """Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
 MOST_JSON = 16 * 2**20
 INDEX, INDICES = "model.safetensors.index.json", (".safetensors.index.json", ".bin.index.json")

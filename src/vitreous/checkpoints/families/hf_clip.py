@@ -1,4 +1,5 @@
-"""Hugging Face's image towers of CLIP and SigLIP (transformers/models/clip, siglip): alone, with a head, or in the whole model.
+"""Hugging Face's image towers of CLIP, SigLIP and SigLIP 2 (transformers/models/clip, siglip, siglip2): alone, with a head, or in
+the whole model. SigLIP 2 at fixed sizes is saved as SigLIP; siglip2 is NaFlex, whose patches come cut.
 
 CLIP's projection becomes the head: its outputs are the values of the space that images and texts share.
 """
@@ -20,21 +21,36 @@ from vitreous.checkpoints.families.huggingface import (
     joined,
     kind_of,
     labels_of,
+    pair,
 )
-from vitreous.checkpoints.family import CLIP, HALF, Family, Reading, shape_of
-from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, leading
+from vitreous.checkpoints.family import CLIP, HALF, Family, Reading, shape_of, square
+from vitreous.checkpoints.mapping import Layout, Rule, Table, convolution, dense, leading
 from vitreous.checkpoints.weights import Weights
+from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
 CLIP_KINDS, SIGLIP_KINDS = ("clip", "clip_vision_model"), ("siglip", "siglip_vision_model")
+NAFLEX_KINDS = ("siglip2", "siglip2_vision_model")
 CLIP_DEFAULTS = BASE | {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}
 SIGLIP_DEFAULTS = BASE | {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
+NAFLEX_DEFAULTS = SIGLIP_DEFAULTS | {"num_patches": 256}
+NAFLEX = "images of one size, squashed; their processor keeps the aspect, within as many patches as there are positions"
 ROOT = "vision_model."
 INSIDE = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "head.")
 PATCHES = f"{ROOT}embeddings.patch_embedding.weight"
+PLACES = f"{ROOT}embeddings.position_embedding.weight"
 PROBE, PROJECTION, CLASSIFIER = f"{ROOT}head.probe", "visual_projection.weight", "classifier.weight"
 IGNORED = (r"^text_model\.", r"^text_projection\.", r"^logit_(scale|bias)$", r"position_ids$")
+
+
+def cut_patches(config: ViTConfig) -> Layout:
+    """NaFlex's patch embedding: (dim, row x col x channel) for our (dim, channel x row x col)."""
+    channels, rows, cols = config.patch_shape
+    return Layout(
+        lambda tensor: tensor.unflatten(1, (rows, cols, channels)).permute(0, 3, 1, 2).flatten(1),
+        lambda tensor: tensor.unflatten(1, (channels, rows, cols)).permute(0, 2, 3, 1).flatten(1),
+    )
 
 
 def encoder(config: ViTConfig) -> list[Rule]:
@@ -79,6 +95,11 @@ def siglip_table(config: ViTConfig) -> Table:
     ]
 
 
+def naflex_table(config: ViTConfig) -> Table:
+    """Return NaFlex's rules."""
+    return [Rule("patches.embed.weight", (PATCHES,), cut_patches(config)), *siglip_table(config)]
+
+
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the tower's names one beginning, whichever class the file was saved from."""
     return {ROOT + name if name.startswith(INSIDE) else name: tensor for name, tensor in tensors.items()}
@@ -96,6 +117,13 @@ def recognise_siglip(weights: Weights) -> float:
     named = PATCHES in tensors and tensors[PATCHES].ndim == 4
     clip = f"{ROOT}pre_layrnorm.weight" in tensors or f"{ROOT}embeddings.class_embedding" in tensors
     return kind_of(weights, SIGLIP_KINDS) if named and not clip else 0.0
+
+
+def recognise_naflex(weights: Weights) -> float:
+    """SigLIP's names with a patch embedding that is a matrix, and no other model type in config.json."""
+    tensors = plain_names(weights.tensors)
+    named = PATCHES in tensors and tensors[PATCHES].ndim == 2 and PLACES in tensors
+    return kind_of(weights, NAFLEX_KINDS) if named else 0.0
 
 
 def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,7 +183,39 @@ def interpret_siglip(weights: Weights, name: str | None) -> Reading:
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
 
 
+def interpret_naflex(weights: Weights, name: str | None) -> Reading:
+    """Read SigLIP 2 NaFlex at the grid of its positions; it resizes them to each image's own."""
+    where, said = str(weights.path), Said(vision_of(weights.config), NAFLEX_DEFAULTS)
+    tensors = plain_names(weights.tensors)
+    width, values = shape_of(tensors, PATCHES, where)
+    patch = pair(said("patch_size"))
+    channels, rest = divmod(values, patch[0] * patch[1])
+    if rest or not channels:
+        raise CheckpointError(
+            f"{where} embeds patches of {values} values, which are none of {patch[0]}x{patch[1]} pixels"
+        )
+    grid = square(shape_of(tensors, PLACES, where)[0], where)
+    kernel = tensors[PATCHES].view(width, channels, *patch)  # of its shape alone, for what SigLIP's reader asks
+    like = replace(
+        weights,
+        tensors=tensors | {PATCHES: kernel},
+        config=vision_of(weights.config) | {"image_size": (grid.rows * patch[0], grid.cols * patch[1])},
+    )
+    found = interpret_siglip(like, name)
+    images = preprocess_of(
+        weights, found.model.image, replace(found.preprocess, interpolation="bilinear"), said.assumed
+    )
+    labels = labels_of(weights.config, found.model.classes)
+    assumed = (*found.assumed, *said.assumed, NAFLEX)
+    return replace(
+        found, preprocess=images, resize="bilinear-antialias", tensors=tensors, assumed=assumed, classes=labels
+    )
+
+
 CLIP_FAMILY = Family("hf-clip", "Hugging Face transformers (CLIP)", recognise_clip, interpret_clip, clip_table)
 SIGLIP_FAMILY = Family(
-    "hf-siglip", "Hugging Face transformers (SigLIP)", recognise_siglip, interpret_siglip, siglip_table
+    "hf-siglip", "Hugging Face transformers (SigLIP, SigLIP 2)", recognise_siglip, interpret_siglip, siglip_table
+)
+NAFLEX_FAMILY = Family(
+    "hf-siglip2", "Hugging Face transformers (SigLIP 2 NaFlex)", recognise_naflex, interpret_naflex, naflex_table
 )

@@ -1,4 +1,4 @@
-"""Hugging Face's ViT, DeiT and ViT-MAE (transformers/models/vit, deit, vit_mae): one encoder, three heads.
+"""Hugging Face's ViT, DeiT, ViT-MAE, ViT-MSN and I-JEPA (transformers/models/vit, deit, vit_mae, vit_msn, ijepa): one encoder.
 
 Files on the Hub have the names of transformers 4; version 5 writes them too, though its modules are named otherwise.
 """
@@ -28,10 +28,14 @@ from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
-KINDS = ("vit", "deit", "vit_mae", "vit_msn")
-ROOTS = ("vit.", "deit.", "vit_mae.")
+KINDS = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
+ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
+IMAGENETS = ("deit", "vit_mae", "vit_msn", "ijepa")
+"""Types whose published models see images by ImageNet's mean and deviation."""
 INSIDE = ("embeddings.", "encoder.", "layers.", "layernorm.", "pooler.")
 DEFAULTS = BASE | {"layer_norm_eps": 1e-12}
+EPSILONS = {"vit_msn": 1e-6}
+"""Where a type's default isn't the others'."""
 PATCHES = "embeddings.patch_embeddings.projection"
 QKV = ("query", "key", "value")
 
@@ -90,10 +94,12 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
-    said = Said(weights.config, DEFAULTS)
+    kind = str(weights.config.get("model_type"))
+    said = Said(weights.config, DEFAULTS | {"layer_norm_eps": EPSILONS.get(kind, DEFAULTS["layer_norm_eps"])})
     distilled = "distillation_classifier.weight" in tensors
     root = root_of(distilled)
     width, channels, rows, cols = shape_of(tensors, f"{root}.{PATCHES}.weight", where)
+    token = f"{root}.embeddings.cls_token" in tensors  # I-JEPA has none, and its classifiers see the mean
     head = "cls_classifier.weight" if distilled else "classifier.weight"
     classes = tensors[head].shape[0] if head in tensors else 0
     hidden = (f"{root}.encoder.layer.0.intermediate.dense.weight", f"{root}.layers.0.mlp.fc1.weight")
@@ -106,13 +112,15 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads_of(said, width, where),
         mlp=next(tensors[key] for key in hidden if key in tensors).shape[0],
         classes=classes,
+        pool="class" if token else "mean",
+        class_token=token,
         distillation=distilled,
         registers=int(f"{root}.embeddings.distillation_token" in tensors and not distilled),
         norm_eps=float(said("layer_norm_eps")),
-        pre_logits=f"{root}.pooler.dense.weight" in tensors and not classes,
+        pre_logits=f"{root}.pooler.dense.weight" in tensors and token and not classes,
         block=block_of(tensors, said, where),
     )
-    ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes else ())
+    ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes or not token else ())
     images = preprocess_of(weights, config.image, default_images(weights.config, config), said.assumed)
     if not weights.preprocessor:
         said.assumed.append("mean, deviation and crop (no preprocessor_config.json)")
@@ -126,15 +134,15 @@ def block_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConf
 
 
 def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:
-    """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; DeiT's and MAE's are ImageNet's."""
-    if document.get("model_type") in ("deit", "vit_mae") or config.distillation:
+    """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; the others' are ImageNet's."""
+    if document.get("model_type") in IMAGENETS or config.distillation:
         return PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
     return PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
 
 
 FAMILY = Family(
     "huggingface",
-    "Hugging Face transformers (ViT, DeiT, ViT-MAE)",
+    "Hugging Face transformers (ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA)",
     recognise,
     interpret,
     table,
