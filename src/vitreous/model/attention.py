@@ -13,8 +13,8 @@ from vitreous.model.relative import Relative
 from vitreous.model.rotary import Angles, rotate
 from vitreous.shapes import Size
 
-SHORT = 256
-"""Tokens up to which plain products beat torch's fused kernel in bfloat16 on a CPU; see `attend`."""
+SHORT = {torch.bfloat16: 256, torch.float32: 600}
+"""Tokens up to which plain products beat torch's fused kernel on a CPU, by precision; see `attend`."""
 
 
 class Places(NamedTuple):
@@ -94,18 +94,29 @@ class Attention(nn.Module):
 def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
     """Return softmax(q k' / sqrt(head_dim) + bias) v (equations 6 and 7), by the fused kernel.
 
-    Except for short sequences in bfloat16 on a CPU: there the fused kernel's backward pass takes 2.4 to 9 times as long
-    as plain products (benchmarks/attention.py), and a matrix of token x token weights is small. And for a bias while the
-    model is exported: which kernel torch would take, and so the layout of what it gives, depends on whether the bias
-    learns, and the ONNX exporter finds out too late.
+    Except for short sequences on a CPU, in bfloat16, or in float32 where its products go to oneDNN (`tune_cpu`): there
+    the fused kernel prepares each of its small products anew, so that its backward pass takes 2 to 25 times as long as plain
+    products (benchmarks/attention.py), and a matrix of token x token weights is small. And for a bias while the model is
+    exported: which kernel torch would take, and so the layout of what it gives, depends on whether the bias learns, and
+    the ONNX exporter finds out too late.
     """
     q, k, v, bias = heads
     if bias is not None and torch.compiler.is_exporting():
         return attention_weights(q, k, bias) @ v
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= SHORT:
+    if q.device.type == "cpu" and small_products_are_slow(q.dtype) and q.shape[2] <= SHORT[q.dtype]:
         with torch.autocast("cpu", enabled=False):  # which would widen the weights to float32 and back, to no gain
             return attention_weights(q, k, bias) @ v
     return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
+
+
+def small_products_are_slow(dtype: torch.dtype) -> bool:
+    """Tell whether products of this precision go through oneDNN on a CPU, which prepares each of them anew.
+
+    While a graph is compiled, float32 isn't asked about: the tracer can't follow the question.
+    """
+    if dtype == torch.float32 and not torch.compiler.is_compiling():
+        return torch.get_float32_matmul_precision() == "medium"
+    return dtype == torch.bfloat16
 
 
 def attention_weights(
