@@ -19,9 +19,10 @@ from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.weights import Weights, read_weights
 from vitreous.checkpoints.wish import Report, Wish, grouped
+from vitreous.checkpoints.wrappers import TRAINING, headed, unwrapped
 from vitreous.errors import CheckpointError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.kinds import Model, empty
+from vitreous.model.kinds import CONFIGS, Model, empty
 
 MODULES = (
     "timm",
@@ -37,6 +38,7 @@ MODULES = (
     "openclip",
     "torchvision",
     "bit",
+    "mmpretrain",
 )
 
 
@@ -47,6 +49,11 @@ def families() -> dict[str, Family]:
         module = import_module(f"vitreous.checkpoints.families.{name}")
         found |= {value.name: value for value in vars(module).values() if isinstance(value, Family)}
     return found
+
+
+def surest(weights: Weights) -> float:
+    """Return how surely some family recognises weights."""
+    return max(family.recognise(weights) for family in families().values())
 
 
 def recognise(weights: Weights) -> Family:
@@ -78,12 +85,14 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
         ConfigError: a wish that can't be met.
     """
-    weights = read_weights(path)
+    weights = unwrapped(read_weights(path), surest)
     family, variant = chosen(weights, wish.family)
+    weights = headed(weights, family.table(CONFIGS[family.kind]()))
     reading = understood(family, weights, variant)
     check_images(reading.preprocess, reading.model.channels, str(weights.path))
     model, theirs = empty(reading.model), dict(reading.tensors)
-    ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in reading.ignored)]
+    patterns = (*reading.ignored, *TRAINING)
+    ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
     given, finish = list(theirs), partial(finished, str(weights.path), weights.maps)
     reading = replace(reading, tensors={})  # what was used is let go while the next is made
     weights.tensors.clear()
@@ -112,8 +121,8 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         head=changes.head or head_of(model, new),
         new=tuple(new),
         unused=tuple(unused),
-        ignored=len(ignored),
-        beside=grouped(ignored),
+        ignored=len(ignored) + len(weights.aside),
+        beside=grouped((*ignored, *weights.aside)),
         assumed=reading.assumed,
         notes=(*weights.notes, *cost_of(unused, mapped.used, new)),
     )

@@ -176,15 +176,6 @@ def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[st
     return joined, [name for name in ours if name not in written]
 
 
-def stripped(tensors: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
-    """Take off the longest of the prefixes that most names share, such as "module." or "backbone."; the others stay."""
-    for prefix in sorted(prefixes, key=len, reverse=True):
-        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        if inside and 2 * len(inside) > len(tensors):
-            return inside | {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
-    return dict(tensors)
-
-
 def depth_of(names: Iterable[str], pattern: str) -> int:
     """Count the blocks that names speak of; `pattern` has one group, the block's number.
 

@@ -49,6 +49,8 @@ class Weights:
     """What was unwrapped, for the report."""
     maps: tuple[FileMap, ...] = ()
     """The files that tensors are mapped from, where vitreous mapped them itself."""
+    aside: tuple[str, ...] = ()
+    """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
 
 
 def read_weights(path: str | Path) -> Weights:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.families.timm import PREFIXES, architecture_of, classes_of, pool_of, preprocess
+from vitreous.checkpoints.families.timm import architecture_of, classes_of, pool_of, preprocess
 from vitreous.checkpoints.families.timm_eva import block_of
 from vitreous.checkpoints.families.timm_eva import table as eva_table
 from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, shape_of
-from vitreous.checkpoints.mapping import Rule, Table, depth_of, stripped
+from vitreous.checkpoints.mapping import Rule, Table, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
@@ -40,7 +40,7 @@ def table(config: ViTConfig) -> Table:
 
 def recognise(weights: Weights) -> float:
     """timm's names with tables of relative positions; a config.json that names an architecture makes it sure."""
-    tensors = stripped(weights.tensors, PREFIXES)
+    tensors = weights.tensors
     named = "patch_embed.proj.weight" in tensors and "blocks.0.mlp.fc2.weight" in tensors
     if not named or not (OWN in tensors or SHARED in tensors):
         return 0.0
@@ -97,7 +97,7 @@ def check(tensors: Mapping[str, Tensor], where: str) -> None:
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes: the tables tell the heads."""
-    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    tensors, where = weights.tensors, str(weights.path)
     check(tensors, where)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     offsets, heads = shape_of(tensors, OWN if OWN in tensors else SHARED, where)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.checkpoints.families.google_stem import KERNEL
-from vitreous.checkpoints.families.timm import PREFIXES, architecture_of, classes_of
+from vitreous.checkpoints.families.timm import architecture_of, classes_of
 from vitreous.checkpoints.family import HALF, Family, Reading, has, shape_of
 from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.mapping import Layout, Rule, Table, dense, stripped, units_of
+from vitreous.checkpoints.mapping import Layout, Rule, Table, dense, units_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
@@ -65,7 +65,7 @@ def timm_table(config: ResNetConfig) -> Table:
 
 def recognise_timm(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
-    tensors = stripped(weights.tensors, PREFIXES)
+    tensors = weights.tensors
     if not all(name in tensors for name in TIMM_MARKS) or has(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
@@ -73,7 +73,7 @@ def recognise_timm(weights: Weights) -> float:
 
 def interpret_timm(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the preprocessing from config.json."""
-    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    tensors, where = weights.tensors, str(weights.path)
     architecture = architecture_of(weights, name)
     if architecture and "_bit" not in architecture:
         raise CheckpointError(f"{where}: {architecture} is not one of BiT's ResNets, which alone vitreous builds")

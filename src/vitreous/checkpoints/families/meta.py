@@ -20,10 +20,9 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
 
-PREFIXES = ("module.", "student.", "teacher.", "model.", "encoder.", "backbone.")
-PROJECTION = r"^(dino_|ibot_)?head\.(mlp|last_layer)"
+PROJECTION = r"(^|\.)(dino_|ibot_)?head\.(mlp|last_layer)"
 TRAINING = (PROJECTION, r"^student\.")
-"""The heads of self-supervised training, and the student, which no classifier needs."""
+"""The heads of self-supervised training, and the rest of the student, which no classifier needs."""
 Names = Sequence[tuple[str, str]]
 DINOV2 = (("register_tokens", "reg_token"), ("mlp.w12.", "mlp.fc1."), ("mlp.w3.", "mlp.fc2."))
 DINOV3 = (
@@ -41,17 +40,8 @@ GATED = ("mlp.w",)
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what training put before the names, and the number of a chunk of blocks (blocks.0.5. is block 5).
-
-    Of a student beside its teacher, the teacher is taken: it is what the authors evaluate.
-    """
-    found = dict(tensors)
-    taught = any(name.startswith("teacher.") for name in tensors)
-    prefixes = tuple(prefix for prefix in PREFIXES if not (taught and prefix == "student."))
-    pattern = rf"^({'|'.join(re.escape(prefix) for prefix in prefixes)})"
-    while "patch_embed.proj.weight" not in found and any(name.startswith(prefixes) for name in found):
-        found = {re.sub(pattern, "", name): tensor for name, tensor in found.items()}
-    return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in found.items()}
+    """Take off the number of a chunk of blocks: blocks.0.5. is block 5."""
+    return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in tensors.items()}
 
 
 def as_timm(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:

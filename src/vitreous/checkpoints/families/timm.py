@@ -20,7 +20,7 @@ from vitreous.checkpoints.family import (
     square,
     usual_heads,
 )
-from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
+from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
@@ -32,7 +32,6 @@ ELSEWHERE = (
 """Names that timm's ViT has in no variant that is read here."""
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
-PREFIXES = ("module.", "backbone.", "model.", "trunk.")
 LAYER_SCALE = re.compile(
     r"^(blocks\.\d+)\.(?:ls|gamma|lambda|layer_?scale)_?([12])(?:\.(?:gamma|lambda1?|weight|scale))?$"
 )
@@ -100,13 +99,13 @@ def table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what stands before the names, and give LayerScale timm's name, however it is spelled."""
-    return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in stripped(tensors, PREFIXES).items()}
+    """Give LayerScale timm's name, however it is spelled."""
+    return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in tensors.items()}
 
 
 def recognise(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
-    tensors = stripped(weights.tensors, PREFIXES)
+    tensors = weights.tensors
     if not all(name in tensors for name in MARKS) or has(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0

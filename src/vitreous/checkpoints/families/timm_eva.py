@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitreous.checkpoints.families.timm import (
-    PREFIXES,
     architecture_of,
     classes_of,
     placed,
@@ -18,7 +17,7 @@ from vitreous.checkpoints.families.timm import (
     preprocess,
 )
 from vitreous.checkpoints.family import CLIP, HALF, IMAGENET, Family, Reading, has, shape_of
-from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked, stripped
+from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
@@ -90,7 +89,7 @@ def table(config: ViTConfig) -> Table:
 
 def recognise(weights: Weights) -> float:
     """timm's names with the signs of class Eva; a config.json that names an architecture makes it sure."""
-    tensors = stripped(weights.tensors, PREFIXES)
+    tensors = weights.tensors
     if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
         return 0.0
     if not has(tensors, SIGNS) or has(tensors, r"relative_position|^mask_token|^storage_tokens"):
@@ -145,7 +144,7 @@ def is_packed(tensors: Mapping[str, Tensor]) -> bool:
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
-    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     kind, assumed = kind_of(tensors, architecture_of(weights, name), where)
     line, given = KINDS[kind], weights.config.get("pretrained_cfg") or {}

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vitreous.checkpoints.family import IMAGENET, Family, Reading, shape_of, square, unlike_plain, usual_heads
-from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stripped
+from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 
-PREFIXES = ("module.", "model.", "backbone.")
 PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
 
 
@@ -40,13 +39,13 @@ def table(config: ViTConfig) -> Table:
 
 def recognise(weights: Weights) -> float:
     """torchvision's names."""
-    tensors = stripped(weights.tensors, PREFIXES)
+    tensors = weights.tensors
     return float(PATCHES in tensors and PLACES in tensors)
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes."""
-    tensors, where = stripped(weights.tensors, PREFIXES), str(weights.path)
+    tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = shape_of(tensors, PATCHES, where)
     grid, heads = square(tensors[PLACES].shape[1] - 1, where), usual_heads(width)
     config = ViTConfig(
