@@ -21,7 +21,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -44,9 +44,10 @@ class ConfigError(UserError):
 class UnknownName(ConfigError):
     """A name that is not in its list; the message suggests the nearest ones."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], meant: str | None = None) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        super().__init__(f"unknown {kind} {name!r}; {suggestion(name, self.known)}")
+        told = f"did you mean {meant!r}? Known: {listed(self.known)}" if meant else suggestion(name, self.known)
+        super().__init__(f"unknown {kind} {name!r}; {told}")
 
 
 class DataError(UserError):
@@ -94,8 +95,12 @@ def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
     known = list(known)
     by_lower = {item.lower(): item for item in known}
     near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)]
-    listing = ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listing}"
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listed(known, most)}"
+
+
+def listed(known: Sequence[str], most: int = 16) -> str:
+    """List the first names, and say how many there are."""
+    return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
 
 
 def absent(path: Path) -> str:
@@ -119,7 +124,7 @@ def url(text: str | Path) -> str | None:
     if found is None or is_there(text):
         return None
     scheme, rest = (found[1] or found[2]).lower(), str(text)[found.end() :].lstrip("/")
-    shown = str(text) if len(str(text)) <= 160 else str(text)[:157] + "..."
+    shown = f"{scheme}://{rest}" if len(rest) <= 160 else f"{scheme}://{rest[:157]}..."
     parts = rest.removeprefix("huggingface.co/").split("/")
     if (scheme == "hf" or rest.startswith("huggingface.co/")) and len(parts) == 2 and all(parts):
         return f"{shown} is a URL; a model on the Hub is named {'/'.join(parts)}"

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vitreous.errors import DataError, is_folder, is_there
+from vitreous.errors import DataError, is_folder, is_there, url
 from vitreous.images.config import SUFFIXES
 
 
@@ -17,7 +17,7 @@ def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -
     reads it says so in its place; only if there is nothing else at all is it an error here.
 
     Raises:
-        DataError: not one image was found.
+        DataError: not one image was found, or an argument is a URL.
     """
     missing: list[Path] = []
     found = False
@@ -39,6 +39,8 @@ def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterat
         if argument == "-" and stdin is not None:
             yield from ((Path(line), True) for line in (raw.rstrip("\r\n") for raw in stdin) if line)
             continue
+        if told := url(argument):
+            raise DataError(told)
         path = Path(argument)
         matches = [path] if is_there(path) or not glob.has_magic(argument) else _matches(argument)
         for match in matches:

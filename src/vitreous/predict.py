@@ -19,7 +19,7 @@ from torch import Tensor
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Report
-from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
+from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError, url
 from vitreous.images.decode import read
 from vitreous.images.preprocess import example, normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
@@ -201,6 +201,8 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
 def _pixels(image: Image, name: str, folder: ModelFolder) -> UInt8[np.ndarray, "row col channel"]:
     decode, preprocess = folder.decode, folder.preprocess
     if isinstance(image, (str, Path)):
+        if told := url(image):
+            raise ImageError(told)
         return example(read(Path(image), decode), decode, preprocess, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return example(bytes(image), decode, preprocess, name)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vitreous.errors import ConfigError, StorageError, is_folder, is_there
+from vitreous.errors import ConfigError, StorageError, is_folder, is_there, url
 
 PARTIAL = ".partial"
 PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -78,9 +78,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError for a path that nothing can be written under, since it is too long or has a NUL."""
+    """Raise ConfigError for a path that nothing can be written under, since it is too long, has a NUL or is a URL."""
     if "\0" in str(path):
         raise ConfigError(f"can't write {path}: no name has a NUL in it")
+    if told := url(path):
+        raise ConfigError(told)
     above = next(place for place in (path, *path.absolute().parents) if is_there(place))
     for name in (_partial(path), *(above / part for part in path.parts)):
         with storing(path), suppress(FileNotFoundError, NotADirectoryError):

@@ -12,7 +12,7 @@ from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.hub import download, is_repository
 from vitreous.checkpoints.weights import holds_weights
 from vitreous.checkpoints.wish import Report, Wish
-from vitreous.errors import CheckpointError, ConfigError, absent, is_link, is_there
+from vitreous.errors import CheckpointError, ConfigError, absent, is_link, is_there, url
 
 
 def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder, Report | None]:
@@ -46,6 +46,8 @@ def _open(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
     place = Path(path)
     if not is_there(place) and is_repository(path):
         place = download(path)
+    if told := url(path):
+        raise CheckpointError(told)
     if is_link(place) and not is_there(place):
         raise CheckpointError(absent(place))
     if not is_there(place):

@@ -87,8 +87,10 @@ def run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
+    from vitreous.cli.translate import translated
+
     function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
-    return function(rest)
+    return function(translated(command, rest))
 
 
 def usage() -> str:

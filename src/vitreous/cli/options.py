@@ -14,7 +14,8 @@ from vitreous.training.config import RunConfig
 class Train:
     """Train a model on labelled images, by a recipe; every setting of the recipe can be overridden.
 
-    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them.
+    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them. Other trainers' names,
+    such as --epochs, --lr, --batch-size and --imgsz, are understood too (docs/recipes.md).
     """
 
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, UnknownName, url
 from vitreous.settings import alternatives
 
 T = TypeVar("T")
@@ -42,11 +42,13 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         with contextlib.redirect_stderr(shown):
             extra = {} if default is None else {"default": default}
             marks = (tyro.conf.AvoidSubcommands,)
-            return tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, **extra)
+            found = tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, **extra)
     except SystemExit as error:
         if not error.code:
             raise
         raise ConfigError(f"{one_line(shown.getvalue())} (vitreous {name} --help shows all options)") from None
+    refuse_urls(found)
+    return found
 
 
 def named(arguments: Sequence[str]) -> Iterator[str]:
@@ -61,19 +63,25 @@ def named(arguments: Sequence[str]) -> Iterator[str]:
 def refuse_former(kind: type, arguments: Sequence[str]) -> None:
     """Refuse options of before whose meaning changed, with what says the same today; raises ConfigError."""
     for prefix, settings in within(kind):
-        former: dict[str, Any] = getattr(settings, "FORMER", {})
+        before: dict[str, Any] = getattr(settings, "FORMER", {})
         given = {}
         for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
             option, _, value = argument.partition("=")
             name = option.removeprefix(f"--{prefix}").replace("-", "_")
-            if option.startswith(f"--{prefix}") and name in former:
+            if option.startswith(f"--{prefix}") and name in before:
                 number = value or following
-                given[name] = int(number) if number.isdecimal() else former[name]
+                given[name] = int(number) if number.isdecimal() else before[name]
         if given:
-            today = settings.renewed(**former | given)  # type: ignore[attr-defined]
+            today = settings.renewed(**before | given)  # type: ignore[attr-defined]
             raise ConfigError(
                 f"{typed(prefix, given)} was said on another scale; today the same is {typed(prefix, today)}"
             )
+
+
+def former(kind: type) -> Iterator[str]:
+    """Yield the options of before that `refuse_former` knows."""
+    for prefix, settings in within(kind):
+        yield from (f"--{prefix}{name.replace('_', '-')}" for name in getattr(settings, "FORMER", ()))
 
 
 def typed(prefix: str, settings: Mapping[str, Any]) -> str:
@@ -137,6 +145,23 @@ def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
             hint = typing.get_args(hint)[0]
         found[field.name] = (told or field.name.replace("_", "-"), hint, told)
     return found
+
+
+def positional(kind: type) -> Iterator[str]:
+    """Yield the names of a command's arguments that have no name on the command line, in order."""
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+            yield name
+
+
+def refuse_urls(settings: Any) -> None:
+    """Raise ConfigError for an argument that is a URL, where a path or a name is needed."""
+    for value in (getattr(settings, field.name) for field in dataclasses.fields(settings)):
+        for text in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(text):
+                refuse_urls(text)
+            elif isinstance(text, str) and url(text):
+                raise ConfigError(str(url(text)))
 
 
 REWRITES = (

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options import Resume, Train
-from vitreous.cli.parse import parse, suited
+from vitreous.cli.parse import named, parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, RunError, is_there
@@ -29,6 +29,10 @@ def train(arguments: list[str]) -> int:
     refuse_used(first.out)
     if first.rates and not first.sweep:
         raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
+    if first.minutes is not None and "--duration" in named(arguments):
+        raise ConfigError(
+            "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
+        )
     from vitreous import api
     from vitreous.training.ranges import check_ranges
     from vitreous.training.run import dry_run

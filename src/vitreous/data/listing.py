@@ -7,7 +7,7 @@ from pathlib import Path
 from vitreous.data.folders import has_folders, list_classes, subfolders
 from vitreous.data.manifest import MANIFESTS, has_label_sets, read_manifest
 from vitreous.data.rows import TRAIN, VALIDATION, Listing
-from vitreous.errors import DataError, absent, is_folder, is_link, is_there
+from vitreous.errors import DataError, absent, is_folder, is_link, is_there, url
 
 __all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
 
@@ -110,6 +110,8 @@ def missing(path: Path) -> str:
         return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     if is_link(path):
         return absent(path)
+    if told := url(path):
+        return told
     siblings: list[str] = []
     if is_folder(path.parent):
         siblings = [entry.name for entry in path.parent.iterdir()]

@@ -279,7 +279,7 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     match = re.fullmatch(r"(?:R\d*\+)?(?:Axial-)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
     if match is None:
         known = [f"{size}/16" for size in SIZES]
-        raise UnknownName("model", name, [*known, *OTHERS])
+        raise UnknownName("model", name, [*known, *OTHERS], meant(name))
     if match["size"] not in SIZES:
         raise UnknownName("model", name, [*(f"{size}/{name.split('/', 1)[1]}" for size in SIZES), *OTHERS])
     rows = int(match["rows"])
@@ -287,6 +287,25 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     if min(patch) < 1:
         raise ConfigError(f"model {name!r} has patches of {patch} pixels; they must have at least one, as in S/16")
     return SIZES[match["size"]], hybrid(name, patch)[1]
+
+
+WORDS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G"}
+"""What other code bases call the sizes."""
+
+
+def meant(name: str) -> str | None:
+    """Return the shape that a name of timm, torchvision, OpenCLIP or Hugging Face has here, if it has one.
+
+    >>> meant("vit_small_patch16_224"), meant("ViT-B-32"), meant("resnet50")
+    ('S/16', 'B/32', 'R50x1')
+    """
+    last = name.rsplit("/", 1)[-1].lower()
+    vit = re.match(r"(?:vit|deit3?|dinov?\d?|beit)[_-]?(?P<size>[a-z]+)[_-]?(?:patch)?[_-]?(?P<patch>\d+)", last)
+    if vit is not None:
+        size = WORDS.get(vit["size"]) or next((known for known in SIZES if known.lower() == vit["size"]), None)
+        return f"{size}/{vit['patch']}" if size else None
+    resnet = re.match(r"resnet(?:v2)?[_-]?(?P<layers>\d+)", last)
+    return f"R{resnet['layers']}x1" if resnet is not None else None
 
 
 def named(name: str, **overrides: Any) -> ViTConfig:
