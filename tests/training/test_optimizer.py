@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,15 +7,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import named
+from vitreous.model.config import BlockConfig, named
+from vitreous.model.lora import add_lora
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import OptimizerConfig
-from vitreous.training.muon import orthogonalize
-from vitreous.training.optimizer import Optimizer, averaged, decays, is_encoder_matrix
+from vitreous.training.muon import Muon, orthogonalize
+from vitreous.training.optimizer import Optimizer, averaged
 
 
-def tiny() -> ViT:
-    return create(named("mu/4", image=(8, 8), classes=5, depth=2), seed=0)
+def tiny(**settings: object) -> ViT:
+    return create(named("mu/4", **({"image": (8, 8), "classes": 5, "depth": 2} | settings)), seed=0)
 
 
 def one_step(model: nn.Module, optimizer: Optimizer, seed: int = 0) -> None:
@@ -23,18 +26,74 @@ def one_step(model: nn.Module, optimizer: Optimizer, seed: int = 0) -> None:
     optimizer.step(0.5)
 
 
-def test_no_decay_on_biases_norms_positions_and_class_token() -> None:
-    decayed = {name for name, parameter in tiny().named_parameters() if decays(name, parameter)}
-    assert all(name.endswith("weight") for name in decayed)
-    assert not any("norm" in name or "position" in name or "class_token" in name for name in decayed)
-    assert any(name.startswith("patches") for name in decayed)
-    assert "head.weight" in decayed or any(name.startswith("head") for name in decayed)
+UNUSUAL = {
+    "relative, registers": {"positions": "relative", "registers": 2},
+    "bias, shared": {"positions": "bias", "positions_at": "shared"},
+    "positions in every layer": {"positions_at": "layers"},
+    "two-dimensional in every layer": {"positions": "learned2d", "positions_at": "layers"},
+    "distilled": {"distillation": True, "block": BlockConfig(layer_scale=0.1, qkv_bias="no-key")},
+    "attention pooling": {"pool": "map", "block": BlockConfig(mlp="swiglu")},
+}
+STILL = re.compile(r"bias$|norm|scale$|token$|registers|positions|table|probe")
+"""What never decays."""
 
 
-def test_muon_takes_the_encoders_matrices_alone() -> None:
-    chosen = {name for name, parameter in tiny().named_parameters() if is_encoder_matrix(name, parameter)}
-    assert len(chosen) == 2 * 4
-    assert all("blocks" in name for name in chosen)
+@pytest.mark.parametrize("settings", UNUSUAL.values(), ids=UNUSUAL)
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_decay_shrinks_kernels_and_nothing_else(name: str, settings: dict[str, object]) -> None:
+    model = tiny(**settings)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Optimizer(model, OptimizerConfig(name=name, lr=0.1, muon_lr=0.1, weight_decay=0.2, muon_decay=2.0))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(1.0)
+    for place, parameter in model.named_parameters():
+        kept = 1.0 if STILL.search(place) else 0.8
+        torch.testing.assert_close(parameter.detach(), before[place] * kept, msg=place)
+
+
+@pytest.mark.parametrize("settings", UNUSUAL.values(), ids=UNUSUAL)
+def test_muon_takes_the_matrices_of_blocks_alone(settings: dict[str, object]) -> None:
+    model = tiny(**settings)
+    optimizer = Optimizer(model, OptimizerConfig(name="muon"))
+    chosen = {
+        optimizer.names[parameter]: group["parts"]
+        for part in optimizer.parts
+        if isinstance(part, Muon)
+        for group in part.param_groups
+        for parameter in group["params"]
+    }
+    gated = model.config.block.mlp == "swiglu"
+    layers = {"attention.qkv": 3, "attention.out": 1, "mlp.expand": 2 if gated else 1, "mlp.contract": 1}
+    assert chosen == {f"blocks.{block}.{layer}.weight": n for block in (0, 1) for layer, n in layers.items()}
+
+
+def test_muon_orthogonalises_gate_and_value_each_for_itself() -> None:
+    stepped = {}
+    for block in (BlockConfig(mlp="swiglu"), BlockConfig()):
+        model = tiny(block=block, mlp=24)
+        weight = model.blocks[0].mlp.expand.weight
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        before = weight.detach().clone()
+        Optimizer(model, OptimizerConfig(name="muon", muon_lr=1.0)).step(1.0)
+        stepped[block.mlp] = before - weight.detach()
+    gate, value = stepped["swiglu"].chunk(2)
+    torch.testing.assert_close(gate, stepped["plain"])  # of the same first draws
+    assert 0.3 < torch.linalg.svdvals(value).min() < torch.linalg.svdvals(value).max() < 1.3
+
+
+def test_lora_trains_beside_muon_by_adamw() -> None:
+    model = tiny()
+    add_lora(model, rank=4)
+    optimizer = Optimizer(model, OptimizerConfig(name="muon", clip=1.0))
+    one_step(model, optimizer)
+    assert [type(part) for part in optimizer.parts] == [torch.optim.AdamW]
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
@@ -54,16 +113,15 @@ def test_restored_state_goes_on_to_the_same_bits(name: str) -> None:
         assert torch.equal(left, right), key
 
 
-def test_decoupled_decay_is_weight_decay_times_the_schedule() -> None:
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_what_has_no_gradient_does_not_decay(name: str) -> None:
     model = tiny()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = Optimizer(model, OptimizerConfig(lr=1e-3, weight_decay=0.1))
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step(0.5)
-    for name, parameter in model.named_parameters():
-        kept = 1 - 0.1 * 0.5 if decays(name, parameter) else 1.0
-        torch.testing.assert_close(parameter.detach(), before[name] * kept, rtol=1e-6, atol=1e-8)
+    optimizer = Optimizer(model, OptimizerConfig(name=name, lr=0.1, weight_decay=0.2, muon_decay=0.2))
+    model.head.weight.grad = torch.zeros_like(model.head.weight)
+    optimizer.step(1.0)
+    for place, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[place]) or place == "head.weight", place
 
 
 @given(st.integers(1, 3), st.integers(2, 24), st.integers(2, 24), st.integers(0, 99))

@@ -17,7 +17,6 @@ from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.predict import Predictor
 from vitreous.runs import checkpoint_steps
 from vitreous.training.config import OptimizerConfig, ScheduleConfig
-from vitreous.training.optimizer import decays
 from vitreous.training.prepare import build
 from vitreous.training.run import dry_run, resume, train
 
@@ -62,13 +61,6 @@ def test_a_cut_run_comes_to_the_same_bits(tmp_path, model):
 def test_accumulated_parts_are_the_whole_batch():
     losses = [dry_run(replace(RESNET, micro_batch=micro)).loss for micro in (0, 5)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-
-
-def test_norms_and_biases_do_not_decay():
-    model = ResNet(SMALL)
-    decayed = [name for name, parameter in model.named_parameters() if decays(name, parameter)]
-    assert decayed
-    assert all("conv" in name or "project" in name or name == "head.weight" for name in decayed)
 
 
 def start(base, **changed):

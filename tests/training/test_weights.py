@@ -14,6 +14,7 @@ from vitreous.data.sources import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runs import checkpoint_steps
 from vitreous.training.prepare import build
+from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
 
 
@@ -98,6 +99,19 @@ def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
     before, after = exported(base), exported(go(weights=str(base), freeze=freeze).run)
     for name, tensor in after.items():
         assert torch.equal(tensor, before[name]) == name.startswith(fixed), name
+
+
+@pytest.mark.parametrize(
+    ("positions", "place"),
+    [("learned2d", "layers"), ("learned", "shared"), ("relative", "layers"), ("bias", "shared"), ("bias", "layers")],
+)
+def test_frozen_positions_are_all_that_there_are(positions, place):
+    model = replace(TINY.model, positions=positions, positions_at=place, registers=2)
+    job = build(replace(TINY, model=model, freeze="positions"), open_dataset(TINY.data), Silent())
+    still = {name for name, parameter in job.model.named_parameters() if not parameter.requires_grad}
+    tables = ("positions.", "layer_positions.", "relative.")
+    assert still == {name for name, _ in job.model.named_parameters() if any(part in name for part in tables)}
+    assert still
 
 
 def test_too_many_frozen_blocks(base):

@@ -1,6 +1,6 @@
 """Multi-head self-attention (2010.11929, appendix A), with the fused kernel."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.norms import norm
+from vitreous.model.parameters import ZEROS, Dense
 from vitreous.model.relative import Relative
 from vitreous.model.rotary import Angles, rotate
 from vitreous.shapes import Size
@@ -45,11 +46,13 @@ class Heads(NamedTuple):
 class Attention(nn.Module):
     """Self-attention over a sequence; q, k and v come from one linear map, in that order."""
 
+    roles: ClassVar = {"q_bias": ZEROS, "v_bias": ZEROS}
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         width, made = config.width, config.block
         self.heads, self.rotary_kind = config.heads, config.rotary.kind
-        self.qkv = nn.Linear(width, 3 * width, bias=made.qkv_bias == "all")
+        self.qkv = Dense(width, 3 * width, bias=made.qkv_bias == "all", stacked=3)
         if made.qkv_bias == "no-key":
             self.q_bias, self.v_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
         self.no_key_bias = made.qkv_bias == "no-key"
@@ -59,7 +62,7 @@ class Attention(nn.Module):
         own = config.positions in ("relative", "bias") and config.positions_at != "shared"
         self.relative = Relative(config) if own else None
         self.norm = norm(config) if made.attention_norm else nn.Identity()
-        self.out = nn.Linear(width, width, bias=made.biases)
+        self.out = Dense(width, width, bias=made.biases)
 
     def forward(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE

@@ -1,6 +1,7 @@
 """The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
 from itertools import cycle
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,19 +11,27 @@ from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import ViTConfig
 from vitreous.model.norms import activation, norm
+from vitreous.model.parameters import VECTOR, Dense
 
 
 class MLP(nn.Module):
-    """Two dense layers with an activation between, dropout after each; gated by a third where so configured (SwiGLU)."""
+    """Two dense layers with an activation between, dropout after each; gated by a third where so configured (SwiGLU).
 
-    def __init__(self, config: ViTConfig, hidden: int | None = None) -> None:
+    Args:
+        config: of the model.
+        hidden: width between the layers; None: the blocks'.
+        in_block: whether it belongs to a Transformer block.
+    """
+
+    def __init__(self, config: ViTConfig, hidden: int | None = None, *, in_block: bool = True) -> None:
         super().__init__()
         made, hidden = config.block, hidden or config.mlp
         self.gated = made.mlp == "swiglu"
-        self.expand = nn.Linear(config.width, 2 * hidden if self.gated else hidden, bias=made.biases)
+        stacked = 2 if self.gated else 1
+        self.expand = Dense(config.width, stacked * hidden, bias=made.biases, stacked=stacked, in_block=in_block)
         self.act = activation("silu" if self.gated else made.act)
         self.norm = norm(config, hidden) if made.mlp_norm else nn.Identity()
-        self.contract = nn.Linear(hidden, config.width, bias=made.biases)
+        self.contract = Dense(hidden, config.width, bias=made.biases, in_block=in_block)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
@@ -53,6 +62,8 @@ class DropPath(nn.Module):
 
 class LayerScale(nn.Module):
     """A learned scale of each value of a branch (CaiT, 2103.17239)."""
+
+    roles: ClassVar = {"scale": VECTOR}
 
     def __init__(self, width: int, initial: float) -> None:
         super().__init__()

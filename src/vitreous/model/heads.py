@@ -1,5 +1,7 @@
 """From the encoder's outputs to the image's representation, and to logits (2010.11929, equation 4, section 3.2)."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from vitreous.model.attention import Heads
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
 from vitreous.model.norms import norm
+from vitreous.model.parameters import TABLE, Dense
 
 
 class Pool(nn.Module):
@@ -35,14 +38,16 @@ class Pool(nn.Module):
 class AttentionPool(nn.Module):
     """Multi-head attention pooling by one learned query, then an MLP with a residual (2106.04560, section 3.2)."""
 
+    roles: ClassVar = {"probe": TABLE}
+
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         width, self.heads = config.width, config.heads
         self.probe = nn.Parameter(torch.empty(width))
-        self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.q, self.kv = Dense(width, width, in_block=False), Dense(width, 2 * width, stacked=2, in_block=False)
+        self.out = Dense(width, width, in_block=False)
         self.norm = norm(config)
-        self.mlp = MLP(config, config.pool_mlp or None)
+        self.mlp = MLP(config, config.pool_mlp or None, in_block=False)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
         """Gather from all patches."""

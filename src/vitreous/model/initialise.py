@@ -7,14 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.model.encoder import LayerScale
-from vitreous.model.positions import sincos_places
+from vitreous.model.parameters import Dense, roles
+from vitreous.model.positions import Learned, sincos_places
 
 if TYPE_CHECKING:
     from vitreous.model.resnet import ResNet
     from vitreous.model.vit import ViT
-
-DRAWN = ("embedding", "prefix_embedding", "row_embedding", "col_embedding", "table", "registers", "probe")
-"""Names of the parameters that are drawn from a normal distribution of deviation 0.02."""
 
 
 @torch.no_grad()
@@ -38,9 +36,11 @@ def initialise(model: "ViT", seed: int) -> None:
         elif isinstance(module, nn.RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, nn.Linear):
-            linear(name, module, generator, model.config.block.mlp == "swiglu")
+            linear(name, module, generator)
         elif isinstance(module, LayerScale):
             module.scale.fill_(module.initial)
+        elif isinstance(module, Learned) and model.config.position_init == "sincos2d":
+            module.embedding.copy_(sincos_places(model.config))
     convolutions(model, generator)
     free_parameters(model, generator)
     check_all(model)
@@ -76,19 +76,18 @@ def convolutions(model: nn.Module, generator: torch.Generator) -> None:
             module.bias.zero_()
 
 
-def free_parameters(model: "ViT", generator: torch.Generator) -> None:
-    """Initialise what belongs to no layer: tokens, positions, free biases."""
+def free_parameters(model: nn.Module, generator: torch.Generator) -> None:
+    """Initialise what belongs to no layer: tokens, positions, free biases. Their roles say from what they start."""
+    known = roles(model)
     for name, parameter in model.named_parameters():
-        own = name.rpartition(".")[2]
-        if own in ("class_token", "distillation_token", "q_bias", "v_bias"):
+        deviation = known[name].deviation
+        if deviation == 0:
             parameter.zero_()
-        elif name == "positions.embedding" and model.config.position_init == "sincos2d":
-            parameter.copy_(sincos_places(model.config))
-        elif own in DRAWN:
-            draw_normal(parameter, 0.02, generator)
+        elif deviation is not None:
+            draw_normal(parameter, deviation, generator)
 
 
-def linear(name: str, module: nn.Linear, generator: torch.Generator, gated: bool) -> None:
+def linear(name: str, module: nn.Linear, generator: torch.Generator) -> None:
     """Initialise one dense layer by its role, which its name tells."""
     if module.bias is not None:
         module.bias.zero_()
@@ -97,15 +96,10 @@ def linear(name: str, module: nn.Linear, generator: torch.Generator, gated: bool
     elif name.startswith(("patches.", "pre_logits.")):
         draw_normal(module.weight, module.in_features**-0.5, generator)
     else:
-        for matrix in module.weight.chunk(stacked(name, gated)):
+        for matrix in module.weight.chunk(module.stacked if isinstance(module, Dense) else 1):
             draw_xavier(matrix, generator)
     if ".mlp." in name and module.bias is not None:
         draw_normal(module.bias, 1e-6, generator)
-
-
-def stacked(name: str, gated: bool) -> int:
-    """Return how many matrices of one role each stand in a dense layer's rows: q, k, v; k, v; gate, value; or one."""
-    return {"qkv": 3, "kv": 2, "expand": 2 if gated else 1}.get(name.rpartition(".")[2], 1)
 
 
 def draw_xavier(matrix: Tensor, generator: torch.Generator) -> None:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
+from vitreous.model.parameters import KERNEL
 
 LAYERS = ("qkv", "out", "expand", "contract")
 """The encoder's dense layers: of attention and of the MLP."""
@@ -18,7 +20,10 @@ class LoRA(nn.Module):
 
     B starts at zero, so the layer starts as it was. `merge` folds the update into the weight; `unmerge` brings the very
     bits of the weight back, since it was kept.
+    Its two factors are no matrices for Muon, which would give both of them singular values of 1.
     """
+
+    roles: ClassVar = {"down": KERNEL, "up": KERNEL}
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()

@@ -3,12 +3,15 @@
 Those that act inside the attention are in relative.py and rotary.py; how a grid is resized, in resize.py.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.parameters import TABLE, VECTOR
 from vitreous.model.resize import DEFAULT_RULE, RULES, resize_grid, resize_matrix
 from vitreous.shapes import Size
 
@@ -58,6 +61,7 @@ class Learned(AddedPositions):
         super().__init__(config)
         count = config.grid.rows * config.grid.cols + config.placed_prefix
         self.embedding = nn.Parameter(torch.empty(count, config.width))
+        self.roles = {"embedding": VECTOR if config.position_init == "sincos2d" else TABLE}
 
     def vectors(self) -> Float[Tensor, "token dim"]:
         """Return the learned vectors."""
@@ -72,6 +76,8 @@ class Learned(AddedPositions):
 
 class Learned2D(AddedPositions):
     """A learned vector of half the width for each row and one for each column, side by side: columns (x) first."""
+
+    roles: ClassVar = dict.fromkeys(("prefix_embedding", "col_embedding", "row_embedding"), TABLE)
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)

@@ -1,10 +1,13 @@
 """Relative positions: what the attention logits gain from how far apart two tokens lie."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.parameters import TABLE
 from vitreous.model.resize import OFFSET_RULES, geometric_matrix, resize_matrix
 from vitreous.shapes import Size
 
@@ -19,6 +22,7 @@ class Relative(nn.Module):
     stand for [class] to patch, patch to [class] and [class] to itself (all prefix tokens count as [class]).
     """
 
+    roles: ClassVar = {"table": TABLE}
     places: Tensor
     matrix: Tensor | None
 

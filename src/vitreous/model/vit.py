@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,6 +18,7 @@ from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.initialise import initialise
 from vitreous.model.intermediates import gathered
 from vitreous.model.norms import norm
+from vitreous.model.parameters import TABLE, ZEROS
 from vitreous.model.patches import PatchEmbedding, resample_kernel
 from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
 from vitreous.model.relative import Relative
@@ -31,6 +32,8 @@ class ViT(nn.Module):
 
     The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
     """
+
+    roles: ClassVar = {"class_token": ZEROS, "distillation_token": ZEROS, "registers": TABLE}
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

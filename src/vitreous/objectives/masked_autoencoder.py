@@ -1,6 +1,7 @@
 """Masked autoencoder (He et al., 2021, 2111.06377): see a quarter of the patches, draw the rest."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +12,7 @@ from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.encoder import blocks
 from vitreous.model.kinds import Model
+from vitreous.model.parameters import TABLE
 from vitreous.model.patches import cut
 from vitreous.model.positions import positions
 from vitreous.model.vit import ViT
@@ -85,6 +87,8 @@ class MaskedAutoencoder(Objective):
 
 class Decoder(nn.Module):
     """A narrower Transformer over all places: what the encoder made of visible patches, [mask] for the others."""
+
+    roles: ClassVar = {"mask_token": TABLE}
 
     def __init__(self, model: ViTConfig, config: MaskedAutoencoderConfig) -> None:
         super().__init__()

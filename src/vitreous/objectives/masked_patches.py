@@ -1,5 +1,7 @@
 """Masked patch prediction, the paper's self-supervision (2010.11929, section 4.6 and appendix B.1.2)."""
 
+from typing import ClassVar
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64, UInt8
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from vitreous.data.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.kinds import Model
+from vitreous.model.parameters import TABLE
 from vitreous.model.patches import cut
 from vitreous.model.vit import ViT
 from vitreous.objectives.config import MaskedPatchesConfig
@@ -36,6 +39,7 @@ class MaskedPatches(Objective):
         ConfigError: a model that has no patches to hide, or shares that don't go together.
     """
 
+    roles: ClassVar = {"mask_token": TABLE}
     labelled = False
     draws = 3
     model: ViT
@@ -54,6 +58,7 @@ class MaskedPatches(Objective):
         self.head = nn.Linear(made.width, outputs(config, self.model))
         extras = nn.ModuleDict({"head": self.head})
         extras.register_parameter("mask_token", self.mask_token)
+        extras.roles = self.roles
         initialise_extras(extras, torch.Generator().manual_seed(seed))
 
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:

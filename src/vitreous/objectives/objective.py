@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.data.loader import Batch
 from vitreous.errors import ConfigError
-from vitreous.model.initialise import DRAWN, check_all, draw_normal, linear
+from vitreous.model.initialise import check_all, free_parameters, linear
 from vitreous.model.kinds import Model
 from vitreous.model.vit import ViT
 
@@ -108,8 +108,6 @@ def initialise_extras(module: nn.Module, generator: torch.Generator) -> None:
             part.weight.fill_(1.0)
             part.bias.zero_()
         elif isinstance(part, nn.Linear):
-            linear(name, part, generator, gated=False)
-    for name, parameter in module.named_parameters():
-        if name.rpartition(".")[2] in ("mask_token", *DRAWN):
-            draw_normal(parameter, 0.02, generator)
+            linear(name, part, generator)
+    free_parameters(module, generator)
     check_all(module)

@@ -18,11 +18,11 @@ class OptimizerConfig:
     """How gradients become steps."""
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
-    """adamw; sgd (momentum); muon: Muon for the encoder's matrices, AdamW for everything else."""
+    """adamw; sgd (momentum); muon: Muon for the matrices of Transformer blocks, AdamW for everything else."""
     lr: float = 1e-3
     """Peak learning rate, at the configured batch."""
     weight_decay: float = 1e-4
-    """Weight decay; never on biases, norms, positions and the class token."""
+    """Weight decay of matrices and kernels; never of biases, norms, scales, positions of any kind, registers and tokens."""
     decoupled: bool = True
     """True: subtract weight_decay x lr / peak lr (big_vision's decoupled decay). False: weight_decay x lr (torch's AdamW)."""
     betas: tuple[float, float] = (0.9, 0.999)

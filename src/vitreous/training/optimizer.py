@@ -1,38 +1,38 @@
 """Optimizers over parameter groups, and their state as flat tensors."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vitreous.errors import ConfigError
+from vitreous.model.parameters import Role, roles
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon
 
-NEVER_DECAYED = ("class_token", "positions")
 
+@dataclass(frozen=True)
+class Trained:
+    """A parameter that is trained."""
 
-def decays(name: str, parameter: Tensor) -> bool:
-    """Tell whether weight decay applies: to matrices and kernels, never to biases, norms, positions, class token."""
-    return parameter.ndim >= 2 and not any(part in NEVER_DECAYED for part in name.split("."))
-
-
-def is_encoder_matrix(name: str, parameter: Tensor) -> bool:
-    """Tell whether Muon applies: to the encoder's matrices, not to the patch embedding or the head."""
-    return parameter.ndim == 2 and "blocks" in name.split(".")
+    name: str
+    parameter: Tensor
+    role: Role
 
 
 class Optimizer:
     """One or two torch optimizers that share a schedule, with their state addressed by parameter name."""
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, precision: torch.dtype | None = None) -> None:
-        named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        if not named:
+        known = roles(model)
+        trained = [Trained(name, p, known[name]) for name, p in model.named_parameters() if p.requires_grad]
+        if not trained:
             raise ConfigError("every parameter is frozen, so there is nothing to train; choose another --freeze")
         self.config = config
-        self.names = {parameter: name for name, parameter in named}
-        self.parts = list(build(named, config, precision))
+        self.names = {one.parameter: one.name for one in trained}
+        self.parts = list(build(trained, config, precision))
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, share: float) -> None:
@@ -73,38 +73,43 @@ class Optimizer:
 
 
 def build(
-    named: Iterable[tuple[str, Tensor]], config: OptimizerConfig, precision: torch.dtype | None = None
+    trained: list[Trained], config: OptimizerConfig, precision: torch.dtype | None = None
 ) -> Iterable[torch.optim.Optimizer]:
     """Yield the torch optimizers that `config` describes; `precision` is that of Muon's products."""
-    named = list(named)
-    muon = [item for item in named if config.name == "muon" and is_encoder_matrix(*item)]
-    rest = [item for item in named if config.name != "muon" or not is_encoder_matrix(*item)]
+    muon = [one for one in trained if config.name == "muon" and one.role.matrices]
+    rest = [one for one in trained if config.name != "muon" or not one.role.matrices]
     if muon:
         yield Muon(muon_groups(muon, config), lr=config.muon_lr, precision=precision)
     if rest and config.name == "sgd":
-        yield torch.optim.SGD(groups(rest, config, config.lr), lr=config.lr, momentum=config.momentum, fused=True)
+        yield torch.optim.SGD(groups(rest, config), lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
-        yield torch.optim.AdamW(
-            groups(rest, config, config.lr), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-        )
+        yield torch.optim.AdamW(groups(rest, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def groups(named: list[tuple[str, Tensor]], config: OptimizerConfig, peak: float) -> list[dict]:
+def groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
     """Split parameters into those with weight decay and those without."""
-    decay = config.weight_decay / peak if config.decoupled and peak else config.weight_decay
-    with_decay = [parameter for name, parameter in named if decays(name, parameter)]
-    without = [parameter for name, parameter in named if not decays(name, parameter)]
-    split = [{"params": with_decay, "weight_decay": decay}, {"params": without, "weight_decay": 0.0}]
+    decay = config.weight_decay / config.lr if config.decoupled and config.lr else config.weight_decay
+    split = [
+        {
+            "params": [one.parameter for one in trained if one.role.decays == decays],
+            "weight_decay": decay if decays else 0.0,
+        }
+        for decays in (True, False)
+    ]
     return [group for group in split if group["params"]]
 
 
-def muon_groups(named: list[tuple[str, Tensor]], config: OptimizerConfig) -> list[dict]:
-    """Split matrices into fused qkv, three matrices each, and the rest."""
-    split = {
-        3: [p for name, p in named if "qkv" in name.split(".")],
-        1: [p for name, p in named if "qkv" not in name.split(".")],
-    }
-    return [{"params": members, "weight_decay": config.muon_decay, "parts": parts} for parts, members in split.items()]
+def muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
+    """Split matrices by how many of them stand in the rows of one parameter."""
+    counts = sorted({one.role.matrices for one in trained}, reverse=True)
+    return [
+        {
+            "params": [one.parameter for one in trained if one.role.matrices == count],
+            "weight_decay": config.muon_decay,
+            "parts": count,
+        }
+        for count in counts
+    ]
 
 
 class Average(AveragedModel):

@@ -11,6 +11,8 @@ from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.kinds import Model, create
 from vitreous.model.lora import add_lora
+from vitreous.model.positions import AddedPositions
+from vitreous.model.relative import Relative
 from vitreous.model.resnet import ResNet
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
@@ -125,6 +127,6 @@ def resnet_parts(model: ResNet) -> tuple[Parts, Parts, Parts]:
 def vit_parts(model: ViT) -> tuple[Parts, Parts, Parts]:
     """Return the positions, what comes before the blocks, and the blocks."""
     tokens = (model.class_token, model.distillation_token, model.registers)
-    positions = [part for part in (model.positions, model.layer_positions, model.relative) if part is not None]
+    positions = [part for part in model.modules() if isinstance(part, (AddedPositions, Relative))]
     front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
     return positions, front, list(model.blocks)

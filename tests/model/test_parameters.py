@@ -1,0 +1,192 @@
+"""The role of every parameter of every variant of the model and of every objective, held against a list of full names."""
+
+import copy
+import pickle
+import re
+from dataclasses import replace
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+from tests.model.test_variants import PLAIN, VARIANTS
+from torch import nn
+
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
+from vitreous.model.kinds import create, empty
+from vitreous.model.lora import add_lora
+from vitreous.model.parameters import roles
+from vitreous.model.positions import sincos_places
+from vitreous.model.resnet_config import StemConfig, named_resnet
+from vitreous.model.vit import ViT
+from vitreous.objectives.build import objective
+from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
+from vitreous.training.optimizer import averaged
+
+MATRICES = {
+    r"(?:decoder\.|model\.)?blocks\.\d+\.attention\.qkv\.weight": 3,
+    r"(?:decoder\.|model\.)?blocks\.\d+\.attention\.out\.weight": 1,
+    r"(?:decoder\.|model\.)?blocks\.\d+\.mlp\.(?:expand|contract)\.weight": 1,
+}
+"""What Muon takes, by full name, and how many matrices each is. (Gated layers: see `matrices_of`.)"""
+KERNELS = (
+    r"(?:model\.)?patches\.embed\.weight",
+    r"patches\.stem\.(?:conv|stages\.\d+\.\d+\.(?:conv[123]|project)|[036])\.weight",
+    r"(?:model\.)?pool\.attention\.(?:q|kv|out|mlp\.expand|mlp\.contract)\.weight",
+    r"pre_logits\.0\.weight",
+    r"(?:distillation_)?head\.weight",
+    r"root\.conv\.weight",
+    r"stages\.\d+\.\d+\.(?:conv[123]|project)\.weight",
+    r"decoder\.(?:embed|predict)\.weight",
+)
+"""What else decays."""
+STILL = (
+    r".*\bbias",
+    r".*\b(?:q_bias|v_bias)",
+    r".*(?:norm|norm[123]|last_norm|project_norm)\.weight",
+    r"patches\.stem\.[147]\.weight",
+    r"(?:model\.)?(?:class_token|distillation_token|registers)",
+    r"(?:model\.)?(?:positions|layer_positions\.\d+)\.(?:embedding|prefix_embedding|row_embedding|col_embedding)",
+    r"(?:relative|blocks\.\d+\.attention\.relative)\.table",
+    r"blocks\.\d+\.(?:attention|mlp)_scale\.scale",
+    r"pool\.attention\.probe",
+    r"(?:decoder\.)?mask_token",
+)
+"""What neither decays nor is a matrix."""
+
+MORE = {
+    "resnet stem": {"stem": StemConfig("resnet", units=(1,)), "image": (16, 32), "patch": (8, 8)},
+    "convolutions": {"stem": StemConfig("conv", convolutions=(32, 64)), "image": (16, 32), "patch": (8, 8)},
+    "no last norm": {"norm_at": "none", "recompute": True, "block": BlockConfig(act="silu")},
+    "rounded": {"rotary": RotaryConfig("centred", rounded=True), "position_init": "sincos2d"},
+}
+MODELS = {name: replace(PLAIN, **settings) for name, settings in (VARIANTS | MORE).items()}
+MODELS |= {
+    "R26x1": named_resnet("R26x1", image=(32, 32), classes=5),
+    "R26x1, 3x3": named_resnet("R26x1", image=(32, 32), root="3x3", classes=0),
+}
+
+
+def expected(name: str, gated: bool = False) -> tuple[bool, int]:
+    """Return whether a parameter decays, and how many of Muon's matrices it holds; every name is in one list."""
+    lists = (*MATRICES, *KERNELS, *STILL)
+    found = [pattern for pattern in lists if re.fullmatch(pattern, name)]
+    assert len(found) == 1, (name, found)
+    if found[0] not in MATRICES:
+        return found[0] in KERNELS, 0
+    return True, 2 if gated and "expand" in name else MATRICES[found[0]]
+
+
+def declared(model: nn.Module) -> dict[str, tuple[bool, int]]:
+    return {name: (role.decays, role.matrices) for name, role in roles(model).items()}
+
+
+def test_every_choice_of_every_setting_is_among_the_models() -> None:
+    vits = [config for config in MODELS.values() if isinstance(config, ViTConfig)]
+    parts = {ViTConfig: vits}
+    parts |= {BlockConfig: [config.block for config in vits], RotaryConfig: [config.rotary for config in vits]}
+    parts |= {StemConfig: [config.stem for config in vits]}
+    for kind, made in parts.items():
+        for name, hint in get_type_hints(kind).items():
+            choices = get_args(hint) if get_origin(hint) is Literal else (True, False) if hint is bool else ()
+            assert set(choices) <= {getattr(config, name) for config in made}, (kind.__name__, name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_roles_of_every_model(name: str) -> None:
+    config = MODELS[name]
+    gated = isinstance(config, ViTConfig) and config.block.mlp == "swiglu"
+    model = empty(config)
+    assert list(roles(model)) == [name for name, _ in model.named_parameters()]
+    assert declared(model) == {name: expected(name, gated) for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "config", [MaskedPatchesConfig(), MaskedPatchesConfig("full"), MaskedAutoencoderConfig(width=16, depth=2, heads=2)]
+)
+@pytest.mark.parametrize("classes", [{}, {"registers": 2, "position_tokens": "class"}, {"positions": "learned2d"}])
+def test_roles_of_what_is_trained_without_labels(config, classes: dict[str, object]) -> None:
+    trained = objective(config, create(replace(PLAIN, classes=0, **classes))).trained
+    assert declared(trained) == {name: expected(name) for name, _ in trained.named_parameters()}
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_an_objective_with_labels_trains_the_model_alone(loss: str) -> None:
+    model = create(PLAIN)
+    trained = objective(ClassifyConfig(loss=loss), model, several=9 if loss == "sigmoid" else 0).trained
+    assert declared(trained) == declared(model)
+
+
+WIDE = replace(PLAIN, positions="bias", registers=2, pool="map", block=BlockConfig(mlp="swiglu", layer_scale=0.1))
+"""A model with a parameter of each role."""
+
+
+def other_head(model: ViT) -> ViT:
+    model.head = nn.Linear(model.head.in_features, 7)
+    return model
+
+
+COPIES = {
+    "deep copy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "average": lambda model: averaged(model, 0.9).module,
+    "float64": lambda model: model.double(),
+    "larger image": lambda model: model.resized((32, 24)),
+    "larger patch": lambda model: model.repatched((8, 8)),
+    "low resolution": lambda model: model.at_resolution(None) or model,
+    "new head": other_head,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_keep_their_roles(how: str) -> None:
+    model = create(WIDE)
+    before = roles(model)
+    assert roles(COPIES[how](model)) == before
+
+
+def test_loading_by_assignment_from_no_weights_keeps_roles() -> None:
+    model = create(WIDE)
+    other = empty(WIDE)
+    assert roles(other) == roles(model)
+    other.load_state_dict(model.state_dict(), assign=True)
+    assert roles(other) == roles(model)
+
+
+def test_wrappers_put_a_prefix_before_the_names() -> None:
+    model = create(WIDE)
+    before = roles(model)
+    assert roles(averaged(model, 0.9)) == {f"module.{name}": role for name, role in before.items()}
+
+
+@pytest.mark.slow
+def test_a_compiled_model_has_the_roles_of_the_model() -> None:
+    model = create(WIDE)
+    assert roles(torch.compile(model)) == {f"_orig_mod.{name}": role for name, role in roles(model).items()}
+
+
+def test_the_factors_of_lora_decay_and_are_no_matrices_for_muon() -> None:
+    model = create(WIDE)
+    add_lora(model, rank=4)
+    trained = {name: role for name, role in declared(model).items() if model.get_parameter(name).requires_grad}
+    factors = {name for name in trained if name.endswith((".down", ".up"))}
+    assert len(factors) == 2 * 4 * WIDE.depth
+    assert all(trained[name] == (True, 0) for name in factors)
+    assert set(trained) - factors == {"head.weight", "head.bias"}
+
+
+def test_a_parameter_that_nobody_declared_is_an_error() -> None:
+    class Strange(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(3))
+
+    with pytest.raises(AssertionError, match=r"Strange\.gamma has no role"):
+        roles(Strange())
+
+
+@pytest.mark.parametrize("place", ["input", "shared", "layers"])
+def test_learned_positions_start_where_they_are_told_wherever_they_enter(place: str) -> None:
+    config = named("mu/4", image=(8, 12), depth=3, positions_at=place, position_init="sincos2d")
+    model = create(config)
+    for positions in (model.positions, *model.layer_positions):
+        assert torch.equal(positions.embedding, sincos_places(config))
