@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -111,6 +112,77 @@ def test_restored_state_goes_on_to_the_same_bits(name: str) -> None:
     one_step(resumed, again, 2)
     for (key, left), (_, right) in zip(straight.named_parameters(), resumed.named_parameters(), strict=True):
         assert torch.equal(left, right), key
+
+
+PEAK, DECAY, MOMENTUM, STEPS = 0.05, 0.004, 0.9, 200
+SHARES = {
+    "constant": [1.0] * STEPS,
+    "warm-up": [min(1.0, (step + 1) / 50) for step in range(STEPS)],
+    "cosine": [0.5 * (1 + math.cos(math.pi * step / STEPS)) for step in range(STEPS)],
+    "to zero": [0.0 if step > 100 else 1.0 for step in range(STEPS)],
+}
+
+
+def closed_form(config: OptimizerConfig, start: float, gradients: list[float], shares: list[float]) -> float:
+    """Return where one weight ends, by the formulas of the documents, written out."""
+    w, v, m, s = start, 0.0, 0.0, 0.0
+    first, second = config.betas
+    for count, (gradient, share) in enumerate(zip(gradients, shares, strict=True), 1):
+        rate = config.lr * share
+        if config.name == "sgd":
+            if not config.decoupled:
+                gradient += config.weight_decay * w
+            v = config.momentum * v + gradient
+            kept = 1 - share * config.weight_decay if config.decoupled else 1.0
+            w = kept * w - rate * v
+        else:
+            m, s = first * m + (1 - first) * gradient, second * s + (1 - second) * gradient**2
+            kept = 1 - (share if config.decoupled else rate) * config.weight_decay
+            w = kept * w - rate * (m / (1 - first**count)) / (math.sqrt(s / (1 - second**count)) + config.eps)
+    return w
+
+
+@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("size", [0.0, 0.3])
+@pytest.mark.parametrize("decoupled", [True, False])
+@pytest.mark.parametrize(("name", "lr"), [("sgd", PEAK), ("adamw", PEAK), ("sgd", 0.0), ("adamw", 0.0)])
+def test_decay_is_the_closed_form(name: str, lr: float, decoupled: bool, size: float, shares: list[float]) -> None:
+    config = OptimizerConfig(name=name, lr=lr, weight_decay=DECAY, momentum=MOMENTUM, decoupled=decoupled)
+    model = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.fill_(0.7)
+    optimizer = Optimizer(model, config)
+    gradients = [size * math.sin(step) for step in range(STEPS)]
+    for gradient, share in zip(gradients, shares, strict=True):
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        optimizer.step(share)
+    assert model.weight.item() == pytest.approx(closed_form(config, 0.7, gradients, shares), rel=1e-12)
+
+
+def test_sgds_decoupled_decay_keeps_out_of_the_momentum() -> None:
+    model = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    optimizer = Optimizer(model, OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, momentum=0.9))
+    for _ in range(200):
+        model.weight.grad = torch.zeros_like(model.weight)
+        optimizer.step(1.0)
+    assert model.weight.item() == pytest.approx((1 - 1e-4) ** 200, rel=1e-12)  # 0.980; through the momentum 0.825
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_muons_decay_is_times_its_own_rate_whatever_decoupled_says(decoupled: bool) -> None:
+    model = tiny().double()
+    weight = model.blocks[0].attention.out.weight
+    before, shares = weight.detach().clone(), SHARES["cosine"][:20]
+    config = OptimizerConfig(name="muon", muon_lr=0.03, muon_decay=0.5, weight_decay=0.2, decoupled=decoupled)
+    optimizer = Optimizer(model, config)
+    for share in shares:
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step(share)
+    kept = math.prod(1 - 0.03 * share * 0.5 for share in shares)
+    torch.testing.assert_close(weight.detach(), before * kept, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])

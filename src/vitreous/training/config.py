@@ -24,7 +24,8 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     """Weight decay of matrices and kernels; never of biases, norms, scales, positions of any kind, registers and tokens."""
     decoupled: bool = True
-    """True: subtract weight_decay x lr / peak lr (big_vision's decoupled decay). False: weight_decay x lr (torch's AdamW)."""
+    """True: each step shrinks weights by weight_decay x lr / peak lr, whatever the optimizer (big_vision's decoupled decay).
+    False: torch's own, AdamW's by weight_decay x lr; SGD's is added to the gradient, and so passes through the momentum."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moments."""
     eps: float = 1e-8
@@ -34,7 +35,7 @@ class OptimizerConfig:
     muon_lr: float = 0.02
     """Peak learning rate of Muon's matrices."""
     muon_decay: float = 0.0
-    """Weight decay of Muon's matrices, times muon_lr."""
+    """Weight decay of Muon's matrices, times their learning rate, whatever `decoupled` says."""
     clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class Optimizer:
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
+                decay(group, share)
             part.step()
             part.zero_grad(set_to_none=True)
 
@@ -87,16 +89,26 @@ def build(
 
 
 def groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
-    """Split parameters into those with weight decay and those without."""
-    decay = config.weight_decay / config.lr if config.decoupled and config.lr else config.weight_decay
-    split = [
-        {
-            "params": [one.parameter for one in trained if one.role.decays == decays],
-            "weight_decay": decay if decays else 0.0,
-        }
-        for decays in (True, False)
-    ]
-    return [group for group in split if group["params"]]
+    """Split parameters into those with weight decay and those without.
+
+    Decoupled decay is torch's own where it has one that the learning rate can be divided out of: AdamW, at a rate above
+    0. Otherwise a group says in "decoupled" what `decay` is to do; torch's SGD would pass it through the momentum.
+    """
+    split = [[one.parameter for one in trained if one.role.decays == decays] for decays in (True, False)]
+    decayed: dict[str, Any] = {"params": split[0], "weight_decay": config.weight_decay}
+    if config.decoupled and config.name != "sgd" and config.lr:
+        decayed["weight_decay"] = config.weight_decay / config.lr
+    elif config.decoupled:
+        decayed |= {"weight_decay": 0.0, "decoupled": config.weight_decay}
+    return [group for group in (decayed, {"params": split[1], "weight_decay": 0.0}) if group["params"]]
+
+
+@torch.no_grad()
+def decay(group: dict[str, Any], share: float) -> None:
+    """Shrink a group's weights by its decoupled decay, at this share of the peak learning rate."""
+    weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+    if group.get("decoupled") and weights:
+        torch._foreach_mul_(weights, 1 - share * group["decoupled"])
 
 
 def muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
