@@ -24,10 +24,12 @@ from vitreous.studies.progress import CellReporter, Clock
 from vitreous.studies.same import differences, unlike
 from vitreous.studies.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.rules import outdated
 from vitreous.training.run import Result, resume, train
 
 STUDY_FORMAT = 1
 RESULT, ABOUT = "result.json", "study.json"
+AGAIN = "Remove that folder to run it again, or choose another --out"
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,20 @@ def begin(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
 
 
 def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
-    """Raise RunError where a cell was run, or begun, with other settings than it has now."""
+    """Raise RunError where a cell was run, or begun, with other settings than it has now, or under other rules."""
     before = stored if isinstance(stored, dict) else {}
     for cell in cells:
         if not setting.run(cell.name).exists():
             continue
-        known = read_run(setting.run(cell.name)).config["config"] if is_run(setting.run(cell.name)) else None
-        listed = unlike(before.get(cell.name), cell.config, known)
+        known = read_run(setting.run(cell.name)).config if is_run(setting.run(cell.name)) else None
+        listed = unlike(before.get(cell.name), cell.config, known and known["config"])
         if listed:
             raise RunError(
-                f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. "
-                "Remove that folder to run it again, or choose another --out"
+                f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. {AGAIN}"
             )
+        otherwise = outdated(known) if known else ""
+        if otherwise:
+            raise RunError(f"{setting.run(cell.name)} was run by a vitreous that {otherwise}. {AGAIN}")
 
 
 def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:

@@ -24,6 +24,7 @@ from vitreous.training.prepare import build, open_data
 from vitreous.training.ranges import check_ranges
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
+from vitreous.training.rules import RULES, check_rules
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
     """Go on with the run in the folder `path` from its newest good checkpoint, to the same bits.
 
     Raises:
-        RunError: no run there, of another version, or its data has changed since.
+        RunError: no run there, of another version, begun under rules that have changed, or its data has changed since.
         RunLocked: another process is writing to it.
         CheckpointError: no checkpoint can be read.
     """
@@ -92,6 +93,8 @@ def resume(path: Path, reporter: Reporter | None = None) -> Result:
         dataset = open_data(here, reporter)
         same_data(run, dataset)
         checkpoint = run.latest_checkpoint()
+        if checkpoint is None or not checkpoint.state["finished"]:
+            check_rules(run.config, str(path))
         # A checkpoint holds all weights, so those that the run began with may be gone.
         job = build(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
         job.config = config
@@ -173,6 +176,7 @@ def describe(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
     config = job.config
     return {
         "config": to_dict(config),
+        "rules": RULES,
         "places": places((config.data.path, config.data.validation, config.weights), out),
         "data": {
             "classes": list(dataset.facts.classes),
