@@ -19,7 +19,7 @@ TOLD = {
     "hf://owner/name": "a model on the Hub is named owner/name",
     "https://huggingface.co/owner/name": "a model on the Hub is named owner/name",
     "https://huggingface.co/owner/name/resolve/main/model.safetensors": "is a URL, and a file",
-    "file:///home/me/cats": "give the path itself: /home/me/cats",
+    "file:///data/cats": "give the path itself: /data/cats",
     "ftp://a.org/cats": "ftp://a.org/cats is a URL",
 }
 

@@ -2,11 +2,13 @@
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitreous.data.rows import Listing, Row, by_bytes, few, stamp
+from vitreous.data.ignored import SYSTEM, is_junk, kind_of, words
+from vitreous.data.rows import Listing, Row, by_bytes, few, part_of, stamp
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
 
@@ -17,7 +19,7 @@ UNLABELLED = "unlabelled"
 def list_classes(root: Path, optional: bool = False) -> Listing:
     """List a folder of class folders, sorted by the names' bytes; if labels are optional, also one of images alone.
 
-    Hidden files and files that are no images are counted. A link to a folder is followed once, and never back into the
+    Hidden files, the system's, and files that are no images are counted by their endings. A link to a folder is followed once, and never back into the
     data, so links can neither loop nor list an image twice. Class names are compared in Unicode's composed form (NFC).
 
     Raises:
@@ -25,42 +27,52 @@ def list_classes(root: Path, optional: bool = False) -> Listing:
     """
     walk = Walk(os.path.realpath(root))
     rows: list[Row] = []
-    empty: list[str] = []
-    deep: list[str] = []
     loose: list[Row] = []
-    folders = []
+    found: dict[str, list[Row]] = {}
     for entry in _entries(str(root)):
-        if entry.name.startswith("."):
-            walk.ignored += 1
+        if is_junk(entry.name):
+            walk.ignored[SYSTEM] += 1
         elif _is_folder(entry):
-            folders.append(entry)
+            label = unicodedata.normalize("NFC", entry.name)
+            below = sorted(walk.images(entry, label), key=lambda row: by_bytes(row.name))
+            found.setdefault(label, []).extend(below)
+            rows += below
         elif is_image(entry.name):
             loose.append(Row(entry.name, UNLABELLED, *stamp(entry)))
         else:
-            walk.ignored += 1
-    for entry in folders:
-        label = unicodedata.normalize("NFC", entry.name)
-        found = sorted(walk.images(entry, label), key=lambda row: by_bytes(row.name))
-        rows += found
-        if not found:
-            empty.append(label)
-        elif all(row.name.count("/") > 1 for row in found):
-            deep.append(label)
-    if loose and optional and not rows:
-        return Listing(root, tuple(loose), walk.ignored, _notes(0, empty, deep, walk.skipped))
-    if not rows:
-        raise DataError(_nothing(root, len(loose), bool(empty), walk.ignored))
-    return Listing(root, tuple(rows), walk.ignored + len(loose), _notes(len(loose), empty, deep, walk.skipped))
+            walk.ignored[kind_of(entry.name)] += 1
+    if not rows and not (loose and optional):
+        raise DataError(_nothing(root, len(loose), bool(found), walk.ignored))
+    notes = _notes(0 if not rows else len(loose), found, walk.skipped)
+    return Listing(root, tuple(rows or loose), dict(walk.ignored), notes)
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Return the folders directly below one, hidden ones left out, sorted by their names' bytes."""
-    return [Path(entry.path) for entry in _entries(str(root)) if _is_folder(entry) and not entry.name.startswith(".")]
+    """Return the folders directly below one, without hidden ones and the system's, sorted by their names' bytes."""
+    return [Path(entry.path) for entry in _entries(str(root)) if not is_junk(entry.name) and _is_folder(entry)]
 
 
 def has_folders(root: Path) -> bool:
     """Tell whether a folder holds folders."""
     return bool(subfolders(root))
+
+
+def images_directly(folder: Path) -> bool:
+    """Tell whether there are images in a folder itself."""
+    return any(
+        is_image(entry.name) and not is_junk(entry.name) and not _is_folder(entry) for entry in _entries(str(folder))
+    )
+
+
+def holds_images(folder: Path) -> bool:
+    """Tell whether there is an image in a folder or anywhere below it, links to folders not followed."""
+    todo = [str(folder)]
+    while todo:
+        entries = [entry for entry in _entries(todo.pop()) if not is_junk(entry.name)]
+        if any(is_image(entry.name) and not _is_folder(entry) for entry in entries):
+            return True
+        todo += [entry.path for entry in entries if _is_folder(entry) and not entry.is_symlink()]
+    return False
 
 
 def is_image(name: str) -> bool:
@@ -74,7 +86,8 @@ class Walk:
 
     root: str
     """The folder's true path."""
-    ignored: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Files that are no images, by ending; hidden files and folders, and the system's, under SYSTEM."""
     skipped: list[str] = field(default_factory=list)
     """Links to folders that were not followed."""
     followed: set[str] = field(default_factory=set)
@@ -89,14 +102,14 @@ class Walk:
                 self.skipped.append(prefix.rstrip("/"))
                 continue
             for entry in _entries(current.path):
-                if entry.name.startswith("."):
-                    self.ignored += 1
+                if is_junk(entry.name):
+                    self.ignored[SYSTEM] += 1
                 elif _is_folder(entry):
                     todo.append((entry, f"{prefix}{entry.name}/"))
                 elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                     yield Row(f"{prefix}{entry.name}", label, *stamp(entry))
                 else:
-                    self.ignored += 1
+                    self.ignored[kind_of(entry.name)] += 1
 
     def follow(self, link: os.DirEntry[str]) -> bool:
         """Tell whether a link leads somewhere that isn't listed anyway, and remember that it was followed."""
@@ -126,16 +139,27 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _nothing(root: Path, loose: int, empty: bool, ignored: int) -> str:
+def _nothing(root: Path, loose: int, folders: bool, ignored: Counter[str]) -> str:
     """Say why a folder has no examples."""
     if loose:
         return f"{root} holds {loose:,} images but no class folders; put each class's images into a folder of its own"
-    if not (empty or ignored):
+    if not (folders or ignored):
         return f"{root} is empty; it should hold one folder of images for each class"
-    return f"{root} holds no images in class folders; known endings: {' '.join(sorted(SUFFIXES))}"
+    others = f" (there are {words(ignored)})" if ignored else ""
+    return f"{root} holds no images in class folders{others}; known endings: {' '.join(sorted(SUFFIXES))}"
 
 
-def _notes(loose: int, empty: list[str], deep: list[str], skipped: list[str]) -> tuple[str, ...]:
+def _notes(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
+    """Say how the class folders were read. `found`: by class its files; `loose`: images beside them."""
+    empty = [label for label, rows in found.items() if not rows]
+    deep = [label for label, rows in found.items() if rows and all(row.name.count("/") > 1 for row in rows)]
+    mixed = [
+        label for label, rows in found.items() if label not in deep and any(row.name.count("/") > 1 for row in rows)
+    ]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in found:
+        alike[label.casefold().strip()].append(label)
+    twins = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
     notes = []
     if loose:
         notes.append(f"{loose:,} images beside the class folders have no class and were left out")
@@ -143,6 +167,15 @@ def _notes(loose: int, empty: list[str], deep: list[str], skipped: list[str]) ->
         notes.append(f"class folders without images, left out: {few(empty)}")
     if deep:
         notes.append(f"images only in folders further below, taken as one class each: {few(deep)}")
+    below = {row.name.split("/")[1] for label in deep for row in found[label]}
+    if deep and len(deep) == len(found) - len(empty) and all(map(part_of, below)):
+        notes.append(
+            f"{few(sorted(below))} inside the class folders are no split: put the class folders inside them instead"
+        )
+    if mixed:
+        notes.append(f"folders inside these class folders belong to the class: {few(mixed)}")
+    if twins:
+        notes.append(f"classes that differ only in capitals or spaces, taken as different: {few(twins)}")
     if skipped:
-        notes.append(f"links to folders that are listed already, not followed: {few(skipped)}")
+        notes.append(f"links to folders that are listed already, not followed: {few(list(skipped))}")
     return tuple(notes)

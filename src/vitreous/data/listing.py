@@ -1,26 +1,27 @@
 """Which files with which labels, before any image is opened: the layout of a data set is recognised here."""
 
 import difflib
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from vitreous.data.folders import has_folders, list_classes, subfolders
+from vitreous.data.folders import list_classes
+from vitreous.data.layout import called, layout
 from vitreous.data.manifest import MANIFESTS, has_label_sets, read_manifest
-from vitreous.data.rows import TRAIN, VALIDATION, Listing
+from vitreous.data.rows import Listing
 from vitreous.errors import DataError, absent, is_folder, is_link, is_there, url
 
-__all__ = ["MANIFESTS", "Layout", "Listing", "layout", "list_data", "list_labelled", "missing"]
+__all__ = ["MANIFESTS", "Listing", "list_data", "list_labelled", "missing"]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The parts of a folder that has a split of its own, or the folder itself."""
-
-    train: Path | None = None
-    validation: Path | None = None
-    whole: Path | None = None
-    """The folder itself, where there is no split."""
-    notes: tuple[str, ...] = ()
+INSTEAD = {
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), "unpack it, and name the folder"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the table as CSV, in UTF-8"),
+    ".json": 'write an object for each image, one a line, to a .jsonl file: {"path": "a.jpg", "label": "cat"}',
+    ".txt": "name it .csv, with a first line that names the columns: path,label",
+    ".parquet": "write its rows as CSV with the columns path and label, and its images as files",
+}
+"""What to do with files that hold data in another form, by their endings."""
 
 
 def list_data(path: Path, optional: bool = False, several: bool = False) -> tuple[Listing, Listing | None]:
@@ -39,18 +40,23 @@ def list_data(path: Path, optional: bool = False, several: bool = False) -> tupl
         if not train:
             raise DataError(f"{path} lists no images for training: its split column has validation rows only")
         return train, validation if len(validation) else None
-    found = layout(path)
+    found = layout(path, splits_only=optional)
     if found.whole:
-        return list_classes(found.whole, optional), None
+        listing = list_classes(found.whole, optional)
+        return replace(listing, notes=found.notes + listing.notes), None
     if found.train is None:
-        raise DataError(f"{path} has {_folder(found.validation)} but no train/; add it, or name the folder to train on")
+        raise DataError(f"{path} has {called(found.validation)} but no train/; add it, or name the folder to train on")
     train = list_classes(found.train, optional)
     train = replace(train, notes=found.notes + train.notes)
     return train, list_classes(found.validation, optional) if found.validation else None
 
 
-def list_labelled(path: Path) -> Listing:
+def list_labelled(path: Path, known: Collection[str] = ()) -> Listing:
     """Return one set to measure on: the validation part where the data has its own split, or else everything.
+
+    Args:
+        path: a folder of class folders, or a manifest.
+        known: the names of a model's classes: a folder called so is a class, whatever it holds.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
@@ -58,8 +64,9 @@ def list_labelled(path: Path) -> Listing:
     if is_manifest(path):
         train, validation = read_manifest(path)
         return validation or train
-    found = layout(path)
-    return list_classes(found.whole or found.validation or found.train or path)
+    found = layout(path, known)
+    listing = list_classes(found.whole or found.validation or found.train or path)
+    return replace(listing, notes=found.notes + listing.notes)
 
 
 def is_manifest(path: Path) -> bool:
@@ -69,39 +76,9 @@ def is_manifest(path: Path) -> bool:
     if path.is_dir():
         return False
     if path.suffix.lower() not in MANIFESTS:
-        raise DataError(
-            f"{path} is a file, but no manifest ({', '.join(MANIFESTS)}); give a folder of class folders or a manifest"
-        )
+        advice = INSTEAD.get(path.suffix.lower(), "give a folder of class folders or a manifest")
+        raise DataError(f"{path} is a file, but no manifest ({', '.join(MANIFESTS)}); {advice}")
     return True
-
-
-def layout(root: Path) -> Layout:
-    """Recognise `train/` and `val/` folders.
-
-    A folder called train is a split, not a class, if it holds folders itself. `valid/`, `validation/` or, failing
-    those, `test/` stand in for `val/`; the notes say so, and name the folders that are left out.
-    """
-    folders = {folder.name.lower(): folder for folder in reversed(subfolders(root))}
-    train = next((folders[name] for name in TRAIN if name in folders), None)
-    held = next((folders[name] for name in VALIDATION if name in folders), None)
-    others = [folder for name, folder in sorted(folders.items()) if name not in TRAIN + VALIDATION]
-    if train is None or not has_folders(train):
-        splits_only = bool(folders) and not others
-        if splits_only and (train or (held and has_folders(held))):
-            return Layout(train, held)
-        return Layout(whole=root)
-    if held is None and others:
-        raise DataError(
-            f"{root} has train/ beside {_folder(others[0])} and no val/, so it isn't clear whether train is a split or a "
-            f"class; name {train} to train on it alone, or rename the folder"
-        )
-    notes: list[str] = []
-    if held is not None and held.name.lower() != "val":
-        notes.append(f"{_folder(held)} is the validation: there is no val/")
-    unused = [_folder(folder) for folder in folders.values() if folder not in (train, held)]
-    if unused:
-        notes.append(f"left out, as they are neither train/ nor the validation: {', '.join(sorted(unused))}")
-    return Layout(train, held, notes=tuple(notes))
 
 
 def missing(path: Path) -> str:
@@ -125,7 +102,3 @@ def missing(path: Path) -> str:
     elif not is_there(path.parent):
         hint = f"the folder {path.parent} does not exist either"
     return f"no such file or folder: {path}; {hint}"
-
-
-def _folder(path: Path | None) -> str:
-    return "" if path is None else f"{path.name}/"

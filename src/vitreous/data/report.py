@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vitreous.data.ignored import words
+
 WIDTH = 12
 """Columns of the titles."""
 
@@ -30,8 +32,8 @@ class ScanReport:
     """Files of the same bytes in both parts: (training name, validation name)."""
     conflicts: tuple[tuple[str, str], ...] = ()
     """Files of the same bytes with different labels."""
-    ignored: int = 0
-    """Files that are hidden, or no images by their ending."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Files that are no images, by their ending; those that are hidden or the system's under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -46,14 +48,18 @@ class ScanReport:
             if len(self.sizes) > 1:
                 lines.append(_line("", f"most common: {_listed(self.sizes)}"))
             lines.append(_line("formats", f"{_listed(self.formats)}; modes: {_listed(self.modes)}"))
+        return "\n".join([*map(printable, lines), *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know before training on this: files left out, doubles, labels at odds, how it was read."""
         reasons = [(reason if name in reason else f"{name}: {reason}", "") for name, reason in self.broken]
-        lines += _pairs("broken", "left out", reasons, "")
+        lines = _pairs("broken", "left out", reasons, "")
         lines += _pairs("duplicates", "in training and in validation", self.duplicates, " = ")
         lines += _pairs("conflicts", "same image, different labels", self.conflicts, " = ")
         if self.ignored:
-            lines.append(_line("ignored", f"{self.ignored:,} hidden files or files that are no images"))
+            lines.append(_line("ignored", words(self.ignored)))
         lines += [_line("note", note) for note in self.notes]
-        return "\n".join(map(printable, lines))
+        return list(map(printable, lines))
 
 
 def printable(text: str) -> str:

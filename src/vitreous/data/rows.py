@@ -1,15 +1,29 @@
 """What a listing is: file names with labels."""
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation", "test")
 """Names of the parts of a split, the preferred first."""
+SYNONYMS = {"trn": "train", "dev": "val", "eval": "val", "testing": "test", "tst": "test"}
+"""What folders of a split are called too."""
 BETWEEN = "\x1f"
 """Stands between the labels of one image in a row's label, where an image may have several."""
+
+
+def part_of(folder: str) -> str | None:
+    """Return the part of a split that a folder's name says, one of TRAIN + VALIDATION, in whatever case; None if it says none.
+
+    >>> part_of("Training_Set"), part_of("val-images"), part_of("trains")
+    ('training', 'val', None)
+    """
+    name = re.sub(r"[ _-]?(set|data|images|imgs|split)$|^(images|data)[ _-]", "", folder.lower())
+    name = SYNONYMS.get(name, name)
+    return name if name in TRAIN + VALIDATION else None
 
 
 class Row(NamedTuple):
@@ -33,8 +47,8 @@ class Listing:
     root: Path
     """What the names are relative to."""
     rows: tuple[Row, ...] = ()
-    ignored: int = 0
-    """Files that are hidden, or no images by their ending."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Files that are no images, by their ending; those that are hidden or the system's under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
     """What a person should know about how the files were found."""
     manifest: Path | None = None

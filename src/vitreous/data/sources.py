@@ -176,7 +176,7 @@ def open_source(
     if path == DIGITS or is_formula(path):
         found = open_dataset(DataConfig(path)).validation
         return found if classes is None else relabelled(found, tuple(classes), "the digits" if path == DIGITS else path)
-    listing = list_labelled(Path(path).expanduser() if path else Path())
+    listing = list_labelled(Path(path).expanduser() if path else Path(), classes or ())
     return opened(listing, classes, decode, broken)
 
 
@@ -249,7 +249,7 @@ def assemble(
         broken=broken,
         duplicates=same_bytes(train, validation),
         conflicts=conflicting(train, validation),
-        ignored=train.listing.ignored + (validation.listing.ignored if own_files else 0),
+        ignored=dict(Counter(train.listing.ignored) + Counter(validation.listing.ignored if own_files else {})),
         notes=tuple(notes),
     )
     channels = 1 if all(record.mode in GREY_MODES for record in everything) else 3

@@ -25,9 +25,12 @@ EXTRAS = 0xE7
 
 
 def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
-    """Open and verify the data set, telling the reporter how far the scan is."""
+    """Open and verify the data set, telling the reporter how far the scan is, and what is odd about the data."""
     reporter.phase(f"scanning {config.data.path}")
-    return open_dataset(config.data, config.decode, progress=lambda done, total: reporter.progress(done, total, {}))
+    dataset = open_dataset(config.data, config.decode, lambda done, total: reporter.progress(done, total, {}))
+    for remark in dataset.report.remarks():
+        reporter.message(remark)
+    return dataset
 
 
 def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:

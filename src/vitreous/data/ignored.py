@@ -1,0 +1,57 @@
+"""What is passed over in a folder of images: files of the system, files that are no images, images that can't be read here."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from vitreous.images.formats import remedy
+
+JUNK = frozenset(
+    (
+        *("__macosx", "icon\r", "desktop.ini", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "picasa.ini"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found", "__pycache__"),
+        *("@eadir", "#recycle", "#snapshot", "#synores", "@synoresource", "@tmp", "@recycle", "@recently-snapshot"),
+    )
+)
+"""What macOS, Windows, NAS systems and tools leave in folders, in small letters; beside it every name that begins with a dot."""
+SYSTEM = "system"
+"""Stands for hidden files and those of the system, where others are counted by their ending."""
+
+
+def is_junk(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or the system's and not the user's."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def kind_of(name: str) -> str:
+    """Return what a file that is passed over is counted as: SYSTEM, or its ending as it is written."""
+    return SYSTEM if is_junk(name) else os.path.splitext(name)[1]  # noqa: PTH122 (called for every file)
+
+
+def unread(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the endings among the counts that are images', though not read here."""
+    return {ending: count for ending, count in counts.items() if ending != SYSTEM and remedy(ending)}
+
+
+def words(counts: Mapping[str, int], most: int = 8) -> str:
+    """Say what was passed over, by ending, with what to do about images.
+
+    >>> words({".heic": 2, ".HEIC": 60, ".txt": 3, ".xmp": 12, "system": 4})
+    '.HEIC 62: install vitreous[formats]; .xmp 12, .txt 3: not images; 4 hidden or of the system'
+    """
+    spelt: dict[str, Counter[str]] = defaultdict(Counter)
+    for ending, count in counts.items():
+        if ending != SYSTEM:
+            spelt[ending.lower()][ending] += count
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for ending, spellings in spelt.items():
+        name = spellings.most_common(1)[0][0] or "without ending"
+        groups[remedy(ending) or "not images"][name] += spellings.total()
+    said = [
+        f"{', '.join(f'{name} {count:,}' for name, count in group.most_common(most))}"
+        f"{f' and {len(group) - most} more endings' if len(group) > most else ''}: {what}"
+        for what, group in sorted(groups.items(), key=lambda item: (item[0] == "not images", item[0]))
+    ]
+    if counts.get(SYSTEM):
+        said.append(f"{counts[SYSTEM]:,} hidden or of the system")
+    return "; ".join(said)
