@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.count_resnet import resnet_flops, resnet_parameters
 from vitreous.model.resnet import ResNet, StdConv, create
-from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig, named_resnet
 from vitreous.settings import from_dict, to_dict
 
 # With 1000 classes. All but R200x3, which timm doesn't build, are what timm 1.0.31 counts too (tests/references).
@@ -89,7 +89,7 @@ def test_flops_are_what_torch_counts() -> None:
 
 def test_a_kernel_is_standardised_whatever_its_scale_and_offset() -> None:
     torch.manual_seed(0)
-    model = StdConv(3, 4, 3)
+    model = StdConv((3, 4), 3, EpsilonConfig())
     x = torch.randn(1, 3, 9, 9)
     before = model(x)
     with torch.no_grad():

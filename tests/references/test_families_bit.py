@@ -20,7 +20,7 @@ from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.resnet import ResNet, create
-from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig, named_resnet
 from vitreous.predict import Predictor
 
 CLOSE = 1e-5
@@ -113,7 +113,7 @@ def test_googles_files_are_read_as_timm_reads_them(units: tuple[int, ...], width
     file = authors.bit(units, width).save(tmp_path / "bit.npz")
     twin = small(units, width)
     twin.load_pretrained(file)
-    folder, report = load_foreign(file)
+    folder, report = load_foreign(file, Wish("bit:timm"))
     assert folder.model.config == ResNetConfig((224, 224), 3, units, width, authors.CLASSES)
     assert report.origin == "bit: google-research/big_transfer npz"
     assert (folder.preprocess.resize, folder.preprocess.crop, folder.preprocess.mean) == ("squash", 1.0, (0.5,))
@@ -178,7 +178,7 @@ def test_timm_reads_what_we_write(tmp_path: Path) -> None:
 
 
 def test_timm_reads_the_npz_that_we_write(tmp_path: Path) -> None:
-    first = made(ResNetConfig((224, 224), 3, (1, 2), 1, authors.CLASSES))
+    first = made(ResNetConfig((224, 224), 3, (1, 2), 1, authors.CLASSES, epsilons=BIT_EPSILONS))
     assert convert(first, tmp_path / "bit", "bit").difference == 0
     twin = small((1, 2))
     twin.load_pretrained(tmp_path / "bit" / "model.npz")

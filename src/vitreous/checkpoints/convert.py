@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitreous.checkpoints.atomic import atomic_folder, check_name, write_atomically
+from vitreous.checkpoints.atomic import atomic_folder, check_name, remove_folder, write_atomically
 from vitreous.checkpoints.family import Family
 from vitreous.checkpoints.files import save_tensors
 from vitreous.checkpoints.fit import describe
@@ -19,6 +19,7 @@ from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, UnknownName, is_there
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, kind_of
+from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.settings import to_json
 
 OURS = "vitreous"
@@ -69,11 +70,16 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     else:
         write_foreign(folder, path, family)
     wish = None if family is None else Wish(family=family.name + back(folder, family))
-    again, _ = open_model(path, wish)
-    proof = prove(folder, again)
+    try:
+        again, _ = open_model(path, wish)
+        proof = prove(folder, again, other_epsilons(folder, again, to))
+    except CheckpointError:
+        remove_folder(path)
+        raise
+    lost = [other_epsilons(folder, again, to)]
     if folder.several and not again.several:
-        return replace(proof, lost=f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
-    return proof
+        lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
+    return replace(proof, lost="; ".join(filter(None, lost)))
 
 
 def back(folder: ModelFolder, family: Family) -> str:
@@ -81,6 +87,17 @@ def back(folder: ModelFolder, family: Family) -> str:
     config = folder.model.config
     exact = isinstance(config, ViTConfig) and config.block.act == "gelu"
     return ":timm" if "timm" in family.variants and exact else ""
+
+
+def epsilons(config: Config) -> EpsilonConfig:
+    """Return what a model's standardised kernels and group norms add, if it has any."""
+    return config.epsilons if isinstance(config, ResNetConfig) else config.stem.epsilons
+
+
+def other_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
+    """Say that a format's own code divides by something else than the model does; "" where it doesn't."""
+    here, there = epsilons(folder.model.config), epsilons(again.model.config)
+    return f"the epsilons: the model has {here}, and {to}'s own code {there}" if here != there else ""
 
 
 def unfit(config: Config, family: Family) -> str | None:
@@ -118,13 +135,20 @@ def save_npz(path: Path, tensors: dict[str, Tensor]) -> None:
         np.savez(file, **{name: tensor.float().numpy() for name, tensor in tensors.items()})
 
 
-def prove(first: ModelFolder, second: ModelFolder) -> Proof:
-    """Run both on the same images; raises CheckpointError if they differ by more than rounding."""
+def prove(first: ModelFolder, second: ModelFolder, reason: str = "") -> Proof:
+    """Run both on the same images; raises CheckpointError, with a known reason, if they differ by more than rounding."""
     config = first.model.config
     images = torch.randn(PROOF_IMAGES, config.channels, *config.image, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         one, other = first.model.eval()(images), second.model.eval()(images)
     found = Proof(float((one - other).abs().max()), float(one.abs().max()))
     if not found.difference <= 1e-4 * max(1.0, found.scale):
-        raise CheckpointError(f"what was written is not the same function: outputs differ by {found.difference:.2e}")
+        raise CheckpointError(
+            f"this format can't hold this function: outputs of {found.scale:.2g} come back {found.difference:.1e} off"
+            + (
+                f" by {reason}. Take the weights as their code does (--as FAMILY:timm), or write another format"
+                if reason
+                else ""
+            )
+        )
     return found

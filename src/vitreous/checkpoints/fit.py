@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from vitreous.checkpoints.mapped import FileMap, release, windows
 from vitreous.errors import CheckpointError
 from vitreous.model.config import SIZES, Shape, ViTConfig
 from vitreous.model.kinds import Config
-from vitreous.model.resnet_config import ROOT, UNITS, ResNetConfig, StemConfig, hybrid
+from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, hybrid
 from vitreous.shapes import Size
 
 MOST = 3
@@ -45,7 +46,7 @@ def vit_name(config: ViTConfig) -> str:
     axial = config.block.attention == "axial"
     shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp)
     letter = next((f"Axial-{name}" if axial else name for name, known in SIZES.items() if known == shape), None)
-    patch, stem = Size(*config.patch), config.stem
+    patch, stem = Size(*config.patch), replace(config.stem, epsilons=EpsilonConfig())
     for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
         # the number in the name of a hybrid on the root alone is half of its patch
         number = patch.rows // 2 if name == "R+" else patch.rows

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitreous.insight.sequence import as_vit
-from vitreous.model.resnet import KERNEL_EPS, ConvStem, ResNet, ResNetStem, StdConv
+from vitreous.model.resnet import ConvStem, ResNet, ResNetStem, StdConv, standardised
 
 SHOWN = 28
 """Components that figure 7 shows."""
@@ -61,6 +60,4 @@ def first_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row
 
 def _kernel(layer: nn.Conv2d) -> Float64[Tensor, "filter channel row col"]:
     kernel = layer.weight.detach().cpu().double()
-    if not isinstance(layer, StdConv):
-        return kernel
-    return F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=KERNEL_EPS).view_as(kernel)
+    return standardised(kernel, layer.epsilons) if isinstance(layer, StdConv) else kernel

@@ -12,34 +12,46 @@ from vitreous.errors import ConfigError
 from vitreous.model.blank import remade
 from vitreous.model.initialise import initialise_resnet
 from vitreous.model.intermediates import gathered
-from vitreous.model.resnet_config import GROUPS, ResNetConfig, StemConfig, Unit, stages
+from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, stages
 from vitreous.shapes import Size
 
-NORM_EPS = 1e-5
-KERNEL_EPS = 1e-8
-"""Added to a kernel's variance, as in timm, whose models the tests hold these against. (The authors' hybrids add 1e-5
-to its root, and 1e-6 in group norm.)"""
+Kernel = Float[Tensor, "output inputs row col"]
+
+
+def standardised(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
+    """Bring the values of each output's kernel to mean 0 and variance 1 (1903.10520), but for the epsilon."""
+    if epsilons.kernel_on == "variance":  # batch norm of the values, with the outputs for channels
+        values = F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=epsilons.kernel)
+        return values.view_as(kernel)
+    variance, mean = torch.var_mean(kernel, dim=(1, 2, 3), correction=0, keepdim=True)
+    deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()  # the root of 0 has no gradient
+    return (kernel - mean) / (deviation + epsilons.kernel)
 
 
 class StdConv(nn.Conv2d):
-    """A convolution without bias by a standardised kernel: mean 0, variance 1 for each output (1903.10520).
+    """A convolution without bias by a standardised kernel.
 
     Padding "fixed" is the same on all sides; "same" is TensorFlow's: at an even image and a stride of 2, one less at
     the top and left. With either, a stride of 2 halves rows and cols, rounded up.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, padding: str = "fixed") -> None:
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        size: int,
+        epsilons: EpsilonConfig,
+        stride: int = 1,
+        padding: str = "fixed",
+    ) -> None:
         fixed = padding == "fixed" or stride == 1
-        super().__init__(inputs, outputs, size, stride, (size - 1) // 2 if fixed else 0, bias=False)
-        self.fixed = fixed
+        super().__init__(*channels, size, stride, (size - 1) // 2 if fixed else 0, bias=False)
+        self.fixed, self.epsilons = fixed, epsilons
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Standardise the kernel (batch norm of its values, with the outputs for channels), then convolve."""
-        values = self.weight.flatten(1)[None]
-        kernel = F.batch_norm(values, None, None, training=True, eps=KERNEL_EPS).view_as(self.weight)
+        """Standardise the kernel, then convolve."""
         if not self.fixed:
             maps = pad_same(maps, self.kernel_size[0], self.stride[0])
-        return F.conv2d(maps, kernel, None, self.stride, self.padding)
+        return F.conv2d(maps, standardised(self.weight, self.epsilons), None, self.stride, self.padding)
 
 
 def pad_same(
@@ -53,8 +65,8 @@ def pad_same(
 class NormReLU(nn.GroupNorm):
     """Group norm (1803.08494), then ReLU."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(GROUPS, channels, eps=NORM_EPS)
+    def __init__(self, channels: int, epsilons: EpsilonConfig) -> None:
+        super().__init__(GROUPS, channels, eps=epsilons.norm)
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
         """Normalise each group of channels over itself and the whole map; cut negative values off."""
@@ -64,15 +76,15 @@ class NormReLU(nn.GroupNorm):
 class PreActivationUnit(nn.Module):
     """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
         super().__init__()
-        self.norm1 = NormReLU(unit.inputs)
-        self.conv1 = StdConv(unit.inputs, unit.inner, 1)
-        self.norm2 = NormReLU(unit.inner)
-        self.conv2 = StdConv(unit.inner, unit.inner, 3, unit.stride)
-        self.norm3 = NormReLU(unit.inner)
-        self.conv3 = StdConv(unit.inner, unit.outputs, 1)
-        self.project = StdConv(unit.inputs, unit.outputs, 1, unit.stride) if unit.first else None
+        self.norm1 = NormReLU(unit.inputs, eps)
+        self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
+        self.norm2 = NormReLU(unit.inner, eps)
+        self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride)
+        self.norm3 = NormReLU(unit.inner, eps)
+        self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
+        self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.first else None
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add to the maps, or to their projection, what three convolutions make of them."""
@@ -84,18 +96,18 @@ class PreActivationUnit(nn.Module):
 class PostActivationUnit(nn.Module):
     """The hybrids' bottleneck unit: norm after each convolution, ReLU after the sum, padding as TensorFlow's."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
         super().__init__()
-        self.conv1 = StdConv(unit.inputs, unit.inner, 1)
-        self.norm1 = NormReLU(unit.inner)
-        self.conv2 = StdConv(unit.inner, unit.inner, 3, unit.stride, "same")
-        self.norm2 = NormReLU(unit.inner)
-        self.conv3 = StdConv(unit.inner, unit.outputs, 1)
-        self.last_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=NORM_EPS)
+        self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
+        self.norm1 = NormReLU(unit.inner, eps)
+        self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride, "same")
+        self.norm2 = NormReLU(unit.inner, eps)
+        self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
+        self.last_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
         self.project = self.project_norm = None
         if unit.first:
-            self.project = StdConv(unit.inputs, unit.outputs, 1, unit.stride, "same")
-            self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=NORM_EPS)
+            self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride, "same")
+            self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add to the maps, or to their projection, what three convolutions make of them; then ReLU."""
@@ -116,7 +128,7 @@ class Root(nn.Module):
         super().__init__()
         self.small = config.root == "3x3"
         size, stride = (3, 1) if self.small else (7, 2)
-        self.conv = StdConv(config.channels, config.root_outputs, size, stride)
+        self.conv = StdConv((config.channels, config.root_outputs), size, config.epsilons, stride)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row2 col2"]:
         """Return maps of a quarter of the rows and cols, rounded up; from a root of 3x3, of all of them."""
@@ -135,9 +147,10 @@ class ResNet(nn.Module):
         self.config = config
         self.root = Root(config)
         self.stages = nn.ModuleList(
-            nn.Sequential(*map(PreActivationUnit, stage)) for stage in stages(config.units, config.root_outputs)
+            nn.Sequential(*(PreActivationUnit(unit, config.epsilons) for unit in stage))
+            for stage in stages(config.units, config.root_outputs)
         )
-        self.norm = NormReLU(config.features)
+        self.norm = NormReLU(config.features, config.epsilons)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(config.features, config.classes) if config.classes else nn.Identity()
 
@@ -215,10 +228,13 @@ class ResNetStem(nn.Module):
 
     def __init__(self, stem: StemConfig, channels: int) -> None:
         super().__init__()
-        self.conv = StdConv(channels, stem.root_outputs, 7, 2, "same")
-        self.norm = NormReLU(stem.root_outputs)
+        self.conv = StdConv((channels, stem.root_outputs), 7, stem.epsilons, 2, "same")
+        self.norm = NormReLU(stem.root_outputs, stem.epsilons)
         self.stages = nn.Sequential(
-            *(nn.Sequential(*map(PostActivationUnit, stage)) for stage in stages(stem.units, stem.root_outputs))
+            *(
+                nn.Sequential(*(PostActivationUnit(unit, stem.epsilons) for unit in stage))
+                for stage in stages(stem.units, stem.root_outputs)
+            )
         )
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:

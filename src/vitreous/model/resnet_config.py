@@ -7,7 +7,7 @@ from the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
@@ -61,6 +61,31 @@ def stages(units: tuple[int, ...], root: int) -> Iterator[list[Unit]]:
 
 
 @dataclass(frozen=True)
+class EpsilonConfig:
+    """What is added where a ResNet divides by a deviation. Trained kernels are small enough for it to count."""
+
+    kernel: float = 1e-8
+    """Of a standardised kernel: 1e-8 in timm, 1e-10 in big_transfer, 1e-5 in vision_transformer's hybrids."""
+    kernel_on: Literal["variance", "deviation"] = "variance"
+    """What it is added to: the variance, before the root is taken, or (vision_transformer's hybrids) the deviation."""
+    norm: float = 1e-5
+    """Of group norm, on the variance: 1e-5 in timm and big_transfer, 1e-6 in vision_transformer's hybrids (flax)."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def __str__(self) -> str:
+        return f"{self.kernel:g} on kernels' {self.kernel_on}, {self.norm:g} in group norm"
+
+
+TIMM_EPSILONS = EpsilonConfig()
+BIT_EPSILONS = EpsilonConfig(kernel=1e-10)
+"""big_transfer's own, in all its frameworks, and big_vision's bit_paper.py."""
+FLAX_EPSILONS = EpsilonConfig(kernel=1e-5, kernel_on="deviation", norm=1e-6)
+"""vision_transformer's hybrids (vit_jax/models_resnet.py)."""
+
+
+@dataclass(frozen=True)
 class ResNetConfig:
     """One ResNet V2 as in BiT, completely described. The defaults are R50x1."""
 
@@ -80,6 +105,7 @@ class ResNetConfig:
     images of 32 pixels (1512.03385, section 4.2)."""
     root_channels: int = ROOT
     """Channels of the first convolution at width 1, a multiple of 32; every other layer's are in proportion."""
+    epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -154,11 +180,12 @@ class StemConfig:
     """resnet: factor on the channels of every layer."""
     convolutions: tuple[int, ...] = ()
     """conv: channels of each convolution, such as 48 96 192 384 for patches of 16 pixels."""
+    epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.kind != "resnet" and (self.units or self.width != 1):
-            raise ConfigError(f"a stem's units and width are for kind='resnet', not for {self.kind!r}")
+        if self.kind != "resnet" and (self.units or self.width != 1 or self.epsilons != EpsilonConfig()):
+            raise ConfigError(f"a stem's units, width and epsilons are for kind='resnet', not for {self.kind!r}")
         if bool(self.convolutions) != (self.kind == "conv"):
             raise ConfigError(
                 "a stem of kind='conv' needs the channels of its convolutions, such as (48, 96, 192, 384); "

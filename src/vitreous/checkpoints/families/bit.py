@@ -1,6 +1,7 @@
 """BiT's ResNets: Google's npz files (big_transfer) and timm's `resnetv2_*_bit` (timm/models/resnetv2.py)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vitreous.checkpoints.families.google_stem import KERNEL
@@ -12,7 +13,7 @@ from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.positions import DEFAULT_RULE
-from vitreous.model.resnet_config import ROOT, UNITS, ResNetConfig
+from vitreous.model.resnet_config import BIT_EPSILONS, ROOT, UNITS, ResNetConfig
 
 HEAD = Layout(lambda tensor: tensor.flatten(1), lambda tensor: tensor[:, :, None, None])
 """A head as a convolution: (label, feature, 1, 1) for our (label, feature)."""
@@ -186,16 +187,23 @@ def interpret_google(weights: Weights, name: str | None) -> Reading:
     head = tensors.get(f"{ROOM}head/conv2d/kernel")
     units = units_of(tensors, f"{ROOM}block{{stage}}/unit{{unit}}/", first=1)
     config = config_of((outputs, channels), units, 0 if head is None else head.shape[-1], (224, 224))
-    return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED,))
+    if name != "timm":
+        config = replace(config, epsilons=BIT_EPSILONS)
+    return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED, f"epsilons: {config.epsilons}"))
 
 
+VARIANTS = {
+    "authors": "kernels standardised with an epsilon of 1e-10, as by the authors' code",
+    "timm": "kernels standardised with an epsilon of 1e-8, as timm computes the same files",
+}
 FAMILY = Family(
     "bit",
     "google-research/big_transfer npz",
     recognise_google,
     interpret_google,
     google_table,
-    unwritable=unwritable,
+    VARIANTS,
+    unwritable,
     container="npz",
     kind="resnet",
 )

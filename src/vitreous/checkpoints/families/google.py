@@ -1,7 +1,7 @@
 """Google's npz files: vision_transformer (ViT, hybrids, AugReg) and big_vision (ViT, FlexiViT, SigLIP's image tower).
 
 Both are flax: dense kernels lie (in, out), attention kernels carry their heads as an axis, and GELU is flax's default, the
-tanh approximation. (timm reads the same files into a model with the exact GELU, and resizes their grids by another rule:
+tanh approximation. (timm reads the same files into a model with the exact GELU and other epsilons, and resizes their grids by another rule:
 --as google:timm or big_vision:timm does the same.) Flax numbered the layers of a block in one count before its Linen, and
 each kind for itself since; the published ViT and AugReg files have the older numbers.
 """
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vitreous.checkpoints.families.google_stem import NOTE, seen, stem_of, stem_rules
+from vitreous.checkpoints.families.google_stem import seen, stem_of, stem_rules
 from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square, unlike_plain
 from vitreous.checkpoints.mapping import SAME, TRANSPOSED, Layout, Rule, Table, depth_of, leading
 from vitreous.checkpoints.weights import Weights
@@ -27,7 +27,10 @@ PLACES = ("pos_embedding", "Transformer/posembed_input/pos_embedding", "Transfor
 """Where the positions lie: big_vision today, vision_transformer, big_vision before 2022."""
 IGNORED = (r"^(opt|params|txt)/", r"^(t|b|step|chrono.*)$")
 """The optimizer's state, the text tower, temperature and bias of a contrastive loss."""
-VARIANTS = {"timm": "exact GELU, as timm computes the same files", "flax": "GELU by its tanh approximation, as trained"}
+VARIANTS = {
+    "timm": "exact GELU, as timm computes the same files, with timm's epsilons in a hybrid's stem",
+    "flax": "GELU by its tanh approximation, as trained, with the authors' epsilons in a hybrid's stem",
+}
 
 
 def table(config: ViTConfig, linen: bool = False) -> Table:
@@ -145,7 +148,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture: npz files tell their heads; GELU and the images' normalisation are defaults."""
     tensors, where = plain_names(weights), str(weights.path)
     rows, cols, channels, width = shape_of(tensors, "embedding/kernel", where)
-    stem = stem_of(tensors)
+    stem = stem_of(tensors, name == "timm")
     rows, cols, channels = seen(tensors, stem, rows, cols, channels)
     attention, _, _, mlp = LINEN if is_linen(tensors) else PRE_LINEN
     block, timm = "Transformer/encoderblock_0", name == "timm"
@@ -168,11 +171,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     config, assumed = placed(config, tensors, where)
     assumed = (
-        f"activation {config.block.act} ({VARIANTS['timm' if timm else 'flax']})",
+        f"activation {config.block.act} ({VARIANTS['timm' if timm else 'flax'].rpartition(', with')[0]})",
         "mean and deviation 0.5",
         *assumed,
     )
-    assumed += (NOTE,) if stem.kind == "resnet" else ()
+    assumed += (f"stem's epsilons: {stem.epsilons}",) if stem.kind == "resnet" else ()
     preprocess = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
     return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vitreous.checkpoints.mapping import Layout, Rule, units_of
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet_config import ROOT, StemConfig
+from vitreous.model.resnet_config import FLAX_EPSILONS, ROOT, TIMM_EPSILONS, StemConfig
 
 KERNEL = Layout(lambda tensor: tensor.permute(3, 2, 0, 1), lambda tensor: tensor.permute(2, 3, 1, 0))
 """(row, col, in, out) for our (out, in, row, col)."""
@@ -19,17 +19,15 @@ UNIT = (
     ("project", "project_norm", "_proj"),
 )
 """Of a unit: our convolution, our norm after it, and the ending of both names there."""
-NOTE = (
-    "stem's epsilons as in timm: 1e-8 on kernels' variance, 1e-5 in group norm (the authors: 1e-5 on deviation, 1e-6)"
-)
 
 
-def stem_of(tensors: Mapping[str, Tensor]) -> StemConfig:
-    """Return the ResNet before the patch embedding, if there is one."""
+def stem_of(tensors: Mapping[str, Tensor], timm: bool) -> StemConfig:
+    """Return the ResNet before the patch embedding, if there is one, with the authors' epsilons or timm's."""
     if "conv_root/kernel" not in tensors:
         return StemConfig()
     units = units_of(tensors, "block{stage}/unit{unit}/", first=1)
-    return StemConfig("resnet", units, max(1, tensors["conv_root/kernel"].shape[3] // ROOT))
+    width = max(1, tensors["conv_root/kernel"].shape[3] // ROOT)
+    return StemConfig("resnet", units, width, epsilons=TIMM_EPSILONS if timm else FLAX_EPSILONS)
 
 
 def seen(tensors: Mapping[str, Tensor], stem: StemConfig, rows: int, cols: int, channels: int) -> tuple[int, int, int]:
