@@ -11,13 +11,16 @@
     │       └── RunLocked           ... because another process is writing to it
     └── FailedError (RuntimeError)  exit 1: the request was right, the work failed
         ├── NonFiniteLoss           the loss became NaN or infinite
-        ├── OutOfMemory             the device has too little memory for this batch
+        ├── OutOfMemory             the device or the machine has too little memory for this
+        ├── OutOfMeans              a limit of the machine is reached: open files, processes, shared memory
+        ├── WorkerKilled            a process that reads images was killed
         └── StorageError            the disk is full, read-only or gone
 
 Anything else that escapes is a bug of vitreous, exits with 1 and shows its traceback.
 """
 
 import difflib
+import errno
 import os
 import re
 import stat
@@ -79,11 +82,68 @@ class NonFiniteLoss(FailedError):
 
 
 class OutOfMemory(FailedError):
-    """The device has too little memory for this batch."""
+    """The device or the machine has too little memory for this."""
+
+
+class OutOfMeans(FailedError):
+    """A limit of the machine is reached: open files, processes, shared memory."""
+
+
+class WorkerKilled(FailedError):
+    """A process that reads images was killed. `signal` is its number; None if the process ended by itself."""
+
+    def __init__(self, message: str, signal: int | None = None) -> None:
+        self.signal = signal
+        super().__init__(message)
 
 
 class StorageError(FailedError):
     """The disk is full, read-only or gone."""
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal ended the work; as Ctrl-C does, but for the number, and so the exit code."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory|Unable to allocate|ALLOC_FAILED",
+    re.IGNORECASE,
+)
+ASKED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
+
+
+def out_of_means(error: BaseException) -> FailedError | None:
+    """Say in one line that the machine has run out of something, if that is what an exception means; else None.
+
+    Told by its type or its error number, and where torch has only words, by those: torch raises plain RuntimeErrors for
+    memory that it can't have, for shared memory and for files that it can't open.
+    """
+    words, number = str(error), getattr(error, "errno", None)
+    broad = isinstance(error, (RuntimeError, OSError))
+    if broad and SHARED.search(words):
+        return OutOfMeans(
+            "shared memory (/dev/shm) is full or can't be had, and batches travel through it; use fewer --workers "
+            "(0: none), or enlarge it (docker run --shm-size)"
+        )
+    if number in (errno.EMFILE, errno.ENFILE) or (broad and "Too many open files" in words):
+        return OutOfMeans("too many files are open; raise the limit (ulimit -n), or use fewer --workers")
+    if (number == errno.EAGAIN and isinstance(error, BlockingIOError)) or "can't start new thread" in words:
+        return OutOfMeans(
+            "no further process or thread can be started; raise the limit (ulimit -u), or use fewer --workers"
+        )
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or (broad and MEMORY.search(words)):
+        asked = ASKED.search(words)
+        more = f" ({asked[1]} {asked[2] or 'bytes'} more were asked for)" if asked else ""
+        return OutOfMemory(
+            f"out of memory{more}; use a smaller --batch (vitreous train: --micro-batch, or --micro-batch auto), fewer "
+            "--workers, or a smaller model or image size"
+        )
+    return None
 
 
 def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:

@@ -5,14 +5,18 @@ Exit codes: 0 done; 1 the work failed (a bug shows its traceback); 2 the request
 """
 
 import errno
-import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
-from vitreous.errors import UnknownName, VitreousError
+from vitreous.cli.streams import lost, standard_streams
+from vitreous.errors import Signalled, UnknownName, VitreousError, out_of_means
 
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
@@ -30,43 +34,79 @@ COMMANDS = {
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
+PRODUCTS = ("predict", "inspect", "models", "completion")
+"""Commands whose standard output is what they are for; that of others tells how far they are, and ends nothing."""
+OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What writing to standard output may come to; of a file, the error would name it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    take_any_name()
+    product = not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS
+    with standard_streams(endures=not product):
+        code = run_to_code(arguments)
+        if (failure := lost()) is not None:
+            print(f"vitreous: not all that was said could be written: {failure.strerror}", file=sys.stderr)
+        return code
+
+
+def run_to_code(arguments: list[str]) -> int:
+    """Run one command; say in one line what went wrong, and return the exit code."""
     try:
-        code = run(arguments)
+        with ended_by_signals():
+            code = run(arguments)
         sys.stdout.flush()
         return code
     except VitreousError as error:
-        from vitreous.data.report import printable
-
-        print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        return told(error)
+    except KeyboardInterrupt as error:
         print("vitreous: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        drop_output()  # whoever read it has gone
-        return 0
-    except SystemExit as error:
-        return int(error.code or 0)
+        return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
-            print(f"vitreous: error: can't write the output: {error.strerror}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in OUTPUT_FAILURES and not error.filename:
             drop_output()
+            if error.errno == errno.EPIPE:  # whoever read it has gone
+                return 0
+            why = "it is closed" if error.errno == errno.EBADF else error.strerror
+            print(f"vitreous: error: can't write the output: {why}", file=sys.stderr)
             return 1
+        if (failure := out_of_means(error)) is not None:
+            return told(failure)
         traceback.print_exc()
         print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
         return 1
 
 
-def take_any_name() -> None:
-    """Let names of files that are no UTF-8 come in and go out as the bytes that they are."""
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+def told(error: VitreousError) -> int:
+    """Say in one line what went wrong; return the exit code."""
+    from vitreous.data.report import printable
+
+    print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
+    return error.exit_code
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: half-written files are cleared, the exit code tells.
+
+    What was told to be ignored (nohup) stays so. Training has its own way: see `training/interrupt.py`.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Signalled(number)
+
+    mine = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        mine = []
+    mine = [number for number in mine if signal.getsignal(number) == signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def drop_output() -> None:
@@ -90,7 +130,10 @@ def run(arguments: list[str]) -> int:
     from vitreous.cli.translate import translated
 
     function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
-    return function(translated(command, rest))
+    try:
+        return function(translated(command, rest))
+    except SystemExit as error:  # --help
+        return int(error.code or 0)
 
 
 def usage() -> str:

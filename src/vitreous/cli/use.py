@@ -13,6 +13,7 @@ from vitreous.checkpoints.atomic import atomic_file, storing
 from vitreous.cli.options import Inspect, Predict, Report
 from vitreous.cli.parse import parse
 from vitreous.cli.places import result_file
+from vitreous.cli.streams import endure
 from vitreous.cli.taken import open_taken
 from vitreous.data.report import printable
 from vitreous.errors import ConfigError, is_there
@@ -31,6 +32,7 @@ def predict(arguments: list[str]) -> int:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
     if options.out:
         result_file(options.out, options.overwrite)
+        endure()
     from vitreous.paths import expand_paths
     from vitreous.predict import Predictor
 
@@ -120,13 +122,9 @@ def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
 
 
 def json_line(values: dict[str, Any]) -> str:
-    """Return JSON as people read it, or all in ASCII where a name is no UTF-8."""
+    """Return JSON as people read it, or all in ASCII where a name is no UTF-8 or would upset a terminal."""
     text = json.dumps(values, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(values)
-    return text
+    return text if text.isprintable() else json.dumps(values)
 
 
 def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
@@ -143,7 +141,8 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         cells = [cell for label, score in one.top[: layout.top] for cell in (label, f"{score:.6f}")]
         cells += [""] * (2 * len(numbers) - len(cells))
         said = [";".join(one.labels or ())] if layout.several else []
-        table.writerow([one.name, *said, *cells, one.error or ""])
+        row = [one.name, *said, *cells, one.error or ""]
+        table.writerow(map(printable, row) if stream.isatty() else row)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
             complain(one)
