@@ -275,9 +275,9 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     run = here / "run"
     arguments = command("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(arguments, preexec_fn=heed_signals, **piped) as process:
+    with subprocess.Popen(arguments, preexec_fn=heed_signals, start_new_session=True, **piped) as process:
         wait_for_checkpoint(process, run)
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal, `timeout` and schedulers do: the workers fall first
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Go on with: vitreous resume {run}"

@@ -16,7 +16,7 @@ from vitreous.data import loader as room
 from vitreous.data.config import DataConfig
 from vitreous.data.loader import TrainStream, evaluation_batches, resolve_workers, train_batches
 from vitreous.data.sources import open_digits, open_source
-from vitreous.errors import ConfigError, FailedError, ImageError
+from vitreous.errors import ConfigError, ImageError, WorkerKilled
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 
 LIMITS = DecodeConfig()
@@ -212,7 +212,7 @@ class Deadly:
 
 
 def test_a_killed_worker_is_said():
-    with pytest.raises(FailedError, match="a data worker was killed, most often for want of memory"):
+    with pytest.raises(WorkerKilled, match="was killed by SIGKILL, most often for want of memory"):
         list(evaluation_batches(Deadly(), COLOUR, LIMITS, 4, 1))
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,8 @@ from vitreous.data.examples import Source, label_sets
 from vitreous.data.memory import remember
 from vitreous.data.order import example_at, generator, position, restart
 from vitreous.data.parcel import Label, Parcel, pack
-from vitreous.errors import ConfigError, FailedError, VitreousError
+from vitreous.data.worker_deaths import following, settle, started
+from vitreous.errors import ConfigError, VitreousError, out_of_means
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import example
@@ -164,7 +164,7 @@ def train_batches(
 
     Raises:
         ImageError: a file can't be read; raised when its batch is due.
-        FailedError: a worker was killed.
+        WorkerKilled: a worker was killed. OutOfMemory, OutOfMeans: the machine has too little.
     """
     return _batches(stream, _Ranges(start, batch, stop), workers, device)
 
@@ -221,32 +221,20 @@ def _batches(
             batch_sampler=keys,  # type: ignore[arg-type]
             collate_fn=_same,
             num_workers=count,
-            worker_init_fn=_settle,
+            worker_init_fn=settle,
             prefetch_factor=AHEAD if count else None,
             pin_memory=device is not None and device.type == "cuda",
             multiprocessing_context="fork" if count and sys.platform == "linux" else None,
             generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
         )
-        items = iter(loader)
+        items = started(loader)
     try:
-        while (item := _next(items)) is not None:
+        while (item := following(items)) is not None:
             if isinstance(item, VitreousError):
                 raise item
             yield unpack(item)
     finally:
         del items  # ends the workers now; left to the garbage of an error's traceback, each would be waited for 5 s
-
-
-def _next(items: Iterator[Parcel | VitreousError]) -> Parcel | VitreousError | None:
-    """Return what comes next, or None at the end; raises FailedError if a worker was killed."""
-    try:
-        return next(items, None)
-    except RuntimeError as error:
-        if "exited unexpectedly" not in str(error):
-            raise
-        raise FailedError(
-            f"a data worker was killed, most often for want of memory: {error}; use fewer --workers"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -280,16 +268,14 @@ class _Keyed(Dataset):
             return pack(list(self.examples.examples(keys)), self.shared)
         except VitreousError as error:
             return error
+        except Exception as error:
+            if (failure := out_of_means(error)) is None:
+                raise
+            return failure
 
 
 def _same(item: Any) -> Any:
     return item
-
-
-def _settle(worker: int) -> None:
-    """Leave Ctrl-C to the parent, which checkpoints; end at once when the parent says so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _fits_shared_memory(need: int) -> bool:

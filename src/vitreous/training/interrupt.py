@@ -2,22 +2,27 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 HANGUP = getattr(signal, "SIGHUP", None)
 """Sent when a terminal closes; Windows has none."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
+SAME = 0.5
+"""Seconds within which a second Ctrl-C is the same one: `timeout`, for one, signals a process and then its whole group."""
 
 
 class Interrupt:
     """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a wish, `requested`, and restores the handlers.
 
-    A process that was told to ignore SIGHUP (nohup) goes on ignoring it.
+    A process that was told to ignore SIGHUP (nohup) goes on ignoring it. Signals that come after the first change nothing,
+    but for a second Ctrl-C: schedulers and closing terminals send several.
     """
 
     def __init__(self) -> None:
         self.requested: signal.Signals | None = None
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -31,9 +36,15 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def comes(self, seconds: float) -> bool:
+        """Tell whether a signal has come, or comes within some seconds."""
+        end = time.monotonic() + seconds
+        while self.requested is None and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.requested is not None
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested is not None and number == HANGUP:  # a closing terminal may send several
-            return
-        if self.requested is not None:
+        if self.requested is None:
+            self.requested, self._since = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > SAME:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number)

@@ -40,7 +40,7 @@ class Progress:
 
 @dataclass
 class Job:
-    """The moving parts of a run. Only the model, the optimizer, the average and the progress change."""
+    """The moving parts of a run. Only the model, the optimizer, the average, the progress and `whole` change."""
 
     config: RunConfig
     classes: tuple[str, ...]
@@ -52,6 +52,8 @@ class Job:
     validation: Source
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    whole: bool = True
+    """The weights are those of `progress.step`: false from the optimizer's step until it is counted."""
     low_steps: int = 0
     """Steps at the beginning that see the low resolution."""
     low_size: Size | None = None

@@ -13,19 +13,23 @@ from torch.nn import functional as F
 
 from vitreous.data.loader import Batch, train_batches
 from vitreous.data.order import mix
+from vitreous.errors import WorkerKilled
 from vitreous.evaluate.headline import headline, judged
 from vitreous.images.preprocess import normalize
 from vitreous.runs import Run
 from vitreous.training.divergence import check_weights, diverged
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.export import export
-from vitreous.training.interrupt import Interrupt
+from vitreous.training.interrupt import SIGNALS, Interrupt
 from vitreous.training.job import Job
 from vitreous.training.reporter import Reporter
+from vitreous.training.rescue import rescued
 from vitreous.training.validate import validate
 
 DROPOUT, MASKS = 0xD0, 0x3A
 """Purposes of a step's draws."""
+GROUP = 2.0
+"""Seconds that a signal to a whole group of processes may take to come here, after it ended a worker."""
 RECORDS = 400
 """Training records in metrics.jsonl over a whole run."""
 
@@ -45,30 +49,36 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
     Raises:
         NonFiniteLoss: the loss or the gradient became NaN or infinite; the checkpoint before it is kept.
         StorageError: a checkpoint or a record could not be written; what was saved before is kept.
+        Whatever else broke it off, a killed worker or want of memory say, after the last finished step is saved.
     """
     progress, total = job.progress, job.schedule.total
     scale = Scale(len(job.stream), job.config.batch, total)
     evaluations = max(1, Duration.parse(job.config.evaluate_every).steps(scale))
     checkpoints = Cadence(job.config.checkpoint_every, scale)
     with Interrupt() as interrupt, torch.random.fork_rng():
-        batches = load(job, total)
-        while not progress.finished:
-            if interrupt.requested:
-                checkpoints.save(job, run)
-                return Outcome("interrupted", interrupt.requested)
-            if progress.evaluated < progress.step and evaluation_due(progress.step, evaluations, total):
-                best = evaluate(job, run, reporter, interrupt)
-                if best is not None:
+        try:
+            batches = load(job, total)
+            while not (progress.finished or interrupt.requested):
+                if progress.evaluated < progress.step and evaluation_due(progress.step, evaluations, total):
+                    best = evaluate(job, run, reporter, interrupt)
+                    if best is not None:
+                        checkpoints.save(job, run)
+                        if best or job.config.export == "last":
+                            export(job, run)
+                    continue
+                if checkpoints.due(progress.step):
                     checkpoints.save(job, run)
-                    if best or job.config.export == "last":
-                        export(job, run)
-                continue
-            if checkpoints.due(progress.step):
-                checkpoints.save(job, run)
-            started = time.perf_counter()
-            loss, numbers = train_step(job, next(batches))
-            advance(job, run, loss, numbers, time.perf_counter() - started)
-            show(job, reporter, float(loss))
+                started = time.perf_counter()
+                loss, numbers = train_step(job, next(batches))
+                advance(job, run, loss, numbers, time.perf_counter() - started)
+                show(job, reporter, float(loss))
+        except Exception as error:
+            whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.comes(GROUP)
+            if not whole_group:
+                raise rescued(error, job, run)  # noqa: B904 (it knows its cause)
+        if interrupt.requested and not progress.finished:
+            checkpoints.save(job, run)
+            return Outcome("interrupted", interrupt.requested)
     return Outcome("finished" if progress.step == total else "early")
 
 
@@ -111,6 +121,7 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
     if not torch.isfinite(loss + norm):
         raise diverged(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
+    job.whole = False
     job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
         job.average.update_parameters(job.model)
@@ -134,6 +145,7 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
     for name in numbers:
         window[name] = window.get(name, 0.0) + float(numbers[name])
     window["samples"] += batch
+    job.whole = True
     if progress.step % max(1, job.schedule.total // RECORDS) == 0 or progress.step == job.schedule.total:
         samples = progress.step * batch
         run.log(

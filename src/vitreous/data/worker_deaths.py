@@ -1,0 +1,117 @@
+"""A worker that dies is told between two batches, never in the middle of a step, and as what it was.
+
+Torch raises from its handler of SIGCHLD, wherever the main thread is: in the middle of an optimizer's step too, which leaves
+weights that belong to no step. Here the handler raises only while a batch is waited for; what died meanwhile is found when
+the next batch is.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+from vitreous.errors import FailedError, WorkerKilled, out_of_means
+
+GRACE = 1.0
+"""Seconds that a worker is given to be seen dead after its pipe broke."""
+CAUSES = {
+    "SIGKILL": "most often for want of memory",
+    "SIGBUS": "most often because shared memory (/dev/shm) is full",
+    "SIGSEGV": "by a fault in a library that decodes images",
+}
+HANGUP = getattr(signal, "SIGHUP", None)
+
+
+class _Waiting:
+    """Whether a batch is being waited for, so that a death may be raised."""
+
+    now = False
+
+
+def started(loader: DataLoader) -> Iterator[Any]:
+    """Return the loader's iterator, its workers started; raises OutOfMemory or OutOfMeans where they can't be."""
+    before = _handler()
+    try:
+        items = iter(loader)
+    except Exception as error:
+        if (failure := out_of_means(error)) is None:
+            raise
+        raise failure from error
+    if _is_torchs(_handler()) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, _told_while_waiting(None if _is_torchs(before) else before))
+    return items
+
+
+def following(items: Iterator[Any]) -> Any | None:
+    """Return what comes next, or None at the end.
+
+    Raises:
+        WorkerKilled: a worker was killed. OutOfMemory, OutOfMeans: the machine has too little of something.
+    """
+    workers = getattr(items, "_workers", [])
+    try:
+        _Waiting.now = bool(workers)
+        if workers:
+            signal_handling._error_if_any_worker_fails()
+        return next(items, None)
+    except Exception as error:
+        _Waiting.now = False
+        failure = _killed(workers, error) or out_of_means(error)
+        if failure is None:
+            raise
+        raise failure from error
+    finally:
+        _Waiting.now = False
+
+
+def settle(worker: int) -> None:
+    """Leave Ctrl-C and a closed terminal to the parent, which checkpoints; end at once when the parent says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if HANGUP is not None:
+        signal.signal(HANGUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _handler() -> Any:
+    return signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+
+
+def _is_torchs(handler: Any) -> bool:
+    return getattr(handler, "__module__", None) == signal_handling.__name__
+
+
+def _told_while_waiting(before: Any) -> Callable[[int, Any], None]:
+    """Return a handler of SIGCHLD that raises for dead workers while a batch is waited for, and does what was done before."""
+
+    def handler(number: int, frame: Any) -> None:
+        if _Waiting.now:
+            signal_handling._error_if_any_worker_fails()
+        if callable(before):
+            before(number, frame)
+
+    return handler
+
+
+def _killed(workers: list[Any], error: Exception) -> FailedError | None:
+    """Return what to say of a worker that has died, by a signal or by itself; None if that isn't what an error is about."""
+    told = "DataLoader worker" in str(error)
+    if not workers or not (told or isinstance(error, (OSError, EOFError))):
+        return None
+    wait([worker.sentinel for worker in workers], timeout=GRACE)
+    dead = next((worker for worker in workers if worker.exitcode), None)
+    if dead is None:
+        return (
+            WorkerKilled(f"a data worker was lost ({str(error).splitlines()[0]}); use fewer --workers")
+            if told
+            else None
+        )
+    who, code = f"a data worker (process {dead.pid})", dead.exitcode
+    if code > 0:
+        return WorkerKilled(f"{who} ended by itself, with exit code {code}; use --workers 0")
+    name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
+    cause = f", {CAUSES[name]}" if name in CAUSES else ""
+    return WorkerKilled(f"{who} was killed by {name}{cause}; use fewer --workers or a smaller --batch", -code)

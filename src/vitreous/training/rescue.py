@@ -1,0 +1,41 @@
+"""When a run breaks off: the last finished step is saved, and what happened is said in one line."""
+
+import shlex
+from pathlib import Path
+
+from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, out_of_means
+from vitreous.runs import Run, checkpoint_steps
+from vitreous.training.divergence import check_weights
+from vitreous.training.job import Job
+
+
+def rescued(error: Exception, job: Job, run: Run) -> Exception:
+    """Save the last finished step, if it can be, and return the error to raise: in one line, with how to go on.
+
+    Nothing is saved where the weights diverged, where they are those of no step (the optimizer itself broke off), or where
+    it was the disk that failed; the message then names the checkpoint that there is.
+    """
+    failure = error if isinstance(error, VitreousError) else out_of_means(error)
+    if isinstance(failure, (NonFiniteLoss, StorageError)):
+        return failure
+    job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
+    try:
+        if job.whole:
+            check_weights(job)
+            run.save_checkpoint(job.progress.step, job.tensors(), job.state())
+    except Exception as second:
+        error.add_note(f"no checkpoint could be saved: {second}")
+    said = how_to_go_on(run.path)
+    if failure is None:
+        error.add_note(said)
+        return error
+    failure.__cause__ = error if failure is not error else error.__cause__
+    failure.args = (f"{failure}. {said[0].upper()}{said[1:]}",)
+    return failure
+
+
+def how_to_go_on(path: Path) -> str:
+    """Say which step is saved, and what to type."""
+    steps = checkpoint_steps(path)
+    saved = f"step {steps[-1]:,} is saved" if steps else "no step was saved"
+    return f"{saved}; go on with: vitreous resume {shlex.quote(str(path))}"
