@@ -5,13 +5,11 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vitreous.data.loader import Batch
 from vitreous.data.sources import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
@@ -27,7 +25,7 @@ from vitreous.training.reporter import Reporter
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that --batch auto plans to use."""
-MEASURE_SECONDS = 6.0
+MEASURE_SECONDS = 4.0
 
 
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
@@ -122,28 +120,40 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
     A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
-    Where the first part of the run sees a low resolution, both kinds of step are measured and weighted.
+    The same batches are taken twice: the first epoch may read and decode files that stay in memory afterwards. Where the
+    first part of the run sees a low resolution, both kinds of step are measured and weighted.
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
     trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
-    batches = load(trial, trial.schedule.total)
-    full, low, share = seconds_a_step(trial, batches, low=False), 0.0, 0.0
+    first = seconds_a_step(trial, low=False)
+    later = full = seconds_a_step(trial, low=False)
     if config.low_resolution < 1:
         share = Duration.parse(config.low_resolution_until).steps(Scale(1, 1, total=1_000_000)) / 1_000_000
-        low = seconds_a_step(trial, batches, low=True)
-    rate = 60 / (share * low + (1 - share) * full)
-    steps = max(1, minutes.steps(Scale(len(dataset.train), config.batch, steps_per_minute=rate)))
-    images = rate / 60 * config.batch
+        later = share * seconds_a_step(trial, low=True) + (1 - share) * full
+    epoch = len(dataset.train) / config.batch
+    steps = max(1, math.floor(steps_within(60 * minutes.amount, epoch, later + max(0.0, first - full), later)))
+    images = steps * config.batch / (60 * minutes.amount)
     reporter.message(f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} steps of {config.batch} images")
     return f"{steps}st"
 
 
-def seconds_a_step(trial: Job, batches: Iterator[Batch], *, low: bool) -> float:
-    """Return the median time of a training step, batch loading included, after a few to warm up."""
+def steps_within(seconds: float, epoch: float, first: float, later: float) -> float:
+    """Return how many steps fit into these seconds, when one of the first epoch takes `first`, every other `later`.
+
+    >>> steps_within(10.0, epoch=4, first=2.0, later=1.0), steps_within(6.0, epoch=4, first=2.0, later=1.0)
+    (6.0, 3.0)
+    """
+    return min(seconds / first, epoch) + max(0.0, seconds - epoch * first) / later
+
+
+def seconds_a_step(trial: Job, *, low: bool) -> float:
+    """Return the median time of the run's first training steps, batch loading included, after two to warm up."""
     trial.low_steps = sys.maxsize if low else 0
+    trial.progress.step = 0
     times: list[float] = []
     started = time.perf_counter()
+    batches = load(trial, trial.schedule.total)
     while len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS):
         begun = time.perf_counter()
         loss, _ = train_step(trial, next(batches))
