@@ -1,41 +1,34 @@
-"""CIFAR-10 from scratch in minutes on a CPU: recipe `small` beside a plain loop around timm's ViT of the same shape.
+"""CIFAR-10 from scratch in minutes on a CPU: the product's default beside loops that anyone could write.
 
-    python benchmarks/cifar10.py --data FOLDER [--minutes 15] [--threads N] [--parts timm vitreous] [--json FILE] [--quick]
+    python benchmarks/cifar10.py --data FOLDER --search                      choose each peer's rate, on training images alone
+    python benchmarks/cifar10.py --data FOLDER [--minutes 15] [--seeds 3] [--threads N] [--parts ...] [--json FILE] [--quick]
 
-FOLDER holds train/ and test/ with one folder of JPEGs a class, or train.tar and test.tar with the same inside. Both
-parts train for the same time on all 50,000 training images, one after the other, and see the 10,000 test images once,
-at the end, outside that time. Neither starting a process, scanning the files nor measuring a step counts.
+FOLDER holds train/ and test/ with one folder of JPEGs a class, or train.tar and test.tar with the same inside. All parts
+train for the same time, one after the other, seed by seed, on the same threads, and see the 10,000 test images once, at
+the end, outside that time. Neither starting a process, scanning the files nor measuring a step counts; decoding does.
 
-`vitreous` is the product as it comes: configure("small", minutes=...), train(config, out). Nothing is set here but
-where the validation images are and that they are looked at only after the last step.
+`vitreous` is the product as it comes: configure("small", minutes=...), train(config, out). Nothing is set here but the
+seed, where the validation images are and that they are looked at only after the last step. Its settings were chosen on
+images held out from the 50,000 for training (docs/notebook.md), and so are the rates of the others: `--search` trains
+each of a peer's rates for `--minutes` on nine tenths of the training images and measures on the last tenth; the test
+images are never opened there. What each peer is stands in `cifar10_peers.py`.
 
-`timm` is the loop that one writes first, with settings that suit the job, all printed:
-  model      timm's VisionTransformer with the image, patch, width, depth, heads, MLP and pooling of the recipe's model;
-             timm's own initialisation
-  data       Pillow: open, convert to RGB, random crop to 32 px after zero padding by 4, flip with probability 1/2,
-             torch DataLoader with shuffling; normalised by CIFAR-10's mean and standard deviation
-  loss       cross entropy
-  precision  float32, or bfloat16 under autocast (--timm-precision)
-  optimizer  AdamW (fused), peak rate 1e-3 (--lr), weight decay 0.05, betas 0.9 and 0.999, batch 128
-  schedule   linear warm-up over 5% of the time, then cosine to zero, by the clock: it ends exactly at the deadline
+The interval of the mean over seeds holds seeds and images: a two-way bootstrap.
 """
 
 import argparse
 import json
-import math
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
-from timm_peer import timm_model
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from cifar10_peers import PEERS, Peer, answers, train_peer
 
+from vitreous.api import load
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset
 from vitreous.images.config import DecodeConfig
@@ -46,139 +39,42 @@ from vitreous.runs import read_run
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
 
-MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
-STD = torch.tensor([0.2470, 0.2435, 0.2616]).view(3, 1, 1)
-
-
-@dataclass(frozen=True)
-class PlainLoop:
-    """Every setting of the loop around timm."""
-
-    batch: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup: float = 0.05
-    padding: int = 4
-    workers: int = 0
-    """Processes that decode; 0: the training process does it, and both cores are the products'."""
-    seed: int = 0
-    precision: str = "fp32"
-    """fp32, or bf16 under autocast."""
+Files = list[tuple[Path, int]]
+SHAPE = ViTConfig(
+    image=(32, 32), patch=(4, 4), width=128, depth=6, heads=4, mlp=512, classes=10, pool="mean", class_token=False
+)
+"""Of timm's model: what recipe `small` gives for a ViT on these images."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one part came to."""
+    """What one part came to with one seed."""
 
     name: str
-    correct: int
-    examples: int
+    seed: int
+    correct: np.ndarray
+    """Which of the images that were measured on, in order."""
     images: int
     """Training images seen."""
     seconds: float
     """Spent in training."""
     parameters: int
 
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.examples
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the accuracy."""
-        n, p, z = self.examples, self.accuracy, 1.96
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return centre - half, centre + half
-
     def __str__(self) -> str:
-        low, high = self.interval
-        return (
-            f"{self.name}: {self.accuracy:.2%} of {self.examples:,} test images (95% interval {low:.2%} to {high:.2%}); "
-            f"{self.images:,} images in {self.seconds:.0f} s ({self.images / self.seconds:.0f}/s), {self.parameters:,} parameters"
-        )
+        rate = f"{self.images:,} images in {self.seconds:.0f} s ({self.images / self.seconds:.0f}/s)"
+        return f"{self.name}, seed {self.seed}: {self.correct.mean():.2%}; {rate}, {self.parameters:,} parameters"
 
 
-class Pictures(Dataset):
-    """One folder of JPEGs a class, read with Pillow."""
-
-    def __init__(self, folder: Path, padding: int | None) -> None:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir())
-        self.files = [(path, label) for label, name in enumerate(classes) for path in sorted(name.iterdir())]
-        self.padding = padding
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self.files[index]
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-        if self.padding is not None:
-            image = augmented(image, self.padding)
-        data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        pixels = data.view(image.height, image.width, 3).permute(2, 0, 1)
-        return (pixels / 255 - MEAN) / STD, label
-
-
-def augmented(image: Image.Image, padding: int) -> Image.Image:
-    cols, rows = image.size
-    left, top = (int(torch.randint(2 * padding + 1, ())) for _ in range(2))
-    image = ImageOps.expand(image, padding).crop((left, top, left + cols, top + rows))
-    return ImageOps.mirror(image) if torch.rand(()) < 0.5 else image
-
-
-def run_timm(data: Path, shape: ViTConfig, seconds: float, settings: PlainLoop) -> Outcome:
-    torch.manual_seed(settings.seed)
-    model = timm_model(shape)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"timm: {parameters:,} parameters, {asdict(settings)}", flush=True)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.0, weight_decay=settings.weight_decay, betas=settings.betas, fused=True
-    )
-    loader = DataLoader(
-        Pictures(data / "train", settings.padding),
-        batch_size=settings.batch,
-        shuffle=True,
-        drop_last=True,
-        num_workers=settings.workers,
-        persistent_workers=settings.workers > 0,
-    )
-    images, told, started = 0, 0.0, time.perf_counter()
-    for pixels, labels in endless(loader):
-        share = (time.perf_counter() - started) / seconds
-        if share >= 1:
-            break
-        warm, rest = share / settings.warmup, (share - settings.warmup) / (1 - settings.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * (warm if warm < 1 else 0.5 * (1 + math.cos(math.pi * rest)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = nn.functional.cross_entropy(model(pixels), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        images += len(labels)
-        if share >= told:
-            print(f"  {share:4.0%} of the time, {images:,} images, loss {float(loss.detach()):.3f}", flush=True)
-            told += 0.1
-    spent = time.perf_counter() - started
-    correct, examples = count_correct(model, Pictures(data / "test", None))
-    return Outcome("timm", correct, examples, images, spent, parameters)
-
-
-def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from loader
-
-
-def count_correct(model: nn.Module, pictures: Pictures) -> tuple[int, int]:
-    model.eval()
-    correct = 0
-    with torch.inference_mode():
-        for pixels, labels in DataLoader(pictures, batch_size=250):
-            correct += int((model(pixels).argmax(1) == labels).sum())
-    return correct, len(pictures)
+def interval(correct: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """Return the 95% interval of the mean of (seed, image) by drawing both anew."""
+    generator = np.random.default_rng(0)
+    seeds, images = correct.shape
+    means = [
+        correct[generator.integers(seeds, size=seeds)].mean(0)[generator.integers(images, size=images)].mean()
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 class Lines:
@@ -205,29 +101,79 @@ class Lines:
         pass
 
 
-def recipe(data: Path, minutes: float) -> RunConfig:
+def recipe(data: Path, minutes: float, seed: int) -> RunConfig:
     """Return what recipe `small` makes of this data, looking at the test images only at the end."""
     where = DataConfig(path=str(data / "train"), validation=str(data / "test"))
     facts = open_dataset(where, DecodeConfig()).facts
     config = configure("small", Request(facts, where, minutes=minutes))
-    return replace(config, evaluate_every="100%", export="last")
+    return replace(config, evaluate_every="100%", export="last", seed=seed)
 
 
-def run_vitreous(config: RunConfig) -> Outcome:
-    print(f"vitreous: {config}", flush=True)
+def run_vitreous(config: RunConfig, test: Files) -> Outcome:
+    print(f"vitreous: {config.model}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        result = train(config, Path(folder) / "run", Lines())
-        run = read_run(result.run)
+        run = read_run(train(config, Path(folder) / "run", Lines()).run)
         last = [record for record in run.metrics if record["kind"] == "train"][-1]
-        held_out = run.config["data"]["validation"]
-        return Outcome(
-            name="vitreous",
-            correct=round(result.metrics["top1"] * held_out),
-            examples=held_out,
-            images=last["samples"],
-            seconds=last["seconds"],
-            parameters=run.config["parameters"],
+        names = sorted({path.parent.name for path, _ in test})
+        found = load(run.path)([path for path, _ in test])
+        correct = np.array([p.label == names[label] for p, (_, label) in zip(found, test, strict=True)])
+        return Outcome("vitreous", config.seed, correct, last["samples"], last["seconds"], run.config["parameters"])
+
+
+def run_peer(name: str, peer: Peer, train_files: Files, test: Files, seconds: float) -> Outcome:
+    print(f"{name}: {peer}", flush=True)
+    model, images, spent = train_peer(peer, SHAPE, train_files, seconds)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Outcome(name, peer.seed, answers(model, test), images, spent, parameters)
+
+
+def files_of(folder: Path) -> Files:
+    """List one folder of images a class; classes in the order of their names."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [(path, label) for label, name in enumerate(classes) for path in sorted(name.iterdir())]
+
+
+def search(data: Path, parts: list[str], seconds: float) -> None:
+    """Print what each rate of each peer reaches on held-out training images."""
+    files = files_of(data / "train")
+    order = np.random.default_rng(0).permutation(len(files))
+    held_out, rest = ([files[n] for n in part] for part in np.split(order, [len(order) // 10]))
+    for name in (part for part in parts if part != "vitreous"):
+        found = {}
+        for lr in PEERS[name].rates:
+            outcome = run_peer(name, replace(PEERS[name], lr=lr), rest, held_out, seconds)
+            found[lr] = outcome.correct.mean()
+            print(f"{name}, rate {lr:g}: {found[lr]:.2%} of {len(held_out):,} held-out training images", flush=True)
+        print(f"{name}: best rate {max(found, key=found.__getitem__):g}, set to {PEERS[name].lr:g}", flush=True)
+
+
+def race(data: Path, parts: list[str], seeds: int, seconds: float) -> list[Outcome]:
+    files, test = files_of(data / "train"), files_of(data / "test")
+    outcomes = []
+    for seed in range(seeds):
+        for part in parts:
+            if part == "vitreous":
+                outcomes.append(run_vitreous(recipe(data, seconds / 60, seed), test))
+            else:
+                outcomes.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
+            print(outcomes[-1], flush=True)
+    return outcomes
+
+
+def summary(outcomes: list[Outcome]) -> list[dict]:
+    """Return, for each part, the mean over seeds and its interval."""
+    rows = []
+    for name in dict.fromkeys(outcome.name for outcome in outcomes):
+        of_it = [outcome for outcome in outcomes if outcome.name == name]
+        correct = np.stack([outcome.correct for outcome in of_it])
+        low, high = interval(correct)
+        each = [round(float(value), 4) for value in correct.mean(1)]
+        images = sum(outcome.images for outcome in of_it) / sum(outcome.seconds for outcome in of_it)
+        print(
+            f"{name}: {correct.mean():.2%} ({low:.2%} to {high:.2%}) over {len(each)} seeds {each}, {images:.0f} images/s"
         )
+        rows.append({"name": name, "mean": float(correct.mean()), "interval": [low, high], "seeds": each})
+    return rows
 
 
 def unpacked(data: Path, into: Path) -> Path:
@@ -242,42 +188,29 @@ def unpacked(data: Path, into: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*PEERS, "vitreous"]
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=15.0, help="of training, for each part")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of training, for each part and seed")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--parts", nargs="+", choices=["timm", "vitreous"], default=["timm", "vitreous"])
-    parser.add_argument("--lr", type=float, default=PlainLoop.lr, help="peak learning rate of the loop around timm")
-    parser.add_argument("--timm-workers", type=int, default=PlainLoop.workers, help="processes that decode for it")
-    parser.add_argument("--timm-precision", choices=["fp32", "bf16"], default=PlainLoop.precision)
+    parser.add_argument("--parts", nargs="+", choices=names, default=names)
+    parser.add_argument("--search", action="store_true", help="choose the peers' rates on held-out training images")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="20 seconds a part: does it run at all?")
+    parser.add_argument("--quick", action="store_true", help="20 seconds a part, one seed: does it run at all?")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    plain = PlainLoop(lr=options.lr, workers=options.timm_workers, precision=options.timm_precision)
-    minutes = 1 / 3 if options.quick else options.minutes
+    seconds, seeds = (20.0, 1) if options.quick else (60 * options.minutes, options.seeds)
     with tempfile.TemporaryDirectory() as folder:
         data = unpacked(options.data, Path(folder))
-        config = recipe(data, minutes)
-        print(f"{minutes:g} minutes for each part on {options.threads} threads; {config.model}")
-        runs = {
-            "timm": lambda: run_timm(data, config.model, 60 * minutes, plain),
-            "vitreous": lambda: run_vitreous(config),
-        }
-        outcomes = []
-        for part in options.parts:
-            outcomes.append(runs[part]())
-            print(outcomes[-1], flush=True)
+        print(f"{seconds:g} s for each part on {options.threads} threads, torch {torch.__version__}, {time.ctime()}")
+        if options.search:
+            search(data, options.parts, seconds)
+            return
+        rows = summary(race(data, options.parts, seeds, seconds))
     if options.json:
-        record = {
-            "minutes": minutes,
-            "threads": options.threads,
-            "torch": torch.__version__,
-            "model": asdict(config.model),
-            "timm": asdict(plain),
-            "vitreous": asdict(config),
-            "results": [asdict(o) | {"accuracy": o.accuracy, "interval": o.interval} for o in outcomes],
-        }
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        peers = {name: asdict(peer) for name, peer in PEERS.items()}
+        record = {"seconds": seconds, "threads": options.threads, "torch": torch.__version__, "peers": peers}
+        options.json.write_text(json.dumps(record | {"results": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
