@@ -10,6 +10,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluate.features import Features
 from vitreous.evaluate.few_shot import draw, few_shot, held_out, interval_of
 from vitreous.evaluate.metrics import wilson
+from vitreous.evaluate.seeds_and_images import crossed
 
 
 def test_equal_to_the_authors_definition():
@@ -126,12 +127,18 @@ def test_parts_that_do_not_fit():
         few_shot(train, clouds(width=5))
 
 
-def test_the_interval_over_seeds_is_students():
-    accuracies = (0.71, 0.74, 0.69)
-    found = ttest_1samp(accuracies, 0).confidence_interval(0.95)
-    assert interval_of(accuracies, 100) == pytest.approx((found.low, found.high))
-    assert interval_of((0.1, 0.9), 100) == (0.0, 1.0)
-    assert interval_of((0.25,), 100) == wilson(25, 100)
+def test_the_interval_holds_seeds_and_images():
+    rng = np.random.default_rng(0)
+    right = [rng.random(100) < share for share in (0.71, 0.74, 0.69)]
+    both, seeds = interval_of(right), ttest_1samp([one.mean() for one in right], 0).confidence_interval(0.95)
+    assert interval_of(right) == crossed(np.stack(right).astype(float)).within()
+    hard = rng.random(100) < 0.5
+    alike = [hard ^ (rng.random(100) < 0.01) for _ in range(3)]  # every seed errs on the same images
+    low, high = interval_of(alike)
+    assert high - low > 0.15, "about 0.2, as for one seed: the images are what matters"
+    assert 0.0 <= both[0] < both[1] <= 1.0 and seeds.low < both[1]
+    assert interval_of([np.arange(100) < 25]) == wilson(25, 100)
+    assert interval_of([np.arange(10) < 1, np.arange(10) < 9]) == (0.0, 1.0)
 
 
 def test_a_share_of_each_class_is_held_out_but_never_all():

@@ -16,6 +16,7 @@ from vitreous.studies.catalog import find
 from vitreous.studies.data_scale import ARMS, FEW, HELD, RESNET, VIT, cells, group, sizes, started
 from vitreous.studies.run import run_study
 from vitreous.studies.setting import open_setting
+from vitreous.studies.statistics import settle
 from vitreous.studies.study import Outcome, Outcomes, Setting
 from vitreous.training.duration import Duration, Scale
 
@@ -93,7 +94,7 @@ def verdicts(setting, slopes, start, bare=None):
             return bare[arm] + 0.001 * seed
         return start[arm] + slopes[arm] * math.log10(max(images, 500) / 500) + 0.001 * seed * (1 + 0.1 * (arm == VIT))
 
-    return [one.seen for one in STUDY.conclude(setting, outcomes_of(setting, accuracy)).verdicts]
+    return [one.seen for one in settle(STUDY.conclude(setting, outcomes_of(setting, accuracy))).verdicts]
 
 
 def test_it_concludes_what_the_numbers_say(laptop):

@@ -13,6 +13,7 @@ from vitreous.studies import compute, inside, resolution
 from vitreous.studies.halves import halves, write_halves
 from vitreous.studies.measures import of_each_class
 from vitreous.studies.setting import open_setting
+from vitreous.studies.statistics import settle
 from vitreous.studies.study import Outcome, Outcomes, Setting
 
 
@@ -109,7 +110,7 @@ def test_compute_is_concluded_from_what_the_lines_say(tmp_path):
         )
         for cell in study.cells(setting)
     ]
-    seen = [verdict.seen for verdict in study.conclude(setting, Outcomes(done, len(done))).verdicts]
+    seen = [verdict.seen for verdict in settle(study.conclude(setting, Outcomes(done, len(done)))).verdicts]
     assert seen == ["seen", "can't be told", "can't be told"]
 
 
@@ -141,7 +142,7 @@ def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
         for seed in range(3)
     ]
     setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
-    told = {one.claim: one.seen for one in inside.conclude(setting, Outcomes(done, 3)).verdicts}
+    told = {one.claim: one.seen for one in settle(inside.conclude(setting, Outcomes(done, 3))).verdicts}
     assert (told[inside.CLAIMS["global"][0]], told[inside.CLAIMS["local"][0]]) == seen
 
 

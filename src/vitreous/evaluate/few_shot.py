@@ -5,7 +5,6 @@ For each seed, `numpy.random.default_rng(seed)` shuffles the training images of 
 Where the authors take what there is of a class with too few images, this refuses.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +17,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluate.features import Features, matched
 from vitreous.evaluate.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
 from vitreous.evaluate.metrics import wilson
+from vitreous.evaluate.seeds_and_images import Scores, estimate
 
 SHOTS = (1, 5, 10, 25)
 L2 = 2.0**10
@@ -36,7 +36,8 @@ class Shot:
     mean: float
     """Over the seeds."""
     interval: tuple[float, float]
-    """95%: of the mean over seeds by Student's t; for a single seed, and for "all", Wilson's over the test images."""
+    """95%: of the mean over seeds and test images (see `seeds_and_images`); for a single seed, and for "all", Wilson's over the
+    test images."""
     accuracies: tuple[float, ...]
     """Of each seed: 0, 1, 2, ..."""
     l2: tuple[float, ...]
@@ -92,7 +93,7 @@ def few_shot(
         draws = [every(train, grid)] if one == ALL else [drawn(train, one, grid, seed) for seed in range(seeds)]
         predicted = tuple(readout.predict(test.vectors) for readout, _ in draws)
         accuracies = tuple(float((labels == test.labels).mean()) for labels in predicted)
-        interval = interval_of(accuracies, len(test))
+        interval = interval_of([labels == test.labels for labels in predicted])
         strengths = tuple(float(strength) for _, strength in draws)
         found.append(Shot(one, float(np.mean(accuracies)), interval, accuracies, strengths, predicted))
     return FewShot(tuple(found), len(test))
@@ -191,12 +192,12 @@ def held_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> 
     return held
 
 
-def interval_of(accuracies: Sequence[float], examples: int) -> tuple[float, float]:
-    """Return the 95% interval of the mean: Student's t over seeds; for one seed, Wilson's over the test images."""
-    mean, count = float(np.mean(accuracies)), len(accuracies)
-    if count == 1:
-        return wilson(round(mean * examples), examples)
-    from scipy.stats import t
+def interval_of(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
+    """Return the 95% interval of the mean accuracy, from which test images each seed gets right.
 
-    spread = float(t.ppf(0.975, count - 1)) * float(np.std(accuracies, ddof=1)) / math.sqrt(count)
-    return max(0.0, mean - spread), min(1.0, mean + spread)
+    Over seeds and images; for one seed, Wilson's over the images.
+    """
+    if len(right) == 1:
+        return wilson(int(right[0].sum()), len(right[0]))
+    low, high = estimate([Scores(one) for one in right]).within()
+    return max(0.0, low), min(1.0, high)

@@ -82,7 +82,7 @@ def interval_words(found: FewShot) -> str:
     """Say what the intervals are."""
     if max(len(one.accuracies) for one in found.shots) == 1:
         return "Intervals are Wilson's, over the test images."
-    words = "Intervals are Student's t, of the mean over the seeds"
+    words = "Intervals are of the mean over other seeds and other test images"
     return words + ("; Wilson's over the test images for all images." if found.shots[-1].shots == "all" else ".")
 
 

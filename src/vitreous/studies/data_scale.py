@@ -28,14 +28,14 @@ from vitreous.predict import Predictor
 from vitreous.recipes.small import ADAMW
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.measures import SHOTS, five_shot
-from vitreous.studies.statistics import both, differences, interval, judged
+from vitreous.studies.measures import SHOTS, five_shot, with_each
+from vitreous.studies.statistics import all_of, differences, interval, judged, paired
 from vitreous.studies.study import (
     Cell,
+    Evidence,
     Figure,
     Findings,
     Outcomes,
-    Seen,
     Setting,
     Study,
     Table,
@@ -148,7 +148,7 @@ def untrained(trained: Trained) -> dict[str, Any]:
     """Return accuracy, and few-shot accuracy of the weights that this run, which had no others, began with."""
     config, classes = trained.config, trained.setting.facts.classes
     model = ModelFolder(create(config.model, config.seed), config.preprocess, config.decode, classes)
-    return {**accuracy(trained), FEW: five_shot(model, trained, trained.setting.data, DRAWS)}
+    return with_each(accuracy(trained), FEW, five_shot(model, trained, trained.setting.data, DRAWS), DRAWS)
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
@@ -202,20 +202,15 @@ def judge(found: By, steps: list[int], bare: Mapping[str, Mapping[int, float]], 
             f"The ViT's change from {least:,} to {most:,} images: {interval(own).points()} points; that minus the ResNet's: "
             f"{interval(more).points()}."
         )
-        told.append(Verdict(f"{GAINS} ({how})", both(judged(own, "more"), judged(more, "more")), words))
+        told.append(Verdict(f"{GAINS} ({how})", all_of([judged(own, "more"), judged(more, "more")]), words))
     return told
 
 
-def overtaken(ahead: Mapping[int, float], unaided: Mapping[int, float]) -> Seen:
-    """Tell whether the ViT leads, and by more than it does without pre-training, as far as that was measured."""
-    seen = judged(list(ahead.values()), "more")
+def overtaken(ahead: Mapping[int, float], unaided: Mapping[int, float]) -> Evidence:
+    """Judge whether the ViT leads, and by more than it does without pre-training, as far as that was measured."""
+    leads = judged(list(ahead.values()), "more")
     brought = differences(ahead, unaided)
-    return "can't be told" if seen == "seen" and brought and judged(brought, "more") != "seen" else seen
-
-
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    """Return one minus other by seed."""
-    return {seed: one[seed] - other[seed] for seed in one.keys() & other.keys()}
+    return replace(leads, seen=max(leads.seen, judged(brought, "more").seen)) if brought else leads
 
 
 def drawn(found: By, steps: list[int], bare: Mapping[str, Mapping[int, float]]) -> str:

@@ -31,7 +31,7 @@ from vitreous.predict import Predictor
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
 from vitreous.studies.mosaics import filters_mosaic, places_mosaic
-from vitreous.studies.statistics import Interval, interval, judged
+from vitreous.studies.statistics import ERROR, Interval, interval, judged
 from vitreous.studies.study import (
     Cell,
     Figure,
@@ -176,10 +176,10 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     for number, (claim, expected, what) in CLAIMS.items():
         values = told[number]
         if values:
-            seen, words = judged(values, expected), f"{what}: {plain(interval(values))}."
-            if number == "global" and (seen, near) == ("seen", "not seen"):
-                seen, words = "can't be told", f"{words} {NOTHING_LEARNED}"
-            verdicts.append(Verdict(claim, seen, words))
+            evidence, words = judged(values, expected), f"{what}: {plain(interval(values))}."
+            if number == "global" and evidence.seen <= ERROR and near.unseen <= ERROR:
+                evidence, words = None, f"{words} {NOTHING_LEARNED}"
+            verdicts.append(Verdict(claim, evidence, words))
             rows.append([what, *(f"{value:+.3f}" for value in values)])
     seeds = list(outcomes.by_seed(GROUP, "top1").values())
     if seeds:

@@ -10,7 +10,9 @@ from vitreous.data.sources import Source, open_dataset
 from vitreous.data.subset import Subset
 from vitreous.evaluate.features import FeatureOptions, features
 from vitreous.evaluate.few_shot import few_shot
+from vitreous.evaluate.seeds_and_images import Scores
 from vitreous.predict import Predictor
+from vitreous.studies.answers import EACH, packed
 from vitreous.studies.study import Trained, accuracy
 
 SHOTS, DRAWN_FROM, DRAWS = 5, 50, 3
@@ -26,11 +28,19 @@ def of_each_class(source: Source, most: int) -> Subset:
 def with_few_shot(trained: Trained) -> dict[str, Any]:
     """Return accuracy, and `five_shot`: from frozen features by regularised least squares, 5 images a class, mean of 3 draws."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
-    return {**accuracy(trained), "five_shot": five_shot(predictor, trained, trained.config.data)}
+    return with_each(accuracy(trained), "five_shot", five_shot(predictor, trained, trained.config.data), DRAWS)
 
 
-def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> float:
+def with_each(numbers: dict[str, Any], name: str, scores: Scores, draws: int) -> dict[str, Any]:
+    """Return a cell's numbers with one more, and each image's part in it: the share of so many draws."""
+    each = {**numbers.get(EACH, {}), name: packed(scores.each, draws)}
+    return {**numbers, name: float(scores), EACH: each}
+
+
+def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> Scores:
     """Return the few-shot accuracy of a model's frozen features on some data, read as a run reads its own.
+
+    Each image's part in it is the share of the draws in which it is named rightly.
 
     Args:
         model: what gives the features.
@@ -44,4 +54,5 @@ def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig
     part = of_each_class(dataset.train, DRAWN_FROM)
     shots = min(SHOTS, int(np.bincount(part.labels).min()))
     learned, tested = (features(model, source, options) for source in (part, dataset.validation))
-    return few_shot(learned, tested, shots=[shots], seeds=draws).at(shots).mean
+    found = few_shot(learned, tested, shots=[shots], seeds=draws).at(shots)
+    return Scores(np.mean([labels == tested.labels for labels in found.predicted], axis=0))

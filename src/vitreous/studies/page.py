@@ -1,7 +1,7 @@
 """What a study leaves to read: results.json, table.md, the figures and report.html."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import escape
 from typing import Any
 
@@ -11,13 +11,16 @@ from vitreous.evaluate.page import figure as framed
 from vitreous.evaluate.page import table as tabled
 from vitreous.model import count
 from vitreous.settings import to_json
-from vitreous.studies.study import Cell, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.answers import EACH
+from vitreous.studies.statistics import settle
+from vitreous.studies.study import Cell, Findings, Outcomes, Setting, Study, Table, Verdict
 
 RESULTS, TABLE, REPORT = "results.json", "table.md", "report.html"
 RULES = (
-    "Conditions are compared by seed: the same order of images, and the same starting weights wherever their shapes agree. A difference is called only "
-    "where the 95% t interval of these paired differences lies on one side of zero; sameness only where two one-sided tests at 5% show that it is within "
-    "the margin named. Anything else can't be told. An interval after ± or in brackets is that 95% interval over seeds."
+    "Conditions are compared by seed: the same order of images, and the same starting weights wherever their shapes agree. An interval after ± or in "
+    "brackets is the 95% interval of the mean, for other seeds and other validation images alike. A claim is judged by t tests of the paired differences, "
+    "sameness within a named margin by two one-sided ones; p is the probability of such numbers, or clearer ones, if there were nothing to see, after Holm's "
+    "correction for all claims of the study. Up to 0.05 a claim is called seen, or not seen where its opposite is shown. Anything else can't be told."
 )
 """How every study judges, for readers of its page; see `statistics`."""
 SHARED = {"top1": "top-1 accuracy", "loss": "loss"}
@@ -27,7 +30,7 @@ WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't b
 
 def write_findings(study: Study, setting: Setting, outcomes: Outcomes) -> Findings:
     """Conclude from what is there, at scale smoke nothing, and write it all to the study's folder, each file atomically."""
-    findings = study.conclude(setting, outcomes)
+    findings = settle(study.conclude(setting, outcomes))
     if setting.scale == "smoke":
         findings = replace(findings, verdicts=[replace(one, seen="can't be told") for one in findings.verdicts])
     folder = setting.folder
@@ -51,12 +54,18 @@ def results(study: Study, setting: Setting, outcomes: Outcomes, findings: Findin
         "question": study.question,
         "paper": study.paper,
         "here": study.here,
-        "verdicts": [vars(verdict) for verdict in findings.verdicts],
+        "verdicts": [asdict(verdict) for verdict in findings.verdicts],
         "notes": notes(setting, outcomes, findings),
         "figures": [{"name": one.name, "caption": one.caption} for one in findings.figures],
         "numbers": findings.numbers,
         "outcomes": [
-            {"cell": one.cell, "group": one.group, "seed": one.seed, "failed": one.failed, **one.numbers}
+            {
+                "cell": one.cell,
+                "group": one.group,
+                "seed": one.seed,
+                "failed": one.failed,
+                **{name: value for name, value in one.numbers.items() if name != EACH},
+            }
             for one in outcomes.all
         ],
     }
@@ -84,10 +93,23 @@ def notes(setting: Setting, outcomes: Outcomes, findings: Findings) -> list[str]
 def markdown(setting: Setting, outcomes: Outcomes, findings: Findings) -> str:
     """Return verdicts, tables and notes as Markdown."""
     parts = [f"Scale: {setting.scale}. Data: {shown_data(setting)}."]
-    parts += [f"**{WORDS[one.seen]}**: {one.claim}. {one.sentence}" for one in findings.verdicts]
+    parts += [f"**{WORDS[one.seen]}**: {one.claim}. {told(one)}" for one in findings.verdicts]
     parts += [pipes(one) for one in findings.tables]
     parts += ["\n".join(f"- {note}" for note in notes(setting, outcomes, findings))]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def told(verdict: Verdict) -> str:
+    """Return what was measured, and how probable that is if there is nothing to see.
+
+    >>> from vitreous.studies.study import Evidence
+    >>> told(Verdict("more helps", Evidence(0.004, 1.0), "More minus less: +1.2 points.", chance=0.012))
+    'More minus less: +1.2 points (p = 0.012).'
+    """
+    if verdict.evidence is None:
+        return verdict.sentence
+    chance = "p < 0.001" if verdict.chance < 0.001 else f"p = {verdict.chance:.2g}"
+    return f"{verdict.sentence.removesuffix('.')} ({chance})."
 
 
 def pipes(table: Table) -> str:
@@ -99,18 +121,18 @@ def pipes(table: Table) -> str:
 
 def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Findings) -> bytes:
     """Return the page."""
-    told = "".join(
-        f"<p><strong>{text(WORDS[one.seen])}</strong>: {text(one.claim)}. {text(one.sentence)}</p>"
+    seen = "".join(
+        f"<p><strong>{text(WORDS[one.seen])}</strong>: {text(one.claim)}. {text(told(one))}</p>"
         for one in findings.verdicts
     )
-    told += "".join(paragraph(note) for note in notes(setting, outcomes, findings))
+    seen += "".join(paragraph(note) for note in notes(setting, outcomes, findings))
     drawn = "".join(framed(one.svg, one.caption) for one in findings.figures)
     counted = "".join(tabled(one.caption, one.heads, one.rows) for one in findings.tables)
     lead = (
         f'<p>{escape(study.question)}</p><p class="soft">Scale: {setting.scale}. Data: {text(shown_data(setting))}.</p>'
     )
     sections = [
-        Section("results", "What was seen", told),
+        Section("results", "What was seen", seen),
         Section("paper", "What the paper found", paragraph(study.paper)),
         Section("here", "What was done here", paragraph(study.here) + paragraph(RULES)),
         Section("figures", "Figures", drawn),

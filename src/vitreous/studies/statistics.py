@@ -1,25 +1,25 @@
-"""What may be concluded from a few seeds: means with t intervals, paired differences, difference and sameness.
+"""What may be concluded from a few seeds: means with intervals, paired differences, difference and sameness.
 
-A difference is called only when its 95% interval says so, sameness only when a difference is shown to be within a margin
-that was stated before (two one-sided tests at 5% each, Schuirmann 1987). Anything else can't be told.
+An interval holds seeds and, where a number is a mean over images, images (`evaluate/seeds_and_images.py`). A claim of a
+difference, or of sameness within a margin that was stated before (two one-sided tests, Schuirmann 1987), comes with the
+probability of such numbers if it were false; `settle` calls it seen, or not seen, after Holm's correction (1979) for all
+the claims of a study. Anything else can't be told.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-from scipy import stats
-
-from vitreous.studies.study import Seen
+from vitreous.evaluate.seeds_and_images import Estimate, Scores, estimate
+from vitreous.studies.study import Evidence, Findings, Seen, Verdict
 
 LEVEL = 0.95
 """Of intervals."""
 ROUNDING = 1e-9
 """What is smaller than this is no difference but the computer's rounding."""
 ERROR = 0.05
-"""Of each of the two tests for sameness."""
+"""The chance that any of a study's verdicts is called wrongly, where nothing is to be seen."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,21 @@ class Interval:
 
 
 def interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """Return the mean and its two-sided t interval; of no values: NaN, of one: without bounds."""
-    found = np.asarray(list(values), dtype=np.float64)
-    if len(found) < 2:
-        mean = float(found[0]) if len(found) else math.nan
-        return Interval(mean, -math.inf, math.inf, len(found))
-    mean = float(found.mean())
-    half = float(stats.t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
-    return Interval(mean, mean - half, mean + half, len(found))
+    """Return the mean and its two-sided t interval over seeds and images; of no values: NaN, of one: without bounds."""
+    found = list(values)
+    mean = estimate(found)
+    low, high = mean.within(level) if len(found) > 1 else (-math.inf, math.inf)
+    return Interval(mean.mean, low, high, len(found))
 
 
 def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
     """Return one minus other for each seed that both have, in the order of the seeds."""
-    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+    return list(paired(one, other).values())
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+    """Return one minus other by seed."""
+    return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
 
 
 def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
@@ -77,7 +79,7 @@ def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     if not groups:
         return {}
     shared = set.intersection(*(set(group) for group in groups))
-    return {seed: float(np.mean([group[seed] for group in groups])) for seed in sorted(shared)}
+    return {seed: sum(group[seed] for group in groups) / len(groups) for seed in sorted(shared)}
 
 
 def best_on_others(found: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
@@ -92,53 +94,104 @@ def best_on_others(found: Mapping[float, Mapping[int, float]]) -> dict[int, floa
     chosen = {}
     for seed in sorted(shared):
         others = {choice: [values[other] for other in shared - {seed}] for choice, values in found.items()}
-        if all(others.values()):
+        if all(others.values()) or len(found) == 1:
             chosen[seed] = max(others, key=lambda choice: sum(others[choice]))
     return chosen
 
 
-def compare(found: Sequence[float]) -> Literal["more", "less", "open"]:
-    """Tell whether paired differences are above or below zero, by their 95% interval."""
-    around = interval(found)
-    if around.low > ROUNDING:
-        return "more"
-    return "less" if around.high < -ROUNDING else "open"
+NOTHING = Evidence(1.0, 1.0)
+"""What too few seeds say."""
 
 
-def within(found: Sequence[float], margin: float) -> Literal["same", "apart", "open"]:
-    """Tell whether paired differences are shown to be within ± margin, or beyond it.
-
-    same: both one-sided t tests at 5% reject a difference of the margin or more, that is, the 90% interval lies inside.
-    apart: the 95% interval lies wholly outside.
-    """
-    inner, outer = interval(found, 1 - 2 * ERROR), interval(found)
-    if -margin < inner.low and inner.high < margin:
-        return "same"
-    return "apart" if outer.low > margin or outer.high < -margin else "open"
+def sure(found: Sequence[float]) -> Estimate:
+    """Return the estimate of paired differences, those that are but rounding taken as zero."""
+    values = [value if isinstance(value, Scores) or abs(value) > ROUNDING else 0.0 for value in found]
+    return estimate(values)
 
 
-def judged(found: Sequence[float], expected: Literal["more", "less"], margin: float | None = None) -> Seen:
+def judged(found: Sequence[float], expected: Literal["more", "less"], margin: float | None = None) -> Evidence:
     """Hold paired differences against a claim that they are more, or less, than zero.
 
-    Not seen: the opposite is shown, or with a margin, that they are within it and not as expected.
+    Against it: that the opposite is so, or with a margin, that they lie within it.
     """
-    shown = compare(found)
-    if shown == expected:
-        return "seen"
-    if shown != "open" or (margin is not None and within(found, margin) == "same"):
-        return "not seen"
-    return "can't be told"
+    if len(found) < 2:
+        return NOTHING
+    shown = sure(found if expected == "more" else [-value for value in found])
+    opposite = two_sided(shown.below())
+    against = opposite if margin is None else min(1.0, 2 * min(opposite, same(found, margin)))
+    return Evidence(two_sided(shown.above()), against)
 
 
-def both(one: Seen, other: Seen) -> Seen:
-    """Return what is to be said of two claims together.
+def two_sided(probability: float) -> float:
+    """Return the probability of a difference as large in either direction."""
+    return min(1.0, 2 * probability)
 
-    >>> both("seen", "seen"), both("seen", "can't be told"), both("not seen", "can't be told")
-    ('seen', "can't be told", 'not seen')
+
+def same(found: Sequence[float], margin: float) -> float:
+    """Return the probability that two one-sided tests show differences to be within ± margin if they are not."""
+    shown = sure(found)
+    return max(shown.above(-margin), shown.below(margin)) if len(found) > 1 else 1.0
+
+
+def apart(found: Sequence[float], margin: float) -> float:
+    """Return the probability that differences come out beyond ± margin if they are within it."""
+    shown = sure(found)
+    return two_sided(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
+
+
+def judged_same(found: Sequence[Sequence[float]], margin: float) -> Evidence:
+    """Hold several paired differences against the claim that all of them are within ± margin."""
+    return all_of([Evidence(same(one, margin), apart(one, margin)) for one in found])
+
+
+def judged_above(found: Sequence[float]) -> Evidence:
+    """Hold numbers against the one-sided claim that their mean is above zero."""
+    return Evidence(sure(found).above(), sure(found).below()) if len(found) > 1 else NOTHING
+
+
+def all_of(parts: Sequence[Evidence]) -> Evidence:
+    """Return the evidence that every one of several claims is true: for it, the weakest; against it, any one's.
+
+    >>> all_of([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), all_of([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
+    (Evidence(seen=0.2, unseen=1.0), Evidence(seen=1.0, unseen=0.04))
     """
-    if "not seen" in (one, other):
-        return "not seen"
-    return "seen" if one == other == "seen" else "can't be told"
+    if not parts:
+        return NOTHING
+    return Evidence(max(one.seen for one in parts), min(1.0, len(parts) * min(one.unseen for one in parts)))
+
+
+def settle(findings: Findings) -> Findings:
+    """Decide every claim of a study, after Holm's correction for their number.
+
+    The claims are taken from the surest on; of k, the first counts if k times its probability is at most 5%, the next with
+    k - 1, and so on, until one does not.
+    """
+    claims = [one for one in findings.verdicts if one.evidence is not None]
+    corrected = holm([min(one.evidence.seen, one.evidence.unseen) for one in claims if one.evidence is not None])
+    settled = iter(
+        [replace(one, chance=chance, seen=decided(one, chance)) for one, chance in zip(claims, corrected, strict=True)]
+    )
+    return replace(findings, verdicts=[one if one.evidence is None else next(settled) for one in findings.verdicts])
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Return probabilities corrected for their number (Holm, 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    corrected, highest = [1.0] * len(chances), 0.0
+    for rank, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        highest = max(highest, min(1.0, (len(chances) - rank) * chances[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def decided(verdict: Verdict, chance: float) -> Seen:
+    """Return what may be said of a claim with this corrected probability."""
+    if verdict.evidence is None or chance > ERROR:
+        return "can't be told"
+    return "seen" if verdict.evidence.seen <= verdict.evidence.unseen else "not seen"
 
 
 def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
@@ -153,11 +206,3 @@ def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequen
         for end, word in ((min(grids[name]), "lowest"), (max(grids[name]), "highest"))
         if end in by_seed.values()
     )
-
-
-def judged_same(found: Sequence[Sequence[float]], margin: float) -> Seen:
-    """Hold several paired differences against the claim that all of them are within ± margin."""
-    shown = [within(one, margin) for one in found]
-    if shown and all(one == "same" for one in shown):
-        return "seen"
-    return "not seen" if "apart" in shown else "can't be told"

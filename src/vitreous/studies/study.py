@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Facts
+from vitreous.data.sources import Facts, open_dataset
+from vitreous.evaluate.evaluate import evaluate
+from vitreous.evaluate.seeds_and_images import Scores
+from vitreous.predict import Predictor
 from vitreous.recipes.request import Request
+from vitreous.studies.answers import EACH, packed, unpacked
 from vitreous.training.config import RunConfig
 
 T = TypeVar("T")
@@ -64,8 +68,12 @@ Measure = Callable[[Trained], dict[str, Any]]
 
 
 def accuracy(trained: Trained) -> dict[str, Any]:
-    """Return top-1 accuracy and loss on the validation examples, as the run itself measured them."""
-    return {name: trained.metrics[name] for name in ("top1", "loss")}
+    """Return top-1 accuracy and loss on the validation examples, as the run measured them, and which were right."""
+    predictor = Predictor.load(trained.folder, device=trained.config.device)
+    source = open_dataset(trained.config.data, trained.config.decode).validation
+    _, logits, labels = evaluate(predictor, source, batch=256, workers=0)
+    right = logits.argmax(1) == labels
+    return {**{name: trained.metrics[name] for name in ("top1", "loss")}, EACH: {"top1": packed(right)}}
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,11 @@ class Outcome:
     failed: str | None = None
     """Why there are no numbers: the loss became infinite."""
 
+    def scores(self, number: str) -> float:
+        """Return a number, with each image's where the cell recorded them."""
+        packed = self.numbers.get(EACH, {}).get(number)
+        return float(self.numbers[number]) if packed is None else Scores(unpacked(packed))
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -112,10 +125,11 @@ class Outcomes:
     """Cells of the whole study."""
 
     def by_seed(self, group: str, number: str) -> dict[int, float]:
-        """Return one number of a group's cells by their seed; cells without it are left out."""
-        return {
-            one.seed: float(one.numbers[number]) for one in self.all if one.group == group and number in one.numbers
-        }
+        """Return one number of a group's cells by their seed; cells without it are left out.
+
+        A mean over images comes as Scores, so that intervals hold images too.
+        """
+        return {one.seed: one.scores(number) for one in self.all if one.group == group and number in one.numbers}
 
     def groups(self) -> list[str]:
         """Return the groups in the order of their first cells."""
@@ -128,14 +142,29 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How improbable what was measured is, if a claim were false, and if it were true."""
+
+    seen: float
+    """Probability of such numbers if the claim were false: small, the claim is seen. Before any correction."""
+    unseen: float
+    """The same of the claim's opposite."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Whether one of the paper's findings was seen again."""
 
     claim: str
     """The paper's finding, a clause: "having position embeddings helps"."""
-    seen: Seen
+    evidence: Evidence | None
+    """None: a claim that is not to be decided, whatever the numbers."""
     sentence: str
     """What was measured, with its interval."""
+    chance: float = 1.0
+    """The smaller of the evidence's probabilities after Holm's correction for the study's claims."""
+    seen: Seen = "can't be told"
+    """Decided by `statistics.settle`, for all claims of a study together."""
 
 
 @dataclass(frozen=True)
