@@ -83,7 +83,8 @@ def read_attention(
 def pool_maps(
     model: nn.Module, images: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch head grid_row grid_col"]:
-    """Return what the query of a model's attention pooling looks at, by head; each head's weights sum to 1.
+    """Return what the query of a model's attention pooling looks at, by head; each head's weights sum to 1, those of tokens
+    before the patches, where it sees them, included.
 
     Raises:
         ConfigError: the model pools otherwise.
@@ -97,7 +98,8 @@ def pool_maps(
     with torch.no_grad(), evaluating(model), hooked(pool.register_forward_pre_hook(keep)):
         for part in in_chunks(images):
             model(part)
-    return torch.cat(found).unflatten(2, tuple(model.grid))
+    front = model.config.prefix if model.config.pool_prefix else 0
+    return torch.cat(found)[:, :, front:].unflatten(2, tuple(model.grid))
 
 
 def numbered(number: int, count: int, kind: str) -> int:

@@ -13,6 +13,7 @@ from vitreous.errors import ConfigError
 from vitreous.insight.attention import numbered
 from vitreous.insight.sequence import as_vit
 from vitreous.model.attention import Attention
+from vitreous.model.offset_bias import OffsetBias
 from vitreous.model.positions import AddedPositions
 from vitreous.model.relative import Relative
 from vitreous.model.vit import ViT
@@ -94,7 +95,14 @@ def _relative(model: ViT) -> Iterator[PlaceMap]:
             yield from _tables(attention.relative, f"layer {layer}", model.grid)
 
 
-def _tables(relative: Relative, where: str, cells: Size) -> Iterator[PlaceMap]:
+def _tables(relative: Relative | OffsetBias, where: str, cells: Size) -> Iterator[PlaceMap]:
+    if isinstance(relative, OffsetBias):
+        biases = relative.biases().detach().cpu().double()[0, :, relative.prefix :, relative.prefix :]
+        for head, bias in enumerate(biases):
+            yield PlaceMap(
+                f"{where}, head {head}", bias.view(*cells, *cells), "logit", "bias of the attention's logits"
+            )
+        return
     table = relative.table.detach().cpu().double()
     if relative.matrix is not None:
         table = relative.matrix.cpu().double() @ table

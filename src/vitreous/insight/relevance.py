@@ -70,7 +70,8 @@ def relevance(
         for step in _back(vit, way, chosen):
             if row is None:
                 one = torch.ones_like(step.gradient[:, 0, :, 0])
-                row = F.pad(step.read(one).mean(dim=1), (vit.config.prefix, 0))
+                unseen = 0 if vit.config.pool_prefix else vit.config.prefix
+                row = F.pad(step.read(one).mean(dim=1), (unseen, 0))
             else:
                 row = row + step.read(row).mean(dim=1)
         assert row is not None

@@ -37,19 +37,22 @@ def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tenso
     """Return each token's share in what represents the image, 0 to 1, adding up to 1; `tokens`: what is pooled.
 
     class: all of it [class]'s, or half and half with the distillation token, whose heads are averaged. mean: every patch
-    the same. class+mean: half and half. max: the share of the features whose maximum a patch holds. map: the pooling's
+    the same. class+mean: half and half; [class] of several blocks counts as often as it stands there. max: the share of the features whose maximum a patch holds. map: the pooling's
     own attention, mean over its heads.
     """
-    count, prefix, kind = tokens.shape[1], model.config.prefix, model.config.pool
+    prefix, kind, earlier = model.config.prefix, model.config.pool, model.config.pool_layers - 1
+    tokens = tokens[:, : tokens.shape[1] - earlier]
+    count = tokens.shape[1]
     first = F.one_hot(torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), count).to(tokens.dtype)
     if kind == "class":
         return (first + first.roll(1, dims=1)) / 2 if model.config.distillation else first
-    patches = tokens[:, prefix:]
+    front = 0 if model.config.pool_prefix and kind != "class+mean" else prefix
+    patches = tokens[:, front:]
     if kind == "max":
-        share = F.one_hot(patches.argmax(dim=1), count - prefix).to(tokens.dtype).mean(dim=1)
+        share = F.one_hot(patches.argmax(dim=1), count - front).to(tokens.dtype).mean(dim=1)
     elif model.pool.attention is not None:
         share = weights_of(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
     else:
-        share = torch.full_like(patches[..., 0], 1 / (count - prefix))
-    share = F.pad(share, (prefix, 0))
-    return (first + share) / 2 if kind == "class+mean" else share
+        share = torch.full_like(patches[..., 0], 1 / (count - front))
+    share = F.pad(share, (front, 0))
+    return ((1 + earlier) * first + share) / (2 + earlier) if kind == "class+mean" else share

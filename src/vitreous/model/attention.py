@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.norms import norm
+from vitreous.model.offset_bias import OffsetBias, relative
 from vitreous.model.parameters import ZEROS, Dense
 from vitreous.model.relative import Relative
-from vitreous.model.rotary import Angles, rotate
+from vitreous.model.rotary import Angles, MixedRotary, rotate
 from vitreous.shapes import Size
 
 SHORT = {torch.bfloat16: 256, torch.float32: 600}
@@ -23,7 +24,7 @@ class Places(NamedTuple):
 
     angles: Angles | None = None
     """Of rotary positions."""
-    relative: Relative | None = None
+    relative: Relative | OffsetBias | None = None
     """Relative positions that all layers share."""
     mask: Bool[Tensor, "query key"] | None = None
     """Which tokens a query may look at, where it isn't all of them."""
@@ -50,19 +51,18 @@ class Attention(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        width, made = config.width, config.block
+        width, inner, made = config.width, config.gathered, config.block
         self.heads, self.rotary_kind = config.heads, config.rotary.kind
-        self.qkv = Dense(width, 3 * width, bias=made.qkv_bias == "all", stacked=3)
+        self.qkv = Dense(width, 3 * inner, bias=made.qkv_bias == "all", stacked=3)
         if made.qkv_bias == "no-key":
-            self.q_bias, self.v_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
+            self.q_bias, self.v_bias = nn.Parameter(torch.empty(inner)), nn.Parameter(torch.empty(inner))
         self.no_key_bias = made.qkv_bias == "no-key"
-        head = width // config.heads
-        self.q_norm = norm(config, head) if made.qk_norm else nn.Identity()
-        self.k_norm = norm(config, head) if made.qk_norm else nn.Identity()
-        own = config.positions in ("relative", "bias") and config.positions_at != "shared"
-        self.relative = Relative(config) if own else None
-        self.norm = norm(config) if made.attention_norm else nn.Identity()
-        self.out = Dense(width, width, bias=made.biases)
+        self.q_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
+        self.k_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
+        self.relative = relative(config) if config.positions_at != "shared" else None
+        self.rotary = MixedRotary(config) if config.rotary.kind == "mixed" else None
+        self.norm = norm(config, inner) if made.attention_norm else nn.Identity()
+        self.out = Dense(inner, width, bias=made.biases)
 
     def forward(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
@@ -85,12 +85,13 @@ class Attention(nn.Module):
         """Return what enters the kernel: q and k normalised and turned, the bias of relative positions."""
         q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
-        relative = self.relative or places.relative
-        bias = None if relative is None else relative(q)
+        biases = self.relative or places.relative
+        bias = None if biases is None else biases(q)
         if places.mask is not None:
             bias = torch.zeros(places.mask.shape, device=q.device)[None, None].masked_fill(~places.mask, -torch.inf)
-        if places.angles is not None:
-            q, k = (rotate(part, places.angles, self.rotary_kind) for part in (q, k))
+        angles = places.angles if self.rotary is None else self.rotary()
+        if angles is not None:
+            q, k = (rotate(part, angles, self.rotary_kind) for part in (q, k))
         return Heads(q, k, v, bias)
 
 

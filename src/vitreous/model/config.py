@@ -13,7 +13,9 @@ from vitreous.model.resnet_config import StemConfig, hybrid
 from vitreous.settings import check_settings
 from vitreous.shapes import Size
 
-Positions = Literal["learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "none"]
+Positions = Literal[
+    "learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "bias-log", "bias-log-swin", "none"
+]
 Pool = Literal["class", "mean", "max", "map", "class+mean"]
 
 
@@ -65,6 +67,8 @@ class BlockConfig:
     """Normalise what the heads gathered before the output map (EVA-02 and NormFormer)."""
     layer_scale: float = 0.0
     """Initial value of a learned scale on each branch (CaiT, 2103.17239); 0: none."""
+    norm_order: Literal["before", "after"] = "before"
+    """Normalise what a branch reads (the paper's), or what it adds (Swin v2's residual post-norm)."""
     parallel: bool = False
     """Attention and MLP side by side on one norm's output (2302.05442) instead of one after the other."""
     drop_path: Literal["linear", "constant"] = "linear"
@@ -78,15 +82,20 @@ class BlockConfig:
 class RotaryConfig:
     """Rotary positions in two dimensions: q and k of each patch are turned by its row and column."""
 
-    kind: Literal["none", "cells", "centred"] = "none"
+    kind: Literal["none", "cells", "centred", "mixed"] = "none"
     """none; cells (EVA-02): angles count cells of the reference grid, neighbouring values turn together; centred
-    (DINOv3): coordinates from -1 to 1, halves of the head turn together."""
+    (DINOv3): coordinates from -1 to 1, halves of the head turn together; mixed (2403.13298): as cells, by rows and columns
+    at once, with frequencies that each head of each block learns."""
     temperature: float = 10_000.0
-    """Ratio of the longest to the shortest wavelength (DINOv3: 100)."""
+    """Ratio of the longest to the shortest wavelength (DINOv3: 100); of mixed, of those that learning starts from."""
     reference: tuple[int, int] | None = None
     """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no scaling."""
     rounded: bool = False
     """centred: wavelengths rounded to bfloat16, as they lie in DINOv3's own files (others compute them exactly)."""
+    offset: float = 0.0
+    """cells: what is added to rows and columns before they are scaled to the reference (Perception Encoder: 1)."""
+    columns_first: bool = False
+    """cells: columns turn the first half of a head's values and rows the second, not the other way round."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -109,7 +118,9 @@ class ViTConfig:
     depth: int = 12
     """Encoder blocks (the paper's L). Axial ones come in pairs, of which each stands for one block of full attention."""
     heads: int = 12
-    """Attention heads; must divide the width."""
+    """Attention heads; must divide the width, unless head_width says theirs."""
+    head_width: int = 0
+    """Values of each head of the blocks; 0: the heads share the width (vit-pytorch: dim_head)."""
     mlp: int = 3072
     """Hidden width of the MLP."""
     classes: int = 1000
@@ -119,6 +130,14 @@ class ViTConfig:
     pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
     pool_mlp: int = 0
     """Hidden width of the MLP after attention pooling; 0: as in the blocks."""
+    pool_heads: int = 0
+    """Heads of attention pooling; 0: as in the blocks."""
+    pool_plain: bool = False
+    """Attention pooling by the query as it is, without a map of it and without an MLP after (AIM)."""
+    pool_prefix: bool = False
+    """mean, max, map: pool over [class] and registers too, not over the patches alone."""
+    pool_layers: int = 1
+    """class+mean: the last blocks whose [class] counts, each normalised, side by side (DINOv2's linear heads: 1 or 4)."""
     class_token: bool = True
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
     distillation: bool = False
@@ -128,7 +147,10 @@ class ViTConfig:
     positions: Positions = "learned"
     """Position embedding. Added: learned 1-D (the paper's), learned2d (row and column halves side by side), sincos2d
     (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (the paper's: query times an
-    embedding of the 1-D offset), bias (per head and 2-D offset: Swin, BEiT). Or none."""
+    embedding of the 1-D offset), bias (per head and 2-D offset: Swin, BEiT), bias-log (the same
+    by an MLP of the offset's logarithm: timm), bias-log-swin (Swin v2's). Or none."""
+    position_hidden: int = 128
+    """bias-log: hidden width of the MLP from offsets to biases."""
     positions_at: Literal["input", "layers", "shared"] = "input"
     """Where positions enter (table 8): at the input; in every layer, each its own; in every layer, all the same.
     Relative ones and biases act in every layer: layers (input means the same), or shared."""
@@ -140,6 +162,8 @@ class ViTConfig:
     """Ratio of the sines' longest to their shortest wavelength; small grids want a small one."""
     rotary: RotaryConfig = field(default_factory=RotaryConfig)
     block: BlockConfig = field(default_factory=BlockConfig)
+    patch_norm: Literal["none", "after", "both"] = "none"
+    """Normalise each patch once it is embedded (AIM), or its pixels before as well (vit-pytorch)."""
     patch_bias: bool = True
     """Bias of the patch embedding (CLIP has none)."""
     embed_norm: bool = False
@@ -149,7 +173,9 @@ class ViTConfig:
     head_bias: bool = True
     """Bias of the head (CLIP's projection has none)."""
     pre_logits: bool = False
-    """A tanh layer of the model's width before the head, as in the paper's pre-training."""
+    """A tanh layer before the head, as in the paper's pre-training."""
+    pre_logits_width: int = 0
+    """Width of that layer; 0: that of what it reads (big_vision: rep_size)."""
     dropout: float = 0.0
     """Dropout after positions and after every dense layer but qkv, 0 to below 1."""
     drop_path: float = 0.0
@@ -170,25 +196,42 @@ class ViTConfig:
                     f"an image of {size} {axis} can't be cut into patches of {patch}; "
                     f"use an image size that is a multiple of the patch, such as {near}"
                 )
-        if self.heads < 1 or self.width % self.heads:
+        if self.heads < 1 or (self.width % self.heads and not self.head_width):
             raise ConfigError(f"width {self.width} can't be shared by {self.heads} heads; heads must divide the width")
         if self.pool in ("class", "class+mean") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
         if self.distillation and not (self.class_token and self.pool == "class"):
             raise ConfigError("a distillation token needs class_token=True and pool='class'")
+        self._check_pool()
         self._check_ranges()
         self._check_positions()
         self._check_stem()
         self._check_axial()
 
+    def _check_pool(self) -> None:
+        if self.pool == "map" and self.width % (self.pool_heads or self.heads):
+            raise ConfigError(
+                f"width {self.width} can't be shared by {self.pool_heads or self.heads} heads of the pooling"
+            )
+        if self.pool_layers > 1 and self.pool != "class+mean":
+            raise ConfigError(f"pool_layers={self.pool_layers} is for pool='class+mean', not for {self.pool!r}")
+        if self.pool_layers > self.depth:
+            raise ConfigError(f"pool_layers is {self.pool_layers}, and there are only {self.depth} blocks")
+        if self.pool_layers > 1 and self.norm_at == "pooled":
+            raise ConfigError("pool_layers above 1 needs norm_at='tokens' or 'none'")
+        if self.block.parallel and self.block.norm_order == "after":
+            raise ConfigError(
+                "parallel branches share one norm before them; norm_order='after' is for branches in turn"
+            )
+
     def _check_ranges(self) -> None:
         for name in ("dropout", "drop_path", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        for name in ("channels", "width", "depth", "mlp"):
+        for name in ("channels", "width", "depth", "mlp", "pool_layers", "position_hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("classes", "registers", "pool_mlp"):
+        for name in ("classes", "registers", "pool_mlp", "pool_heads", "head_width", "pre_logits_width"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
 
@@ -197,9 +240,9 @@ class ViTConfig:
             raise ConfigError(f"2-D sin-cos positions need a width divisible by 4, not {self.width}")
         if self.positions == "learned2d" and self.width % 2:
             raise ConfigError(f"learned2d gives half of the width to rows and half to columns; {self.width} is odd")
-        if self.rotary.kind != "none" and self.width // self.heads % 4:
-            raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.width // self.heads}")
-        told = self.rotary.kind != "none" or self.positions in ("relative", "bias") or self.positions_at != "input"
+        if self.rotary.kind != "none" and self.per_head % 4:
+            raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.per_head}")
+        told = self.rotary.kind != "none" or self.in_attention or self.positions_at != "input"
         if self.patch_dropout and told:
             raise ConfigError(
                 "patch_dropout is for positions that are added at the input; blocks can't know the others'"
@@ -228,11 +271,13 @@ class ViTConfig:
                 f"axial blocks come in pairs, rows and then columns, so depth {self.depth} must be even, "
                 f"such as {self.depth + 1}"
             )
-        if self.positions in ("relative", "bias"):
+        if self.in_attention:
             raise ConfigError(
                 f"positions={self.positions!r} count offsets between all tokens, and axial attention compares those of a line "
                 "alone; choose learned or sincos2d positions, or rotary ones"
             )
+        if self.rotary.kind == "mixed":
+            raise ConfigError("axial attention takes rotary positions of fixed frequencies, not mixed ones")
         if self.patch_dropout:
             raise ConfigError(
                 "patch_dropout leaves holes in the grid, and axial attention needs whole rows and columns"
@@ -260,14 +305,34 @@ class ViTConfig:
         return {"all": self.prefix, "class": self.class_token + self.distillation, "patches": 0}[self.position_tokens]
 
     @property
+    def per_head(self) -> int:
+        """Values of each head."""
+        return self.head_width or self.width // self.heads
+
+    @property
+    def gathered(self) -> int:
+        """Values of all heads together."""
+        return self.heads * self.per_head
+
+    @property
+    def in_attention(self) -> bool:
+        """Whether positions act on the attention's logits."""
+        return self.positions in ("relative", "bias", "bias-log", "bias-log-swin")
+
+    @property
     def tokens(self) -> int:
         """Length of the sequence, [class] and other prefix tokens included."""
         return self.grid.rows * self.grid.cols + self.prefix
 
     @property
     def features(self) -> int:
-        """Width of what the head reads."""
-        return 2 * self.width if self.pool == "class+mean" else self.width
+        """Width of what represents the image."""
+        return (1 + self.pool_layers) * self.width if self.pool == "class+mean" else self.width
+
+    @property
+    def head_inputs(self) -> int:
+        """Width of what the head reads: the representation, or the layer before the head."""
+        return (self.pre_logits_width or self.features) if self.pre_logits else self.features
 
 
 AXIAL = r"(?:R\d*\+)?Axial-"

@@ -14,11 +14,13 @@ def parameters(config: ViTConfig | ResNetConfig) -> int:
         return resnet_parameters(config)
     width, made = config.width, config.block
     embed = (math.prod(config.patch_shape) + config.patch_bias + config.prefix) * width
+    embed += {"none": 0, "after": 1, "both": 1}[config.patch_norm] * _norm(config, width)
+    embed += (config.patch_norm == "both") * _norm(config, math.prod(config.patch_shape))
     embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
     last = {"tokens": width, "pooled": config.features, "none": 0}[config.norm_at]
     features = config.features
-    pre_logits = (features + 1) * features if config.pre_logits else 0
-    head = (features + config.head_bias) * config.classes * (1 + config.distillation)
+    pre_logits = (features + 1) * config.head_inputs if config.pre_logits else 0
+    head = (config.head_inputs + config.head_bias) * config.classes * (1 + config.distillation)
     pool = _pool(config) if config.pool == "map" else 0
     norms = (1 if made.parallel else 2) * _norm(config, width)
     block = _attention(config) + _mlp(config, config.mlp) + norms + 2 * width * bool(made.layer_scale)
@@ -30,10 +32,10 @@ def _norm(config: ViTConfig, width: int) -> int:
 
 
 def _attention(config: ViTConfig) -> int:
-    width, made, head = config.width, config.block, config.width // config.heads
-    biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] + made.biases
-    norms = 2 * made.qk_norm * _norm(config, head) + made.attention_norm * _norm(config, width)
-    return 4 * width * width + biases * width + norms
+    width, made, inner = config.width, config.block, config.gathered
+    biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] * inner + made.biases * width
+    norms = 2 * made.qk_norm * _norm(config, config.per_head) + made.attention_norm * _norm(config, inner)
+    return 4 * width * inner + biases + norms
 
 
 def _mlp(config: ViTConfig, hidden: int) -> int:
@@ -44,6 +46,8 @@ def _mlp(config: ViTConfig, hidden: int) -> int:
 
 def _pool(config: ViTConfig) -> int:
     width = config.width
+    if config.pool_plain:
+        return width + (3 * width + 1) * width + 2 * width * (config.block.qkv_bias == "all")
     return width + 4 * (width + 1) * width + _norm(config, width) + _mlp(config, config.pool_mlp or config.mlp)
 
 
@@ -55,30 +59,37 @@ def _positions(config: ViTConfig) -> int:
         "learned2d": config.placed_prefix * config.width + (rows + cols) * (config.width // 2),
     }
     if config.positions in added:
-        return layers * added[config.positions]
+        mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
+        return layers * added[config.positions] + mixed
     layers = 1 if config.positions_at == "shared" else config.depth
     offsets = {
-        "relative": (2 * config.tokens - 1) * (config.width // config.heads),
+        "relative": (2 * config.tokens - 1) * config.per_head,
         "bias": ((2 * rows - 1) * (2 * cols - 1) + (3 if config.prefix else 0)) * config.heads,
+        "bias-log": 3 * config.position_hidden + (config.position_hidden + 1) * config.heads,
+        "bias-log-swin": (3 + config.heads) * config.position_hidden,
     }
-    return layers * offsets.get(config.positions, 0)
+    mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
+    return layers * offsets.get(config.positions, 0) + mixed
 
 
 def flops(config: ViTConfig | ResNetConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a matrix product or convolution."""
     if isinstance(config, ResNetConfig):
         return resnet_flops(config)
-    tokens, width = config.tokens, config.width
+    tokens, width, inner = config.tokens, config.width, config.gathered
     cells = config.grid.rows * config.grid.cols
     patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
-    relative = tokens * (2 * tokens - 1) * width if config.positions == "relative" else 0
+    relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
     # Tokens that a query looks at in two blocks: axial ones go along rows and columns in turn.
     seen = sum(config.grid) if config.block.attention == "axial" else 2 * tokens
-    block = tokens * (4 * width * width + mlp * config.mlp) + tokens * seen * width + relative
-    pool = 2 * width * width * (1 + cells) + 2 * cells * width + mlp * (config.pool_mlp or config.mlp)
-    head = config.features * config.classes * (1 + config.distillation)
-    pre_logits = config.features**2 if config.pre_logits else 0
+    block = tokens * (4 * width * inner + mlp * config.mlp) + tokens * seen * inner + relative
+    pooled = cells + (config.prefix if config.pool_prefix else 0)
+    pool = 2 * width * width * (1 + pooled) + 2 * pooled * width + mlp * (config.pool_mlp or config.mlp)
+    if config.pool_plain:
+        pool -= width * width + mlp * (config.pool_mlp or config.mlp)
+    head = config.head_inputs * config.classes * (1 + config.distillation)
+    pre_logits = config.features * config.head_inputs if config.pre_logits else 0
     stem = stem_flops(config.stem, config.channels, Size(*config.image))
     pool *= config.pool == "map"
     return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)

@@ -81,6 +81,7 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig, drop_path: float, axis: Axis | None = None) -> None:
         super().__init__()
         made = config.block
+        self.after = made.norm_order == "after"
         self.attention_norm = norm(config)
         self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
         self.dropout = nn.Dropout(config.dropout)
@@ -93,7 +94,12 @@ class Block(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token dim"]:
-        """z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z'. In parallel: z = MSA(LN(z)) + MLP(LN(z)) + z."""
+        """z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z'. In parallel: z = MSA(LN(z)) + MLP(LN(z)) + z. Normalised after:
+        z' = LN(MSA(z)) + z, then z = LN(MLP(z')) + z'.
+        """
+        if self.after:
+            z = z + self.drop_path(self.attention_scale(self.attention_norm(self.dropout(self.attention(z, places)))))
+            return z + self.drop_path(self.mlp_scale(self.mlp_norm(self.mlp(z))))
         normed = self.attention_norm(z)
         gathered = self.attention_scale(self.dropout(self.attention(normed, places)))
         if self.mlp_norm is None:

@@ -15,39 +15,50 @@ from vitreous.model.parameters import TABLE, Dense
 
 
 class Pool(nn.Module):
-    """Represent the image by the [class] token's output, by the patches' outputs, or by both."""
+    """Represent the image by the [class] token's output, by the patches' outputs, or by both.
+
+    [class] of earlier blocks, where they count, stands at the end of the sequence, the earliest first.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.kind, self.prefix = config.pool, config.prefix
+        self.front, self.earlier = (0 if config.pool_prefix else config.prefix), config.pool_layers - 1
         self.attention = AttentionPool(config) if config.pool == "map" else None
 
     def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
         """Pool a normalised sequence."""
         if self.attention is not None:
-            return self.attention(tokens[:, self.prefix :])
+            return self.attention(tokens[:, self.front :])
         if self.kind == "class":
             return tokens[:, 0]
-        patches = tokens[:, self.prefix :]
-        if self.kind == "max":
-            return patches.amax(dim=1)
-        mean = patches.mean(dim=1)
-        return torch.cat([tokens[:, 0], mean], dim=1) if self.kind == "class+mean" else mean
+        if self.kind == "class+mean":
+            end = tokens.shape[1] - self.earlier
+            mean = tokens[:, self.prefix : end].mean(dim=1)
+            return torch.cat([tokens[:, end:].flatten(1), tokens[:, 0], mean], dim=1)
+        pooled = tokens[:, self.front :]
+        return pooled.amax(dim=1) if self.kind == "max" else pooled.mean(dim=1)
 
 
 class AttentionPool(nn.Module):
-    """Multi-head attention pooling by one learned query, then an MLP with a residual (2106.04560, section 3.2)."""
+    """Multi-head attention pooling by one learned query, then an MLP with a residual (2106.04560, section 3.2).
+
+    Plain (AIM, 2401.08541): the query enters as it is, and no MLP follows.
+    """
 
     roles: ClassVar = {"probe": TABLE}
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        width, self.heads = config.width, config.heads
+        width, self.heads = config.width, config.pool_heads or config.heads
+        plain = config.pool_plain
         self.probe = nn.Parameter(torch.empty(width))
-        self.q, self.kv = Dense(width, width, in_block=False), Dense(width, 2 * width, stacked=2, in_block=False)
+        self.q = nn.Identity() if plain else Dense(width, width, in_block=False)
+        biased = not plain or config.block.qkv_bias == "all"
+        self.kv = Dense(width, 2 * width, bias=biased, stacked=2, in_block=False)
         self.out = Dense(width, width, in_block=False)
-        self.norm = norm(config)
-        self.mlp = MLP(config, config.pool_mlp or None, in_block=False)
+        self.norm = nn.Identity() if plain else norm(config)
+        self.mlp = None if plain else MLP(config, config.pool_mlp or None, in_block=False)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
         """Gather from all patches."""
@@ -63,16 +74,16 @@ class AttentionPool(nn.Module):
     def mixed(self, gathered: Float[Tensor, "batch head 1 head_dim"]) -> Float[Tensor, "batch dim"]:
         """Mix what the heads gathered, and add what the MLP makes of it."""
         pooled = self.out(gathered.transpose(1, 2).flatten(2))[:, 0]
-        return pooled + self.mlp(self.norm(pooled))
+        return pooled if self.mlp is None else pooled + self.mlp(self.norm(pooled))
 
 
 class PreLogits(nn.Sequential):
     """The hidden tanh layer of the paper's pre-training head."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, width), nn.Tanh())
+    def __init__(self, width: int, hidden: int | None = None) -> None:
+        super().__init__(nn.Linear(width, hidden or width), nn.Tanh())
 
 
 def head(config: ViTConfig) -> nn.Module:
     """Return the linear layer from features to logits; a model without classes has none."""
-    return nn.Linear(config.features, config.classes, bias=config.head_bias) if config.classes else nn.Identity()
+    return nn.Linear(config.head_inputs, config.classes, bias=config.head_bias) if config.classes else nn.Identity()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vitreous.model.encoder import LayerScale
 from vitreous.model.parameters import Dense, roles
 from vitreous.model.positions import Learned, sincos_places
+from vitreous.model.rotary import MixedRotary
 
 if TYPE_CHECKING:
     from vitreous.model.resnet import ResNet
@@ -41,6 +42,8 @@ def initialise(model: "ViT", seed: int) -> None:
             module.scale.fill_(module.initial)
         elif isinstance(module, Learned) and model.config.position_init == "sincos2d":
             module.embedding.copy_(sincos_places(model.config))
+        elif isinstance(module, MixedRotary):
+            module.frequencies.copy_(module.start(generator))
     convolutions(model, generator)
     free_parameters(model, generator)
     check_all(model)

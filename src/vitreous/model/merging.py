@@ -23,12 +23,16 @@ class Merging(nn.Module):
         config = model.config
         if each < 0:
             raise ConfigError(f"the tokens to merge in each block are {each}; it must be 0 or more")
-        if config.rotary.kind != "none" or config.positions in ("relative", "bias") or config.positions_at != "input":
+        if config.rotary.kind != "none" or config.in_attention or config.positions_at != "input":
             raise ConfigError(
                 "merged tokens have no place of their own; token merging needs positions added at the input"
             )
         if config.block.attention == "axial":
             raise ConfigError("axial attention needs whole rows and columns, and merged tokens leave holes in them")
+        if config.block.norm_order == "after" or config.pool_layers > 1:
+            raise ConfigError(
+                "token merging needs branches that are normalised before, and one block whose outputs count"
+            )
         if config.block.parallel:
             raise ConfigError("token merging happens between attention and MLP, which parallel blocks don't separate")
         self.model, self.each = model, each

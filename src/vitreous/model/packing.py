@@ -31,8 +31,12 @@ def forward_packed(
     """
     if not images:
         raise ConfigError("there are no images to pack")
-    if model.config.positions in ("relative", "bias"):
+    if model.config.in_attention:
         raise ConfigError("relative positions depend on one grid, so images of several can't be packed")
+    if model.config.rotary.kind == "mixed" or model.config.pool_layers > 1:
+        raise ConfigError(
+            "learned rotary positions and [class] of several blocks belong to one grid, and can't be packed"
+        )
     if model.config.block.attention == "axial":
         raise ConfigError("axial attention goes along the lines of one grid, so images of several can't be packed")
     sized = {size: model.resized(size, rule) for size in {sides(image) for image in images}}

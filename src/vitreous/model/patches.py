@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.norms import norm
 from vitreous.model.resize import DEFAULT_RULE, resize_matrix
 from vitreous.model.resnet import stem
 from vitreous.shapes import Size
@@ -41,11 +42,14 @@ class PatchEmbedding(nn.Module):
         self.channels, *patch = config.patch_shape
         self.patch = Size(*patch)
         self.stem = stem(config.stem, config.channels)
-        self.embed = nn.Linear(math.prod(config.patch_shape), config.width, bias=config.patch_bias)
+        values = math.prod(config.patch_shape)
+        self.norm_before = norm(config, values) if config.patch_norm == "both" else nn.Identity()
+        self.embed = nn.Linear(values, config.width, bias=config.patch_bias)
+        self.norm = norm(config) if config.patch_norm != "none" else nn.Identity()
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Cut and embed: the same as a convolution whose kernel and stride are the patch."""
-        return self.embed(cut(self.stem(images), self.patch))
+        """Cut and embed: the same as a convolution whose kernel and stride are the patch, unless patches are normalised."""
+        return self.norm(self.embed(self.norm_before(cut(self.stem(images), self.patch))))
 
     @property
     def kernel(self) -> Float[Tensor, "dim channel row col"]:

@@ -29,7 +29,7 @@ class Relative(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.kind, self.prefix, self.grid = config.positions, config.prefix, config.grid
-        columns = config.width // config.heads if self.kind == "relative" else config.heads
+        columns = config.per_head if self.kind == "relative" else config.heads
         self.table = nn.Parameter(torch.empty(rows_of_table(self.kind, config.grid, config.prefix), columns))
         self.register_buffer("places", None, persistent=False)
         self.register_buffer("matrix", None, persistent=False)

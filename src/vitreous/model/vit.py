@@ -18,12 +18,13 @@ from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.initialise import initialise
 from vitreous.model.intermediates import gathered
 from vitreous.model.norms import norm
+from vitreous.model.offset_bias import OffsetBias, relative
 from vitreous.model.parameters import TABLE, ZEROS
 from vitreous.model.patches import PatchEmbedding, resample_kernel
 from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
 from vitreous.model.relative import Relative
 from vitreous.model.resize import ALL_RULES
-from vitreous.model.rotary import Rotary
+from vitreous.model.rotary import MixedRotary, Rotary
 from vitreous.shapes import Size
 
 
@@ -48,9 +49,8 @@ class ViT(nn.Module):
         self.layer_positions = nn.ModuleList(
             module for _ in range(config.depth - 1) if config.positions_at == "layers" and (module := positions(config))
         )
-        shared = config.positions in ("relative", "bias") and config.positions_at == "shared"
-        self.relative = Relative(config) if shared else None
-        self.rotary = Rotary(config) if config.rotary.kind != "none" else None
+        self.relative = relative(config) if config.positions_at == "shared" else None
+        self.rotary = Rotary(config) if config.rotary.kind in ("cells", "centred") else None
         self.embed_norm = norm(config) if config.embed_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = blocks(config)
@@ -58,7 +58,7 @@ class ViT(nn.Module):
         if config.norm_at == "none":
             self.norm = nn.Identity()
         self.pool = Pool(config)
-        self.pre_logits = PreLogits(config.features) if config.pre_logits else nn.Identity()
+        self.pre_logits = PreLogits(config.features, config.head_inputs) if config.pre_logits else nn.Identity()
         self.head = head(config)
         self.distillation_head = head(config) if config.distillation else None
 
@@ -92,15 +92,22 @@ class ViT(nn.Module):
         return self.pre_logits(self.norm(pooled) if self.config.norm_at == "pooled" else pooled)
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Return the sequence after the last block and, unless it stands after pooling, the final norm."""
+        """Return the sequence after the last block and, unless it stands after pooling, the final norm.
+
+        Where pool_layers is above 1, [class] of earlier blocks follows it.
+        """
         return self.encode(self.embed(images))
 
-    def encode(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
+    def encode(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
         """Pass z0 through the blocks and, unless it stands after pooling, the final norm."""
         angles = self.rotary() if self.rotary is not None else None
         places = Places(angles, self.relative, grid=self.grid)
+        first, earlier = self.config.depth - self.config.pool_layers, []
         for index, block in enumerate(self.blocks):
             z = self._run(block, self.placed(z, index), places)
+            if first <= index < self.config.depth - 1:
+                earlier.append(z[:, :1])
+        z = torch.cat([z, *earlier], dim=1) if earlier else z
         return self.norm(z) if self.config.norm_at == "tokens" else z
 
     def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
@@ -226,7 +233,7 @@ class ViT(nn.Module):
         self.image = image
         rows, cols = self.config.patch
         for module in self.modules():
-            if isinstance(module, (AddedPositions, Relative, Rotary)):
+            if isinstance(module, (AddedPositions, Relative, OffsetBias, Rotary, MixedRotary)):
                 module.place(Size(image.rows // rows, image.cols // cols))
 
     def _run(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:

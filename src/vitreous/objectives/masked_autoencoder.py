@@ -45,7 +45,7 @@ class MaskedAutoencoder(Objective):
     def __init__(self, model: Model, config: MaskedAutoencoderConfig, seed: int = 0) -> None:
         super().__init__(trunk(model, "a masked autoencoder"))
         made = self.model.config
-        if made.rotary.kind != "none" or made.positions in ("relative", "bias") or made.positions_at != "input":
+        if made.rotary.kind != "none" or made.in_attention or made.positions_at != "input":
             raise ConfigError(
                 "a masked autoencoder leaves patches out, so positions must be added at the input; "
                 "choose --model.positions learned or sincos2d"

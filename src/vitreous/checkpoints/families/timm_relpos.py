@@ -1,0 +1,98 @@
+"""timm's ViTs with relative positions (timm/models/vision_transformer_relpos.py): `vit_relpos_*` and `vit_srelpos_*`.
+
+In each block or shared; a table over offsets, or an MLP of the offset's logarithm.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.checkpoints.families import timm
+from vitreous.checkpoints.families.beit import CLASS_OFFSETS, grid_of, said_size
+from vitreous.checkpoints.families.timm import architecture_of, classes_of, pool_of, preprocess
+from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, usual_heads
+from vitreous.checkpoints.mapping import Rule, Table, dense, depth_of
+from vitreous.checkpoints.weights import Weights
+from vitreous.model.config import Positions, ViTConfig
+
+OWN, SHARED = "blocks.0.attn.rel_pos.", "shared_rel_pos."
+OFFSETS = "relative_position_bias_table"
+SIDE = 224
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules: those of timm's ViT, and relative positions."""
+    rules = list(timm.table(config))
+    places = (("relative", "shared_rel_pos"), ("blocks.{i}.attention.relative", "blocks.{i}.attn.rel_pos"))
+    for ours, theirs in places:
+        rules.append(Rule(f"{ours}.table", (f"{theirs}.{OFFSETS}",)))
+        rules += [*dense(f"{ours}.expand", f"{theirs}.mlp.fc1"), *dense(f"{ours}.contract", f"{theirs}.mlp.fc2")]
+    return rules
+
+
+def root_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return what the names of relative positions begin with; None where there are none."""
+    ends = (OFFSETS, "mlp.fc1.weight")
+    return next((root for root in (OWN, SHARED) if any(root + end in tensors for end in ends)), None)
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names with relative positions; a config.json that names an architecture makes it sure."""
+    tensors = dict(weights.tensors)
+    if not all(name in tensors for name in timm.MARKS) or root_of(tensors) is None:
+        return 0.0
+    return 2.0 if "architecture" in weights.config else 1.0
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes; relative positions tell the heads."""
+    tensors, where = dict(weights.tensors), str(weights.path)
+    root = root_of(tensors)
+    assert root is not None
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    architecture, given = architecture_of(weights, name), weights.config.get("pretrained_cfg") or {}
+    details, images = timm.said(architecture)
+    token = "cls_token" in tensors
+    positions, heads, hidden = kind_of(tensors, root, where)
+    assumed: tuple[str, ...] = ()
+    size = said_size(weights.config)
+    if positions == "bias":
+        entries = tensors[root + OFFSETS].shape[0] - CLASS_OFFSETS * token
+        grid = grid_of(entries, size, (rows, cols), where)
+        size = (grid.rows * rows, grid.cols * cols)
+    elif size is None:
+        assumed += (f"images of {SIDE}x{SIDE}: offsets are an MLP's, and nothing says their size",)
+    config = ViTConfig(
+        image=size or (SIDE // rows * rows, SIDE // cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        heads=heads or usual_heads(width),
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=timm.size_of(tensors, "head.weight", 0),
+        pool=pool_of(tensors, weights.config),
+        class_token=token,
+        positions=positions,
+        positions_at="shared" if root == SHARED else "layers",
+        position_hidden=hidden,
+        norm_at=timm.norm_of(tensors),
+        norm_eps=details.get("eps", 1e-6),
+        block=timm.block_of(tensors, details, width),
+    )
+    assumed += () if architecture else (timm.PRE_NORM,)
+    labels = classes_of(weights, config.classes)
+    return Reading(config, preprocess(config, given, images or HALF), "geometric", tensors, assumed, labels)
+
+
+def kind_of(tensors: Mapping[str, Tensor], root: str, where: str) -> tuple[Positions, int, int]:
+    """Return the kind of positions, their heads, and the hidden width of their MLP (128 where there is none)."""
+    if root + OFFSETS in tensors:
+        return "bias", tensors[root + OFFSETS].shape[1], 128
+    heads, hidden = shape_of(tensors, f"{root}mlp.fc2.weight", where)
+    swin: Any = f"{root}mlp.fc2.bias" not in tensors
+    return ("bias-log-swin" if swin else "bias-log"), heads, hidden
+
+
+FAMILY = Family("timm-relpos", "timm (vision_transformer_relpos)", recognise, interpret, table)
