@@ -20,14 +20,19 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 TESTS = (
     "families_timm",
+    "families_timm_variants",
+    "families_aimv2",
     "families_beit",
     "families_google",
     "families_huggingface",
     "families_transformers",
     "families_originals",
     "families_jepa",
+    "families_linear_heads",
+    "families_vit_pytorch",
     "families_resnet",
     "families_bit",
+    "families_bit_pytorch",
 )
 CLOSE = 2e-5
 """Comparisons further apart than this are those that show a difference on purpose; the tests fail for others."""

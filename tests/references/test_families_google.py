@@ -116,19 +116,25 @@ def timm_twin_at(path: Path, model: ViT, size: tuple[int, int]) -> nn.Module:
     return timm_twin(path, model, img_size=size, act_layer="gelu_tanh")
 
 
-def test_pre_logits_stand_between_norm_and_head(tmp_path: Path) -> None:
-    """timm no longer has that layer: its features go through one made here."""
-    model = random_model(pre_logits=True, block=TANH)
-    arrays = arrays_of(model, linen=False)
-    assert arrays["pre_logits/kernel"].shape == (64, 64)
+@pytest.mark.parametrize("linen", [False, True])
+@pytest.mark.parametrize("rep_size", [0, 24])
+def test_pre_logits_stand_between_norm_and_head(linen: bool, rep_size: int, tmp_path: Path) -> None:
+    """timm no longer has that layer: its features go through one made here, of the width of the model or of another."""
+    model = random_model(pre_logits=True, pre_logits_width=rep_size, block=TANH)
+    arrays = arrays_of(model, linen=linen)
+    assert arrays["pre_logits/kernel"].shape == (64, rep_size or 64)
     path = saved(arrays, tmp_path)
     folder, _ = load_foreign(path)
-    twin = timm_twin(path, model, act_layer="gelu_tanh")
-    kernels = {name: torch.from_numpy(arrays[name]) for name in ("pre_logits/kernel", "pre_logits/bias")}
+    assert folder.model.config.pre_logits_width == rep_size
+    twin = timm_twin(path, model, act_layer="gelu_tanh", num_classes=0)
+    first, second = (
+        (torch.from_numpy(arrays[f"{name}/kernel"]), torch.from_numpy(arrays[f"{name}/bias"]))
+        for name in ("pre_logits", "head")
+    )
 
     def theirs(pixels: Tensor) -> Tensor:
-        features = twin.forward_head(twin.forward_features(pixels), pre_logits=True)
-        return twin.head(torch.tanh(features @ kernels["pre_logits/kernel"] + kernels["pre_logits/bias"]))
+        features = twin(pixels)
+        return torch.tanh(features @ first[0] + first[1]) @ second[0] + second[1]
 
     assert difference(folder.model, theirs) < CLOSE
 

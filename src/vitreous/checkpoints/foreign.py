@@ -27,6 +27,10 @@ from vitreous.model.kinds import CONFIGS, Model, empty
 MODULES = (
     "timm",
     "timm_eva",
+    "timm_rope",
+    "timm_relpos",
+    "timm_parallel",
+    "aimv2",
     "beit",
     "google",
     "hf_vit",
@@ -35,9 +39,12 @@ MODULES = (
     "hf_beit",
     "meta",
     "jepa",
+    "linear_heads",
     "openclip",
     "torchvision",
     "bit",
+    "bit_pytorch",
+    "vit_pytorch",
     "mmpretrain",
 )
 

@@ -1,6 +1,7 @@
 """BiT's ResNets as big_transfer's own PyTorch code saves them (google-research/big_transfer, bit_pytorch/models.py)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from vitreous.checkpoints.family import Family, Reading, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, dense, units_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.model.positions import DEFAULT_RULE
-from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig
 
 BODY = r"body\.block{stage}\.unit{unit}\."
 PARTS = (
@@ -51,6 +52,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     outputs, channels, *_ = shape_of(tensors, "root.conv.weight", str(weights.path))
     units = units_of(tensors, BODY, first=1)
     config = config_of((outputs, channels), units, classes_of(tensors), (224, 224))
+    config = replace(config, epsilons=BIT_EPSILONS)
     return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED,))
 
 

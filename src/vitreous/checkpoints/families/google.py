@@ -167,6 +167,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         pool="map" if "MAPHead_0/probe" in tensors else ("class" if token else "mean"),
         class_token=token,
         pre_logits="pre_logits/kernel" in tensors,
+        pre_logits_width=rep_size(tensors, width),
         block=BlockConfig(act="gelu" if timm else "gelu-tanh"),
     )
     config, assumed = placed(config, tensors, where)
@@ -178,6 +179,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     assumed += (f"stem's epsilons: {stem.epsilons}",) if stem.kind == "resnet" else ()
     preprocess = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
     return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
+
+
+def rep_size(tensors: Mapping[str, Tensor], width: int) -> int:
+    """Return the width of the layer before the head, 0 where it is that of the model, or there is none."""
+    size = tensors["pre_logits/kernel"].shape[1] if "pre_logits/kernel" in tensors else width
+    return 0 if size == width else size
 
 
 def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> tuple[ViTConfig, tuple[str, ...]]:

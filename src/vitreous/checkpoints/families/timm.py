@@ -26,9 +26,7 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, Pool, ViTConfig
 
-ELSEWHERE = (
-    r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos"
-)
+ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|rel(ative)?_pos"
 """Names that timm's ViT has in no variant that is read here."""
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
@@ -37,7 +35,9 @@ LAYER_SCALE = re.compile(
 )
 """The ways in which LayerScale is spelled: ls1.gamma, gamma_1, layer_scale_1, ..."""
 TANH = r"giantopt|patch32_siglip|large_patch16_siglip\w*_512|so400m_patch16_siglip"
+PRE_NORM = "branches are normalised before, not after (--as NAME with _rpn_ in it takes the latter)"
 ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    (r"_rpn_", {"order": "after"}, HALF),
     (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
     (r"clip", {"eps": 1e-5}, CLIP),
     (r"giantopt", {"act": "gelu-tanh", "heads": 16}, HALF),
@@ -186,7 +186,7 @@ def guessed(tensors: Mapping[str, Tensor]) -> str:
 def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse models whose tensors are named like these but mean something else."""
     perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or norm_of(tensors) == "none")
-    if perception or re.search(r"_pe_|_rope|_rpn_", architecture):
+    if perception or re.search(r"_pe_|_rope", architecture):
         what = architecture or "a Perception Encoder"
         raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
 
@@ -243,6 +243,7 @@ def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: i
     return BlockConfig(
         norm="layer" if "blocks.0.norm1.bias" in tensors else "rms",
         act=details.get("act", "gelu"),
+        norm_order=details.get("order", "before"),
         mlp="swiglu" if expand == 2 * hidden else "plain",
         mlp_norm="blocks.0.mlp.norm.weight" in tensors,
         qkv_bias="all" if "blocks.0.attn.qkv.bias" in tensors else "none",
