@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vitreous.checkpoints.atomic import atomic_file, atomic_folder, write_atomically
+from vitreous.checkpoints.limits import check_count, check_file
 from vitreous.checkpoints.mapped import FileMap
 from vitreous.errors import CheckpointError
 
@@ -157,6 +158,8 @@ def read_header(path: Path) -> Header:
     Raises:
         CheckpointError: no such file, or not a sound safetensors file.
     """
+    with reading(path):
+        check_file(path)
     with reading(path), path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -168,12 +171,15 @@ def read_header(path: Path) -> Header:
     try:
         header = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not a sound safetensors file: its header is no JSON ({error})") from error
+        raise CheckpointError(
+            f"{path} is not a sound safetensors file: its header is no JSON ({str(error)[:120]})"
+        ) from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is not a sound safetensors file: its header is no JSON object")
     metadata = header.pop("__metadata__", {})
     if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise CheckpointError(f"{path} is not a sound safetensors file: its metadata must be text by name")
+    check_count(str(path), len(header))
     entries = {name: _entry(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, size - 8 - length)
     return Header(entries, metadata, 8 + length)

@@ -7,7 +7,7 @@ from vitreous.errors import CheckpointError, is_there
 
 PATTERNS = ("*.json", "model*.safetensors", "open_clip_model.safetensors", "*.npz")
 """What is downloaded first; a pickled file only where there is nothing else."""
-PICKLED = ("pytorch_model.bin", "open_clip_pytorch_model.bin")
+PICKLED = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 NAME = re.compile(r"(hf-hub:|hf:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 

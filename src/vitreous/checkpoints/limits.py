@@ -1,0 +1,79 @@
+"""What files of weights may claim and are: checked before any work, in one line that says the limit."""
+
+import os
+import stat
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from vitreous.errors import CheckpointError
+
+SHARE = 0.5
+"""Tensors that are to be held may take this share of the machine's memory ..."""
+RATIO, FREE = 16, 64 * 2**20
+"""... and beyond so many bytes not more than so many times what the file itself has: no weights compress or repeat so much."""
+MOST_TENSORS = 50_000
+
+
+@cache
+def memory() -> int:
+    """Return the machine's memory in bytes, or what its container may have of it."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return found
+
+
+def check_claims(where: str, claimed: int, held: int) -> None:
+    """Refuse tensors that would take more than the file can mean or the machine can hold.
+
+    Args:
+        where: the file, for the message.
+        claimed: bytes of all tensors when they are written out.
+        held: bytes of the file.
+
+    Raises:
+        CheckpointError: both numbers, and the limit.
+    """
+    if claimed > FREE and claimed > RATIO * held:
+        raise CheckpointError(
+            f"{where} claims {said(claimed)} of tensors in a file of {said(held)}, more than {RATIO} times as much, as no weights "
+            "do: it is damaged, or made to fill the memory"
+        )
+    if claimed > SHARE * memory():
+        raise CheckpointError(
+            f"{where} holds {said(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory ({said(memory())}); open "
+            "it on a larger one"
+        )
+
+
+def check_count(where: str, count: int) -> None:
+    """Refuse more tensors than any model has; raises CheckpointError."""
+    if count > MOST_TENSORS:
+        raise CheckpointError(
+            f"{where} holds {count:,} tensors, more than the limit of {MOST_TENSORS:,}; no model has so many"
+        )
+
+
+def said(size: int) -> str:
+    """Say a number of bytes: "81.2 KB", "12.0 GB"."""
+    value = float(min(size, 10**30))
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.0f} TB"
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is there but no file that could be read to an end: a folder, a pipe, a device.
+
+    Raises:
+        CheckpointError: what it is. OSError: it can't be looked at.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    kind = next((word for test, word in kinds.items() if test(mode)), "a device")
+    raise CheckpointError(f"{path} is {kind}, not a file; write what it holds to a file and name that")

@@ -1,0 +1,164 @@
+"""Training checkpoints as the tools themselves write them: their owner's outputs, and the settings beside them as data."""
+
+import argparse
+import json
+import pickle
+from collections import defaultdict
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from tests.references.twins import CLOSE, difference, randomise
+from timm.utils import ModelEmaV3
+from timm.utils.checkpoint_saver import CheckpointSaver
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from vitreous.checkpoints.foreign import load_foreign
+from vitreous.checkpoints.weights import read_weights
+from vitreous.errors import CheckpointError
+
+
+@cache
+def vit(seed: int = 1) -> nn.Module:
+    settings = {"embed_dim": 64, "depth": 2, "num_heads": 1, "img_size": 64, "num_classes": 7}
+    return randomise(timm.create_model("vit_tiny_patch16_224", **settings), seed)
+
+
+class Unheard(dict):
+    """A class of whoever trained: a dict with attributes, as OmegaConf's and Lightning's are."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values)
+        self.__dict__["kept"] = values
+
+    def __setstate__(self, state: Any) -> None:
+        raise AssertionError("nobody's code may run")
+
+
+def test_timms_own_saver(tmp_path: Path) -> None:
+    """A namespace with paths, NumPy's scalars, a defaultdict, optimizer and average: `last.pth.tar`."""
+    model = vit()
+    average = ModelEmaV3(vit(5))
+    args = argparse.Namespace(model="vit_tiny_patch16_224", output=tmp_path / "out", lr=np.float64(1e-3), mean=None)
+    args.counts, args.layer = defaultdict(list, {"a": [1]}), partial(nn.LayerNorm, eps=1e-6)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    saver = CheckpointSaver(model, optimizer, args=args, model_ema=average, checkpoint_dir=str(tmp_path))
+    saver.extension = ".pth.tar"
+    saver.save_checkpoint(3, metric=np.float32(71.5))
+    folder, report = load_foreign(tmp_path / "last.pth.tar")
+    assert any("took 'state_dict_ema' of the file's" in note for note in report.notes)
+    assert (report.unused, report.new, report.ignored) == ((), (), 0)
+    assert difference(folder.model, average.module.eval()) < CLOSE
+    vit.cache_clear()
+
+
+KEYS = ("params", "net", "weights", "model_state_dict", "model_state", "state_dict", "ema", "module", "my_own_key")
+
+
+@pytest.mark.parametrize(("key", "old"), [*((key, False) for key in KEYS), ("params", True)])
+def test_weights_under_any_key(key: str, old: bool, tmp_path: Path) -> None:
+    content = {"epoch": 3, key: vit().state_dict(), "best": torch.tensor(0.3), "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not old)
+    folder, report = load_foreign(tmp_path / "a.ckpt")
+    assert f"took {key!r} of the file's epoch, {key}, best, optimizer" in report.notes
+    assert difference(folder.model, vit()) < CLOSE
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_classes_that_nobody_has_are_data(old: bool, tmp_path: Path) -> None:
+    content = {
+        "state_dict": {f"model.{name}": one for name, one in vit().state_dict().items()},
+        "hyper_parameters": Unheard(lr=0.1, path=Path("data")),
+        "callbacks": {"ModelCheckpoint{'monitor': 'loss'}": {"best": torch.tensor(0.1)}},
+        "loops": {"fit_loop": {"state_dict": {}}},
+        "pytorch-lightning_version": "2.5.0",
+    }
+    torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not old)
+    folder, report = load_foreign(tmp_path / "a.ckpt")
+    assert any("took 'state_dict'" in note for note in report.notes)
+    assert difference(folder.model, vit()) < CLOSE
+
+
+@pytest.mark.parametrize(("wrapped", "old"), [(False, False), (True, False), (False, True)])
+def test_whole_modules_are_read_without_their_classes(wrapped: bool, old: bool, tmp_path: Path) -> None:
+    model = AveragedModel(vit()) if wrapped else vit()
+    torch.save({"model": model} if wrapped else model, tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
+    folder, report = load_foreign(tmp_path / "a.pt")
+    kind = "torch.optim.swa_utils.AveragedModel" if wrapped else "timm.models.vision_transformer.VisionTransformer"
+    assert f"took the tensors of a pickled {kind}; its code was not run" in report.notes
+    assert difference(folder.model, vit()) < CLOSE
+
+
+def test_transformers_shards_pickled_or_not(tmp_path: Path) -> None:
+    """save_pretrained with a small shard size; and the same shards as pytorch_model-*.bin with its index."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=32)
+    model = randomise(ViTForImageClassification(config))
+    model.save_pretrained(tmp_path / "safe", max_shard_size="60KB")
+    index = json.loads((tmp_path / "safe" / "model.safetensors.index.json").read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    assert len(shards) > 2
+    (tmp_path / "pickled").mkdir()
+    names = {shard: shard.replace("model-", "pytorch_model-").replace(".safetensors", ".bin") for shard in shards}
+    for shard, name in names.items():
+        torch.save(load_file(tmp_path / "safe" / shard), tmp_path / "pickled" / name)
+    index["weight_map"] = {key: names[shard] for key, shard in index["weight_map"].items()}
+    (tmp_path / "pickled" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (tmp_path / "pickled" / "config.json").write_bytes((tmp_path / "safe" / "config.json").read_bytes())
+    for folder in ("safe", "pickled"):
+        found, report = load_foreign(tmp_path / folder)
+        assert (report.unused, report.new) == ((), ())
+        assert difference(found.model, lambda images: model(images).logits) < CLOSE
+    with pytest.raises(CheckpointError, match=rf"is shard 1 of {len(shards)}; name their folder, or the .index.json"):
+        read_weights(tmp_path / "pickled" / names[shards[0]])
+
+
+def test_pieces_say_what_they_are(tmp_path: Path) -> None:
+    """What FSDP and DCP leave, as torch pickles it (a DTensor's rebuilding, by name) and as it names its files."""
+    (tmp_path / "dcp").mkdir()
+    for name in (".metadata", "__0_0.distcp", "__1_0.distcp"):
+        (tmp_path / "dcp" / name).write_bytes(b"")
+    for path in (tmp_path / "dcp", tmp_path / "dcp" / "__0_0.distcp"):
+        with pytest.raises(CheckpointError, match=rf"dcp_to_torch {tmp_path / 'dcp'} weights.pth"):
+            load_foreign(path)
+    torch.save({"_flat_param": torch.zeros(100), "layer._flat_param": torch.zeros(9)}, tmp_path / "flat.pt")
+    with pytest.raises(CheckpointError, match="FSDP's flattened parameters, one shard of them; gather it"):
+        load_foreign(tmp_path / "flat.pt")
+    torch.save(
+        {"module": {name: torch.zeros(0) for name in vit().state_dict()}}, tmp_path / "mp_rank_00_model_states.pt"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"ZeRO-3 leaves them; put the weights together with its zero_to_fp32\.py"
+    ):
+        load_foreign(tmp_path / "mp_rank_00_model_states.pt")
+
+
+def test_tensors_in_pieces_say_so(tmp_path: Path) -> None:
+    import torch.distributed as dist
+    from torch.distributed.tensor import DTensor, Shard, init_device_mesh
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        piece = DTensor.from_local(torch.ones(4, 3), init_device_mesh("cpu", (1,)), [Shard(0)])
+        torch.save({"head.weight": piece, "head.bias": torch.ones(4)}, tmp_path / "a.pth")
+    finally:
+        dist.destroy_process_group()
+    with pytest.raises(
+        CheckpointError, match=r"holds one shard of a model that was saved in pieces \(head.weight is a part\)"
+    ):
+        load_foreign(tmp_path / "a.pth")
+
+
+def test_an_unheard_class_is_one_that_python_would_run(tmp_path: Path) -> None:
+    """Else nothing is shown."""
+    with pytest.raises(AssertionError, match="nobody's code may run"):
+        pickle.loads(pickle.dumps(Unheard(lr=0.1)))
