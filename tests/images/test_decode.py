@@ -39,17 +39,95 @@ def test_every_format_is_what_pillow_reads(kind: str) -> None:
     assert np.abs(decode(data).astype(int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
-    from PIL import ImageOps
+def with_exif(kind: str, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "maker"
+    return encoded(picture(), kind, exif=exif)
 
+
+def xmp(orientation: int) -> bytes:
+    return f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+
+
+def after_other_segments(orientation: int) -> bytes:
+    """A JPEG whose EXIF comes after 100 KB of other segments."""
+    data = with_exif("JPEG", orientation)
+    place = data.index(b"\xff\xe1")
+    end = place + 2 + int.from_bytes(data[place + 2 : place + 4])
+    other = (b"\xff\xe2\xff\xff" + bytes(65_533)) * 2
+    return data[:place] + other + data[place:end] + data[end:]
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def exif_after_the_pixels(orientation: int) -> bytes:
+    data = with_exif("PNG", orientation)
+    place = data.index(b"eXIf") - 4
+    end = place + 12 + int.from_bytes(data[place : place + 4])
+    return data[:place] + data[end:-12] + data[place:end] + data[-12:]
+
+
+def raw_profile(orientation: int, kind: bytes = b"zTXt") -> bytes:
+    """A PNG with EXIF as ImageMagick writes it: hexadecimal digits in a text."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture(), kind, exif=exif)
+    body = exif.tobytes()
+    text = f"\nexif\n{len(body):8}\n{body.hex()}\n".encode()
+    text = b"Raw profile type exif\0" + (b"\0" + zlib.compress(text) if kind == b"zTXt" else text)
+    data = encoded(picture())
+    return data[:33] + png_chunk(kind, text) + data[33:]
+
+
+def xmp_in_png(orientation: int) -> bytes:
+    data = encoded(picture())
+    return data[:33] + png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(orientation)) + data[33:]
+
+
+ORIENTED = {
+    **{kind: lambda turned, kind=kind: with_exif(kind, turned) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")},
+    "JPEG, far behind": after_other_segments,
+    "JPEG, CMYK": lambda turned: encoded(
+        picture(mode="CMYK"),
+        "JPEG",
+        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0" + bytes([turned, 0, 0, 0, 0, 0, 0]),
+    ),
+    "JPEG, XMP": lambda turned: encoded(picture(), "JPEG", xmp=xmp(turned)),
+    "PNG, behind the pixels": exif_after_the_pixels,
+    "PNG, raw profile": raw_profile,
+    "PNG, raw profile in plain text": lambda turned: raw_profile(turned, b"tEXt"),
+    "PNG, XMP": xmp_in_png,
+    "WEBP, XMP": lambda turned: encoded(picture(), "WEBP", xmp=xmp(turned)),
+    "TIFF, LZW": lambda turned: encoded(picture(), "TIFF", compression="tiff_lzw", tiffinfo={0x0112: turned}),
+    "TIFF, XMP": lambda turned: encoded(picture(), "TIFF", tiffinfo={700: xmp(turned)}),
+}
+"""Orientation wherever it may lie."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("where", ORIENTED)
+def test_exif_orientation_is_applied(where: str, orientation: int) -> None:
+    from PIL import ImageOps
+
+    data = ORIENTED[where](orientation)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert probe(data).orientation == orientation
     assert probe(data).size == Size(upright.height, upright.width)
     assert np.abs(decode(data).astype(int) - np.asarray(upright)).max() <= 1
+    assert upright.width == (20 if orientation >= 5 else 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heif_is_upright(orientation: int) -> None:
+    import pillow_heif
+    from PIL import ImageOps
+
+    pillow_heif.register_heif_opener()
+    data = with_exif("HEIF", orientation)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert probe(data).size == Size(upright.height, upright.width)
+    assert np.array_equal(decode(data), np.asarray(upright))
 
 
 def test_turning_equals_pillows() -> None:
@@ -198,5 +276,83 @@ def test_a_limit_above_pillows_own_holds() -> None:
     huge, guarded = HOSTILE["huge png"], Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageError, match=r"has 50000x50000 = 2,500,000,000 pixels, .*raise --decode.max-pixels"):
         probe(huge)
-    assert probe(huge, DecodeConfig(max_pixels=3_000_000_000)).size == (50_000, 50_000)
+    allowed = DecodeConfig(max_pixels=3_000_000_000, max_expansion=10**9)
+    assert probe(huge, allowed).size == (50_000, 50_000)
     assert guarded == Image.MAX_IMAGE_PIXELS
+
+
+def netpbm(kind: int, maximum: int, rows: int = 3, cols: int = 11, seed: int = 0) -> tuple[bytes, np.ndarray]:
+    """A Netpbm file of a kind (1 to 6) and its values, 0..maximum."""
+    channels = 3 if kind in (3, 6) else 1
+    values = np.random.default_rng(seed).integers(0, maximum + 1, (rows, cols, channels), dtype=np.uint16)
+    head = f"P{kind} # a comment\n{cols}\n# another 3 4\n {rows}" + (f" {maximum}" if kind not in (1, 4) else "") + "\n"
+    if kind in (1, 4):
+        ink = 1 - values[..., 0].astype(np.uint8)
+        body = np.packbits(ink, axis=1).tobytes() if kind == 4 else "".join(map(str, ink.reshape(-1))).encode()
+    elif kind < 4:
+        body = b"# more\n" + " ".join(map(str, values.reshape(-1))).encode() + b"\n"
+    else:
+        body = values.astype(">u2" if maximum > 255 else np.uint8).tobytes()
+    return head.encode() + body, values
+
+
+@pytest.mark.parametrize(("kind", "maximum"), [(1, 1), (2, 255), (2, 9), (2, 4095), (3, 255), (3, 1000)])
+@pytest.mark.parametrize("binary", [False, True])
+def test_netpbm_of_any_depth_is_scaled_by_its_own_white(kind: int, maximum: int, binary: bool) -> None:
+    data, values = netpbm(kind + 3 * binary, maximum)
+    expected = values.astype(np.float64) * 255 / maximum
+    pixels = decode(data)
+    assert probe(data).format == "PPM"
+    assert np.abs(pixels - np.broadcast_to(expected, pixels.shape)).max() <= 0.5 + 1e-9
+    if maximum in (1, 255):
+        assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    with pytest.raises(ImageError):
+        decode(data[: len(data) // 2])
+
+
+def test_levels_scale_what_has_more_than_eight_bits() -> None:
+    twelve = (np.arange(16 * 16).reshape(16, 16) * 16).astype(np.uint16)  # 0 to 4080 of 4095
+    for data in (encoded(Image.fromarray(twelve)), encoded(Image.fromarray(twelve), "TIFF", compression="tiff_lzw")):
+        assert decode(data, mode="L").max() == 16  # unreadably dark without
+        pixels = decode(data, DecodeConfig(levels=(0, 4095)), mode="L")[..., 0]
+        assert np.abs(pixels - twelve.astype(float) * 255 / 4095).max() <= 0.5
+    for wide in (np.arange(256).reshape(16, 16).astype(np.int32), np.arange(256).reshape(16, 16).astype(np.float32)):
+        data = encoded(Image.fromarray(wide), "TIFF")
+        assert np.array_equal(decode(data, DecodeConfig(levels=(0, 255)), mode="L")[..., 0], wide)
+        assert np.array_equal(decode(data, DecodeConfig(levels=(255, 0)), mode="L")[..., 0], 255 - wide)
+    eight = encoded(picture(mode="L"))
+    assert np.array_equal(decode(eight, DecodeConfig(levels=(0, 4095))), decode(eight))
+
+
+def test_levels_that_say_nothing_are_refused() -> None:
+    nothing = encoded(Image.fromarray(np.array([[np.nan, 1]], np.float32)), "TIFF")
+    with pytest.raises(ImageError, match=r"--decode\.levels 0 1"):
+        decode(nothing)
+    with pytest.raises(ImageError, match="not a number"):
+        decode(nothing, DecodeConfig(levels=(0, 1)))
+
+
+def test_a_jpeg_without_its_last_bytes_is_filled_if_that_is_asked_for() -> None:
+    whole = encoded(picture(200, 300), "JPEG", quality=95)
+    cut = whole[: len(whole) * 2 // 3]
+    assert (probe(whole).complete, probe(cut).complete) == (True, False)
+    with pytest.raises(ImageError, match="damaged JPEG"):
+        decode(cut)
+    filled = decode(cut, DecodeConfig(truncated="fill"))
+    assert np.array_equal(filled[:80], decode(whole)[:80])
+    assert filled.shape == (200, 300, 3)
+    assert np.ptp(filled[-8:, -8:].astype(int)) == 0
+    with pytest.raises(ImageError, match="damaged JPEG"):  # it has its end, so that isn't what was asked for
+        decode(cut + whole[-2:], DecodeConfig(truncated="fill"))
+
+
+def test_large_pictures_are_converted_as_small_ones(monkeypatch) -> None:
+    import vitreous.images.pixels
+
+    for mode in ("P", "RGBA", "CMYK", "LA"):
+        image = picture(40, 30, "RGB" if mode == "LA" else mode)
+        data = encoded(image.convert("LA") if mode == "LA" else image, "JPEG" if mode == "CMYK" else "PNG")
+        whole = decode(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(vitreous.images.pixels, "BAND", 70)
+            assert np.array_equal(decode(data), whole)

@@ -24,6 +24,16 @@ class DecodeConfig:
     """Largest file that is read, in bytes."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Colour that transparent pixels are composited over, 0 to 255."""
+    max_memory: int = 0
+    """Most bytes of memory that decoding an image may take; 0: an eighth of the machine's, at most 1 GiB, and more by as
+    much as max_pixels is raised."""
+    max_expansion: int = 500
+    """Most bytes of pixels for each byte of a file, where the pixels take more than 64 MiB."""
+    levels: tuple[float, float] | None = None
+    """Values that become black and white in images of more than 8 bits a channel or of floats: 0 4095 for 12 bits that are
+    stored in 16. None: 0 and 65535; floats then have no known range and are refused."""
+    truncated: Literal["refuse", "fill"] = "refuse"
+    """A JPEG that lacks its last bytes is refused as damaged, or what is missing of it becomes grey."""
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,49 @@
-"""Bytes to pixels: limits checked from the header, orientation applied, every mode brought to RGB or grey.
+"""Bytes to pixels: limits checked before work, orientation applied, every mode brought to RGB or grey.
 
-JPEG goes through simplejpeg (libjpeg-turbo), the other formats through Pillow. The format is told by content, never by
-a file's extension.
+The format is told by content, never by a file's extension. A survey of the container (`containers`) comes first; then
+JPEG goes through simplejpeg (libjpeg-turbo), Netpbm through numpy, the other formats through the one reader of Pillow's
+that is for them.
 """
 
 import io
 import stat
 import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode
-from vitreous.images.formats import extra_installed, formats
+from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
+from vitreous.images.containers.exif import orientation
+from vitreous.images.containers.survey import Survey, turned_size
+from vitreous.images.formats import EXTRA, REMEDY, SAVE, extra_installed, formats, sniff
+from vitreous.images.limits import check
+from vitreous.images.pixels import from_pillow, grey_to, scale
 from vitreous.shapes import Size
 
-ORIENTATION = 0x0112
-"""The EXIF tag."""
-JPEG_START = b"\xff\xd8\xff"
+SURVEYS: dict[str, Callable[[bytes], Survey]] = {
+    "JPEG": jpeg.survey,
+    "PNG": png.survey,
+    "GIF": gif.survey,
+    "TIFF": tiff.survey,
+    "WEBP": webp.survey,
+    "BMP": bmp.survey,
+    "PPM": ppm.survey,
+}
+MEDIA = 20
+"""Bytes that a pixel of AVIF or HEIF takes: their decoders hold planes, references and a copy."""
 REDUCTIONS = (8, 4, 2)
 """Scales 1/8, 1/4 and 1/2 are read off a JPEG's DCT blocks at less cost; the odd ones in between cost more than they save."""
-SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-BROKEN = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, AttributeError)
-"""What Pillow's readers raise on broken files, beside struct.error and zlib.error, which have no common base."""
+ENDING = b"\xff\xd9"
+"""Of a JPEG."""
 
 _guard = threading.Lock()
 """Held while Pillow's limit is out of force."""
@@ -42,13 +56,15 @@ class ImageInfo:
     format: str
     """One of `formats()`."""
     size: Size
-    """Rows and columns after the EXIF orientation is applied."""
+    """Rows and columns after the orientation is applied."""
     mode: str
     """The file's own colour mode, as Pillow names it."""
     orientation: int
-    """EXIF orientation, 1 (upright) to 8."""
+    """Orientation by EXIF or XMP, 1 (upright) to 8."""
     frames: int
-    """Frames of an animation; only the first is decoded."""
+    """Frames of an animation, pages of a document; only the first is decoded."""
+    complete: bool = True
+    """Whether a JPEG has its last bytes."""
 
 
 def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
@@ -70,16 +86,33 @@ def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
 
 def probe(data: bytes, config: DecodeConfig = DecodeConfig(), name: str = "image") -> ImageInfo:
     """Read an image's header alone; raises ImageError if it is no image or over the limits."""
-    if data[:3] == JPEG_START:
-        header = _jpeg_header(data)
-        if header is not None:
-            size, space = header
-            _check_size(size, config, name)
-            orientation = _jpeg_orientation(data)
-            upright = Size(size.cols, size.rows) if orientation >= 5 else size
-            return ImageInfo("JPEG", upright, "L" if space == "Gray" else "RGB", orientation, frames=1)
-    with _opened(data, config, name) as image:
-        return _info(image)
+    kind = None
+    try:
+        kind, survey = _surveyed(data, config)
+        return _info(kind, survey, len(data), config)
+    except Exception as error:
+        raise _broken(error, name, kind) from error
+
+
+def _info(kind: str, survey: Survey, length: int, config: DecodeConfig) -> ImageInfo:
+    """Read what a header says beyond the survey, within the limits."""
+    turned = survey.orientation
+    if kind == "PPM":
+        told = ppm.header(survey.data)
+        check(told.size, survey, length, config)
+        mode = "RGB" if told.channels == 3 else "I;16" if told.top > 255 else "1" if told.top == 1 else "L"
+        return ImageInfo(kind, told.size, mode, turned, survey.frames)
+    if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
+        size, space = header
+        check(size, survey, length, config)
+        upright = turned_size(*size, turned)
+        return ImageInfo(kind, upright, "L" if space == "Gray" else "RGB", turned, 1, ENDING in survey.data)
+    with _opened(kind, survey, length, config) as image:
+        turned = _orientation(image, kind, survey)
+        cols, rows = image.size
+        upright = survey.size or turned_size(rows, cols, turned)
+        frames = survey.frames if kind in SURVEYS else getattr(image, "n_frames", 1)
+        return ImageInfo(kind, upright, image.mode, turned, frames)
 
 
 def decode(
@@ -102,43 +135,76 @@ def decode(
     Raises:
         ImageError: not an image of a known format, damaged, truncated, or over the limits.
     """
-    if data[:3] == JPEG_START:
-        pixels = _decode_jpeg(data, config, mode, at_least, name)
-        if pixels is not None:
-            return pixels
-    with _opened(data, config, name) as image:
-        try:
-            image.load()
-            upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-            return _to_mode(upright, mode, config)
-        except MemoryError as error:
-            raise ImageError(f"{name}: too little memory to decode {image.size[1]}x{image.size[0]} pixels") from error
-        except Exception as error:
-            raise _broken(error, name, image.format) from error
+    kind = None
+    try:
+        kind, survey = _surveyed(data, config)
+        if kind == "PPM":
+            check(ppm.header(data).size, survey, len(data), config)
+            return _decode_ppm(data, config, mode)
+        if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
+            check(header[0], survey, len(data), config)
+            return _decode_jpeg(survey, header[0], config, mode, at_least)
+        return _decode_pillow(kind, survey, len(data), config, mode)
+    except MemoryError as error:
+        raise ImageError(f"{name}: too little memory to decode it") from error
+    except Exception as error:
+        raise _broken(error, name, kind) from error
+
+
+def _surveyed(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
+    """Tell a file's format by its content and survey its container, within the limits; raises ImageError."""
+    if not data:
+        raise ImageError("it is empty (0 bytes)")
+    if len(data) > config.max_bytes:
+        raise ImageError(f"it has {len(data):,} bytes, more than the limit of {config.max_bytes:,}")
+    kind = sniff(data)
+    if kind is None:
+        raise ImageError(f"it is not an image of a known format ({', '.join(formats())})")
+    if kind not in formats():
+        raise ImageError(f"it is {kind}: {REMEDY if kind in EXTRA else SAVE}")
+    return kind, SURVEYS[kind](data) if kind in SURVEYS else Survey(data, working=MEDIA)
+
+
+def _decode_ppm(data: bytes, config: DecodeConfig, mode: Mode) -> UInt8[np.ndarray, "row col channel"]:
+    told = ppm.header(data)
+    deep = replace(config, levels=None) if told.top <= 255 else config
+    pixels = scale(ppm.values(data, told), told.top, deep)
+    return _to_grey_or_rgb(pixels, mode)
+
+
+def _to_grey_or_rgb(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> UInt8[np.ndarray, "row col channel2"]:
+    """Bring grey or RGB to the mode, as Pillow does."""
+    if pixels.shape[2] == 1:
+        return grey_to(pixels, mode)
+    return pixels if mode == "RGB" else np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def _decode_pillow(
+    kind: str, survey: Survey, length: int, config: DecodeConfig, mode: Mode
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Decode with Pillow's reader for the format."""
+    with _opened(kind, survey, length, config) as image:
+        turned = _orientation(image, kind, survey)
+        image.load()
+        pixels = from_pillow(image, mode, config)
+    del image  # before turning takes as much again
+    return pixels if kind == "TIFF" else turn(pixels, turned)  # Pillow turns TIFF itself, while loading
 
 
 def _decode_jpeg(
-    data: bytes, config: DecodeConfig, mode: Mode, at_least: Size | None, name: str
-) -> UInt8[np.ndarray, "row col channel"] | None:
-    """Decode a JPEG of one or three colour planes; None leaves it (CMYK, or what libjpeg refuses) to Pillow."""
-    header = _jpeg_header(data)
-    if header is None:
-        return None
-    size, _ = header
-    _check_size(size, config, name)
-    orientation = _jpeg_orientation(data)
-    factor = 1 if at_least is None else _reduction(size, at_least, orientation)
-    try:
-        pixels = simplejpeg.decode_jpeg(
-            data,
-            "GRAY" if mode == "L" else "RGB",
-            min_factor=factor,
-            min_height=-(-size.rows // factor) if factor > 1 else 0,
-            min_width=-(-size.cols // factor) if factor > 1 else 0,
-        )
-    except ValueError as error:
-        raise _broken(error, name, "JPEG") from error
-    return turn(pixels, orientation)
+    survey: Survey, size: Size, config: DecodeConfig, mode: Mode, at_least: Size | None
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Decode a JPEG of one or three colour planes."""
+    factor = 1 if at_least is None else _reduction(size, at_least, survey.orientation)
+    pixels = simplejpeg.decode_jpeg(
+        survey.data,
+        "GRAY" if mode == "L" else "RGB",
+        min_factor=factor,
+        min_height=-(-size.rows // factor) if factor > 1 else 0,
+        min_width=-(-size.cols // factor) if factor > 1 else 0,
+        strict=config.truncated == "refuse" or ENDING in survey.data,
+    )
+    return turn(pixels, survey.orientation)
 
 
 def _jpeg_header(data: bytes) -> tuple[Size, str] | None:
@@ -159,17 +225,6 @@ def _reduction(size: Size, at_least: Size, orientation: int) -> int:
     return 1
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation of a JPEG: looked for only where an EXIF segment stands among the first segments."""
-    if data.find(b"Exif\x00\x00", 0, 64 * 1024) < 0:
-        return 1
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return _orientation(image)
-    except Exception:
-        return 1
-
-
 def turn(pixels: UInt8[np.ndarray, "row col channel"], orientation: int) -> UInt8[np.ndarray, "row2 col2 channel"]:
     """Bring pixels upright from an EXIF orientation of 1 to 8."""
     if orientation == 1:
@@ -183,37 +238,28 @@ def turn(pixels: UInt8[np.ndarray, "row col channel"], orientation: int) -> UInt
     return np.ascontiguousarray(pixels)
 
 
-def _opened(data: bytes, config: DecodeConfig, name: str) -> Image.Image:
-    """Open with Pillow, header only, within the limits."""
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes)")
-    if len(data) > config.max_bytes:
-        raise ImageError(f"{name} has {len(data):,} bytes, more than the limit of {config.max_bytes:,}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = _open_unguarded(data)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image of a known format ({', '.join(formats())})") from error
-    except Exception as error:
-        raise _broken(error, name, None) from error
-    _check_size(Size(image.size[1], image.size[0]), config, name)
+def _opened(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
+    """Open with Pillow's reader for the format, header only, within the limits."""
+    if survey.size is not None:
+        check(survey.size, survey, length, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open_unguarded(survey.data, kind)
+    check(Size(image.size[1], image.size[0]), survey, length, config)
     return image
 
 
-def _open_unguarded(data: bytes) -> Image.Image:
+def _open_unguarded(data: bytes, kind: str) -> Image.Image:
     """Let Pillow read the header. Its own guard against bombs gives way to the configured limit, checked right after."""
     _register_extra()
     try:
-        return Image.open(io.BytesIO(data), formats=formats())
+        return Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
         with _guard:
             guarded = Image.MAX_IMAGE_PIXELS
             try:
                 Image.MAX_IMAGE_PIXELS = None
-                return Image.open(io.BytesIO(data), formats=formats())
+                return Image.open(io.BytesIO(data), formats=[kind])
             finally:
                 Image.MAX_IMAGE_PIXELS = guarded
 
@@ -227,58 +273,19 @@ def _register_extra() -> None:
         pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
-def _check_size(size: Size, config: DecodeConfig, name: str) -> None:
-    """Refuse images with more pixels than the limit, from the header alone."""
-    if size.rows < 1 or size.cols < 1:
-        raise ImageError(f"{name} says it has {size} pixels")
-    if size.rows * size.cols > config.max_pixels:
-        raise ImageError(
-            f"{name} has {size} = {size.rows * size.cols:,} pixels, more than the limit of {config.max_pixels:,}; "
-            "make it smaller, or raise --decode.max-pixels"
-        )
-
-
-def _info(image: Image.Image) -> ImageInfo:
-    orientation = _orientation(image)
-    cols, rows = image.size
-    swapped = orientation >= 5 and image.format != "TIFF"  # Pillow turns TIFF itself, its size included
-    size = Size(cols, rows) if swapped else Size(rows, cols)
-    try:
-        frames = int(getattr(image, "n_frames", 1))
-    except Exception:
-        frames = 1
-    return ImageInfo(image.format or "", size, image.mode, orientation, frames)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; broken EXIF counts as upright."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-        return int(value) if int(value) in range(1, 9) else 1
-    except Exception:
-        return 1
-
-
-def _to_mode(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
-    """Convert any of Pillow's modes: 16 bits are scaled, transparency is composited, colours are kept."""
-    if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(np.clip((values * 255 + 32767) // 65535, 0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ImageError("floating-point pixels have no known range; save the image with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        backdrop = Image.new("RGBA", image.size, (*config.background, 255))
-        image = Image.alpha_composite(backdrop, image)
-    pixels = np.array(image.convert(mode))
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+def _orientation(image: Image.Image, kind: str, survey: Survey) -> int:
+    """Return the orientation that is still to be applied; HEIF's decoder has applied it, AVIF's gives it as EXIF."""
+    return orientation(image.info.get("exif"), image.info.get("xmp")) if kind == "AVIF" else survey.orientation
 
 
 def _broken(error: Exception, name: str, kind: str | None) -> ImageError:
     """Say in one line that an image can't be decoded, and why."""
+    said = str(error).strip()
     if isinstance(error, ImageError):
-        return ImageError(f"{name}: {error}")
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return ImageError(f"{name} {said[3:]}" if said.startswith("it ") else f"{name}: {said}")
+    reason = said.splitlines()[0] if said else type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # whose message is an address in memory
+        reason = "its header can't be read"
     return ImageError(f"{name} is a damaged {kind + ' ' if kind else ''}image: {reason}")
 
 

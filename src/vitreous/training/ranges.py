@@ -13,6 +13,8 @@ RANGES = {
     "decode.max_pixels": "[1, inf)",
     "decode.max_bytes": "[1, inf)",
     "decode.background": "[0, 255]",
+    "decode.max_memory": "[0, inf)",
+    "decode.max_expansion": "[1, inf)",
     "preprocess.crop": "(0, 1]",
     "preprocess.std": "(0, inf)",
     "augment.crop_area": "(0, 1]",

@@ -1,0 +1,84 @@
+"""Orientation from EXIF and XMP: one tag, read without reading the rest."""
+
+import re
+import struct
+
+ORIENTATION = 0x0112
+XMP = 700
+STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+"""How TIFF structures begin, which EXIF is one of; + marks BigTIFF."""
+WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value by TIFF's type number."""
+IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)\s*([1-8])')
+
+
+class Entry:
+    """One entry of a TIFF directory: its values are read when asked for."""
+
+    def __init__(self, data: bytes, order: str, kind: int, count: int, place: int) -> None:
+        self.data, self.order, self.kind, self.count, self.place = data, order, kind, count, place
+
+    @property
+    def length(self) -> int:
+        """Bytes that the values take, by what the entry claims."""
+        return WIDTHS.get(self.kind, 0) * self.count
+
+    def first(self) -> int | None:
+        """Return the first value of an entry of whole numbers, None if it has none."""
+        letter = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self.kind)
+        try:
+            return struct.unpack_from(self.order + letter, self.data, self.place)[0] if letter and self.count else None
+        except struct.error:
+            return None
+
+    def raw(self, most: int) -> bytes:
+        """Return the bytes of the values, at most so many."""
+        return self.data[self.place : self.place + min(self.length, most)]
+
+
+def directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict[int, Entry], int]:
+    """Read the TIFF directory at a place: its entries by tag, the first of a tag counting, and where the next one is.
+
+    Raises:
+        struct.error: it doesn't lie within the data.
+    """
+    width, step, head = (8, 20, "HHQ") if big else (4, 12, "HHI")
+    offset = "Q" if big else "I"
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, place)[0]
+    place += 8 if big else 2
+    found: dict[int, Entry] = {}
+    for _ in range(min(count, 65_535)):
+        tag, kind, number = struct.unpack_from(order + head, data, place)
+        where = place + step - width
+        if WIDTHS.get(kind, 0) * number > width:
+            where = struct.unpack_from(order + offset, data, where)[0]
+        found.setdefault(tag, Entry(data, order, kind, number, min(where, len(data))))
+        place += step
+    after = struct.unpack_from(order + offset, data, place)[0] if place + width <= len(data) else 0
+    return found, after
+
+
+def start(data: bytes) -> tuple[str, bool, int]:
+    """Return a TIFF structure's byte order, whether it is BigTIFF, and where its first directory is.
+
+    Raises:
+        KeyError, struct.error: it is none.
+    """
+    order, big = STARTS[data[:4]], data[:4].strip(b"IM\0") == b"+"
+    return order, big, struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+
+
+def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """Return the orientation that EXIF gives, or else XMP: 1 to 8; 1 where neither says one, or is broken."""
+    value = None
+    if exif:
+        try:
+            body = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
+            order, big, place = start(body)
+            entry = directory(body, place, order, big)[0].get(ORIENTATION)
+            value = entry.first() if entry else None
+        except (KeyError, struct.error):
+            value = None
+    if value is None and xmp and (match := IN_XMP.search(xmp)):
+        value = int(match[1])
+    return value if value in range(1, 9) else 1

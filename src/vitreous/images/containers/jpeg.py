@@ -1,0 +1,93 @@
+"""JPEG: segments up to the pixels, scans, EXIF and XMP wherever they stand."""
+
+import re
+from collections.abc import Iterator
+
+from vitreous.errors import ImageError
+from vitreous.images.containers.exif import orientation
+from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces
+
+SCAN = b"\xff\xda"
+FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers that begin a frame."""
+ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers without a length."""
+EXIF, ADOBE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
+"""Begins a segment with a length, or ends the image; what else begins with ff among coded values doesn't."""
+MOST_SCANS = 100
+"""Scans that are decoded; the finest progressions in use have a few dozen."""
+MOST_WORK = 2**29
+"""Scans times pixels that are decoded in more than PLAIN scans."""
+PLAIN = 16
+"""Scans that any image may have; encoders write 1 to 10."""
+
+
+def survey(data: bytes) -> Survey:
+    """Follow a JPEG's segments to its first scan; count its scans.
+
+    The data that are returned lack profiles, thumbnails and lists of further images, which no pixel depends on.
+
+    Raises:
+        ImageError: more scans or segments than are decoded.
+    """
+    kept, exif, xmp, pixels, progressive = [data[:2]], b"", b"", 0, False
+    begin = len(data)
+    for marker, place, end in _segments(data):
+        body = data[place + 4 : end]
+        if marker == 0xDA:
+            begin = place
+            break
+        if marker == 0xE1 and body.startswith(EXIF):
+            exif += body[len(EXIF) if exif else 0 :]
+        elif marker == 0xE1 and body.startswith(ADOBE_XMP):
+            xmp = body[len(ADOBE_XMP) :]
+        if marker in FRAMES and len(body) >= 6:
+            pixels = int.from_bytes(body[1:3]) * int.from_bytes(body[3:5])
+            progressive = marker in (0xC2, 0xC6, 0xCA, 0xCE)
+        if not (0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)):
+            kept.append(data[place:end])
+    kept.append(data[begin:])
+    scans = _scans(data, begin)
+    if scans > MOST_SCANS or (scans > PLAIN and scans * pixels > MOST_WORK):
+        raise ImageError(
+            f"is a JPEG of {scans if scans <= MOST_SCANS else f'more than {MOST_SCANS}'} scans over {pixels:,} pixels, "
+            f"more than are decoded; save it as a baseline JPEG"
+        )
+    working = 12 if progressive or scans > 1 else 6
+    return Survey(b"".join(kept), orientation(exif, xmp), stored=3, working=working)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, begin, end) of each segment, up to the first that has no place; junk in between is passed over."""
+    place = 2
+    for _ in range(PIECES):
+        place = data.find(b"\xff", place)
+        while 0 <= place < len(data) - 1 and data[place + 1] == 0xFF:
+            place += 1
+        if place < 0 or place + 2 > len(data):
+            return
+        marker = data[place + 1]
+        if marker in ALONE or marker == 0:
+            place += 2
+            continue
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4])
+        if marker == 0xD9 or end > len(data):
+            return
+        yield marker, place, end
+        place = end
+    raise TooManyPieces("segments")
+
+
+def _scans(data: bytes, begin: int) -> int:
+    """Count the scans, up to one more than are decoded. A scan's marker can't stand among its coded values."""
+    if data.count(SCAN, begin) <= PLAIN:
+        return data.count(SCAN, begin)
+    count, place = 0, begin
+    for _ in range(PIECES):
+        found = MARKER.search(data, place)
+        if found is None or found[0] == b"\xff\xd9" or count > MOST_SCANS:
+            return count
+        count += found[0] == SCAN
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    raise TooManyPieces("segments")

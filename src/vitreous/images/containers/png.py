@@ -1,0 +1,71 @@
+"""PNG: its chunks, EXIF and XMP in any of their places; texts, profiles and further frames are left out."""
+
+import re
+import zlib
+
+from vitreous.images.containers.exif import orientation
+from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, turned_size
+
+START = b"\x89PNG\r\n\x1a\n"
+KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+"""What pixels depend on."""
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by colour type."""
+MOST_TEXT = 2**20
+"""Bytes of text that are unpacked to look for an orientation."""
+
+
+def survey(data: bytes) -> Survey:
+    """Follow a PNG's chunks.
+
+    Raises:
+        ImageError: more chunks than are followed.
+    """
+    kept, exif, xmp, frames, stored, size = [START], b"", b"", 1, 3.0, (0, 0)
+    place = len(START)
+    for _ in range(PIECES):
+        kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4])
+        body = data[place + 8 : min(end - 4, place + 8 + MOST_TEXT)] if kind not in (b"IDAT", b"fdAT") else b""
+        if kind in KEPT:
+            kept.append(data[place:end])
+        if kind == b"IHDR" and len(body) >= 10:
+            stored = SAMPLES.get(body[9], 4) * body[8] / 8
+            size = int.from_bytes(body[4:8]), int.from_bytes(body[:4])
+        elif kind == b"eXIf":
+            exif = body
+        elif kind == b"acTL" and len(body) >= 4:
+            frames = max(1, min(FRAMES, int.from_bytes(body[:4])))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            told, text = _text(kind, body)
+            exif = exif or (_raw_profile(text) if told == b"Raw profile type exif" else b"")
+            xmp = text if told == b"XML:com.adobe.xmp" else xmp
+        if kind == b"IEND" or end >= len(data):
+            turned = orientation(exif, xmp)
+            told = turned_size(*size, turned)
+            return Survey(b"".join(kept), turned, frames, told, stored, 8 + max(0.0, stored - 4))
+        place = end
+    raise TooManyPieces("chunks")
+
+
+def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """Return a text chunk's keyword and text, which is unpacked up to MOST_TEXT."""
+    keyword, _, rest = body.partition(b"\0")
+    packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
+    if keyword not in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
+        return keyword, b""
+    text = rest[1:] if kind == b"zTXt" else rest
+    if kind == b"iTXt":
+        text = rest[2:].split(b"\0", 2)[-1]
+    try:
+        return keyword, zlib.decompressobj().decompress(text, MOST_TEXT) if packed else text
+    except zlib.error:
+        return keyword, b""
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """Return the bytes that ImageMagick's profile gives in hexadecimal digits, after its name and length."""
+    digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n")[3:]))
+    try:
+        return bytes.fromhex(digits.decode("ascii"))
+    except (ValueError, UnicodeDecodeError):
+        return b""

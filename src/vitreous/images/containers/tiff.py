@@ -1,0 +1,73 @@
+"""TIFF: the first directory checked against the file, the chain of directories counted."""
+
+import struct
+
+from vitreous.errors import ImageError
+from vitreous.images.containers.exif import ORIENTATION, XMP, Entry, directory, orientation, start
+from vitreous.images.containers.survey import FRAMES, Survey, turned_size
+
+COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 258, 259, 277, 273, 279
+TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324
+PARTS = 2**18
+"""Most strips or tiles that an image may be cut into."""
+UNCOMPRESSED = 1
+
+
+def survey(data: bytes) -> Survey:
+    """Look at a TIFF's first directory, and count its directories.
+
+    Raises:
+        ImageError: it is damaged, or what it claims is more than the file holds.
+    """
+    try:
+        order, big, place = start(data)
+        entries, after = directory(data, place, order, big)
+    except (KeyError, struct.error) as error:
+        raise ImageError("its first directory lies outside of the file") from error
+    _check(entries, len(data))
+    bits = [entries[BITS].first() or 1] if BITS in entries else [1]
+    samples = _value(entries, SAMPLES, 1)
+    stored = samples * min(bits[0], 64) / 8
+    if _value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
+        claimed = _value(entries, ROWS, 0) * _value(entries, COLS, 0) * stored
+        if claimed > len(data):
+            raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
+    exif = b"" if ORIENTATION not in entries else data
+    xmp = entries[XMP].raw(2**20) if XMP in entries else b""
+    frames = 1 + _following(data, after, order, big, {place})
+    turned = orientation(exif, xmp)
+    rows, cols = _value(entries, ROWS, 0), _value(entries, COLS, 0)
+    return Survey(data, turned, frames, turned_size(rows, cols, turned), stored, 8 + stored)
+
+
+def _check(entries: dict[int, Entry], length: int) -> None:
+    """Refuse a directory whose values together claim more than the file, and tiles or strips that can't be."""
+    claimed = sum(entry.length for entry in entries.values() if entry.length > 8)
+    if claimed > length:
+        raise ImageError(f"its first directory claims {claimed:,} bytes of values, the file has {length:,}")
+    for tag in (STRIP_OFFSETS, TILE_OFFSETS):
+        if tag in entries and entries[tag].count > PARTS:
+            raise ImageError(f"it is cut into {entries[tag].count:,} strips or tiles, more than {PARTS:,}")
+    if TILE_OFFSETS in entries and not (_value(entries, TILE_COLS, 0) and _value(entries, TILE_ROWS, 0)):
+        raise ImageError("its tiles have no size")
+
+
+def _value(entries: dict[int, Entry], tag: int, default: int) -> int:
+    found = entries[tag].first() if tag in entries else None
+    return default if found is None else found
+
+
+def _following(data: bytes, place: int, order: str, big: bool, seen: set[int]) -> int:
+    """Count the directories from a place on, so that with the first they are at most FRAMES; none is read twice, and of each only its length."""
+    number, offset = (order + "Q", order + "Q") if big else (order + "H", order + "I")
+    head, step = (8, 20) if big else (2, 12)
+    count = 0
+    while place and place not in seen and count < FRAMES - 1:
+        seen.add(place)
+        try:
+            place += head + step * struct.unpack_from(number, data, place)[0]
+            place = struct.unpack_from(offset, data, place)[0]
+        except (struct.error, OverflowError):
+            break
+        count += 1
+    return count

@@ -1,0 +1,86 @@
+"""Decoded values of any mode and depth to uint8 pixels of the wanted mode, in bands, so that memory stays small."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import Num, UInt8
+from PIL import Image
+
+from vitreous.errors import ConfigError, ImageError
+from vitreous.images.config import DecodeConfig, Mode
+
+BAND = 2**21
+"""Pixels that are converted at a time."""
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+"""Pillow's modes of more than 8 bits."""
+WHITE = 65_535
+"""What becomes white in those of whole numbers, where no setting says it."""
+
+
+def from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
+    """Convert any of Pillow's modes: more than 8 bits are scaled, transparency is composited, colours are kept.
+
+    Raises:
+        ImageError: floating-point pixels without configured levels.
+    """
+    if image.mode in DEEP:
+        return grey_to(_scaled(image, config), mode)
+
+    def convert(band: Image.Image) -> Image.Image:
+        if transparent:
+            band = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", band.size, (*config.background, 255)), band)
+        return band.convert(mode)
+
+    transparent = image.has_transparency_data
+    return _in_bands(image, 1 if mode == "L" else 3, convert)
+
+
+def _in_bands(
+    image: Image.Image, channels: int, convert: Callable[[Image.Image], Image.Image]
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Put an image together from bands of it, each converted for itself."""
+    cols, rows = image.size
+    out = np.empty((rows, cols, channels), np.uint8)
+    for top, bottom in _bands(rows, cols):
+        out[top:bottom] = np.asarray(convert(image.crop((0, top, cols, bottom)))).reshape(bottom - top, cols, channels)
+    return out
+
+
+def _bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
+    step = max(1, BAND // cols)
+    return ((top, min(rows, top + step)) for top in range(0, rows, step))
+
+
+def _scaled(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
+    """Scale an image of more than 8 bits a channel."""
+    if image.mode == "F" and config.levels is None:
+        raise ImageError(
+            "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
+        )
+    return _in_bands(image, 1, lambda band: Image.fromarray(scale(np.asarray(band), WHITE, config)))
+
+
+def scale(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
+    """Bring values to 0..255: from the configured levels, or else from 0..white; what lies beyond is clipped.
+
+    Raises:
+        ImageError: not a number.
+        ConfigError: the levels of black and white are the same.
+    """
+    if config.levels is None:
+        if white == 255 and values.dtype == np.uint8:
+            return values
+        return np.clip((values.astype(np.int64) * 255 + white // 2) // white, 0, 255).astype(np.uint8)
+    black, light = config.levels
+    if black == light:
+        raise ConfigError(f"decode.levels are {black:g} and {light:g}; black and white must differ")
+    scaled = (values.astype(np.float64) - black) * (255 / (light - black))
+    if np.isnan(scaled).any():
+        raise ImageError("some pixels are not a number (NaN)")
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def grey_to(grey: UInt8[np.ndarray, "row col 1"], mode: Mode) -> UInt8[np.ndarray, "row col channel"]:
+    """Repeat grey into RGB, if that is the mode."""
+    return np.repeat(grey, 3, axis=2) if mode == "RGB" else grey
