@@ -66,6 +66,21 @@ def test_standard_input_is_read_as_it_arrives(tree):
     ]
 
 
+def test_names_between_nuls(tree):
+    """As find -print0 writes them: line breaks and spaces belong to names."""
+    assert names("-", stdin=io.StringIO("a b.png\0c\nd.png\0\udcff.png\0")) == ["a b.png", "c\nd.png", "\udcff.png"]
+    assert names("-", stdin=io.StringIO("a.png\0b.png")) == ["a.png", "b.png"]
+    odd = "a\nb.png\0c.png\0"
+    assert [str(path) for path in expand_paths(["-"], io.StringIO(odd), null=True)] == ["a\nb.png", "c.png"]
+
+
+def test_what_systems_leave_behind_is_passed_over(tree):
+    for name in ("deep/@eaDir/c.webp/THUMB.jpg", "deep/__MACOSX/x.jpg", "deep/._c.webp"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    assert names("deep") == ["deep/c.webp", "deep/er/d.gif"]
+
+
 def test_what_is_missing_keeps_its_place(tree):
     assert names("gone.jpg", "a.jpg", "*.tiff", "text") == ["gone.jpg", "a.jpg", "*.tiff", "text"]
 

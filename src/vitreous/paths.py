@@ -5,15 +5,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from vitreous.data.ignored import is_junk
 from vitreous.errors import DataError, is_folder, is_there, url
 from vitreous.images.config import SUFFIXES
 
 
-def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -> Iterator[Path]:
+def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False) -> Iterator[Path]:
     """Yield image paths in the order that was asked for.
 
     A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
-    "-" gives one path a line of `stdin`, as they arrive. A path that leads to nothing is passed on, so that whoever
+    "-" gives one path a line of `stdin`, or one between NULs, as they arrive (see `names_in`). A path that leads to nothing is passed on, so that whoever
     reads it says so in its place; only if there is nothing else at all is it an error here.
 
     Raises:
@@ -21,7 +22,7 @@ def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -
     """
     missing: list[Path] = []
     found = False
-    for path, exists in _candidates(arguments, stdin):
+    for path, exists in _candidates(arguments, stdin, null):
         if not (exists or found):
             missing.append(path)
             continue
@@ -33,11 +34,11 @@ def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None) -
         raise DataError(_nothing(arguments, missing))
 
 
-def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterator[tuple[Path, bool]]:
+def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None, null: bool) -> Iterator[tuple[Path, bool]]:
     """Yield each path with whether it leads anywhere."""
     for argument in arguments:
         if argument == "-" and stdin is not None:
-            yield from ((Path(line), True) for line in (raw.rstrip("\r\n") for raw in stdin) if line)
+            yield from ((Path(name), True) for name in names_in(stdin, null) if name)
             continue
         if told := url(argument):
             raise DataError(told)
@@ -55,6 +56,22 @@ def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None) -> Iterat
             yield path, False
 
 
+def names_in(lines: Iterable[str], null: bool = False) -> Iterator[str]:
+    """Yield the names in a text: one a line, as they arrive, or one between NULs, as `find -print0` writes them.
+
+    A first line with a NUL says so itself; if the first name has a line break in it, `null` must.
+    """
+    rest = ""
+    for number, line in enumerate(lines):
+        null = null or (number == 0 and "\0" in line)
+        if null:
+            *whole, rest = (rest + line).split("\0")
+            yield from whole
+        else:
+            yield line.rstrip("\r\n")
+    yield rest.rstrip("\n")
+
+
 def _matches(pattern: str) -> list[Path]:
     return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
 
@@ -68,9 +85,9 @@ def _images(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_junk(name))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not is_junk(name) and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(root, name)
 
 

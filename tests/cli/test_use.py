@@ -34,6 +34,8 @@ def test_a_file_a_folder_a_glob_and_standard_input(vitreous, trained, images):
     assert named(vitreous("predict", trained, "images/*.png").worked()) == images[:2]
     assert named(vitreous("predict", trained, "images/**/*.png").worked()) == images
     assert named(vitreous("predict", trained, "-", stdin="\n".join(images[::-1])).worked()) == images[::-1]
+    assert named(vitreous("predict", trained, "-", stdin="\0".join(images) + "\0").worked()) == images
+    assert named(vitreous("predict", trained, "-", "--null", stdin=f"{images[0]}\0").worked()) == images[:1]
     mixed = vitreous("predict", trained, images[4], "-", "images/deep", stdin=images[0] + "\n").worked()
     assert named(mixed) == [images[4], images[0], *images[2:]]
 

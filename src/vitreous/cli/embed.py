@@ -67,7 +67,7 @@ def embed_sources(options: Embed, decode: "DecodeConfig") -> "dict[str, Source]"
         )
     if data is not None:
         return open_parts(data, decode, options.broken)
-    return {"": open_images(expand_paths(paths, sys.stdin), decode, options.broken)}
+    return {"": open_images(expand_paths(paths, sys.stdin, options.null), decode, options.broken)}
 
 
 def reading(target: Path) -> str:

@@ -33,7 +33,7 @@ def explain(arguments: list[str]) -> int:
 
     ready = opened(open_taken(options.model, options.taken), options.device)
     choice = settled(Choice(options.method, options.layer, options.head, options.target), ready.folder)
-    paths = list(expand_paths(options.paths, sys.stdin))
+    paths = list(expand_paths(options.paths, sys.stdin, options.null))
     display = reporter()
 
     def progress(doing: str, done: int) -> None:

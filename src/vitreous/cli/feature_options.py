@@ -46,6 +46,8 @@ class Embed:
     """A model folder or a run folder."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
+    null: bool = False
+    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
     data: str | None = None
     """Labelled images in place of PATHS, such as a folder of class folders: labels and parts are written too."""
     out: str | None = None

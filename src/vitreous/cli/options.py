@@ -110,7 +110,9 @@ class Predict:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
-    """Files, folders, globs, or - for paths on standard input, one a line."""
+    """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
+    null: bool = False
+    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
     top: int = 1
     """Classes shown for each image, most probable first."""
     format: Literal["table", "jsonl", "csv"] = "table"
@@ -138,7 +140,9 @@ class Explain:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Files, folders, globs, or - for paths on standard input, one a line."""
+    """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
+    null: bool = False
+    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
     out: str | None = None
     """The folder to write, new or empty; by default the next free explanations/<model>-<n>."""
     method: str = "auto"

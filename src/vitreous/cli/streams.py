@@ -67,7 +67,7 @@ def standard_streams(endures: bool) -> Iterator[None]:
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (open for the process's life)
     elif isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
     sys.stdout, sys.stderr = _stream(sys.stdout, 1, endures), _stream(sys.stderr, 2, True)
     try:
         yield

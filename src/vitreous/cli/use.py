@@ -38,7 +38,7 @@ def predict(arguments: list[str]) -> int:
 
     folder = open_taken(options.model, options.taken)
     predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
-    found = expand_paths(options.paths, sys.stdin)
+    found = expand_paths(options.paths, sys.stdin, options.null)
     results = predictor.predict_many(found)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
     with output(options.out) as stream:

@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.formula import is_formula
 from vitreous.data.listing import MANIFESTS, missing
 from vitreous.data.sources import DIGITS, open_dataset
-from vitreous.errors import CheckpointError, DataError, is_there
+from vitreous.errors import CheckpointError, DataError, RunError, is_there
 from vitreous.evaluate.headline import digits, headline, reached
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
@@ -138,10 +138,21 @@ def sweep(path: Path) -> str:
 
 
 def run(path: Path) -> str:
-    """Describe a run folder."""
+    """Describe a run folder; raises RunError for one whose files lack what a run writes."""
     from vitreous.runs import read_run
 
     record = read_run(path)
+    try:
+        return progress(path, record)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        lacking = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise RunError(
+            f"config.json or metrics.jsonl in {path} isn't what a run writes ({lacking}); was it changed by hand?"
+        ) from error
+
+
+def progress(path: Path, record: "RunRecord") -> str:
+    """Say how far a run is, what it reached, and how to go on."""
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
     measured = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
