@@ -20,3 +20,12 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.rows}x{self.cols}"
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: rows top to top + rows, cols left to left + cols."""
+
+    top: int
+    left: int
+    rows: int
+    cols: int

@@ -84,7 +84,9 @@ def test_timms_architecture_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetv2_50x1_bit", "pretrained_cfg": cfg}))
     folder, report = load_foreign(tmp_path)
     assert folder.model.config == named_resnet("R50x1", classes=10, image=(448, 448))
-    assert folder.preprocess == PreprocessConfig((448, 448), "RGB", "short", 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    assert folder.preprocess == PreprocessConfig(
+        (448, 448), "RGB", "short", 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3, rounding="timm"
+    )
     assert (report.model, report.assumed) == ("R50x1 for 448x448 images (10 classes)", ())
     for size in SIZES:
         assert difference(folder.model, twin, size) < CLOSE

@@ -17,10 +17,13 @@ from vitreous.checkpoints.mapping import write
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, UnknownName, is_there
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import uncropped
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, kind_of
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.settings import to_json
+from vitreous.shapes import Size
 
 OURS = "vitreous"
 PROOF_IMAGES = 4
@@ -76,7 +79,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     except CheckpointError:
         remove_folder(path)
         raise
-    lost = [other_epsilons(folder, again, to)]
+    lost = [other_epsilons(folder, again, to), other_transform(folder.preprocess, again.preprocess, to)]
     if folder.several and not again.several:
         lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
     return replace(proof, lost="; ".join(filter(None, lost)))
@@ -98,6 +101,26 @@ def other_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
     """Say that a format's own code divides by something else than the model does; "" where it doesn't."""
     here, there = epsilons(folder.model.config), epsilons(again.model.config)
     return f"the epsilons: the model has {here}, and {to}'s own code {there}" if here != there else ""
+
+
+def other_transform(here: PreprocessConfig, there: PreprocessConfig, to: str) -> str:
+    """Say what of the images' transform a format doesn't record, or its own code does otherwise; "" where it comes back."""
+    found = []
+    for name, own, other in (
+        ("scaled to", Size(*uncropped(here)), Size(*uncropped(there))),
+        *((name, getattr(here, name), getattr(there, name)) for name in ("resize", "interpolation", "antialias")),
+        *((name, spread(getattr(here, name)), spread(getattr(there, name))) for name in ("mean", "std")),
+    ):
+        if own != other:
+            found.append(f"{name} {own} here, {other} there")
+    if here.rounding != there.rounding and (here.resize != "squash" or here.crop != 1):
+        found.append(f"sizes rounded as by {here.rounding} here, {there.rounding} there, a pixel at most")
+    return f"of the images' transform ({to} has its own): {'; '.join(found)}" if found else ""
+
+
+def spread(values: tuple[float, ...]) -> list[float]:
+    """Return a mean or deviation for each of three channels, to four digits."""
+    return [round(value, 4) for value in (values * 3 if len(values) == 1 else values)]
 
 
 def unfit(config: Config, family: Family) -> str | None:

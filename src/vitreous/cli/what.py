@@ -19,6 +19,7 @@ from vitreous.model.resnet_config import ROOT, ResNetConfig
 
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
+    from vitreous.images.config import PreprocessConfig
     from vitreous.runs import RunRecord
 
 
@@ -76,8 +77,7 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
         f"model       {path}",
         f"shape       {layers(config)}",
         f"parameters  {count.parameters(config):,}, {count.flops(config) / 1e9:.3f} GFLOPs an image",
-        f"images      {config.image[0]}x{config.image[1]}, {folder.preprocess.mode}, resize {folder.preprocess.resize} "
-        f"({folder.preprocess.interpolation}), crop {folder.preprocess.crop:g}",
+        f"images      {config.image[0]}x{config.image[1]}, {transform(folder.preprocess)}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.several else ''}",
     ]
@@ -87,6 +87,13 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
     if isinstance(metrics, dict) and "loss" in metrics:
         lines.append(f"reached     validation {reached(metrics)}")
     return lines
+
+
+def transform(images: "PreprocessConfig") -> str:
+    """Say how images are resized and cropped."""
+    kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
+    rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
+    return f"{images.mode}, resize {images.resize} ({kernel}), crop {images.crop:g}{rounding}"
 
 
 def class_names(classes: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,21 +12,12 @@ from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
 from vitreous.images.preprocess import resize, to_mode, to_pixels
 from vitreous.images.randaugment import randaugment
-from vitreous.shapes import Size
+from vitreous.shapes import Box, Size
 
 TRIES = 10
 """Draws of an inception crop before it falls back to the centre."""
 ERASE_AREA, ERASE_ASPECT = (0.02, 1 / 3), (0.3, 3.3)
 """Of random erasing (1708.04896), as in timm and torchvision; the paper's own largest area is 0.4."""
-
-
-class Box(NamedTuple):
-    """A rectangle of pixels: rows top to top + rows, cols left to left + cols."""
-
-    top: int
-    left: int
-    rows: int
-    cols: int
 
 
 def augment(
@@ -80,7 +70,7 @@ def crop(
         decoded = decode(image, decoding, preprocess.mode, at_least=need, name=name)
         box = scaled_box(box, full, Size(*decoded.shape[:2]))
     part = decoded[box.top : box.top + box.rows, box.left : box.left + box.cols]
-    return resize(part, target, preprocess.interpolation)
+    return resize(part, target, preprocess.interpolation, antialias=preprocess.antialias)
 
 
 def inception_box(size: Size, config: AugmentConfig, rng: np.random.Generator) -> Box:

@@ -7,6 +7,7 @@ from vitreous.images.formats import suffixes
 
 Mode = Literal["RGB", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Rounding = Literal["nearest", "timm", "torchvision", "transformers", "tensorflow"]
 
 SUFFIXES = suffixes()
 """What counts as an image inside a folder; once found, its format is told by content alone."""
@@ -44,16 +45,24 @@ class PreprocessConfig:
     """Rows and columns that the model sees, in pixels."""
     mode: Mode = "RGB"
     """Colour mode that the model sees: RGB (3 channels) or L (1 channel)."""
-    resize: Literal["short", "squash"] = "short"
-    """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop."""
+    resize: Literal["short", "squash", "border"] = "short"
+    """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop. border: scale
+    the longer side, keeping the aspect, and fill what is left open."""
     crop: float = 0.875
     """Central fraction that is kept after resizing, above 0 to 1."""
     interpolation: Interpolation = "bicubic"
-    """Kernel of the resize; always with antialias."""
+    """Kernel of the resize."""
     mean: tuple[float, ...] = HALF
     """Subtracted from each channel after scaling to 0..1; one value, or one a channel."""
     std: tuple[float, ...] = HALF
     """Divides each channel after the mean is subtracted; one value, or one a channel."""
+    rounding: Rounding = "nearest"
+    """How sizes become whole pixels: nearest, or as the weights' own code does it. timm: size / crop and the longer side down.
+    torchvision, transformers: the longer side down. tensorflow: in float32. timm, torchvision: the crop's offset to the even."""
+    antialias: bool = True
+    """Widen the kernel where images get smaller, as Pillow does. False: as TensorFlow's resize does by default."""
+    fill: Literal["mean", "black"] = "mean"
+    """What a border is filled with."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, Interpolation, PreprocessConfig
 from vitreous.images.decode import decode
-from vitreous.shapes import Size
+from vitreous.images.scaling import centre, scaled_size
+from vitreous.shapes import Box, Size
+
+KERNELS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MOST_CROPPED = 64
+"""A scaled image of more than so many times the target's pixels is computed only where it is seen."""
 
 
 def example(
@@ -41,54 +51,81 @@ def to_mode(
 def to_pixels(
     image: UInt8[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> UInt8[np.ndarray, "row2 col2 channel"]:
-    """Resize and crop the centre: exactly `config.size`.
-
-    The resize goes to size / crop, rounded to whole pixels ("short": the shorter side relative to the target, the other
-    in proportion); the crop's offset is rounded down.
-    """
+    """Resize and crop the centre: exactly `config.size`. `scaling.py` says to which whole pixels."""
     target = Size(*config.size)
     if image.shape[:2] == tuple(target) and config.crop == 1:
         return image
     if not 0 < config.crop <= 1:
         raise ConfigError(f"preprocess.crop is {config.crop}; it must be above 0 and at most 1")
-    rows, cols = image.shape[:2]
-    if config.resize == "squash":
-        scaled = Size(round(target.rows / config.crop), round(target.cols / config.crop))
-        return center_crop(resize(image, scaled, config.interpolation), target)
-    scale = max(target.rows / rows, target.cols / cols) / config.crop
-    # Cut away what the centre crop would drop, but for the kernel's reach, so that extreme shapes stay small.
-    reach = 4 * max(1.0, 1 / scale)
-    keep = Size(
-        min(rows, 2 * int(np.ceil((target.rows / scale / 2) + reach)) + rows % 2),
-        min(cols, 2 * int(np.ceil((target.cols / scale / 2) + reach)) + cols % 2),
-    )
-    if keep.rows * 4 < rows or keep.cols * 4 < cols:
-        image = center_crop(image, keep)
-        rows, cols = image.shape[:2]
-    scaled = Size(max(target.rows, round(rows * scale)), max(target.cols, round(cols * scale)))
-    return center_crop(resize(image, scaled, config.interpolation), target)
+    scaled = scaled_size(Size(*image.shape[:2]), config)
+    top, left = centre(scaled, target, config.rounding)
+    if scaled.rows * scaled.cols > MOST_CROPPED * target.rows * target.cols:
+        return resized_part(image, scaled, Box(top, left, *target), config)
+    precise = config.rounding != "nearest"
+    whole = resize(image, scaled, config.interpolation, antialias=config.antialias, precise=precise)
+    if top < 0 or left < 0:
+        return bordered(whole, Box(top, left, *target), config)
+    return whole[top : top + target.rows, left : left + target.cols]
 
 
-def center_crop(image: UInt8[np.ndarray, "row col channel"], size: Size) -> UInt8[np.ndarray, "row2 col2 channel"]:
-    """Cut `size` out of the middle."""
-    top, left = (image.shape[0] - size.rows) // 2, (image.shape[1] - size.cols) // 2
-    return image[top : top + size.rows, left : left + size.cols]
+def resized_part(
+    image: UInt8[np.ndarray, "row col channel"], scaled: Size, box: Box, config: PreprocessConfig
+) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    """Compute only the pixels within `box` of an image resized to `scaled`, so that extreme shapes stay small."""
+    down, across = image.shape[0] / scaled.rows, image.shape[1] / scaled.cols
+    top, left = box.top * down, box.left * across
+    bottom = min(float(image.shape[0]), top + box.rows * down)
+    right = min(float(image.shape[1]), left + box.cols * across)
+    kernel, shape = KERNELS[config.interpolation], (box.cols, box.rows)
+    parts = []
+    for plane in image.transpose(2, 0, 1):
+        picture = Image.fromarray(np.ascontiguousarray(plane))
+        if config.antialias:
+            parts.append(picture.resize(shape, kernel, (left, top, right, bottom)))
+        else:
+            parts.append(picture.transform(shape, Image.Transform.AFFINE, (across, 0, left, 0, down, top), kernel))
+    return np.stack([np.asarray(part) for part in parts], axis=2)
+
+
+def bordered(
+    image: UInt8[np.ndarray, "row col channel"], box: Box, config: PreprocessConfig
+) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    """Cut out a box that reaches beyond the image, and fill what is left open (timm's CenterCropOrPad)."""
+    channels = image.shape[2]
+    mean = _per_channel(config.mean, channels) if config.fill == "mean" else [0.0] * channels
+    result = np.empty((box.rows, box.cols, channels), np.uint8)
+    result[:] = [round(255 * value) for value in mean]
+    part = image[max(0, box.top) : box.top + box.rows, max(0, box.left) : box.left + box.cols]
+    top, left = max(0, -box.top), max(0, -box.left)
+    result[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return result
 
 
 def resize(
-    image: UInt8[np.ndarray, "row col channel"], size: Size, interpolation: Interpolation = "bicubic"
+    image: UInt8[np.ndarray, "row col channel"],
+    size: Size,
+    interpolation: Interpolation = "bicubic",
+    *,
+    antialias: bool = True,
+    precise: bool = False,
 ) -> UInt8[np.ndarray, "row2 col2 channel"]:
-    """Resize with antialias: Pillow's pixels but for rounding (one grey level, rarely two), several times faster.
+    """Resize: with antialias Pillow's pixels but for rounding (one grey level, rarely two), several times faster.
 
+    `precise` computes bicubic, and what has no antialias, in float32, as slowly as Pillow: at most one level from Pillow's
+    pixels and from torch's own.
     The result lies in memory channel by channel, as torch makes it and as batches want it.
     """
     if image.shape[:2] == tuple(size):
         return image
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
-    if interpolation == "nearest":
+    if precise and interpolation != "nearest" and (interpolation == "bicubic" or not antialias):
+        for part in ((image.shape[0], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
+            tensor = F.interpolate(tensor.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
+        resized = tensor.round_().to(torch.uint8)
+    elif interpolation == "nearest":
         resized = F.interpolate(tensor, size=tuple(size), mode="nearest-exact")
     else:
-        resized = F.interpolate(tensor, size=tuple(size), mode=interpolation, antialias=True)
+        resized = F.interpolate(tensor, size=tuple(size), mode=interpolation, antialias=antialias)
     return resized[0].permute(1, 2, 0).numpy()
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.checkpoints.families.google_stem import KERNEL
-from vitreous.checkpoints.families.timm import architecture_of, classes_of
+from vitreous.checkpoints.families.timm import RESIZES, architecture_of, classes_of
+from vitreous.checkpoints.families.timm_write import CROP_MODES, crop_of
 from vitreous.checkpoints.family import HALF, Family, Reading, has, shape_of
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.mapping import Layout, Rule, Table, dense, units_of
@@ -30,7 +31,9 @@ def config_of(kernel: tuple[int, int], units: tuple[int, ...], classes: int, ima
 
 def squashed(config: ResNetConfig) -> PreprocessConfig:
     """Return the authors' transform of images for evaluation, at the model's resolution."""
-    return PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
+    return PreprocessConfig(
+        size=config.image, resize="squash", rounding="torchvision", crop=1.0, interpolation="bilinear", **HALF
+    )
 
 
 UNIT = (
@@ -97,7 +100,8 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
     interpolation = given.get("interpolation", "bilinear")
     return PreprocessConfig(
         size=config.image,
-        resize="squash" if given.get("crop_mode") == "squash" else "short",
+        resize=RESIZES.get(given.get("crop_mode"), "short"),
+        rounding="timm",
         crop=float(given.get("crop_pct") or 0.875),
         interpolation=interpolation if interpolation in ("bicubic", "nearest") else "bilinear",
         mean=tuple(given.get("mean") or HALF["mean"]),
@@ -127,8 +131,8 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
         "std": list(images.std),
-        "crop_pct": images.crop,
-        "crop_mode": "squash" if images.resize == "squash" else "center",
+        "crop_pct": crop_of(images),
+        "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
         "first_conv": "stem.conv",
         "classifier": "head.fc",

@@ -177,7 +177,15 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         *assumed,
     )
     assumed += (f"stem's epsilons: {stem.epsilons}",) if stem.kind == "resnet" else ()
-    preprocess = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
+    preprocess = PreprocessConfig(
+        size=config.image,
+        resize="squash",
+        rounding="tensorflow",
+        crop=1.0,
+        interpolation="bilinear",
+        antialias=False,
+        **HALF,
+    )
     return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
 
 

@@ -134,7 +134,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     config = normed(placed(config, tensors, where), tensors)
     labels = labels_of(weights.config, config.classes)
-    default = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bicubic", **HALF)
+    default = PreprocessConfig(
+        size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
+    )
     images = preprocess_of(weights, config.image, default, said.assumed)
     rule = "bicubic" if config.positions == "learned" else "bilinear"
     return Reading(config, images, rule, tensors, tuple(said.assumed), labels, IGNORED)

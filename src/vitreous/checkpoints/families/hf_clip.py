@@ -165,7 +165,7 @@ def interpret_clip(weights: Weights, name: str | None) -> Reading:
     elif PROJECTION in tensors:
         config = replace(config, classes=tensors[PROJECTION].shape[0], head_bias=False)
         labels = tuple(f"embedding {number}" for number in range(config.classes))
-    default = PreprocessConfig(size=config.image, crop=1.0, interpolation="bicubic", **CLIP)
+    default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
     images = preprocess_of(weights, config.image, default, said.assumed)
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels, ignored)
 
@@ -178,7 +178,9 @@ def interpret_siglip(weights: Weights, name: str | None) -> Reading:
     pool = "map" if PROBE in tensors and not classes else "mean"
     config = replace(config_of(tensors, said, where), class_token=False, pool=pool, classes=classes)
     ignored = (*IGNORED, rf"^{ROOT}head\.") if classes else IGNORED
-    default = PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bicubic", **HALF)
+    default = PreprocessConfig(
+        size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
+    )
     images = preprocess_of(weights, config.image, default, said.assumed)
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
 

@@ -188,7 +188,7 @@ def config_of(tensors: Mapping[str, Tensor], said: Said, patches: str, where: st
 
 def default_images(config: ViTConfig) -> PreprocessConfig:
     """Return what their image processor does by default."""
-    return PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
+    return PreprocessConfig(size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET)
 
 
 DINOV2 = Family("hf-dinov2", "Hugging Face transformers (DINOv2)", recognise2, interpret2, table2)

@@ -67,6 +67,8 @@ def preprocess_of(
     edge = size.get("shortest_edge") or size.get("height") or min(image)
     cut = crop.get("height", crop.get("shortest_edge", edge))
     assumed += unlike(given, short, crop, default.interpolation)
+    if not short and crop and size.get("width", edge) * cut != edge * crop.get("width", cut):
+        assumed.append("rows and columns are cropped alike; their processor crops them by different shares")
     if cut > edge and given.get("do_resize", True):
         assumed.append(
             f"images fill what the model sees; their processor cuts {cut} pixels out of {edge}, the rest black"
@@ -75,6 +77,7 @@ def preprocess_of(
     return PreprocessConfig(
         size=image,
         resize="short" if short else "squash",
+        rounding="transformers",
         crop=min(cut, edge) / edge if given.get("do_resize", True) else 1.0,
         interpolation=KERNELS.get(given.get("resample"), default.interpolation),
         mean=mean,

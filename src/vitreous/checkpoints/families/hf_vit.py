@@ -136,8 +136,12 @@ def block_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConf
 def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:
     """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; the others' are ImageNet's."""
     if document.get("model_type") in IMAGENETS or config.distillation:
-        return PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
-    return PreprocessConfig(size=config.image, resize="squash", crop=1.0, interpolation="bilinear", **HALF)
+        return PreprocessConfig(
+            size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET
+        )
+    return PreprocessConfig(
+        size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bilinear", **HALF
+    )
 
 
 FAMILY = Family(

@@ -7,6 +7,7 @@ from vitreous.checkpoints.families.huggingface import ACTIVATIONS
 from vitreous.checkpoints.family import MULTI_LABEL, unlike_plain
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
 
 NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
@@ -83,8 +84,8 @@ def processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
     """Return the image processor that does the same: which class depends on how images are resized and cropped."""
     rows, cols = images.size
     squash = images.resize == "squash"
-    whole = {"height": round(rows / images.crop), "width": round(cols / images.crop)}
-    size = whole if squash else {"shortest_edge": min(whole.values())}
+    whole = uncropped(images)._asdict()
+    size = {"height": whole["rows"], "width": whole["cols"]} if squash else {"shortest_edge": whole["rows"]}
     document = {
         "image_processor_type": "DeiTImageProcessor" if squash else "CLIPImageProcessor",
         "do_resize": True,

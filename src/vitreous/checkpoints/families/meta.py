@@ -72,8 +72,11 @@ def is_encoder(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def images_of(config: ViTConfig) -> PreprocessConfig:
-    """Return their evaluation transform: the short side to 256 for 224, bicubic, ImageNet's mean and deviation."""
-    return PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
+    """Return their evaluation transform: the short side to 256 for 224, bicubic, ImageNet's mean and deviation.
+
+    MAE and DeiT round size / crop down, as timm does; DINO's is always 256 for 224.
+    """
+    return PreprocessConfig(size=config.image, rounding="timm", crop=0.875, interpolation="bicubic", **IMAGENET)
 
 
 def reread(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> Reading:

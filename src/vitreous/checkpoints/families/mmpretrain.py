@@ -77,6 +77,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     images = PreprocessConfig(
         size=config.image,
+        rounding="torchvision",
         crop=0.875 if config.image == (224, 224) else 1.0,
         interpolation="bicubic",
         **(IMAGENET if scaled else HALF),

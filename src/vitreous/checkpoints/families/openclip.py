@@ -5,7 +5,7 @@ The projection becomes the head: its outputs are the values of the space that im
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ from vitreous.model.config import BlockConfig, ViTConfig
 ROOT, TRUNK = "visual.", "visual.trunk."
 TOWER = ("conv1.weight", "class_embedding", "positional_embedding", "proj", "ln_pre.", "ln_post.", "transformer.")
 VARIANTS = {"openai": "activation x sigmoid(1.702 x), as OpenAI trained", "openclip": "exact GELU, OpenCLIP's default"}
+RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "longest": "border"}
+"""Their resize_mode; the other is shortest."""
 OPENAI = "input_resolution"
 """A number that lies among OpenAI's tensors and nobody else's."""
 IGNORED = (
@@ -176,11 +178,13 @@ def embeddings(count: int) -> tuple[str, ...]:
 
 
 def preprocess_of(weights: Weights, config: ViTConfig) -> PreprocessConfig:
-    """Return the evaluation transform: the whole short side, cropped to a square, unless the configuration squashes."""
+    """Return the evaluation transform: the whole short side, cropped, unless the configuration squashes or adds a border."""
     given = weights.config.get("preprocess_cfg") or {}
     return PreprocessConfig(
         size=config.image,
-        resize="squash" if given.get("resize_mode") == "squash" else "short",
+        resize=RESIZES.get(given.get("resize_mode"), "short"),
+        rounding="timm",
+        fill="black",
         crop=1.0,
         interpolation=KERNELS.get(given.get("interpolation"), "bicubic"),
         mean=tuple(given.get("mean") or CLIP["mean"]),

@@ -288,13 +288,18 @@ def is_square(cells: int) -> bool:
     return cells > 0 and round(cells**0.5) ** 2 == cells
 
 
+RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
+"""Their crop_mode; what else it says is taken for center, as in timm."""
+
+
 def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
     """Return the evaluation transform: of pretrained_cfg where it is there, else what the name stands for."""
     images = dict(images)
     interpolation = given.get("interpolation", "bicubic")
     return PreprocessConfig(
         size=tuple(config.image),
-        resize="squash" if given.get("crop_mode") == "squash" else "short",
+        resize=RESIZES.get(given.get("crop_mode"), "short"),
+        rounding="timm",
         crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
         interpolation=interpolation if interpolation in ("bicubic", "bilinear", "nearest") else "bicubic",
         mean=tuple(given.get("mean") or images["mean"]),

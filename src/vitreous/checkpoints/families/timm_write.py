@@ -1,10 +1,12 @@
 """What goes beside weights that are written for timm: its config.json; and what timm's models can't be."""
 
+from dataclasses import replace
 from typing import Any
 
 from vitreous.checkpoints.families.timm_hybrid import ENTRIES, first_conv, unwritable_stem
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
 
 POOLS = {"class": "token", "mean": "avg", "max": "max", "map": "map"}
@@ -14,6 +16,7 @@ NAMES = {
 }  # fmt: skip
 """Architectures that timm knows, by width: model_args say all the rest, patches included."""
 DISTILLED = {192: "deit_tiny_distilled_patch16_224", 384: "deit_small_distilled_patch16_224"}
+CROP_MODES = {"short": "center", "squash": "squash", "border": "border"}
 ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
 
 
@@ -96,13 +99,21 @@ def transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
         "std": list(images.std),
-        "crop_pct": images.crop,
-        "crop_mode": "squash" if images.resize == "squash" else "center",
+        "crop_pct": crop_of(images),
+        "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
         "first_conv": first_conv(config.stem),
         "classifier": ["head", "head_dist"] if config.distillation else "head",
         "num_classes": config.classes,
     }
+
+
+def crop_of(images: PreprocessConfig) -> float:
+    """Return a number of which timm, dividing by it and rounding down, makes the size that images are scaled to."""
+    whole, rows = uncropped(images), images.size[0]
+    if uncropped(replace(images, rounding="timm")) == whole:
+        return images.crop
+    return rows / (whole.rows + 0.5)
 
 
 def ratio(width: int, hidden: int) -> float:

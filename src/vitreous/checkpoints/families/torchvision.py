@@ -62,7 +62,8 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     published = config.image == (224, 224)
     images = PreprocessConfig(
         size=config.image,
-        crop=0.875 if published else 1.0,
+        rounding="torchvision",
+        crop=(224 / 242 if width == 1024 and rows == 16 else 0.875) if published else 1.0,
         interpolation="bilinear" if published else "bicubic",
         **IMAGENET,
     )
