@@ -18,13 +18,16 @@ SCALE = Scale(examples=50_000, batch=500, total=2_000, steps_per_minute=120.0)
         ("15min", 1_800),
         ("5%", 100),
         ("0.5 ep", 50),
+        ("500st,10%", 200),
+        ("100st,10%", 100),
+        ("5ep, 30st, 50%", 30),
     ],
 )
 def test_each_unit_converts_to_steps(text: str, steps: int) -> None:
     assert Duration.parse(text).steps(SCALE) == steps
 
 
-@pytest.mark.parametrize("text", ["", "90", "ep", "-3ep", "3 epochs", "1e3st", "nanst"])
+@pytest.mark.parametrize("text", ["", "90", "ep", "-3ep", "3 epochs", "1e3st", "nanst", "5st,", ",5st", "5st,,5%"])
 def test_anything_else_is_one_clear_line(text: str) -> None:
     with pytest.raises(ConfigError, match="can't read the duration"):
         Duration.parse(text)

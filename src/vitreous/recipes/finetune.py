@@ -32,9 +32,10 @@ def finetune(request: Request) -> RunConfig:
     old, examples = folder.model.config, request.facts.train
     model = retargeted(old, request, Size(*(round(side * HIGHER) for side in old.image)))
     steps = 20_000 if examples > LARGE else 10_000 if examples > MEDIUM else 500
-    batch = batch_of(examples)
+    batch = batch_of(request)
     if examples <= MEDIUM:
         steps = min(steps, max(1, MOST_EPOCHS * examples // batch))
+    warmup = 500 if request.minutes else min(500, steps // 10)
     return RunConfig(
         recipe="finetune",
         data=request.data,
@@ -44,7 +45,7 @@ def finetune(request: Request) -> RunConfig:
         model=model,
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=0.0, clip=1.0),
-        schedule=ScheduleConfig(kind="cosine", warmup=f"{min(500, steps // 10)}st"),
+        schedule=ScheduleConfig(kind="cosine", warmup=f"{warmup}st,10%"),
         duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
         batch=batch,
         export="last",

@@ -47,7 +47,7 @@ def hyperrule(request: Request) -> RunConfig:
             drops=("40%", "60%", "80%") if few else ("30%", "60%", "90%"),
         ),
         duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
-        batch=batch_of(examples),
+        batch=batch_of(request),
         evaluate_every="10%",
         export="last",
     )

@@ -36,7 +36,7 @@ def mae(request: Request) -> RunConfig:
         optimizer=OptimizerConfig(
             name="adamw", lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
         ),
-        schedule=ScheduleConfig(kind="cosine", warmup="40ep"),
+        schedule=ScheduleConfig(kind="cosine", warmup="5%"),
         duration=f"{request.minutes:g}min" if request.minutes else "800ep",
         batch=4096,
         evaluate_every="5%",

@@ -34,6 +34,10 @@ class Request:
                 f"minutes is {self.minutes:g}; it must be above 0, or left out for the recipe's own duration"
             )
 
+    def batch(self, wanted: int) -> int:
+        """Return a recipe's batch, or all training images where they are fewer: no step sees an image twice."""
+        return min(wanted, self.facts.train)
+
     def seen(self, default: Size, patch: Size) -> Size:
         """Return the size that the model sees: what was asked for, as it is, or the default in whole patches."""
         if self.image is not None:

@@ -58,7 +58,7 @@ def larger_images(request: Request) -> RunConfig:
         duration=f"{request.minutes:g}min" if request.minutes else f"{min(200, max(20, round(thousand_epochs)))}ep",
         low_resolution=0.5 if transformer else 1.0,
         low_resolution_until="92%",
-        batch=min(128, max(8, request.facts.train // 8)),
+        batch=request.batch(min(128, max(8, request.facts.train // 8))),
         evaluate_every="10%",
         export="last",
     )
@@ -81,7 +81,7 @@ def tiny_images(request: Request) -> RunConfig:
         ),
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
         duration=f"{request.minutes:g}min" if request.minutes else "120ep",
-        batch=min(64, max(8, request.facts.train // 8)),
+        batch=request.batch(min(64, max(8, request.facts.train // 8))),
         evaluate_every="10%",
         export="last",
     )

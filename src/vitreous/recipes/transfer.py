@@ -37,6 +37,6 @@ def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig
     return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
 
 
-def batch_of(examples: int) -> int:
+def batch_of(request: Request) -> int:
     """Return the papers' batch of 512, or a quarter of the images where they are few."""
-    return min(512, max(16, examples // 4))
+    return request.batch(min(512, max(16, request.facts.train // 4)))

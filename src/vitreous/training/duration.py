@@ -1,4 +1,4 @@
-"""Durations carry their unit: 90ep, 2500st, 1.28Mex, 15min, 5%. One parser, one converter."""
+"""Durations carry their unit: 90ep, 2500st, 1.28Mex, 15min, 5%; 500st,10% is the shorter of both. One parser, one converter."""
 
 import re
 from dataclasses import dataclass
@@ -27,33 +27,48 @@ class Scale:
 
 @dataclass(frozen=True)
 class Duration:
-    """An amount of training: epochs, steps, examples, minutes or a share of the run."""
+    """An amount of training: epochs, steps, examples, minutes or a share of the run; and perhaps at most another one."""
 
     amount: float
     unit: Unit
+    most: "Duration | None" = None
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
-        """Read "90ep", "2500st", "1.28Mex", "15min" or "5%"; raises ConfigError for anything else."""
-        match = PATTERN.fullmatch(text)
+        """Read "90ep", "2500st", "1.28Mex", "15min", "5%" or "500st,10%"; raises ConfigError for anything else."""
+        first, comma, rest = text.partition(",")
+        match = PATTERN.fullmatch(first)
         if match is None:
             raise ConfigError(
                 f"can't read the duration {text!r}; write 90ep (epochs), 2500st (steps), 1.28Mex (examples), "
-                "15min (minutes) or 5% (of the run)"
+                "15min (minutes) or 5% (of the run); 500st,10% is the shorter of both"
             )
-        return cls(float(match["amount"]) * PREFIXES[match["prefix"]], cast("Unit", match["unit"]))
+        amount = float(match["amount"]) * PREFIXES[match["prefix"]]
+        return cls(amount, cast("Unit", match["unit"]), cls.parse(rest) if comma else None)
 
     def steps(self, scale: Scale) -> int:
         """Convert to whole optimizer steps, rounded to the nearest."""
+        return round(self.exact(scale))
+
+    def exact(self, scale: Scale) -> float:
+        """Convert to optimizer steps and fractions of them."""
+        own = self._own(scale)
+        return own if self.most is None else min(own, self.most.exact(scale))
+
+    def _own(self, scale: Scale) -> float:
         if self.unit == "%":
             if scale.total is None:
                 raise ConfigError(f"{self.amount:g}% is a share of the run, so it can't set the run's own length")
-            return round(self.amount / 100 * scale.total)
+            return self.amount / 100 * scale.total
         if self.unit == "min":
             if scale.steps_per_minute is None:
                 raise ConfigError(
                     f"{self.amount:g}min can't be used here; give epochs (ep), steps (st) or examples (ex)"
                 )
-            return round(self.amount * scale.steps_per_minute)
+            return self.amount * scale.steps_per_minute
         per_step = {"ep": scale.examples / scale.batch, "ex": 1 / scale.batch, "st": 1.0}
-        return round(self.amount * per_step[self.unit])
+        return self.amount * per_step[self.unit]
+
+    def units(self) -> "tuple[Unit, ...]":
+        """Return the units of all its parts."""
+        return (self.unit, *(self.most.units() if self.most else ()))

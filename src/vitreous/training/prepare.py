@@ -45,7 +45,6 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     objective = build_objective(config.objective, model, facts.counts, mix(config.seed, EXTRAS), several).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
     schedule = plan(config, len(dataset.train))
-    scale = Scale(len(dataset.train), config.batch, schedule.total)
     return Job(
         config=config,
         classes=classes,
@@ -58,7 +57,7 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         stream=stream,
         validation=dataset.validation,
         device=device,
-        low_steps=Duration.parse(config.low_resolution_until).steps(scale) if config.low_resolution < 1 else 0,
+        low_steps=low_steps(config, len(dataset.train), schedule.total),
         low_size=low_size(config),
         compiled=torch.compile(objective) if config.compile else None,
     )
@@ -69,6 +68,14 @@ def plan(config: RunConfig, examples: int) -> Schedule:
     scale = Scale(examples, config.batch)
     total = max(1, Duration.parse(config.duration).steps(scale))
     return Schedule.plan(config.schedule, replace(scale, total=total))
+
+
+def low_steps(config: RunConfig, examples: int, total: int) -> int:
+    """Return how many of a run's first steps see the low resolution: not the last one, unless that was asked for."""
+    if config.low_resolution == 1:
+        return 0
+    scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_until)
+    return min(until.steps(scale), total if until.exact(scale) >= total else total - 1)
 
 
 def low_size(config: RunConfig) -> Size:

@@ -76,6 +76,12 @@ DURATIONS = (
 )
 BY_CLOCK = ("duration", "checkpoint_every")
 """Durations that may be minutes."""
+ABOVE_NOTHING = {
+    "duration": "",
+    "evaluate_every": " (100% evaluates at the end alone)",
+    "checkpoint_every": " (100% writes none on the way; one is always written at the end)",
+}
+"""Durations that can't be 0, and what there is instead."""
 ORDERED = ("augment.crop_area", "augment.crop_aspect")
 """Pairs of the smallest and the largest."""
 
@@ -95,8 +101,18 @@ def check_ranges(config: RunConfig) -> None:
     for name in DURATIONS:
         given = settings[name]
         for text in given if isinstance(given, list) else [given]:
-            if Duration.parse(text).unit == "min" and name not in BY_CLOCK:
-                raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
+            check_duration(name, text)
+
+
+def check_duration(name: str, text: str) -> None:
+    """Hold a duration against what its setting takes; raises ConfigError."""
+    duration = Duration.parse(text)
+    if "min" in duration.units() and (name not in BY_CLOCK or duration.most):
+        raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
+    if name == "duration" and "%" in duration.units():
+        raise ConfigError(f"duration is {text}, a share of the run, so it can't set the run's own length")
+    if name in ABOVE_NOTHING and not duration.amount:
+        raise ConfigError(f"{name} is {text}; it must be above 0{ABOVE_NOTHING[name]}")
 
 
 def check_weights(config: RunConfig) -> None:

@@ -5,8 +5,10 @@ import os
 import statistics
 import sys
 import time
+from bisect import bisect_right
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -17,10 +19,10 @@ from vitreous.model.device import choose_device, native_bf16
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.training.config import RunConfig
-from vitreous.training.duration import Duration, Scale
+from vitreous.training.duration import Duration
 from vitreous.training.job import Job
 from vitreous.training.loop import load, train_step
-from vitreous.training.prepare import build, plan
+from vitreous.training.prepare import build, low_steps, plan
 from vitreous.training.reporter import Reporter
 
 MEMORY_SHARE = 0.6
@@ -45,7 +47,13 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
         config = replace(config, micro_batch=largest_micro_batch(config, dataset, reporter))
     if Duration.parse(config.duration).unit == "min":
         config = replace(config, duration=measured(config, dataset, reporter))
-    plan(config, len(dataset.train))
+    schedule = plan(config, len(dataset.train))
+    passes = config.batch / len(dataset.train)
+    if passes > 1:
+        reporter.message(
+            f"the batch of {config.batch:,} is larger than the {len(dataset.train):,} training images: each step is "
+            f"{passes:.3g} epochs, the run {schedule.total * passes:,.4g}; give --batch {len(dataset.train)} for one"
+        )
     return config
 
 
@@ -121,30 +129,43 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
 
     A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
     The same batches are taken twice: the first epoch may read and decode files that stay in memory afterwards. Where the
-    first part of the run sees a low resolution, both kinds of step are measured and weighted.
+    first part of the run sees a low resolution, both kinds of step are measured.
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
     trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
-    first = seconds_a_step(trial, low=False)
-    later = full = seconds_a_step(trial, low=False)
-    if config.low_resolution < 1:
-        share = Duration.parse(config.low_resolution_until).steps(Scale(1, 1, total=1_000_000)) / 1_000_000
-        later = share * seconds_a_step(trial, low=True) + (1 - share) * full
-    epoch = len(dataset.train) / config.batch
-    steps = max(1, math.floor(steps_within(60 * minutes.amount, epoch, later + max(0.0, first - full), later)))
-    images = steps * config.batch / (60 * minutes.amount)
-    reporter.message(f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} steps of {config.batch} images")
+    first, full = (seconds_a_step(trial, low=False) for _ in range(2))
+    low = seconds_a_step(trial, low=True) if config.low_resolution < 1 else full
+    speed, examples = Speed(full, low, max(0.0, first - full)), len(dataset.train)
+    steps = steps_within(60 * minutes.amount, config, examples, speed)
+    images = steps * config.batch / seconds_of(steps, config, examples, speed)
+    reporter.message(
+        f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} step{'s'[: steps > 1]} of {config.batch} images"
+    )
     return f"{steps}st"
 
 
-def steps_within(seconds: float, epoch: float, first: float, later: float) -> float:
-    """Return how many steps fit into these seconds, when one of the first epoch takes `first`, every other `later`.
+class Speed(NamedTuple):
+    """What training steps take, in seconds."""
 
-    >>> steps_within(10.0, epoch=4, first=2.0, later=1.0), steps_within(6.0, epoch=4, first=2.0, later=1.0)
-    (6.0, 3.0)
-    """
-    return min(seconds / first, epoch) + max(0.0, seconds - epoch * first) / later
+    full: float
+    """One at the full resolution."""
+    low: float
+    """One at the low resolution."""
+    reading: float = 0.0
+    """What one of the first epoch takes beyond that."""
+
+
+def steps_within(seconds: float, config: RunConfig, examples: int, speed: Speed) -> int:
+    """Return how many steps of a run on so many examples are over after these seconds, at least one."""
+    most = range(1, 2 + math.floor(seconds / min(speed.full, speed.low)))
+    return max(1, bisect_right(most, seconds, key=lambda steps: seconds_of(steps, config, examples, speed)))
+
+
+def seconds_of(steps: int, config: RunConfig, examples: int, speed: Speed) -> float:
+    """Return how long a run of so many steps takes."""
+    low = low_steps(config, examples, steps)
+    return low * speed.low + (steps - low) * speed.full + min(steps, examples / config.batch) * speed.reading
 
 
 def seconds_a_step(trial: Job, *, low: bool) -> float:

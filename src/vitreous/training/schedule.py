@@ -17,23 +17,24 @@ class Schedule:
     warmup: int
     cooldown: int
     drops: tuple[int, ...] = ()
-    """Steps before which the rate drops."""
+    """Steps before which the rate drops, none of them the first."""
 
     @classmethod
     def plan(cls, config: ScheduleConfig, scale: Scale) -> "Schedule":
         """Convert the configured durations to steps; `scale.total` must be set."""
         assert scale.total is not None
-        warmup = Duration.parse(config.warmup).steps(scale)
-        cooldown = Duration.parse(config.cooldown).steps(scale)
-        drops = tuple(Duration.parse(drop).steps(scale) for drop in config.drops)
+        warming, cooling = (Duration.parse(text) for text in (config.warmup, config.cooldown))
+        warmup, cooldown = warming.steps(scale), cooling.steps(scale)
+        drops = tuple(max(1, Duration.parse(drop).steps(scale)) for drop in config.drops)
         if not 0 <= config.final <= 1:
             raise ConfigError(f"schedule.final is {config.final}; it is a share of the peak rate, from 0 to 1")
-        if warmup + cooldown > scale.total:
+        if warming.exact(scale) + cooling.exact(scale) > scale.total:
             raise ConfigError(
                 f"warm-up ({warmup} steps) and cool-down ({cooldown} steps) are longer than the run "
                 f"({scale.total} steps); shorten them (schedule.warmup, schedule.cooldown) or train longer (duration)"
             )
-        return cls(config, scale.total, warmup, cooldown, drops)
+        # Both may have been rounded up: 50% and 50% of 3 steps.
+        return cls(config, scale.total, warmup, min(cooldown, scale.total - warmup), drops)
 
     def share(self, step: int) -> float:
         """Return the learning rate of this step as a share of the peak, 0 to 1."""

@@ -1,0 +1,193 @@
+"""Every recipe, of any length: in minutes, epochs or steps, on any number of images."""
+
+from dataclasses import replace
+
+import pytest
+from tests.training.test_recipes import FROM_WEIGHTS, facts, weights  # noqa: F401
+from tests.training.tiny import Listener
+
+from vitreous import api
+from vitreous.data.config import DataConfig
+from vitreous.data.sources import open_dataset
+from vitreous.errors import ConfigError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import ViTConfig, named
+from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.request import Request
+from vitreous.runs import read_run
+from vitreous.training import resolve as resolving
+from vitreous.training import run as running
+from vitreous.training.config import RunConfig, ScheduleConfig
+from vitreous.training.prepare import low_steps, plan
+from vitreous.training.ranges import check_ranges
+from vitreous.training.resolve import Speed, resolve, seconds_of, steps_within
+from vitreous.training.run import train
+
+SIZES = (8, 50, 1000, 50_000, 1_281_167)
+PAPERS = {
+    "finetune": {8: 50, 50: 156, 1000: 200, 50_000: 10_000, 1_281_167: 20_000},
+    "pretrain": {1_281_167: 93_835},
+    "mae": {1_281_167: 250_228},
+    "masked-patches": {1_281_167: 1_000_000},
+}
+"""Steps of the recipes' own lengths."""
+
+
+def longest_warmup(recipe: str, examples: int, steps: int) -> float:
+    """Return what a recipe's documents say of its warm-up in a run of so many steps."""
+    large = examples >= 200_000
+    return {
+        "finetune": min(500, steps / 10),
+        "hyperrule": steps / 5 if examples < 20_000 else steps / 20 if examples < 500_000 else steps / 40,
+        "pretrain": min(10_000, 0.11 * steps),
+        "masked-patches": min(10_000, steps / 10) if large else steps / 20,
+    }.get(recipe, steps / 20)
+
+
+def check_length(config: RunConfig, examples: int) -> None:
+    """Hold a run's schedule against its recipe's documents, at this length."""
+    check_ranges(config)
+    schedule = plan(config, examples)
+    assert abs(schedule.warmup - longest_warmup(config.recipe, examples, schedule.total)) <= 1
+    assert schedule.warmup + schedule.cooldown <= schedule.total
+    shares = [schedule.share(step) for step in (0, schedule.total // 2, schedule.total - 1)]
+    assert 0 < min(shares) <= max(shares) <= 1
+    assert schedule.total > 1 or shares == [1, 1, 1]
+    assert low_steps(config, examples, schedule.total) < schedule.total
+
+
+@pytest.mark.parametrize("examples", SIZES)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
+    request = Request(facts(examples, classes=2), **({"weights": weights} if recipe in FROM_WEIGHTS else {}))
+    config = configure(recipe, request)
+    assert config.batch <= examples
+    check_length(config, examples)
+    if known := PAPERS.get(recipe, {}).get(examples):
+        assert plan(config, examples).total == known
+    for duration in ("1st", "7st", "0.01ep", "5kex"):
+        plan(replace(config, duration=duration), examples)
+    timed = configure(recipe, replace(request, minutes=1))
+    for minutes, speed in ((1, Speed(8.6, 8.6, 2.0)), (0.02, Speed(0.5, 0.1)), (10_000, Speed(0.004, 0.003, 0.1))):
+        steps = steps_within(60 * minutes, timed, examples, speed)
+        assert seconds_of(steps, timed, examples, speed) <= 60 * minutes or steps == 1
+        assert seconds_of(steps + 1, timed, examples, speed) > 60 * minutes
+        check_length(replace(timed, duration=f"{steps}st"), examples)
+
+
+def test_a_resnets_rate_drops_after_its_shares_of_the_run():
+    config = configure("pretrain", Request(facts(1_281_167), model="R50x1"))
+    assert plan(config, 1_281_167).drops == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
+    assert plan(replace(config, duration="9st"), 1_281_167).drops == (3, 6, 8)
+    assert plan(replace(config, duration="1st"), 1_281_167).share(0) == 1
+
+
+def test_minutes_count_the_low_resolution_in_epochs_too():
+    config = RunConfig(batch=10, low_resolution=0.5, low_resolution_until="5ep")
+    # 50 steps of half a second, then 75; or the first ten of those 50 take two seconds more each.
+    assert steps_within(100, config, 100, Speed(1.0, 0.5)) == 125
+    assert steps_within(100, config, 100, Speed(1.0, 0.5, 2.0)) == 105
+
+
+@pytest.mark.parametrize(("warmup", "cooldown", "total"), [("50%", "50%", 3), ("5%", "95%", 10), ("25%", "75%", 6)])
+def test_shares_that_fill_the_run_fit_in_spite_of_rounding(warmup, cooldown, total):
+    config = RunConfig(
+        schedule=ScheduleConfig("constant", warmup=warmup, cooldown=cooldown), batch=1, duration=f"{total}st"
+    )
+    schedule = plan(config, 10)
+    assert schedule.warmup + schedule.cooldown <= total
+    assert all(0 < schedule.share(step) <= 1 for step in range(total))
+
+
+def test_what_was_asked_for_is_held_to():
+    config = configure("small", Request(facts(1000)))
+    asked = replace(config, schedule=ScheduleConfig(warmup="20st"), duration="7st")
+    with pytest.raises(ConfigError, match=r"warm-up \(20 steps\) .* are longer than the run \(7 steps\)"):
+        plan(asked, 1000)
+    assert low_steps(replace(config, low_resolution_until="100%"), 1000, 4) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"duration": "0ep"}, "duration is 0ep; it must be above 0"),
+        ({"duration": "50%"}, "duration is 50%, a share of the run"),
+        ({"duration": "5min,9st"}, "duration is 5min,9st; give epochs"),
+        ({"evaluate_every": "0st"}, r"evaluate_every is 0st; it must be above 0 \(100% evaluates at the end alone"),
+        ({"checkpoint_every": "0min"}, "checkpoint_every is 0min; it must be above 0"),
+        ({"schedule": ScheduleConfig(warmup="5%,1min")}, "schedule.warmup is 5%,1min; give epochs"),
+    ],
+)
+def test_lengths_that_mean_nothing(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        check_ranges(RunConfig(**settings))
+
+
+def variants(model: str) -> dict[str, RunConfig]:
+    """Return every recipe on the digits with a model that takes a moment; those of much data, too, on few images."""
+    data = DataConfig("digits")
+    few = open_dataset(data).facts
+    many = {f"{name}, much data": replace(few, train=300_000) for name in ("mae", "masked-patches", "hyperrule")}
+    found = {}
+    for name, known in (dict.fromkeys(RECIPES, few) | many).items():
+        recipe = name.split(",")[0]
+        own = {"weights": model} if recipe in FROM_WEIGHTS else {"model": "mu/4"}
+        found[name] = configure(recipe, Request(known, data, **own))
+    found["pretrain, ResNet"] = configure("pretrain", Request(few, data, model="R26x1"))
+    return found
+
+
+def shrunk(config: RunConfig) -> RunConfig:
+    """Return a recipe's run on images of 8 x 8 in batches of 8; its schedule, optimizer and objective stay."""
+    seen = {"image": (8, 8), "channels": 1}
+    if isinstance(config.model, ViTConfig):
+        model = replace(config.model, **seen, patch=(4, 4), width=32, depth=1, heads=2, mlp=32)
+    else:
+        model = replace(config.model, **seen, units=(1,), root_channels=32, root="3x3")
+    objective = replace(config.objective, width=16, heads=2, depth=1) if config.recipe == "mae" else config.objective
+    return replace(
+        config,
+        model=model,
+        objective=objective,
+        preprocess=replace(config.preprocess, size=(8, 8), mode="L", mean=(0.5,), std=(0.5,)),
+        augment=replace(config.augment, crop_pad=1),
+        weights=None,
+        batch=8,
+        evaluate_every="100%",
+        workers=0,
+    )
+
+
+def test_every_recipe_trains_one_step_and_ten(weights, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(running, "write_report", lambda run, reporter: None)
+    for name, config in variants(weights).items():
+        for steps in (1, 10):
+            result = train(replace(shrunk(config), duration=f"{steps}st"), tmp_path / f"{name} {steps}")
+            assert result.outcome.stopped == "finished", name
+            assert result.metrics["step"] == steps, name
+
+
+def test_minutes_are_measured_and_become_a_run(monkeypatch):
+    monkeypatch.setattr(resolving, "seconds_a_step", lambda trial, low: 8.6)
+    dataset, listener = open_dataset(DataConfig("digits")), Listener()
+    model = named("mu/4", image=(8, 8), channels=1, classes=10)
+    config = replace(
+        configure("small", Request(dataset.facts, minutes=1)),
+        model=model,
+        preprocess=PreprocessConfig((8, 8), mode="L"),
+        schedule=ScheduleConfig(warmup="500st,10%"),
+    )
+    resolved = resolve(config, dataset, listener)
+    assert (resolved.duration, plan(resolved, 1437).warmup) == ("6st", 1)
+    assert "so 1 min are 6 steps of 64 images" in listener.messages[-1]
+
+
+@pytest.mark.slow
+def test_finetuning_for_a_minute(tmp_path):
+    settings = {"duration": "20st", "evaluate_every": "100%"}
+    first = api.train("digits", out=tmp_path / "first", settings=settings).run
+    result = api.train("digits", recipe="finetune", weights=first, minutes=1, out=tmp_path / "tuned")
+    assert result.outcome.stopped == "finished"
+    record = read_run(result.run)
+    assert record.config["steps"] == result.metrics["step"]
+    assert 5 < max(one["seconds"] for one in record.metrics if one["kind"] == "train") < 600
