@@ -54,7 +54,8 @@ def test_properties(seed, examples, classes):
     logits, labels = drawn(seed, examples, classes)
     found = evaluate_logits(logits, labels, names(classes))
     assert 0 <= found.interval[0] <= found.top1 <= found.interval[1] <= 1
-    assert found.top1 <= found.top5 <= 1
+    assert (found.top5 is None) == (classes <= 5)
+    assert classes <= 5 or found.top1 <= found.top5 <= 1
     assert 0 <= found.ece <= 1
     assert sum(one.count for one in found.reliability) == examples == np.sum(found.confusion)
     shifted = evaluate_logits(logits + 700, labels, names(classes))
@@ -74,7 +75,14 @@ def test_uniform_outputs():
     assert found.top1 == pytest.approx(1 / 3)  # of equal logits the first class counts
     assert found.nll == pytest.approx(math.log(3))
     assert found.ece == pytest.approx(0, abs=1e-12)
-    assert found.top5 == 1
+
+
+@pytest.mark.parametrize("classes", [2, 5, 6])
+def test_top_five_is_told_of_more_than_five_classes(classes):
+    found = evaluate_logits(np.eye(classes), np.arange(classes), names(classes))
+    assert found.top5 == (1 if classes > 5 else None)
+    assert ("top-5" in str(found)) == (classes > 5)
+    assert found.to_dict()["top5"] == found.top5
 
 
 def test_of_equal_logits_the_first_five_count():

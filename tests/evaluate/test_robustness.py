@@ -9,11 +9,12 @@ import torch
 from tests.evaluate.test_outcome import Reader
 
 from vitreous.checkpoints.folder import ModelFolder
+from vitreous.cli.accuracy import corrupted_lines
 from vitreous.data.examples import ArraySource
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluate.evaluate import evaluate
 from vitreous.evaluate.outcome import Outcome, html, markdown
-from vitreous.evaluate.robustness import Corrupted, checked, chosen, robustness
+from vitreous.evaluate.robustness import Cell, Corrupted, Robustness, checked, chosen, robustness
 from vitreous.evaluate.robustness_report import parts
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
@@ -87,6 +88,17 @@ def test_progress_comes_to_its_end(predictor, source):
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
 
 
+@pytest.mark.parametrize(("clean", "said"), [(0.5, "50.0% gained"), (0.8, "6.3% lost"), (0.7502, "0.0% lost")])
+def test_what_is_gained_is_not_lost(predictor, source, clean, said):
+    cells = tuple(Cell(name, severity, 0.75) for name in ("fog", "snow") for severity in (1, 2))
+    found = Robustness(100, clean, 0.75, (0.7, 0.8), cells)
+    page = markdown(Outcome("", "", parts(found, predictor, source)))
+    assert page.count(said) == 4  # in front, of each corruption, and of all
+    share, _, verb = said.partition(" ")
+    assert f"{share} of clean accuracy {verb}" in corrupted_lines(found)[1]
+    assert not re.search(r"-\d+\.\d%", page)
+
+
 def test_nothing_right_at_all(predictor, source):
     logits = evaluate(predictor, source)[1]
     wrong = ArraySource(source.pixels, source.names, (logits.argmax(1) + 1) % 3, CLASSES, "")
@@ -120,6 +132,6 @@ def test_the_report(predictor, source):
     assert not reader.open
     assert len([tag for tag, _ in reader.tags if tag == "img"]) == 2
     text = markdown(outcome)
-    assert re.search(r"\| corruption \| group \| mean \| lost \| 1 \| 5 \|", text)
+    assert re.search(r"\| corruption \| group \| mean \| relative to clean \| 1 \| 5 \|", text)
     assert "| elastic transform | digital |" in text
     assert f"**{found.mean:.1%}**" in text

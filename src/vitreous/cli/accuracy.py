@@ -196,9 +196,12 @@ def _corrupt(asked: Asked, source: "Source", display: "Reporter", found: Answers
 
 def corrupted_lines(measured: "Robustness") -> list[str]:
     """Write accuracy under each corruption, the hardest first."""
+    from vitreous.evaluate.robustness import lost
+
     low, high = measured.interval
-    lost = f", {measured.drop:.1%} of clean accuracy lost" if measured.drop is not None else ""
-    lines = ["", f"corrupted  {measured.mean:.2%}   (95% interval {low:.2%} to {high:.2%}){lost}"]
+    share, _, verb = lost(measured.clean, measured.mean).partition(" ")
+    change = f", {share} of clean accuracy {verb}" if verb else ""
+    lines = ["", f"corrupted  {measured.mean:.2%}   (95% interval {low:.2%} to {high:.2%}){change}"]
     heads = "  ".join(f"{severity:7}" for severity in measured.severities)
     lines.append(f"  {'severity':18} {'mean':>7}   {heads}")
     for name in sorted(measured.names, key=measured.mean_of):

@@ -48,7 +48,7 @@ def headline(metrics: Metrics, details: Details | None = None) -> Numbers:
         ("calibration error", f"{metrics.ece:.3f}", ""),
         ("images", f"{metrics.examples:,}", f"of {sum(one.support > 0 for one in metrics.per_class):,} classes"),
     ]
-    if len(metrics.per_class) > 5:
+    if metrics.top5 is not None:
         figures.insert(1, ("top-5 accuracy", f"{metrics.top5:.1%}", ""))
     if details and details.ranking.auroc is not None:
         figures.append(("AUROC", f"{details.ranking.auroc:.4f}", "each class against the rest, mean"))

@@ -30,6 +30,10 @@ class ClassMetrics:
     f1: float
 
 
+TOP = 5
+"""The k of top-k accuracy; with as many classes or fewer every answer is among the first k."""
+
+
 @dataclass(frozen=True)
 class Bin:
     """One bin of the reliability diagram."""
@@ -49,8 +53,8 @@ class Metrics:
     examples: int
     top1: float
     """Share of examples whose highest logit is the label's; of equal logits the first class counts."""
-    top5: float
-    """Share whose label is among the five highest (or all, with fewer classes)."""
+    top5: float | None
+    """Share whose label is among the five highest; None with five classes or fewer, of which it tells nothing."""
     interval: tuple[float, float]
     """95% Wilson interval of top1."""
     balanced: float
@@ -83,7 +87,7 @@ class Metrics:
         lines = [
             f"examples   {self.examples:,}",
             f"top-1      {self.top1:.2%}   (95% interval {low:.2%} to {high:.2%})",
-            f"top-5      {self.top5:.2%}",
+            *([f"top-5      {self.top5:.2%}"] if self.top5 is not None else []),
             f"balanced   {self.balanced:.2%}",
             f"macro F1   {self.macro_f1:.2%}",
             f"loss       {self.nll:.4f}",
@@ -151,7 +155,7 @@ def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
     return Metrics(
         examples=len(right),
         top1=float(right.mean()),
-        top5=float((judged.rank < 5).mean()),
+        top5=float((judged.rank < TOP).mean()) if len(classes) > TOP else None,
         interval=wilson(int(right.sum()), len(right)),
         balanced=float(np.mean([one.recall for one in per_class if one.support])),
         macro_f1=float(np.mean([one.f1 for one in per_class if one.support])),

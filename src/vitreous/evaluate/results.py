@@ -5,7 +5,7 @@ from typing import Any
 
 from vitreous.evaluate import accuracy
 from vitreous.evaluate.gather import Findings, Measured, mapping, of_sets, without_labels
-from vitreous.evaluate.metrics import wilson
+from vitreous.evaluate.metrics import TOP, wilson
 from vitreous.evaluate.multilabel_report import figures as figures_of_sets
 from vitreous.evaluate.multilabel_report import labels_table
 from vitreous.evaluate.outcome import Block, Numbers
@@ -46,7 +46,7 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
         metrics = found.measured.metrics
         top1, top5, interval, count = metrics.top1, metrics.top5, metrics.interval, metrics.examples
     elif record is not None and record.get("top1") is not None:
-        top1, top5 = record["top1"], record.get("top5") or 0.0
+        top1, top5 = record["top1"], record.get("top5")
         count = int(mapping(found.record.config.get("data")).get("validation") or 0)
         interval = wilson(round(top1 * count), count) if count else (top1, top1)
     else:
@@ -54,7 +54,9 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     low, high = interval
     small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
-    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if len(found.classes) > 5 else figures
+    # Runs of before recorded it for few classes, too.
+    told = top5 is not None and len(found.classes) > TOP
+    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
 
 def reached_by_sets(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:

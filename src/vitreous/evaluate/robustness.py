@@ -30,6 +30,18 @@ class Cell:
     top1: float
 
 
+def lost(before: float, after: float) -> str:
+    """Write which share of an accuracy is lost, or gained; a dash where there was none.
+
+    >>> lost(0.8, 0.6), lost(0.8, 0.8152), lost(0.8, 0.80001), lost(0.0, 0.1)
+    ('25.0% lost', '1.9% gained', '0.0% lost', '–')
+    """
+    if not before:
+        return "–"
+    share = round((before - after) / before, 3)
+    return f"{abs(share):.1%} {'gained' if share < 0 else 'lost'}"
+
+
 @dataclass(frozen=True)
 class Robustness:
     """Accuracy under corruption.

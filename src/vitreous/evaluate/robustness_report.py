@@ -2,7 +2,7 @@
 
 from vitreous.data.examples import Source
 from vitreous.evaluate.outcome import Beside, Block, Drawing, Numbers, Part, Table, Words
-from vitreous.evaluate.robustness import Robustness
+from vitreous.evaluate.robustness import Robustness, lost
 from vitreous.evaluate.tiles import Strip, seen
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.insight.plots import Series, line_chart, percent
@@ -30,12 +30,15 @@ def parts(found: Robustness, predictor: Predictor, source: Source) -> list[Part]
 def headline(found: Robustness) -> Numbers:
     """Return clean and mean accuracy, and what is lost."""
     low, high = found.interval
-    lost = "–" if found.drop is None else f"{found.drop:.1%}"
     return Numbers(
         [
             ("mean accuracy under corruption", f"{found.mean:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
             ("clean accuracy", f"{found.clean:.1%}", f"{found.examples:,} images"),
-            ("lost, relative to clean", lost, f"{len(found.names)} corruptions, {len(found.severities)} severities"),
+            (
+                "relative to clean",
+                lost(found.clean, found.mean),
+                f"{len(found.names)} corruptions, {len(found.severities)} severities",
+            ),
         ]
     )
 
@@ -45,12 +48,11 @@ def table(found: Robustness) -> Table:
     rows = []
     for name in sorted(found.names, key=found.mean_of):
         mean = found.mean_of(name)
-        lost = "–" if not found.clean else f"{(found.clean - mean) / found.clean:.1%}"
         cells = [f"{found.mean_of(name, severity):.1%}" for severity in found.severities]
-        rows.append((name.replace("_", " "), CORRUPTIONS[name].group, f"{mean:.1%}", lost, *cells))
+        rows.append((name.replace("_", " "), CORRUPTIONS[name].group, f"{mean:.1%}", lost(found.clean, mean), *cells))
     cells = [f"{found.mean_of(None, severity):.1%}" for severity in found.severities]
-    rows.append(("all", "", f"{found.mean:.1%}", "–" if found.drop is None else f"{found.drop:.1%}", *cells))
-    heads = ("corruption", "group", "mean", "lost", *map(str, found.severities))
+    rows.append(("all", "", f"{found.mean:.1%}", lost(found.clean, found.mean), *cells))
+    heads = ("corruption", "group", "mean", "relative to clean", *map(str, found.severities))
     return Table("Top-1 accuracy by corruption and severity, the hardest first", heads, rows, words=2)
 
 

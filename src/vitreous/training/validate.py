@@ -25,7 +25,7 @@ VALIDATION = 0xE7A1
 
 
 def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
-    """Return loss, top1, top5, ece and seconds on the validation examples, or None if interrupted on the way.
+    """Return loss, top1, ece, top5 with more than five classes, and seconds on the validation examples, or None if interrupted on the way.
 
     With several labels an image: loss (summed over the labels, as in training), map, micro_f1, macro_f1 and seconds. Without
     labels, the loss and seconds alone: see `held_out_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
@@ -48,7 +48,7 @@ def batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch channel row 
 
 
 def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
-    """Return loss, top1, top5 and ece of the model's own head, or None if interrupted.
+    """Return loss, top1, ece and (with more than five classes) top5 of the model's own head, or None if interrupted.
 
     A batch's logits are let go of once they are judged, so that memory doesn't grow with images times classes.
     """
@@ -56,7 +56,8 @@ def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     if judged is None:
         return None
     metrics = measure(Judged.joined(judged), job.classes)
-    return {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
+    figures = {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def label_sets(job: Job, interrupt: Interrupt) -> dict[str, float] | None:

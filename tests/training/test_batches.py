@@ -1,0 +1,65 @@
+"""A batch that is larger than the data, and what is said and recorded of it."""
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+from tests.training.test_recipes import facts
+from tests.training.tiny import TINY, Listener
+
+from vitreous.data.config import DataConfig
+from vitreous.model.config import named
+from vitreous.recipes.catalog import configure
+from vitreous.recipes.request import Request
+from vitreous.runs import read_run
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Make ten images of two classes, of which eight are for training."""
+    folder = tmp_path_factory.mktemp("few")
+    for number in range(10):
+        (folder / "ab"[number % 2]).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), number * 20).save(folder / "ab"[number % 2] / f"{number}.png")
+    return folder
+
+
+def go_on_few(go, few, **changed):
+    """Train two classes on eight images; return the result and what was said."""
+    listener = Listener()
+    model = named("mu/4", image=(8, 8), channels=1, classes=2)
+    return go(replace(TINY, data=DataConfig(str(few)), model=model), listener, **changed), listener.messages
+
+
+def test_a_batch_larger_than_the_data_is_said_and_its_epochs_are_those_that_were_seen(go, few):
+    result, said = go_on_few(go, few, batch=512, duration="2st", evaluate_every="1st")
+    words = "the batch of 512 is larger than the 8 training images: each step is 64 epochs, the run 128"
+    assert [text for text in said if words in text]
+    record = read_run(result.run)
+    assert [(one["step"], one["epoch"]) for one in record.metrics if one["kind"] == "train"] == [(1, 64), (2, 128)]
+    assert "128.0 epochs" in (result.run / "report.html").read_text()
+
+
+def test_a_batch_of_the_data_is_an_epoch_a_step(go, few):
+    result, said = go_on_few(go, few, batch=8, duration="3ep", evaluate_every="1ep")
+    assert not [text for text in said if "larger" in text]
+    evaluations = [one for one in read_run(result.run).metrics if one["kind"] == "evaluation"]
+    assert [(one["step"], one["epoch"]) for one in evaluations] == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_nothing_is_said_of_five_answers_where_there_are_two_classes(go, few):
+    result, _ = go_on_few(go, few, batch=8, duration="2st", evaluate_every="1st")
+    assert "top5" not in result.metrics
+    assert all("top5" not in one for one in read_run(result.run).metrics)
+    assert "top-5" not in (result.run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("recipe", ["small", "pretrain", "masked-patches", "mae"])
+@pytest.mark.parametrize("model", [None, "R26x1"])
+def test_recipes_take_no_batch_larger_than_the_data(recipe, model):
+    if model and recipe in ("masked-patches", "mae"):
+        pytest.skip("a ResNet has no patches")
+    config = configure(recipe, Request(facts(7, classes=2), model=model))
+    assert config.batch == 7
+    if recipe == "pretrain" and model:
+        assert config.optimizer.lr == pytest.approx(0.03 * 7 / 256)
