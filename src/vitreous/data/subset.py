@@ -41,7 +41,7 @@ class Subset:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What people call each example."""
-        return tuple(self.source.names[index] for index in self.indices)
+        return tuple(self.source.names[index] for index in self.indices.tolist())
 
     @cached_property
     def fingerprint(self) -> str:

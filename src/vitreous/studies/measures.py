@@ -31,7 +31,7 @@ def with_few_shot(trained: Trained) -> dict[str, Any]:
     return with_each(accuracy(trained), "five_shot", five_shot(predictor, trained, trained.config.data), DRAWS)
 
 
-def with_each(numbers: dict[str, Any], name: str, scores: Scores, draws: int) -> dict[str, Any]:
+def with_each(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 1) -> dict[str, Any]:
     """Return a cell's numbers with one more, and each image's part in it: the share of so many draws."""
     each = {**numbers.get(EACH, {}), name: packed(scores.each, draws)}
     return {**numbers, name: float(scores), EACH: each}
