@@ -16,7 +16,7 @@ from tests.hostile import planted
 )
 def test_what_is_planted_is_found(tmp_path, monkeypatch, what, verdict):
     monkeypatch.setenv("PLANTED", what)
-    monkeypatch.setattr(fuzz, "SECONDS", 1.0)
+    monkeypatch.setattr(fuzz, "PATIENCE", 1.0)
     answers = list(fuzz.attempt_all("tests.hostile.planted", planted.seeds(tmp_path), 3, [5], 1))
     assert [(answer.number, answer.verdict) for answer in answers] == [(5, verdict)]
 

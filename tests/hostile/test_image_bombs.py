@@ -1,14 +1,20 @@
 """Small image files that claim much: one clear line before any work is done, wherever an image is read."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.fuzz.worker import attempt
-from tests.hostile.image_bombs import READ, REFUSED, png, small_png
+from tests.hostile.image_bombs import READ, REFUSED, png, saved, small_png
 
-from vitreous.cli.main import main
+from vitreous.cli.what import image as describe_image
+from vitreous.data.rows import Row
+from vitreous.data.scan import look_at
 from vitreous.errors import ImageError
-from vitreous.images.config import DecodeConfig
+from vitreous.images.augment import augment
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.containers.survey import FRAMES
 from vitreous.images.decode import decode, probe
+from vitreous.images.preprocess import example
 
 OTHERS = {
     "PSD": (b"8BPS\0\1", "Photoshop"),
@@ -77,13 +83,54 @@ def saved_heif():
     return b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100)
 
 
-def test_the_commands_say_it_in_one_line(tmp_path, capsys):
+def test_every_command_reads_images_by_the_same_limits(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(9400, 9400, 8, 6))
-    assert main(["inspect", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert len(said.strip().splitlines()) == 1
-    assert "--decode.max-expansion" in said
+    for reads in (
+        describe_image,
+        lambda path: augment(
+            path.read_bytes(), AugmentConfig(), PreprocessConfig(), DecodeConfig(), np.random.default_rng(0), "bomb.png"
+        ),
+        lambda path: example(path.read_bytes(), DecodeConfig(), PreprocessConfig(), "bomb.png"),
+    ):
+        with pytest.raises(ImageError, match=r"bomb.png claims .*--decode\.max-expansion") as caught:
+            reads(path)
+        assert caught.value.exit_code == 2
+    assert "--decode.max-expansion" in look_at(tmp_path, Row("bomb.png", "a", 1, 1), DecodeConfig(), "header").error
+
+
+def test_inspect_says_which_values_there_are(tmp_path):
+    deep = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16
+    for name, image, words in (
+        (
+            "12-bits.png",
+            deep,
+            "0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095",
+        ),
+        (
+            "wide.tif",
+            deep.astype(np.int32) // 16,
+            "the brightest becomes 1 of 255; if white is 255: --decode.levels 0 255",
+        ),
+        (
+            "floats.tif",
+            deep.astype(np.float32) / 4080,
+            "0 to 1 in floating point, whose black and white have to be said",
+        ),
+        ("whole.png", deep * 16, "0 to 65280 of 0 to 65535"),
+    ):
+        (tmp_path / name).write_bytes(saved(Image.fromarray(image), "TIFF" if name.endswith("tif") else "PNG"))
+        assert describe_image(tmp_path / name).endswith(words) or words in describe_image(tmp_path / name)
+
+
+def test_filled_jpegs_are_counted_by_the_scan(tmp_path):
+    whole = saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    row = Row("a.jpg", "a", 1, 1)
+    for verify in ("full", "header"):
+        assert "lacks its last bytes" in look_at(tmp_path, row, DecodeConfig(), verify).error
+        filled = look_at(tmp_path, row, DecodeConfig(truncated="fill"), verify)
+        assert (filled.error, filled.format) == ("", "JPEG without its end, filled with grey")
 
 
 def test_the_limits_can_be_raised():

@@ -211,11 +211,35 @@ def data(path: str) -> str:
 
 def image(path: Path) -> str:
     """Describe an image file."""
-    from vitreous.images.decode import decode, probe, read
+    from vitreous.images.decode import decode, probe, read, value_range
 
     bytes_read = read(path, DecodeConfig())
-    info = probe(bytes_read, DecodeConfig(), str(path))
-    decode(bytes_read, DecodeConfig(), name=str(path))
+    info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
+    found = value_range(bytes_read, DecodeConfig())
+    if info.mode != "F":
+        decode(bytes_read, DecodeConfig(), name=str(path))
     turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
     frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
-    return f"image       {path}\n{info.format:11} {info.size.rows} rows x {info.size.cols} cols, mode {info.mode}{turned}{frames}"
+    values = f"\nvalues      {levels(*found, info.mode)}" if found else ""
+    size = f"{info.size.rows} rows x {info.size.cols} cols"
+    return f"image       {path}\n{info.format:11} {size}, mode {info.mode}{turned}{frames}{values}"
+
+
+def levels(low: float, high: float, mode: str) -> str:
+    """Say how the values of an image of more than 8 bits a channel become grey, and what would use the range they take.
+
+    >>> levels(0, 4080, "I;16")
+    '0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095'
+    """
+    if mode == "F":
+        return (
+            f"{low:g} to {high:g} in floating point, whose black and white have to be said: --decode.levels BLACK WHITE"
+        )
+    told = f"{low:g} to {high:g} of 0 to 65535"
+    if low < 0 or high > 65_535:
+        return f"{told}, the others clipped; to say what black and white are: --decode.levels BLACK WHITE"
+    if high >= 32_768 or high == low:
+        return told
+    white = max(255, 2 ** int(high).bit_length() - 1)
+    seen = round(high * 255 / 65_535)
+    return f"{told}, so the brightest becomes {seen} of 255; if white is {white}: --decode.levels 0 {white}"

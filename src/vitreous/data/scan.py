@@ -20,7 +20,7 @@ from vitreous.shapes import Size
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 CHUNK = 64
 """Files that a thread takes at a time."""
 Progress = Callable[[int, int], None]
@@ -100,12 +100,13 @@ def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
     try:
         data = read(root / row.name, config)
         info = probe(data, config, row.name)
-        if verify == "full":
+        if verify == "full" or not info.complete:
             decode(data, config, name=row.name)
     except ImageError as error:
         return Record(error=str(error))
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return Record(info.size.rows, info.size.cols, info.mode, info.format, digest)
+    kind = info.format if info.complete else f"{info.format} without its end, filled with grey"
+    return Record(info.size.rows, info.size.cols, info.mode, kind, digest)
 
 
 def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:

@@ -26,7 +26,7 @@ from vitreous.images.containers.exif import orientation
 from vitreous.images.containers.survey import Survey, turned_size
 from vitreous.images.formats import EXTRA, REMEDY, SAVE, extra_installed, formats, sniff
 from vitreous.images.limits import check
-from vitreous.images.pixels import from_pillow, grey_to, scale
+from vitreous.images.pixels import DEEP, from_pillow, grey_to, scale
 from vitreous.shapes import Size
 
 SURVEYS: dict[str, Callable[[bytes], Survey]] = {
@@ -151,6 +151,22 @@ def decode(
         raise _broken(error, name, kind) from error
 
 
+def value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[float, float] | None:
+    """Return the smallest and the largest value of an image of more than 8 bits a channel, None for others; ImageError."""
+    try:
+        kind, survey = _surveyed(data, config)
+        if kind in ("JPEG", "PPM"):  # eight bits, or a header that says what white is
+            return None
+        with _opened(kind, survey, len(data), config) as image:
+            if image.mode not in DEEP:
+                return None
+            image.load()
+            low, high = image.getextrema()
+            return float(low), float(high)
+    except Exception as error:
+        raise _broken(error, "image", None) from error
+
+
 def _surveyed(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
     """Tell a file's format by its content and survey its container, within the limits; raises ImageError."""
     if not data:
@@ -195,6 +211,9 @@ def _decode_jpeg(
     survey: Survey, size: Size, config: DecodeConfig, mode: Mode, at_least: Size | None
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Decode a JPEG of one or three colour planes."""
+    whole = ENDING in survey.data
+    if not whole and config.truncated == "refuse":
+        raise ImageError("it is a damaged JPEG image: it lacks its last bytes; --decode.truncated fill makes them grey")
     factor = 1 if at_least is None else _reduction(size, at_least, survey.orientation)
     pixels = simplejpeg.decode_jpeg(
         survey.data,
@@ -202,7 +221,7 @@ def _decode_jpeg(
         min_factor=factor,
         min_height=-(-size.rows // factor) if factor > 1 else 0,
         min_width=-(-size.cols // factor) if factor > 1 else 0,
-        strict=config.truncated == "refuse" or ENDING in survey.data,
+        strict=whole,
     )
     return turn(pixels, survey.orientation)
 
