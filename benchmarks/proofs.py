@@ -79,7 +79,8 @@ class Recorder:
 def main() -> None:
     recorder = Recorder()
     paths = [str(ROOT / "tests" / "references" / f"test_{name}.py") for name in sys.argv[1:] or TESTS]
-    code = pytest.main(["-q", "-p", "no:cacheprovider", *paths], plugins=[recorder])
+    plain = ("-o", "addopts=--import-mode=importlib")  # without the checks of array shapes, which take most of the time
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *plain, *paths], plugins=[recorder])
     print(f"\n{'origin':14} {'comparisons':>11}  {'its own size':>12}  {'another size':>12}")
     for family in sorted(recorder.found):
         own, other = recorder.found[family][False], recorder.found[family][True]

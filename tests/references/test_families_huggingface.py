@@ -60,6 +60,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Output]] = {
         WIDE | {"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"},
         pooled,
     ),
+    "dinov3-seven-billion": (
+        "DINOv3ViTModel",
+        "DINOv3ViTConfig",
+        WIDE
+        | {"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu", "query_bias": False}
+        | {"value_bias": False, "rope_theta": 50.0, "layer_norm_eps": 1e-4},
+        pooled,
+    ),
     "dinov3-key-bias": ("DINOv3ViTModel", "DINOv3ViTConfig", WIDE | {"key_bias": True}, pooled),
     "clip": ("CLIPVisionModel", "CLIPVisionConfig", WIDE, pooled),
     "clip-projection": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", WIDE | {"projection_dim": 16}, embedded),

@@ -304,7 +304,7 @@ def test_an_open_clip_config_is_followed(tmp_path: Path) -> None:
     assert difference(folder.model, like_timm(CLIPS["openai"], tensors, img_size=96, num_classes=12)) < CLOSE
 
 
-TRUNKS = {"vit_base_patch16_siglip_224": 0, "eva02_base_patch16_clip_224": 12}
+TRUNKS = {"vit_base_patch16_siglip_224": 0, "eva02_base_patch16_clip_224": 12, "vit_pe_core_base_patch16_224": 12}
 
 
 @pytest.mark.parametrize("name", list(TRUNKS))

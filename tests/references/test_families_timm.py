@@ -125,6 +125,12 @@ ODD = [
     "vit_so150m_patch16_reg4_map_256",
     "eva_giant_patch14_224",
     "vit_huge_plus_patch16_dinov3",
+    "vit_7b_patch16_dinov3",
+    "vit_pe_core_gigantic_patch14_448",
+    "vit_pe_spatial_tiny_patch16_512",
+    "vit_large_patch16_rope_mixed_224",
+    "vit_srelpos_medium_patch16_224",
+    "beit_large_patch16_512",
     "vit_giant_patch16_lingbot",
 ]
 

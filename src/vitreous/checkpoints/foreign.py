@@ -17,6 +17,7 @@ from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.gaps import cost_of, fill_missing, refuse_unused
 from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
+from vitreous.checkpoints.unread import told
 from vitreous.checkpoints.weights import Weights, read_weights
 from vitreous.checkpoints.wish import Report, Wish, grouped
 from vitreous.checkpoints.wrappers import TRAINING, headed, unwrapped
@@ -74,8 +75,8 @@ def recognise(weights: Weights) -> Family:
     if best <= 0:
         some = ", ".join(list(weights.tensors)[:4])
         raise CheckpointError(
-            f"{weights.path} is of no family that vitreous knows ({', '.join(scores)}); it has {len(weights.tensors)} tensors, "
-            f"such as {some}"
+            f"{weights.path} {told(weights)} ({', '.join(scores)}); the file has {len(weights.tensors)} tensors, such as "
+            f"{some}"
         )
     fitting = [name for name, score in scores.items() if score == best]
     if len(fitting) > 1:

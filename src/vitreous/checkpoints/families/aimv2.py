@@ -195,7 +195,7 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
         norm_eps=float(said("rms_norm_eps")),
         block=block_of(tensors, "encoder.layers.0.", "attention.out_proj", "ffn.down_proj", where),
     )
-    default = PreprocessConfig(size=config.image, crop=1.0, interpolation="bicubic", **CLIP)
+    default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
     images = preprocess_of(weights, config.image, default, said.assumed)
     labels = labels_of(weights.config, config.classes) or tuple(
         f"embedding {number}" for number in range(config.classes)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vitreous.checkpoints.families import timm, timm_eva
+from vitreous.checkpoints.families import timm, timm_eva, timm_rope
 from vitreous.checkpoints.family import CLIP, Family, Reading, shape_of, square, usual_heads
 from vitreous.checkpoints.mapping import TRANSPOSED, Rule, Table, convolution, dense, depth_of
 from vitreous.checkpoints.weights import Weights
@@ -59,7 +59,7 @@ def table(config: ViTConfig) -> Table:
 def trunk_table(config: ViTConfig) -> Table:
     """Return timm's rules inside OpenCLIP."""
     eva = config.rotary.kind != "none" or config.block.qkv_bias == "no-key"
-    inner = (timm_eva if eva else timm).table(config)
+    inner = (timm_rope if eva else timm).table(config)
     rules = [replace(rule, theirs=tuple(TRUNK + name for name in rule.theirs)) for rule in inner]
     return [Rule("head.weight", (f"{ROOT}head.proj.weight",)), *rules]
 
@@ -159,7 +159,9 @@ def interpret_trunk(weights: Weights, name: str | None) -> Reading:
     _, vision = said_of(weights)
     inner = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
     like = replace(weights, tensors=inner, config={})
-    found = (timm_eva if timm_eva.recognise(like) else timm).interpret(like, vision.get("timm_model_name") or name)
+    called = vision.get("timm_model_name") or name
+    plain = timm_eva if timm_eva.recognise(like) else timm
+    found = (timm_rope if timm_rope.line_of(inner, called or "") else plain).interpret(like, called)
     head = f"{ROOT}head.proj.weight"
     config = found.model
     assert isinstance(config, ViTConfig)

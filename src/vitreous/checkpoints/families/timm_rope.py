@@ -188,7 +188,7 @@ def interpret_own(weights: Weights, name: str | None) -> Reading:
     found = understood(replace(weights, config={}), own_names(weights.tensors), "vit_pe_core_own")
     assert isinstance(found.model, ViTConfig)
     config = replace(found.model, head_bias=False) if found.model.classes else found.model
-    images = replace(found.preprocess, resize="squash", interpolation="bilinear")
+    images = replace(found.preprocess, resize="squash", rounding="torchvision", interpolation="bilinear")
     named = tuple(f"embedding {number}" for number in range(config.classes))
     assumed = (*found.assumed, "images squashed, bilinear, mean and deviation 0.5, as its authors' transform has them")
     return replace(found, model=config, preprocess=images, classes=named, ignored=TEXT, assumed=assumed)

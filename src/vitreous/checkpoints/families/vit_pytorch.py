@@ -157,7 +157,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         )
     if token and name not in VARIANTS:
         assumed += ("[class] represents the image (--as vit-pytorch-mean takes the mean)",)
-    images = PreprocessConfig(size=config.image, **HALF)
+    images = PreprocessConfig(size=config.image, rounding="torchvision", **HALF)
     return Reading(config, images, "bicubic-antialias", tensors, assumed)
 
 
