@@ -202,8 +202,8 @@ class ViTConfig:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
         if self.distillation and not (self.class_token and self.pool == "class"):
             raise ConfigError("a distillation token needs class_token=True and pool='class'")
-        self._check_pool()
         self._check_ranges()
+        self._check_pool()
         self._check_positions()
         self._check_stem()
         self._check_axial()
