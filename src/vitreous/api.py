@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from vitreous.checkpoints.labels import listed
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Wish
 from vitreous.data.config import DataConfig
@@ -14,7 +15,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, check_name, configured
 from vitreous.model.kinds import create as create_model
 from vitreous.predict import Predictor
-from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
+from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
 from vitreous.recipes.request import Request
 from vitreous.recipes.sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.settings import overlaid
@@ -52,7 +53,8 @@ def train(
         reporter: told how far the work is; None: nothing is shown.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
-        wishes: what the recipe starts from: model="S/16", weights="runs/a" (and weights_as="openai", say), image=(64, 64), minutes=15.
+        wishes: what the recipe starts from: model="S/16", weights="runs/a" (and weights_as="openai", say, weights_grid=(7, 28),
+            weights_heads=6), image=(64, 64), minutes=15.
 
     Raises:
         UserError: something that was asked for can't be; nothing was written.
@@ -84,7 +86,7 @@ def plan(
     """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    known = ("model", "weights", "weights_as", "image", "minutes")
+    known = ("model", *START, "image", "minutes")
     for name in wishes:
         if name not in known:
             raise UnknownName("argument of train", name, known)
@@ -149,15 +151,17 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
 def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
 
-    Its `.model` is the plain torch module; its `.report` tells what became of the weights, if there is something to tell.
+    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the plain torch module; its `.report` tells what became of the weights, if there is something to tell.
 
     >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
+    >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
 
     Args:
         path: a folder, a file of weights, or owner/name on the Hugging Face Hub.
         device: auto, cpu, cuda or mps.
-        wish: how the weights are taken: family ("openai"; --as on the command line), image (rows, cols), rule, allow,
-            labels, channels, channel_rule; see `vitreous.checkpoints.wish.Wish`.
+        wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
+            file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
+            classes: a new head of zeros for so many classes, or for these; see `vitreous.checkpoints.wish.Wish`.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
@@ -167,6 +171,11 @@ def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
     for name in wish:
         if name not in known:
             raise UnknownName("argument of load", name, [*known, "device"])
+    for name in ("labels", "classes"):
+        if isinstance(wish.get(name), (str, Path)):
+            wish[name] = listed(str(wish[name]))
+        elif isinstance(wish.get(name), list):
+            wish[name] = tuple(wish[name])
     folder, report = open_model(path, Wish(**wish))
     predictor = Predictor(folder, device)
     predictor.report = report

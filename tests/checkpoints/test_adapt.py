@@ -15,8 +15,9 @@ import vitreous
 from vitreous.checkpoints.adapt import adapt, has_all, sliced
 from vitreous.checkpoints.channels import rechannelled
 from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
+from vitreous.checkpoints.labels import listed
 from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish, listed
+from vitreous.checkpoints.wish import Wish
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize
@@ -145,7 +146,7 @@ def test_labels_that_do_not_settle_a_class_are_refused() -> None:
 
 def test_wishes_are_checked_and_lists_of_labels_read(tmp_path: Path) -> None:
     assert listed("cat, dog ,") == ("cat", "dog")
-    (tmp_path / "labels.txt").write_text("tench, Tinca tinca\n\ncat\n")
+    (tmp_path / "labels.txt").write_text("tench, Tinca tinca\ncat\n\n")
     assert listed(str(tmp_path / "labels.txt")) == ("tench, Tinca tinca", "cat")
     with pytest.raises(ConfigError, match="names no class"):
         listed(" , ")

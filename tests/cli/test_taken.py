@@ -50,6 +50,27 @@ def test_inspect_and_convert_tell_the_same(vitreous, foreign, here):
     assert (folder.classes, folder.model.config.channels, folder.resize) == (("class 3", "class 7"), 3, "bilinear")
 
 
+def test_outputs_without_names_are_named_from_a_file(vitreous, foreign, here):
+    """predict, evaluate and convert: `class 0` of the file is what the file of names says first."""
+    names = [f"digit {number}" for number in range(10)]
+    (here / "names.txt").write_text("\n".join(names) + "\n")
+    bare = json.loads(vitreous("predict", foreign, "images", "--format=jsonl").out)["label"]
+    done = vitreous("predict", foreign, "images", "--labels=names.txt", "--format=jsonl")
+    assert json.loads(done.out)["label"] == bare.replace("class", "digit")
+    assert "head        kept, its 10 outputs named as you say" in reported(done)
+    vitreous("convert", foreign, "out", "--labels=names.txt").worked("outputs named as you say")
+    assert load_model("out").classes == tuple(names)
+    write(here / "data" / "digit 3" / "a.png", encoded(picture(0, 9, 9, 1)))
+    done = vitreous("evaluate", foreign, "data", "--labels=names.txt", "--no-speed", "--out=e")
+    assert "named as you say" in reported(done)
+    (here / "short.txt").write_text("a\nb\n")
+    vitreous("predict", foreign, "images", "--labels=short.txt").refused(
+        "2 labels were given", "has 10 outputs without"
+    )
+    (here / "double.txt").write_text("a\nb\na\n")
+    vitreous("convert", foreign, "out2", "--labels=double.txt").refused("line 3 is 'a', as line 1 is")
+
+
 def test_evaluate_measures_the_chosen_classes(vitreous, trained, here):
     for label in ("3", "7"):
         write(here / "data" / label / "a.png", encoded(picture(0, 9, 9, 1)))
@@ -92,6 +113,56 @@ def test_wishes_that_cannot_be_met_are_one_line(vitreous, trained, foreign):
     done = vitreous("predict", trained, "images", "--channels=2")
     assert done.code == 2
     assert "(2, 8, 8), not (3, 8, 8)" in done.err.splitlines()[-1]
+
+
+def test_every_command_is_told_grid_and_heads_of_weights_that_do_not_tell(vitreous, trained, foreign, here):
+    """Positions for 2x2 patches are for 1x4 just as well; 4 heads share its width as well as the usual 2."""
+    wide = "--grid", "1", "4", "--heads", "4"
+    shown = vitreous("inspect", foreign).worked(
+        "assumed     a square grid of 2x2 patches", "assumed     2 heads, as is usual"
+    )
+    assert shown.count("assumed") >= 3
+    told = vitreous("inspect", foreign, *wide).worked(
+        "in a grid of 1x4", "heads 4", "1x4 patches and 4 heads, as you say"
+    )
+    assert "heads, as is usual" not in told
+    vitreous("convert", foreign, "out", *wide).worked("proof")
+    vitreous("inspect", "out").worked(
+        "in a grid of 1x4", "told a grid of 1x4 patches and 4 heads", "assumed     activation"
+    )
+    for command, *rest in (
+        ("predict", "images"),
+        ("embed", "images"),
+        ("explain", "images", "--page=1", "--faithful=0"),
+    ):
+        assert "1x4 patches and 4 heads, as you say" in reported(vitreous(command, foreign, *rest, *wide))
+    other = "--other-grid", "1", "4", "--other-heads", "4"
+    done = vitreous("cka", foreign, foreign, "digits", "--images=20", "--out=cka", *wide, *other)
+    assert reported(done).count("as you say") == 2
+    done = vitreous("evaluate", foreign, "digits", "--protocol=knn", "--no-cache", "--out=e", *wide)
+    assert "as you say" in reported(done)
+    train = (
+        "train",
+        "digits",
+        "--recipe=finetune",
+        "--weights",
+        foreign,
+        "--weights-grid",
+        "1",
+        "4",
+        "--weights-heads",
+        "2",
+    )
+    tiny = "--duration=1st", "--batch=8", "--workers=0", "--schedule.warmup=0st", "--out=run", "--image", "8", "8"
+    vitreous(*train, *tiny).worked("as you say", "from a grid of 1x4 to 2x2")
+
+
+def test_a_grid_that_cannot_be_is_one_line(vitreous, trained, foreign, here):
+    vitreous("inspect", foreign, "--grid", "2", "3").refused("--grid 2 3 makes 6 patches", "has positions for 4")
+    vitreous("predict", foreign, "images", "--heads=5").refused("--heads 5", "the width", "32")
+    vitreous("predict", trained, "images", "--grid", "2", "2").refused("leave out --as, --allow, --grid and --heads")
+    vitreous("train", "digits", "--weights-heads=2").refused("--weights-heads says what the weights are")
+    vitreous("evaluate", trained, "--other-heads=2").refused("--other-heads says what the weights of --compare are")
 
 
 def test_what_may_be_missing_is_initialised(vitreous, foreign, here):

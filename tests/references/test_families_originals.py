@@ -252,9 +252,9 @@ CLIP_NAMES = (
 )
 
 
-def clip_tensors() -> Tensors:
+def clip_tensors(size: int | tuple[int, int] = 96) -> Tensors:
     """OpenAI's names, beside a text tower's."""
-    tensors = random_tensors("vit_base_patch16_clip_224", img_size=96, num_classes=12)
+    tensors = random_tensors("vit_base_patch16_clip_224", img_size=size, num_classes=12)
     tensors = renamed({name: tensor for name, tensor in tensors.items() if name != "head.bias"}, *CLIP_NAMES)
     tensors = {
         name if not name.startswith("norm.") else f"ln_post.{name[5:]}": tensor for name, tensor in tensors.items()

@@ -4,16 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from vitreous.checkpoints.channels import rechannelled
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.wish import Wish
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.blank import remade
+from vitreous.model.kinds import empty
 from vitreous.model.resize import ALL_RULES
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 HEADS = ("head", "distillation_head")
+MOST_CLASSES = 10_000_000
+"""Of a new head."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,10 @@ def adapt(folder: ModelFolder, wish: Wish) -> tuple[ModelFolder, Changes]:
     if wish.channels is not None and wish.channels != folder.model.config.channels:
         folder, channels = rechannelled(folder, wish.channels, wish.channel_rule)
     if wish.labels is not None and wish.labels != folder.classes:
-        folder, head = sliced(folder, wish.labels)
+        unnamed = numbered(folder.classes) and not set(wish.labels) <= set(folder.classes)
+        folder, head = (called if unnamed else sliced)(folder, wish.labels)
+    if wish.classes is not None:
+        folder, head = reheaded(folder, wish.classes)
     return folder, Changes(resized, channels, head)
 
 
@@ -54,6 +62,71 @@ def at_size(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
         learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
         said = f"{old.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
     return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image))), said
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """Return what outputs without names are called."""
+    return tuple(f"class {number}" for number in range(count))
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Tell whether these are no names but numbers."""
+    return tuple(classes) == numbers(len(classes))
+
+
+def called(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
+    """Return a model whose outputs, which had no names, have these, in their order.
+
+    Raises:
+        ConfigError: another number of names than of outputs, a doubled name, or no head.
+    """
+    count = len(folder.classes)
+    if not count:
+        raise ConfigError(
+            f"this model has no head, so there are no outputs to name ({len(labels):,} labels were given)"
+        )
+    if len(labels) != count:
+        raise ConfigError(
+            f"{len(labels):,} labels were given, and the model has {count:,} outputs without names; give a name for each, in "
+            "their order"
+        )
+    check_distinct(labels)
+    return replace(folder, classes=tuple(labels)), f"kept, its {count:,} outputs named as you say"
+
+
+def reheaded(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFolder, str]:
+    """Return a model with a new head of zeros in the place of any old one.
+
+    Args:
+        folder: the model.
+        classes: how many, or their names.
+
+    Raises:
+        ConfigError: no classes, or a doubled name.
+    """
+    count = classes if isinstance(classes, int) else len(classes)
+    if not 1 <= count <= MOST_CLASSES:
+        raise ConfigError(f"a new head for {count:,} classes; it takes 1 to {MOST_CLASSES:,}")
+    names = numbers(classes) if isinstance(classes, int) else tuple(classes)
+    check_distinct(names)
+    model = folder.model
+    biased = {"head_bias": True} if isinstance(model, ViT) else {}
+    config = replace(model.config, classes=len(names), **biased)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in HEADS}
+    shapes = empty(config).state_dict()
+    weights |= {name: torch.zeros(shapes[name].shape) for name in shapes if name.rpartition(".")[0] in HEADS}
+    old = f"; the old one, for {len(folder.classes):,}, was left out" if folder.classes else ""
+    said = f"new, of zeros, for {len(names):,} classes: untrained{old}"
+    return replace(folder, model=remade(model, config, weights, share=True), classes=names, several=False), said
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Raise ConfigError for a name that is there twice, or empty."""
+    for name, count in Counter(names).items():
+        if count > 1 or not name:
+            raise ConfigError(
+                f"the class {name!r} is named {count} times; names must differ" if name else "a class has no name"
+            )
 
 
 def sliced(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitreous.checkpoints.mapping import Table
 from vitreous.checkpoints.weights import Weights
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config
@@ -22,6 +22,10 @@ HALF = {"mean": (0.5,), "std": (0.5,)}
 
 MULTI_LABEL = "multi_label_classification"
 """The problem_type of a config.json where an image may have several classes (transformers)."""
+
+
+Notes = tuple[str, ...]
+"""What was assumed, for the report."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,59 @@ class Family:
     """The kind of models that such files hold."""
 
 
-def square(cells: int, where: str) -> Size:
-    """Return the square grid of so many cells; raises CheckpointError where there is none."""
-    side = math.isqrt(cells)
-    if side * side != cells:
+def grid_of(
+    weights: Weights, count: int, prefixes: Sequence[int], said: Size | None = None, table: bool = False
+) -> tuple[int, Size, Notes]:
+    """Return the grid that learned positions are for: as the file says, else as the user does, else a square, with a note.
+
+    Args:
+        weights: where they come from, and what the user says.
+        count: positions, those of prefix tokens among them.
+        prefixes: how many of them may belong to prefix tokens, the likeliest first.
+        said: the grid that a configuration beside the file names.
+        table: there is not one for each patch, but one for each offset of two patches.
+
+    Returns:
+        how many of the positions belong to prefix tokens, the grid, and what was assumed.
+
+    Raises:
+        CheckpointError: the file says a grid that has another number of them; or nobody says one, and no square has so many.
+        ConfigError: the user says a grid that has another number of them.
+    """
+    wanted = said or (None if weights.told.grid is None else Size(*weights.told.grid))
+    for prefix in prefixes:
+        grid = wanted or square(count - prefix, table)
+        if grid is not None and places(grid, table) == count - prefix:
+            assumed = f"a square grid of {grid} patches (--grid ROWS COLS says another)"
+            return prefix, grid, () if wanted else (assumed,)
+    left, what = count - prefixes[0], "offsets between patches" if table else "patches"
+    if wanted is None:
         raise CheckpointError(
-            f"{where} has positions for {cells} patches, which is no square, and nothing beside the weights says how many "
-            "rows and columns; put a config.json beside them that names the image size, as their library writes it"
+            f"{weights.path} has positions for {left} {what}, which is no square, and nothing beside the weights says how many "
+            "rows and columns; say --grid ROWS COLS"
         )
+    makes = f"{places(wanted, table)} {what}"
+    if said is None:
+        raise ConfigError(
+            f"--grid {wanted.rows} {wanted.cols} makes {makes}, and {weights.path} has positions for {left}"
+        )
+    raise CheckpointError(
+        f"the configuration beside {weights.path} says a grid of {said}, {makes}, and the weights have positions for {left}; "
+        "they don't belong together"
+    )
+
+
+def places(grid: Size, table: bool = False) -> int:
+    """Count a grid's patches, or the offsets between two of them."""
+    return (2 * grid.rows - 1) * (2 * grid.cols - 1) if table else grid.rows * grid.cols
+
+
+def square(count: int, table: bool = False) -> Size | None:
+    """Return the square grid of so many patches, or offsets between them; None if there is none."""
+    side = math.isqrt(max(0, count))
+    if side * side != count or not side or (table and side % 2 == 0):
+        return None
+    side = (side + 1) // 2 if table else side
     return Size(side, side)
 
 
@@ -108,3 +157,31 @@ HEADS_OF = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 153
 def usual_heads(width: int) -> int:
     """Return the heads that published models of this width have."""
     return HEADS_OF.get(width, max(1, width // 64))
+
+
+def heads_of(weights: Weights, width: int, said: int | None = None, usual: int | None = None) -> tuple[int, Notes]:
+    """Return the attention heads: as the file says, else as the user does, else as is usual, with a note.
+
+    Args:
+        weights: where they come from, and what the user says.
+        width: of the model.
+        said: the heads that a configuration beside the file names.
+        usual: what is usual, where the family knows it better than `usual_heads`.
+
+    Raises:
+        CheckpointError: heads that can't share the width. ConfigError: the user says such.
+    """
+    told = weights.told.heads
+    heads = said if said is not None else told if told is not None else usual or usual_heads(width)
+    if heads > 0 and width % heads == 0:
+        silent = said is not None or told is not None
+        return heads, () if silent else (
+            f"{heads} heads, as is usual at width {width} (--heads N says another number)",
+        )
+    if said is None and told is None:
+        raise CheckpointError(
+            f"{weights.path}: nobody's ViT of width {width} is known here, so its heads aren't; say --heads N"
+        )
+    if said is None:
+        raise ConfigError(f"--heads {heads}: so many can't share the width of {weights.path}, which is {width}")
+    raise CheckpointError(f"{weights.path}: {heads} heads can't share a width of {width}")

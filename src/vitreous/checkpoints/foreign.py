@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vitreous.checkpoints.adapt import adapt
-from vitreous.checkpoints.family import MULTI_LABEL, Family, Reading
+from vitreous.checkpoints.adapt import adapt, numbers
+from vitreous.checkpoints.family import MULTI_LABEL, Family, Notes, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.gaps import cost_of, fill_missing, refuse_unused
@@ -19,11 +19,13 @@ from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.unread import told
 from vitreous.checkpoints.weights import Weights, read_weights
-from vitreous.checkpoints.wish import Report, Wish, grouped
+from vitreous.checkpoints.wish import Report, Told, Wish, grouped
 from vitreous.checkpoints.wrappers import TRAINING, headed, unwrapped
-from vitreous.errors import CheckpointError, UnknownName, UserError
+from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import CONFIGS, Model, empty
+from vitreous.shapes import Size
 
 MODULES = (
     "timm",
@@ -93,10 +95,11 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
         ConfigError: a wish that can't be met.
     """
-    weights = unwrapped(read_weights(path), surest)
+    weights = unwrapped(replace(read_weights(path), told=wish.told), surest)
     family, variant = chosen(weights, wish.family)
     weights = headed(weights, family.table(CONFIGS[family.kind]()))
     reading = understood(family, weights, variant)
+    check_told(reading, weights)
     check_images(reading.preprocess, reading.model.channels, str(weights.path))
     model, theirs = empty(reading.model), dict(reading.tensors)
     patterns = (*reading.ignored, *TRAINING)
@@ -113,7 +116,8 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     check_finite(mapped.tensors, str(weights.path), weights.maps)
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
-    classes = reading.classes or tuple(f"class {number}" for number in range(model.config.classes))
+    origin |= {"told": str(weights.told)} if str(weights.told) else {}
+    classes = reading.classes or numbers(model.config.classes)
     mode = "L" if model.config.channels == 1 else reading.preprocess.mode
     preprocess = replace(reading.preprocess, size=tuple(model.config.image), mode=mode)
     several = weights.config.get("problem_type") == MULTI_LABEL
@@ -132,7 +136,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         ignored=len(ignored) + len(weights.aside),
         beside=grouped((*ignored, *weights.aside)),
         assumed=reading.assumed,
-        notes=(*weights.notes, *cost_of(unused, mapped.used, new)),
+        notes=(*weights.notes, *told_of(weights), *cost_of(unused, mapped.used, new)),
     )
     return folder, report
 
@@ -176,6 +180,31 @@ def understood(family: Family, weights: Weights, variant: str | None) -> Reading
             f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
             f"({reason})"
         ) from error
+
+
+def check_told(reading: Reading, weights: Weights) -> None:
+    """Refuse what the user says of a file that says otherwise itself; raises ConfigError."""
+    config, told = reading.model, weights.told
+    if told == Told():
+        return
+    if not isinstance(config, ViTConfig):
+        raise ConfigError(
+            f"--grid and --heads are a ViT's, and {weights.path} holds {describe(config)}; leave them out"
+        )
+    if told.grid is not None and Size(*told.grid) != config.grid:
+        raise ConfigError(
+            f"--grid {told.grid[0]} {told.grid[1]}, but {weights.path} says itself that its grid is {config.grid}; leave it out "
+            "(--image ROWS COLS makes it see another size)"
+        )
+    if told.heads is not None and told.heads != config.heads:
+        raise ConfigError(
+            f"--heads {told.heads}, but {weights.path} says itself that it has {config.heads}; leave it out"
+        )
+
+
+def told_of(weights: Weights) -> Notes:
+    """Return what the user says of the file, for the report."""
+    return (f"{weights.told}, as you say",) if weights.told != Told() else ()
 
 
 def check_images(images: PreprocessConfig, channels: int, where: str) -> None:

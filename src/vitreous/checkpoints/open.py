@@ -11,7 +11,7 @@ from vitreous.checkpoints.folder import ModelFolder, is_model, load_model
 from vitreous.checkpoints.foreign import load_foreign
 from vitreous.checkpoints.hub import download, is_repository
 from vitreous.checkpoints.weights import holds_weights
-from vitreous.checkpoints.wish import Report, Wish
+from vitreous.checkpoints.wish import Report, Told, Wish
 from vitreous.errors import CheckpointError, ConfigError, absent, is_link, is_there, url
 
 
@@ -63,9 +63,10 @@ def taken(folder: ModelFolder, wish: Wish, place: Path) -> tuple[ModelFolder, Re
     Raises:
         ConfigError: a wish that can't be met, such as a family: our own files say what they are.
     """
-    if wish.family is not None or wish.allow:
+    if wish.family is not None or wish.allow or wish.told != Told():
         raise ConfigError(
-            f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as and --allow"
+            f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as, --allow, --grid and "
+            "--heads"
         )
     folder, changes = adapt(folder, wish)
     if changes == Changes():

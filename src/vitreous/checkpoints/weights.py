@@ -15,6 +15,7 @@ from vitreous.checkpoints.mapped import FileMap
 from vitreous.checkpoints.npz import read_npz
 from vitreous.checkpoints.states import state_of
 from vitreous.checkpoints.torch_files import is_script, is_torch, read_pickled, read_script, refusing
+from vitreous.checkpoints.wish import Told
 from vitreous.errors import CheckpointError, absent, is_there
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt", ".pyth")
@@ -52,6 +53,8 @@ class Weights:
     """The files that tensors are mapped from, where vitreous mapped them itself."""
     aside: tuple[str, ...] = ()
     """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
+    told: Told = field(default_factory=Told)
+    """What the user says of them."""
 
 
 def read_weights(path: str | Path) -> Weights:

@@ -4,13 +4,32 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from vitreous.errors import ConfigError, UnknownName, is_file
+from vitreous.errors import ConfigError, UnknownName
 
 ALLOWED = ("missing", "unused")
 CHANNEL_RULES = ("sum", "tile", "zero")
 """How the first layer's kernels are taken to another number of channels; see checkpoints/adapt.py."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What somebody says of a file that can't tell it itself; what the file does tell must agree."""
+
+    grid: tuple[int, int] | None = None
+    """Rows and columns of patches that its positions are for."""
+    heads: int | None = None
+    """Attention heads."""
+
+    def __post_init__(self) -> None:
+        if self.grid is not None and (len(self.grid) != 2 or min(self.grid) < 1):
+            raise ConfigError(f"grid is {self.grid}; expected rows and columns of patches, such as 7 28")
+        if self.heads is not None and self.heads < 1:
+            raise ConfigError(f"heads is {self.heads}; it must be at least 1")
+
+    def __str__(self) -> str:
+        said = [f"a grid of {self.grid[0]}x{self.grid[1]} patches"] if self.grid else []
+        return " and ".join([*said, *([f"{self.heads} heads"] if self.heads else [])])
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,10 @@ class Wish:
 
     family: str | None = None
     """The family, or family:variant; None: recognised (--as)."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of patches that the file's positions are for, where it doesn't tell."""
+    heads: int | None = None
+    """Attention heads, where the file doesn't tell."""
     image: tuple[int, int] | None = None
     """Rows and columns of images that the model shall see; None: those of the file."""
     rule: str | None = None
@@ -26,7 +49,10 @@ class Wish:
     allow: tuple[str, ...] = ()
     """What may differ: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
     labels: tuple[str, ...] | None = None
-    """Names of the classes to keep, in the order that is wanted; None: all."""
+    """Where the outputs have names: those of the classes to keep, in the order that is wanted. Where they have none: the
+    names of all outputs, in their order. None: as the file has them."""
+    classes: int | tuple[str, ...] | None = None
+    """A new head, of zeros, for so many classes or for these; None: the file's own."""
     channels: int | None = None
     """Channels that the model shall see; None: those of the file."""
     channel_rule: str | None = None
@@ -40,27 +66,16 @@ class Wish:
             raise UnknownName("rule for channels", self.channel_rule, CHANNEL_RULES)
         if self.channels is not None and self.channels < 1:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
+        _ = self.told
+        if self.labels is not None and self.classes is not None:
+            raise ConfigError(
+                "labels are those of the head that is there, and classes makes a new one; give one of them"
+            )
 
-
-def listed(text: str) -> tuple[str, ...]:
-    """Return the labels that a text names, separated by commas, or those of the file that it names, one a line.
-
-    Raises:
-        ConfigError: it names none, or the file can't be read.
-    """
-    if is_file(text):
-        try:
-            lines = Path(text).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"can't read the labels in {text}: {error}") from error
-        found = tuple(line.strip() for line in lines if line.strip())
-    else:
-        found = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not found:
-        raise ConfigError(
-            f"--labels {text!r} names no class; give names separated by commas, or a file with one a line"
-        )
-    return found
+    @property
+    def told(self) -> Told:
+        """What is said of the file itself."""
+        return Told(self.grid, self.heads)
 
 
 def grouped(names: Iterable[str]) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from vitreous.cli.options import Evaluate
 from vitreous.cli.probe import OF_ACCURACY, changed, written
-from vitreous.cli.taken import open_taken
+from vitreous.cli.taken import open_classifier
+from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def check_benchmark(options: Evaluate) -> None:
 
 def check_unread(options: Evaluate) -> None:
     """Raise ConfigError for options that no benchmark reads."""
-    for name in changed(options, Evaluate("")):
-        if name in ("compare", "other_as", *OF_ACCURACY):
+    for name in [*changed(options, Evaluate("")), *changed(options.other_taken, OtherTaken())]:
+        if name in ("compare", *vars(OtherTaken()), *OF_ACCURACY):
             raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
 
 
@@ -76,7 +77,8 @@ def imagenet(options: Evaluate, display: "Reporter") -> "Answers":
     from vitreous.evaluate.benchmarks.imagenet_parts import lines, parts
     from vitreous.predict import Predictor
 
-    predictor = Predictor(open_taken(options.model, options.taken), device=options.device, batch=options.batch)
+    folder = open_classifier(options.model, options.taken)
+    predictor = Predictor(folder, device=options.device, batch=options.batch)
     display.phase("opening the data")
     loading = Loading(
         options.batch, "auto", options.broken, lambda done, total: display.progress(done, total, {}), display.phase

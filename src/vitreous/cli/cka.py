@@ -7,7 +7,6 @@ from vitreous.cli.feature_options import Cka
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
 from vitreous.cli.taken import open_taken
-from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
 
 
@@ -31,8 +30,8 @@ def cka(arguments: list[str]) -> int:
     display = reporter()
     try:
         models = (
-            open_taken(options.model, Taken(family=options.family)),
-            open_taken(options.other, Taken(family=options.other_as)),
+            open_taken(options.model, options.taken),
+            open_taken(options.other, options.other_taken.taken),
         )
         display.phase("opening the data")
         source = subset(open_source(options.data, None, models[0].decode, options.broken), options.images)

@@ -1,11 +1,11 @@
 """The options of what works with frozen features: probes, `vitreous embed`, `vitreous cka`. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
-from vitreous.cli.taken_options import Taken
+from vitreous.cli.taken_options import OtherTaken, Taken
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,8 @@ class Cka:
     """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images, of which the validation part is taken if there is one; the labels play no part."""
-    family: Annotated[str | None, tyro.conf.arg(name="as")] = None
-    """What MODEL's weights are, where they don't tell: a family, or family:variant."""
-    other_as: str | None = None
-    """The same of OTHER's."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    other_taken: Annotated[OtherTaken, tyro.conf.arg(name="")] = field(default_factory=OtherTaken)
     images: int = 2000
     """Most images to compare on; of more, so many are drawn at random."""
     unbiased: bool = False

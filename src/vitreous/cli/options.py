@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.cli.feature_options import Cka, Embed, Probe
-from vitreous.cli.taken_options import Taken
+from vitreous.cli.taken_options import OtherTaken, Taken
 from vitreous.training.config import RunConfig
 
 
@@ -76,8 +76,7 @@ class Evaluate:
     """fine-tune: steps of training on each task; 2500 as in the paper."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
-    other_as: str | None = None
-    """What the weights of --compare are, where they don't tell: a family, or family:variant."""
+    other_taken: Annotated[OtherTaken, tyro.conf.arg(name="")] = field(default_factory=OtherTaken)
     corruptions: tuple[str, ...] | None = None
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None

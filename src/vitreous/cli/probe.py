@@ -8,6 +8,7 @@ from vitreous.cli.beside import beside
 from vitreous.cli.feature_options import Probe
 from vitreous.cli.options import Evaluate
 from vitreous.cli.taken import open_other
+from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vitreous.evaluate.outcome import Part, Table
     from vitreous.training.reporter import Reporter
 
+Options = Evaluate | Probe | OtherTaken
 PROBES = ("few-shot", "linear", "knn")
 BELONGS = {
     "shots": ("few-shot",),
@@ -73,7 +75,7 @@ def written(name: str) -> str:
     return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
 
 
-def changed(given: Evaluate | Probe, standard: Evaluate | Probe) -> list[str]:
+def changed(given: Options, standard: Options) -> list[str]:
     """Return the names of the settings that are not as in `standard`."""
     return [one.name for one in fields(given) if getattr(given, one.name) != getattr(standard, one.name)]
 

@@ -34,6 +34,7 @@ def train(arguments: list[str]) -> int:
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
         )
     from vitreous import api
+    from vitreous.recipes.catalog import START
     from vitreous.training.ranges import check_ranges
     from vitreous.training.run import dry_run
     from vitreous.training.run import train as train_config
@@ -42,7 +43,7 @@ def train(arguments: list[str]) -> int:
     display = reporter()
     try:
         wishes = {"model": first.model, "image": first.image, "minutes": first.minutes}
-        wishes |= {"weights": first.config.weights, "weights_as": first.config.weights_as}
+        wishes |= {name: getattr(first.config, name) for name in START}
         base = api.plan(source, first.config.recipe, wishes, display, first.config.decode)
         config = overridden(arguments, base)
         if first.dry_run:

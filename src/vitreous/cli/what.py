@@ -62,10 +62,11 @@ def model(path: str, taken: Taken) -> str:
 
     folder, report = open_model(path, wish_of(taken))
     told = [] if report is None else [str(report)]
+    assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
     named = shlex.quote(path)
     then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
     then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
-    return "\n".join([*told, *shape(path, folder), f"next: vitreous {then}"])
+    return "\n".join([*told, *shape(path, folder), *assumed, f"next: vitreous {then}"])
 
 
 def shape(path: str, folder: "ModelFolder") -> list[str]:
@@ -81,7 +82,7 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.several else ''}",
     ]
-    origin = {key: value for key, value in folder.origin.items() if value is not None and not isinstance(value, dict)}
+    origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
     metrics = folder.origin.get("metrics")
     if isinstance(metrics, dict) and "loss" in metrics:

@@ -22,6 +22,8 @@ RECIPES: dict[str, Callable[[Request], RunConfig]] = {
     "masked-patches": masked_patches,
     "mae": mae,
 }
+START = ("weights", "weights_as", "weights_grid", "weights_heads")
+"""What a run starts from, whatever the recipe."""
 UNLABELLED = ("masked-patches", "mae")
 """Those that need no labels: a folder of images without class folders will do."""
 
@@ -34,7 +36,7 @@ def configure(recipe: str, request: Request) -> RunConfig:
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    config = replace(RECIPES[recipe](request), weights=request.weights, weights_as=request.weights_as)
+    config = replace(RECIPES[recipe](request), **{name: getattr(request, name) for name in START})
     if request.facts.several and isinstance(config.objective, ClassifyConfig):
         return replace(config, objective=replace(config.objective, loss="sigmoid"))
     return config

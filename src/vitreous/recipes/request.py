@@ -23,6 +23,10 @@ class Request:
     """A model folder or run folder to start from, or anything else that can be loaded."""
     weights_as: str | None = None
     """What the weights are, where they don't tell: a family, or family:variant."""
+    weights_grid: tuple[int, int] | None = None
+    """Rows and columns of patches that their positions are for, where they don't tell."""
+    weights_heads: int | None = None
+    """Their attention heads, where they don't tell."""
     image: Size | None = None
     """Rows and columns that the model sees; None: the recipe's choice."""
     minutes: float | None = None

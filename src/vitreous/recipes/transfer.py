@@ -24,7 +24,7 @@ def opened(request: Request, recipe: str) -> ModelFolder:
         raise ConfigError(
             f"recipe {recipe!r} takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
         )
-    return open_model(request.weights, Wish(family=request.weights_as))[0]
+    return open_model(request.weights, Wish(request.weights_as, request.weights_grid, request.weights_heads))[0]
 
 
 def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig:

@@ -92,6 +92,10 @@ class RunConfig:
     """Start from this model folder or run folder, or from anything else that can be loaded."""
     weights_as: str | None = None
     """What --weights are, where they don't tell: a family, or family:variant (as --as of other commands)."""
+    weights_grid: tuple[int, int] | None = None
+    """Rows and columns of patches that the positions of --weights are for, where they don't tell (as --grid)."""
+    weights_heads: int | None = None
+    """Attention heads of --weights, where they don't tell (as --heads)."""
     head: Literal["auto", "new", "keep"] = "auto"
     """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"

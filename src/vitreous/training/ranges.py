@@ -117,8 +117,10 @@ def check_duration(name: str, text: str) -> None:
 
 def check_weights(config: RunConfig) -> None:
     """Refuse to be told what weights are where none are named; raises ConfigError."""
-    if config.weights_as is not None and config.weights is None:
-        raise ConfigError("--weights-as says what the weights are that --weights names; give both, or neither")
+    for name in ("weights_as", "weights_grid", "weights_heads"):
+        if config.weights is None and getattr(config, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} says what the weights are that --weights names; give both, or neither")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

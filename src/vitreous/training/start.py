@@ -43,7 +43,7 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    folder, report = open_model(config.weights, Wish(family=config.weights_as))
+    folder, report = open_model(config.weights, Wish(config.weights_as, config.weights_grid, config.weights_heads))
     if report is not None:
         reporter.message(str(report))
     if classes:

@@ -6,14 +6,14 @@ the mean over patches represents the image, or one query that gathers from them 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
 from vitreous.checkpoints.families.hf_images import preprocess_of
 from vitreous.checkpoints.families.huggingface import BASE, Said, activation_of, blocks_of, kind_of, labels_of, pair
-from vitreous.checkpoints.families.timm import architecture_of, classes_of, placed, pool_of, preprocess, size_of
-from vitreous.checkpoints.family import CLIP, Family, Reading, shape_of
+from vitreous.checkpoints.families.timm import architecture_of, placed, pool_of, preprocess, size_of
+from vitreous.checkpoints.families.timm_arguments import arguments_in, classes_of, pretrained_in
+from vitreous.checkpoints.family import CLIP, Family, Reading, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -102,10 +102,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read timm's or Apple's files. Without learned positions they are MAE's sines and cosines (`native`)."""
     tensors, where = timm_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    given: Mapping[str, Any] = weights.config.get("pretrained_cfg") or {}
-    arguments: Mapping[str, Any] = weights.config.get("model_args") or {}
-    told = arguments.get("num_heads")
-    heads = int(told) if told else max(1, width // HEAD_WIDTH)
+    heads, usual = heads_of(weights, width, arguments_in(weights).get("num_heads"), max(1, width // HEAD_WIDTH))
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -115,18 +112,18 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights.config),
+        pool=pool_of(tensors, weights),
         class_token=False,
         patch_norm="after",
         norm_eps=1e-5,
         block=block_of(tensors, "blocks.0.", "attn.proj", "mlp.fc2", where),
     )
-    config = placed(config, tensors, given, 0, 0, where)
+    config, squared = placed(config, tensors, weights)
     if config.positions == "none":
         config = replace(config, positions="sincos2d-mae")
-    assumed = () if told else (f"{heads} heads, {HEAD_WIDTH} values each as in every published model",)
+    assumed = usual + squared
     assumed += () if architecture_of(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
-    images = preprocess(config, given, {**CLIP, "crop": 1.0})
+    images = preprocess(config, pretrained_in(weights), {**CLIP, "crop": 1.0})
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
 

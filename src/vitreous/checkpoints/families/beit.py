@@ -4,21 +4,26 @@ All have timm's names. Told from timm's plain ViT by the tables of relative posi
 (before fine-tuning).
 """
 
-import math
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.families.timm import architecture_of, classes_of, pool_of, preprocess
+from vitreous.checkpoints.families.timm import architecture_of, pool_of, pooling_assumed, preprocess
+from vitreous.checkpoints.families.timm_arguments import (
+    arguments_in,
+    check_arguments,
+    classes_of,
+    pretrained_in,
+    said_grid,
+)
 from vitreous.checkpoints.families.timm_eva import block_of
 from vitreous.checkpoints.families.timm_eva import table as eva_table
-from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, shape_of
+from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, grid_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.shapes import Size
 
 TABLE = "relative_position_bias_table"
 OWN, SHARED = f"blocks.0.attn.{TABLE}", f"rel_pos_bias.{TABLE}"
@@ -47,44 +52,6 @@ def recognise(weights: Weights) -> float:
     return 2.0 if "architecture" in weights.config else 1.0
 
 
-def grid_of(entries: int, image: tuple[int, int] | None, patch: tuple[int, int], where: str) -> Size:
-    """Return the grid of a table over 2-D offsets, of (2 rows - 1)(2 cols - 1) entries.
-
-    Args:
-        entries: of the table, those of [class] not counted.
-        image: what a configuration says of the images' rows and columns, if it does.
-        patch: rows and columns of a patch.
-        where: for the error.
-
-    Raises:
-        CheckpointError: the configuration doesn't fit, and the table is that of no square grid.
-    """
-    if image is not None:
-        grid = Size(image[0] // patch[0], image[1] // patch[1])
-        if (2 * grid.rows - 1) * (2 * grid.cols - 1) == entries:
-            return grid
-    side = math.isqrt(max(entries, 0))
-    if side * side != entries or side % 2 == 0:
-        raise CheckpointError(
-            f"{where} has tables of {entries} offsets between patches, which no square grid has, and nothing beside the "
-            "weights says how many rows and columns there are; put a config.json beside them that names the image size, as "
-            "their library writes it"
-        )
-    return Size((side + 1) // 2, (side + 1) // 2)
-
-
-def said_size(config: Mapping[str, object]) -> tuple[int, int] | None:
-    """Return the images' rows and columns, where timm's config.json says them."""
-    for holder, key in (("model_args", "img_size"), ("pretrained_cfg", "input_size")):
-        given = config.get(holder)
-        size = given.get(key) if isinstance(given, Mapping) else None
-        if isinstance(size, int):
-            return size, size
-        if isinstance(size, (list, tuple)) and len(size) >= 2:
-            return int(size[-2]), int(size[-1])
-    return None
-
-
 def check(tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse what nobody publishes and can't be built: two kinds of positions at once."""
     if OWN in tensors and SHARED in tensors:
@@ -101,7 +68,8 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     check(tensors, where)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     offsets, heads = shape_of(tensors, OWN if OWN in tensors else SHARED, where)
-    grid = grid_of(offsets - CLASS_OFFSETS, said_size(weights.config), (rows, cols), where)
+    said = said_grid(weights, (rows, cols), (offsets - CLASS_OFFSETS,), table=True)
+    _, grid, squared = grid_of(weights, offsets, (CLASS_OFFSETS,), said, table=True)
     config = ViTConfig(
         image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
@@ -111,7 +79,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
-        pool=pool_of(tensors, weights.config),
+        pool=pool_of(tensors, weights),
         positions="bias",
         positions_at="layers" if OWN in tensors else "shared",
         norm_at="pooled" if "fc_norm.weight" in tensors else "tokens" if "norm.weight" in tensors else "none",
@@ -120,7 +88,13 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     architecture = architecture_of(weights, name)
     images = IMAGENET if re.search(r"beitv2|data2vec", architecture) else HALF
     assumed = () if architecture else ("mean and deviation 0.5, as BEiT has them (--as beitv2 takes ImageNet's)",)
-    preprocessing = preprocess(config, weights.config.get("pretrained_cfg") or {}, images)
+    assumed = (
+        *squared,
+        *check_arguments(config, arguments_in(weights), where),
+        *pooling_assumed(config, weights),
+        *assumed,
+    )
+    preprocessing = preprocess(config, pretrained_in(weights), images)
     return Reading(config, preprocessing, "geometric", tensors, assumed, classes_of(weights, config.classes), IGNORED)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.checkpoints.families.google_stem import KERNEL
-from vitreous.checkpoints.families.timm import RESIZES, architecture_of, classes_of
+from vitreous.checkpoints.families.timm import RESIZES, architecture_of
+from vitreous.checkpoints.families.timm_arguments import classes_of, pretrained_in
 from vitreous.checkpoints.families.timm_write import CROP_MODES, crop_of
 from vitreous.checkpoints.family import HALF, Family, Reading, has, shape_of
 from vitreous.checkpoints.folder import ModelFolder
@@ -82,7 +83,7 @@ def interpret_timm(weights: Weights, name: str | None) -> Reading:
     if architecture and "_bit" not in architecture:
         raise CheckpointError(f"{where}: {architecture} is not one of BiT's ResNets, which alone vitreous builds")
     outputs, channels, *_ = shape_of(tensors, "stem.conv.weight", where)
-    given = weights.config.get("pretrained_cfg") or {}
+    given = pretrained_in(weights)
     size = given.get("input_size")
     config = config_of(
         (outputs, channels),

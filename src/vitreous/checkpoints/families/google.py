@@ -6,7 +6,6 @@ tanh approximation. (timm reads the same files into a model with the exact GELU 
 each kind for itself since; the published ViT and AugReg files have the older numbers.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from vitreous.checkpoints.families.google_stem import seen, stem_of, stem_rules
-from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square, unlike_plain
+from vitreous.checkpoints.family import HALF, Family, Notes, Reading, grid_of, shape_of, unlike_plain
 from vitreous.checkpoints.mapping import SAME, TRANSPOSED, Layout, Rule, Table, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
@@ -170,7 +169,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         pre_logits_width=rep_size(tensors, width),
         block=BlockConfig(act="gelu" if timm else "gelu-tanh"),
     )
-    config, assumed = placed(config, tensors, where)
+    config, assumed = placed(config, tensors, weights)
     assumed = (
         f"activation {config.block.act} ({VARIANTS['timm' if timm else 'flax'].rpartition(', with')[0]})",
         "mean and deviation 0.5",
@@ -195,19 +194,20 @@ def rep_size(tensors: Mapping[str, Tensor], width: int) -> int:
     return 0 if size == width else size
 
 
-def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> tuple[ViTConfig, tuple[str, ...]]:
+def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
     """Settle the grid, and whether [class] has a position; without positions in the file they are sines and cosines."""
     rows, cols = config.patch
     positions = next((tensors[place] for place in PLACES if place in tensors), None)
     if positions is None:
-        image = (224 // rows * rows, 224 // cols * cols)
-        note = "positions are fixed sines and cosines, of images of 224 pixels"
-        return replace(config, image=image, positions="sincos2d", position_tokens="patches"), (note,)
-    count = positions.shape[1]
-    apart = config.class_token and math.isqrt(count) ** 2 == count
-    grid = square(count if apart else count - config.class_token, where)
-    tokens = "patches" if apart else "all"
-    return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=tokens), ()
+        grid = weights.told.grid or (224 // rows, 224 // cols)
+        size = "" if weights.told.grid else ", of images of 224 pixels"
+        config = replace(
+            config, image=(grid[0] * rows, grid[1] * cols), positions="sincos2d", position_tokens="patches"
+        )
+        return config, (f"positions are fixed sines and cosines{size}",)
+    prefix, grid, assumed = grid_of(weights, positions.shape[1], (0, 1) if config.class_token else (0,))
+    tokens = "all" if prefix == config.class_token else "patches"
+    return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=tokens), assumed
 
 
 def is_linen(tensors: Mapping[str, Tensor]) -> bool:

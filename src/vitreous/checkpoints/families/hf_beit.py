@@ -117,12 +117,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     hidden = next(key for key in ("layer.0.intermediate.dense.weight", "layer.0.mlp.fc1.weight") if key in tensors)
     offsets_of = tensors.get(OWN, tensors.get(SHARED))
     config = ViTConfig(
-        image=image_of(said, (rows, cols)),
+        image=image_of(weights, said, (rows, cols), *positions_in(tensors)),
         patch=(rows, cols),
         channels=channels,
         width=width,
         depth=blocks_of(tensors, r"layer\.(\d+)\.", where),
-        heads=offsets_of.shape[1] if offsets_of is not None else heads_of(said, width, where),
+        heads=offsets_of.shape[1] if offsets_of is not None else heads_of(weights, said, width),
         mlp=tensors[hidden].shape[0],
         classes=tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0,
         norm_eps=float(said("layer_norm_eps")),
@@ -146,7 +146,7 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTC
     """Settle the positions: a table a block, one for all, added ones, or none.
 
     Raises:
-        CheckpointError: several of these, or a table for another grid.
+        CheckpointError: several of these.
     """
     kinds = [key for key in (OWN, SHARED, "embeddings.position_embeddings") if key in tensors]
     if len(kinds) > 1:
@@ -155,12 +155,16 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTC
         )
     if not kinds or kinds[0] == "embeddings.position_embeddings":
         return replace(config, positions="learned" if kinds else "none")
-    entries, grid = tensors[kinds[0]].shape[0] - CLASS_OFFSETS, config.grid
-    if entries != (2 * grid.rows - 1) * (2 * grid.cols - 1):
-        raise CheckpointError(
-            f"{where} has tables of {entries} offsets between patches, which isn't what a grid of {grid} has"
-        )
     return replace(config, positions="bias", positions_at="layers" if kinds[0] == OWN else "shared")
+
+
+def positions_in(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
+    """Return the number of positions, how many of them are those of [class], and whether it is a table over offsets."""
+    added = tensors.get("embeddings.position_embeddings")
+    if added is not None:
+        return added.shape[1], 1, False
+    offsets = tensors.get(OWN, tensors.get(SHARED))
+    return (0 if offsets is None else offsets.shape[0]), CLASS_OFFSETS, True
 
 
 def normed(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViTConfig:

@@ -23,7 +23,7 @@ from vitreous.checkpoints.families.huggingface import (
     labels_of,
     pair,
 )
-from vitreous.checkpoints.family import CLIP, HALF, Family, Reading, shape_of, square
+from vitreous.checkpoints.family import CLIP, HALF, Family, Reading, grid_of, shape_of
 from vitreous.checkpoints.mapping import Layout, Rule, Table, convolution, dense, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -132,16 +132,18 @@ def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) and inner else config
 
 
-def config_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> ViTConfig:
+def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> ViTConfig:
     """Return what the two towers are described by alike."""
+    where = str(weights.path)
+    positions = shape_of(tensors, f"{ROOT}embeddings.position_embedding.weight", where)[0]
     width, channels, rows, cols = shape_of(tensors, PATCHES, where)
     return ViTConfig(
-        image=image_of(said, (rows, cols)),
+        image=image_of(weights, said, (rows, cols), positions, int(f"{ROOT}embeddings.class_embedding" in tensors)),
         patch=(rows, cols),
         channels=channels,
         width=width,
         depth=blocks_of(tensors, r"vision_model\.encoder\.layers\.(\d+)\.", where),
-        heads=heads_of(said, width, where),
+        heads=heads_of(weights, said, width),
         mlp=shape_of(tensors, f"{ROOT}encoder.layers.0.mlp.fc1.weight", where)[0],
         classes=0,
         norm_eps=float(said("layer_norm_eps")),
@@ -152,9 +154,9 @@ def config_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> ViTConfi
 
 def interpret_clip(weights: Weights, name: str | None) -> Reading:
     """Read CLIP: [class], normed, then projected; a classifier sees the mean over patches, not normed."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors = plain_names(weights.tensors)
     said = Said(vision_of(weights.config), CLIP_DEFAULTS)
-    config = replace(config_of(tensors, said, where), embed_norm=True, norm_at="pooled")
+    config = replace(config_of(weights, tensors, said), embed_norm=True, norm_at="pooled")
     ignored, labels = IGNORED, ()
     if CLASSIFIER in tensors:
         config = replace(config, classes=tensors[CLASSIFIER].shape[0], pool="mean", norm_at="none")
@@ -172,11 +174,11 @@ def interpret_clip(weights: Weights, name: str | None) -> Reading:
 
 def interpret_siglip(weights: Weights, name: str | None) -> Reading:
     """Read SigLIP: attention pooling, or the mean over patches under a classifier."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors = plain_names(weights.tensors)
     said = Said(vision_of(weights.config), SIGLIP_DEFAULTS)
     classes = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
     pool = "map" if PROBE in tensors and not classes else "mean"
-    config = replace(config_of(tensors, said, where), class_token=False, pool=pool, classes=classes)
+    config = replace(config_of(weights, tensors, said), class_token=False, pool=pool, classes=classes)
     ignored = (*IGNORED, rf"^{ROOT}head\.") if classes else IGNORED
     default = PreprocessConfig(
         size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
@@ -196,7 +198,7 @@ def interpret_naflex(weights: Weights, name: str | None) -> Reading:
         raise CheckpointError(
             f"{where} embeds patches of {values} values, which are none of {patch[0]}x{patch[1]} pixels"
         )
-    grid = square(shape_of(tensors, PLACES, where)[0], where)
+    _, grid, squared = grid_of(weights, shape_of(tensors, PLACES, where)[0], (0,))
     kernel = tensors[PATCHES].view(width, channels, *patch)  # of its shape alone, for what SigLIP's reader asks
     like = replace(
         weights,
@@ -208,7 +210,7 @@ def interpret_naflex(weights: Weights, name: str | None) -> Reading:
         weights, found.model.image, replace(found.preprocess, interpolation="bilinear"), said.assumed
     )
     labels = labels_of(weights.config, found.model.classes)
-    assumed = (*found.assumed, *said.assumed, NAFLEX)
+    assumed = (*squared, *found.assumed, *said.assumed, NAFLEX)
     return replace(
         found, preprocess=images, resize="bilinear-antialias", tensors=tensors, assumed=assumed, classes=labels
     )

@@ -120,7 +120,7 @@ def interpret2(weights: Weights, name: str | None) -> Reading:
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS2)
     gated = has(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
-    config = config_of(tensors, said, PATCHES, where)
+    config = config_of(weights, tensors, said, PATCHES)
     registers, classes = config.registers, config.classes
     block = BlockConfig(
         act="gelu" if gated else activation_of(said("hidden_act"), where),
@@ -146,7 +146,7 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     outer = {f"layer.0.{part}.bias" in tensors for part in ("attention.o_proj", "mlp.up_proj", "mlp.down_proj")}
     if biases not in kinds or len(outer) > 1 or (gated and weights.config and act != "silu"):
         raise CheckpointError(f"{where}: a DINOv3 with these biases or this activation can't be built here")
-    config = config_of(tensors, said, "embeddings.patch_embeddings.weight", where)
+    config = config_of(weights, tensors, said, "embeddings.patch_embeddings.weight")
     block = BlockConfig(
         act="gelu" if gated else act,
         mlp="swiglu" if gated else "plain",
@@ -161,8 +161,9 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     return Reading(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
 
 
-def config_of(tensors: Mapping[str, Tensor], said: Said, patches: str, where: str) -> ViTConfig:
+def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:
     """Return what DINOv2 and DINOv3 are described by alike."""
+    where, positions = str(weights.path), tensors.get("embeddings.position_embeddings")
     width, channels, rows, cols = shape_of(tensors, patches, where)
     ends = ("layer.0.mlp.fc2.weight", "layer.0.mlp.weights_out.weight", "layer.0.mlp.down_proj.weight")
     contract = next(key for key in tensors if key.endswith(ends))
@@ -172,12 +173,12 @@ def config_of(tensors: Mapping[str, Tensor], said: Said, patches: str, where: st
     if said.document.get("num_register_tokens", registers) != registers:
         raise CheckpointError(f"{where} has {registers} register tokens, its config.json another number")
     return ViTConfig(
-        image=image_of(said, (rows, cols)),
+        image=image_of(weights, said, (rows, cols), positions.shape[1] if positions is not None else 0),
         patch=(rows, cols),
         channels=channels,
         width=width,
         depth=blocks_of(tensors, r"(?:encoder\.)?layer\.(\d+)\.", where),
-        heads=heads_of(said, width, where),
+        heads=heads_of(weights, said, width),
         mlp=tensors[contract].shape[1],
         classes=classes,
         pool="class+mean" if classes else "class",

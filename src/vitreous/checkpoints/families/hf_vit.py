@@ -102,14 +102,17 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     token = f"{root}.embeddings.cls_token" in tensors  # I-JEPA has none, and its classifiers see the mean
     head = "cls_classifier.weight" if distilled else "classifier.weight"
     classes = tensors[head].shape[0] if head in tensors else 0
+    positions = shape_of(tensors, f"{root}.embeddings.position_embeddings", where)[1]
     hidden = (f"{root}.encoder.layer.0.intermediate.dense.weight", f"{root}.layers.0.mlp.fc1.weight")
     config = ViTConfig(
-        image=image_of(said, (rows, cols)),
+        image=image_of(
+            weights, said, (rows, cols), positions, token + (f"{root}.embeddings.distillation_token" in tensors)
+        ),
         patch=(rows, cols),
         channels=channels,
         width=width,
         depth=blocks_of(tensors, rf"{root}\.(?:encoder\.layer|layers)\.(\d+)\.", where),
-        heads=heads_of(said, width, where),
+        heads=heads_of(weights, said, width),
         mlp=next(tensors[key] for key in hidden if key in tensors).shape[0],
         classes=classes,
         pool="class" if token else "mean",

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from vitreous.checkpoints.family import usual_heads
+from vitreous.checkpoints import family
+from vitreous.checkpoints.family import grid_of
 from vitreous.checkpoints.mapping import Rule, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
+from vitreous.shapes import Size
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -49,10 +51,40 @@ def pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
 
 
-def image_of(said: Said, patch: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of the images, cut to whole patches (SigLIP's 384 pixels hold 27 patches of 14)."""
+def image_of(
+    weights: Weights, said: Said, patch: tuple[int, int], count: int, prefix: int = 1, table: bool = False
+) -> tuple[int, int]:
+    """Return rows and columns of the images, cut to whole patches (SigLIP's 384 pixels hold 27 patches of 14).
+
+    Args:
+        weights: where they come from, and what the user says.
+        said: config.json over its defaults; without one, learned positions tell.
+        patch: rows and columns of a patch, of the kernel.
+        count: learned positions; 0: there are none.
+        prefix: those of them that belong to prefix tokens.
+        table: they are for each offset of two patches.
+
+    Raises:
+        CheckpointError: config.json is of another size of patches or another grid than the weights.
+    """
+    if not said.document and (count or weights.told.grid):
+        grid, notes = weights.told.grid, ()
+        if count:
+            _, grid, notes = grid_of(weights, count, (prefix,), table=table)
+        assert grid is not None
+        said.assumed += notes
+        return grid[0] * patch[0], grid[1] * patch[1]
+    if said.document.get("patch_size") is not None and pair(said("patch_size")) != patch:
+        cut = pair(said("patch_size"))
+        raise CheckpointError(
+            f"the configuration beside {weights.path} says patches of {cut[0]}x{cut[1]} pixels, and the weights have patches "
+            f"of {patch[0]}x{patch[1]}; they don't belong together"
+        )
     rows, cols = pair(said("image_size"))
-    whole = (rows // patch[0] * patch[0], cols // patch[1] * patch[1])
+    grid = Size(rows // patch[0], cols // patch[1])
+    if count:
+        grid_of(weights, count, (prefix,), grid, table)
+    whole = (grid.rows * patch[0], grid.cols * patch[1])
     if whole != (rows, cols):
         said.assumed.append(f"images of {whole[0]}x{whole[1]}, not {rows}x{cols}, which isn't whole patches")
     return whole
@@ -65,15 +97,10 @@ def activation_of(name: Any, where: str) -> Any:
     return ACTIVATIONS[name]
 
 
-def heads_of(said: Said, width: int, where: str) -> int:
-    """Return the heads: as config.json says, else as is usual at this width."""
-    if said.document:
-        heads = int(said("num_attention_heads"))
-    else:
-        heads = usual_heads(width)
-        said.assumed.append(f"{heads} heads, as is usual at width {width}")
-    if heads < 1 or width % heads:
-        raise CheckpointError(f"{where}: {heads} heads can't share a width of {width}")
+def heads_of(weights: Weights, said: Said, width: int) -> int:
+    """Return the heads: as config.json says, else as the user does, else as is usual at this width."""
+    heads, notes = family.heads_of(weights, width, int(said("num_attention_heads")) if said.document else None)
+    said.assumed += notes
     return heads
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, has, shape_of, square, usual_heads
+from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, grid_of, has, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -50,9 +50,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = shape_of(tensors, PATCHES, where)
     depth = depth_of(tensors, r"layers\.(\d+)\.")
-    heads = 8 if (width, depth) == SMALL else usual_heads(width)
+    heads, assumed = heads_of(weights, width, usual=8 if (width, depth) == SMALL else None)
     token, pooled = "cls_token" in tensors, norm_of(tensors, where)
-    prefix, grid = grid_of(tensors, token, where)
+    count = shape_of(tensors, "pos_embed", where)[1]
+    prefix, grid, squared = grid_of(weights, count, (0, 1) if token else (0,))
     scaled = "layers.0.attn.gamma1.weight" in tensors
     head = next((tensors[key] for key in ("head.layers.head.weight", "head.fc.weight") if key in tensors), None)
     config = ViTConfig(
@@ -85,8 +86,8 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     kind = (
         "DeiT-III: ImageNet's mean and deviation" if scaled else "ViT: mean and deviation 0.5 (DeiT's are ImageNet's)"
     )
-    assumed = (
-        f"{heads} heads, as is usual at width {width}",
+    assumed += (
+        *squared,
         f"activation gelu, epsilon 1e-6; the transform of their {kind}",
     )
     return Reading(config, images, "bicubic", tensors, assumed)
@@ -97,13 +98,6 @@ def norm_of(tensors: Mapping[str, Tensor], where: str) -> bool:
     if has(tensors, r"^ln1\.") and has(tensors, r"^ln2\."):
         raise CheckpointError(f"{where} normalises both before and after pooling, which vitreous can't build")
     return has(tensors, r"^ln2\.")
-
-
-def grid_of(tensors: Mapping[str, Tensor], token: bool, where: str) -> tuple[int, tuple[int, int]]:
-    """Return how many positions belong to [class], and the grid of the rest, a square."""
-    count = shape_of(tensors, "pos_embed", where)[1]
-    prefix = int(token and round(count**0.5) ** 2 != count)
-    return prefix, tuple(square(count - prefix, where))
 
 
 FAMILY = Family("mmpretrain", "OpenMMLab (mmpretrain, MMClassification)", recognise, interpret, table)

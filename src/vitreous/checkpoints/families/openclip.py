@@ -10,7 +10,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vitreous.checkpoints.families import timm, timm_eva, timm_rope
-from vitreous.checkpoints.family import CLIP, Family, Reading, shape_of, square, usual_heads
+from vitreous.checkpoints.families.timm_arguments import cells, size_in
+from vitreous.checkpoints.family import CLIP, Family, Reading, grid_of, heads_of, shape_of
 from vitreous.checkpoints.mapping import TRANSPOSED, Rule, Table, convolution, dense, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -124,15 +125,15 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     tensors, where = plain_names(weights.tensors), str(weights.path)
     _, vision = said_of(weights)
     width, channels, rows, cols = shape_of(tensors, f"{ROOT}conv1.weight", where)
-    heads = width // int(vision.get("head_width", 64)) if vision else usual_heads(width)
+    heads, assumed = heads_of(weights, width, width // int(vision.get("head_width", 64)) if vision else None)
     eps = float((vision.get("norm_kwargs") or {}).get("eps", 1e-5))
     act = activation_of(weights, tensors, name)
-    grid = square(shape_of(tensors, f"{ROOT}positional_embedding", where)[0] - 1, where)
-    size = vision.get("image_size")
-    size = (size, size) if isinstance(size, int) else tuple(size or (grid.rows * rows, grid.cols * cols))
+    size = size_in(vision.get("image_size"))
+    said = cells(size, (rows, cols)) if size else None
+    _, grid, squared = grid_of(weights, shape_of(tensors, f"{ROOT}positional_embedding", where)[0], (1,), said)
     classes = tensors[f"{ROOT}proj"].shape[1] if f"{ROOT}proj" in tensors else 0
     config = ViTConfig(
-        image=(size[0] // rows * rows, size[1] // cols * cols),
+        image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
@@ -148,7 +149,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         **pooling_of(vision, where),
     )
     config = config if classes else replace(config, head_bias=True)
-    assumed = () if vision else (f"{heads} heads, as is usual at width {width}", f"activation {act}, epsilon {eps:g}")
+    assumed += squared + (
+        () if vision else (f"activation {act}, epsilon {eps:g}, pooling by [class] after the last norm",)
+    )
     images = preprocess_of(weights, config)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, embeddings(classes), IGNORED)
 
@@ -159,9 +162,12 @@ def interpret_trunk(weights: Weights, name: str | None) -> Reading:
     _, vision = said_of(weights)
     inner = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
     like = replace(weights, tensors=inner, config={})
+    pool = {"global_pool": vision["timm_pool"]} if vision.get("timm_pool") else {}
+    size = {"input_size": (0, *sides)} if (sides := size_in(vision.get("image_size"))) else {}
     called = vision.get("timm_model_name") or name
     plain = timm_eva if timm_eva.recognise(like) else timm
-    found = (timm_rope if timm_rope.line_of(inner, called or "") else plain).interpret(like, called)
+    module = timm_rope if timm_rope.line_of(inner, called or "") else plain
+    found = module.interpret(replace(like, config=pool | {"pretrained_cfg": size}), called)
     head = f"{ROOT}head.proj.weight"
     config = found.model
     assert isinstance(config, ViTConfig)

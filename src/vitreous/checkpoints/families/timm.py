@@ -7,24 +7,37 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from vitreous.checkpoints.families.timm_arguments import (
+    arguments_in,
+    check_arguments,
+    classes_of,
+    details_of,
+    images_in,
+    pooling_in,
+    pretrained_in,
+    said_grid,
+    size_in,
+)
 from vitreous.checkpoints.families.timm_hybrid import channels_of, stem_of, stem_rules
-from vitreous.checkpoints.families.timm_write import ACTIVATIONS, sidecars, unwritable
+from vitreous.checkpoints.families.timm_write import sidecars, unwritable
 from vitreous.checkpoints.family import (
     CLIP,
     HALF,
     IMAGENET,
     Family,
+    Notes,
     Reading,
+    grid_of,
     has,
+    heads_of,
     shape_of,
-    square,
-    usual_heads,
 )
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, Pool, ViTConfig
+from vitreous.shapes import Size
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|rel(ative)?_pos"
 """Names that timm's ViT has in no variant that is read here."""
@@ -53,6 +66,13 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
 """What an architecture's name says that its keys don't: activation, epsilon, heads, normalisation. The first match counts."""
+OTHERS = r"_pe_|_rope"
+"""Architectures whose tensors have these names and mean something else."""
+FILES = r"(vit|deit3?|test_vit)_\w*\d"
+"""How the names of files begin that are called as timm's models are."""
+NAMED = (
+    "activation, epsilon, mean and deviation of timm's {called}, since the file is called so; --as NAME takes another's"
+)
 CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
 SHARED = (
     "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
@@ -116,13 +136,6 @@ def architecture_of(weights: Weights, name: str | None) -> str:
     return name or str(weights.config.get("architecture", ""))
 
 
-def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
-    """Return the labels that config.json lists, if it lists one for each output."""
-    given = weights.config.get("pretrained_cfg") or {}
-    names = weights.config.get("label_names") or given.get("label_names") or ()
-    return tuple(map(str, names)) if len(names) == count else ()
-
-
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
@@ -130,13 +143,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     stem = stem_of(tensors, where)
     if stem.kind != "none":
         rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
-    architecture, given = architecture_of(weights, name), weights.config.get("pretrained_cfg") or {}
-    refuse(architecture, tensors, where)
-    details, images = said(architecture or guessed(tensors))
-    details |= arguments_of(weights.config.get("model_args") or {}, tensors, where)
-    heads, assumed = heads_of(details.get("heads"), tensors, width, where)
-    prefix = sum(part in tensors for part in ("cls_token", "dist_token"))
-    registers = size_of(tensors, "reg_token", 1)
+    details, images, named = known_of(weights, tensors, name)
+    if details.get("positions"):
+        shape_of(tensors, "pos_embed", where)
+    heads, assumed = heads_of(weights, width, details.get("heads"), details.get("usual"))
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -147,10 +157,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights.config),
+        pool=pool_of(tensors, weights),
+        pool_prefix=bool(arguments_in(weights).get("pool_include_prefix")) and pool_of(tensors, weights) != "class",
         class_token="cls_token" in tensors,
         distillation="dist_token" in tensors,
-        registers=registers,
+        registers=size_of(tensors, "reg_token", 1),
         norm_at=norm_of(tensors),
         norm_eps=details.get("eps", 1e-6),
         embed_norm="norm_pre.weight" in tensors,
@@ -159,10 +170,34 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         pool_mlp=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         block=block_of(tensors, details, width),
     )
-    config = placed(config, tensors, given, prefix, registers, where)
-    assumed += () if architecture else (CLIP_LIKE if guessed(tensors) else SHARED,)
-    images = preprocess(config, given, images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+    config, positioned = placed(config, tensors, weights)
+    assumed += (*positioned, *check_arguments(config, arguments_in(weights), where), *pooling_assumed(config, weights))
+    images = preprocess(config, pretrained_in(weights), images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed + named, classes_of(weights, config.classes))
+
+
+def known_of(
+    weights: Weights, tensors: Mapping[str, Tensor], name: str | None
+) -> tuple[dict[str, Any], Mapping[str, Any], Notes]:
+    """Return activation, epsilon and heads, and the images' normalisation, which no tensor tells; and what was assumed.
+
+    Args:
+        weights: with the configuration beside them, which goes first.
+        tensors: theirs under plain names.
+        name: the architecture, as the user says.
+    """
+    told = architecture_of(weights, name)
+    architecture = told or called(weights, tensors)
+    refuse(architecture, tensors, str(weights.path))
+    details, images = said(architecture or guessed(tensors))
+    notes: Notes = ()
+    if not told:
+        shared = CLIP_LIKE if guessed(tensors) else SHARED
+        notes = (NAMED.format(called=architecture),) if architecture else (shared, PRE_NORM)
+        details["usual"] = details.pop("heads", None)
+    if "attn_pool.latent" in tensors and tensors["attn_pool.latent"].shape[-1] == 1536:
+        details["usual"] = 16  # SigLIP's giant has fewer than DINOv2's
+    return details | details_of(arguments_in(weights), str(weights.path)), images, notes
 
 
 def size_of(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
@@ -186,34 +221,25 @@ def guessed(tensors: Mapping[str, Tensor]) -> str:
 def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse models whose tensors are named like these but mean something else."""
     perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or norm_of(tensors) == "none")
-    if perception or re.search(r"_pe_|_rope", architecture):
+    if perception or re.search(OTHERS, architecture):
         what = architecture or "a Perception Encoder"
         raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
 
 
-def arguments_of(given: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> dict[str, Any]:
-    """Return what a config.json says outright, which goes before what is usual.
+def called(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
+    """Return the architecture that the file's own name is, as timm's downloads are called; "" where it is none.
 
     Raises:
-        CheckpointError: there are no positions, and it doesn't say that there shall be none.
+        CheckpointError: the name is a CLIP tower's and the tensors aren't, or the other way round.
     """
-    if given.get("pos_embed") != "none":
-        shape_of(tensors, "pos_embed", where)
-    named = {theirs: ours for ours, theirs in ACTIVATIONS.items()}.get(given.get("act_layer") or "")
-    found = {"act": named} if named else {}
-    return found | ({"heads": int(given["num_heads"])} if "num_heads" in given else {})
-
-
-def heads_of(told: int | None, tensors: Mapping[str, Tensor], width: int, where: str) -> tuple[int, tuple[str, ...]]:
-    """Return the heads, and a note where they were assumed. SigLIP's giant has fewer than DINOv2's of that width."""
-    if told:
-        return told, ()
-    heads = 16 if width == 1536 and "attn_pool.latent" in tensors else usual_heads(width)
-    if width % heads:
+    name = weights.path.stem if re.match(FILES, weights.path.stem) else ""
+    if name and ("clip" in name) != bool(guessed(tensors)):
+        has = "have" if guessed(tensors) else "lack"
         raise CheckpointError(
-            f"{where}: nobody's ViT of width {width} is known here, so its heads aren't; say --as NAME"
+            f"{weights.path} is called as one of timm's models, but its tensors {has} the norm before the blocks that a CLIP "
+            "tower has; say --as NAME for what it is"
         )
-    return heads, (f"{heads} heads, as is usual at width {width}",)
+    return name
 
 
 def norm_of(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
@@ -223,11 +249,11 @@ def norm_of(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"
     return "tokens" if "norm.weight" in tensors else "none"
 
 
-def pool_of(tensors: Mapping[str, Tensor], config: Mapping[str, Any], default: Pool | None = None) -> Pool:
+def pool_of(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | None = None) -> Pool:
     """Return how the model pools: as config.json says, else the default, else what its tensors need."""
     if "attn_pool.latent" in tensors:
         return "map"
-    said_there = config.get("global_pool")
+    said_there = pooling_in(weights)
     if said_there in POOLS:
         return POOLS[said_there]
     if said_there:
@@ -235,6 +261,15 @@ def pool_of(tensors: Mapping[str, Tensor], config: Mapping[str, Any], default: P
     if default is not None:
         return default
     return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
+
+
+def pooling_assumed(config: ViTConfig, weights: Weights) -> Notes:
+    """Say how the model pools, where only its tensors suggest it."""
+    if pooling_in(weights) or config.pool == "map":
+        return ()
+    return (
+        "it pools by " + {"class": "[class]"}.get(config.pool, "the mean over the patches, prefix tokens left out"),
+    )
 
 
 def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
@@ -254,38 +289,42 @@ def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: i
     )
 
 
-def placed(
-    config: ViTConfig,
-    tensors: Mapping[str, Tensor],
-    given: Mapping[str, Any],
-    prefix: int,
-    registers: int,
-    where: str,
-) -> ViTConfig:
-    """Settle the grid, and which tokens have positions."""
-    rows, cols = config.patch
-    size = given.get("input_size")
+def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
+    """Settle the grid, and which tokens have positions; return what was assumed of them.
+
+    The constructor's img_size goes before the images of pretrained_cfg, which may be older than the model.
+    """
+    images, told = images_in(weights), weights.told.grid
     if "pos_embed" not in tensors:
-        image = tuple(size[1:]) if size else config.image
-        return replace(config, image=image, positions="none")
+        built = size_in(arguments_in(weights).get("img_size"))
+        image = built or images or ((told[0] * config.patch[0], told[1] * config.patch[1]) if told else None)
+        note = (
+            () if image else (f"images of {Size(*config.image)}: there are no positions, and nothing says their size",)
+        )
+        return replace(config, image=image or config.image, positions="none"), note
     count = tensors["pos_embed"].shape[1]
-    if size and size[1] % rows == 0 and size[2] % cols == 0:
-        cells = (size[1] // rows) * (size[2] // cols)
-        known = {cells: "patches", cells + prefix: "class", cells + prefix + registers: "all"}
-        if count in known:
-            return replace(config, image=tuple(size[1:]), position_tokens=known[count])
-    candidates = [(prefix, "class" if registers else "all"), (0, "patches"), (prefix + registers, "all")]
-    for tokens, kind in candidates:
-        if is_square(count - tokens):
-            grid = square(count - tokens, where)
-            return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=kind)
-    square(count - prefix, where)
-    raise AssertionError("unreachable")
+    kinds = kinds_of(config, arguments_in(weights).get("no_embed_class"))
+    said = said_grid(weights, config.patch, [count - prefix for prefix in kinds])
+    prefix, grid, notes = grid_of(weights, count, tuple(kinds), said)
+    image = (grid.rows * config.patch[0], grid.cols * config.patch[1])
+    if images is not None and image != images:
+        notes += (f"images of {Size(*image)}, as the positions are; pretrained_cfg names {Size(*images)}",)
+    return replace(config, image=image, position_tokens=kinds[prefix]), notes
 
 
-def is_square(cells: int) -> bool:
-    """Tell whether so many cells make a square."""
-    return cells > 0 and round(cells**0.5) ** 2 == cells
+def kinds_of(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:
+    """Return how many prefix tokens may have positions, the likeliest first, and what that is called.
+
+    Args:
+        config: the model.
+        patches_only: what config.json says of it: no_embed_class.
+    """
+    if not config.prefix or patches_only is False:
+        return {config.prefix: "all"}
+    if patches_only:
+        return {0: "patches"}
+    named = config.prefix - config.registers
+    return {named: "class" if config.registers else "all"} | ({0: "patches"} if named else {}) | {config.prefix: "all"}
 
 
 RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}

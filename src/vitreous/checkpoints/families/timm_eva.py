@@ -11,12 +11,20 @@ from torch import Tensor
 
 from vitreous.checkpoints.families.timm import (
     architecture_of,
-    classes_of,
     placed,
     pool_of,
+    pooling_assumed,
     preprocess,
 )
-from vitreous.checkpoints.family import CLIP, HALF, IMAGENET, Family, Reading, has, shape_of
+from vitreous.checkpoints.families.timm_arguments import (
+    arguments_in,
+    check_arguments,
+    classes_of,
+    details_of,
+    pooling_in,
+    pretrained_in,
+)
+from vitreous.checkpoints.family import CLIP, HALF, IMAGENET, Family, Reading, has, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -147,40 +155,42 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
     kind, assumed = kind_of(tensors, architecture_of(weights, name), where)
-    line, given = KINDS[kind], weights.config.get("pretrained_cfg") or {}
+    line, given = KINDS[kind], arguments_in(weights)
     if kind in ("dinov3", "rope_reg"):
         shape_of(tensors, "reg_token", where)
-    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
-    pool = pool_of(tensors, weights.config, "mean" if kind == "dinov3" else None)
+    heads, usual = heads_of(weights, width, given.get("num_heads"), HEADS.get(width, max(1, width // 64)))
+    details = details_of(given, where)
+    pool = pool_of(tensors, weights, "mean" if kind == "dinov3" else None)
     config = ViTConfig(
         image=(line.side, line.side),
         patch=(rows, cols),
         channels=channels,
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
-        heads=HEADS.get(width, max(1, width // 64)),
+        heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool=pool,
         class_token="cls_token" in tensors,
-        registers=registers,
+        registers=tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
         norm_at="pooled" if "fc_norm.weight" in tensors else "tokens",
-        norm_eps=line.eps,
+        norm_eps=details.get("eps", line.eps),
         rotary=line.rotary,
         block=block_of(tensors),
     )
-    prefix = int("cls_token" in tensors)
-    config = placed(config, tensors, given, prefix, registers, where)
-    if kind == "dinov3" and "global_pool" not in weights.config:
+    config, positioned = placed(config, tensors, weights)
+    if kind == "dinov3" and not pooling_in(weights):
         assumed = (*assumed, "it pools by the mean over patches, timm's default (--as dinov3 takes [class])")
-    assumed = (f"{config.heads} heads, as is usual at width {width}", *assumed)
+    else:
+        assumed = (*pooling_assumed(config, weights), *assumed)
+    assumed = (*usual, *positioned, *check_arguments(config, given, where), *assumed)
     images = preprocess_of(config, line, weights)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
 
 def preprocess_of(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:
     """Return the evaluation transform."""
-    return preprocess(config, weights.config.get("pretrained_cfg") or {}, line.images)
+    return preprocess(config, pretrained_in(weights), line.images)
 
 
 def block_of(tensors: Mapping[str, Tensor]) -> BlockConfig:

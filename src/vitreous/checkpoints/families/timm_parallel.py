@@ -3,11 +3,10 @@
 One layer makes the MLP's hidden values, q, k and v; one scale stands for both branches.
 """
 
-from typing import Any
-
 from vitreous.checkpoints.families import timm
-from vitreous.checkpoints.families.timm import architecture_of, classes_of, placed, pool_of, preprocess
-from vitreous.checkpoints.family import Family, Reading, shape_of, usual_heads
+from vitreous.checkpoints.families.timm import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.checkpoints.families.timm_arguments import arguments_in, classes_of, details_of, pretrained_in
+from vitreous.checkpoints.family import Family, Reading, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, dense, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -56,15 +55,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
             f"{where}: timm's parallel blocks with one output layer or differential attention aren't read"
         )
     width, channels, rows, cols = shape_of(tensors, MARKS[0], where)
-    architecture, given = architecture_of(weights, name), weights.config.get("pretrained_cfg") or {}
+    architecture = architecture_of(weights, name)
     details, images = timm.said(architecture)
-    arguments: Any = weights.config.get("model_args") or {}
+    details |= details_of(arguments_in(weights), where)
     told = "blocks.0.q_norm.weight" in tensors
-    heads = (
-        width // tensors["blocks.0.q_norm.weight"].shape[0]
-        if told
-        else int(arguments.get("num_heads") or usual_heads(width))
-    )
+    said = width // tensors["blocks.0.q_norm.weight"].shape[0] if told else details.get("heads")
+    heads, usual = heads_of(weights, width, said)
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -74,7 +70,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
         classes=timm.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights.config),
+        pool=pool_of(tensors, weights),
         pool_mlp=timm.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         class_token="cls_token" in tensors,
         registers=timm.size_of(tensors, "reg_token", 1),
@@ -92,10 +88,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
             parallel=True,
         ),
     )
-    config = placed(config, tensors, given, int("cls_token" in tensors), config.registers, where)
-    assumed = () if told or "num_heads" in arguments else (f"{heads} heads, as is usual at width {width}",)
+    config, squared = placed(config, tensors, weights)
+    assumed = (*usual, *squared, *pooling_assumed(config, weights))
     assumed += () if architecture else ("activation gelu, epsilon 1e-6, mean and deviation 0.5",)
-    images = preprocess(config, given, images)
+    images = preprocess(config, pretrained_in(weights), images)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
 

@@ -9,9 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.checkpoints.families import timm
-from vitreous.checkpoints.families.beit import CLASS_OFFSETS, grid_of, said_size
-from vitreous.checkpoints.families.timm import architecture_of, classes_of, pool_of, preprocess
-from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, usual_heads
+from vitreous.checkpoints.families.beit import CLASS_OFFSETS
+from vitreous.checkpoints.families.timm import architecture_of, pool_of, pooling_assumed, preprocess
+from vitreous.checkpoints.families.timm_arguments import (
+    arguments_in,
+    classes_of,
+    details_of,
+    images_in,
+    pretrained_in,
+    said_grid,
+    size_in,
+)
+from vitreous.checkpoints.family import HALF, Family, Reading, grid_of, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, dense, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.model.config import Positions, ViTConfig
@@ -51,16 +60,20 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     root = root_of(tensors)
     assert root is not None
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    architecture, given = architecture_of(weights, name), weights.config.get("pretrained_cfg") or {}
+    architecture, given = architecture_of(weights, name), arguments_in(weights)
     details, images = timm.said(architecture)
+    details |= details_of(given, where)
     token = "cls_token" in tensors
-    positions, heads, hidden = kind_of(tensors, root, where)
-    assumed: tuple[str, ...] = ()
-    size = said_size(weights.config)
+    positions, found, hidden = kind_of(tensors, root, where)
+    heads, assumed = heads_of(weights, width, found or details.get("heads"))
+    size, told = size_in(given.get("img_size")) or images_in(weights), weights.told.grid
     if positions == "bias":
-        entries = tensors[root + OFFSETS].shape[0] - CLASS_OFFSETS * token
-        grid = grid_of(entries, size, (rows, cols), where)
-        size = (grid.rows * rows, grid.cols * cols)
+        offsets, prefix = tensors[root + OFFSETS].shape[0], CLASS_OFFSETS * token
+        said = said_grid(weights, (rows, cols), (offsets - prefix,), table=True)
+        _, grid, squared = grid_of(weights, offsets, (prefix,), said, table=True)
+        size, assumed = (grid.rows * rows, grid.cols * cols), assumed + squared
+    elif size is None and told is not None:
+        size = (told[0] * rows, told[1] * cols)
     elif size is None:
         assumed += (f"images of {SIDE}x{SIDE}: offsets are an MLP's, and nothing says their size",)
     config = ViTConfig(
@@ -69,10 +82,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         channels=channels,
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
-        heads=heads or usual_heads(width),
+        heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=timm.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights.config),
+        pool=pool_of(tensors, weights),
         class_token=token,
         positions=positions,
         positions_at="shared" if root == SHARED else "layers",
@@ -81,9 +94,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         norm_eps=details.get("eps", 1e-6),
         block=timm.block_of(tensors, details, width),
     )
-    assumed += () if architecture else (timm.PRE_NORM,)
+    assumed += pooling_assumed(config, weights) + (() if architecture else (timm.PRE_NORM,))
     labels = classes_of(weights, config.classes)
-    return Reading(config, preprocess(config, given, images or HALF), "geometric", tensors, assumed, labels)
+    return Reading(
+        config, preprocess(config, pretrained_in(weights), images or HALF), "geometric", tensors, assumed, labels
+    )
 
 
 def kind_of(tensors: Mapping[str, Tensor], root: str, where: str) -> tuple[Positions, int, int]:

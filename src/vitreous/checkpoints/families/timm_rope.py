@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.checkpoints.families import timm, timm_eva
-from vitreous.checkpoints.families.timm import architecture_of, classes_of, placed, pool_of, preprocess
+from vitreous.checkpoints.families.timm import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.checkpoints.families.timm_arguments import arguments_in, classes_of, pretrained_in
 from vitreous.checkpoints.families.timm_eva import block_of
-from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, has, shape_of, usual_heads
+from vitreous.checkpoints.family import HALF, IMAGENET, Family, Reading, has, heads_of, shape_of
 from vitreous.checkpoints.mapping import Rule, Table, dense, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.model.config import RotaryConfig, ViTConfig
@@ -107,14 +108,14 @@ def interpret(weights: Weights, name: str | None) -> Reading:
 def understood(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> Reading:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
     where, named = str(weights.path), line_of(tensors, architecture) or "rope"
-    line, given = LINES[named], weights.config.get("pretrained_cfg") or {}
+    line = LINES[named]
     width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    usual = GIGANTIC.get(width) if named == "pe" else None
-    heads = usual or usual_heads(width)
+    told = arguments_in(weights).get("num_heads")
     if "rope.freqs" in tensors:
         frequencies = tensors.pop("rope.freqs")
-        heads = frequencies.shape[2]
+        told = frequencies.shape[2]
         tensors |= {f"rope.freqs.{index}": frequencies[:, index] for index in range(frequencies.shape[1])}
+    heads, usual = heads_of(weights, width, told, GIGANTIC.get(width) if named == "pe" else None)
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -124,7 +125,7 @@ def understood(weights: Weights, tensors: dict[str, Tensor], architecture: str) 
         heads=heads,
         mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=timm.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights.config, "mean" if named == "pe" else "class"),
+        pool=pool_of(tensors, weights, "mean" if named == "pe" else "class"),
         pool_mlp=timm.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         pool_heads=POOL_HEADS if "attn_pool.latent" in tensors else 0,
         pool_prefix="attn_pool.latent" in tensors,
@@ -136,17 +137,17 @@ def understood(weights: Weights, tensors: dict[str, Tensor], architecture: str) 
         rotary=line.rotary,
         block=block_of(tensors),
     )
-    config = placed(config, tensors, given, int("cls_token" in tensors), 0, where)
+    config, squared = placed(config, tensors, weights)
     if named == "pe":  # where no name tells, angles were trained on the file's grid; beside [class] cells count from 1
         offset = 1.0 if config.class_token else 0.0
         side = next((side for pattern, side in TRAINED if re.search(pattern, architecture)), None)
         reference = (side, side) if side else tuple(config.grid)
         config = replace(config, rotary=replace(line.rotary, reference=reference, offset=offset))
     assumed = () if architecture else (f"it is {line.title}: epsilon {line.eps:g} and normalisation",)
-    assumed += () if "rope.freqs.0" in tensors else (f"{heads} heads, as is usual at width {width}",)
+    assumed += (*usual, *squared, *pooling_assumed(config, weights))
     if named == "pe" and tuple(config.grid) == config.rotary.reference:
         assumed += (f"angles as trained on a grid of {config.grid}",)
-    images = preprocess(config, given, line.images)
+    images = preprocess(config, pretrained_in(weights), line.images)
     return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
 
 

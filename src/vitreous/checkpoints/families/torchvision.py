@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitreous.checkpoints.family import IMAGENET, Family, Reading, shape_of, square, unlike_plain, usual_heads
+from vitreous.checkpoints.family import (
+    IMAGENET,
+    Family,
+    Reading,
+    grid_of,
+    heads_of,
+    shape_of,
+    unlike_plain,
+    usual_heads,
+)
 from vitreous.checkpoints.mapping import Rule, Table, convolution, dense, depth_of, leading
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import PreprocessConfig
@@ -47,7 +56,8 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes."""
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = shape_of(tensors, PATCHES, where)
-    grid, heads = square(tensors[PLACES].shape[1] - 1, where), usual_heads(width)
+    _, grid, squared = grid_of(weights, shape_of(tensors, PLACES, where)[1], (1,))
+    heads, usual = heads_of(weights, width)
     config = ViTConfig(
         image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
@@ -67,7 +77,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         interpolation="bilinear" if published else "bicubic",
         **IMAGENET,
     )
-    assumed = (f"{heads} heads, as is usual at width {width}", "the transform of torchvision's weights of this size")
+    assumed = (*squared, *usual, "the transform of torchvision's weights of this size")
     return Reading(config, images, "bicubic-corners", tensors, assumed)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitreous.checkpoints.families.hf_clip import cut_patches
-from vitreous.checkpoints.family import HALF, Family, Reading, shape_of, square
+from vitreous.checkpoints.family import HALF, Family, Reading, grid_of, heads_of, shape_of
 from vitreous.checkpoints.mapping import Layout, Rule, Table, dense, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -117,11 +117,13 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     width, values = shape_of(tensors, "to_patch_embedding.2.weight", where)
     channels, side = patch_of(values, where)
     inner = shape_of(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3
-    if inner % DIM_HEAD:
+    if weights.told.heads is None and inner % DIM_HEAD:
         raise CheckpointError(
-            f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and no file says how many there are"
+            f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and no file says how many there are; say "
+            "--heads N"
         )
-    heads, token, learned = inner // DIM_HEAD, "cls_token" in tensors, "pos_embedding" in tensors
+    heads, usual = heads_of(weights, inner, usual=max(1, inner // DIM_HEAD))
+    token, learned = "cls_token" in tensors, "pos_embedding" in tensors
     norms = [part in tensors for part in ("to_patch_embedding.1.weight", "to_patch_embedding.3.weight")]
     config = ViTConfig(
         image=(SIDE // side * side, SIDE // side * side),
@@ -130,7 +132,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"transformer\.layers\.(\d+)\."),
         heads=heads,
-        head_width=0 if inner == width else DIM_HEAD,
+        head_width=0 if inner == width else inner // heads,
         mlp=shape_of(tensors, f"{LAYERS}.0.1.net.1.weight", where)[0],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool="class" if token and name not in VARIANTS else "mean",
@@ -144,13 +146,19 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         block=BlockConfig(qkv_bias="none"),
     )
     assumed: tuple[Any, ...] = (
-        f"{heads} heads, {DIM_HEAD} values each, vit-pytorch's default",
+        *(
+            (f"{heads} heads, {DIM_HEAD} values each, vit-pytorch's default (--heads N says another number)",)
+            if usual
+            else ()
+        ),
         f"patches of {side}x{side} pixels in {channels} channels",
         IMAGES,
     )
     if learned:
-        grid = square(tensors["pos_embedding"].numel() // width - token, where)
-        config = replace(config, image=(grid.rows * side, grid.cols * side))
+        _, grid, squared = grid_of(weights, tensors["pos_embedding"].numel() // width, (int(token),))
+        config, assumed = replace(config, image=(grid.rows * side, grid.cols * side)), assumed + squared
+    elif told := weights.told.grid:
+        config = replace(config, image=(told[0] * side, told[1] * side))
     else:
         assumed += (
             f"images of {config.image[0]}x{config.image[1]}: positions are fixed sines and cosines, of any size",
