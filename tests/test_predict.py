@@ -238,7 +238,7 @@ def test_a_prediction_is_json(predictor):
 
 def test_what_cannot_predict_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no head"):
-        Predictor(folder_of(classes=()), device="cpu")
+        Predictor(folder_of(classes=()), device="cpu")(pixels())
     with pytest.raises(ConfigError, match="at least 1"):
         Predictor(folder_of(), device="cpu", batch=0)
     with pytest.raises(UnknownName, match="did you mean 'bf16'"):

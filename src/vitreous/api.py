@@ -151,7 +151,8 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
 def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
 
-    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the plain torch module; its `.report` tells what became of the weights, if there is something to tell.
+    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the
+    plain torch module; its `.report` tells what became of the weights, if there is something to tell.
 
     >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
     >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP

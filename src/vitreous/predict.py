@@ -1,10 +1,10 @@
-"""From images to labels: one image or a stream of them, from bytes, files, arrays or Pillow images."""
+"""From images to labels, or to features: one image or a stream of them, from bytes, files, arrays or Pillow images."""
 
 import io
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,7 @@ from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError,
 from vitreous.images.decode import read
 from vitreous.images.preprocess import example, normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
+from vitreous.model.vit import ViT
 
 PRECISIONS = ("auto", "fp32", "bf16")
 Image = Any
@@ -37,6 +38,10 @@ CLAIMED = 0.5
 """Probability from which a class is said to be there, where an image may have several."""
 DECODERS = 4
 """Most threads that decode ahead of the model."""
+HEADLESS = (
+    "this model has no head, so it can't classify: take its .features(images), .tokens(images) or .maps(images), give it a new "
+    "head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune --weights PATH)"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Ready:
 
 
 class Predictor:
-    """A model ready to classify. Images go through the preprocessing that travels with the weights.
+    """A model ready to classify, or, with or without head, to give features.
+
+    Images go through the preprocessing that travels with the weights.
 
     Args:
         folder: the model and all that belongs to it.
@@ -83,14 +90,12 @@ class Predictor:
         top: classes listed in each prediction, most probable first.
 
     Raises:
-        UserError: the device is not there, or the model has no classes.
+        UserError: the device is not there, or a setting makes no sense.
     """
 
     def __init__(
         self, folder: ModelFolder, device: str = "auto", batch: int = 32, precision: str = "fp32", top: int = 5
     ) -> None:
-        if not folder.classes:
-            raise ConfigError("this model has no head, so it can't classify; use its features, or train a head")
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         for name, value in (("batch", batch), ("top", top)):
@@ -128,7 +133,11 @@ class Predictor:
 
         An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel) or a Pillow image.
         Many are any other iterable of those. An image that can't be read gives a Prediction with `error` set.
+
+        Raises:
+            ConfigError: the model has no head.
         """
+        self.check_head()
         if is_one(images):
             return next(self._classify([prepare(images, 1, self.folder)]))
         return list(self.predict_many(images))
@@ -137,7 +146,73 @@ class Predictor:
         """Classify a stream of images, in order, decoding ahead of the model; memory stays bounded.
 
         An image that can't be read gives a Prediction with `error` set and stops nothing.
+
+        Raises:
+            ConfigError: the model has no head.
         """
+        self.check_head()
+        return self._predicted(images)
+
+    def check_head(self) -> None:
+        """Raise ConfigError if the model has no head, so that it can't classify."""
+        if not self.folder.classes:
+            raise ConfigError(HEADLESS)
+
+    def features(self, images: Image) -> Float[Tensor, "*image features"]:
+        """Return what represents each image: what a head reads, in float32 on the CPU; of one image, a single vector.
+
+        Args:
+            images: one or many, as in a call.
+
+        Raises:
+            ImageError: an image that can't be read.
+        """
+        return self._seen(images, self.model.features)
+
+    def tokens(self, images: Image) -> Float[Tensor, "*image token dim"]:
+        """Return a ViT's sequence after the last block and, unless it stands after pooling, the final norm.
+
+        Prefix tokens ([class], distillation, registers) come first, then the patches row by row. See `features`.
+
+        Raises:
+            ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens.
+        """
+        return self._seen(images, self._vit("tokens").tokens)
+
+    def maps(self, images: Image, layer: int = -1) -> Float[Tensor, "*image grid_row grid_col dim"]:
+        """Return the patches' vectors after a block, through the final norm where it stands over the sequence, as maps.
+
+        Args:
+            images: one or many, as in a call.
+            layer: the block, 0 the first, -1 the last.
+
+        Raises:
+            ImageError: an image that can't be read. ConfigError: no such block, or a ResNet.
+        """
+        model = self._vit("maps of patches")
+        return self._seen(images, lambda pixels: model.maps(pixels, [layer])[0])
+
+    def _vit(self, what: str) -> ViT:
+        if not isinstance(self.model, ViT):
+            raise ConfigError(f"a ResNet has no {what}; take its .features(images)")
+        return self.model
+
+    def _seen(self, images: Image, see: Callable[[Tensor], Tensor]) -> Tensor:
+        """Pass one image or many through a part of the model, a batch at a time."""
+        single = is_one(images)
+        found: list[Tensor] = []
+        source = enumerate([images] if single else images, start=1)
+        while group := [prepare(image, number, self.folder) for number, image in islice(source, self.batch)]:
+            broken = next((ready.error for ready in group if ready.error is not None), None)
+            if broken is not None:
+                raise ImageError(broken)
+            pixels = np.stack([ready.pixels for ready in group if ready.pixels is not None])
+            found.append(self._passed(torch.from_numpy(pixels).permute(0, 3, 1, 2), see).cpu())
+        if not found:
+            raise ConfigError("there are no images")
+        return found[0][0] if single else torch.cat(found)
+
+    def _predicted(self, images: Iterable[Image]) -> Iterator[Prediction]:
         source = enumerate(images, start=1)
         waiting: deque[Future[Ready]] = deque()
         pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
@@ -157,9 +232,11 @@ class Predictor:
 
     def logits(self, pixels: UInt8[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
+        return self._passed(pixels, self.model)
+
+    def _passed(self, pixels: UInt8[Tensor, "batch channel row col"], see: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            images = normalize(pixels.to(self.device), self.folder.preprocess)
-            return self.model(images).float()
+            return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
 
     def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
         """Pass a batch through the model; those without pixels keep their place."""

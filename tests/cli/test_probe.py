@@ -110,7 +110,11 @@ def test_a_model_without_a_head(vitreous, trained, here):
     vitreous("evaluate", "trunk", "digits", "--protocol=knn").worked(
         "report: evaluations/trunk-digits-knn-1", "next: vitreous embed trunk IMAGES..."
     )
-    vitreous("evaluate", "trunk", "digits").refused("this model has no head")
+    vitreous("evaluate", "trunk", "digits").refused(
+        "trunk has no head", "vitreous embed trunk IMAGES", "--protocol knn"
+    )
+    vitreous("predict", "trunk", "a.png").refused("trunk has no head", "--recipe finetune --weights trunk")
+    vitreous("evaluate", trained, "--compare", "trunk", "--no-speed", "--out=e").refused("has no head")
     vitreous("evaluate", "trunk", "--protocol=knn").refused("trunk belongs to no run, so name the labelled images")
 
 

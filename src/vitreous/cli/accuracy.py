@@ -60,6 +60,7 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
         return Asked(options, predictor, names, corruptions)
     names = apart(names)
     rival = Predictor(theirs, device=options.device, batch=options.batch)
+    rival.check_head()
     if rival.folder.several:
         refuse_sets(options, f"{options.compare} gives")
     order = matching(predictor.folder.classes, rival.folder.classes, names)

@@ -13,7 +13,7 @@ from vitreous.cli.parse import parse
 from vitreous.cli.places import result_file, result_folder
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
-from vitreous.cli.taken import open_taken
+from vitreous.cli.taken import open_classifier, open_taken
 from vitreous.cli.use import write_file
 from vitreous.errors import DataError, is_file, is_there
 
@@ -51,7 +51,7 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     from vitreous.evaluate.outcome import Outcome
     from vitreous.predict import Predictor
 
-    folder = open_taken(options.model, options.taken)
+    folder = open_classifier(options.model, options.taken)
     predictor = Predictor(folder, device=options.device, batch=options.batch)
     asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
     display.phase("opening the data")

@@ -14,7 +14,7 @@ from vitreous.cli.options import Inspect, Predict, Report
 from vitreous.cli.parse import parse
 from vitreous.cli.places import result_file
 from vitreous.cli.streams import endure
-from vitreous.cli.taken import open_taken
+from vitreous.cli.taken import open_classifier
 from vitreous.data.report import printable
 from vitreous.errors import ConfigError, is_there
 
@@ -36,7 +36,7 @@ def predict(arguments: list[str]) -> int:
     from vitreous.paths import expand_paths
     from vitreous.predict import Predictor
 
-    folder = open_taken(options.model, options.taken)
+    folder = open_classifier(options.model, options.taken)
     predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
     found = expand_paths(options.paths, sys.stdin, options.null)
     results = predictor.predict_many(found)
