@@ -115,6 +115,7 @@ def test_wishes_that_cannot_be_met_are_one_line(vitreous, trained, foreign):
     assert "(2, 8, 8), not (3, 8, 8)" in done.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_every_command_is_told_grid_and_heads_of_weights_that_do_not_tell(vitreous, trained, foreign, here):
     """Positions for 2x2 patches are for 1x4 just as well; 4 heads share its width as well as the usual 2."""
     wide = "--grid", "1", "4", "--heads", "4"
