@@ -39,7 +39,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, Pool, ViTConfig
 from vitreous.shapes import Size
 
-ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|rel(ative)?_pos"
+ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
 """Names that timm's ViT has in no variant that is read here."""
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
