@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
+from tests.model.test_options import CASES, SMALL
 from tests.model.test_variants import PLAIN, VARIANTS
 from torch import nn
 
@@ -58,6 +59,7 @@ MORE = {
     "convolutions": {"stem": StemConfig("conv", convolutions=(32, 64)), "image": (16, 32), "patch": (8, 8)},
     "no last norm": {"norm_at": "none", "recompute": True, "block": BlockConfig(act="silu")},
     "rounded": {"rotary": RotaryConfig("centred", rounded=True), "position_init": "sincos2d"},
+    "mae": {"start": "mae", "positions": "sincos2d-mae"},
 }
 MODELS = {name: replace(PLAIN, **settings) for name, settings in (VARIANTS | MORE).items()}
 MODELS |= {
@@ -82,6 +84,7 @@ def declared(model: nn.Module) -> dict[str, tuple[bool, int]]:
 
 def test_every_choice_of_every_setting_is_among_the_models() -> None:
     vits = [config for config in MODELS.values() if isinstance(config, ViTConfig)]
+    vits += [ViTConfig(**SMALL | case) for case in CASES.values()]  # whose roles are held to be there by their own test
     parts = {ViTConfig: vits}
     parts |= {BlockConfig: [config.block for config in vits], RotaryConfig: [config.rotary for config in vits]}
     parts |= {StemConfig: [config.stem for config in vits]}
@@ -190,3 +193,16 @@ def test_learned_positions_start_where_they_are_told_wherever_they_enter(place: 
     model = create(config)
     for positions in (model.positions, *model.layer_positions):
         assert torch.equal(positions.embedding, sincos_places(config))
+
+
+def test_a_masked_autoencoder_starts_as_the_authors_draw() -> None:
+    model = create(named("B/16", image=(32, 32), depth=1, start="mae", classes=0), seed=1)
+    kernel = model.patches.embed.weight.detach()
+    bound = (6 / (768 + 768)) ** 0.5
+    assert 0.99 * bound < kernel.abs().max() <= bound
+    assert kernel.std() == pytest.approx(bound / 3**0.5, rel=0.01)
+    assert model.class_token.detach().std() == pytest.approx(0.02, rel=0.1)
+    assert not any(parameter.any() for name, parameter in model.named_parameters() if name.endswith(".bias"))
+    plain = create(named("B/16", image=(32, 32), depth=1, classes=0), seed=1)
+    assert plain.patches.embed.weight.detach().std() == pytest.approx(768**-0.5, rel=0.01)
+    assert not plain.class_token.any()

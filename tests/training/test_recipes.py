@@ -204,7 +204,8 @@ def test_masked_patches_are_the_papers():
 
 def test_the_masked_autoencoder_is_the_authors():
     config = configure("mae", Request(KINDS["ImageNet"]))
-    assert config.model == ViTConfig(classes=0, positions="sincos2d-mae")
+    assert config.model == ViTConfig(classes=0, positions="sincos2d-mae", start="mae")
+    assert (config.preprocess.mean, config.preprocess.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalised=True)
     made = config.optimizer
     assert (made.lr, made.betas, made.weight_decay) == (pytest.approx(2.4e-3), (0.9, 0.95), 0.05)

@@ -67,3 +67,10 @@ def test_steps_drop_at_durations_and_shares() -> None:
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
     with pytest.raises(ConfigError, match="longer than the run"):
         schedule("cosine", warmup="200st")
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "rsqrt", "constant", "steps"])
+def test_the_first_step_of_a_warm_up_moves_and_its_last_is_the_peak(kind: str) -> None:
+    plan = schedule(kind, warmup="8st")
+    assert [plan.share(step) for step in (0, 7, 8)] == pytest.approx([1 / 8, 1, 1])
+    assert schedule(kind, warmup="0st").share(0) == 1

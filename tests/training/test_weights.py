@@ -114,6 +114,15 @@ def test_frozen_positions_are_all_that_there_are(positions, place):
     assert still
 
 
+def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(base):
+    objective = replace(TINY.objective, head_bias=-3.0)
+    assert start(base, head="new", objective=objective)[0].model.head.bias.eq(-3).all()
+    assert torch.equal(start(base, objective=objective)[0].model.head.bias, exported(base)["head.bias"])
+    model = replace(TINY.model, head_bias=False)
+    with pytest.raises(ConfigError, match="biases are to start at -3, and this model's head has none"):
+        build(replace(TINY, model=model, objective=objective), open_dataset(TINY.data), Silent())
+
+
 def test_too_many_frozen_blocks(base):
     with pytest.raises(ConfigError, match="freeze is 3, but the model has 2 blocks"):
         start(base, freeze=3)

@@ -158,6 +158,9 @@ class ViTConfig:
     """Which tokens have added positions: all; [class] and patches, registers not (DINOv2); patches alone (DeiT-III)."""
     position_init: Literal["normal", "sincos2d"] = "normal"
     """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
+    start: Literal["paper", "mae"] = "paper"
+    """What fresh weights are drawn from. paper: as the authors' code (vit_jax), but for draws that it cuts off at two deviations;
+    mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws of deviation 0.02, biases zero."""
     position_temperature: float = 10_000.0
     """Ratio of the sines' longest to their shortest wavelength; small grids want a small one."""
     rotary: RotaryConfig = field(default_factory=RotaryConfig)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def initialise(model: "ViT", seed: int) -> None:
     """Initialise every parameter of a ViT in place, from a generator of its own.
 
-    Matrices: Xavier uniform (q, k and v, gate and value, each for itself). Patch embedding: LeCun normal. Positions,
+    Matrices: Xavier uniform (q, k and v, gate and value, each for itself). Patch embedding and tanh layer: LeCun normal, without
+    flax's cut at two deviations. Positions,
     relative ones too: normal, 0.02, or sines and cosines. Registers and the pooling query: normal, 0.02. MLP biases: normal,
     1e-6. Norms: one and zero. Layer scale: as configured. A stem's kernels: LeCun normal. [class], distillation, heads
-    and other biases: zero.
+    and other biases: zero. `start` "mae" differs in what its help says.
 
     Every parameter is first filled with NaN, so that one which is forgotten shows at once.
     """
@@ -37,7 +38,7 @@ def initialise(model: "ViT", seed: int) -> None:
         elif isinstance(module, nn.RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, nn.Linear):
-            linear(name, module, generator)
+            linear(name, module, generator, model.config.start == "mae")
         elif isinstance(module, LayerScale):
             module.scale.fill_(module.initial)
         elif isinstance(module, Learned) and model.config.position_init == "sincos2d":
@@ -90,18 +91,18 @@ def free_parameters(model: nn.Module, generator: torch.Generator) -> None:
             draw_normal(parameter, deviation, generator)
 
 
-def linear(name: str, module: nn.Linear, generator: torch.Generator) -> None:
-    """Initialise one dense layer by its role, which its name tells."""
+def linear(name: str, module: nn.Linear, generator: torch.Generator, mae: bool = False) -> None:
+    """Initialise one dense layer by its role, which its name tells; `mae`: as the masked autoencoder's authors do."""
     if module.bias is not None:
         module.bias.zero_()
     if name in ("head", "distillation_head"):
         module.weight.zero_()
-    elif name.startswith(("patches.", "pre_logits.")):
+    elif name.startswith("pre_logits.") or (name.startswith("patches.") and not mae):
         draw_normal(module.weight, module.in_features**-0.5, generator)
     else:
         for matrix in module.weight.chunk(module.stacked if isinstance(module, Dense) else 1):
             draw_xavier(matrix, generator)
-    if ".mlp." in name and module.bias is not None:
+    if ".mlp." in name and module.bias is not None and not mae:
         draw_normal(module.bias, 1e-6, generator)
 
 

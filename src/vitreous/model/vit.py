@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -34,11 +34,11 @@ class ViT(nn.Module):
     The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
     """
 
-    roles: ClassVar = {"class_token": ZEROS, "distillation_token": ZEROS, "registers": TABLE}
-
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
+        token = TABLE if config.start == "mae" else ZEROS
+        self.roles = {"class_token": token, "distillation_token": token, "registers": TABLE}
         self.image = Size(*config.image)
         """Rows and columns that the model sees for now; see `at_resolution`."""
         self.patches = PatchEmbedding(config)
@@ -77,10 +77,13 @@ class ViT(nn.Module):
 
     def logits(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch label"]:
         """Return the logits of the sequence that `tokens` returns."""
-        logits = self.head(self.represent(z))
-        if self.distillation_head is not None:
-            return (logits + self.distillation_head(z[:, 1])) / 2
-        return logits
+        first, *others = self.each_head(z)
+        return (first + others[0]) / 2 if others else first
+
+    def each_head(self, z: Float[Tensor, "batch token dim"]) -> list[Float[Tensor, "batch label"]]:
+        """Return the logits of each head, of the sequence that `tokens` returns: a distilled model's two have a loss each."""
+        logits = [self.head(self.represent(z))]
+        return logits if self.distillation_head is None else [*logits, self.distillation_head(z[:, 1])]
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return what represents each image: what the head reads."""

@@ -1,5 +1,6 @@
 """Supervised classification: cross entropy with smoothing, soft (mixed) labels and class weights."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from vitreous.data.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.kinds import Model
+from vitreous.model.vit import ViT
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.objectives.objective import Objective
 
@@ -31,6 +33,26 @@ class Supervised(Objective):
     def trained(self) -> nn.Module:
         """The model alone."""
         return self.model
+
+    def losses(
+        self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each example's loss against its (soft) targets, smoothed and weighted."""
+        raise NotImplementedError
+
+    def outcome(
+        self, images: Float[Tensor, "batch channel row col"], targets: Float[Tensor, "batch label"]
+    ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
+        """Return the model's logits and the mean loss; of a distilled model, the mean over its heads' own losses.
+
+        DeiT weighs the two losses 0.5 each (2012.12877, section 4); without a teacher both are held against the labels.
+        """
+        model = self.model
+        if isinstance(model, ViT) and model.distillation_head is not None:
+            heads = [logits.float() for logits in model.each_head(model.tokens(images))]
+            return (heads[0] + heads[1]) / 2, torch.stack([self.losses(one, targets).mean() for one in heads]).mean()
+        logits = model(images).float()
+        return logits, self.losses(logits, targets).mean()
 
     def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
         """Return the labels, what was mixed in, and the shares."""
@@ -72,11 +94,10 @@ class Classify(Supervised):
             partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
-        logits = self.model(images).float()
-        targets = soft_targets(labels, partners, weights, logits.shape[1])
-        losses = self.losses(logits, targets)
+        targets = soft_targets(labels, partners, weights, self.model.config.classes)
+        logits, loss = self.outcome(images, targets)
         leading = torch.where(weights >= 0.5, labels, partners)
-        return losses.mean(), {"correct": (logits.argmax(1) == leading).sum()}
+        return loss, {"correct": (logits.argmax(1) == leading).sum()}
 
     def losses(
         self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]
@@ -89,6 +110,24 @@ class Classify(Supervised):
         else:
             losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").sum(1)
         return losses if self.class_weights is None else losses * (targets @ self.class_weights)
+
+
+def head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, several: bool) -> float:
+    """Return what a new head's biases start from: as configured, or such that its first probabilities are the labels' share.
+
+    Args:
+        config: the loss, and how classes are weighted.
+        counts: training examples that have each label.
+        examples: training examples in all.
+        several: an example may have several labels; balanced weights then make presence and absence equally likely.
+    """
+    if config.head_bias != "auto":
+        return float(config.head_bias)
+    if config.loss == "softmax" or (several and config.class_weights == "balanced"):
+        return 0.0
+    pairs = len(counts) * examples
+    present = min(max(sum(counts), 0.5), pairs - 0.5)
+    return math.log(present / (pairs - present))
 
 
 def soft_targets(

@@ -57,12 +57,11 @@ class ClassifySets(Supervised):
             partners: those of what was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
-        logits = self.model(images).float()
-        losses = self.losses(logits, mixed_targets(labels, partners, weights))
+        logits, loss = self.outcome(images, mixed_targets(labels, partners, weights))
         leading = torch.where((weights >= 0.5).unsqueeze(1), labels, partners)
         claimed = logits >= 0
         counted = {"hits": claimed & leading, "claimed": claimed, "wanted": leading}
-        return losses.mean(), {name: pairs.sum() for name, pairs in counted.items()}
+        return loss, {name: pairs.sum() for name, pairs in counted.items()}
 
     def losses(
         self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]

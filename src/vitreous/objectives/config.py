@@ -15,6 +15,9 @@ class ClassifyConfig:
     smoothing: float = 0.0
     """Label smoothing: share of each target spread evenly over all classes, 0 to below 1; with several labels an image, spread
     evenly over a label's presence and absence."""
+    head_bias: float | Literal["auto"] = "auto"
+    """What a new head's biases start from. auto: with softmax 0; with sigmoid the log-odds of a label that is as frequent as
+    labels are in training, -log(classes - 1) with one label an image: -10 with ImageNet-21k's, as the authors' code."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data; with several
     labels an image, weigh presence and absence of each label so."""

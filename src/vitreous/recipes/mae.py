@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from vitreous.images.config import AugmentConfig
+from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.recipes.request import Request
 from vitreous.recipes.unlabelled import MANY, base_model, little_data, preprocess
@@ -14,7 +14,8 @@ def mae(request: Request) -> RunConfig:
 
     On hundreds of thousands of images as the authors on ImageNet (table 8): ViT-B/16 with fixed positions, AdamW (0.9,
     0.95), batch 4096, 800 epochs, 40 of them warm-up, then cosine from 1.5e-4 for each 256 images of the batch, weight
-    decay 0.05; crops of at least a fifth of the area; a decoder of 8 blocks of width 512. On less, the model and the
+    decay 0.05; crops of at least a fifth of the area, normalised by ImageNet's constants; a decoder of 8 blocks of width 512;
+    weights that start as theirs, but for the patch embedding's bias (zero; theirs is torch's default). On less, the model and the
     length of recipe `small` with a decoder of 2 blocks of half the model's width. What is written is the model without
     head and decoder: fine-tune it, or measure its features.
 
@@ -25,11 +26,12 @@ def mae(request: Request) -> RunConfig:
         config = little_data(request, "mae", MaskedAutoencoderConfig())
         width = max(32, config.model.width // 2 // 32 * 32)
         return replace(config, objective=MaskedAutoencoderConfig(width=width, depth=2, heads=width // 16))
-    model = base_model(request, positions="sincos2d-mae", position_temperature=10_000.0)
+    model = base_model(request, positions="sincos2d-mae", position_temperature=10_000.0, start="mae")
+    constants = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if model.channels == 3 else {}
     return RunConfig(
         recipe="mae",
         data=request.data,
-        preprocess=preprocess(request, model),
+        preprocess=replace(preprocess(request, model), **constants),
         augment=AugmentConfig(crop="inception", crop_area=(0.2, 1.0), flip=True),
         model=model,
         objective=MaskedAutoencoderConfig(),

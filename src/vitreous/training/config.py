@@ -48,7 +48,7 @@ class ScheduleConfig:
     """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down; steps: multiplied
     by `drop` at each of `drops`."""
     warmup: str = "10000st,10%"
-    """Linear warm-up: a duration such as 500st, 5ep, 1.28Mex, a share of the run such as 5%, or the shorter of two: 500st,10%."""
+    """Linear warm-up, (t + 1) / w of the peak at step t of w, the first being 0 (big_vision: t / w): a duration such as 500st, 5ep, 1.28Mex, a share of the run such as 5%, or the shorter of two: 500st,10%."""
     cooldown: str = "0%"
     """Linear descent to `final` at the end of rsqrt and constant schedules: a duration or a share of the run."""
     final: float = 0.0

@@ -10,6 +10,7 @@ from vitreous.data.sources import Dataset, open_dataset
 from vitreous.model.config import ViTConfig
 from vitreous.model.device import choose_device, tune_cpu
 from vitreous.objectives.build import objective as build_objective
+from vitreous.objectives.classify import head_bias
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
@@ -39,8 +40,11 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     if device.type == "cpu":
         tune_cpu()
     classes = dataset.facts.classes if isinstance(config.objective, ClassifyConfig) else ()
-    model = initial_model(config, classes, reporter).to(device)
     facts = dataset.facts
+    bias = 0.0
+    if isinstance(config.objective, ClassifyConfig):
+        bias = head_bias(config.objective, facts.counts, facts.train, facts.several)
+    model = initial_model(config, classes, reporter, bias).to(device)
     several = facts.train if facts.several else 0
     objective = build_objective(config.objective, model, facts.counts, mix(config.seed, EXTRAS), several).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)

@@ -46,9 +46,15 @@ def decay_by_momentum(config: RunConfig) -> bool:
     return optimizer.name == "sgd" and optimizer.decoupled and optimizer.weight_decay > 0
 
 
+def one_loss_for_two_heads(config: RunConfig) -> bool:
+    """Tell whether a distilled model was trained by one loss, on the averaged logits."""
+    return isinstance(config.model, ViTConfig) and config.model.distillation and bool(config.model.classes)
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", decayed_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", decay_by_momentum),
+    Change(2, "trained a distilled model's two heads by one loss on their mean", one_loss_for_two_heads),
 )
 
 

@@ -18,15 +18,33 @@ from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
 
-MAY_DIFFER = ("image", "classes", "pre_logits", "dropout", "drop_path", "patch_dropout", "recompute", "position_init")
+MAY_DIFFER = (
+    "image",
+    "classes",
+    "pre_logits",
+    "dropout",
+    "drop_path",
+    "patch_dropout",
+    "recompute",
+    "position_init",
+    "start",
+)
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
 HEADS = ("head.", "distillation_head.")
 
 
-def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> Model:
-    """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen."""
+def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
+    """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen.
+
+    `bias` is what a new head's biases start from.
+
+    Raises:
+        ConfigError: a bias is asked for, and the head has none.
+    """
     model = create(config.model, config.seed)
+    if bias:
+        start_heads(model, bias)
     if config.weights is not None:
         start_from(model, config, classes, reporter)
     for module in frozen_parts(model, config.freeze):
@@ -34,6 +52,18 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
     if config.lora and isinstance(model, ViT):  # others are refused before
         add_lora(model, config.lora, seed=config.seed)
     return model
+
+
+def start_heads(model: Model, bias: float) -> None:
+    """Fill the biases of the heads."""
+    for head in (model.head, getattr(model, "distillation_head", None)):
+        if isinstance(head, nn.Linear):
+            if head.bias is None:
+                raise ConfigError(
+                    f"the heads' biases are to start at {bias:.3g}, and this model's head has none; "
+                    "set --objective.head-bias 0, or --model.head-bias"
+                )
+            nn.init.constant_(head.bias, bias)
 
 
 def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> None:
