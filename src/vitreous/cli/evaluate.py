@@ -49,6 +49,7 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's own head."""
     from vitreous.data.examples import label_sets
     from vitreous.evaluate.outcome import Outcome
+    from vitreous.evaluate.overlap import overlap
     from vitreous.predict import Predictor
 
     folder = open_classifier(options.model, options.taken)
@@ -62,6 +63,11 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
         refuse_sets(options, f"{data_name(options)} has")
     sets = predictor.folder.several or label_sets(source) is not None
     found = (several if sets else one_label)(asked, source, display)
+    seen = overlap(Path(options.model), source, folder.decode) if options.data is not None else None
+    if seen is not None:
+        found.lines.append(f"\nnote: {seen}")
+        found.parts.insert(1, seen.part())
+        found.results["trained_on"] = asdict(seen)
     display.close()
     print(*found.lines, sep="\n")
     tell_skipped(source)
