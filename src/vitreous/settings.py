@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 TAG = "kind"
 """The key that tells which of several dataclasses a field holds."""
+LARGEST = 2**63
+"""No whole number in a setting reaches it; Python's have no end, and 10^400 is none that a model could be made of."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -192,8 +194,8 @@ def _fits(kind: Any, value: Any) -> bool:
     if get_origin(kind) is Literal:
         return any(value == item and type(value) is type(item) for item in get_args(kind))
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is kind
+        return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST)
+    return type(value) is kind and (kind is not int or abs(value) < LARGEST)
 
 
 def _read_union(kind: Any, value: Any, where: str) -> Any:

@@ -5,7 +5,6 @@ preprocessing, limits of decoding, class names, whether an image may have severa
 weights come from, and the hash of model.safetensors.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from torch import Tensor
 from vitreous.checkpoints.atomic import atomic_folder, clear_partials, settled, write_atomically
 from vitreous.checkpoints.files import file_hash, map_tensors, reading, save_tensors
 from vitreous.checkpoints.fit import check_depth, check_finite, check_fit, check_grid
+from vitreous.checkpoints.limits import check_model, read_json
 from vitreous.checkpoints.origin import versions
 from vitreous.errors import CheckpointError, ConfigError, is_there, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -138,6 +138,7 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     _verify(weights, stored.weights, verify)
     tensors, _, file = map_tensors(weights)
     check_depth(tensors, config, source)
+    check_model(config, sum(tensor.numel() for tensor in tensors.values()), source)
     if isinstance(config, ViTConfig):
         check_grid(config, source, Size(*stored.positions.grid), stored.positions.resize)
     model = empty(config)
@@ -242,8 +243,8 @@ def is_model(path: Path) -> bool:
 def _keys(path: Path) -> set[str]:
     """Return the names at the top of a folder's config.json, or none if there is no such file."""
     try:
-        document = json.loads((path / CONFIG).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path / CONFIG)
+    except (OSError, CheckpointError):
         return set()
     return set(document) if isinstance(document, dict) else set()
 
@@ -283,11 +284,7 @@ def _document(path: Path) -> dict[str, Any]:
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
     with reading(path / CONFIG):
-        text = (path / CONFIG).read_bytes()
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
+        document = read_json(path / CONFIG)
     if not isinstance(document, dict) or "vitreous_model" not in document:
         raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
     if document["vitreous_model"] != MODEL_FORMAT:

@@ -15,6 +15,7 @@ from vitreous.checkpoints.family import MULTI_LABEL, Family, Notes, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.gaps import cost_of, fill_missing, refuse_unused
+from vitreous.checkpoints.limits import check_model
 from vitreous.checkpoints.mapped import FileMap, release
 from vitreous.checkpoints.mapping import Mapped, read
 from vitreous.checkpoints.unread import told
@@ -51,6 +52,9 @@ MODULES = (
     "mmpretrain",
 )
 
+SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
+"""What is raised where shapes or configurations aren't what they should be."""
+
 
 def families() -> dict[str, Family]:
     """Return every family by name."""
@@ -63,7 +67,15 @@ def families() -> dict[str, Family]:
 
 def surest(weights: Weights) -> float:
     """Return how surely some family recognises weights."""
-    return max(family.recognise(weights) for family in families().values())
+    return max(score(family, weights) for family in families().values())
+
+
+def score(family: Family, weights: Weights) -> float:
+    """Return how surely weights are of a family; tensors of shapes that make no sense to it are none of its."""
+    try:
+        return family.recognise(weights)
+    except SENSELESS:
+        return 0.0
 
 
 def recognise(weights: Weights) -> Family:
@@ -72,7 +84,7 @@ def recognise(weights: Weights) -> Family:
     Raises:
         CheckpointError: no family fits, or two fit equally well.
     """
-    scores = {family.name: family.recognise(weights) for family in families().values()}
+    scores = {family.name: score(family, weights) for family in families().values()}
     best = max(scores.values())
     if best <= 0:
         some = ", ".join(list(weights.tensors)[:4])
@@ -101,6 +113,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     reading = understood(family, weights, variant)
     check_told(reading, weights)
     check_images(reading.preprocess, reading.model.channels, str(weights.path))
+    check_model(reading.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
     model, theirs = empty(reading.model), dict(reading.tensors)
     patterns = (*reading.ignored, *TRAINING)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
@@ -174,7 +187,7 @@ def understood(family: Family, weights: Weights, variant: str | None) -> Reading
         return family.interpret(weights, variant)
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+    except SENSELESS as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         raise CheckpointError(
             f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "

@@ -1,18 +1,30 @@
 """What files of weights may claim and are: checked before any work, in one line that says the limit."""
 
+import json
+import math
 import os
 import stat
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vitreous.errors import CheckpointError
+from vitreous.model.config import ViTConfig
+from vitreous.model.count import parameters
+from vitreous.model.resnet_config import ResNetConfig
 
 SHARE = 0.5
 """Tensors that are to be held may take this share of the machine's memory ..."""
 RATIO, FREE = 16, 64 * 2**20
 """... and beyond so many bytes not more than so many times what the file itself has: no weights compress or repeat so much."""
 MOST_TENSORS = 50_000
+SLACK = 4
+"""A model may need so many times the values that a file holds: what is missing is then named one by one."""
+MOST_JSON = 16 * 2**20
+"""Bytes of a configuration."""
+MOST_TOKENS = 2**20
+"""Patches of an image; no model here has seen more than some thousands."""
 
 
 @cache
@@ -77,3 +89,52 @@ def check_file(path: Path) -> None:
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
     kind = next((word for test, word in kinds.items() if test(mode)), "a device")
     raise CheckpointError(f"{path} is {kind}, not a file; write what it holds to a file and name that")
+
+
+def check_model(config: ViTConfig | ResNetConfig, held: int, where: str) -> None:
+    """Refuse an architecture that needs more values than a file holds, before a model of that size is built.
+
+    Args:
+        config: what a configuration and the shapes of tensors say.
+        held: values of all tensors in the file.
+        where: the file, for the message.
+
+    Raises:
+        CheckpointError: both numbers.
+    """
+    rows, cols = config.grid
+    if rows * cols > MOST_TOKENS:
+        raise CheckpointError(f"{where}: its configuration speaks of more than {MOST_TOKENS:,} patches in an image")
+    needed = parameters(config)
+    if needed > SLACK * held + FREE:
+        raise CheckpointError(
+            f"{where} holds {held:,} values, and its configuration describes a model of {min(needed, 10**18):,}"
+            f"{' or more' if needed > 10**18 else ''}: they don't belong together"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read a configuration.
+
+    Raises:
+        CheckpointError: no file, too large, no JSON, or numbers that JSON doesn't have (NaN, infinities, 1e400).
+        OSError: it can't be read.
+    """
+    check_file(path)
+    size = path.stat().st_size
+    if size > MOST_JSON:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; that is no configuration"
+        )
+    try:
+        return json.loads(path.read_bytes(), parse_constant=finite, parse_float=finite)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: it is no JSON ({str(error)[:120]})") from error
+
+
+def finite(text: str) -> float:
+    """Return a finite number; raises ValueError for any other."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value

@@ -6,11 +6,12 @@ paths and numbers that training scripts keep beside their weights can lie there.
 when others open it is refused.
 """
 
+import io
 import pickletools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -134,7 +135,7 @@ class Machine:
     storages: dict[str, Storage] = field(default_factory=dict)
     """Those that were referred to, by their keys."""
 
-    def run(self, source: bytes | IO[bytes]) -> Any:
+    def run(self, source: bytes | io.BytesIO) -> Any:
         """Return what a description builds; raises Unfit, or any error of Python's, where it makes no sense."""
         for step, (opcode, argument, _) in enumerate(pickletools.genops(source)):
             if opcode.name == "STOP":

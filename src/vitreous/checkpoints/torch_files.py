@@ -6,13 +6,14 @@ the storages, each after its length. The tensors are views of the mapped file. T
 files, hold a program beside it, which is never looked at.
 """
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -72,9 +73,9 @@ def is_script(path: Path) -> bool:
     """Tell whether a file is a TorchScript archive."""
     with reading(path):
         check_file(path)
-        if not zipfile.is_zipfile(path):
-            return False
         try:
+            if not zipfile.is_zipfile(path):
+                return False
             with zipfile.ZipFile(path) as archive:
                 return any(CONSTANTS.fullmatch(name) for name in archive.namelist())
         except (zipfile.BadZipFile, NotImplementedError, ValueError):  # damaged: whoever reads it next says how
@@ -163,23 +164,21 @@ def placed(file: FileMap, info: zipfile.ZipInfo) -> tuple[int, int] | None:
 
 def read_old(path: Path) -> TorchFile:
     """Read a file as torch wrote them before 1.6, and still does on demand; raises Unfit, or what pickletools raises."""
-    with path.open("rb") as file:
-        magic, _, system = (Machine().run(file) for _ in range(3))
-        if magic != MAGIC or not (isinstance(system, dict) and system.get("little_endian", True)):
-            raise Unfit(FOREIGN)
-        machine = Machine()
-        tree, keys = machine.run(file), Machine().run(file)
-        return TorchFile(tree, FileMap(path), dict(storages(file, keys, machine)))
+    with path.open("rb") as whole:
+        file = io.BytesIO(whole.read(MOST_PICKLE))  # reads no more than there is, whatever an instruction claims
+    magic, _, system = (Machine().run(file) for _ in range(3))
+    if magic != MAGIC or not (isinstance(system, dict) and system.get("little_endian", True)):
+        raise Unfit(FOREIGN)
+    machine = Machine()
+    tree, keys, mapped = machine.run(file), Machine().run(file), FileMap(path)
+    return TorchFile(tree, mapped, dict(storages(mapped, file.tell(), keys, machine)))
 
 
-def storages(file: IO[bytes], keys: list[str], machine: Machine) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield where the storages lie: each after its number of elements."""
-    end = file.seek(0, 1)
-    size = file.seek(0, 2)
+def storages(file: FileMap, end: int, keys: list[str], machine: Machine) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield where the storages lie, the first from `end` on: each after its number of elements."""
     for key in keys:
-        file.seek(end)
-        count, begin = int.from_bytes(file.read(8), "little"), end + 8
+        count, begin = int.from_bytes(file.bytes[end : end + 8], "little"), end + 8
         end = begin + count * machine.storages[key].dtype.itemsize
-        if end > size:
+        if end > len(file.bytes):
             raise Unfit(f"it was cut short: its record {key[:80]!r} claims {count:,} values")
         yield key, (begin, end - begin)

@@ -1,6 +1,5 @@
 """Weights as other code bases write them, read without running anyone's code: safetensors, npz, pth, and folders of them."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.checkpoints.files import map_tensors, reading
-from vitreous.checkpoints.limits import check_count, check_file
+from vitreous.checkpoints.limits import check_count, check_file, read_json
 from vitreous.checkpoints.mapped import FileMap
 from vitreous.checkpoints.npz import read_npz
 from vitreous.checkpoints.states import state_of
@@ -21,8 +20,8 @@ from vitreous.errors import CheckpointError, absent, is_there
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
 """Of files of weights; a .tar or .pkl is one where torch wrote it (.pth.tar)."""
-MOST_JSON, LONGEST = 16 * 2**20, 500
-"""Bytes of a configuration; letters of a tensor's name."""
+LONGEST = 500
+"""Letters of a tensor's name."""
 INDEX, INDICES = "model.safetensors.index.json", (".safetensors.index.json", ".bin.index.json")
 """The index of shards by its usual name, and how the names of all end."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
@@ -179,14 +178,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not is_there(path):
         return {}
     with reading(path):
-        check_file(path)
-        if path.stat().st_size > MOST_JSON:
-            raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; that is no configuration")
-        text = path.read_bytes()
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is no JSON ({error})") from error
+        found = read_json(path)
     return found if isinstance(found, dict) else {}
 
 
