@@ -56,8 +56,7 @@ def name(pool: str, rate: float) -> str:
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold both poolings against each other at their own and at each other's rate."""
-    found = {pool: {rate: outcomes.by_seed(name(pool, rate), "top1") for rate in rates(setting)} for pool in POOLS}
-    found = {pool: {rate: values for rate, values in by_rate.items() if values} for pool, by_rate in found.items()}
+    found = {pool: outcomes.choices({rate: name(pool, rate) for rate in rates(setting)}, "top1") for pool in POOLS}
     best = {pool: best_on_others(by_rate) for pool, by_rate in found.items()}
     own = {pool: {seed: found[pool][rate][seed] for seed, rate in best[pool].items()} for pool in POOLS}
     borrowed = {

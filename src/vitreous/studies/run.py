@@ -66,7 +66,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
     lock = FolderLock(setting.folder)
     try:
         begin(study, setting, cells)
-        left = [cell for cell in wanted if stored(setting, cell) is None]
+        left = [cell for cell in wanted if stored(setting, cell.name) is None]
         reporter.message(f"study {study.name}: {len(left)} of {len(cells)} cells to run, in {setting.folder}")
         clock = Clock(setting, left)
         for cell in left:
@@ -141,6 +141,12 @@ def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | Non
     """Run one cell, or go on with it, measure it and record the result; return the signal that interrupted it, if any."""
     folder = setting.run(cell.name)
     started = time.perf_counter()
+    failed = [name for name in cell.needs if failure(setting, name)]
+    if failed:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        record(setting, Outcome(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0)
+        return None
     if cell.prepare is not None and not is_run(folder):
         cell.prepare(setting)
     try:
@@ -161,9 +167,15 @@ def record(setting: Setting, outcome: Outcome, seconds: float) -> None:
     write_atomically(setting.run(outcome.cell) / RESULT, to_json({**asdict(outcome), "seconds": seconds}))
 
 
-def stored(setting: Setting, cell: Cell) -> Outcome | None:
-    """Return a cell's recorded outcome, if it is done."""
-    path = setting.run(cell.name) / RESULT
+def failure(setting: Setting, name: str) -> str | None:
+    """Return why the cell of this name failed, if it did."""
+    found = stored(setting, name)
+    return found and found.failed
+
+
+def stored(setting: Setting, name: str) -> Outcome | None:
+    """Return the recorded outcome of the cell of this name, if it is done."""
+    path = setting.run(name) / RESULT
     if not path.exists():
         return None
     found = read(path)
@@ -176,7 +188,7 @@ def stored(setting: Setting, cell: Cell) -> Outcome | None:
 
 def outcomes(setting: Setting, cells: Sequence[Cell]) -> Outcomes:
     """Return what all finished cells came to, in the study's order."""
-    found = [stored(setting, cell) for cell in cells]
+    found = [stored(setting, cell.name) for cell in cells]
     return Outcomes([one for one in found if one is not None], len(cells))
 
 

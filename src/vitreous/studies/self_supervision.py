@@ -146,7 +146,7 @@ def last(setting: Setting, weights: str | None) -> RunConfig:
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold the ways to start against each other, each at its own rate."""
     by_rate = {way: {rate: outcomes.by_seed(at(way, rate), "top1") for rate in rates(setting)} for way in SHOWN}
-    known = {way: {rate: values for rate, values in tried.items() if values} for way, tried in by_rate.items()}
+    known = {way: outcomes.choices({rate: at(way, rate) for rate in rates(setting)}, "top1") for way in SHOWN}
     best = {way: best_on_others(tried) for way, tried in known.items()}
     found = {way: {seed: known[way][rate][seed] for seed, rate in chosen.items()} for way, chosen in best.items()}
     verdicts = []

@@ -7,13 +7,14 @@ the claims of a study. Anything else can't be told.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from vitreous.evaluate.seeds_and_images import Estimate, Scores, estimate
 from vitreous.studies.study import Evidence, Findings, Seen, Verdict
 
+Choice = TypeVar("Choice", bound=Hashable)
 LEVEL = 0.95
 """Of intervals."""
 ROUNDING = 1e-9
@@ -82,7 +83,7 @@ def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     return {seed: sum(group[seed] for group in groups) / len(groups) for seed in sorted(shared)}
 
 
-def best_on_others(found: Mapping[float, Mapping[int, float]]) -> dict[int, float]:
+def best_on_others(found: Mapping[Choice, Mapping[int, float]]) -> dict[int, Choice]:
     """Return, for each seed that all choices have, the choice whose mean over the other seeds is highest.
 
     A choice that is made without the seed it is measured on favours no condition, however many choices it has.
@@ -195,7 +196,7 @@ def decided(verdict: Verdict, chance: float) -> Seen:
 
 
 def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
-    """Return a note for each condition whose chosen value is, for some seed, the smallest or largest that was tried.
+    """Return a note for each condition whose chosen value is, for some seed, the smallest or largest of several tried.
 
     >>> beyond({"Adam": {0: 0.1, 1: 0.3}}, {"Adam": (0.1, 0.3, 1.0)})
     ('The best rate for Adam, 0.1, is the lowest that was tried: a better one may lie beyond.',)
@@ -204,5 +205,5 @@ def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequen
         f"The best rate for {name}, {end:g}, is the {word} that was tried: a better one may lie beyond."
         for name, by_seed in chosen.items()
         for end, word in ((min(grids[name]), "lowest"), (max(grids[name]), "highest"))
-        if end in by_seed.values()
+        if end in by_seed.values() and len(grids[name]) > 1
     )

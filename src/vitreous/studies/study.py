@@ -1,6 +1,6 @@
 """What a study is made of: settings, cells, what each came to, and what is concluded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +15,7 @@ from vitreous.studies.answers import EACH, packed, unpacked
 from vitreous.training.config import RunConfig
 
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=Hashable)
 Scale = Literal["smoke", "laptop", "gpu", "paper"]
 """laptop: minutes on a core or two; gpu: about half an hour on one modern GPU; paper: the paper's own configuration,
 for those who have its data; smoke: seconds, to see that everything works, and too small to conclude anything."""
@@ -130,6 +131,17 @@ class Outcomes:
         A mean over images comes as Scores, so that intervals hold images too.
         """
         return {one.seed: one.scores(number) for one in self.all if one.group == group and number in one.numbers}
+
+    def choices(self, groups: Mapping[Choice, str], number: str) -> dict[Choice, dict[int, float]]:
+        """Return one number by seed of each choice that can be made: it was measured, and failed with no seed.
+
+        Args:
+            groups: the conditions to choose from, by what is chosen, such as a learning rate.
+            number: what they are measured by.
+        """
+        failed = {one.group for one in self.failures}
+        found = {choice: self.by_seed(group, number) for choice, group in groups.items() if group not in failed}
+        return {choice: values for choice, values in found.items() if values}
 
     def groups(self) -> list[str]:
         """Return the groups in the order of their first cells."""
