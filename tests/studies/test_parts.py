@@ -1,4 +1,4 @@
-"""What studies are built from: halves of the classes, resized positions, fitted lines, numbers taken inside a model."""
+"""What studies are built from: halves of the classes, resized positions, numbers taken inside a model."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vitreous.data.sources import open_dataset
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
-from vitreous.studies import compute, inside, resolution
+from vitreous.studies import inside, resolution
 from vitreous.studies.halves import halves, write_halves
 from vitreous.studies.measures import of_each_class
 from vitreous.studies.setting import open_setting
@@ -84,34 +84,6 @@ def test_positions_along_the_sequence_and_anew():
     np.testing.assert_allclose(after[1:].numpy().T, expected, atol=1e-6)
     resolution.replace_positions(old, new, resolution.anew, torch.Generator().manual_seed(1))
     assert after[1:].std().item() == pytest.approx(0.02, rel=0.3)
-
-
-def test_lines_are_fitted_by_seed():
-    spent = {"ViT: a": 1e3, "ViT: b": 1e5, "ResNet: a": 1e4}
-    found = {"ViT: a": {0: 0.2, 1: 0.3}, "ViT: b": {0: 0.6, 1: 0.5, 2: 0.9}, "ResNet: a": {0: 0.4}}
-    lines = compute.fitted("ViT", spent, found)
-    assert lines.keys() == {0, 1}
-    assert compute.at(lines, 1e4) == pytest.approx({0: 0.4, 1: 0.4})
-    assert compute.shared(spent, ("ViT", "ResNet")) == (1e4, 1e4)
-
-
-def test_compute_is_concluded_from_what_the_lines_say(tmp_path):
-    study = compute.STUDY
-    facts = open_dataset(DataConfig("digits")).facts
-    setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
-    level = {"ViT": 0.6, "ResNet": 0.5, "hybrid": 0.6}
-    noise = {0: 0.001, 1: -0.001, 2: 0.0}
-    done = [
-        Outcome(
-            cell.name,
-            cell.group,
-            cell.seed,
-            {"top1": level[cell.group.split(":")[0]] + noise[cell.seed] * (cell.group[0] == "V")},
-        )
-        for cell in study.cells(setting)
-    ]
-    seen = [verdict.seen for verdict in settle(study.conclude(setting, Outcomes(done, len(done)))).verdicts]
-    assert seen == ["seen", "can't be told", "can't be told"]
 
 
 def test_similar_places_are_measured_as_they_are():

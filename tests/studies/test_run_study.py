@@ -180,6 +180,21 @@ def test_a_run_that_diverges_is_a_result(tmp_path, monkeypatch):
     assert "none-0 has no result: the loss became inf" in (tmp_path / "table.md").read_text()
 
 
+def test_what_starts_from_a_run_that_diverged_fails_with_it(tmp_path, monkeypatch):
+    def fails(config, out, reporter):
+        assert not config.weights, "nothing starts from weights that are not there"
+        out.mkdir(parents=True)
+        raise NonFiniteLoss("the loss became inf at step 3")
+
+    monkeypatch.setattr(running, "train", fails)
+    setting = open_setting("smoke", "digits", tmp_path)
+    ended = run_study(find("optimiser"), setting)
+    assert ended.done == ended.cells
+    told = (tmp_path / "table.md").read_text()
+    assert "Adam-0.003-0 has no result: it starts from pre-trained-Adam-0.003-0, which failed" in told
+    assert run_study(find("optimiser"), setting).done == ended.cells, "it can be gone on with"
+
+
 def test_a_part_is_stratified_and_fixed():
     names, labels = [f"image-{n}" for n in range(100)], [0] * 60 + [1] * 38 + [2] * 2
     chosen = stratified(names, labels, 20)

@@ -3,73 +3,134 @@
 Of models pre-trained on JFT-300M for 7 or 14 epochs the paper found: ViT needs about 2 to 4 times less compute than ResNets for
 the same accuracy; hybrids lead slightly at small budgets, and the lead vanishes for larger models; ViT does not saturate.
 
-Here all see equally many images, from scratch, with Adam at one rate, on far less data. Compute is three forward passes for
-each image seen. For each seed a line is fitted to accuracy over log compute for each family; families are compared on the
-lines, at the middle of the budgets that they share, and hybrids against ViTs at both ends. Called seen when the 95% interval
-over seeds says so.
+Here every model is trained from scratch, with Adam, once for each budget and rate: for as many images as the budget pays for,
+with a schedule that ends there. Compute is three forward passes for each image seen. A family's upper envelope is the best
+accuracy that it reaches with at most so much compute; which model, length and rate that is, is chosen for a seed on the
+other seeds, so that more to choose from is no advantage. Families are compared on their envelopes, at the smallest and at the
+largest budget.
+
+On a laptop, images are seen at about 16 pixels a side, so that the largest budget pays for two and a half to five epochs of
+20,000 images with every model: below one, larger models come out worse for want of steps alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
+from typing import NamedTuple, TypeVar
 
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
+from vitreous.shapes import Size
 from vitreous.studies import runs
 from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import differences, interval, judged
+from vitreous.studies.statistics import Interval, all_of, best_on_others, beyond, differences, interval, judged, paired
 from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
 from vitreous.training.config import ModelConfig, RunConfig
+from vitreous.training.duration import Duration, Scale
 
-FAMILIES = ("ViT", "ResNet", "hybrid")
+VIT, RESNET, HYBRID = FAMILIES = ("ViT", "ResNet", "hybrid")
 PAPER = {
-    "ViT": ("B/32", "B/16", "L/32", "L/16"),
-    "ResNet": ("R50x1", "R101x1", "R50x2", "R152x2"),
-    "hybrid": ("R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16"),
+    VIT: ("B/32", "B/16", "L/32", "L/16"),
+    RESNET: ("R50x1", "R101x1", "R50x2", "R152x2"),
+    HYBRID: ("R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16"),
 }
 """The models at paper scale: of those in figure 5 and table 6."""
-RATE = 1e-3
+FORWARDS = 3
+"""Forward passes that an image costs in training: one, and a backward pass of two."""
+SIDE = 16
+"""Pixels of the shorter side on a laptop, about."""
 BEATS = "at equal training compute ViT is more accurate than ResNet"
 LEADS = "at small budgets hybrids are more accurate than ViT"
 VANISHES = "the hybrids' lead shrinks as compute grows"
 
+T = TypeVar("T", bound=Hashable)
+
+
+class Condition(NamedTuple):
+    """What a run is, but for its seed."""
+
+    family: str
+    model: str
+    budget: float = 0.0
+    """Operations that training may take; 0: as many as the paper's."""
+    rate: float = 0.0
+    """Peak learning rate; 0: the paper's."""
+
+    @property
+    def name(self) -> str:
+        """Family and model: "ViT: 32"."""
+        return f"{self.family}: {self.model}"
+
+    @property
+    def group(self) -> str:
+        """The condition in words: "ViT: 32, 4e10 operations, rate 0.003"."""
+        return f"{self.name}, {exponent(self.budget)} operations, rate {self.rate:g}" if self.budget else self.name
+
+
+By = Mapping[tuple[str, float], Mapping[int, float]]
+"""The accuracy of each seed on the envelope of a family at a budget."""
+
 
 def cells(setting: Setting) -> list[Cell]:
-    """Return every model of every family for each seed."""
-    return runs.over_seeds(configured(setting), setting.seeds(laptop=3, gpu=3, paper=1))
+    """Return every model of every family at each budget and rate for each seed."""
+    groups = {condition.group: config for condition, config in conditions(setting).items()}
+    return runs.over_seeds(groups, setting.seeds(laptop=3, gpu=3, paper=1))
 
 
-def configured(setting: Setting) -> dict[str, RunConfig]:
-    """Return the runs by "family: model"."""
+def budgets(setting: Setting) -> tuple[float, ...]:
+    """Return the operations that a run may take, ascending; none: each model as long as in the paper."""
+    return setting.choose(smoke=(1e9, 2e9), laptop=(4e10, 1.3e11, 4e11), gpu=(1.2e13, 4e13, 1.2e14), paper=())
+
+
+def rates(setting: Setting) -> tuple[float, ...]:
+    """Return the rates that every family, model and budget may choose from; larger models prefer smaller ones."""
+    return setting.choose(smoke=(3e-3,), laptop=(1e-3, 3e-3, 1e-2), gpu=(5e-4, 1.5e-3, 5e-3), paper=(0.0,))
+
+
+def conditions(setting: Setting) -> dict[Condition, RunConfig]:
+    """Return all runs but for their seeds."""
     if setting.scale == "paper":
-        return {f"{family}: {name}": runs.paper(setting, name) for family in FAMILIES for name in PAPER[family]}
+        return {Condition(family, name): runs.paper(setting, name) for family in FAMILIES for name in PAPER[family]}
     base = runs.small(setting, 4, 64, 4)
-    base = replace(
-        base,
-        duration=setting.choose(smoke="128ex", laptop="14kex", gpu="400kex", paper=""),
-        optimizer=runs.adam(RATE),
-    )
-    return {name: replace(base, model=model) for name, model in models(setting, base).items()}
+    if setting.scale == "laptop":
+        base = shrunk(base)
+    found = {}
+    for (family, name), model in models(setting, base).items():
+        for budget in budgets(setting):
+            steps = max(1, int(budget // (FORWARDS * count.flops(model) * base.batch)))
+            for rate in rates(setting):
+                config = replace(base, model=model, duration=f"{steps}st", optimizer=runs.adam(rate))
+                found[Condition(family, name, budget, rate)] = config
+    return found
 
 
-def models(setting: Setting, base: RunConfig) -> dict[str, ModelConfig]:
-    """Return the models of a scale that is not the paper's."""
+def shrunk(base: RunConfig) -> RunConfig:
+    """Return the run with images whose shorter side has SIDE to 2 SIDE - 1 pixels, in patches of one; smaller ones stay."""
+    model = base.model
+    assert isinstance(model, ViTConfig)
+    rows, cols = model.image
+    by = max(1, min(rows, cols) // SIDE)
+    return runs.seen_at(replace(base, model=replace(model, patch=(1, 1))), Size(rows // by, cols // by))
+
+
+def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConfig]:
+    """Return two models of each family, the smaller first, for a scale that is not the paper's; for smoke, one."""
     vit = base.model
     assert isinstance(vit, ViTConfig)
     given = {"image": vit.image, "channels": vit.channels, "classes": vit.classes}
 
-    def transformer(width: int, patch: int, units: tuple[int, ...] | None = None) -> ViTConfig:
-        stem = StemConfig() if units is None else StemConfig("resnet", units)
-        sides = tuple(max(1, side // patch // stem.stride) * stem.stride for side in vit.image)
-        return replace(vit, width=width, mlp=2 * width, heads=width // 16, patch=whole(vit.image, sides), stem=stem)
+    def transformer(width: int, depth: int, patches: int, stem: StemConfig | None = None) -> ViTConfig:
+        stem = stem or StemConfig()
+        sides = tuple(max(1, side // patches // stem.stride) * stem.stride for side in vit.image)
+        patch = whole(vit.image, sides)
+        shape = {"width": width, "depth": depth, "heads": width // 16, "mlp": 2 * width}
+        return replace(vit, patch=patch, stem=stem, **shape)
 
-    def resnet(units: tuple[int, ...], channels: int, root: str = "7x7") -> ResNetConfig:
-        return ResNetConfig(units=units, root=root, root_channels=channels, **given)
+    def resnet(units: tuple[int, ...], root: str) -> ResNetConfig:
+        return ResNetConfig(units=units, root=root, root_channels=32, **given)
 
-    return SCALES[setting.scale](transformer, resnet, min(vit.image) < 16)
+    return SCALES[setting.scale](transformer, resnet, min(vit.image) < SIDE)
 
 
 def whole(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]:
@@ -80,159 +141,240 @@ def whole(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]:
     return rows, cols
 
 
-def laptop(transformer: Callable, resnet: Callable, tiny: bool) -> dict[str, ModelConfig]:
-    """Return three of each; on tiny images, of a few pixels a side, roots that keep rows and columns."""
-    root = "3x3" if tiny else "7x7"
-    stems = ((), (), ()) if tiny else ((), (1,), (1,))
-    return {
-        "ViT: 64/8": transformer(64, 4),
-        "ViT: 96/8": transformer(96, 4),
-        "ViT: 64/4": transformer(64, 8),
-        "ResNet: 3 units": resnet((1, 1, 1), 32, root),
-        "ResNet: 6 units": resnet((2, 2, 2), 32, root),
-        "ResNet: 9 units": resnet((3, 3, 3), 32, root),
-        "hybrid: root + 64": transformer(64, 4, stems[0]),
-        "hybrid: 1 unit + 64": transformer(64, 4, stems[1]),
-        "hybrid: 1 unit + 96": transformer(96, 4, stems[2]),
-    }
-
-
-def smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[str, ModelConfig]:
+def smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
     """Return one of each, as small as can be."""
     return {
-        "ViT: 16": transformer(16, 2),
-        "ResNet: 1 unit": resnet((1,), 32, "3x3"),
-        "hybrid: 16": transformer(16, 2, ()),
+        (VIT, "16"): transformer(16, 4, 2),
+        (RESNET, "1 unit"): resnet((1,), "3x3"),
+        (HYBRID, "root + 16"): transformer(16, 4, 2, StemConfig("resnet")),
     }
 
 
-def gpu(transformer: Callable, resnet: Callable, tiny: bool) -> dict[str, ModelConfig]:
-    """Return three of each over a decade of compute."""
+def laptop(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
+    """Return models of 1 to 3 million operations on 16 x 16 pixels; on tiny images, ResNets that keep rows and columns."""
+    root = "3x3" if tiny else "7x7"
     return {
-        "ViT: 128/4": transformer(128, 8),
-        "ViT: 256/4": transformer(256, 8),
-        "ViT: 512/4": transformer(512, 8),
-        "ResNet: 3 units": resnet((1, 1, 1), 32, "3x3"),
-        "ResNet: 6 units": resnet((2, 2, 2), 32, "3x3"),
-        "ResNet: 3 units, twice as wide": resnet((1, 1, 1), 64, "3x3"),
-        "hybrid: 1 unit + 128": transformer(128, 8, (1,)),
-        "hybrid: 1 unit + 256": transformer(256, 8, (1,)),
-        "hybrid: 1 unit + 512": transformer(512, 8, (1,)),
+        (VIT, "32"): transformer(32, 4, 4),
+        (VIT, "48"): transformer(48, 4, 4),
+        (RESNET, "1 unit"): resnet((1,), root),
+        (RESNET, "3 units"): resnet((1, 2), root),
+        (HYBRID, "root + 32, 2 blocks"): transformer(32, 2, 4, StemConfig("resnet")),
+        (HYBRID, "root + 32"): transformer(32, 4, 4, StemConfig("resnet")),
+    }
+
+
+def gpu(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
+    """Return models of 100 to 300 million operations on 32 x 32 pixels."""
+    return {
+        (VIT, "128"): transformer(128, 6, 8),
+        (VIT, "192"): transformer(192, 6, 8),
+        (RESNET, "3 units"): resnet((1, 1, 1), "3x3"),
+        (RESNET, "6 units"): resnet((2, 2, 2), "3x3"),
+        (HYBRID, "root + 128"): transformer(128, 6, 8, StemConfig("resnet")),
+        (HYBRID, "root + 192"): transformer(192, 6, 8, StemConfig("resnet")),
     }
 
 
 SCALES = {"smoke": smoke, "laptop": laptop, "gpu": gpu}
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
-    """Fit a line to each family and seed, and compare the lines."""
-    spent = {cell.group: 3.0 * images(cell.config, setting) * count.flops(cell.config.model) for cell in cells(setting)}
-    found = {group: outcomes.by_seed(group, "top1") for group in spent}
-    lines = {family: fitted(family, spent, found) for family in FAMILIES}
-    verdicts = []
-    if lines["ViT"] and lines["ResNet"]:
-        middle = math.sqrt(math.prod(shared(spent, ("ViT", "ResNet"))))
-        gain = differences(at(lines["ViT"], middle), at(lines["ResNet"], middle))
-        words = f"ViT minus ResNet at {middle:.2g} operations: {interval(gain).points()} points."
-        verdicts.append(Verdict(BEATS, judged(gain, "more"), words))
-    if lines["ViT"] and lines["hybrid"]:
-        low, high = shared(spent, ("ViT", "hybrid"))
-        leads = [differences(at(lines["hybrid"], x), at(lines["ViT"], x)) for x in (low, high)]
-        words = [
-            f"Hybrid minus ViT at {x:.2g} operations: {interval(lead).points()} points."
-            for x, lead in zip((low, high), leads, strict=True)
-        ]
-        shrinks = [early - late for early, late in zip(*leads, strict=True)]
-        verdicts.append(Verdict(LEADS, judged(leads[0], "more"), words[0]))
-        verdicts.append(
-            Verdict(
-                VANISHES,
-                judged(shrinks, "more"),
-                f"{words[1]} Less than at the small budget by {interval(shrinks).points()}.",
-            )
-        )
-    drawn = [
-        Curve(
-            family,
-            sorted(
-                (
-                    (spent[group], interval(values.values()))
-                    for group, values in found.items()
-                    if values and group.startswith(f"{family}:")
-                ),
-                key=lambda point: point[0],
-            ),
-            colour,
-        )
-        for colour, family in enumerate(FAMILIES, start=1)
-    ]
-    label = "Validation accuracy by training compute"
-    figure = Figure(
-        "figure",
-        f"{label}, all models trained on equally many images: mean over seeds and 95% interval.",
-        curves(drawn, label, Axis("operations in training", exponent, log=True)),
-    )
-    return Findings(verdicts, [table(setting, spent, found)], [figure], NOTES)
-
-
-NOTES = (
-    "The paper's models are pre-trained on 300 million images and transferred; here they are trained on the task's own images, far fewer, which favours convolutions.",
-    "The figures of compute are counted, not measured: on a given machine convolutions and products may run at different speeds.",
-)
-
-
-def exponent(value: float) -> str:
-    """Write a large number of operations, such as 5e12."""
-    return f"{value:.0e}".replace("e+", "e")
-
-
-def images(config: RunConfig, setting: Setting) -> float:
+def images(config: RunConfig, setting: Setting) -> int:
     """Return the images that a run sees."""
-    from vitreous.training.duration import Duration, Scale
-
     return Duration.parse(config.duration).steps(Scale(setting.facts.train, config.batch)) * config.batch
 
 
-def fitted(family: str, spent: dict[str, float], found: dict[str, dict[int, float]]) -> dict[int, tuple[float, float]]:
-    """Return (slope, intercept) of accuracy over log10 of compute for each seed that all models of a family have."""
-    own = [group for group in spent if group.startswith(f"{family}:")]
-    seeds = set.intersection(*(set(found[group]) for group in own)) if own else set()
-    x = [math.log10(spent[group]) for group in own]
-    lines = {}
-    for seed in sorted(seeds):
-        y = [found[group][seed] for group in own]
-        slope, start = np.polyfit(x, y, 1) if len(own) > 1 else (0.0, y[0])
-        lines[seed] = (float(slope), float(start))
-    return lines
+def operations(config: RunConfig, setting: Setting) -> float:
+    """Return the operations of a run's training."""
+    return float(FORWARDS * images(config, setting) * count.flops(config.model))
 
 
-def at(lines: dict[int, tuple[float, float]], compute: float) -> dict[int, float]:
-    """Return what the lines say at this compute, by seed."""
-    return {seed: slope * math.log10(compute) + start for seed, (slope, start) in lines.items()}
+def envelope(
+    spent: Mapping[T, float], found: Mapping[T, Mapping[int, float]], budget: float = math.inf
+) -> dict[int, T]:
+    """Return, for each seed, what is best on the other seeds of all that takes at most a budget.
+
+    Where all have but one seed in common, the best on that one: there are no others, and nothing is concluded from it.
+
+    Args:
+        spent: the operations of each run.
+        found: the accuracy of each seed, by run.
+        budget: operations.
+
+    >>> spent, found = {"a": 1e9, "b": 4e9}, {"a": {0: 0.3, 1: 0.4}, "b": {0: 0.5, 1: 0.2}}
+    >>> envelope(spent, found, 2e9), envelope(spent, found, 4e9)
+    ({0: 'a', 1: 'a'}, {0: 'a', 1: 'b'})
+    """
+    within = {run: values for run, values in found.items() if spent[run] <= budget}
+    shared = set.intersection(*map(set, within.values())) if within else set()
+    if len(shared) == 1:
+        [seed] = shared
+        return {seed: max(within, key=lambda run: within[run][seed])}
+    return best_on_others(within)
 
 
-def shared(spent: dict[str, float], families: tuple[str, str]) -> tuple[float, float]:
-    """Return the smallest and the largest compute that both families reach; if they share none, the gap between them."""
-    ends = [[value for group, value in spent.items() if group.startswith(f"{family}:")] for family in families]
-    low, high = max(min(end) for end in ends), min(max(end) for end in ends)
-    return min(low, high), max(low, high)
+def steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
+    """Return the budgets at which envelopes are taken, ascending.
+
+    They are the study's, or what the paper's models take, from where each family has a model to where one has no larger.
+    """
+    if budgets(setting):
+        return list(budgets(setting))
+    ends = [[value for run, value in spent.items() if run.family == family] for family in FAMILIES]
+    low, high = max(map(min, ends)), min(map(max, ends))
+    return [value for value in sorted(set(spent.values())) if low <= value <= high]
 
 
-def table(setting: Setting, spent: dict[str, float], found: dict[str, dict[int, float]]) -> Table:
-    """Return each model with its size, compute and accuracy."""
-    models = {cell.group: cell.config.model for cell in cells(setting)}
+def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+    """Compare the families' envelopes at the smallest and at the largest budget."""
+    planned = conditions(setting)
+    spent = {run: operations(config, setting) for run, config in planned.items()}
+    found = outcomes.choices({run: run.group for run in planned}, "top1")
+    best = {
+        (family, budget): envelope(spent, {run: one for run, one in found.items() if run.family == family}, budget)
+        for family in FAMILIES
+        for budget in steps(setting, spent)
+    }
+    reached = {
+        key: {seed: found[run][seed] for seed, run in sorted(chosen.items())} for key, chosen in best.items() if chosen
+    }
+    chosen = {at(*key): {seed: run.rate for seed, run in best[key].items()} for key in reached}
+    notes = (*NOTES, *(SHRUNK if setting.scale == "laptop" else ()))
+    tuned = at_best_rate(planned, spent, found)
+    return Findings(
+        judge(reached, steps(setting, spent)),
+        [envelopes(best, reached), table(setting, planned, tuned)],
+        [Figure("figure", f"{LABEL}: {CAPTION}", drawn(spent, tuned, reached))],
+        (*notes, *beyond(chosen, dict.fromkeys(chosen, rates(setting)))),
+    )
+
+
+def at(family: str, budget: float) -> str:
+    """Return a point of an envelope in words."""
+    return f"{family} at {exponent(budget)} operations"
+
+
+def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
+    """Return what the envelopes say of the paper's findings at the first and the last budget, as far as they are known."""
+    small, large = budgets[0], budgets[-1]
+
+    def lead(one: str, other: str, budget: float) -> dict[int, float]:
+        return paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
+
+    told = []
+    for budget, size in ((small, "small"), (large, "large")):
+        gain = list(lead(VIT, RESNET, budget).values())
+        if gain:
+            words = f"ViT minus ResNet at {exponent(budget)} operations: {interval(gain).points()} points."
+            told.append(Verdict(f"{BEATS} ({size} budget)", judged(gain, "more"), words))
+    early, late = lead(HYBRID, VIT, small), lead(HYBRID, VIT, large)
+    if early:
+        first = list(early.values())
+        words = f"Hybrid minus ViT at {exponent(small)} operations: {interval(first).points()} points."
+        told.append(Verdict(LEADS, judged(first, "more"), words))
+    shrinks = differences(early, late)
+    if shrinks:
+        words = (
+            f"Hybrid minus ViT at {exponent(large)} operations: {interval(late.values()).points()} points. Less than at the "
+            f"small budget by {interval(shrinks).points()}."
+        )
+        told.append(Verdict(VANISHES, all_of([judged(first, "more"), judged(shrinks, "more")]), words))
+    return told
+
+
+LABEL = "Validation accuracy by training compute"
+CAPTION = (
+    "each family's upper envelope, joined, and beside it each model at each length, at the best rate; mean over seeds "
+    "and 95% interval."
+)
+NOTES = (
+    "The paper's models are pre-trained on 300 million images and transferred; here they are trained on the task's own images, far fewer, which favours convolutions.",
+    "The figures of compute are counted, not measured: on a given machine convolutions and products may run at different speeds.",
+    "Model, length and rate are chosen together, for a seed by the mean of the other seeds, so an envelope need not rise everywhere.",
+)
+SHRUNK = (f"Images are seen at {SIDE} pixels a side or a little more, which costs what they show in detail.",)
+
+
+def exponent(value: float) -> str:
+    """Write a number of operations, such as 1.3e11.
+
+    >>> exponent(4e10), exponent(1.3e11), exponent(2e9)
+    ('4e10', '1.3e11', '2e9')
+    """
+    digits, power = f"{value:.1e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
+
+
+Tuned = Mapping[Condition, tuple[Mapping[int, float], Sequence[float]]]
+"""Accuracy by seed, and the rates that seeds chose, of each model at each length; the conditions' own rate is 0."""
+
+
+def at_best_rate(
+    planned: Mapping[Condition, RunConfig],
+    spent: Mapping[Condition, float],
+    found: Mapping[Condition, Mapping[int, float]],
+) -> Tuned:
+    """Return each model at each length, each seed at the rate that is best on the others."""
+    tuned = {}
+    for key in dict.fromkeys(run._replace(rate=0.0) for run in planned):
+        tried = {run: values for run, values in found.items() if run._replace(rate=0.0) == key}
+        chosen = envelope(spent, tried)
+        accuracy = {seed: found[run][seed] for seed, run in chosen.items()}
+        tuned[key] = accuracy, sorted({run.rate for run in chosen.values()})
+    return tuned
+
+
+def drawn(spent: Mapping[Condition, float], tuned: Tuned, reached: By) -> str:
+    """Draw each family's envelope over compute, and beside it each model at each length."""
+    lines = []
+    for colour, family in enumerate(FAMILIES, start=1):
+        best = [(budget, interval(values.values())) for (one, budget), values in reached.items() if one == family]
+        each = [
+            (run.budget or spent[run], interval(values.values()))
+            for run, (values, _) in tuned.items()
+            if run.family == family and values
+        ]
+        lines.append(Curve(family, sorted(best, key=compute_of), colour))
+        lines.append(Curve(f"{family}: each model", sorted(each, key=compute_of), colour, joined=False))
+    return curves(lines, LABEL, Axis("operations in training", exponent, log=True))
+
+
+def compute_of(point: tuple[float, Interval]) -> float:
+    """Return where a point lies across."""
+    return point[0]
+
+
+def envelopes(best: Mapping[tuple[str, float], Mapping[int, Condition]], reached: By) -> Table:
+    """Return what each family reaches with each budget, and with what."""
     rows = [
         [
-            group,
-            f"{count.parameters(models[group]):,}",
-            f"{count.flops(models[group]) / 1e6:,.1f}",
-            f"{spent[group]:.2e}",
+            at(*key),
             interval(values.values()).percent(),
+            "; ".join(dict.fromkeys(run.group for run in best[key].values())),
         ]
-        for group, values in found.items()
+        for key, values in reached.items()
     ]
-    heads = ["model", "parameters", "million operations an image", "operations in training", "accuracy"]
-    return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
+    heads = ["upper envelope", "accuracy", "chosen"]
+    return Table("Validation accuracy in percent, mean ± 95% interval over seeds and images", heads, rows)
+
+
+def table(setting: Setting, planned: Mapping[Condition, RunConfig], tuned: Tuned) -> Table:
+    """Return each model at each length with its size, compute and accuracy."""
+    configs = {run._replace(rate=0.0): config for run, config in planned.items()}
+    rows = [
+        [
+            run.name,
+            f"{count.parameters(configs[run].model):,}",
+            f"{count.flops(configs[run].model) / 1e6:,.1f}",
+            f"{images(configs[run], setting):,}",
+            f"{operations(configs[run], setting):.2e}",
+            interval(values.values()).percent(),
+            ", ".join(f"{rate:g}" for rate in used if rate) or "–",
+        ]
+        for run, (values, used) in tuned.items()
+    ]
+    heads = ["model", "parameters", "million operations an image", "images seen", "operations in training", "accuracy"]
+    caption = "Each model at each length: validation accuracy in percent, mean ± 95% interval over seeds and images"
+    return Table(caption, [*heads, "rates"], rows)
 
 
 STUDY = Study(
@@ -244,10 +386,12 @@ STUDY = Study(
         "budgets, which vanishes for larger models (section 4.4, figure 5)."
     ),
     here=(
-        "All models see equally many images, from scratch, by Adam at one rate. Compute is counted: three forward "
-        "passes for each image seen. For each seed a line is fitted to accuracy over the logarithm of compute for "
-        "each family; ViT and ResNet are compared on these lines at the middle of the compute that they share, "
-        "hybrids and ViT at both ends."
+        "Models of each family are trained from scratch by Adam, once for each of several budgets of compute and each of several "
+        "learning rates: for as many images as the budget pays for, on a schedule that ends there. Compute is counted: three "
+        "forward passes for each image seen. A family's upper envelope is the best accuracy that it reaches with at most so much "
+        "compute; for a seed, model, length and rate are chosen together on the other seeds. ViT and ResNet are compared on "
+        "their envelopes at the smallest and at the largest budget, hybrids and ViT likewise. That the hybrids' lead shrinks is "
+        "called seen only if they lead at the smallest."
     ),
     cells=cells,
     conclude=conclude,
