@@ -9,11 +9,12 @@ A folder that replaces another needs two renames. In between, the old one lies a
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -126,6 +127,50 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise
         finally:
             os.close(handle)
+
+
+_claimed: list[Path] = []
+
+
+def claim_folder(parent: Path, stem: str) -> Path:
+    """Make the next free folder parent/<stem>-<n>: of processes that ask at the same instant each gets its own.
+
+    Raises:
+        StorageError: no folder can be made there. ConfigError: the name is too long.
+    """
+    with storing(parent / stem):
+        parent.mkdir(parents=True, exist_ok=True)
+        return _claim(lambda number: parent / f"{stem}-{number}", lambda path: path.mkdir())
+
+
+def claim_file(parent: Path, stem: str, ending: str) -> Path:
+    """Make the next free file <stem><ending>, <stem>-2<ending>, ..., empty; raises as `claim_folder` does."""
+    with storing(parent / stem):
+        return _claim(
+            lambda number: parent / (f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"),
+            lambda path: path.touch(exist_ok=False),
+        )
+
+
+def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:
+    for number in itertools.count(1):
+        with suppress(FileExistsError):
+            make(name(number))
+            _claimed.append(name(number))
+            return name(number)
+    raise AssertionError
+
+
+def give_up_claims() -> None:
+    """Remove what was claimed and then never written to, as after a command that was refused."""
+    while _claimed:
+        path = _claimed.pop()
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+                path.parent.rmdir()
+            elif not path.stat().st_size:
+                path.unlink()
 
 
 def settled(path: Path) -> Path:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
+from vitreous.checkpoints.atomic import give_up_claims
 from vitreous.cli.streams import lost, standard_streams
 from vitreous.errors import Signalled, UnknownName, VitreousError, out_of_means
 
@@ -76,6 +77,8 @@ def run_to_code(arguments: list[str]) -> int:
         traceback.print_exc()
         print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
         return 1
+    finally:
+        give_up_claims()
 
 
 def told(error: VitreousError) -> int:

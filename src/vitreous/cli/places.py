@@ -1,9 +1,9 @@
 """Where results go: known to be possible before anything takes long."""
 
-from itertools import count
 from pathlib import Path
 
-from vitreous.checkpoints.atomic import check_name
+from vitreous.checkpoints.atomic import check_name, claim_file
+from vitreous.checkpoints.lock import never_began
 from vitreous.errors import ConfigError, is_file, is_folder, is_there
 
 
@@ -32,9 +32,8 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
 
 
 def free_file(stem: str, ending: str) -> Path:
-    """Return <stem><ending> here, or where that is taken the next free <stem>-<n><ending>."""
-    names = (Path(f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}") for number in count(1))
-    return next(path for path in names if not is_there(path))
+    """Make <stem><ending> here, or where that is taken the next free <stem>-<n><ending>, and return it."""
+    return claim_file(Path(), stem, ending)
 
 
 def result_folder(named: str) -> Path:
@@ -47,6 +46,6 @@ def result_folder(named: str) -> Path:
     check_name(path)
     if is_there(path) and not path.is_dir():
         raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
-    if is_there(path) and any(path.iterdir()):
+    if is_there(path) and not never_began(path):
         raise ConfigError(f"{path} is not empty; choose another folder with --out")
     return path
