@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from vitreous.checkpoints.atomic import claim_folder, give_up_claims
 from vitreous.checkpoints.labels import listed
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Wish
@@ -20,6 +21,7 @@ from vitreous.recipes.request import Request
 from vitreous.recipes.sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.settings import overlaid
 from vitreous.shapes import Size
+from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import Result
@@ -64,10 +66,13 @@ def train(
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override(RunConfig(data=DataConfig(str(data))), opened)
     config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
-    folder = Path(out) if out is not None else free_run(config)
-    if sweep is False:
-        return train_config(config, folder, reporter)
-    return swept(config, () if sweep is True else sweep, folder, reporter)
+    try:
+        folder = Path(out) if out is not None else free_run(config)
+        if sweep is False:
+            return train_config(config, folder, reporter)
+        return swept(config, () if sweep is True else sweep, folder, reporter)
+    finally:
+        give_up_claims()
 
 
 def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:
@@ -114,24 +119,42 @@ def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
 
 
 def free_run(config: RunConfig) -> Path:
-    """Return the next free folder runs/<data>-<recipe>-<n>."""
-    stem = f"{called(config.data.path)}-{config.recipe}"
-    return free_folder(RUNS, stem)
+    """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
+    return free_folder(RUNS, f"{called(config.data.path)}-{config.recipe}")
 
 
 def free_folder(parent: Path, stem: str) -> Path:
-    """Return the next free folder parent/<stem>-<n>."""
-    taken = {entry.name for entry in parent.iterdir()} if parent.is_dir() else set()
-    return parent / next(name for number in range(1, 10**9) if (name := f"{stem}-{number}") not in taken)
+    """Make the next free folder parent/<stem>-<n>, which nobody else gets, and return it; raises StorageError."""
+    return claim_folder(parent, stem)
 
 
-def resume(run: str | Path, *, reporter: Reporter | None = None) -> Result:
+def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> Result:
     """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep.
 
+    >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
+
+    Args:
+        run: the run folder.
+        reporter: told how far the work is; None: nothing is shown.
+        changes: what is to be different from here on, such as duration, data or workers: see `training/changes.py`. They
+            are noted in config.json.
+
     Raises:
-        RunError: no run there, in use, of another version, or its data has changed.
+        RunError: no run there, in use, of another version, its data has changed, or its config.json was edited.
+        ConfigError: a change that can't be, or changes of a sweep.
     """
-    return go_on(Path(run), reporter) if is_sweep(Path(run)) else resume_run(Path(run), reporter)
+    known = [field.name for field in fields(Changes)]
+    for name in changes:
+        if name not in known:
+            raise UnknownName("change on resume", name, known)
+    wanted = Changes(**changes)
+    if not is_sweep(Path(run)):
+        return resume_run(Path(run), reporter, wanted)
+    if wanted:
+        raise ConfigError(
+            f"{run} is a sweep, which goes on as it began; change its last run once it is done: {run}/final"
+        )
+    return go_on(Path(run), reporter)
 
 
 def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:

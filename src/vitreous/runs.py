@@ -1,6 +1,6 @@
 """The run folder, written and read. It is the truth about a run: whatever instant a process dies, it opens and goes on.
 
-    RUN/config.json               the complete configuration, the format and the versions; what makes a folder a run
+    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes a folder a run
     RUN/metrics.jsonl             one JSON record a line, in the order of the steps
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
@@ -11,6 +11,7 @@ One process writes (`Run`), holding the lock; any number read (`read_run`), with
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,17 +30,23 @@ from vitreous.checkpoints.atomic import (
     storing,
     write_atomically,
 )
-from vitreous.checkpoints.lock import LOCK, FolderLock
+from vitreous.checkpoints.lock import LOCK, FolderLock, never_began
 from vitreous.checkpoints.records import RecordWriter, read_records
+from vitreous.checkpoints.run_config import (
+    CONFIG,
+    FORMAT_KEY,
+    METRICS,
+    RUN_FORMAT,
+    contents,
+    is_run,
+    read_config,
+    text_of,
+)
 from vitreous.checkpoints.snapshot import read_snapshot, read_state, write_snapshot
-from vitreous.errors import CheckpointError, RunError, is_there
-from vitreous.settings import to_json
+from vitreous.errors import CheckpointError, RunError, StorageError, is_there
+from vitreous.settings import SEAL, seal
 
-RUN_FORMAT = 1
-"""Version of the run folder's layout; a folder of another one can't be opened."""
-FORMAT_KEY = "vitreous_run"
-"""Where config.json holds that version."""
-CONFIG, METRICS, CHECKPOINTS, MODEL, REPORT = "config.json", "metrics.jsonl", "checkpoints", "model", "report.html"
+CHECKPOINTS, MODEL, REPORT = "checkpoints", "model", "report.html"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
     state: dict[str, Any]
+    config: dict[str, Any] | None = None
+    """What the run was told when it was written; None in checkpoints of before."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,10 @@ class Run:
     metrics: RecordWriter
     notices: list[str] = field(default_factory=list)
     """What the user must hear about: damaged checkpoints that were passed over, and the like."""
+    sealed: bool | None = True
+    """Whether config.json is as a run wrote it last; None if it holds no hash, as those of before."""
+    looked: float = 0.0
+    """When `still_there` looked last, by the monotonic clock."""
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> "Run":
@@ -100,7 +113,7 @@ class Run:
             StorageError: the disk is full or read-only; nothing is left behind.
         """
         path = Path(path)
-        text = to_json({FORMAT_KEY: RUN_FORMAT, **config})
+        text = text_of(config)
         _check_free(path)
         with storing(path), _made(path) as lock:
             _check_free(path)
@@ -110,7 +123,7 @@ class Run:
             except BaseException:
                 metrics.close()
                 raise
-        return cls(path, _without_format(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
+        return cls(path, contents(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
 
     @classmethod
     def open(cls, path: str | Path, keep: int = 2) -> "Run":
@@ -121,13 +134,15 @@ class Run:
             StorageError: the folder can't be written.
         """
         path = Path(path)
-        config = _read_config(path)
+        read_config(path)
         lock = FolderLock(path)
         try:
+            document = read_config(path)  # again, now that nobody else writes it
             with storing(path):
                 _tidy(path)
                 metrics = RecordWriter(path / METRICS)
-            run = cls(path, config, keep, lock, metrics, _lock_notices(lock))
+            sealed = document[SEAL] == seal(document) if SEAL in document else None
+            run = cls(path, contents(document), keep, lock, metrics, _lock_notices(lock), sealed)
             run._drop_torn_record()
         except BaseException:
             lock.release()
@@ -139,6 +154,29 @@ class Run:
         if self.metrics.cut(records[-1][1] if records else 0):
             self.notices.append(f"{METRICS}: dropped a torn record after {len(records)} whole ones")
 
+    def still_there(self, every: float = 0.0) -> None:
+        """Make sure that what is at the run's path is still this run, if the last look was that many seconds ago.
+
+        Raises:
+            StorageError: the folder was removed, renamed or replaced; nothing is made anew in its place.
+        """
+        now = time.monotonic()
+        if now - self.looked < every:
+            return
+        self.looked = now
+        if not self.lock.is_there() and not self.metrics.is_there():
+            raise StorageError(
+                f"{self.path} was removed, renamed or replaced while this run was writing to it; nothing more is written "
+                "there. If it was renamed, go on with it under its new name by `vitreous resume`"
+            )
+
+    def rewrite(self, config: Mapping[str, Any]) -> None:
+        """Replace what config.json holds; raises StorageError."""
+        self.still_there()
+        text = text_of(config)
+        write_atomically(self.path / CONFIG, text)
+        self.config, self.sealed = contents(json.loads(text)), True
+
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record, with its "step", to metrics.jsonl; once this returns, it survives the process.
 
@@ -147,6 +185,7 @@ class Run:
         Raises:
             StorageError: the disk is full or gone; the records before this one stay whole.
         """
+        self.still_there()
         self.metrics.append(dict(record))
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -160,7 +199,15 @@ class Run:
         Raises:
             StorageError: the disk is full or gone; all that was saved before is untouched.
         """
-        document = {FORMAT_KEY: RUN_FORMAT, "step": step, "metrics_bytes": self.metrics.sync(), "state": state}
+        self.still_there()
+        end = self.metrics.sync()
+        document = {
+            FORMAT_KEY: RUN_FORMAT,
+            "step": step,
+            "metrics_bytes": end,
+            "metrics_sha256": self.metrics.hash(end),
+        }
+        document |= {"state": state, "config": self.config.get("config")}
         write_snapshot(self._checkpoint_path(step), tensors, document)
         self._prune(step)
 
@@ -187,13 +234,30 @@ class Run:
                 failures.append(f"step-{step}: {error}")
                 continue
             self.notices += [f"passed over a damaged checkpoint, going on from step {step} ({why})" for why in failures]
-            return Checkpoint(step, tensors, document["state"])
+            self._hold_metrics_against(step, document)
+            return Checkpoint(step, tensors, document["state"], document.get("config"))
         if failures:
             raise RunError(
                 f"{self.path} can't go on, all its checkpoints are damaged ({failures[0]}); "
                 f"restore one from a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
             )
+        if is_there(settled(self.model_path)):  # which is never exported before a checkpoint
+            raise RunError(
+                f"{self.path} can't go on, its checkpoints are gone; put them back, or begin a new run from its model with "
+                f"--weights {self.path}"
+            )
         return None
+
+    def _hold_metrics_against(self, step: int, document: Mapping[str, Any]) -> None:
+        """Note where metrics.jsonl is no more what it was when a checkpoint was written."""
+        end, before = document["metrics_bytes"], document.get("metrics_sha256")
+        now = self.metrics.hash(end)
+        if now is not None and now == (before or now):
+            return
+        what = f"was cut: it held {end:,} bytes" if now is None else "was edited: it held other records"
+        self.notices.append(
+            f"{METRICS} {what} when step {step} was saved; the run goes on to the same weights, its curves have a gap or a lie"
+        )
 
     def cut_metrics(self, step: int) -> None:
         """Cut metrics.jsonl back to what it held when the checkpoint of this step was saved.
@@ -246,24 +310,15 @@ def read_run(path: str | Path) -> RunRecord:
         RunError: not a run folder, of another format, or damaged.
     """
     path = Path(path)
-    config = _read_config(path)
+    config = read_config(path)
     model = settled(path / MODEL)
     return RunRecord(
         path=path,
-        config=config,
+        config=contents(config),
         metrics=[record for record, _ in read_records(path / METRICS)],
         model=model if (model / CONFIG).is_file() else None,
         checkpoints=checkpoint_steps(path),
     )
-
-
-def is_run(path: str | Path) -> bool:
-    """Tell whether a folder is a run folder, of whatever format."""
-    try:
-        document = json.loads((Path(path) / CONFIG).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and FORMAT_KEY in document
 
 
 def checkpoint_steps(path: Path) -> list[int]:
@@ -317,45 +372,7 @@ def _check_free(path: Path) -> None:
         )
     with storing(path):
         clear_partials(path, CONFIG)
-        found = {entry.name for entry in path.iterdir()} - {LOCK}
-        if METRICS in found and not (path / METRICS).stat().st_size:
-            found.remove(METRICS)
-    if found:
-        raise RunError(f"{path} is not empty (it holds {min(found)}); choose a new folder for the run")
-
-
-def _without_format(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != FORMAT_KEY}
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """Read and check config.json, and return what `Run.create` was given; raises RunError."""
-    if not is_there(path):
-        raise RunError(f"{path} is no run folder: there is no such folder")
-    if not path.is_dir():
-        raise RunError(f"{path} is no run folder: it is a file")
-    try:
-        document = json.loads((path / CONFIG).read_bytes())
-    except FileNotFoundError as error:
-        above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
-        hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
-        raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
-    except OSError as error:
-        raise RunError(f"can't read {path / CONFIG}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
-    _check_document(path, document)
-    return _without_format(document)
-
-
-def _check_document(path: Path, document: Any) -> None:
-    if not isinstance(document, dict) or FORMAT_KEY not in document:
-        model = isinstance(document, dict) and "vitreous_model" in document
-        above = path.resolve().parent
-        hint = f"; did you mean {above}?" if is_run(above) else ""
-        raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
-    if document[FORMAT_KEY] != RUN_FORMAT:
-        raise RunError(
-            f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads format {RUN_FORMAT}. "
-            "Use the vitreous that wrote it (its config.json names the version)"
-        )
+        if never_began(path, METRICS):
+            return
+        found = min(entry.name for entry in path.iterdir() if entry.name != LOCK)
+    raise RunError(f"{path} is not empty (it holds {found}); choose a new folder for the run")

@@ -9,6 +9,7 @@ FORMER; its static method `renewed` takes them all by name and returns what they
 
 import dataclasses
 import functools
+import hashlib
 import json
 import types
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ TAG = "kind"
 """The key that tells which of several dataclasses a field holds."""
 LARGEST = 2**63
 """No whole number in a setting reaches it; Python's have no end, and 10^400 is none that a model could be made of."""
+SEAL = "sha256"
+"""The key under which a file holds the hash of all else in it, so that edits by hand are seen."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -154,6 +157,12 @@ def to_json(document: Mapping[str, Any]) -> bytes:
         return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except UnicodeEncodeError:  # names of files that are no UTF-8: escape everything
         return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a JSON document's contents, however it is written down; its own entry under SEAL is left out."""
+    contents = {name: value for name, value in document.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
 def _join(where: str, name: str) -> str:

@@ -174,7 +174,8 @@ def test_a_config_that_was_edited(vitreous, run):
     document = json.loads((run / "config.json").read_text())
     document["config"]["model"]["width"] = 64
     (run / "config.json").write_text(json.dumps(document))
-    vitreous("resume", run).refused("the checkpoint doesn't fit this run's config.json")
+    vitreous("resume", run).refused("changed by hand", "model.width 32 -> 64", "--accept-changes")
+    vitreous("resume", run, "--accept-changes").refused("the checkpoint doesn't fit this run's config.json")
     document["config"]["modle"] = document["config"].pop("model")
     (run / "config.json").write_text(json.dumps(document))
     vitreous("resume", run).refused("unknown setting 'modle'; did you mean 'model'?")
@@ -271,7 +272,7 @@ def heed_signals() -> None:
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2), (signal.SIGHUP, 0)])
 def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
-    """The run is resumed with a shorter plan, written into its config, so that the test ends soon."""
+    """The run is made shorter as it is resumed, so that the test ends soon."""
     run = here / "run"
     arguments = command("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -284,10 +285,9 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     step = checkpoint_steps(run)[-1]
     assert not (run / "report.html").exists()
     vitreous("inspect", run).worked(f"step {step:,} of 100,000", "next: vitreous resume")
-    document = json.loads((run / "config.json").read_text())
-    document["config"]["duration"], document["config"]["workers"] = f"{step + 5}st", 0
-    (run / "config.json").write_text(json.dumps(document))
-    vitreous("resume", run).worked(f"resuming at step {step:,} of {step + 5:,}", "finished")
+    vitreous("resume", run, "--duration", f"{step + 5}st", "--workers", 0).worked(
+        f"resuming at step {step:,} of {step + 5:,}", "finished"
+    )
     with Run.open(run) as opened:
         assert opened.latest_checkpoint().step == step + 5
 

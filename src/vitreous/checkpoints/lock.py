@@ -7,8 +7,9 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
-from vitreous.checkpoints.atomic import storing
+from vitreous.checkpoints.atomic import PARTIAL_NAME, storing
 from vitreous.errors import RunLocked
 
 LOCK = ".lock"
@@ -52,6 +53,18 @@ class FolderLock:
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
 
+    def is_there(self) -> bool:
+        """Tell whether the lock's file is still the one that is held."""
+        return same_file(self._handle, self.path)
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
     def release(self, remove: bool = False) -> None:
         """Let go; `remove` deletes the lock's file too, for a folder that is given up."""
         if remove:
@@ -62,6 +75,29 @@ class FolderLock:
             with suppress(OSError):
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
+
+
+def same_file(handle: int, path: Path) -> bool:
+    """Tell whether an open file is still the one at a path; True where that can't be found out."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def never_began(folder: Path, *empty: str) -> bool:
+    """Tell whether a folder holds nothing but what a process leaves that died before its work began.
+
+    That is nothing, a lock, unfinished files, and files of these names with nothing in them.
+    """
+    return all(
+        entry.name == LOCK
+        or PARTIAL_NAME.fullmatch(entry.name)
+        or (entry.name in empty and entry.is_file() and not entry.stat().st_size)
+        for entry in folder.iterdir()
+    )
 
 
 def _in_use(folder: Path, holder: bytes) -> str:

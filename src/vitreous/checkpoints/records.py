@@ -1,5 +1,6 @@
 """A file of JSON records, one a line, that survives the death of its writer: appended, cut back, read while written."""
 
+import hashlib
 import json
 import math
 import os
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.checkpoints.atomic import storing
+from vitreous.checkpoints.lock import same_file
 from vitreous.errors import RunError
 
 Record = dict[str, Any]
@@ -39,6 +41,16 @@ class RecordWriter:
         with storing(self.path):
             os.fsync(self._handle)
             return os.fstat(self._handle).st_size
+
+    def is_there(self) -> bool:
+        """Tell whether the file is still the one that is written."""
+        return same_file(self._handle, self.path)
+
+    def hash(self, end: int) -> str | None:
+        """Return the SHA-256 of the first `end` bytes, or None where there are fewer."""
+        with storing(self.path):
+            data = os.pread(self._handle, end, 0)
+        return hashlib.sha256(data).hexdigest() if len(data) == end else None
 
     def cut(self, end: int) -> bool:
         """Shorten the file to at most `end` bytes, in one step and durably; tell whether anything was cut."""

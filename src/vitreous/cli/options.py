@@ -7,6 +7,7 @@ import tyro
 
 from vitreous.cli.feature_options import Cka, Embed, Probe
 from vitreous.cli.taken_options import OtherTaken, Taken
+from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 
 
@@ -42,10 +43,14 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run from its newest good checkpoint, to the same bits."""
+    """Go on with a run from its newest good checkpoint, to the same bits; a finished one if --duration makes it longer.
+
+    What is not listed here was settled when the run began.
+    """
 
     run: Annotated[str, tyro.conf.Positional]
     """The run folder."""
+    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from vitreous.checkpoints.lock import never_began
+from vitreous.checkpoints.run_config import METRICS
 from vitreous.cli.options import Resume, Train
 from vitreous.cli.parse import named, parse, suited
 from vitreous.cli.progress import reporter
@@ -96,7 +98,7 @@ def refuse_used(out: str | None) -> None:
     path = Path(out)
     if is_there(path) and not path.is_dir():
         raise RunError(f"{path} is a file; --out must name a new or empty folder")
-    if is_there(path) and any(entry.name != ".lock" for entry in path.iterdir()):
+    if is_there(path) and not never_began(path, METRICS):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
             if any((path / name).exists() for name in ("config.json", "sweep.json"))
@@ -125,7 +127,7 @@ def resume(arguments: list[str]) -> int:
 
     display = reporter()
     try:
-        return tell(api.resume(options.run, reporter=display), display)
+        return tell(api.resume(options.run, reporter=display, **vars(options.changes)), display)
     finally:
         display.close()
 

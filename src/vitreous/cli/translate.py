@@ -9,6 +9,7 @@ from vitreous.cli.aliases import CONVERTED, INSTEAD, PLACES, PROJECT, RENAMED, S
 from vitreous.cli.options import KINDS
 from vitreous.cli.parse import OWN, former, named, options, positional
 from vitreous.errors import ConfigError, UnknownName, is_there
+from vitreous.training.changes import options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -96,6 +97,11 @@ def divided(words: Words, argument: str) -> tuple[str | None, str | None]:
             raise ConfigError(f"{name} is no option of vitreous {words.command}: {INSTEAD[name]}")
         if name in former(words.kind):
             return None, None
+        if words.command == "resume" and name in (*options(KINDS["train"]), *RENAMED, *CONVERTED):
+            raise ConfigError(
+                f"{name} was settled when the run began, and can't change; what may change is {may_change()}. To train on "
+                "with another, begin a new run from its weights: vitreous train DATA --weights RUN"
+            )
         raise UnknownName("option", name, words.known())
     return name, value
 

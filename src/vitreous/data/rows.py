@@ -86,12 +86,15 @@ class Listing:
 
 
 def stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
-    """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be looked at."""
+    """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be looked at.
+
+    The time of change is the inode's, where there is one: that of the contents can be set, and `cp -p` and `rsync` keep it.
+    """
     try:
         found = entry.stat()
     except (OSError, ValueError):
         return (-1, -1)
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns if os.name == "nt" else max(found.st_ctime_ns, 0)
 
 
 def by_bytes(name: str) -> bytes:

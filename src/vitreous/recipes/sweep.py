@@ -9,12 +9,14 @@ The validation images are touched by the last run alone. Whatever instant the pr
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vitreous.checkpoints.atomic import storing, write_atomically
+from vitreous.checkpoints.lock import FolderLock, never_began
+from vitreous.data.places import located, places
 from vitreous.errors import ConfigError, NonFiniteLoss, RunError, is_there
 from vitreous.evaluate.headline import headline, judged, rank, written
 from vitreous.recipes.finetune import rates, tuning_share
@@ -41,6 +43,8 @@ class Sweep:
     """Of the training images, held out while rates are tried."""
     reached: dict[str, dict[str, float]]
     """Rate, as text -> headline (see `evaluate/headline.py`) and loss on the held-out images; nothing where training diverged."""
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Where the configuration's paths were when the sweep began (see `data/places.py`)."""
 
 
 def is_sweep(path: Path) -> bool:
@@ -71,17 +75,20 @@ def begin(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Result:
         RunError: the folder is in use. Whatever `training.run.train` raises.
     """
     check_ranges(sweep.config)
-    if is_there(out) and (not out.is_dir() or any(out.iterdir())):
+    if is_there(out) and (not out.is_dir() or not never_began(out)):
         raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
-    write(sweep, out)
-    return carry_out(sweep, out, reporter or Silent())
+    with FolderLock(out):
+        write(sweep, out)
+        return carry_out(sweep, out, reporter or Silent())
 
 
 def go_on(out: Path, reporter: Reporter | None = None) -> Result:
-    """Go on with the sweep in a folder; raises RunError if it can't be read."""
-    return carry_out(read(out), out, reporter or Silent())
+    """Go on with the sweep in a folder; raises RunError if it can't be read, RunLocked if another process goes on with it."""
+    read(out)
+    with FolderLock(out):
+        return carry_out(read(out), out, reporter or Silent())
 
 
 def carry_out(sweep: Sweep, out: Path, reporter: Reporter) -> Result:
@@ -146,14 +153,28 @@ def table(sweep: Sweep) -> str:
 
 def write(sweep: Sweep, out: Path) -> None:
     """Write sweep.json, atomically; raises StorageError."""
+    config = sweep.config
     document = {
         FORMAT_KEY: SWEEP_FORMAT,
-        "config": to_dict(sweep.config),
+        "config": to_dict(config),
+        "places": sweep.places or places((config.data.path, config.data.validation, config.weights), out),
         "rates": list(sweep.rates),
         "share": sweep.share,
         "reached": sweep.reached,
     }
     write_atomically(out / PLAN, to_json(document))
+
+
+def at_places(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:
+    """Return the configuration with paths that lead from this folder to what they led to when the sweep began."""
+
+    def now(path: str | None) -> str | None:
+        if path is None or Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
+            return path
+        return located(path, known, out)
+
+    data = replace(config.data, path=now(config.data.path) or "", validation=now(config.data.validation))
+    return replace(config, data=data, weights=now(config.weights))
 
 
 def read(out: Path) -> Sweep:
@@ -163,7 +184,9 @@ def read(out: Path) -> Sweep:
         if document[FORMAT_KEY] != SWEEP_FORMAT:
             raise RunError(f"{out / PLAN} is of version {document[FORMAT_KEY]}; this vitreous reads {SWEEP_FORMAT}")
         config = from_dict(RunConfig, document["config"], "config")
-        return Sweep(config, tuple(document["rates"]), float(document["share"]), dict(document["reached"]))
+        known = dict(document.get("places") or {})
+        reached = dict(document["reached"])
+        return Sweep(at_places(config, known, out), tuple(document["rates"]), float(document["share"]), reached, known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, RunError):
             raise

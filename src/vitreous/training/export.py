@@ -11,7 +11,8 @@ from vitreous.training.job import Job
 
 
 def export(job: Job, run: Run) -> None:
-    """Write `model/` of the run, atomically, from the model as it stands."""
+    """Write `model/` of the run, atomically, from the model as it stands; raises StorageError."""
+    run.still_there()
     config, progress = job.config, job.progress
     origin = {
         "recipe": config.recipe,

@@ -30,6 +30,8 @@ DROPOUT, MASKS = 0xD0, 0x3A
 """Purposes of a step's draws."""
 GROUP = 2.0
 """Seconds that a signal to a whole group of processes may take to come here, after it ended a worker."""
+PRESENCE = 1.0
+"""Seconds between looks at whether the run folder is still there."""
 RECORDS = 400
 """Training records in metrics.jsonl over a whole run."""
 
@@ -66,6 +68,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
                         if best or job.config.export == "last":
                             export(job, run)
                     continue
+                run.still_there(PRESENCE)
                 if checkpoints.due(progress.step):
                     checkpoints.save(job, run)
                 started = time.perf_counter()

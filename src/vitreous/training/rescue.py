@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, out_of_means
+from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, out_of_means
 from vitreous.runs import Run, checkpoint_steps
 from vitreous.training.divergence import check_weights
 from vitreous.training.job import Job
@@ -25,7 +25,7 @@ def rescued(error: Exception, job: Job, run: Run) -> Exception:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:
         error.add_note(f"no checkpoint could be saved: {second}")
-    said = how_to_go_on(run.path)
+    said = how_to_go_on(run.path, failure)
     if failure is None:
         error.add_note(said)
         return error
@@ -34,8 +34,9 @@ def rescued(error: Exception, job: Job, run: Run) -> Exception:
     return failure
 
 
-def how_to_go_on(path: Path) -> str:
+def how_to_go_on(path: Path, failure: Exception | None) -> str:
     """Say which step is saved, and what to type."""
     steps = checkpoint_steps(path)
     saved = f"step {steps[-1]:,} is saved" if steps else "no step was saved"
-    return f"{saved}; go on with: vitreous resume {shlex.quote(str(path))}"
+    fewer = " --workers 0" if isinstance(failure, WorkerKilled) else ""
+    return f"{saved}; go on with: vitreous resume {shlex.quote(str(path))}{fewer}"

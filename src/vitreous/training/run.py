@@ -10,12 +10,17 @@ import torch
 
 from vitreous.checkpoints.folder import load_model
 from vitreous.checkpoints.origin import versions
+from vitreous.checkpoints.run_config import CONFIG
+from vitreous.data.formula import is_formula
 from vitreous.data.places import located, places
-from vitreous.data.sources import Dataset
-from vitreous.errors import RunError, VitreousError
+from vitreous.data.rows import few
+from vitreous.data.sample import changed, sample
+from vitreous.data.sources import DIGITS, Dataset
+from vitreous.errors import ConfigError, DataError, RunError, VitreousError, is_there
 from vitreous.model import count
-from vitreous.runs import Run, read_run
+from vitreous.runs import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
+from vitreous.training.changes import AS_BEFORE, ROUNDING, Changes, applied, differing, listed, options
 from vitreous.training.config import RunConfig
 from vitreous.training.export import export
 from vitreous.training.job import Job
@@ -76,49 +81,144 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
         return carry_out(job, run, reporter)
 
 
-def resume(path: Path, reporter: Reporter | None = None) -> Result:
+def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> Result:
     """Go on with the run in the folder `path` from its newest good checkpoint, to the same bits.
 
+    What changes is noted in config.json, with the step from which it holds, before the first step is taken.
+
     Raises:
-        RunError: no run there, of another version, begun under rules that have changed, or its data has changed since.
+        RunError: no run there, of another version, begun under rules that have changed, its data has changed since, or its
+            config.json was edited and that isn't accepted.
         RunLocked: another process is writing to it.
         CheckpointError: no checkpoint can be read.
+        ConfigError: a change that can't be.
     """
     reporter = reporter or Silent()
     with Run.open(path) as run:
-        config = from_dict(RunConfig, run.config["config"])
-        run.keep = config.keep_checkpoints
-        torch.set_num_threads(run.config["environment"]["threads"])
-        here = at_their_places(config, run)
-        dataset = open_data(here, reporter)
-        same_data(run, dataset)
+        before = from_dict(RunConfig, run.config["config"])
         checkpoint = run.latest_checkpoint()
-        if checkpoint is None or not checkpoint.state["finished"]:
+        state = checkpoint.state if checkpoint else {}
+        step = checkpoint.step if checkpoint else 0
+        edits = edited(run, checkpoint, changes)
+        config = applied(before, changes, step, state.get("seconds", 0.0))
+        found = edits | differing(before, config)
+        # Also where it was killed right after the change, before a checkpoint knew of it.
+        relaid = "duration" in found or any(
+            one["step"] == step and "duration" in one["settings"] for one in run.config.get("changes", [])
+        )
+        if changes:
+            check_ranges(config)
+        run.keep = config.keep_checkpoints
+        torch.set_num_threads(changes.threads or run.config["environment"]["threads"])
+        here = at_their_places(config, run, changes)
+        dataset = opened(here, run.path, reporter)
+        same_data(run, dataset)
+        if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
         # A checkpoint holds all weights, so those that the run began with may be gone.
         job = build(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
         job.config = config
+        if checkpoint is not None:
+            job.restore(checkpoint.tensors, checkpoint.state)
+        if relaid:
+            run.notices.append(lengthened(job, run.config["steps"]))
+        run.cut_metrics(step)
+        note(run, job, dataset, changes, found)
+        if (later := exported_step(run) or 0) > step:
+            run.notices.append(
+                f"the model folder is of step {later:,}, later than the newest whole checkpoint (step {step:,}): one is missing"
+            )
         for notice in run.notices:
             reporter.message(notice)
         if checkpoint is None:
             reporter.message("no checkpoint yet: starting from the beginning")
-            run.cut_metrics(0)
         else:
-            job.restore(checkpoint.tensors, checkpoint.state)
-            run.cut_metrics(checkpoint.step)
-            reporter.message(f"resuming at step {checkpoint.step:,} of {job.schedule.total:,}")
+            reporter.message(f"resuming at step {step:,} of {job.schedule.total:,}")
             catch_up_export(job, run)
         return carry_out(job, run, reporter)
 
 
-def at_their_places(config: RunConfig, run: Run) -> RunConfig:
+def edited(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dict[str, list[Any]]:
+    """Return the settings of config.json that were changed by hand, by name; raises RunError unless that is accepted."""
+    if run.sealed is None:
+        run.notices.append("config.json is of a version that noted no hash of it: edits before now can't be told")
+    if run.sealed is not False:
+        return {}
+    told = checkpoint.config if checkpoint else None
+    found = differing(told, run.config["config"]) if told is not None else {}
+    if not changes.accept_changes:
+        raise RunError(
+            f"{run.path / CONFIG} was changed by hand since the run wrote it"
+            f"{f': {listed(found)}' if found else ''}. Put it back as it was; or, if the run shall go on so from here, add "
+            f"--accept-changes, and that is noted in it. Without editing, {options()} may change"
+        )
+    return found or {CONFIG: [None, "edited"]}
+
+
+def lengthened(job: Job, before: int) -> str:
+    """Let a run go on to its new length, also one that had finished, and say what that means; raises ConfigError."""
+    progress, total = job.progress, job.schedule.total
+    if total < progress.step:
+        raise ConfigError(
+            f"--duration {job.config.duration} is {total:,} steps, and {progress.step:,} are done; the length is that of the "
+            "whole run"
+        )
+    if progress.finished and progress.step < total:
+        progress.finished, progress.stale = False, 0
+    if total == before:
+        return f"the run is {total:,} steps long"
+    rate = job.config.optimizer.lr * job.schedule.share(min(progress.step, total - 1))
+    return (
+        f"the run is {total:,} steps long now, {before:,} before; the schedule is laid out over the new length from step "
+        f"{progress.step:,} on, where the learning rate is {rate:.3g}. These are not the bits of a run that began with it"
+    )
+
+
+def note(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
+    """Write into config.json what holds from this step on, and what was different before; raises StorageError.
+
+    `found`: settings by name, before and now. A config.json of before gains the hashes that it lacks.
+    """
+    by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
+    document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
+    if changes.threads and changes.threads != run.config["environment"]["threads"]:
+        found["threads"] = [run.config["environment"]["threads"], changes.threads]
+    for name in ("data", "validation"):
+        if (path := getattr(changes, name)) is not None:
+            before = job.config.data.path if name == "data" else job.config.data.validation
+            moved = places((path,), run.path).get(path)
+            if before and moved and known.get(before) != moved:
+                found[f"{name} is at"] = [known.get(before, {}).get("absolute"), moved["absolute"]]
+                known[before] = moved
+    if not found and run.sealed:
+        return
+    document |= {
+        "places": known,
+        "data": {"sample": samples(dataset, job.config.seed), **run.config["data"]},
+        "environment": {**run.config["environment"], "threads": torch.get_num_threads()},
+    }
+    if found:
+        one = {"step": job.progress.step, "by_hand": by_hand, "settings": found}
+        document["changes"] = [*run.config.get("changes", []), one]
+        reworded = sorted(set(found) & set(ROUNDING))
+        if reworded:
+            run.notices.append(
+                f"from step {job.progress.step:,} on sums round differently: {', '.join(reworded)} changed"
+            )
+    run.rewrite(document)
+
+
+def at_their_places(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
     """Return the configuration with the paths of data and weights as they are now, from whatever folder it is run."""
     known = run.config.get("places")
     data, weights = config.data, config.weights
-    validation = data.validation and located(data.validation, known, run.path)
+    if changes.validation is not None and data.validation is None:
+        raise ConfigError("--validation says where validation data of its own is now, and this run has none")
+    validation = changes.validation or (data.validation and located(data.validation, known, run.path))
+    path = changes.data or located(data.path, known, run.path)
     return replace(
         config,
-        data=replace(data, path=located(data.path, known, run.path), validation=validation),
+        data=replace(data, path=path, validation=validation),
         weights=weights and located(weights, known, run.path),
     )
 
@@ -152,6 +252,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
 def carry_out(job: Job, run: Run, reporter: Reporter) -> Result:
     """Fit, then write the report."""
     outcome = fit(job, run, reporter)
+    run.still_there()
     report = None
     if outcome.stopped != "interrupted":
         reporter.phase("writing the report")
@@ -183,6 +284,7 @@ def describe(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             "train": len(dataset.train),
             "validation": len(dataset.validation),
             "fingerprint": fingerprint(dataset),
+            "sample": samples(dataset, config.seed),
         },
         "steps": job.schedule.total,
         "parameters": count.parameters(job.config.model),
@@ -200,19 +302,42 @@ def fingerprint(dataset: Dataset) -> str:
     return f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"
 
 
+def opened(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
+    """Open a run's data; raises DataError, and where there is none any more says how to name its new place."""
+    try:
+        return open_data(config, reporter)
+    except DataError as error:
+        if is_there(config.data.path) or config.data.path == DIGITS or is_formula(config.data.path):
+            raise
+        raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
+
+
+def samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
+    """Return the hashes of a few files of both parts by name, drawn by the run's seed."""
+    return {"train": sample(dataset.train, seed), "validation": sample(dataset.validation, seed)}
+
+
 def same_data(run: Run, dataset: Dataset) -> None:
-    """Refuse to go on with other data than the run began with; raises RunError."""
+    """Refuse to go on with other data than the run began with, by the scan, or by what a few files hold; raises RunError."""
     before = run.config["data"]
-    if before["fingerprint"] != fingerprint(dataset):
+    known = before.get("sample") or {}
+    parts = {"train": dataset.train, "validation": dataset.validation}
+    others = [name for part in known for name in changed(parts[part], known[part])]
+    looked = sum(map(len, known.values()))
+    which = f"; of {looked} files looked at {len(others)} differ: {few(others)}" if others else ""
+    if before["fingerprint"] != fingerprint(dataset) or others:
         raise RunError(
             f"the data has changed since this run began: {before['train']:,} + {before['validation']:,} images then, "
-            f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content). "
-            "Restore it, or start a new run with --weights"
+            f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. "
+            "Restore it, say where it is now (--data PATH), or start a new run with --weights"
         )
 
 
 def catch_up_export(job: Job, run: Run) -> None:
-    """Write the model folder if the run died between the checkpoint of an evaluation and the export."""
+    """Write the model folder if the run died between the checkpoint of an evaluation and the export.
+
+    A model of a later step than the checkpoint's says that checkpoints are missing; that is told.
+    """
     progress = job.progress
     wanted = progress.evaluated
     if job.config.export == "best":

@@ -1,0 +1,97 @@
+"""What may change when a run goes on. Everything else is settled when it begins."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from vitreous.errors import ConfigError
+from vitreous.settings import to_dict
+from vitreous.training.config import RunConfig
+from vitreous.training.duration import Duration
+from vitreous.training.ranges import flat
+
+SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
+"""Fields of `Changes` that replace a setting of the run of that name."""
+ROUNDING = ("micro_batch", "device", "threads")
+"""Of what may change, what changes the order of sums, and so the bits from here on."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be different from here on; None: as it was."""
+
+    duration: str | None = None
+    """Length of the whole run, what is done included: longer than planned, though it has finished, or shorter. The schedule is
+    laid out anew over that length from here on, so these are not the bits of a run that began with it. 15min: by the speed so far."""
+    data: str | None = None
+    """Where the data is now, if it was moved; what it holds must be the same."""
+    validation: str | None = None
+    """Where validation data of its own is now, if it was moved."""
+    workers: int | Literal["auto"] | None = None
+    """Processes that decode and augment; 0: none. Never changes a number."""
+    checkpoint_every: str | None = None
+    """Interval between checkpoints, a duration. Never changes a number."""
+    keep_checkpoints: int | None = None
+    """Checkpoints kept, newest first; at least 2. Never changes a number."""
+    micro_batch: int | None = None
+    """Examples that pass through the model at once; from here on sums round differently."""
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None
+    """Where to train; from here on sums round differently."""
+    threads: int | None = None
+    """Threads of the CPU; from here on sums may round differently."""
+    accept_changes: bool = False
+    """Go on though config.json was changed by hand; what was changed is noted in it."""
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is to be different."""
+        return self != AS_BEFORE
+
+
+AS_BEFORE = Changes()
+
+
+def applied(config: RunConfig, changes: Changes, step: int, seconds: float) -> RunConfig:
+    """Return the configuration with the changes made.
+
+    Args:
+        config: what the run was told so far.
+        changes: what is to be different.
+        step: that the run is at.
+        seconds: that these steps took; minutes are converted by them.
+
+    Raises:
+        ConfigError: minutes of a run without a checkpoint, or a number of threads below 1.
+    """
+    given = {name: value for name in SETTINGS if (value := getattr(changes, name)) is not None}
+    if changes.threads is not None and changes.threads < 1:
+        raise ConfigError(f"--threads is {changes.threads}; it must be at least 1")
+    if "duration" in given and (length := Duration.parse(given["duration"])).unit == "min":
+        if not step or not seconds:
+            raise ConfigError(
+                f"--duration {given['duration']}: without a checkpoint the speed isn't known; give 40ep (epochs) or "
+                "2500st (steps)"
+            )
+        given["duration"] = f"{max(step, round(length.amount * 60 * step / seconds))}st"
+    return replace(config, **given)
+
+
+def differing(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the settings that differ, by dotted name: what they were and what they are."""
+    old, new = (flat(one if isinstance(one, dict) else to_dict(one)) for one in (before, now))
+    names = dict.fromkeys((*old, *new))
+    return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
+
+
+def listed(differences: dict[str, list[Any]], most: int = 4) -> str:
+    """Say what differs.
+
+    >>> listed({"seed": [0, 1]})
+    'seed 0 -> 1'
+    """
+    said = [f"{name} {before} -> {now}" for name, (before, now) in differences.items()]
+    more = f" and {len(said) - most} more" if len(said) > most else ""
+    return ", ".join(said[:most]) + more
+
+
+def options() -> str:
+    """List the options of what may change, as they are typed."""
+    return ", ".join(f"--{field.name.replace('_', '-')}" for field in fields(Changes) if field.name != "accept_changes")
