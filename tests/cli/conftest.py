@@ -47,15 +47,15 @@ class Done:
 
 
 @pytest.fixture
-def vitreous(capfd, monkeypatch):
+def vitreous(capfdbinary, monkeypatch):
     """Run a command in this process: vitreous("predict", run, path, stdin=...) -> Done."""
 
     def run(*arguments: object, stdin: str = "") -> Done:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capfd.readouterr()
+        capfdbinary.readouterr()
         code = main([str(argument) for argument in arguments])
-        shown = capfd.readouterr()
-        return Done(code, shown.out, shown.err)
+        out, err = (part.decode(errors="surrogateescape") for part in capfdbinary.readouterr())
+        return Done(code, out, err)
 
     return run
 

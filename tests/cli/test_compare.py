@@ -81,7 +81,7 @@ def test_corruptions(vitreous, trained, here):
     asked = ("--corruptions", "contrast", "gaussian-noise", "--severities", "1", "5")
     vitreous("evaluate", trained, *asked).refused("unknown corruption 'gaussian-noise'; did you mean 'gaussian_noise'")
     asked = ("--corruptions", "contrast", "gaussian_noise", "--severities", "1", "5", "--no-speed", "--out", "out")
-    shown = vitreous("evaluate", trained, *asked).worked("corrupted", "of clean accuracy lost", "gaussian_noise")
+    shown = vitreous("evaluate", trained, *asked).worked("corrupted", "% of clean accuracy ", "gaussian_noise")
     assert "images/s forward" not in shown
     stored = json.loads((here / "out" / "report.json").read_text())["results"]["corruptions"]
     assert [(one["corruption"], one["severity"]) for one in stored["cells"]] == [

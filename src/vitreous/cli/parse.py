@@ -6,6 +6,7 @@ import io
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import tyro
@@ -65,7 +66,7 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
     for prefix, settings in within(kind):
         before: dict[str, Any] = getattr(settings, "FORMER", {})
         given = {}
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in pairwise([*arguments, ""]):
             option, _, value = argument.partition("=")
             name = option.removeprefix(f"--{prefix}").replace("-", "_")
             if option.startswith(f"--{prefix}") and name in before:
