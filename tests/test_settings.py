@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import AugmentConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.settings import from_dict, overlaid, to_dict
 from vitreous.training.config import RunConfig
 
@@ -31,14 +33,15 @@ class Outer:
     extra: dict[str, float] = field(default_factory=dict)
 
 
+whole = st.integers(-(2**63) + 1, 2**63 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
-inner = st.builds(Inner, st.tuples(st.integers(), st.integers()), st.lists(finite, max_size=4).map(tuple))
+inner = st.builds(Inner, st.tuples(whole, whole), st.lists(finite, max_size=4).map(tuple))
 outer = st.builds(
     Outer,
-    st.integers(),
+    whole,
     inner,
     st.none() | inner,
-    st.integers() | st.just("auto"),
+    whole | st.just("auto"),
     finite,
     st.booleans(),
     st.dictionaries(st.text(), finite, max_size=3),
@@ -165,3 +168,21 @@ def test_an_unknown_setting_suggests_the_nearest():
 def test_what_the_settings_refuse_themselves_passes_through():
     with pytest.raises(ConfigError, match="heads must divide"):
         from_dict(RunConfig, {"model": {"width": 10, "heads": 3}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (ViTConfig, {"width": 10**400}, "width is 1000"),
+        (ViTConfig, {"depth": 10**9}, "depth is 1000000000; it must be a finite number of at most 10,000"),
+        (ViTConfig, {"image": [10**9, 16]}, "image is 1000000000; it must be a finite number of at most 131,072"),
+        (ViTConfig, {"dropout": float("inf")}, "dropout is inf; it must be a finite number"),
+        (ViTConfig, {"drop_path": 10**400}, "drop_path is 1000"),
+        (ResNetConfig, {"units": [10**6]}, "units is 1000000; it must be a finite number of at most 10,000"),
+        (RunConfig, {"batch": 10**30}, "batch is 1000"),
+        (RunConfig, {"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan; it must be a finite number"),
+    ],
+)
+def test_numbers_beyond_any_use_are_refused_at_once(kind, values, words):
+    with pytest.raises(ConfigError, match=words):
+        from_dict(kind, values)

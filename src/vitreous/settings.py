@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -129,12 +130,13 @@ def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[s
 def check_settings(settings: Any) -> None:
     """Hold each field's value against its annotation: for settings that people build by hand, in `__post_init__`.
 
-    A list where the field is a tuple becomes one.
+    A list where the field is a tuple becomes one. The class variable LARGEST, if there is one, holds the largest numbers by
+    field: what is far beyond any machine is refused before anything is built from it.
 
     Raises:
         ConfigError: a value of another type, or none of the words that the field knows.
     """
-    types_of = _annotations(type(settings))
+    types_of, largest = _annotations(type(settings)), getattr(settings, "LARGEST", {})
     for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
         annotation = types_of[name]
         if dataclasses.is_dataclass(annotation):
@@ -142,6 +144,9 @@ def check_settings(settings: Any) -> None:
                 raise ConfigError(f"{name} is {_shown(value)}; it must be a {annotation.__name__}")
             continue
         read = _read(annotation, value, name)
+        if name in largest:
+            for number in value if isinstance(value, (tuple, list)) else (value,):
+                check_size(number, name, largest[name])
         if isinstance(value, list):
             object.__setattr__(settings, name, read)
 
@@ -193,8 +198,17 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _read(get_args(kind)[1], item, _join(where, str(key))) for key, item in value.items()}
     if _fits(kind, value):
+        check_size(value, where)
         return float(value) if kind is float else value
     raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+
+
+def check_size(value: Any, where: str, most: float = 2**63 - 1) -> None:
+    """Raise ConfigError for a number that is infinite, NaN or larger than any use of it; other values pass."""
+    if isinstance(value, (int, float)) and not (
+        math.isfinite(value) if isinstance(value, float) else abs(value) <= most
+    ):
+        raise ConfigError(f"{where} is {_shown(value)}; it must be a finite number of at most {most:,}")
 
 
 def _fits(kind: Any, value: Any) -> bool:

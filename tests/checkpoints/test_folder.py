@@ -199,8 +199,10 @@ def test_another_grid_names_both_grids_and_the_rule(saved):
 
 def test_a_claimed_depth_is_checked_before_anything_is_built(saved):
     document = json.loads((saved / "config.json").read_text())
+    edit(saved, architecture=document["architecture"] | {"depth": 10_000})
+    refused(saved, "holds weights of 2 blocks, expected .*depth 10000")
     edit(saved, architecture=document["architecture"] | {"depth": 10**9})
-    refused(saved, "holds weights of 2 blocks, expected .*depth 1000000000")
+    refused(saved, "depth is 1000000000; it must be a finite number of at most 10,000")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,14 @@ class ViTConfig:
     """One Vision Transformer, completely described. The defaults are ViT-B/16 as in the paper."""
 
     KIND: ClassVar[str] = "vit"
+    LARGEST: ClassVar[dict[str, int]] = {
+        **dict.fromkeys(("image", "patch", "width", "heads", "registers"), 2**17),
+        "channels": 2**12,
+        "depth": 10_000,
+        "mlp": 2**20,
+        "classes": 10**8,
+    }
+    """Numbers beyond which no model is built."""
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images, in pixels."""
     patch: tuple[int, int] = (16, 16)

@@ -90,6 +90,14 @@ class ResNetConfig:
     """One ResNet V2 as in BiT, completely described. The defaults are R50x1."""
 
     KIND: ClassVar[str] = "resnet"
+    LARGEST: ClassVar[dict[str, int]] = {
+        **dict.fromkeys(("image", "root_channels"), 2**17),
+        "channels": 2**12,
+        "units": 10_000,
+        "width": 10_000,
+        "classes": 10**8,
+    }
+    """Numbers beyond which no model is built."""
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images it is meant for, in pixels. It sees any other size as well."""
     channels: int = 3

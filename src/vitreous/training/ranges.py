@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.settings import to_dict
+from vitreous.settings import check_size, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 
@@ -133,6 +133,8 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_number(name: str, value: float) -> None:
     """Hold one number against its range."""
+    if isinstance(value, int):
+        check_size(value, name)
     interval = RANGES.get(name, "(-inf, inf)")
     low, high = (float(end) for end in interval[1:-1].split(", "))
     above = value > low or (value == low and interval[0] == "[")
