@@ -84,8 +84,8 @@ def test_each_is_one_clear_line(tmp_path, name):
 
 
 def test_what_is_not_there_or_no_file(tmp_path):
-    for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(CheckpointError, match="can't read"):
+    for path, words in ((tmp_path, "is a folder, not a file"), (tmp_path / "nothing", "can't read")):
+        with pytest.raises(CheckpointError, match=words):
             load_tensors(path)
 
 

@@ -91,6 +91,11 @@ def grid_of(
         ConfigError: the user says a grid that has another number of them.
     """
     wanted = said or (None if weights.told.grid is None else Size(*weights.told.grid))
+    if wanted is not None and max(wanted) > count:
+        named = "--grid says" if said is None else f"the configuration beside {weights.path} says"
+        raise (ConfigError if said is None else CheckpointError)(
+            f"{named} a grid of more rows or columns than the {count:,} positions of the weights; they don't belong together"
+        )
     for prefix in prefixes:
         grid = wanted or square(count - prefix, table)
         if grid is not None and places(grid, table) == count - prefix:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitreous.checkpoints import family
 from vitreous.checkpoints.family import grid_of
+from vitreous.checkpoints.limits import MOST_TOKENS
 from vitreous.checkpoints.mapping import Rule, depth_of
 from vitreous.checkpoints.weights import Weights
 from vitreous.errors import CheckpointError
@@ -47,8 +48,11 @@ class Said:
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """Return rows and columns of a size that may be one number."""
-    return (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
+    """Return rows and columns of a size that may be one number; raises CheckpointError for one beyond any image."""
+    rows, cols = (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
+    if max(rows, cols) > MOST_TOKENS:
+        raise CheckpointError(f"config.json has a size of more than {MOST_TOKENS:,} pixels; correct it")
+    return rows, cols
 
 
 def image_of(
