@@ -6,7 +6,7 @@ import pytest
 
 from vitreous.api import override
 from vitreous.errors import ConfigError
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import StemConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.settings import to_dict
@@ -20,6 +20,8 @@ KINDS = [
     for objective in (ClassifyConfig(), MaskedPatchesConfig(), MaskedAutoencoderConfig())
 ]
 """A configuration of every kind; each setting is looked for in the first that has it."""
+STEMMED = [RunConfig(model=ViTConfig(stem=StemConfig("resnet", (1,))))]
+"""What a stem's epsilons are for."""
 SETTINGS = {name: value for config in reversed(KINDS) for name, value in flat(to_dict(config)).items()}
 FLOATS = [
     name for name, value in SETTINGS.items() if type((value or [0])[0] if isinstance(value, list) else value) is float
@@ -30,7 +32,8 @@ def changed(name, value):
     nested = value
     for part in reversed(name.split(".")):
         nested = {part: nested}
-    return override(next(config for config in KINDS if name in flat(to_dict(config))), nested)
+    made = STEMMED if name.startswith("model.stem.epsilons.") else KINDS
+    return override(next(config for config in made if name in flat(to_dict(config))), nested)
 
 
 def like(old, number):
@@ -65,7 +68,7 @@ def test_each_end_of_a_range(name):
             wrong = float(end) + outside if float(end) < 1e6 else 2.0**70
         else:
             wrong = end
-        with pytest.raises(ConfigError, match=rf"^{name} is .*; it must be (at|above|below)") as caught:
+        with pytest.raises(ConfigError, match=rf"^{name} is .*; it must be (at|above|below|a whole number)") as caught:
             check_ranges(changed(name, like(old, wrong)))
         assert "\n" not in str(caught.value)
 
@@ -73,7 +76,7 @@ def test_each_end_of_a_range(name):
 @pytest.mark.parametrize("name", FLOATS)
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_numbers_are_finite(name, number):
-    with pytest.raises(ConfigError, match=rf"^({name}|{name.removeprefix('model.')}) is {number}; it must be"):
+    with pytest.raises(ConfigError, match=rf"^({name}|{name.removeprefix('model.')})(\[0\])? is {number}; it must be"):
         check_ranges(changed(name, like(SETTINGS[name], number)))
 
 
