@@ -42,3 +42,9 @@ def test_a_share_of_nothing_is_refused() -> None:
 def test_epochs_and_examples_agree(examples: int, batch: int) -> None:
     scale = Scale(examples, batch)
     assert Duration.parse("3ep").steps(scale) == Duration(3.0 * examples, "ex").steps(scale)
+
+
+@pytest.mark.parametrize("amount", ["9" * 400, "1" + "0" * 30, "2000000000G"])
+def test_a_duration_longer_than_any_run_is_refused(amount):
+    with pytest.raises(ConfigError, match=r"longer than any run; at most 1,000,000,000,000,000"):
+        Duration.parse(f"{amount}ep")

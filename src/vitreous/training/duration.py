@@ -8,6 +8,8 @@ from vitreous.errors import ConfigError
 
 Unit = Literal["ep", "st", "ex", "min", "%"]
 PREFIXES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+LONGEST = 10**15
+"""Most epochs, steps, examples or minutes of a duration."""
 PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d+)?)\s*(?P<prefix>[kMG]?)(?P<unit>ep|st|ex|min|%)\s*")
 
 
@@ -44,6 +46,10 @@ class Duration:
                 "15min (minutes) or 5% (of the run); 500st,10% is the shorter of both"
             )
         amount = float(match["amount"]) * PREFIXES[match["prefix"]]
+        if amount > LONGEST:
+            raise ConfigError(
+                f"the duration {text[:40]!r} is longer than any run; at most {LONGEST:,} of a unit are taken"
+            )
         return cls(amount, cast("Unit", match["unit"]), cls.parse(rest) if comma else None)
 
     def steps(self, scale: Scale) -> int:
