@@ -1,7 +1,7 @@
 """The README's commands, executed as a reader would, in order, in a folder with small images of the test's own.
 
 What stands in for the real thing, and all that does:
-- `vitreous train` gets SHORT appended, except with --dry-run; `minutes=15` in Python becomes the same settings.
+- `vitreous train` gets SHORT in place of --minutes, except with --dry-run; `minutes=15` in Python becomes the same settings.
 - Setting up (venv, activate, pip) is left out: what this test runs on has been set up that way. tests/test_house.py
   checks that constraints.txt pins every dependency.
 - `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed.
@@ -79,7 +79,7 @@ def execute(command, folder):
 
 def shortened(command):
     trains = "vitreous train" in command and "--dry-run" not in command
-    return f"{command} {SHORT}" if trains else command
+    return f"{command.replace(' --minutes 15', '')} {SHORT}" if trains else command
 
 
 def run_commands(folder):
