@@ -46,7 +46,7 @@ def swept(tmp_path_factory):
 def test_the_best_rate_trains_on_everything(swept):
     out, result, said = swept
     assert is_sweep(out)
-    assert sorted(path.name for path in out.iterdir()) == ["final", "rate-0.01", "rate-1e-05", "sweep.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "final", "rate-0.01", "rate-1e-05", "sweep.json"]
     reached = json.loads((out / "sweep.json").read_text())["reached"]
     assert reached["0.01"]["top1"] > reached["1e-05"]["top1"]
     assert result.run == out / "final"

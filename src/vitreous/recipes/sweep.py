@@ -3,6 +3,7 @@
     SWEEP/sweep.json        the configuration, the rates, and what each reached
     SWEEP/rate-0.003/       the run of one rate, on a part of the training images; the rest of them measure it
     SWEEP/final/            the run with the best rate on all training images
+    SWEEP/.lock             held while a process goes on with it
 
 The validation images are touched by the last run alone. Whatever instant the process dies, the sweep goes on.
 """
