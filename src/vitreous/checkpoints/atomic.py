@@ -129,27 +129,36 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
+STEM = 200
+"""Bytes of a name that is chosen here, of the 255 that file systems take."""
 _claimed: list[Path] = []
 
 
 def claim_folder(parent: Path, stem: str) -> Path:
     """Make the next free folder parent/<stem>-<n>: of processes that ask at the same instant each gets its own.
 
+    A stem that no file system takes, longer than STEM bytes or with a NUL, is cut.
+
     Raises:
-        StorageError: no folder can be made there. ConfigError: the name is too long.
+        StorageError: no folder can be made there.
     """
     with storing(parent / stem):
         parent.mkdir(parents=True, exist_ok=True)
-        return _claim(lambda number: parent / f"{stem}-{number}", lambda path: path.mkdir())
+        return _claim(lambda number: parent / f"{_possible(stem)}-{number}", lambda path: path.mkdir())
 
 
 def claim_file(parent: Path, stem: str, ending: str) -> Path:
     """Make the next free file <stem><ending>, <stem>-2<ending>, ..., empty; raises as `claim_folder` does."""
+    stem = _possible(stem)
     with storing(parent / stem):
         return _claim(
             lambda number: parent / (f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"),
             lambda path: path.touch(exist_ok=False),
         )
+
+
+def _possible(stem: str) -> str:
+    return os.fsdecode(os.fsencode(stem.replace("\0", ""))[:STEM])
 
 
 def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:

@@ -101,14 +101,15 @@ def _killed(workers: list[Any], error: Exception) -> FailedError | None:
     told = "DataLoader worker" in str(error)
     if not workers or not (told or isinstance(error, (OSError, EOFError))):
         return None
-    wait([worker.sentinel for worker in workers], timeout=GRACE)
+    for sentinel in wait([worker.sentinel for worker in workers], timeout=GRACE):
+        next(worker for worker in workers if worker.sentinel == sentinel).join(GRACE)  # its pipes close before it has ended
     dead = next((worker for worker in workers if worker.exitcode), None)
-    if dead is None:
-        return (
-            WorkerKilled(f"a data worker was lost ({str(error).splitlines()[0]}); use fewer --workers")
-            if told
-            else None
-        )
+    if dead is None and not told:
+        return None
+    if dead is None:  # a worker of another loader
+        message = str(error).splitlines()[0]
+        number = next((one for one in signal.Signals if f"signal: {signal.strsignal(one)}." in message), None)
+        return WorkerKilled(f"a data worker was lost ({message}); use fewer --workers", number)
     who, code = f"a data worker (process {dead.pid})", dead.exitcode
     if code > 0:
         return WorkerKilled(f"{who} ended by itself, with exit code {code}; use --workers 0")
