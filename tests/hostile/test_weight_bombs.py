@@ -223,9 +223,13 @@ def test_pipes_and_folders_beside_weights(tmp_path: Path) -> None:
 
 NUMBERS = {
     "a width of 400 digits": ("width", 10**400, "architecture.width is 1000"),
-    "a huge width": ("width", 2 * 10**9, "they don't belong together"),
-    "a huge depth": ("depth", 10**12, "expected|they don't belong together"),
-    "a huge image": ("image", [4 * 10**9, 4 * 10**9], "positions for a grid|patches in an image|they don't belong"),
+    "a huge width": ("width", 2 * 10**9, "width is 2000000000; it must be a finite number of at most 131,072"),
+    "a huge depth": ("depth", 10**12, "depth is 1000000000000; it must be a finite number of at most 10,000"),
+    "a huge image": (
+        "image",
+        [4 * 10**9, 4 * 10**9],
+        "image is 4000000000; it must be a finite number of at most 131,072",
+    ),
     "an infinite epsilon": ("norm_eps", float("inf"), "Infinity is no finite number"),
     "no number": ("norm_eps", float("nan"), "NaN is no finite number"),
     "an epsilon of 400 digits": ("norm_eps", 10**400, "architecture.norm_eps is 1000"),

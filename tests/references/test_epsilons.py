@@ -165,7 +165,8 @@ def test_an_epsilon_that_hardly_counts_is_told(tmp_path: Path) -> None:
     proof = convert(folder, tmp_path / "out", "bit")
     assert proof.lost == (
         "the epsilons: the model has 1e-08 on kernels' variance, 1e-05 in group norm, and bit's own code "
-        "1e-10 on kernels' variance, 1e-05 in group norm"
+        "1e-10 on kernels' variance, 1e-05 in group norm; "
+        "of the images' transform (bit has its own): scaled to 64x64 here, 224x224 there"
     )
     assert open_model(tmp_path / "out")[0].model.config.epsilons == BIT_EPSILONS
 

@@ -256,7 +256,7 @@ def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
         ({"preprocess": replace(TINY.preprocess, mean=())}, "preprocess.mean has 0 values"),
         ({"schedule": ScheduleConfig(warmup="13st")}, r"warm-up \(13 steps\) and cool-down"),
         ({"device": "mps"}, "device 'mps' is not usable here"),
-        ({"duration": "5%"}, "is a share of the run, so it can't set the run's own length"),
+        ({"duration": "5%"}, "duration is 5%, a share of the run, so it can't set the run's own length"),
         ({"evaluate_every": "5min"}, "evaluate_every is 5min; give epochs"),
         ({"workers": -1}, "workers is -1; it must be at least 0"),
         ({"micro_batch": -1}, "micro_batch is -1; it must be at least 0"),

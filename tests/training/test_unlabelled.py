@@ -112,7 +112,8 @@ def test_the_best_is_that_of_the_least_loss(go):
     assert better({"loss": 0.9}, {"loss": 1.0}, 0.05)
     assert not better({"loss": 0.96}, {"loss": 1.0}, 0.05)
     assert better({"loss": 2.0, "top1": 0.6}, {"loss": 1.0, "top1": 0.5}, 0.05)
-    stopped = go(AUTOENCODER, optimizer=OptimizerConfig(lr=0.0), early_stop=EarlyStopConfig(patience=1), export="best")
+    still = OptimizerConfig(lr=0.0, weight_decay=0.0)
+    stopped = go(AUTOENCODER, optimizer=still, early_stop=EarlyStopConfig(patience=1), export="best")
     assert (stopped.outcome.stopped, stopped.metrics["step"]) == ("early", 4)
 
 
@@ -159,6 +160,8 @@ def test_images_without_class_folders_will_do(tmp_path):
         api.train(tmp_path, settings=settings, out=tmp_path / "run")
     result = api.train(tmp_path, recipe="mae", settings=settings, out=tmp_path / "run")
     record = json.loads((result.run / "config.json").read_text())
+    sample = record["data"].pop("sample")
+    assert {part: len(sums) for part, sums in sample.items()} == {"train": 9, "validation": 3}
     assert record["data"] | {"fingerprint": ""} == {
         "classes": ["unlabelled"],
         "train": 9,

@@ -36,8 +36,8 @@ def unread(counts: Mapping[str, int]) -> dict[str, int]:
 def words(counts: Mapping[str, int], most: int = 8) -> str:
     """Say what was passed over, by ending, with what to do about images.
 
-    >>> words({".heic": 2, ".HEIC": 60, ".txt": 3, ".xmp": 12, "system": 4})
-    '.HEIC 62: install vitreous[formats]; .xmp 12, .txt 3: not images; 4 hidden or of the system'
+    >>> words({".psd": 2, ".PSD": 60, ".txt": 3, ".xmp": 12, "system": 4})
+    '.PSD 62: not read; save as PNG, JPEG or TIFF; .xmp 12, .txt 3: not images; 4 hidden or of the system'
     """
     spelt: dict[str, Counter[str]] = defaultdict(Counter)
     for ending, count in counts.items():

@@ -102,7 +102,9 @@ def _killed(workers: list[Any], error: Exception) -> FailedError | None:
     if not workers or not (told or isinstance(error, (OSError, EOFError))):
         return None
     for sentinel in wait([worker.sentinel for worker in workers], timeout=GRACE):
-        next(worker for worker in workers if worker.sentinel == sentinel).join(GRACE)  # its pipes close before it has ended
+        next(worker for worker in workers if worker.sentinel == sentinel).join(
+            GRACE
+        )  # its pipes close before it has ended
     dead = next((worker for worker in workers if worker.exitcode), None)
     if dead is None and not told:
         return None
