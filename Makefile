@@ -30,8 +30,9 @@ demo: $(READY)
 	@echo "Your own images next: $(BIN)/vitreous train FOLDER_OF_CLASS_FOLDERS --minutes 15"
 
 # One thread in each of as many processes as there are cores: torch's threads would wait for each other.
+# Compiled modules are kept, whatever the environment says: with them each of the processes starts 12 s sooner.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(READY)
 	$(BIN)/ruff format --check

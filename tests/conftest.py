@@ -1,4 +1,4 @@
-"""For all tests: the same examples every time, no time limits inside hypothesis, and a scan cache of the tests' own.
+"""For all tests: type checks, the same examples every time and no time limits inside hypothesis, a scan cache of their own.
 
 `HYPOTHESIS_PROFILE=explore make test` looks for new counterexamples: many more examples, others each time.
 """
@@ -6,7 +6,11 @@
 import os
 import tempfile
 
+import jaxtyping
 from hypothesis import HealthCheck, settings
+from tests import shape_checks
+
+jaxtyping.jaxtyped = shape_checks.jaxtyped  # before the import hook decorates the first module of vitreous
 
 SLOW = [HealthCheck.too_slow]
 settings.register_profile("vitreous", deadline=None, max_examples=25, suppress_health_check=SLOW, derandomize=True)

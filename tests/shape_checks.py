@@ -1,0 +1,76 @@
+"""The test run's type checks, at a fraction of what they cost with jaxtyping's own decorator.
+
+jaxtyping's import hook puts `jaxtyping.jaxtyped` on every function and class of vitreous; this stands in for it. It checks
+the same, arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
+the original asks twice and binds the arguments to the signature, and it makes the check when a function is first called.
+"""
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import jaxtyping
+
+SHAPES = jaxtyping.jaxtyped("context")
+"""Within it, an axis's name has one length."""
+
+
+def jaxtyped(*, typechecker: Callable) -> Callable:
+    """Return what the import hook decorates a function or a class with."""
+    return functools.partial(_decorated, typechecker)
+
+
+def _decorated(typechecker: Callable, thing: Any) -> Any:
+    if isinstance(thing, (classmethod, staticmethod)):
+        return type(thing)(_decorated(typechecker, thing.__func__))
+    if isinstance(thing, property):
+        return property(*(each and _decorated(typechecker, each) for each in (thing.fget, thing.fset, thing.fdel)))
+    if not inspect.isclass(thing):
+        return _checked(typechecker, thing)
+    if dataclasses.is_dataclass(thing) and "__init__" in vars(thing):
+        thing.__init__ = _checked(typechecker, thing.__init__)
+    return thing
+
+
+def _checked(typechecker: Callable, function: Callable) -> Callable:
+    typed = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal typed
+        __tracebackhide__ = True
+        if jaxtyping.config.jaxtyping_disable:
+            return function(*args, **kwargs)
+        if typed is None:
+            typed = typechecker(_with_known_types(function))
+        with SHAPES:
+            return typed(*args, **kwargs)
+
+    return call
+
+
+def _with_known_types(function: Callable) -> Callable:
+    """Return the function, or a copy of it whose annotations hold no names that are only there for type checkers."""
+    known = {name: _resolved(annotation, function) for name, annotation in function.__annotations__.items()}
+    if known == function.__annotations__:
+        return function
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, known
+    return copy
+
+
+def _resolved(annotation: Any, function: Callable) -> Any:
+    if not isinstance(annotation, str) and "ForwardRef" not in repr(annotation):
+        return annotation
+    holder = types.SimpleNamespace(__annotations__={"value": annotation})
+    try:
+        return typing.get_type_hints(holder, function.__globals__, include_extras=True)["value"]
+    except NameError:
+        return Any
