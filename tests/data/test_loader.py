@@ -226,8 +226,10 @@ def test_how_many_workers():
     assert [resolve_workers(count) for count in (0, 1, 7)] == [0, 1, 7]
     assert resolve_workers("auto", torch.device("cpu")) == min(8, len(os.sched_getaffinity(0)) // 4)
     assert resolve_workers("auto", torch.device("cuda")) == min(16, len(os.sched_getaffinity(0)))
-    with pytest.raises(ConfigError, match="workers is -1; it must be auto, 0 or more"):
+    with pytest.raises(ConfigError, match="workers is -1; it must be auto, or 0 to 1024"):
         resolve_workers(-1)
+    with pytest.raises(ConfigError, match="workers is 1025; it must be auto, or 0 to 1024"):
+        resolve_workers(1025)
 
 
 def test_without_shared_memory_pipes_serve(files, monkeypatch):

@@ -258,7 +258,17 @@ def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
         ({"device": "mps"}, "device 'mps' is not usable here"),
         ({"duration": "5%"}, "duration is 5%, a share of the run, so it can't set the run's own length"),
         ({"evaluate_every": "5min"}, "evaluate_every is 5min; give epochs"),
-        ({"workers": -1}, "workers is -1; it must be at least 0"),
+        ({"workers": -1}, "workers is -1; it must be at least 0 and at most 1024"),
+        ({"workers": 1_000_000}, "workers is 1000000; it must be at least 0 and at most 1024"),
+        ({"batch": 10**12}, "batch is 1000000000000; it must be at least 1 and at most 1048576"),
+        (
+            {
+                "batch": 10**6,
+                "preprocess": replace(TINY.preprocess, size=(512, 512)),
+                "model": replace(TINY.model, image=(512, 512)),
+            },
+            "batch is 1,000,000; so many images of 512x512 are 262.1 GB of pixels, more than a quarter of",
+        ),
         ({"micro_batch": -1}, "micro_batch is -1; it must be at least 0"),
         ({"weights": str(tmp_path / "nowhere")}, "no such model folder"),
     ]

@@ -2,14 +2,12 @@
 
 import json
 import math
-import os
 import stat
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vitreous.errors import CheckpointError
+from vitreous.images.limits import memory
 from vitreous.model.config import ViTConfig
 from vitreous.model.count import parameters
 from vitreous.model.resnet_config import ResNetConfig
@@ -25,15 +23,6 @@ MOST_JSON = 16 * 2**20
 """Bytes of a configuration."""
 MOST_TOKENS = 2**20
 """Patches of an image; no model here has seen more than some thousands."""
-
-
-@cache
-def memory() -> int:
-    """Return the machine's memory in bytes, or what its container may have of it."""
-    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return found
 
 
 def check_claims(where: str, claimed: int, held: int) -> None:

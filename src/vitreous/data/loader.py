@@ -28,6 +28,8 @@ OWN, MIXING, PARTNER = 1, 2, 3
 """Purposes: an example's own augmentation, its mixing (partner and weight), its partner's augmentation."""
 AHEAD = 4
 """Batches that each worker prepares ahead."""
+MOST_WORKERS = 1024
+"""Processes, more than any machine has cores to read with."""
 
 Workers = int | Literal["auto"]
 
@@ -188,8 +190,8 @@ def resolve_workers(workers: Workers, device: torch.device | None = None) -> int
     worker beside a model that computes on both of two cores made training slower, not faster.
     """
     if workers != "auto":
-        if workers < 0:
-            raise ConfigError(f"workers is {workers}; it must be auto, 0 or more")
+        if not 0 <= workers <= MOST_WORKERS:
+            raise ConfigError(f"workers is {workers}; it must be auto, or 0 to {MOST_WORKERS}")
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     beside_gpu = device.type != "cpu" if device is not None else torch.cuda.is_available()

@@ -52,9 +52,14 @@ def check_pixels(size: Size, config: DecodeConfig) -> None:
 
 
 @cache
+def memory() -> int:
+    """Return the machine's memory in bytes, or what its container may have of it."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return found
+
+
 def share_of_memory() -> int:
     """Return the bytes that decoding an image may take where no setting says it: a share of the machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # a container's own limit; "max" where it has none
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(MOST, max(LEAST, memory // SHARE))
+    return min(MOST, max(LEAST, memory() // SHARE))

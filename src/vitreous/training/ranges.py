@@ -57,12 +57,12 @@ RANGES = {
     "freeze": "[0, inf)",
     "lora": "[0, inf)",
     "low_resolution": "(0, 1]",
-    "batch": "[1, inf)",
+    "batch": "[1, 1048576]",
     "micro_batch": "[0, inf)",
     "ema": "[0, 1)",
     "seed": "[0, 9223372036854775807]",
     "keep_checkpoints": "[2, inf)",
-    "workers": "[0, inf)",
+    "workers": "[0, 1024]",
 }
 """Numbers by setting, in the notation of intervals; every other number must be finite."""
 DURATIONS = (
@@ -140,7 +140,7 @@ def check_number(name: str, value: float) -> None:
     above = value > low or (value == low and interval[0] == "[")
     below = value < high or (value == high and interval[-1] == "]")
     if not (above and below and math.isfinite(value)):
-        raise ConfigError(f"{name} is {value:g}; it must be {words(interval)}")
+        raise ConfigError(f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {words(interval)}")
 
 
 def words(interval: str) -> str:

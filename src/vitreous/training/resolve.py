@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import torch
 
+from vitreous.checkpoints.limits import said
 from vitreous.data.sources import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
+from vitreous.images.limits import memory
 from vitreous.model import count
 from vitreous.model.device import choose_device, native_bf16
 from vitreous.model.resnet_config import ResNetConfig
@@ -71,6 +73,7 @@ def check(config: RunConfig, dataset: Dataset) -> None:
             f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
             f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image"
         )
+    check_batch(config)
     planes = {"RGB": 3, "L": 1}[preprocess.mode]
     if model.channels != planes:
         raise ConfigError(f"the model has {model.channels} channels but mode {preprocess.mode} gives {planes}")
@@ -83,6 +86,17 @@ def check(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+
+
+def check_batch(config: RunConfig) -> None:
+    """Refuse a batch whose pixels would fill the memory, as they are read and as one tensor; raises ConfigError."""
+    shape = config.preprocess.size
+    size = config.batch * math.prod(shape) * config.model.channels
+    if size > memory() // 4:
+        raise ConfigError(
+            f"batch is {config.batch:,}; so many images of {shape[0]}x{shape[1]} are {said(size)} of pixels, more than a "
+            f"quarter of this machine's memory ({said(memory())}); give a smaller --batch"
+        )
 
 
 def check_sets(objective: ClassifyConfig) -> None:
