@@ -1,5 +1,6 @@
 """Runs that start from weights: their head, their positions, the parts that stay as they are."""
 
+import math
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.runs import checkpoint_steps
 from vitreous.training.prepare import build
 from vitreous.training.reporter import Silent
@@ -45,6 +47,12 @@ def test_a_new_head_is_zero_and_said(base):
     assert not job.model.head.bias.any()
     trunk = {name: tensor for name, tensor in job.model.state_dict().items() if not name.startswith("head.")}
     assert all(torch.equal(exported(base)[name], tensor) for name, tensor in trunk.items())
+
+
+def test_a_new_heads_biases_are_said(base):
+    job, said = start(base, head="new", objective=ClassifyConfig(loss="sigmoid"))
+    assert said == ["the head is new, zero-initialised, its biases -2.2, for 10 classes"]  # log-odds of 1 in 10
+    assert job.model.head.bias.tolist() == pytest.approx([math.log(1 / 9)] * 10)
 
 
 def test_other_classes_get_a_new_head_or_an_error(base, tmp_path):

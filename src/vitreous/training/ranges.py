@@ -140,7 +140,9 @@ def check_number(name: str, value: float) -> None:
     above = value > low or (value == low and interval[0] == "[")
     below = value < high or (value == high and interval[-1] == "]")
     if not (above and below and math.isfinite(value)):
-        raise ConfigError(f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {words(interval)}")
+        raise ConfigError(
+            f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {words(interval)}"
+        )
 
 
 def words(interval: str) -> str:

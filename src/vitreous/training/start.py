@@ -46,7 +46,7 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
     if bias:
         start_heads(model, bias)
     if config.weights is not None:
-        start_from(model, config, classes, reporter)
+        start_from(model, config, classes, reporter, bias)
     for module in frozen_parts(model, config.freeze):
         module.requires_grad_(False)
     if config.lora and isinstance(model, ViT):  # others are refused before
@@ -66,7 +66,9 @@ def start_heads(model: Model, bias: float) -> None:
             nn.init.constant_(head.bias, bias)
 
 
-def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> None:
+def start_from(
+    model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0
+) -> None:
     """Copy the weights of a model folder into a new model; what is resized, dropped or new is reported.
 
     Raises:
@@ -77,7 +79,7 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
     if report is not None:
         reporter.message(str(report))
     if classes:
-        folder = with_head(folder, config, classes, reporter)
+        folder = with_head(folder, config, classes, reporter, bias)
     check_alike(folder.model, model, config.weights)
     old, new = folder.model, model.config
     if tuple(old.config.image) != tuple(new.image):
@@ -96,8 +98,10 @@ def start_from(model: Model, config: RunConfig, classes: tuple[str, ...], report
     assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
 
 
-def with_head(folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter) -> ModelFolder:
-    """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so.
+def with_head(
+    folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float
+) -> ModelFolder:
+    """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so, and its biases.
 
     Raises:
         CheckpointError: the head is to be kept, and knows other classes.
@@ -111,7 +115,8 @@ def with_head(folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], 
             f"{len(classes)} (or others by name); use --head new"
         )
     if config.head == "new" or folder.classes != classes:
-        reporter.message(f"the head is new, zero-initialised, for {len(classes)} classes")
+        biased = f", its biases {bias:.3g}" if bias else ""
+        reporter.message(f"the head is new, zero-initialised{biased}, for {len(classes)} classes")
     return folder
 
 
