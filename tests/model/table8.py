@@ -1,12 +1,6 @@
-"""Table 8's cells and the positions that came after, compiled and exported: prints what went wrong, nothing if all is well.
-
-A script: torch.compile(fullgraph=True) can't trace the shape checks that the test run puts around the product's functions.
-
-    python tests/model/table8.py [--thorough] CELL ...
-"""
+"""Table 8's cells and the positions that came after; what goes wrong when they are compiled and exported."""
 
 import io
-import sys
 from dataclasses import replace
 
 import torch
@@ -40,8 +34,10 @@ LATER = {
     "axial": AXIAL,
     "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("centred")},
 }
-IN_ONNX = ("learned, input", "relative")
-"""Those that quick tests write as ONNX too, which takes more than a second each; --thorough writes all."""
+QUICK = ("learned, layers", "learned2d, shared", "relative")
+"""Every kind of the eight and every place; quick tests compile and export these."""
+IN_ONNX = ("learned2d, shared",)
+"""What quick tests write as ONNX too, which takes some eight seconds each; thorough ones write all."""
 BATCH = ({0: torch.export.Dim("batch", min=1)},)
 FAR = Size(12, 20)
 
@@ -117,7 +113,7 @@ def far(name: str, found: Tensor, expected: Tensor) -> str | None:
     return None if off < 1e-5 and bool(expected.abs().max() > 0.01) else f"{name}: off by {off:.1e}"
 
 
-def check(cell: str, thorough: bool) -> list[str]:
+def check(cell: str, thorough: bool = False) -> list[str]:
     model = model_of(cell)
     resized = model.resized(FAR)
     problems = [compiled(model), exported(resized, thorough or cell in IN_ONNX)]
@@ -126,8 +122,3 @@ def check(cell: str, thorough: bool) -> list[str]:
         placed.at_resolution(Size(8, 8))
         problems += [exported(model), compiled(resized), exported(placed)]
     return [f"{cell}: {problem}" for problem in problems if problem]
-
-
-if __name__ == "__main__":
-    thorough, names = "--thorough" in sys.argv, [name for name in sys.argv[1:] if not name.startswith("--")]
-    print("\n".join(problem for name in names for problem in check(name, thorough)), end="")

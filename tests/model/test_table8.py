@@ -3,30 +3,15 @@
 Each is built by one word or two, learns, compiles into one graph, is exported, and comes back from its model folder.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tests.model.table8 import CELLS, FAR, LATER, images, model_of
+from tests.model.table8 import CELLS, FAR, LATER, QUICK, check, images, model_of
 from torch.nn import functional as F
 
 from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-
-SCRIPT = Path(__file__).parent / "table8.py"
-
-
-def problems(*arguments: str) -> str:
-    """Run the checks in a process without the test run's shape checks, which a single graph has no place for."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), *arguments],
-        check=True,
-        timeout=900,
-        capture_output=True,
-        text=True,
-    ).stdout
 
 
 def test_there_are_eight_cells() -> None:
@@ -60,11 +45,12 @@ def test_it_comes_back_from_its_folder_to_the_bit(cell: str, tmp_path: Path) -> 
             assert torch.equal(back(pixels), model(pixels))
 
 
-def test_the_eight_compile_into_one_graph_and_are_exported() -> None:
-    assert problems(*CELLS) == ""
+@pytest.mark.parametrize("cell", QUICK)
+def test_they_compile_into_one_graph_and_are_exported(cell: str, as_users_run_it: None) -> None:
+    assert check(cell) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", [*CELLS, *LATER])
-def test_all_compile_and_are_exported_at_every_resolution(cell: str) -> None:
-    assert problems("--thorough", cell) == ""
+def test_all_compile_and_are_exported_at_every_resolution(cell: str, as_users_run_it: None) -> None:
+    assert check(cell, thorough=True) == []
