@@ -275,6 +275,7 @@ def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
         (b"{", "is damaged: it is no JSON"),
         (b"\xff\xfe\x00", "is damaged: it is no JSON"),
         (b"[" * 100_000, "is damaged: it is no JSON"),
+        (b'{"vitreous_run": 1, "config": {"seed": 1, "seed": 2}}', "config.json: 'seed' is given twice"),
         (None, "it has no config.json"),
     ],
 )

@@ -12,7 +12,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.settings import from_dict, overlaid, to_dict
+from vitreous.settings import distinct_keys, from_dict, overlaid, to_dict
 from vitreous.training.config import RunConfig
 
 
@@ -186,3 +186,9 @@ def test_what_the_settings_refuse_themselves_passes_through():
 def test_numbers_beyond_any_use_are_refused_at_once(kind, values, words):
     with pytest.raises(ConfigError, match=words):
         from_dict(kind, values)
+
+
+def test_a_key_that_stands_twice_is_named():
+    with pytest.raises(ConfigError, match="'depth' is given twice"):
+        json.loads('{"model": {"depth": 2, "width": 64, "depth": 4}}', object_pairs_hook=distinct_keys)
+    assert json.loads('[{"a": 1}, {"a": 2}]', object_pairs_hook=distinct_keys) == [{"a": 1}, {"a": 2}]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import types
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -34,6 +35,19 @@ WORDS = {
     dict: "an object",
     type(None): "null",
 }
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object of JSON (`object_pairs_hook`); raises ConfigError for a key that stands in it twice.
+
+    JSON's own readers keep the last value and drop the others untold.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
+        raise ConfigError(f"{twice[:80]!r} is given twice in one object; keep the one that is meant")
+    return found
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

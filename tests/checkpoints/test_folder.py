@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import vitreous
 from vitreous.checkpoints.files import load_tensors, save_tensors
 from vitreous.checkpoints.fit import describe
 from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
@@ -230,6 +231,14 @@ def test_a_config_that_cannot_be_used_is_one_line(saved, changes, words):
 def test_a_damaged_config_is_one_line(saved, text):
     (saved / "config.json").write_bytes(text)
     refused(saved, "is damaged|is no vitreous model folder")
+
+
+def test_a_key_that_stands_twice_is_refused(saved):
+    text = (saved / "config.json").read_text()
+    (saved / "config.json").write_text(text.replace('"crop"', '"crop": 0.5, "crop"'))
+    refused(saved, "config.json: 'crop' is given twice")
+    with pytest.raises(CheckpointError, match="'crop' is given twice"):
+        vitreous.load(saved)
 
 
 def test_damaged_weights_show_by_size_and_by_hash(saved):

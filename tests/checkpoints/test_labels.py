@@ -44,6 +44,7 @@ def test_files_of_names(name: str, content: str | bytes, tmp_path: Path) -> None
         ("names.txt", b"caf\xe9", "can't read the labels"),
         ("names.json", "[1, 2]", "expected a list of names"),
         ("names.json", '{"0": "cat", "2": "dog"}', "2 entries and none for 1"),
+        ("names.json", '{"0": "cat", "1": "dog", "0": "cow"}', "'0' is given twice"),
         ("names.json", '["cat"', "is no JSON"),
         ("names.json", '["cat", "cat"]', "entry 2 is 'cat', as entry 1 is"),
     ],

@@ -44,7 +44,7 @@ HOSTILE = {
     "deep JSON": (file_of(b"[" * 200_000), "its header is no JSON"),
     "a list": (file_of([1, 2]), "no JSON object"),
     "a number of many digits": (file_of(b'{"a": ' + b"9" * 10_000 + b"}"), "its header is no JSON"),
-    "the same name twice": (file_of(b'{"a": 1, "a": 2}'), "a name appears twice"),
+    "the same name twice": (file_of(b'{"a": 1, "a": 2}'), "'a' is given twice"),
     "metadata of numbers": (file_of({"__metadata__": {"a": 1}}), "metadata must be text"),
     "an entry that is none": (file_of({"a": 5}, EIGHT), "tensor 'a' is not described by"),
     "an entry with more": (file_of({"a": tensor(run="me")}, EIGHT), "tensor 'a' is not described by"),

@@ -20,6 +20,7 @@ from vitreous.checkpoints.atomic import atomic_file, atomic_folder, write_atomic
 from vitreous.checkpoints.limits import check_count, check_file
 from vitreous.checkpoints.mapped import FileMap
 from vitreous.errors import CheckpointError
+from vitreous.settings import distinct_keys
 
 __all__ = [
     "atomic_folder",
@@ -169,7 +170,7 @@ def read_header(path: Path) -> Header:
             raise _not_safetensors(path, start, size, length)
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
+        header = json.loads(text, object_pairs_hook=distinct_keys)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a sound safetensors file: its header is no JSON ({str(error)[:120]})"
@@ -198,13 +199,6 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror or error}") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name appears twice")
-    return found
 
 
 def _not_safetensors(path: Path, start: bytes, size: int, length: int) -> CheckpointError:

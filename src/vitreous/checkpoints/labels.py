@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, is_file
+from vitreous.settings import distinct_keys
 
 MOST_BYTES = 64 * 2**20
 """Of a file of names."""
@@ -51,7 +52,9 @@ def of_json(text: str, path: Path) -> list[Any]:
     """Return the names in JSON: a list, or an object from numbers (0, 1, ...) to names; raises ConfigError."""
     expected = 'expected a list of names, or an object of names by number, such as {"0": "cat", "1": "dog"}'
     try:
-        given = json.loads(text)
+        given = json.loads(text, object_pairs_hook=distinct_keys)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no JSON ({str(error)[:80]}); {expected}") from error
     if isinstance(given, dict):

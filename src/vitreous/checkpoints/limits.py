@@ -6,11 +6,12 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.limits import memory
 from vitreous.model.config import ViTConfig
 from vitreous.model.count import parameters
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.settings import distinct_keys
 
 SHARE = 0.5
 """Tensors that are to be held may take this share of the machine's memory ..."""
@@ -106,7 +107,7 @@ def read_json(path: Path) -> Any:
     """Read a configuration.
 
     Raises:
-        CheckpointError: no file, too large, no JSON, or numbers that JSON doesn't have (NaN, infinities, 1e400).
+        CheckpointError: no file, too large, no JSON, a key given twice, or numbers that JSON doesn't have (NaN, infinities, 1e400).
         OSError: it can't be read.
     """
     check_file(path)
@@ -116,7 +117,9 @@ def read_json(path: Path) -> Any:
             f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; that is no configuration"
         )
     try:
-        return json.loads(path.read_bytes(), parse_constant=finite, parse_float=finite)
+        return json.loads(path.read_bytes(), parse_constant=finite, parse_float=finite, object_pairs_hook=distinct_keys)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: it is no JSON ({str(error)[:120]})") from error
 

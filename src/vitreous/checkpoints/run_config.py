@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.checkpoints.lock import LOCK, never_began
-from vitreous.errors import RunError, is_there
-from vitreous.settings import SEAL, seal, to_json
+from vitreous.errors import ConfigError, RunError, is_there
+from vitreous.settings import SEAL, distinct_keys, seal, to_json
 
 RUN_FORMAT = 1
 """Version of the run folder's layout; a folder of another one can't be opened."""
@@ -43,7 +43,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RunError(f"{path} is no run folder: it is a file")
     try:
-        document = json.loads((path / CONFIG).read_bytes())
+        document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=distinct_keys)
     except FileNotFoundError as error:
         above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
         hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
@@ -55,6 +55,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
     except OSError as error:
         raise RunError(f"can't read {path / CONFIG}: {error.strerror}") from error
+    except ConfigError as error:
+        raise RunError(f"{path / CONFIG}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
     _check_document(path, document)

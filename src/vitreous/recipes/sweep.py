@@ -22,7 +22,7 @@ from vitreous.errors import ConfigError, NonFiniteLoss, RunError, is_there
 from vitreous.evaluate.headline import headline, judged, rank, written
 from vitreous.recipes.finetune import rates, tuning_share
 from vitreous.runs import is_run
-from vitreous.settings import from_dict, to_dict, to_json
+from vitreous.settings import distinct_keys, from_dict, to_dict, to_json
 from vitreous.training.config import RunConfig
 from vitreous.training.ranges import check_ranges
 from vitreous.training.reporter import Reporter, Silent
@@ -181,7 +181,7 @@ def at_places(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConf
 def read(out: Path) -> Sweep:
     """Read sweep.json; raises RunError."""
     try:
-        document: dict[str, Any] = json.loads((out / PLAN).read_bytes())
+        document: dict[str, Any] = json.loads((out / PLAN).read_bytes(), object_pairs_hook=distinct_keys)
         if document[FORMAT_KEY] != SWEEP_FORMAT:
             raise RunError(f"{out / PLAN} is of version {document[FORMAT_KEY]}; this vitreous reads {SWEEP_FORMAT}")
         config = from_dict(RunConfig, document["config"], "config")

@@ -18,7 +18,7 @@ from vitreous.checkpoints.atomic import storing, write_atomically
 from vitreous.checkpoints.lock import FolderLock
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.runs import is_run, read_run
-from vitreous.settings import to_dict, to_json
+from vitreous.settings import distinct_keys, to_dict, to_json
 from vitreous.studies.page import write_findings
 from vitreous.studies.progress import CellReporter, Clock
 from vitreous.studies.same import differences, unlike
@@ -200,7 +200,7 @@ def gathered(setting: Setting, cells: Sequence[Cell]) -> int:
 def read(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises RunError."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), object_pairs_hook=distinct_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} can't be read ({error}); remove it to write it anew") from error
     if not isinstance(document, dict):
