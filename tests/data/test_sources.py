@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.data.pictures import ODD, encoded, picture, tree, write
 
+from vitreous.data import digits
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset, open_source
 from vitreous.errors import DataError, ImageError
@@ -197,3 +198,9 @@ def test_the_held_out_digits_for_any_order_of_classes():
     assert (turned.labels == 9 - usual.labels).all()
     with pytest.raises(DataError, match="the digits has classes not trained on"):
         open_source("digits", ("0", "1"))
+
+
+def test_digits_are_the_same_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch, tmp_path):
+    file = digits._table()
+    monkeypatch.setattr(digits, "Path", lambda origin: tmp_path / "nowhere")
+    assert np.array_equal(digits._table(), file)
