@@ -5,6 +5,8 @@ What stands in for the real thing, and all that does:
 - Setting up (venv, activate, pip) is left out: what this test runs on has been set up that way. tests/test_house.py
   checks that constraints.txt pins every dependency.
 - `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed.
+- The commands of vitreous, but for `inspect`, are forked from the test's process, which has imported torch already; what
+  stands before the bar of a pipe is executed first.
 - `photos`, `flowers` and `unsorted` are made here: JPEGs of noise around one colour for each class.
 """
 
@@ -13,13 +15,13 @@ import re
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests import forked
 
 from vitreous.model import count
 from vitreous.model.config import named
@@ -30,6 +32,7 @@ README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORT = "--duration 6st --evaluate-every 6st"
 SHORT_IN_PYTHON = 'settings={"duration": "6st", "evaluate_every": "6st"}'
+FORKED = "vitreous (?!inspect)"
 SET_UP = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install -c constraints.txt -e .")
 CLASSES = {
     "photos": {"cat": (200, 120, 60), "dog": (60, 90, 180)},
@@ -68,10 +71,30 @@ def draw_all(place):
 
 
 def execute(command, folder):
+    """Run one line as bash would, the parts of a pipe one after the other; return what it printed."""
+    printed = ""
+    for part in command.split(" | "):
+        printed = forked_command(part, folder, printed) if re.match(FORKED, part) else in_bash(part, folder)
+    return printed
+
+
+def forked_command(command, folder, given):
+    """Run a command of vitreous in a process that is forked from this one; return what it printed."""
+    work = forked.vitreous(*shlex.split(command, comments=True)[1:])
+    done = forked.run(work, lambda: os.chdir(folder), given.encode())
+    return checked(command, done)
+
+
+def in_bash(command, folder):
     """Run one line in bash with the virtual environment's commands first; return what it printed."""
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     line = ["bash", "-o", "pipefail", "-c", command]
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    return checked(
+        command, subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    )
+
+
+def checked(command, done):
     assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr, f"$ {command}\n{done.stderr}"
     return done.stdout
@@ -105,17 +128,12 @@ def run_demo(folder):
 
 
 @pytest.fixture(scope="module")
-def ways(tmp_path_factory):
-    """The three ways in, side by side, each from a folder of its own; a test asks for the result of one."""
-    with ThreadPoolExecutor(2) as pool:
-        return {
-            way: pool.submit(way, draw_all(tmp_path_factory.mktemp(way.__name__)))
-            for way in (run_commands, run_demo, run_python)
-        }
+def commands_ran(tmp_path_factory):
+    return run_commands(draw_all(tmp_path_factory.mktemp("commands")))
 
 
-def test_the_commands_do_what_they_say(ways):
-    folder, printed = ways[run_commands].result()
+def test_the_commands_do_what_they_say(commands_ran):
+    folder, printed = commands_ran
     train, inspect, dry_run, predict, _, evaluate, explain, resume, finetune = printed
     run = folder / "runs" / "photos-small-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
@@ -149,9 +167,9 @@ class Fetched(HTMLParser):
         self.found += [tag] if tag in ("script", "link", "iframe", "object", "base") else []
 
 
-def test_the_report_needs_nothing_but_itself(ways):
+def test_the_report_needs_nothing_but_itself(commands_ran):
     """docs/decisions/0005."""
-    folder, _ = ways[run_commands].result()
+    folder, _ = commands_ran
     page = (folder / "runs" / "photos-small-1" / "report.html").read_text(encoding="utf-8")
     parser = Fetched()
     parser.feed(page)
@@ -160,8 +178,8 @@ def test_the_report_needs_nothing_but_itself(ways):
     assert "@import" not in page and not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
-def test_the_python_runs(ways):
-    _, printed = ways[run_python].result()
+def test_the_python_runs(tmp_path):
+    _, printed = run_python(draw_all(tmp_path))
     label, top1 = printed[0].split()
     assert label in CLASSES["photos"]
     assert 0 <= float(top1) <= 1
@@ -169,8 +187,8 @@ def test_the_python_runs(ways):
     assert printed[1] == f"{expected:,} parameters"
 
 
-def test_the_demo_runs(ways):
-    folder, (_, _, evaluate, predict) = ways[run_demo].result()
+def test_the_demo_runs(tmp_path):
+    folder, (_, _, evaluate, predict) = run_demo(tmp_path)
     assert re.search(r"examples +360\n", evaluate)
     assert len(predict.splitlines()) == 10
     assert (folder / "runs" / "demo" / "report.html").exists()

@@ -2,12 +2,12 @@
 
 import io
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 from vitreous.cli.main import main
 
@@ -71,10 +71,9 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """Return a finished run on digits, trained by a real process. Not to be changed."""
+    """Return a finished run on digits, trained by a process of its own. Not to be changed."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    command = [sys.executable, "-m", "vitreous", "train", "digits", "--out", str(out), *TINY]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run(forked.vitreous("train", "digits", "--out", out, *TINY))
     assert (done.returncode, done.stderr) == (0, ""), done
     return out
 

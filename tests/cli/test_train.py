@@ -12,16 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.cli.conftest import TINY
 from tests.data.pictures import tree, write
 
 from vitreous.runs import Run, checkpoint_steps, read_run
 
 FOREVER = (*(option for option in TINY if "duration" not in option), "--duration=100000st")
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "vitreous", *map(str, arguments)]
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -211,13 +208,7 @@ def small_files() -> None:
 
 
 def test_no_room_for_a_checkpoint(vitreous, here):
-    done = subprocess.run(
-        command("train", "digits", *TINY, "--out", "run"),
-        preexec_fn=small_files,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run(forked.vitreous("train", "digits", *TINY, "--out", "run"), small_files)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert done.stderr.startswith("vitreous: error: can't write run/checkpoints/.step-2.")
     assert "the file would be larger than is allowed here. What was saved before is untouched" in done.stderr
@@ -255,7 +246,7 @@ def test_nothing_is_left_where_nothing_fits(vitreous, tiny_disk):
     assert [path.name for path in tiny_disk.iterdir()] == ["filler"]
 
 
-def wait_for_checkpoint(process: subprocess.Popen, run: Path, seconds: float = 120) -> None:
+def wait_for_checkpoint(process: forked.Forked, run: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         if checkpoint_steps(run):
@@ -264,22 +255,15 @@ def wait_for_checkpoint(process: subprocess.Popen, run: Path, seconds: float = 1
     pytest.fail(f"no checkpoint was written: {process.communicate()}")
 
 
-def heed_signals() -> None:
-    """Undo what the test run's own parent told it to ignore (nohup ignores SIGHUP), which a child would inherit."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2), (signal.SIGHUP, 0)])
 def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     """The run is made shorter as it is resumed, so that the test ends soon."""
     run = here / "run"
-    arguments = command("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(arguments, preexec_fn=heed_signals, start_new_session=True, **piped) as process:
-        wait_for_checkpoint(process, run)
-        os.killpg(process.pid, number)  # as a terminal, `timeout` and schedulers do: the workers fall first
-        out, err = process.communicate(timeout=60)
+    work = forked.vitreous("train", "digits", *FOREVER, f"--workers={workers}", "--out", run)
+    process = forked.Forked(work, os.setsid)
+    wait_for_checkpoint(process, run)
+    os.killpg(process.pid, number)  # as a terminal, `timeout` and schedulers do: the workers fall first
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Go on with: vitreous resume {run}"
     step = checkpoint_steps(run)[-1]

@@ -1,55 +1,55 @@
 """Kill -9 at random instants: the run goes on to the same bits."""
 
 import hashlib
+import json
 import random
-import signal
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.forked import Forked
 
-SCRIPT = """
-import sys
-from dataclasses import replace
-from pathlib import Path
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import named
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.run import resume, train
 
-run = Path(sys.argv[1])
-config = RunConfig(
+CONFIG = RunConfig(
     data=DataConfig("digits"),
     preprocess=PreprocessConfig(size=(8, 8), mode="L", crop=1.0),
     augment=AugmentConfig(crop="pad", crop_pad=1, flip=False, mixup=0.4, cutmix=1.0, erase=0.2),
     model=named("mu/2", image=(8, 8), channels=1, classes=10, depth=2, dropout=0.1, drop_path=0.1),
     optimizer=OptimizerConfig(lr=3e-3),
     schedule=ScheduleConfig(warmup="10%"),
-    duration=sys.argv[2], batch=100, ema=0.99, seed=3, workers=0,
-    evaluate_every="37st", checkpoint_every="5st", export="best",
+    batch=32,
+    ema=0.99,
+    seed=3,
+    workers=0,
+    evaluate_every="37st",
+    checkpoint_every="5st",
+    export="best",
 )
-print("imported", flush=True)
-done = resume(run) if (run / "config.json").exists() else train(config, run)
-assert done.outcome.stopped == "finished", done
-"""
 
 
-def start(folder: Path, duration: str) -> subprocess.Popen:
-    """Return a process that has imported everything and begins, or goes on, just now."""
-    command = [sys.executable, "-c", SCRIPT, str(folder), duration]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout.readline() == "imported\n"
-    return process
+def start(folder: Path, duration: str) -> Forked:
+    """Return a process that begins, or goes on, just now."""
+
+    def work() -> int:
+        begun = (folder / "config.json").exists()
+        done = resume(folder) if begun else train(replace(CONFIG, duration=duration), folder)
+        assert done.outcome.stopped == "finished", done
+        return 0
+
+    return Forked(work)
 
 
 def finish(folder: Path, duration: str) -> float:
     """Let a run come to its end; return the seconds that it took."""
     process, begun = start(folder, duration), time.monotonic()
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    said = process.communicate()
+    assert process.returncode == 0, said
     return time.monotonic() - begun
 
 
@@ -62,8 +62,6 @@ def digest(run: Path) -> dict[str, str]:
 
 def records(run: Path) -> list[str]:
     """Return the records without what the clock measured."""
-    import json
-
     timed = {"seconds", "images_per_second"}
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [json.dumps({key: value for key, value in json.loads(line).items() if key not in timed}) for line in lines]
@@ -78,7 +76,7 @@ def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:
         process = start(broken, duration)
         time.sleep(chance.uniform(0, 0.9 * whole / min(kills, 2)))  # two kills fit into one run
         if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             killed += 1
         process.communicate()
         if process.returncode == 0:
@@ -90,7 +88,7 @@ def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:
 
 
 def test_killed_twice(tmp_path: Path) -> None:
-    kill_and_finish(tmp_path, kills=2, duration="120st")
+    kill_and_finish(tmp_path, kills=2, duration="80st")
 
 
 @pytest.mark.slow
