@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vitreous.model.config import named
 from vitreous.model.vit import ViT, create
 
-SIZES = ["Ti/16", "B/16"]
+MODELS = [("Ti/16", 12), ("B/16", 2), pytest.param("B/16", 12, marks=pytest.mark.slow)]
 
 
 def random_model(name: str, **overrides: object) -> ViT:
@@ -52,7 +52,7 @@ def timm_twin(model: ViT) -> nn.Module:
     import timm
 
     name = {192: "vit_tiny_patch16_224", 768: "vit_base_patch16_224"}[model.config.width]
-    twin = timm.create_model(name, pretrained=False)
+    twin = timm.create_model(name, pretrained=False, depth=model.config.depth)
     twin.load_state_dict(to_timm(model))
     return twin.eval()
 
@@ -108,17 +108,17 @@ def hugging_face_tensor(key: str, ours: dict[str, Tensor], model: ViT) -> Tensor
     return ours[f"{block}.{next(own for theirs, own in places.items() if theirs in key)}.{kind}"]
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_logits_equal_timms(name: str) -> None:
-    model = random_model(name)
+@pytest.mark.parametrize(("name", "depth"), MODELS)
+def test_logits_equal_timms(name: str, depth: int) -> None:
+    model = random_model(name, depth=depth)
     with torch.inference_mode():
         difference = (model(images()) - timm_twin(model)(images())).abs().max()
     assert float(difference) < 1e-5
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_logits_equal_transformers(name: str) -> None:
-    model = random_model(name)
+@pytest.mark.parametrize(("name", "depth"), MODELS)
+def test_logits_equal_transformers(name: str, depth: int) -> None:
+    model = random_model(name, depth=depth)
     with torch.inference_mode():
         difference = (model(images()) - transformers_twin(model)(images()).logits).abs().max()
     assert float(difference) < 1e-5
