@@ -135,13 +135,14 @@ ODD = [
 ]
 
 
+@pytest.mark.parametrize("depth", [{"depth": 3}, pytest.param({}, id="whole", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ODD)
-def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str) -> None:
-    """At full size, without weights: heads, epsilon, activation, pooling and normalisation of unusual architectures."""
+def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str, depth: dict[str, int]) -> None:
+    """At full width, without weights: heads, epsilon, activation, pooling and normalisation of unusual architectures."""
     import timm
 
     with torch.device("meta"):
-        model = timm.create_model(name)
+        model = timm.create_model(name, **depth)
     size, block = model.pretrained_cfg["input_size"], model.blocks[0]
     cfg = {"input_size": size, "mean": model.pretrained_cfg["mean"]}
     weights = Weights(
