@@ -32,7 +32,7 @@ demo: $(READY)
 # One thread in each of as many processes as there are cores: torch's threads would wait for each other.
 # Compiled modules are kept, whatever the environment says: with them each of the processes starts 12 s sooner.
 test: $(READY)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check

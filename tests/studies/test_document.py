@@ -1,9 +1,12 @@
 """docs/studies.md tells of every study, and is written from what the studies left."""
 
 import json
-import subprocess
+import os
+import runpy
 import sys
 from pathlib import Path
+
+from tests import forked
 
 from vitreous.studies.catalog import STUDIES, find
 
@@ -18,7 +21,12 @@ def test_every_study_has_its_section():
             assert words in document, f"docs/studies.md lacks {words!r}; run python benchmarks/studies.py"
 
 
-def test_results_are_collected(tmp_path):
+def collect() -> int:
+    runpy.run_path(str(ROOT / "benchmarks" / "studies.py"), run_name="__main__")
+    return 0
+
+
+def test_results_are_collected(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "studies.md").write_text(
         "# Head\n\n<!-- results: written by benchmarks/studies.py -->\nold\n<!-- results: end -->\n\ntail\n"
@@ -30,9 +38,10 @@ def test_results_are_collected(tmp_path):
         (folder / "results.json").write_text(json.dumps(results))
         (folder / "table.md").write_text(f"Scale: {scale}. Data: images: 20,000 for training.\n\n**Seen again**: it.\n")
         (folder / "figure.svg").write_text("<svg/>")
-    command = [sys.executable, str(ROOT / "benchmarks" / "studies.py"), "--images", "CIFAR-10"]
+    monkeypatch.setattr(sys, "argv", ["studies.py", "--images", "CIFAR-10"])
     for _ in range(2):
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        done = forked.run(collect, lambda: os.chdir(tmp_path))
+        assert done.returncode == 0, done
     text = (tmp_path / "docs" / "studies.md").read_text()
     assert f"Here: {find('pooling').here[:1].lower()}{find('pooling').here[1:]}" in text
     assert text.startswith("# Head\n\n<!-- results")

@@ -32,12 +32,12 @@ def go_on_few(go, few, **changed):
 
 
 def test_a_batch_larger_than_the_data_is_said_and_its_epochs_are_those_that_were_seen(go, few):
-    result, said = go_on_few(go, few, batch=512, duration="2st", evaluate_every="1st")
-    words = "the batch of 512 is larger than the 8 training images: each step is 64 epochs, the run 128"
+    result, said = go_on_few(go, few, batch=64, duration="2st", evaluate_every="1st")
+    words = "the batch of 64 is larger than the 8 training images: each step is 8 epochs, the run 16"
     assert [text for text in said if words in text]
     record = read_run(result.run)
-    assert [(one["step"], one["epoch"]) for one in record.metrics if one["kind"] == "train"] == [(1, 64), (2, 128)]
-    assert "128.0 epochs" in (result.run / "report.html").read_text()
+    assert [(one["step"], one["epoch"]) for one in record.metrics if one["kind"] == "train"] == [(1, 8), (2, 16)]
+    assert "16.0 epochs" in (result.run / "report.html").read_text()
 
 
 def test_a_batch_of_the_data_is_an_epoch_a_step(go, few):

@@ -9,6 +9,7 @@ from tests.training.tiny import TINY, Listener, digest, exported
 
 from vitreous import api
 from vitreous.checkpoints.folder import load_model
+from vitreous.data.config import DataConfig
 from vitreous.data.sources import open_dataset
 from vitreous.errors import CheckpointError, ConfigError, UserError
 from vitreous.model.config import named
@@ -33,7 +34,8 @@ def base(tmp_path_factory):
 
 @pytest.mark.parametrize(("model", "steps"), [(SMALL, "20st"), (HYBRID, "50st")], ids=["resnet", "hybrid"])
 def test_a_run_learns_and_is_reported(go, model, steps):
-    result = go(model=model, duration=steps, evaluate_every=steps, optimizer=OptimizerConfig(lr=1e-2))
+    learning = {"data": DataConfig("digits"), "optimizer": OptimizerConfig(lr=1e-2)}
+    result = go(model=model, duration=steps, evaluate_every=steps, **learning)
     assert result.metrics["top1"] > 0.2, "chance is 0.1, with a deviation of 0.016"
     page = result.report.read_text()
     assert ("A ResNet trained on" in page) == (model is SMALL)

@@ -59,7 +59,7 @@ def test_the_run_folder_says_what_was_done(go):
     document = read_run(result.run).config
     assert from_dict(RunConfig, document["config"]) == TINY
     assert document["steps"] == 12
-    assert document["data"]["train"] == 1437
+    assert document["data"]["train"] == 1707
     assert document["data"]["classes"] == list("0123456789")
     assert result.outcome.stopped == "finished"
     assert (result.model, result.report) == (result.run / "model", result.run / "report.html")
@@ -80,7 +80,9 @@ def test_the_numbers_are_those_of_the_exported_model(go):
 
 
 def test_training_learns(go):
-    result = go(duration="200st", evaluate_every="100st", augment=replace(TINY.augment, mixup=0.0))
+    result = go(
+        data=DataConfig("digits"), duration="200st", evaluate_every="100st", augment=replace(TINY.augment, mixup=0.0)
+    )
     assert result.metrics["top1"] > 0.5
     assert np.mean(losses(result.run)[-10:]) < 0.7 * losses(result.run)[0]
 
@@ -154,6 +156,7 @@ def test_bf16_is_another_arithmetic_close_by(go):
 def test_the_best_or_the_last_is_exported(go):
     """A rate far too large, so that accuracy goes up and down and the last is not the best."""
     wild = {"duration": "40st", "optimizer": OptimizerConfig(name="sgd", lr=1.5, clip=1.0), "evaluate_every": "5st"}
+    wild["data"] = DataConfig("digits")
     best, last = go(export="best", **wild), go(export="last", **wild)
     records = evaluations(best.run)
     top = max(records, key=lambda record: (record["top1"], -record["loss"]))

@@ -51,8 +51,8 @@ def test_the_best_rate_trains_on_everything(swept):
     assert reached["0.01"]["top1"] > reached["1e-05"]["top1"]
     assert result.run == out / "final"
     tried, final = (read_run(out / name).config for name in ("rate-0.01", "final"))
-    assert [one["data"]["train"] for one in (tried, final)] == [1293, 1437]
-    assert [one["data"]["validation"] for one in (tried, final)] == [144, 360]
+    assert [one["data"]["train"] for one in (tried, final)] == [1536, 1707]
+    assert [one["data"]["validation"] for one in (tried, final)] == [171, 90]
     assert (tried["config"]["data"]["tune"], final["config"]["data"]["tune"]) == (0.1, 0.0)
     assert final["config"]["optimizer"]["lr"] == 1e-2
     assert any("learning rate 0.01 is the best; training on all" in text for text in said)

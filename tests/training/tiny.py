@@ -10,7 +10,7 @@ from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.reporter import Silent
 
 TINY = RunConfig(
-    data=DataConfig("digits"),
+    data=DataConfig("digits", holdout=0.05),
     preprocess=PreprocessConfig(size=(8, 8), mode="L", crop=1.0),
     augment=AugmentConfig(crop="pad", crop_pad=1, flip=False, mixup=0.2),
     model=named("mu/4", image=(8, 8), channels=1, classes=10, depth=2),
