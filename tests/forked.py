@@ -13,6 +13,7 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 
 import jaxtyping
+import torch._dynamo  # noqa: F401 the first optimizer of a process imports it, which takes seconds
 
 FORK = multiprocessing.get_context("fork")
 

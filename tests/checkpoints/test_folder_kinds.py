@@ -1,8 +1,6 @@
 """Model folders of ResNets and hybrids: they come back to the bit, predict, and are described by name."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests import forked
 
 import vitreous
 from vitreous.checkpoints.convert import convert
@@ -140,11 +139,9 @@ def test_inspect_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_the_command_line_predicts(tmp_path: Path) -> None:
-    """In a process of its own: standard output isn't what annotations say under pytest."""
     saved(SMALL, tmp_path / "model")
     Image.new("RGB", (60, 40), (200, 30, 30)).save(tmp_path / "red.png")
-    words = [sys.executable, "-m", "vitreous", "predict", str(tmp_path / "model"), str(tmp_path / "red.png")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = forked.run(forked.vitreous("predict", tmp_path / "model", tmp_path / "red.png"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split()[1] in ("a", "b", "c")
 
