@@ -70,18 +70,20 @@ def straight(stream, start, stop):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("workers", [0, 1, 4])
-def test_workers_change_no_bit(files, kind, workers):
+def test_workers_change_no_bit(files, kind):
     stream = stream_of(files, KINDS[kind], COLOUR)
-    expected = straight(stream, 0, 64)
-    assert same(joined(train_batches(stream, 0, 10, 64, workers)), expected)
+    expected = straight(stream, 0, 48)
+    for workers in (0, 1, 4):
+        assert same(joined(train_batches(stream, 0, 10, 48, workers)), expected), workers
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("start", [1, 7, 23, 50])
-def test_started_in_the_middle_it_goes_on_the_same(files, start, workers):
+def test_started_in_the_middle_it_goes_on_the_same(files, workers):
     stream = stream_of(files, KINDS["either, sometimes"], COLOUR)
-    assert same(joined(train_batches(stream, start, 8, 80, workers)), straight(stream, start, 80))
+    expected = straight(stream, 0, 70)
+    for start in (1, 7, 23, 50):
+        found = joined(train_batches(stream, start, 8, 70, workers))
+        assert same(found, [part[start:] for part in expected]), start
 
 
 @given(st.integers(0, 300), st.integers(1, 50), st.integers(1, 70), st.integers(0, 2**63))
