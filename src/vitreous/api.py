@@ -9,8 +9,9 @@ from vitreous.checkpoints.atomic import claim_folder, give_up_claims
 from vitreous.checkpoints.labels import listed
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Wish
+from vitreous.data.channels import check_same, spaced, statistics
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import called, open_dataset
+from vitreous.data.sources import Dataset, called, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import Model, check_name, configured
@@ -91,7 +92,7 @@ def plan(
     """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    known = ("model", *START, "image", "minutes")
+    known = ("model", *START, "image", "channels", "minutes")
     for name in wishes:
         if name not in known:
             raise UnknownName("argument of train", name, known)
@@ -102,15 +103,33 @@ def plan(
         source = replace(source, labels="optional")
     reporter.phase(f"scanning {source.path}")
     # Broken files are judged when training opens the data; a recipe only needs counts and sizes.
-    facts = open_dataset(
+    dataset = open_dataset(
         replace(source, broken="skip"), decode, lambda done, total: reporter.progress(done, total, {})
-    ).facts
+    )
     given = {name: value for name, value in wishes.items() if value is not None}
     if "image" in given:
         given["image"] = Size(*given["image"])
     if "weights" in given:
         given["weights"] = str(given["weights"])
-    return configure(recipe, Request(facts, source, **given))
+    config = configure(recipe, Request(dataset.facts, source, **given))
+    config = replace(config, decode=decode) if isinstance(config.preprocess.mode, int) else config
+    return measured(config, dataset, reporter) if isinstance(config.preprocess.mode, int) else config
+
+
+def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
+    """Return a configuration with mean and deviation of the training images' channels, which no weights say; raises UserError."""
+    check_same(config.data.path, dataset.report.modes, config.preprocess.channels)
+    channels = f"{config.preprocess.channels} channels, kept as they are"
+    if config.weights is not None:
+        reporter.message(
+            f"{channels}; mean and deviation are those of the weights (set --preprocess.mean and .std for others)"
+        )
+        return config
+    mean, std = statistics(dataset.train, config.decode, config.preprocess)
+    reporter.message(
+        f"{channels}; of the training images, mean {spaced(mean)}, deviation {spaced(std)} on a scale of 0 to 1"
+    )
+    return replace(config, preprocess=replace(config.preprocess, mean=mean, std=std))
 
 
 def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

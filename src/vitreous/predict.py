@@ -13,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.checkpoints.folder import ModelFolder
@@ -21,13 +21,16 @@ from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Report
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError, url
 from vitreous.images.decode import read
+from vitreous.images.pixels import kept
 from vitreous.images.preprocess import example, normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
 from vitreous.model.vit import ViT
+from vitreous.shapes import Pixels
 
 PRECISIONS = ("auto", "fp32", "bf16")
 Image = Any
-"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image.
+"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model sees
+channels as they are, an array of any numbers, read as a file of them would be.
 
 Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
@@ -230,11 +233,11 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def logits(self, pixels: UInt8[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    def logits(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
         return self._passed(pixels, self.model)
 
-    def _passed(self, pixels: UInt8[Tensor, "batch channel row col"], see: Callable[[Tensor], Tensor]) -> Tensor:
+    def _passed(self, pixels: Pixels[Tensor, "batch channel row col"], see: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
 
@@ -255,7 +258,7 @@ class Predictor:
         labels = tuple(label for label, score in ranked if score >= CLAIMED)
         return Prediction(name, *ranked[0], ranked[: max(self.top, len(labels))], labels=labels)
 
-    def _best(self, pixels: UInt8[np.ndarray, "batch row col channel"]) -> list[Ranked]:
+    def _best(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> list[Ranked]:
         """Return each image's most probable classes; all of them where it may have several."""
         probabilities = self.folder.probabilities(self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
         classes = self.folder.classes
@@ -275,7 +278,7 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
         return Ready(name, None, _line(error))
 
 
-def _pixels(image: Image, name: str, folder: ModelFolder) -> UInt8[np.ndarray, "row col channel"]:
+def _pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:
     decode, preprocess = folder.decode, folder.preprocess
     if isinstance(image, (str, Path)):
         if told := url(image):
@@ -284,7 +287,7 @@ def _pixels(image: Image, name: str, folder: ModelFolder) -> UInt8[np.ndarray, "
     if isinstance(image, (bytes, bytearray, memoryview)):
         return example(bytes(image), decode, preprocess, name)
     if isinstance(image, np.ndarray):
-        image = _from_array(image, name)
+        image = _from_kept(image, folder, name) if isinstance(preprocess.mode, int) else _from_array(image, name)
     elif _is_pillow(image):
         image = _from_pillow(image, name)
     else:
@@ -308,7 +311,21 @@ def is_one(images: Image) -> bool:
     return single or not isinstance(images, Iterable)
 
 
-def _from_array(array: np.ndarray, name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
+def _from_kept(array: np.ndarray, folder: ModelFolder, name: str) -> Float[np.ndarray, "row col channel"]:
+    """Bring an array's channels to 0 to 255 as those of a file: uint8, whole numbers of more bits, or floats with levels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.dtype.kind not in "uif" or not array.size:
+        raise ImageError(
+            f"{name} is an array of {array.dtype}, shape {array.shape}; expected numbers, (row, col, {folder.preprocess.mode})"
+        )
+    try:
+        return kept(array, folder.decode)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+
+
+def _from_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
     if array.dtype != np.uint8:
         hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
@@ -328,7 +345,7 @@ def _from_array(array: np.ndarray, name: str) -> UInt8[np.ndarray, "row col chan
     return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
 
 
-def _from_pillow(image: Image, name: str) -> UInt8[np.ndarray, "row col channel"] | bytes:
+def _from_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
     from PIL import ImageOps
 

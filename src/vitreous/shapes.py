@@ -9,7 +9,17 @@
 Grids and sizes are always (rows, cols), never inferred from a square root.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Annotated as Pixels
+else:
+    from jaxtyping import AbstractDtype
+
+    class Pixels(AbstractDtype):
+        """An array of pixels, 0 to 255: uint8, or float32 where an image's channels are kept as they are."""
+
+        dtypes: ClassVar = ["uint8", "float32"]
 
 
 class Size(NamedTuple):

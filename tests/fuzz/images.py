@@ -4,8 +4,10 @@ import io
 import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from vitreous.cli.what import image as describe
@@ -26,6 +28,10 @@ def seeds(folder: Path) -> list[Path]:
         picture.save(file, kind, **options)
         made[name] = file.getvalue()
     made["rle.bmp"] = rle_bmp()
+    made |= {
+        "planar.tif": deep_tiff(planarconfig="separate"),
+        "tiles.tif": deep_tiff(tile=(16, 16), compression="zlib"),
+    }
     paths = [folder / name for name in sorted(made)]
     for path in paths:
         path.write_bytes(made[path.name])
@@ -108,6 +114,14 @@ def variants() -> dict[str, tuple[Image.Image, str, dict]]:
     for mode in ("1", "L", "P", "RGB", "RGBA"):
         found[f"{mode}.bmp"] = (picture(mode), "BMP", {})
     return found
+
+
+def deep_tiff(**how: Any) -> bytes:
+    """Return colours of 16 bits, as Pillow can't write them."""
+    file, pixels = io.BytesIO(), np.arange(3600, dtype=np.uint16).reshape(30, 40, 3) * 17
+    stored = pixels.transpose(2, 0, 1) if how.get("planarconfig") == "separate" else pixels
+    tifffile.imwrite(file, stored, photometric="rgb", predictor="compression" in how, **how)
+    return file.getvalue()
 
 
 def rle_bmp() -> bytes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.checkpoints.folder import ModelFolder
 from vitreous.errors import ConfigError
-from vitreous.images.config import PreprocessConfig
+from vitreous.images.config import Mode, PreprocessConfig
 from vitreous.model.blank import remade
 from vitreous.model.kinds import Model
 from vitreous.model.resnet import StdConv
@@ -78,9 +78,25 @@ def placed(
         mean, std = mean.mean().expand(old), std.mean().expand(old)
     mixed = torch.einsum("nc,ochw->onhw", mixing(rule, old, channels), kernel)
     images = replace(
-        images, mode="L" if channels == 1 else "RGB", mean=spread(mean, channels, rule), std=spread(std, channels, rule)
+        images, mode=mode_of(channels, images), mean=spread(mean, channels, rule), std=spread(std, channels, rule)
     )
     return mixed, shift, images
+
+
+def mode_of(channels: int, images: PreprocessConfig) -> Mode:
+    """Return the mode that gives so many channels: kept as they are where they were, or where they are no colours."""
+    if isinstance(images.mode, int) or channels not in (1, 3):
+        return channels
+    return "L" if channels == 1 else "RGB"
+
+
+def seeing(images: PreprocessConfig, channels: int) -> PreprocessConfig:
+    """Return a preprocessing for so many channels; mean and deviation that are said of other channels become their mean."""
+    stated = [
+        values if len(values) in (1, channels) or channels == 1 else (sum(values) / len(values),)
+        for values in (images.mean, images.std)
+    ]
+    return replace(images, mode=mode_of(channels, images), mean=stated[0], std=stated[1])
 
 
 def each(values: tuple[float, ...], channels: int) -> Float64[Tensor, " channels"]:

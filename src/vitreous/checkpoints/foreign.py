@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vitreous.checkpoints.adapt import adapt, numbers
+from vitreous.checkpoints.channels import seeing
 from vitreous.checkpoints.family import MULTI_LABEL, Family, Notes, Reading
 from vitreous.checkpoints.fit import check_finite, describe
 from vitreous.checkpoints.folder import ModelFolder
@@ -113,6 +114,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     reading = understood(family, weights, variant)
     check_told(reading, weights)
     check_images(reading.preprocess, reading.model.channels, str(weights.path))
+    reading = replace(reading, assumed=(*reading.assumed, *images_assumed(reading, weights)))
     check_model(reading.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
     model, theirs = empty(reading.model), dict(reading.tensors)
     patterns = (*reading.ignored, *TRAINING)
@@ -131,8 +133,7 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
     origin |= {"told": str(weights.told)} if str(weights.told) else {}
     classes = reading.classes or numbers(model.config.classes)
-    mode = "L" if model.config.channels == 1 else reading.preprocess.mode
-    preprocess = replace(reading.preprocess, size=tuple(model.config.image), mode=mode)
+    preprocess = seeing(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
     several = weights.config.get("problem_type") == MULTI_LABEL
     folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, several)
     folder, changes = adapt(folder, wish)
@@ -237,6 +238,19 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
         raise CheckpointError(
             f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected above 0 to 1"
         )
+
+
+def images_assumed(reading: Reading, weights: Weights) -> Notes:
+    """Say what of the images' preprocessing is not as the configuration says: a kernel that isn't here, other channels."""
+    images, channels = reading.preprocess, reading.model.channels
+    config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
+    kernel = config.get("interpolation") if isinstance(config, dict) else None
+    notes = []
+    if isinstance(kernel, str) and kernel != images.interpolation:
+        notes.append(f"images resized by the {images.interpolation} kernel; theirs ({kernel[:40]}) isn't here")
+    if channels > 1 and any(len(values) not in (1, channels) for values in (images.mean, images.std)):
+        notes.append(f"mean and deviation of each of the {channels} channels: the average of those that are given")
+    return tuple(notes)
 
 
 def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:

@@ -27,6 +27,9 @@ class Train:
     are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
     image: tuple[int, int] | None = None
     """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
+    channels: int | None = None
+    """Channels that the model sees, kept as they are in the files with all their bits; by default colours or grey of 8 bits, and
+    images of more than 4 channels as they are."""
     minutes: float | None = None
     """Train for about this long: the speed is measured first, then the number of steps is fixed."""
     out: str | None = None

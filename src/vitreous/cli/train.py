@@ -44,7 +44,7 @@ def train(arguments: list[str]) -> int:
     check_ranges(first.config)
     display = reporter()
     try:
-        wishes = {"model": first.model, "image": first.image, "minutes": first.minutes}
+        wishes = {"model": first.model, "image": first.image, "channels": first.channels, "minutes": first.minutes}
         wishes |= {name: getattr(first.config, name) for name in START}
         base = api.plan(source, first.config.recipe, wishes, display, first.config.decode)
         config = overridden(arguments, base)

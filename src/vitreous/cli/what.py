@@ -94,7 +94,8 @@ def transform(images: "PreprocessConfig") -> str:
     """Say how images are resized and cropped."""
     kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
     rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
-    return f"{images.mode}, resize {images.resize} ({kernel}), crop {images.crop:g}{rounding}"
+    mode = f"{images.mode} channels as they are" if isinstance(images.mode, int) else images.mode
+    return f"{mode}, resize {images.resize} ({kernel}), crop {images.crop:g}{rounding}"
 
 
 def class_names(classes: tuple[str, ...]) -> str:
@@ -213,17 +214,35 @@ def data(path: str) -> str:
 def image(path: Path) -> str:
     """Describe an image file."""
     from vitreous.images.decode import decode, probe, read, value_range
+    from vitreous.images.pillow import channels_in
 
     bytes_read = read(path, DecodeConfig())
     info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
     found = value_range(bytes_read, DecodeConfig())
-    if info.mode != "F":
-        decode(bytes_read, DecodeConfig(), name=str(path))
+    kept = channels_in(info.mode) if ";" in info.mode and info.mode[0].isdigit() else None
+    if not info.mode.endswith("F"):
+        decode(bytes_read, DecodeConfig(), kept or "RGB", name=str(path))
     turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
     frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
     values = f"\nvalues      {levels(*found, info.mode)}" if found else ""
     size = f"{info.size.rows} rows x {info.size.cols} cols"
-    return f"image       {path}\n{info.format:11} {size}, mode {info.mode}{turned}{frames}{values}"
+    mode = f"mode {info.mode}" if kept is None else channels(info.mode)
+    return f"image       {path}\n{info.format:11} {size}, {mode}{turned}{frames}{values}"
+
+
+def channels(mode: str) -> str:
+    """Say what an image holds that has no name as a mode.
+
+    >>> channels("5;16")
+    '5 channels of 16 bits (kept as they are by `vitreous train`)'
+    >>> channels("3;F")
+    '3 channels of floating point (brought to 8 bits; kept as they are by `vitreous train --channels 3`)'
+    """
+    number, _, bits = mode.partition(";")
+    option = f" --channels {number}" if int(number) <= 4 else ""
+    reduced = "brought to 8 bits; " if number in ("3", "4") else ""
+    said = "floating point" if bits == "F" else f"{bits} bits"
+    return f"{number} channels of {said} ({reduced}kept as they are by `vitreous train{option}`)"
 
 
 def levels(low: float, high: float, mode: str) -> str:
@@ -232,7 +251,7 @@ def levels(low: float, high: float, mode: str) -> str:
     >>> levels(0, 4080, "I;16")
     '0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095'
     """
-    if mode == "F":
+    if mode.endswith("F"):
         return (
             f"{low:g} to {high:g} in floating point, whose black and white have to be said: --decode.levels BLACK WHITE"
         )

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64
 
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
+from vitreous.shapes import Pixels
 
 SEVERAL = -1
 """The label of an example that may have several, or none: `label_sets` has them."""
@@ -32,7 +33,7 @@ class Source(Protocol):
         """Return the number of examples."""
         ...
 
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         ...
 
@@ -74,7 +75,7 @@ class FileSource:
 class ArraySource:
     """Images in memory: uint8 (row, col, channel) each."""
 
-    pixels: UInt8[np.ndarray, "example row col channel"]
+    pixels: Pixels[np.ndarray, "example row col channel"]
     names: tuple[str, ...]
     labels: Int64[np.ndarray, " example"]
     classes: tuple[str, ...]
@@ -83,7 +84,7 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
+    def read(self, index: int) -> Pixels[np.ndarray, "row col channel"]:
         """Return an example's pixels."""
         return self.pixels[index]
 
@@ -107,7 +108,7 @@ class Over:
         """Hash of the contents."""
         return self.source.fingerprint
 
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         return self.source.read(index)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,6 +23,7 @@ from vitreous.errors import ConfigError, VitreousError, out_of_means
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import example
+from vitreous.shapes import Pixels
 
 OWN, MIXING, PARTNER = 1, 2, 3
 """Purposes: an example's own augmentation, its mixing (partner and weight), its partner's augmentation."""
@@ -38,7 +39,7 @@ Workers = int | Literal["auto"]
 class Batch:
     """Examples side by side."""
 
-    pixels: UInt8[Tensor, "batch channel row col"]
+    pixels: Pixels[Tensor, "batch channel row col"]
     labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
     """The class of each; or, where an example may have several, which of the classes it has."""
     partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
@@ -64,7 +65,7 @@ class Batch:
 class Example:
     """One example as the model sees it."""
 
-    pixels: UInt8[np.ndarray, "row col channel"]
+    pixels: Pixels[np.ndarray, "row col channel"]
     label: Label
     partner: Label
     weight: float
@@ -115,7 +116,7 @@ class TrainStream:
         """Return the same stream, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess, self.augment))
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> UInt8[np.ndarray, "row col channel"]:
+    def _augmented(self, index: int, rng: np.random.Generator) -> Pixels[np.ndarray, "row col channel"]:
         data, name = self.source.read(index), self.source.names[index]
         return augment(data, self.augment, self.preprocess, self.decode, rng, name)
 
@@ -215,7 +216,9 @@ def _batches(
         raise ConfigError(f"the batch size is {keys.batch}; it must be at least 1")
     count = resolve_workers(workers, device)
     rows, cols = examples.preprocess.size
-    shared = count > 0 and _fits_shared_memory(keys.batch * rows * cols * 3 * AHEAD * count)
+    shared = count > 0 and _fits_shared_memory(
+        keys.batch * rows * cols * examples.preprocess.channels * examples.preprocess.value_bytes * AHEAD * count
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*worker processes in total.*")  # the user asked for that many
         loader = DataLoader(

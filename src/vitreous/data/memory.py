@@ -5,13 +5,14 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from vitreous.data.examples import FileSource, Reread, Source
 from vitreous.data.formula import FormulaSource
 from vitreous.data.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
+from vitreous.shapes import Pixels
 
 LIMIT = 512 * 2**20
 """Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches, or drawn
@@ -26,14 +27,14 @@ class Store:
     used, so a half-written or half-visible image is decoded again, never seen.
     """
 
-    def __init__(self, shapes: list[tuple[int, int, int]]) -> None:
+    def __init__(self, shapes: list[tuple[int, int, int]], kind: type[np.number] = np.uint8) -> None:
         self.shapes = shapes
         ends = np.cumsum([rows * cols * channels for rows, cols, channels in shapes])
         self.ends: Int64[np.ndarray, " example"] = ends.astype(np.int64)
-        self.pixels = np.frombuffer(mmap.mmap(-1, int(ends[-1])), dtype=np.uint8)
+        self.pixels = np.frombuffer(mmap.mmap(-1, int(ends[-1]) * np.dtype(kind).itemsize), dtype=kind)
         self.checks = np.frombuffer(mmap.mmap(-1, 8 * len(shapes)), dtype=np.uint64)
 
-    def get(self, index: int) -> UInt8[np.ndarray, "row col channel"] | None:
+    def get(self, index: int) -> Pixels[np.ndarray, "row col channel"] | None:
         """Return a copy of an example's pixels, or None if they aren't here yet."""
         check = int(self.checks[index])
         if not check:
@@ -41,13 +42,13 @@ class Store:
         pixels = self._place(index).copy()
         return pixels.reshape(self.shapes[index]) if _check(pixels) == check else None
 
-    def put(self, index: int, pixels: UInt8[np.ndarray, "row col channel"]) -> None:
+    def put(self, index: int, pixels: Pixels[np.ndarray, "row col channel"]) -> None:
         """Keep an example's pixels, if they have the shape that the scan found."""
         if pixels.shape == self.shapes[index]:
             self._place(index)[:] = pixels.reshape(-1)
             self.checks[index] = _check(np.ascontiguousarray(pixels))
 
-    def _place(self, index: int) -> UInt8[np.ndarray, " value"]:
+    def _place(self, index: int) -> Pixels[np.ndarray, " value"]:
         rows, cols, channels = self.shapes[index]
         end = int(self.ends[index])
         return self.pixels[end - rows * cols * channels : end]
@@ -58,7 +59,7 @@ DRAWN: dict[str, Store] = {}
 most LIMIT bytes: those that were used longest ago are dropped."""
 
 
-def _check(pixels: UInt8[np.ndarray, "..."]) -> int:
+def _check(pixels: Pixels[np.ndarray, "..."]) -> int:
     """Return a checksum that is never 0."""
     return zlib.crc32(pixels) + 1
 
@@ -75,7 +76,7 @@ class Remembered(Reread):
         """Go to a process that isn't forked without the memory, which can't be shared with it."""
         return Remembered, (self.source, self.decode, self.preprocess, None)
 
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an example's pixels, decoded exactly as training and evaluation would; raises ImageError."""
         if self.store is None:
             return self.source.read(index)
@@ -98,13 +99,14 @@ def remember(
         return remember_drawn(source, decoding, preprocess)
     if not isinstance(source, FileSource) or source.sizes is None:
         return source
-    channels = 1 if preprocess.mode == "L" else 3
-    total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels
+    channels = preprocess.channels
+    total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels * preprocess.value_bytes
     if total > LIMIT or (augment is not None and augment.crop == "inception" and _reducible(source, preprocess)):
         return source
     key = (preprocess.mode, decoding)
+    kind = np.float32 if isinstance(preprocess.mode, int) else np.uint8
     if key not in source.stores:
-        source.stores[key] = Store([(int(rows), int(cols), channels) for rows, cols in source.sizes])
+        source.stores[key] = Store([(int(rows), int(cols), channels) for rows, cols in source.sizes], kind)
     return Remembered(source, decoding, preprocess, source.stores[key])
 
 
@@ -115,7 +117,7 @@ def remember_drawn(source: FormulaSource, decoding: DecodeConfig, preprocess: Pr
         return source
     store = DRAWN.get(source.fingerprint) or Store([source.shape] * len(source))
     DRAWN[source.fingerprint] = DRAWN.pop(source.fingerprint, store)  # the last is the one used last
-    while sum(len(one.pixels) for one in DRAWN.values()) > LIMIT:
+    while sum(one.pixels.nbytes for one in DRAWN.values()) > LIMIT:
         del DRAWN[next(iter(DRAWN))]
     return Remembered(source, decoding, preprocess, store)
 

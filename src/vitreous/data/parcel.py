@@ -5,8 +5,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
+
+from vitreous.shapes import Pixels
 
 Label = int | Bool[np.ndarray, " label"]
 """A class; or, where an example may have several, which of the classes it has."""
@@ -18,7 +20,7 @@ Labels = Int64[np.ndarray, " batch"] | Bool[np.ndarray, "batch label"]
 class Packable(Protocol):
     """What is put into a parcel."""
 
-    pixels: UInt8[np.ndarray, "row col channel"]
+    pixels: Pixels[np.ndarray, "row col channel"]
     label: Label
     partner: Label
     weight: float
@@ -28,7 +30,7 @@ class Packable(Protocol):
 class Parcel(NamedTuple):
     """A batch's contents, in the order of its fields."""
 
-    pixels: UInt8[Tensor, "batch channel row col"] | UInt8[np.ndarray, "batch channel row col"]
+    pixels: Pixels[Tensor, "batch channel row col"] | Pixels[np.ndarray, "batch channel row col"]
     """A tensor in shared memory, or an array that goes through the pipe."""
     labels: Labels
     partners: Labels
@@ -43,7 +45,11 @@ def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
     """
     rows, cols, channels = examples[0].pixels.shape
     shape = (len(examples), channels, rows, cols)
-    room = torch.empty(shape, dtype=torch.uint8).share_memory_() if shared else np.empty(shape, dtype=np.uint8)
+    room = (
+        torch.from_numpy(np.empty(shape, examples[0].pixels.dtype)).share_memory_()
+        if shared
+        else np.empty(shape, examples[0].pixels.dtype)
+    )
     pixels = room.numpy() if isinstance(room, Tensor) else room
     for place, one in zip(pixels, examples, strict=True):
         place[:] = one.pixels.transpose(2, 0, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitreous.data.channels import common_channels
 from vitreous.data.checked import Part, file_source, known_classes, sound
 from vitreous.data.config import DataConfig
 from vitreous.data.digits import DIGITS, load_digits
@@ -33,8 +34,6 @@ __all__ = [
     "open_training",
 ]
 
-GREY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"}
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -44,7 +43,7 @@ class Facts:
     train: int
     validation: int
     channels: int
-    """1 if every image is grey, else 3."""
+    """1 if every image is grey; their number where all have the same, above 4; else 3."""
     size: Size
     """Median rows and cols."""
     counts: tuple[int, ...]
@@ -252,7 +251,7 @@ def assemble(
         ignored=dict(Counter(train.listing.ignored) + Counter(validation.listing.ignored if own_files else {})),
         notes=tuple(notes),
     )
-    channels = 1 if all(record.mode in GREY_MODES for record in everything) else 3
+    channels = common_channels(config.path, report.modes)
     each = tuple(counts[label] for label in classes)
     facts = Facts(classes, len(train), len(validation), channels, median, each, several)
     sources = (file_source(part, classes, decode, broken) for part in (train, validation))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
 
 from vitreous.data.examples import Source, label_sets
 from vitreous.data.split import held_out, held_out_sets
+from vitreous.shapes import Pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Subset:
         chosen = np.ascontiguousarray(self.indices, dtype="<i8").tobytes()
         return hashlib.blake2b(self.source.fingerprint.encode() + chosen, digest_size=16).hexdigest()
 
-    def read(self, index: int) -> bytes | UInt8[np.ndarray, "row col channel"]:
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an example's file, or its pixels."""
         return self.source.read(int(self.indices[index]))
 

@@ -10,6 +10,7 @@ from vitreous.evaluate.outcome import Block, Part, Table, Words
 from vitreous.evaluate.paired import McNemar
 from vitreous.evaluate.throughput import Cost
 from vitreous.evaluate.tiles import Line, Tile, Tiles, seen
+from vitreous.images.pixels import colours_said
 
 SHOWN = 24
 """Most images shown for each way of differing."""
@@ -119,7 +120,7 @@ def _images(found: Comparison, right: int, names: tuple[str, str], folder: Model
     if len(shown) < len(every):
         words += f"; the {len(shown)} on which both are surest" if found.sure else f"; the first {len(shown)}"
     return [
-        Words(words + "."),
+        Words(f"{words}. {colours_said(folder.preprocess)}".strip()),
         Tiles([_tile(found, index, names, seen(folder, source, index), source) for index in map(int, shown)]),
     ]
 

@@ -12,13 +12,15 @@ from vitreous.evaluate.gather import Findings, Measured, is_resnet, without_labe
 from vitreous.evaluate.page import missing, paragraph, picture, text
 from vitreous.evaluate.places import places
 from vitreous.evaluate.results import unmeasured
-from vitreous.evaluate.tiles import seen, tile
+from vitreous.evaluate.tiles import given, seen, tile
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.pixels import visible
 from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.insight.pictures import TINY, overlay, thumbnail
 from vitreous.predict import Predictor
 from vitreous.settings import from_dict
+from vitreous.shapes import Pixels
 
 MISTAKES, LOOKED_AT, HEADS, TRAINING = 24, 6, 16, 24
 """Most pictures of each kind."""
@@ -77,8 +79,9 @@ def attention(found: Findings) -> str | None:
     if found.dataset is None or not (found.measured or found.measured_sets):
         return unmeasured(found)
     model, chosen = found.predictor.model, looked_at(found)
-    pixels = [seen(found.predictor.folder, found.dataset.validation, index) for index, _, _ in chosen]
-    heat = last_layer(found.predictor, pixels)
+    folder = found.predictor.folder
+    exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
+    heat, pixels = last_layer(found.predictor, exact), [visible(one, folder.preprocess) for one in exact]
     tiles = ""
     for (_, shown, words), image, heads in zip(chosen, pixels, heat, strict=True):
         pair = _picture(image, shown) + _picture(overlay(image, heads.mean(0)), "where it looks")
@@ -125,7 +128,7 @@ def chosen_examples(measured: Measured, most: int) -> list[int]:
 
 
 def last_layer(
-    predictor: Predictor, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]
+    predictor: Predictor, pixels: Sequence[Pixels[np.ndarray, "row col channel"]]
 ) -> list[Float[np.ndarray, "head row2 col2"]]:
     """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
@@ -148,7 +151,7 @@ def training_batch(found: Findings) -> str:
     tiles = ""
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        tiles += tile(one.pixels, label(one, classes), text(label(one, classes)))
+        tiles += tile(visible(one.pixels, stream.preprocess), label(one, classes), text(label(one, classes)))
     lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
     lead += "" if without_labels(found) else " Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)

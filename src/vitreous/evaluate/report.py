@@ -10,6 +10,9 @@ from vitreous.evaluate.gather import EXPECTED, Findings, gather, is_resnet, of_s
 from vitreous.evaluate.looks import attention, mistakes, positions, training_batch
 from vitreous.evaluate.page import Section, missing, page, text
 from vitreous.evaluate.results import calibration, classes, confusions, curves, headline
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.pixels import colours_said
+from vitreous.settings import from_dict
 
 Draw = Callable[[Findings], str | None]
 """Returns a part's HTML; None where it has no place in this run's page."""
@@ -55,11 +58,17 @@ def render(found: Findings) -> bytes:
     name = found.record.path.resolve().name
     where = found.settings.get("data") or {}
     lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
-    lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.</p>"
+    lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.{text(pictures(found))}</p>"
     foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
     left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
     parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
     return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
+
+
+def pictures(found: Findings) -> str:
+    """Say what the page's pictures show of images with many channels."""
+    said = colours_said(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
+    return f" {said}" if said else ""
 
 
 def kind(found: Findings) -> str:

@@ -133,6 +133,11 @@ def robustness(
     Raises:
         UnknownName, ConfigError: a corruption or a severity that there is not. DataError, ImageError: as `evaluate`.
     """
+    if isinstance(predictor.folder.preprocess.mode, int):
+        raise ConfigError(
+            f"the corruptions are of colours in 8 bits, and this model sees {predictor.folder.preprocess.mode} channels as they are; "
+            "leave out --corruptions"
+        )
     kinds = [(name, severity) for name in chosen(names) for severity in checked(severities)]
     folder, (batch, workers) = predictor.folder, loading
     labels = class_indices(source, folder.classes)[source.labels]

@@ -66,7 +66,7 @@ def cost(predictor: Predictor, batch: int = 64) -> Cost:
     config = predictor.model.config
     rows, cols = predictor.folder.preprocess.size
     generator = torch.Generator().manual_seed(0)
-    channels = 1 if predictor.folder.preprocess.mode == "L" else 3
+    channels = predictor.folder.preprocess.channels
     pixels = torch.randint(256, (batch, channels, rows, cols), dtype=torch.uint8, generator=generator)
     pixels = pixels.to(predictor.device)
     _timed(predictor, pixels)

@@ -10,8 +10,10 @@ from vitreous.checkpoints.folder import ModelFolder
 from vitreous.data.examples import Source
 from vitreous.evaluate.outcome import safe
 from vitreous.evaluate.page import picture, text
+from vitreous.images.pixels import visible
 from vitreous.images.preprocess import example
 from vitreous.insight.pictures import TINY, thumbnail
+from vitreous.shapes import Pixels
 
 ROW = 96
 """Rows and columns of each picture of a strip, in pixels, at most."""
@@ -21,6 +23,11 @@ GAP = 3
 
 
 def seen(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
+    """Return what people are shown of an example, as the model gets it before normalisation; raises ImageError."""
+    return visible(given(folder, source, index), folder.preprocess)
+
+
+def given(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray, "row col channel"]:
     """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
     return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from vitreous.checkpoints.folder import ModelFolder
@@ -17,6 +17,7 @@ from vitreous.images.preprocess import normalize
 from vitreous.model.device import choose_device, tune_cpu
 from vitreous.model.kinds import Model
 from vitreous.predict import Image, Predictor, is_one, prepare
+from vitreous.shapes import Pixels
 
 BATCH = 16
 """Images that are prepared and looked into at once."""
@@ -32,7 +33,7 @@ class Explanation:
     """Whose maps they are, from 0; None: the last layer's, or all layers'."""
     names: tuple[str, ...]
     """Of the images: paths, or "image 3"."""
-    pixels: UInt8[np.ndarray, "image row col channel"]
+    pixels: Pixels[np.ndarray, "image row col channel"]
     """As the model saw them, before normalisation."""
     classes: tuple[str, ...]
     probabilities: Float64[np.ndarray, "image label"]
@@ -57,7 +58,7 @@ class Opened:
         """The model, on its device, in evaluation mode."""
         return self.folder.model
 
-    def images(self, pixels: UInt8[np.ndarray, "image row col channel"]) -> Float[Tensor, "image channel row col"]:
+    def images(self, pixels: Pixels[np.ndarray, "image row col channel"]) -> Float[Tensor, "image channel row col"]:
         """Return pixels as the model takes them."""
         stacked = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
         return normalize(stacked, self.folder.preprocess)
@@ -123,7 +124,7 @@ def explain(
 
 
 def looked(
-    ready: Opened, pixels: UInt8[np.ndarray, "image row col channel"], choice: Choice
+    ready: Opened, pixels: Pixels[np.ndarray, "image row col channel"], choice: Choice
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return probabilities, targets, maps and maps by head of one batch, for a settled choice."""
     images = ready.images(pixels)

@@ -33,7 +33,7 @@ def explorer(found: Findings) -> str:
 
 
 def _stages(first: Looked) -> str:
-    source, tiny = thumbnail(first.pixels, LARGEST), max(first.pixels.shape[:2]) <= TINY
+    source, tiny = thumbnail(first.picture, LARGEST), max(first.picture.shape[:2]) <= TINY
 
     def stage(words: str, label: str, inside: str, kind: str) -> str:
         image = picture(source, first.name, tiny, kind).replace(' loading="lazy"', "")
@@ -72,8 +72,8 @@ def _controls(found: Findings, rows: Rows) -> str:
 def _thumbs(shown: list[Looked]) -> str:
     buttons = ""
     for number, one in enumerate(shown):
-        tiny = max(one.pixels.shape[:2]) <= TINY
-        image = picture(thumbnail(one.pixels, LARGEST), "", tiny).replace(' loading="lazy"', "")
+        tiny = max(one.picture.shape[:2]) <= TINY
+        image = picture(thumbnail(one.picture, LARGEST), "", tiny).replace(' loading="lazy"', "")
         label = text(f"Image {number + 1}: {one.name}")
         buttons += f'<button type="button" aria-pressed="false" aria-label="{label}" title="{label}">{image}</button>'
     hidden = "" if len(shown) > 1 else " hidden"
@@ -105,7 +105,7 @@ def _data(found: Findings, rows: Rows, shown: list[Looked]) -> str:
         "heads": [None, *rows.kept.heads],
         "start": _start(found, rows),
         "colours": STEPS,
-        "tiny": max(shown[0].pixels.shape[:2]) <= TINY,
+        "tiny": max(shown[0].picture.shape[:2]) <= TINY,
         "images": [{"name": one.name, "words": said(found, one)} for one in shown],
     }
     # "</" can't end the element early: < is written as its escape.

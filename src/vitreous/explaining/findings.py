@@ -15,11 +15,13 @@ from vitreous.evaluate.page import plain
 from vitreous.explaining.explain import BATCH, Opened, array, looked
 from vitreous.explaining.methods import Choice, fitting, heat
 from vitreous.explaining.rows import Rows, attention_rows
+from vitreous.images.pixels import visible
 from vitreous.insight.faithfulness import Curve, deletion, insertion, random_heat
 from vitreous.insight.features import feature_colours, patch_features, token_norms
 from vitreous.insight.spread import Spread, joined, spread
 from vitreous.model.vit import ViT
 from vitreous.predict import Image, Ready, prepare
+from vitreous.shapes import Pixels
 
 STEPS = 12
 """Changes of an image along a deletion or insertion curve."""
@@ -32,7 +34,10 @@ class Looked:
     """One image, and the map that was asked for."""
 
     name: str
-    pixels: UInt8[np.ndarray, "row col channel"]
+    pixels: Pixels[np.ndarray, "row col channel"]
+    """As the model sees it."""
+    picture: UInt8[np.ndarray, "row col channel2"]
+    """As people are shown it."""
     probabilities: Float[np.ndarray, " label"]
     target: int
     """The class that maps are about; -1: the model has no head."""
@@ -103,7 +108,8 @@ def gather(
         pixels = np.stack([one.pixels for one in batch])
         scores, targets, maps, _ = looked(ready, pixels, wish.choice)
         for place, one in enumerate(batch):
-            seen = Looked(one.name, pixels[place], scores[place], int(targets[place]), maps[place])
+            shown = visible(pixels[place], ready.folder.preprocess)
+            seen = Looked(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
             keep(found.count + place, seen)
             found.shown += [seen] if len(found.shown) < wish.page else []
         if isinstance(ready.model, ViT):

@@ -6,6 +6,7 @@ from vitreous.evaluate.page import figure, missing, paragraph, picture, table, t
 from vitreous.evaluate.places import places
 from vitreous.explaining.findings import Findings, Looked
 from vitreous.explaining.methods import METHODS
+from vitreous.images.pixels import colours_said
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import filter_components
 from vitreous.insight.pictures import TINY, overlay, sheet, thumbnail
@@ -21,14 +22,14 @@ def maps(found: Findings) -> str:
     lines = "".join(f"<li><strong>{name}</strong>: {text(METHODS[name].what)}</li>" for name in found.maps)
     body = paragraph(
         "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
-        "the one in bold."
+        "the one in bold. " + colours_said(found.ready.folder.preprocess)
     )
     body += f'<ul class="soft">{lines}</ul>'
     for place, one in enumerate(found.shown):
-        tiles = _tile(one.pixels, "the image")
+        tiles = _tile(one.picture, "the image")
         for method, values in found.maps.items():
             words, kind = method, "chosen" if method == found.choice.method else ""
-            tiles += _tile(overlay(one.pixels, values[place].astype(np.float64)), words, kind)
+            tiles += _tile(overlay(one.picture, values[place].astype(np.float64)), words, kind)
         body += f'<div class="one"><h3>{text(one.name)}</h3>{_scores(found, one)}<div class="maps">{tiles}</div></div>'
     return body
 

@@ -51,7 +51,7 @@ def write_explanation(
         (partial / MAPS).mkdir()
 
         def keep(number: int, one: Looked) -> None:
-            pixels = overlay(one.pixels, one.heat.astype(np.float64))
+            pixels = overlay(one.picture, one.heat.astype(np.float64))
             (partial / MAPS / file_name(number, one.name, wish.choice.method)).write_bytes(png(pixels))
 
         found = gather(ready, images, wish, keep, progress)

@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
 from vitreous.images.preprocess import resize, to_mode, to_pixels
 from vitreous.images.randaugment import randaugment
-from vitreous.shapes import Box, Size
+from vitreous.shapes import Box, Pixels, Size
 
 TRIES = 10
 """Draws of an inception crop before it falls back to the centre."""
@@ -21,13 +20,13 @@ ERASE_AREA, ERASE_ASPECT = (0.02, 1 / 3), (0.3, 3.3)
 
 
 def augment(
-    image: bytes | UInt8[np.ndarray, "row col channel"],
+    image: bytes | Pixels[np.ndarray, "row col channel"],
     config: AugmentConfig,
     preprocess: PreprocessConfig,
     decoding: DecodeConfig,
     rng: np.random.Generator,
     name: str = "image",
-) -> UInt8[np.ndarray, "row2 col2 channel2"]:
+) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if need be, then crop, flip, RandAugment and erase. Returns pixels of `preprocess.size`.
 
     The crop is drawn from the header's size, before decoding: a JPEG whose crop is shrunk anyway is decoded at a
@@ -45,13 +44,13 @@ def augment(
 
 
 def crop(
-    image: bytes | UInt8[np.ndarray, "row col channel"],
+    image: bytes | Pixels[np.ndarray, "row col channel"],
     config: AugmentConfig,
     preprocess: PreprocessConfig,
     decoding: DecodeConfig,
     rng: np.random.Generator,
     name: str,
-) -> UInt8[np.ndarray, "row2 col2 channel2"]:
+) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Take the configured crop, resized to `preprocess.size`."""
     if config.crop != "inception":
         decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
@@ -103,11 +102,11 @@ def scaled_box(box: Box, full: Size, reduced: Size) -> Box:
 
 
 def window_crop(
-    pixels: UInt8[np.ndarray, "row col channel"],
+    pixels: Pixels[np.ndarray, "row col channel"],
     config: AugmentConfig,
     preprocess: PreprocessConfig,
     rng: np.random.Generator,
-) -> UInt8[np.ndarray, "row2 col2 channel"]:
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Resize to the model's size divided by `crop_window`, as evaluation would, then take a random window of that size."""
     rows, cols = preprocess.size
     large = (round(rows / config.crop_window), round(cols / config.crop_window))
@@ -117,8 +116,8 @@ def window_crop(
 
 
 def pad_crop(
-    pixels: UInt8[np.ndarray, "row col channel"], config: AugmentConfig, rng: np.random.Generator
-) -> UInt8[np.ndarray, "row col channel"]:
+    pixels: Pixels[np.ndarray, "row col channel"], config: AugmentConfig, rng: np.random.Generator
+) -> Pixels[np.ndarray, "row col channel"]:
     """Shift by up to `crop_pad` pixels each way; what comes in is the image mirrored at the edge, or black."""
     (rows, cols), pad = pixels.shape[:2], config.crop_pad
     if not 0 <= pad < min(rows, cols):
@@ -127,7 +126,7 @@ def pad_crop(
         )
     top, left = rng.integers(2 * pad + 1, size=2)
     if config.crop_fill == "black":
-        padded = np.zeros((rows + 2 * pad, cols + 2 * pad, pixels.shape[2]), np.uint8)
+        padded = np.zeros((rows + 2 * pad, cols + 2 * pad, pixels.shape[2]), pixels.dtype)
         padded[pad : pad + rows, pad : pad + cols] = pixels
         return padded[top : top + rows, left : left + cols]
     return pixels[mirrored(int(top) - pad, rows)][:, mirrored(int(left) - pad, cols)]
@@ -140,8 +139,8 @@ def mirrored(start: int, count: int) -> np.ndarray:
 
 
 def erase(
-    pixels: UInt8[np.ndarray, "row col channel"], rng: np.random.Generator
-) -> UInt8[np.ndarray, "row col channel"]:
+    pixels: Pixels[np.ndarray, "row col channel"], rng: np.random.Generator
+) -> Pixels[np.ndarray, "row col channel"]:
     """Overwrite a random rectangle with uniform noise (random erasing, 1708.04896); returns a copy."""
     rows, cols, channels = pixels.shape
     low, high = (math.log(value) for value in ERASE_ASPECT)
@@ -159,34 +158,34 @@ def erase(
 
 
 def mix(
-    pixels: UInt8[np.ndarray, "row col channel"],
-    partner: UInt8[np.ndarray, "row col channel"],
+    pixels: Pixels[np.ndarray, "row col channel"],
+    partner: Pixels[np.ndarray, "row col channel"],
     config: AugmentConfig,
     rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
+) -> tuple[Pixels[np.ndarray, "row col channel"], float]:
     """Mix an example with a partner by mixup or cutmix; return it and the first one's share of the label, 0 to 1."""
     use_mixup = config.mixup > 0 and (config.cutmix == 0 or rng.random() < 0.5)
     return mixup(pixels, partner, config.mixup, rng) if use_mixup else cutmix(pixels, partner, config.cutmix, rng)
 
 
 def mixup(
-    pixels: UInt8[np.ndarray, "row col channel"],
-    partner: UInt8[np.ndarray, "row col channel"],
+    pixels: Pixels[np.ndarray, "row col channel"],
+    partner: Pixels[np.ndarray, "row col channel"],
     alpha: float,
     rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
-    """Blend two images by a share from Beta(alpha, alpha) (1710.09412), rounded to whole grey levels."""
+) -> tuple[Pixels[np.ndarray, "row col channel"], float]:
+    """Blend two images by a share from Beta(alpha, alpha) (1710.09412), uint8 rounded to whole grey levels."""
     share = float(rng.beta(alpha, alpha))
     blend = pixels.astype(np.float32) * share + partner.astype(np.float32) * (1 - share)
-    return (blend + 0.5).astype(np.uint8), share
+    return (blend + 0.5).astype(np.uint8) if pixels.dtype == np.uint8 else blend, share
 
 
 def cutmix(
-    pixels: UInt8[np.ndarray, "row col channel"],
-    partner: UInt8[np.ndarray, "row col channel"],
+    pixels: Pixels[np.ndarray, "row col channel"],
+    partner: Pixels[np.ndarray, "row col channel"],
     alpha: float,
     rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "row col channel"], float]:
+) -> tuple[Pixels[np.ndarray, "row col channel"], float]:
     """Paste a rectangle of the partner (1905.04899); the share returned is that of the pixels left, exactly."""
     rows, cols = pixels.shape[:2]
     side = math.sqrt(1 - float(rng.beta(alpha, alpha)))

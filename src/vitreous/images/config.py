@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from vitreous.errors import ConfigError
 from vitreous.images.formats import suffixes
 
-Mode = Literal["RGB", "L"]
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Mode = Literal["RGB", "L"] | int
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Rounding = Literal["nearest", "timm", "torchvision", "transformers", "tensorflow"]
 
 SUFFIXES = suffixes()
 """What counts as an image inside a folder; once found, its format is told by content alone."""
 HALF = (0.5, 0.5, 0.5)
+MOST_CHANNELS = 1024
+"""Of an image; imaging spectrometers have some hundreds."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,7 +47,10 @@ class PreprocessConfig:
     size: tuple[int, int] = (224, 224)
     """Rows and columns that the model sees, in pixels."""
     mode: Mode = "RGB"
-    """Colour mode that the model sees: RGB (3 channels) or L (1 channel)."""
+    """What the model sees: RGB (3 channels) or L (1 channel) of 8 bits; or a number of channels, which are kept as they are in
+    the files, all their bits with them."""
+    colours: tuple[int, int, int] = (0, 1, 2)
+    """Channels that pictures show as red, green and blue where there are more than 3; 0 is the first."""
     resize: Literal["short", "squash", "border"] = "short"
     """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop. border: scale
     the longer side, keeping the aspect, and fill what is left open."""
@@ -63,6 +69,24 @@ class PreprocessConfig:
     """Widen the kernel where images get smaller, as Pillow does. False: as TensorFlow's resize does by default."""
     fill: Literal["mean", "black"] = "mean"
     """What a border is filled with."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.mode, int) and not 1 <= self.mode <= MOST_CHANNELS:
+            raise ConfigError(f"preprocess.mode is {self.mode}; it must be RGB, L, or 1 to {MOST_CHANNELS} channels")
+        if self.channels > 3 and not 0 <= min(self.colours) <= max(self.colours) < self.channels:
+            raise ConfigError(
+                f"preprocess.colours are {' '.join(map(str, self.colours))}; they must be 0 to {self.channels - 1}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels that the model sees."""
+        return self.mode if isinstance(self.mode, int) else {"RGB": 3, "L": 1}[self.mode]
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a pixel's value in one channel: uint8, or float32 where channels are kept as they are."""
+        return 4 if isinstance(self.mode, int) else 1
 
 
 @dataclass(frozen=True)

@@ -5,29 +5,26 @@ JPEG goes through simplejpeg (libjpeg-turbo), Netpbm through numpy, the other fo
 that is for them.
 """
 
-import io
 import stat
-import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
-from PIL import Image, ImageFile, UnidentifiedImageError
+from jaxtyping import Float32, Num, UInt8
+from PIL import Image, UnidentifiedImageError
 
 from vitreous.errors import ImageError
+from vitreous.images import bands
 from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
-from vitreous.images.containers.exif import orientation
 from vitreous.images.containers.survey import Survey, turned_size
-from vitreous.images.formats import EXTRA, REMEDY, SAVE, extra_installed, formats, sniff
+from vitreous.images.formats import EXTRA, REMEDY, SAVE, formats, sniff
 from vitreous.images.limits import check
-from vitreous.images.pixels import DEEP, from_pillow, grey_to, scale
-from vitreous.shapes import Size
+from vitreous.images.pillow import mode_name, opened, orientation_left, turn
+from vitreous.images.pixels import DEEP, UNKNOWN, WHITE, as_they_are, from_pillow, grey_to, kept, scale
+from vitreous.shapes import Pixels, Size
 
 SURVEYS: dict[str, Callable[[bytes], Survey]] = {
     "JPEG": jpeg.survey,
@@ -45,9 +42,6 @@ REDUCTIONS = (8, 4, 2)
 ENDING = b"\xff\xd9"
 """Of a JPEG."""
 
-_guard = threading.Lock()
-"""Held while Pillow's limit is out of force."""
-
 
 @dataclass(frozen=True)
 class ImageInfo:
@@ -58,7 +52,7 @@ class ImageInfo:
     size: Size
     """Rows and columns after the orientation is applied."""
     mode: str
-    """The file's own colour mode, as Pillow names it."""
+    """The file's own colour mode, as Pillow names it; where it has no name for it channels and bits, such as 5;16 (F: floats)."""
     orientation: int
     """Orientation by EXIF or XMP, 1 (upright) to 8."""
     frames: int
@@ -107,12 +101,14 @@ def _info(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image
         check(size, survey, length, config)
         upright = turned_size(*size, turned)
         return ImageInfo(kind, upright, "L" if space == "Gray" else "RGB", turned, 1, ENDING in survey.data)
-    with _opened(kind, survey, length, config) as image:
-        turned = _orientation(image, kind, survey)
+    if kind == "TIFF" and (how := _beyond_pillow(survey, length, config)) is not None:
+        return ImageInfo(kind, turned_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
+    with opened(kind, survey, length, config) as image:
+        turned = orientation_left(image, kind, survey)
         cols, rows = image.size
         upright = survey.size or turned_size(rows, cols, turned)
         frames = survey.frames if kind in SURVEYS else getattr(image, "n_frames", 1)
-        return ImageInfo(kind, upright, image.mode, turned, frames)
+        return ImageInfo(kind, upright, mode_name(image, kind), turned, frames)
 
 
 def decode(
@@ -122,22 +118,25 @@ def decode(
     *,
     at_least: Size | None = None,
     name: str = "image",
-) -> UInt8[np.ndarray, "row col channel"]:
+) -> Pixels[np.ndarray, "row col channel"]:
     """Decode an image, upright, in the wanted mode.
 
     Args:
         data: the file's bytes.
         config: limits, and the colour that transparency is composited over.
-        mode: RGB (3 channels) or L (1 channel).
+        mode: RGB (3 channels) or L (1 channel) in uint8; or a number of channels, which are kept as they are, in float32:
+            0 to 255 from the file's least to its largest value (or the levels), neither rounded nor clipped.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if that still covers this size (training only).
         name: what error messages call the image.
 
     Raises:
-        ImageError: not an image of a known format, damaged, truncated, or over the limits.
+        ImageError: not an image of a known format, damaged, truncated, over the limits, or of another number of channels.
     """
     kind = None
     try:
         kind, survey = _surveyed(data, config)
+        if isinstance(mode, int):
+            return _decode_kept(kind, survey, len(data), config, mode, at_least)
         if kind == "PPM":
             check(ppm.header(data).size, survey, len(data), config)
             return _decode_ppm(data, config, mode)
@@ -155,9 +154,16 @@ def value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[flo
     """Return the smallest and the largest value of an image of more than 8 bits a channel, None for others; ImageError."""
     try:
         kind, survey = _surveyed(data, config)
+        if kind == "TIFF" and (how := _beyond_pillow(survey, len(data), config)) is not None and how.dtype.itemsize > 1:
+            found = bands.values(survey.data, how)
+            return float(found.min()), float(found.max())
         if kind in ("JPEG", "PPM"):  # eight bits, or a header that says what white is
             return None
-        with _opened(kind, survey, len(data), config) as image:
+        with opened(kind, survey, len(data), config) as image:
+            name = mode_name(image, kind)
+            if name.endswith(";16") and name[0].isdigit():
+                found = _pillow_kept(kind, survey, len(data), config)
+                return float(found.min()), float(found.max())
             if image.mode not in DEEP:
                 return None
             image.load()
@@ -195,12 +201,94 @@ def _to_grey_or_rgb(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) ->
     return pixels if mode == "RGB" else np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
+def _decode_kept(
+    kind: str, survey: Survey, length: int, config: DecodeConfig, channels: int, at_least: Size | None
+) -> Float32[np.ndarray, "row col channel"]:
+    """Decode an image's channels as they are; raises ImageError if there are more or fewer of them."""
+    if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
+        check(header[0], replace(survey, working=16.0), length, config)
+        colours: Mode = "L" if header[1] == "Gray" else "RGB"
+        found = _decode_jpeg(survey, header[0], config, colours, at_least)
+    elif kind == "PPM":
+        told = ppm.header(survey.data)
+        check(told.size, replace(survey, working=survey.working + 12), length, config)
+        found = ppm.values(survey.data, told)
+        if told.top not in (255, WHITE):  # the header says what white is
+            found = found.astype(np.float32) * np.float32(255 / told.top)
+            check_channels(found.shape[2], channels)
+            return found
+    elif kind == "TIFF" and (how := bands.layout(survey.data)) is not None:
+        check_channels(how.channels, channels)
+        check(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
+        found = turn(bands.values(survey.data, how), survey.orientation)
+    else:
+        found = _pillow_kept(kind, survey, length, config)
+    check_channels(found.shape[2], channels)
+    return kept(found, config)
+
+
+def check_channels(found: int, wanted: int) -> None:
+    """Raise ImageError unless an image has as many channels as the model sees."""
+    if found != wanted:
+        raise ImageError(f"it has {found} channel{'s'[: found > 1]}, where {wanted} are wanted (preprocess.mode)")
+
+
+def _pillow_kept(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Num[np.ndarray, "row col channel"]:
+    """Decode with Pillow, upright; a PNG of 16 bits is unpacked once for the high and once for the low bytes."""
+
+    def loaded(mode: str = "", raw: str = "") -> Num[np.ndarray, "row col channel"]:
+        with opened(kind, replace(survey, working=survey.working + 16), length, config) as image:
+            if raw:
+                image.tile, image._mode = [image.tile[0]._replace(args=raw)], mode
+            turned = 1 if kind == "TIFF" else orientation_left(image, kind, survey)
+            image.load()
+            return turn(as_they_are(image), turned)
+
+    with opened(kind, survey, length, config) as image:
+        name = mode_name(image, kind)
+    if name == "2;16":  # grey and alpha, as four bytes
+        return np.ascontiguousarray(loaded("RGBA", "RGBA")).view(">u2").astype(np.uint16)
+    if name in ("3;16", "4;16"):
+        colours = {"3": "RGB", "4": "RGBA"}[name[0]]
+        high = loaded(colours, f"{colours};16B").astype(np.uint16)
+        return high << 8 | loaded(colours, f"{colours};16L")
+    return loaded()
+
+
+def _beyond_pillow(survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
+    """Return how a TIFF's pixels lie that Pillow has no mode for; raises ImageError if it is over the limits."""
+    how = bands.layout(survey.data)
+    if how is None or (how.channels <= bands.MANY and (how.channels == 1 or how.dtype.itemsize == 1)):
+        return None
+    check(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
+    return how
+
+
+def _decode_bands(
+    how: bands.Layout, survey: Survey, config: DecodeConfig, mode: Mode
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Bring a TIFF that Pillow has no mode for to 8 bits of RGB or grey: alpha, where it is the fourth, is composited."""
+    if how.channels not in (3, 4):
+        raise ImageError(
+            f"it has {how.channels} channels, which are no colours; --channels {how.channels} keeps them as they are"
+        )
+    pixels = turn(bands.values(survey.data, how), survey.orientation)
+    if pixels.dtype.kind == "f" and config.levels is None:
+        raise ImageError(UNKNOWN)
+    pixels = scale(pixels, WHITE, config)
+    if how.channels == bands.MANY:
+        return from_pillow(Image.fromarray(pixels), mode, config)
+    return _to_grey_or_rgb(pixels, mode)
+
+
 def _decode_pillow(
     kind: str, survey: Survey, length: int, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Decode with Pillow's reader for the format."""
-    with _opened(kind, survey, length, config) as image:
-        turned = _orientation(image, kind, survey)
+    """Decode with Pillow's reader for the format, or a TIFF that it has no mode for with that of `bands`."""
+    if kind == "TIFF" and (how := _beyond_pillow(survey, length, config)) is not None:
+        return _decode_bands(how, survey, config, mode)
+    with opened(kind, survey, length, config) as image:
+        turned = orientation_left(image, kind, survey)
         image.load()
         pixels = from_pillow(image, mode, config)
     del image  # before turning takes as much again
@@ -244,59 +332,6 @@ def _reduction(size: Size, at_least: Size, orientation: int) -> int:
     return 1
 
 
-def turn(pixels: UInt8[np.ndarray, "row col channel"], orientation: int) -> UInt8[np.ndarray, "row2 col2 channel"]:
-    """Bring pixels upright from an EXIF orientation of 1 to 8."""
-    if orientation == 1:
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _opened(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
-    """Open with Pillow's reader for the format, header only, within the limits."""
-    if survey.size is not None:
-        check(survey.size, survey, length, config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open_unguarded(survey.data, kind)
-    check(Size(image.size[1], image.size[0]), survey, length, config)
-    return image
-
-
-def _open_unguarded(data: bytes, kind: str) -> Image.Image:
-    """Let Pillow read the header. Its own guard against bombs gives way to the configured limit, checked right after."""
-    _register_extra()
-    try:
-        return Image.open(io.BytesIO(data), formats=[kind])
-    except Image.DecompressionBombError:
-        with _guard:
-            guarded = Image.MAX_IMAGE_PIXELS
-            try:
-                Image.MAX_IMAGE_PIXELS = None
-                return Image.open(io.BytesIO(data), formats=[kind])
-            finally:
-                Image.MAX_IMAGE_PIXELS = guarded
-
-
-@cache
-def _register_extra() -> None:
-    """Teach Pillow to read HEIF, where the extra is installed."""
-    if extra_installed("HEIF"):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-
-
-def _orientation(image: Image.Image, kind: str, survey: Survey) -> int:
-    """Return the orientation that is still to be applied; HEIF's decoder has applied it, AVIF's gives it as EXIF."""
-    return orientation(image.info.get("exif"), image.info.get("xmp")) if kind == "AVIF" else survey.orientation
-
-
 def _broken(error: Exception, name: str, kind: str | None) -> ImageError:
     """Say in one line that an image can't be decoded, and why."""
     said = str(error).strip()
@@ -306,6 +341,3 @@ def _broken(error: Exception, name: str, kind: str | None) -> ImageError:
     if isinstance(error, UnidentifiedImageError):  # whose message is an address in memory
         reason = "its header can't be read"
     return ImageError(f"{name} is a damaged {kind + ' ' if kind else ''}image: {reason}")
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False

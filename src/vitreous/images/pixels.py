@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Float32, Num, UInt8
 from PIL import Image
 
 from vitreous.errors import ConfigError, ImageError
-from vitreous.images.config import DecodeConfig, Mode
+from vitreous.images.config import DecodeConfig, Mode, PreprocessConfig
+from vitreous.shapes import Pixels
 
 BAND = 2**21
 """Pixels that are converted at a time."""
@@ -15,6 +16,7 @@ DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""
 WHITE = 65_535
 """What becomes white in those of whole numbers, where no setting says it."""
+UNKNOWN = "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
 
 
 def from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
@@ -55,9 +57,7 @@ def _bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
 def _scaled(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
     """Scale an image of more than 8 bits a channel."""
     if image.mode == "F" and config.levels is None:
-        raise ImageError(
-            "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
-        )
+        raise ImageError(UNKNOWN)
     return _in_bands(image, 1, lambda band: Image.fromarray(scale(np.asarray(band), WHITE, config)))
 
 
@@ -79,6 +79,69 @@ def scale(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> U
     if np.isnan(scaled).any():
         raise ImageError("some pixels are not a number (NaN)")
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def kept(values: Num[np.ndarray, "row col channel"], config: DecodeConfig) -> Float32[np.ndarray, "row col channel"]:
+    """Bring values to the scale of 0 to 255 without rounding or clipping: 8 bits as they are, others from the levels.
+
+    Where no levels are configured whole numbers are taken for 0..65535, as `scale` takes them.
+
+    Raises:
+        ImageError: not a number, or infinite; floating-point values without configured levels.
+    """
+    out = values.astype(np.float32)
+    if values.dtype in (np.uint8, np.bool_):
+        return out
+    if config.levels is None and values.dtype.kind == "f":
+        raise ImageError(UNKNOWN)
+    black, light = config.levels or (0.0, float(WHITE))
+    if black == light:
+        raise ConfigError(f"decode.levels are {black:g} and {light:g}; black and white must differ")
+    if black:
+        out -= np.float32(black)
+    out *= np.float32(255 / (light - black))
+    if not np.isfinite(out).all():
+        raise ImageError("some pixels are not a number (NaN), or infinite")
+    return out
+
+
+def as_they_are(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
+    """Return a Pillow image's values channel by channel: a palette's colours, alpha as one of the channels."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode == "YCbCr":
+        image = image.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    found = np.asarray(image)
+    return found[:, :, None] if found.ndim == 2 else found
+
+
+def visible(
+    pixels: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
+) -> UInt8[np.ndarray, "row col channel2"]:
+    """Return what people are shown of what a model sees: the configured three of many channels in false colours, in 8 bits.
+
+    Two channels are shown by their mean, in grey.
+    """
+    if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
+        return pixels
+    if pixels.shape[2] == 2:
+        pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float32)
+    elif pixels.shape[2] > 3:
+        pixels = pixels[:, :, list(config.colours)]
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+
+
+def colours_said(config: PreprocessConfig) -> str:
+    """Say what pictures show of many channels; "" where they show all."""
+    if config.channels <= 3:
+        return "" if config.channels != 2 else "Pictures show the mean of the 2 channels."
+    shown = ", ".join(map(str, config.colours))
+    return (
+        f"Pictures are in false colours: red, green and blue are channels {shown} (counted from 0) of {config.channels}; "
+        "preprocess.colours chooses others."
+    )
 
 
 def grey_to(grey: UInt8[np.ndarray, "row col 1"], mode: Mode) -> UInt8[np.ndarray, "row col channel"]:

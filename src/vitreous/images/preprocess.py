@@ -4,42 +4,50 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, Interpolation, PreprocessConfig
-from vitreous.images.decode import decode
+from vitreous.images.decode import check_channels, decode
 from vitreous.images.scaling import centre, scaled_size
-from vitreous.shapes import Box, Size
+from vitreous.shapes import Box, Pixels, Size
 
 KERNELS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 MOST_CROPPED = 64
 """A scaled image of more than so many times the target's pixels is computed only where it is seen."""
 
 
 def example(
-    data: bytes | UInt8[np.ndarray, "row col channel"],
+    data: bytes | Pixels[np.ndarray, "row col channel"],
     decoding: DecodeConfig,
     config: PreprocessConfig,
     name: str = "image",
-) -> UInt8[np.ndarray, "row2 col2 channel2"]:
+) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if need be, and bring to the model's size. Raises ImageError."""
     image = decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else to_mode(data, config)
     return to_pixels(image, config)
 
 
 def to_mode(
-    image: UInt8[np.ndarray, "row col channel"], config: PreprocessConfig
-) -> UInt8[np.ndarray, "row col channel2"]:
-    """Bring decoded pixels to the configured mode: grey repeats into RGB; RGB becomes ITU-R 601 luma, as in Pillow."""
+    image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
+) -> Pixels[np.ndarray, "row col channel2"]:
+    """Bring decoded pixels to the configured mode: grey repeats into RGB; RGB becomes ITU-R 601 luma, as in Pillow.
+
+    Raises:
+        ImageError: channels are to be kept as they are, and there are more or fewer of them.
+    """
     channels = image.shape[2]
+    if isinstance(config.mode, int):
+        check_channels(channels, config.mode)
+        return image.astype(np.float32, copy=False)
     if (channels == 1) == (config.mode == "L"):
         return image
     if channels == 1:
@@ -49,8 +57,8 @@ def to_mode(
 
 
 def to_pixels(
-    image: UInt8[np.ndarray, "row col channel"], config: PreprocessConfig
-) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Resize and crop the centre: exactly `config.size`. `scaling.py` says to which whole pixels."""
     target = Size(*config.size)
     if image.shape[:2] == tuple(target) and config.crop == 1:
@@ -69,8 +77,8 @@ def to_pixels(
 
 
 def resized_part(
-    image: UInt8[np.ndarray, "row col channel"], scaled: Size, box: Box, config: PreprocessConfig
-) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    image: Pixels[np.ndarray, "row col channel"], scaled: Size, box: Box, config: PreprocessConfig
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Compute only the pixels within `box` of an image resized to `scaled`, so that extreme shapes stay small."""
     down, across = image.shape[0] / scaled.rows, image.shape[1] / scaled.cols
     top, left = box.top * down, box.left * across
@@ -88,13 +96,13 @@ def resized_part(
 
 
 def bordered(
-    image: UInt8[np.ndarray, "row col channel"], box: Box, config: PreprocessConfig
-) -> UInt8[np.ndarray, "row2 col2 channel"]:
+    image: Pixels[np.ndarray, "row col channel"], box: Box, config: PreprocessConfig
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Cut out a box that reaches beyond the image, and fill what is left open (timm's CenterCropOrPad)."""
     channels = image.shape[2]
     mean = _per_channel(config.mean, channels) if config.fill == "mean" else [0.0] * channels
-    result = np.empty((box.rows, box.cols, channels), np.uint8)
-    result[:] = [round(255 * value) for value in mean]
+    result = np.empty((box.rows, box.cols, channels), image.dtype)
+    result[:] = [round(255 * value) if image.dtype == np.uint8 else 255 * value for value in mean]
     part = image[max(0, box.top) : box.top + box.rows, max(0, box.left) : box.left + box.cols]
     top, left = max(0, -box.top), max(0, -box.left)
     result[top : top + part.shape[0], left : left + part.shape[1]] = part
@@ -102,23 +110,29 @@ def bordered(
 
 
 def resize(
-    image: UInt8[np.ndarray, "row col channel"],
+    image: Pixels[np.ndarray, "row col channel"],
     size: Size,
     interpolation: Interpolation = "bicubic",
     *,
     antialias: bool = True,
     precise: bool = False,
-) -> UInt8[np.ndarray, "row2 col2 channel"]:
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Resize: with antialias Pillow's pixels but for rounding (one grey level, rarely two), several times faster.
 
     `precise` computes bicubic, and what has no antialias, in float32, as slowly as Pillow: at most one level from Pillow's
     pixels and from torch's own.
+    Channels that are kept as they are, in float32, are neither rounded nor clipped.
     The result lies in memory channel by channel, as torch makes it and as batches want it.
     """
     if image.shape[:2] == tuple(size):
         return image
+    if interpolation == "lanczos" and not antialias:
+        raise ConfigError("preprocess.interpolation lanczos needs preprocess.antialias: nothing resizes by it without")
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
-    if precise and interpolation != "nearest" and (interpolation == "bicubic" or not antialias):
+    if image.dtype == np.float32:
+        mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
+        resized = F.interpolate(tensor, size=tuple(size), mode=mode, **how)
+    elif precise and interpolation != "nearest" and (interpolation in ("bicubic", "lanczos") or not antialias):
         for part in ((image.shape[0], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
             tensor = F.interpolate(tensor.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
         resized = tensor.round_().to(torch.uint8)
@@ -130,7 +144,7 @@ def resize(
 
 
 def normalize(
-    pixels: UInt8[Tensor, "batch channel row col"], config: PreprocessConfig
+    pixels: Pixels[Tensor, "batch channel row col"], config: PreprocessConfig
 ) -> Float[Tensor, "batch channel row col"]:
     """Return (pixels / 255 - mean) / std in float32, on the pixels' device."""
     channels = pixels.shape[1]

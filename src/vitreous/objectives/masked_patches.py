@@ -121,6 +121,11 @@ def cells(config: MaskedPatchesConfig, model: ViT) -> Size:
 def outputs(config: MaskedPatchesConfig, model: ViT) -> int:
     """Return how many numbers are predicted for a patch."""
     rows, cols = model.config.patch
+    if config.target != "full" and model.config.channels > 3:
+        raise ConfigError(
+            f"the colours that stand for a patch are of at most 3 channels, and the model sees {model.config.channels}; "
+            "set --objective.target full"
+        )
     if config.target == "full":
         return model.config.channels * rows * cols
     size = cells(config, model)

@@ -22,17 +22,16 @@ def pretrain(request: Request) -> RunConfig:
         return pretrain_resnet(request, request.model)
     _, patch = parse_name(request.model or "B/16")
     size = request.seen(Size(224, 224), patch)
-    mode = "L" if request.facts.channels == 1 else "RGB"
     batch = request.batch(4096)
     return RunConfig(
         recipe="pretrain",
         data=request.data,
-        preprocess=PreprocessConfig(size=size, mode=mode),
+        preprocess=PreprocessConfig(size=size, mode=request.mode),
         augment=AugmentConfig(crop="inception", flip=True),
         model=named(
             request.model or "B/16",
             image=size,
-            channels=request.facts.channels,
+            channels=request.planes,
             classes=len(request.facts.classes),
             pre_logits=True,
             dropout=0.1,
@@ -59,9 +58,9 @@ def pretrain_resnet(request: Request, name: str) -> RunConfig:
     return RunConfig(
         recipe="pretrain",
         data=request.data,
-        preprocess=PreprocessConfig(size=size, mode="L" if request.facts.channels == 1 else "RGB"),
+        preprocess=PreprocessConfig(size=size, mode=request.mode),
         augment=AugmentConfig(crop="inception", flip=True),
-        model=named_resnet(name, image=size, channels=request.facts.channels, classes=len(request.facts.classes)),
+        model=named_resnet(name, image=size, channels=request.planes, classes=len(request.facts.classes)),
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.03 * batch / 256, weight_decay=1e-4, decoupled=False, clip=0.0),
         schedule=ScheduleConfig(kind="steps", warmup="5000st,18%", drops=("33.3333%", "66.6667%", "88.8889%")),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from vitreous.data.config import DataConfig
 from vitreous.data.sources import Facts
 from vitreous.errors import ConfigError
+from vitreous.images.config import Mode
 from vitreous.shapes import Size
 
 
@@ -29,6 +30,8 @@ class Request:
     """Their attention heads, where they don't tell."""
     image: Size | None = None
     """Rows and columns that the model sees; None: the recipe's choice."""
+    channels: int | None = None
+    """Channels that the model sees, kept as they are in the files; None: those of the data, three and one in 8 bits."""
     minutes: float | None = None
     """Time to train for; None: the recipe's own duration."""
 
@@ -37,6 +40,19 @@ class Request:
             raise ConfigError(
                 f"minutes is {self.minutes:g}; it must be above 0, or left out for the recipe's own duration"
             )
+
+    @property
+    def mode(self) -> Mode:
+        """What the model sees: colours or grey of 8 bits; channels as they are where there are others, or it is asked for."""
+        wanted = self.channels or self.facts.channels
+        if self.channels is None and wanted in (1, 3):
+            return "L" if wanted == 1 else "RGB"
+        return wanted
+
+    @property
+    def planes(self) -> int:
+        """Channels that the model sees."""
+        return self.channels or self.facts.channels
 
     def batch(self, wanted: int) -> int:
         """Return a recipe's batch, or all training images where they are fewer: no step sees an image twice."""

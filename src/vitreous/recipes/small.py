@@ -1,6 +1,6 @@
 """From scratch on small data: thousands of images, a laptop, minutes."""
 
-from vitreous.images.config import AugmentConfig, Mode, PreprocessConfig
+from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named, parse_name
 from vitreous.model.resnet_config import named_resnet, names_resnet
 from vitreous.objectives.config import ClassifyConfig
@@ -44,12 +44,12 @@ def larger_images(request: Request) -> RunConfig:
     return RunConfig(
         recipe="small",
         data=request.data,
-        preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0 if thumbnails else 0.875),
+        preprocess=PreprocessConfig(size=model.image, mode=request.mode, crop=1.0 if thumbnails else 0.875),
         augment=AugmentConfig(
             crop="pad" if thumbnails else "inception",
             crop_pad=min(max(1, model.image[0] // 8), min(model.image) - 1),
             crop_area=(0.25, 1.0),
-            flip=request.facts.channels == 3,
+            flip=request.planes >= 3,
         ),
         model=model,
         objective=ClassifyConfig(),
@@ -70,7 +70,7 @@ def tiny_images(request: Request) -> RunConfig:
     return RunConfig(
         recipe="small",
         data=request.data,
-        preprocess=PreprocessConfig(size=model.image, mode=mode(request), crop=1.0),
+        preprocess=PreprocessConfig(size=model.image, mode=request.mode, crop=1.0),
         augment=AugmentConfig(
             crop="pad", crop_pad=min(1, min(model.image) - 1), crop_fill="black", flip=False, mixup=0.2
         ),
@@ -92,7 +92,7 @@ def shape(
 ) -> ModelConfig:
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
     rows, cols = request.image or default_size(request.facts.size)
-    given = {"channels": request.facts.channels, "classes": len(request.facts.classes)}
+    given = {"channels": request.planes, "classes": len(request.facts.classes)}
     if request.model is not None and names_resnet(request.model):
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
         return named_resnet(request.model, image=(rows, cols), root=root, **given)
@@ -112,8 +112,3 @@ def shape(
 def default_size(size: Size) -> Size:
     """Choose what the model sees of images of this median size: themselves if they are small, else a square."""
     return size if max(size) <= THUMBNAIL else Size(PHOTOGRAPH, PHOTOGRAPH)
-
-
-def mode(request: Request) -> Mode:
-    """Return the colour mode for the data's channels."""
-    return "L" if request.facts.channels == 1 else "RGB"

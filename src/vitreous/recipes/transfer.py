@@ -13,7 +13,7 @@ from vitreous.training.config import ModelConfig
 
 
 def opened(request: Request, recipe: str) -> ModelFolder:
-    """Return the weights that are asked for.
+    """Return the weights that are asked for, made to see the channels of the data where these are kept as they are.
 
     Raises:
         ConfigError: there are none, or a model is named beside them. CheckpointError: they can't be loaded.
@@ -24,7 +24,10 @@ def opened(request: Request, recipe: str) -> ModelFolder:
         raise ConfigError(
             f"recipe {recipe!r} takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
         )
-    return open_model(request.weights, Wish(request.weights_as, request.weights_grid, request.weights_heads))[0]
+    channels = request.mode if isinstance(request.mode, int) else None
+    wish = Wish(request.weights_as, request.weights_grid, request.weights_heads, channels=channels)
+    folder = open_model(request.weights, wish)[0]
+    return folder if channels is None else replace(folder, preprocess=replace(folder.preprocess, mode=channels))
 
 
 def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig:

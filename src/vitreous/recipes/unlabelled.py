@@ -9,7 +9,7 @@ from vitreous.model.config import ViTConfig, named, parse_name
 from vitreous.model.resnet_config import names_resnet
 from vitreous.objectives.config import ObjectiveConfig
 from vitreous.recipes.request import Request
-from vitreous.recipes.small import mode, small
+from vitreous.recipes.small import small
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 
@@ -22,12 +22,12 @@ def base_model(request: Request, **settings: Any) -> ViTConfig:
     check_name(request)
     name = request.model or "B/16"
     size = request.seen(Size(224, 224), parse_name(name)[1])
-    return named(name, image=size, channels=request.facts.channels, classes=0, **settings)
+    return named(name, image=size, channels=request.planes, classes=0, **settings)
 
 
 def preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
     """Return the evaluation transform for that model."""
-    return PreprocessConfig(size=model.image, mode=mode(request))
+    return PreprocessConfig(size=model.image, mode=request.mode)
 
 
 def little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> RunConfig:

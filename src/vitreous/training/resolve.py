@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from vitreous.checkpoints.limits import said
+from vitreous.data.channels import check_same
 from vitreous.data.sources import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.images.limits import memory
@@ -74,9 +75,12 @@ def check(config: RunConfig, dataset: Dataset) -> None:
             f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image"
         )
     check_batch(config)
-    planes = {"RGB": 3, "L": 1}[preprocess.mode]
-    if model.channels != planes:
-        raise ConfigError(f"the model has {model.channels} channels but mode {preprocess.mode} gives {planes}")
+    if model.channels != preprocess.channels:
+        raise ConfigError(
+            f"the model has {model.channels} channels but mode {preprocess.mode} gives {preprocess.channels}; give both the "
+            "same with --channels"
+        )
+    check_kept(config, dataset)
     if isinstance(model, ResNetConfig):
         check_resnet(config)
     pad, side = config.augment.crop_pad, min(preprocess.size)
@@ -88,10 +92,26 @@ def check(config: RunConfig, dataset: Dataset) -> None:
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
 
 
+def check_kept(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse what goes with colours alone where channels are kept as they are, and images with other channels.
+
+    Raises:
+        ConfigError: such a setting. DataError: such images.
+    """
+    mode = config.preprocess.mode
+    if not isinstance(mode, int):
+        return
+    if config.augment.randaugment[0]:
+        raise ConfigError(
+            f"RandAugment changes colours of 8 bits, and here {mode} channels are kept as they are; set --augment.randaugment 0 0"
+        )
+    check_same(dataset.report.path, dataset.report.modes, mode)
+
+
 def check_batch(config: RunConfig) -> None:
     """Refuse a batch whose pixels would fill the memory, as they are read and as one tensor; raises ConfigError."""
     shape = config.preprocess.size
-    size = config.batch * math.prod(shape) * config.model.channels
+    size = config.batch * math.prod(shape) * config.model.channels * config.preprocess.value_bytes
     if size > memory() // 4:
         raise ConfigError(
             f"batch is {config.batch:,}; so many images of {shape[0]}x{shape[1]} are {said(size)} of pixels, more than a "

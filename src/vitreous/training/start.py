@@ -75,7 +75,9 @@ def start_from(
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    folder, report = open_model(config.weights, Wish(config.weights_as, config.weights_grid, config.weights_heads))
+    channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
+    wish = Wish(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
+    folder, report = open_model(config.weights, wish)
     if report is not None:
         reporter.message(str(report))
     if classes:

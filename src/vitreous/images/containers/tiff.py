@@ -26,17 +26,17 @@ def survey(data: bytes) -> Survey:
         raise ImageError("its first directory lies outside of the file") from error
     _check(entries, len(data))
     bits = [entries[BITS].first() or 1] if BITS in entries else [1]
-    samples = _value(entries, SAMPLES, 1)
+    samples = value(entries, SAMPLES, 1)
     stored = samples * min(bits[0], 64) / 8
-    if _value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
-        claimed = _value(entries, ROWS, 0) * _value(entries, COLS, 0) * stored
+    if value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
+        claimed = value(entries, ROWS, 0) * value(entries, COLS, 0) * stored
         if claimed > len(data):
             raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
     exif = b"" if ORIENTATION not in entries else data
     xmp = entries[XMP].raw(2**20) if XMP in entries else b""
     frames = 1 + _following(data, after, order, big, {place})
     turned = orientation(exif, xmp)
-    rows, cols = _value(entries, ROWS, 0), _value(entries, COLS, 0)
+    rows, cols = value(entries, ROWS, 0), value(entries, COLS, 0)
     return Survey(data, turned, frames, turned_size(rows, cols, turned), stored, 8 + stored)
 
 
@@ -48,11 +48,12 @@ def _check(entries: dict[int, Entry], length: int) -> None:
     for tag in (STRIP_OFFSETS, TILE_OFFSETS):
         if tag in entries and entries[tag].count > PARTS:
             raise ImageError(f"it is cut into {entries[tag].count:,} strips or tiles, more than {PARTS:,}")
-    if TILE_OFFSETS in entries and not (_value(entries, TILE_COLS, 0) and _value(entries, TILE_ROWS, 0)):
+    if TILE_OFFSETS in entries and not (value(entries, TILE_COLS, 0) and value(entries, TILE_ROWS, 0)):
         raise ImageError("its tiles have no size")
 
 
-def _value(entries: dict[int, Entry], tag: int, default: int) -> int:
+def value(entries: dict[int, Entry], tag: int, default: int) -> int:
+    """Return the first value of a tag, the default where there is none."""
     found = entries[tag].first() if tag in entries else None
     return default if found is None else found
 

@@ -1,0 +1,90 @@
+"""The channels of a data set's images: how many they have, and mean and deviation of each."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vitreous.data.examples import Source
+from vitreous.errors import DataError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.decode import decode
+from vitreous.images.pillow import channels_in
+from vitreous.images.preprocess import to_mode
+
+GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
+"""Modes that show no colours."""
+SAMPLE = 256
+"""Images that mean and deviation are measured on."""
+
+
+def counted(modes: Mapping[str, int]) -> Counter[int]:
+    """Return how many images have how many channels, from how many are of which mode."""
+    found: Counter[int] = Counter()
+    for mode, count in modes.items():
+        found[channels_in(mode)] += count
+    return found
+
+
+def said(found: Mapping[int, int]) -> str:
+    """Say how many images have how many channels."""
+    return ", ".join(f"{count:,} of {channels}" for channels, count in sorted(found.items()))
+
+
+def common_channels(path: str, modes: Mapping[str, int]) -> int:
+    """Return 1 where all images are grey, 3 where they can be shown in colours, or else the channels that all have.
+
+    Raises:
+        DataError: they have different numbers of channels, some more than colours are.
+    """
+    found = counted(modes)
+    if max(found) <= 4:
+        return 1 if all(mode in GREY for mode in modes) else 3
+    if len(found) > 1:
+        raise DataError(f"{path} mixes images of different channels ({said(found)}); a model sees one number of them")
+    return max(found)
+
+
+def check_same(path: str, modes: Mapping[str, int], channels: int) -> None:
+    """Raise DataError unless all images have so many channels."""
+    found = counted(modes)
+    if set(found) != {channels}:
+        raise DataError(f"{path} has images of other channels than the {channels} that the model sees: {said(found)}")
+
+
+def statistics(
+    source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel over the pixels of SAMPLE images, evenly spread, on a scale of 0 to 1.
+
+    A channel that is the same everywhere counts as of deviation 1. Raises ImageError.
+    """
+    total = square = np.zeros(preprocess.channels)
+    count = 0
+    for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist():
+        found, name = source.read(index), source.names[index]
+        whole = (
+            decode(found, decoding, preprocess.mode, name=name)
+            if isinstance(found, bytes)
+            else to_mode(found, preprocess)
+        )
+        pixels = whole.reshape(-1, whole.shape[2]).astype(np.float64) / 255
+        total, square, count = total + pixels.sum(0), square + (pixels**2).sum(0), count + len(pixels)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
+    return tuple(map(rounded, mean)), tuple(rounded(value) or 1.0 for value in deviation)
+
+
+def spaced(values: Sequence[float]) -> str:
+    """Write numbers as an option takes them."""
+    return " ".join(f"{value:g}" for value in values)
+
+
+def rounded(value: float) -> float:
+    """Round to four digits.
+
+    >>> rounded(0.0123456), rounded(0.0)
+    (0.01235, 0.0)
+    """
+    return round(value, 3 - math.floor(math.log10(abs(value)))) if value else 0.0

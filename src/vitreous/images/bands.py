@@ -1,0 +1,239 @@
+"""TIFF images of any number of channels and up to 64 bits each, as the values that the file holds.
+
+Pillow knows no image of more than four channels, and of colours only 8 bits. But its decoders (libtiff's among them) do unpack
+any strip or tile: each plane is handed to them as if it were grey pixels of one byte, and the bytes are put together here.
+So nothing is unpacked beyond what the size, which was checked before, asks for.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Num, UInt8
+from PIL import TiffImagePlugin
+
+from vitreous.errors import ImageError
+from vitreous.images.containers.exif import Entry, directory, start
+from vitreous.images.containers.tiff import (
+    BITS,
+    COLS,
+    COMPRESSION,
+    PARTS,
+    ROWS,
+    SAMPLES,
+    STRIP_BYTES,
+    STRIP_OFFSETS,
+    TILE_COLS,
+    TILE_OFFSETS,
+    TILE_ROWS,
+    value,
+)
+
+PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, FORMAT = 262, 278, 284, 317, 325, 339
+COMPRESSIONS = {
+    1: "none",
+    5: "LZW",
+    8: "Deflate",
+    32946: "Deflate",
+    32773: "PackBits",
+    34925: "LZMA",
+    50000: "Zstandard",
+}
+"""How strips and tiles may be packed, so that bytes come out."""
+LARGEST_TILE = 64 * 2**20
+"""Bytes that a tile may take where the image is smaller than it."""
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+HORIZONTAL, FLOATING = 2, 3
+"""Predictors: differences along a row; the same of bytes, those of equal weight together."""
+MANY = 4
+"""Most channels that Pillow's modes have."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a TIFF's pixels lie in the file."""
+
+    rows: int
+    cols: int
+    channels: int
+    dtype: np.dtype
+    """Of a value, in the file's byte order."""
+    photometric: int
+    compression: int
+    planar: bool
+    """One plane after the other, and not pixel by pixel."""
+    predictor: int
+    part: tuple[int, int]
+    """Rows and columns of a strip or tile."""
+    tiled: bool
+    offsets: Entry
+    lengths: Entry
+
+    @property
+    def name(self) -> str:
+        """The channels and their bits, such as "5;16"; F stands for floating point."""
+        return f"{self.channels};{'F' if self.dtype.kind == 'f' else 8 * self.dtype.itemsize}"
+
+    @property
+    def pixel(self) -> int:
+        """Bytes of a pixel of one plane."""
+        return self.dtype.itemsize * (1 if self.planar else self.channels)
+
+    @property
+    def across(self) -> int:
+        """Columns of all strips or tiles side by side, what reaches beyond the image included."""
+        return -(-self.cols // self.part[1]) * self.part[1]
+
+    @property
+    def working(self) -> float:
+        """Bytes of memory that a pixel takes while it is read: as it comes out, as a whole, and in float32."""
+        return 3.0 * self.dtype.itemsize * self.channels * self.across / self.cols + 8.0 * self.channels
+
+
+def layout(data: bytes) -> Layout | None:
+    """Return how a TIFF's pixels lie, None for what isn't read here: palettes, bits that are no bytes, JPEG and fax inside.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    try:
+        order, big, place = start(data)
+        entries, _ = directory(data, place, order, big)
+    except (KeyError, struct.error) as error:
+        raise ImageError("its first directory lies outside of the file") from error
+    channels, rows, cols = (value(entries, tag, default) for tag, default in ((SAMPLES, 1), (ROWS, 0), (COLS, 0)))
+    bits, kinds = (told(entries, tag, channels) for tag in (BITS, FORMAT))
+    tiled = TILE_OFFSETS in entries
+    tags = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
+    photometric, compression = value(entries, PHOTOMETRIC, 1), value(entries, COMPRESSION, 1)
+    letter = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f"}.get(min(kinds))
+    known = (1, 2) if channels <= MANY else (0, 1, 2, 5, 6, 8)
+    if (
+        min(rows, cols, channels) < 1
+        or len({*bits}) > 1
+        or len({*kinds}) > 1
+        or bits[0] not in ((16, 32, 64) if letter == "f" else (8, 16, 32, 64))
+        or letter is None
+        or photometric not in known
+        or compression not in COMPRESSIONS
+        or not all(tag in entries for tag in tags)
+    ):
+        return None
+    strip = min(rows, value(entries, STRIP_ROWS, rows) or rows), cols
+    return Layout(
+        rows,
+        cols,
+        channels,
+        np.dtype(f"{order}{letter}{bits[0] // 8}"),
+        photometric,
+        compression,
+        value(entries, PLANAR, 1) == 2 and channels > 1,
+        value(entries, PREDICTOR, 1),
+        (value(entries, TILE_ROWS, 0), value(entries, TILE_COLS, 0)) if tiled else strip,
+        tiled,
+        entries[tags[0]],
+        entries[tags[1]],
+    )
+
+
+def told(entries: dict[int, Entry], tag: int, channels: int) -> tuple[int, ...]:
+    """Return what is said of each channel; one value, or none, is said of all."""
+    if tag not in entries:
+        return (1,)
+    values = numbers(entries[tag], max(1, min(channels, PARTS)))
+    return tuple(values.tolist()) or (1,)
+
+
+def numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
+    """Return an entry's whole numbers, at most so many; of another kind, or cut short, there are fewer."""
+    letter = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}.get(entry.kind)
+    if letter is None:
+        return np.empty(0, np.int64)
+    width = int(letter[1])
+    raw = entry.raw(most * width)
+    return np.frombuffer(raw[: len(raw) // width * width], f"{entry.order}{letter}").astype(np.int64)
+
+
+def values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
+    """Return what the file holds, in the machine's byte order.
+
+    Raises:
+        ImageError: strips or tiles that don't make up the image, or are larger than any sensible one.
+    """
+    whole = how.rows * how.cols * how.channels * how.dtype.itemsize
+    if how.tiled and how.part[0] * how.part[1] * how.pixel > max(LARGEST_TILE, 4 * whole):
+        raise ImageError(f"its tiles of {how.part[0]} x {how.part[1]} pixels are larger than the image")
+    planes = how.channels if how.planar else 1
+    count = -(-how.rows // how.part[0]) * (how.across // how.part[1])
+    offsets, lengths = (numbers(entry, PARTS) for entry in (how.offsets, how.lengths))
+    if min(len(offsets), len(lengths)) < planes * count:
+        raise ImageError(f"it has {min(len(offsets), len(lengths)):,} strips or tiles and needs {planes * count:,}")
+    out = np.empty((how.rows, how.cols, how.channels), how.dtype.newbyteorder("="))
+    for plane in range(planes):
+        chosen = slice(plane * count, (plane + 1) * count)
+        packed = unpacked(data, how, offsets[chosen], lengths[chosen])
+        place = out[:, :, plane : plane + 1] if how.planar else out
+        place[:] = undone(packed, how)[:, : how.cols]
+    return out
+
+
+def unpacked(
+    data: bytes, how: Layout, offsets: Num[np.ndarray, " part"], lengths: Num[np.ndarray, " part"]
+) -> UInt8[np.ndarray, "row byte"]:
+    """Unpack the strips or tiles of a plane, as the grey pixels of a TIFF made of them; raises ImageError."""
+    if int(lengths.sum()) > len(data) or int((offsets + lengths).max()) > len(data):
+        raise ImageError("it is truncated: its strips or tiles reach beyond the end of the file")
+    parts = [data[first : first + length] for first, length in zip(offsets.tolist(), lengths.tolist(), strict=True)]
+    rows, width = how.part[0], how.part[1] * how.pixel
+    size = [(COLS, how.across * how.pixel), (ROWS, how.rows), (BITS, 8), (COMPRESSION, how.compression)]
+    size += [(PHOTOMETRIC, 1), (SAMPLES, 1)]
+    size += [(TILE_COLS, width), (TILE_ROWS, rows)] if how.tiled else [(STRIP_ROWS, rows)]
+    tags = (TILE_OFFSETS, TILE_BYTES) if how.tiled else (STRIP_OFFSETS, STRIP_BYTES)
+    image = TiffImagePlugin.TiffImageFile(file_of(parts, size, tags))
+    image.load()
+    return np.asarray(image)
+
+
+def file_of(parts: list[bytes], size: list[tuple[int, int]], tags: tuple[int, int]) -> io.BytesIO:
+    """Write a TIFF of one directory around strips or tiles."""
+    ends = np.cumsum([8, *map(len, parts)])
+    count, after = len(parts), int(ends[-1])
+    lists = [ends[:-1], np.diff(ends)]
+    entries = [struct.pack("<HHII", tag, 4, 1, number) for tag, number in size]
+    for tag, place, listed in zip(tags, (after, after + 4 * count), lists, strict=True):
+        entries.append(struct.pack("<HHII", tag, 4, count, int(listed[0]) if count == 1 else place))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    body = b"".join(listed.astype("<u4").tobytes() for listed in lists)
+    head = struct.pack("<2sHI", b"II", 42, after + len(body))
+    return io.BytesIO(b"".join((head, *parts, body, struct.pack("<H", len(entries)), *entries, bytes(4))))
+
+
+def undone(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np.ndarray, "row col channel"]:
+    """Turn unpacked bytes into values, undoing what a predictor made of each strip's or tile's rows; raises ImageError."""
+    channels = how.pixel // how.dtype.itemsize
+    if how.predictor not in (1, HORIZONTAL, FLOATING):
+        raise ImageError(f"its predictor {how.predictor} is unknown")
+    if how.predictor == FLOATING:
+        packed = np.concatenate(
+            [floats(part, how, channels) for part in np.split(packed, how.across // how.part[1], 1)], 1
+        )
+    whole = np.ascontiguousarray(packed).view(how.dtype).reshape(len(packed), -1, channels)
+    if how.predictor != HORIZONTAL:
+        return whole
+    if how.dtype.kind == "f":
+        raise ImageError("its predictor is for whole numbers, and its pixels are floating-point")
+    whole = whole.astype(how.dtype.newbyteorder("="))
+    for left in range(0, how.across, how.part[1]):
+        part = whole[:, left : left + how.part[1]]
+        np.cumsum(part, axis=1, dtype=part.dtype, out=part)
+    return whole
+
+
+def floats(part: UInt8[np.ndarray, "row byte"], how: Layout, channels: int) -> UInt8[np.ndarray, "row byte"]:
+    """Undo the predictor of floating-point numbers (Adobe's TIFF technical note 3), into the file's byte order."""
+    rows, width = part.shape
+    summed = np.cumsum(part.reshape(rows, -1, channels), axis=1, dtype=np.uint8)
+    planes = summed.reshape(rows, how.dtype.itemsize, width // how.dtype.itemsize)
+    ordered = planes if how.dtype.str[0] == ">" else planes[:, ::-1]
+    return np.ascontiguousarray(ordered.transpose(0, 2, 1)).reshape(rows, width)
