@@ -163,3 +163,14 @@ def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str, depth: dict[str, i
         "QuickGELU()": "quick-gelu",
     }
     assert found.block.mlp == "swiglu" or found.block.act == acts[str(block.mlp.act)]
+
+
+@pytest.mark.parametrize("kernel", ["lanczos", "bilinear", "hamming"])
+def test_images_are_resized_by_timms_kernel_or_it_is_told(kernel: str, tmp_path: Path) -> None:
+    saved(made("vit_small_patch16_224"), tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    document["pretrained_cfg"]["interpolation"] = kernel
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    folder, report = load_foreign(tmp_path)
+    told = any("kernel; theirs (hamming) isn't here" in line for line in report.assumed)
+    assert (folder.preprocess.interpolation, told) == (("bicubic", True) if kernel == "hamming" else (kernel, False))

@@ -16,6 +16,7 @@ from vitreous.images.preprocess import normalize, to_pixels
 PROCESSORS = [
     {"size": {"height": 32, "width": 32}},
     {"size": {"shortest_edge": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}, "resample": 3},
+    {"size": {"height": 32, "width": 32}, "resample": 1},
     {"size": {"height": 36, "width": 36}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
     {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
     {"size": {"height": 32, "width": 32}, "do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
@@ -43,7 +44,7 @@ def test_preprocessing_follows_transformers_own_processor(settings: dict[str, An
 
 
 UNLIKE = [
-    ({"size": 32, "resample": 1}, "bilinear kernel; their processor's (Pillow's 1)"),
+    ({"size": 32, "resample": 4}, "bilinear kernel; their processor's (Pillow's 4)"),
     ({"do_resize": False}, "leaves their size"),
     ({"size": {"shortest_edge": 32}}, "leaves them their aspect"),
     ({"size": 32, "do_center_crop": True, "crop_size": 40}, "their processor cuts 40 pixels out of 32, the rest black"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.checkpoints.families.google_stem import KERNEL
-from vitreous.checkpoints.families.timm import RESIZES, architecture_of
+from vitreous.checkpoints.families.timm import KERNELS, RESIZES, architecture_of
 from vitreous.checkpoints.families.timm_arguments import classes_of, pretrained_in
 from vitreous.checkpoints.families.timm_write import CROP_MODES, crop_of
 from vitreous.checkpoints.family import HALF, Family, Reading, has, shape_of
@@ -104,7 +104,7 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
         resize=RESIZES.get(given.get("crop_mode"), "short"),
         rounding="timm",
         crop=float(given.get("crop_pct") or 0.875),
-        interpolation=interpolation if interpolation in ("bicubic", "nearest") else "bilinear",
+        interpolation=interpolation if interpolation in KERNELS else "bilinear",
         mean=tuple(given.get("mean") or HALF["mean"]),
         std=tuple(given.get("std") or HALF["std"]),
     )

@@ -8,7 +8,7 @@ from vitreous.checkpoints.family import CLIP, IMAGENET
 from vitreous.checkpoints.weights import Weights
 from vitreous.images.config import HALF, Interpolation, PreprocessConfig
 
-KERNELS: dict[Any, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+KERNELS: dict[Any, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers for ours."""
 CUT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3}
 STANDARD = {"image_mean": HALF, "image_std": HALF}

@@ -31,7 +31,12 @@ IGNORED = (
     r"^(input_resolution|context_length|vocab_size)$",
 )
 """The text tower, and what lies between the towers."""
-KERNELS: dict[Any, Interpolation] = {"bicubic": "bicubic", "bilinear": "bilinear", "nearest": "nearest"}
+KERNELS: dict[Any, Interpolation] = {
+    "bicubic": "bicubic",
+    "bilinear": "bilinear",
+    "nearest": "nearest",
+    "lanczos": "lanczos",
+}
 
 
 def table(config: ViTConfig) -> Table:

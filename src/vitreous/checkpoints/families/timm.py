@@ -327,6 +327,8 @@ def kinds_of(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal[
     return {named: "class" if config.registers else "all"} | ({0: "patches"} if named else {}) | {config.prefix: "all"}
 
 
+KERNELS = ("bicubic", "bilinear", "nearest", "lanczos")
+"""Kernels of theirs that are here."""
 RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
 """Their crop_mode; what else it says is taken for center, as in timm."""
 
@@ -340,7 +342,7 @@ def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str,
         resize=RESIZES.get(given.get("crop_mode"), "short"),
         rounding="timm",
         crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
-        interpolation=interpolation if interpolation in ("bicubic", "bilinear", "nearest") else "bicubic",
+        interpolation=interpolation if interpolation in KERNELS else "bicubic",
         mean=tuple(given.get("mean") or images["mean"]),
         std=tuple(given.get("std") or images["std"]),
     )
