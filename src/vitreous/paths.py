@@ -2,27 +2,31 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vitreous.data.ignored import is_junk
+from vitreous.data.ignored import is_junk, kind_of
 from vitreous.errors import DataError, is_folder, is_there, url
 from vitreous.images.config import SUFFIXES
 
 
-def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False) -> Iterator[Path]:
+def expand_paths(
+    arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False, passed: Counter[str] | None = None
+) -> Iterator[Path]:
     """Yield image paths in the order that was asked for.
 
     A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
     "-" gives one path a line of `stdin`, or one between NULs, as they arrive (see `names_in`). A path that leads to nothing is passed on, so that whoever
-    reads it says so in its place; only if there is nothing else at all is it an error here.
+    reads it says so in its place; only if there is nothing else at all is it an error here. In `passed` the files of folders
+    that are passed over are counted, as `ignored.words` says them.
 
     Raises:
         DataError: not one image was found, or an argument is a URL.
     """
     missing: list[Path] = []
     found = False
-    for path, exists in _candidates(arguments, stdin, null):
+    for path, exists in _candidates(arguments, stdin, null, passed):
         if not (exists or found):
             missing.append(path)
             continue
@@ -34,7 +38,9 @@ def expand_paths(arguments: Sequence[str], stdin: Iterable[str] | None = None, n
         raise DataError(_nothing(arguments, missing))
 
 
-def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None, null: bool) -> Iterator[tuple[Path, bool]]:
+def _candidates(
+    arguments: Sequence[str], stdin: Iterable[str] | None, null: bool, passed: Counter[str] | None
+) -> Iterator[tuple[Path, bool]]:
     """Yield each path with whether it leads anywhere."""
     for argument in arguments:
         if argument == "-" and stdin is not None:
@@ -46,7 +52,7 @@ def _candidates(arguments: Sequence[str], stdin: Iterable[str] | None, null: boo
         matches = [path] if is_there(path) or not glob.has_magic(argument) else _matches(argument)
         for match in matches:
             if is_folder(match):
-                inside = _images(match)
+                inside = _images(match, passed)
                 first = next(inside, None)
                 yield (match, False) if first is None else (first, True)
                 yield from ((image, True) for image in inside)
@@ -76,7 +82,7 @@ def _matches(pattern: str) -> list[Path]:
     return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(folder: Path, passed: Counter[str] | None = None) -> Iterator[Path]:
     """Yield the images below a folder, sorted, folder by folder; links to folders are followed once."""
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -89,6 +95,8 @@ def _images(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not is_junk(name) and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(root, name)
+            elif passed is not None:
+                passed[kind_of(name)] += 1
 
 
 def _nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:

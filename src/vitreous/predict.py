@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -20,7 +20,8 @@ from vitreous.checkpoints.folder import ModelFolder
 from vitreous.checkpoints.open import open_model
 from vitreous.checkpoints.wish import Report
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError, url
-from vitreous.images.decode import read
+from vitreous.images.config import DecodeConfig
+from vitreous.images.decode import probe, read
 from vitreous.images.pixels import kept
 from vitreous.images.preprocess import example, normalize
 from vitreous.model.device import choose_device, native_bf16, tune_cpu
@@ -61,6 +62,8 @@ class Prediction:
     """The most probable classes with their probabilities, best first; all of `labels` among them."""
     error: str | None = None
     """Why there is no label, in one line."""
+    filled: bool = False
+    """It is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
     labels: tuple[str, ...] | None = None
     """Where an image may have several classes: those with a probability of at least one half, most probable first."""
 
@@ -68,6 +71,7 @@ class Prediction:
         """Return the prediction as JSON values; labels where an image may have several."""
         top = [{"label": label, "score": score} for label, score in self.top]
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+        found |= {"filled": True} if self.filled else {}
         return found if self.labels is None else {**found, "labels": list(self.labels)}
 
 
@@ -78,6 +82,8 @@ class Ready:
     name: str
     pixels: np.ndarray | None
     error: str | None = None
+    filled: bool = False
+    """It lacks its last bytes, which are grey."""
 
 
 class Predictor:
@@ -249,7 +255,7 @@ class Predictor:
             if ready.pixels is None:
                 yield Prediction(ready.name, error=ready.error)
             else:
-                yield self._prediction(ready.name, next(rows))
+                yield replace(self._prediction(ready.name, next(rows)), filled=ready.filled)
 
     def _prediction(self, name: str, ranked: Ranked) -> Prediction:
         """Say what a model makes of an image, from its classes by probability."""
@@ -273,9 +279,18 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
     """Turn any image into a model's pixels; never raises for a bad one. `number`: names one without a path."""
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
-        return Ready(name, _pixels(image, name, folder))
+        if isinstance(image, (str, Path)) and not url(image):
+            data = read(Path(image), folder.decode)
+            return Ready(name, _pixels(data, name, folder), filled=is_filled(data, folder.decode))
+        filled = isinstance(image, bytes) and is_filled(image, folder.decode)
+        return Ready(name, _pixels(image, name, folder), filled=filled)
     except VitreousError as error:
         return Ready(name, None, _line(error))
+
+
+def is_filled(data: bytes, decode: DecodeConfig) -> bool:
+    """Tell whether a file is a JPEG that lacks its last bytes, where these are filled; raises ImageError."""
+    return decode.truncated == "fill" and not probe(data, decode).complete
 
 
 def _pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:

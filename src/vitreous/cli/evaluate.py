@@ -20,7 +20,8 @@ from vitreous.errors import DataError, is_file, is_there
 if TYPE_CHECKING:
     from vitreous.checkpoints.folder import ModelFolder
     from vitreous.data.sources import Dataset, Source
-    from vitreous.evaluate.outcome import Outcome
+    from vitreous.evaluate.outcome import Outcome, Part
+    from vitreous.evaluate.overlap import Overlap
     from vitreous.images.config import DecodeConfig
     from vitreous.training.reporter import Reporter
 
@@ -65,9 +66,7 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     found = (several if sets else one_label)(asked, source, display)
     seen = overlap(Path(options.model), source, folder.decode) if options.data is not None else None
     if seen is not None:
-        found.lines.append(f"\nnote: {seen}")
-        found.parts.insert(1, seen.part())
-        found.results["trained_on"] = asdict(seen)
+        add_seen(seen, found.parts, found.lines, found.results)
     display.close()
     print(*found.lines, sep="\n")
     tell_skipped(source)
@@ -78,35 +77,52 @@ def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     save(out, Outcome(title(options), lead, found.parts, {**said(options), "results": found.results}))
 
 
+def add_seen(seen: "Overlap", parts: "list[Part]", lines: list[str], results: dict[str, Any]) -> None:
+    """Say everywhere how many of the measured images the model was trained on."""
+    lines.append(f"\nnote: {seen}")
+    parts.insert(1, seen.part())
+    results["trained_on"] = asdict(seen)
+
+
 def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's features by a probe."""
     from vitreous.evaluate.layers import find_layer
     from vitreous.evaluate.outcome import Outcome
+    from vitreous.evaluate.overlap import overlap
 
     folder = open_taken(options.model, options.taken)
     find_layer(folder.model, options.probe.layer)
     train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
     found = probe(options, folder, (train, test), display)
+    seen = overlap(Path(options.model), test, folder.decode) if options.data is not None else None
+    parts, lines, results = [*found.parts], [*found.lines], {**found.data}
+    if seen is not None:
+        add_seen(seen, parts, lines, results)
     display.close()
     lead = f"{options.model}, layer {options.probe.layer}: {options.protocol} on {len(test):,} images of {data_name(options)}"
     lead += f", {'drawn' if options.protocol == 'few-shot' else 'learned'} from {len(train):,} training images"
     shown = "\n\n".join(filter(None, (lead, found.headline, str(found.table))))
-    print(shown, *found.lines, sep="\n")
+    print(shown, *lines, sep="\n")
     for source in (train, test):
         tell_skipped(source)
     facts = {"layer": options.probe.layer, "precision": options.probe.precision, "train": options.probe.train}
-    data = {**said(options), **facts, "train_images": len(train), "results": found.data}
+    data = {**said(options), **facts, "train_images": len(train), "results": results}
     if options.json:
-        write_file(options.json, json.dumps(found.data, indent=1) + "\n")
+        write_file(options.json, json.dumps(results, indent=1) + "\n")
         print(f"\nall numbers are in {options.json}")
-    save(out, Outcome(title(options), f"{lead}.", found.parts, data))
+    save(out, Outcome(title(options), f"{lead}.", parts, data))
 
 
 def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model on the user's copy of a benchmark."""
     from vitreous.evaluate.outcome import Outcome
+    from vitreous.evaluate.overlap import overlap_of_files
+    from vitreous.images.config import DecodeConfig
 
     found = measured(options, display)
+    seen = overlap_of_files(Path(options.model), Path(str(options.data)), DecodeConfig())
+    if seen is not None:
+        add_seen(seen, found.parts, found.lines, found.results)
     display.close()
     print(*found.lines, sep="\n")
     if options.json:
@@ -132,6 +148,9 @@ def save(out: Path, found: "Outcome") -> None:
 
 def tell_skipped(source: "Source") -> None:
     """Say which files of the data were left out."""
+    filled = getattr(source, "filled", 0)
+    if filled:
+        print(f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey")
     skipped = getattr(source, "skipped", ())
     if skipped:
         print(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from vitreous.cli.parse import parse
 from vitreous.cli.places import result_file
 from vitreous.cli.streams import endure
 from vitreous.cli.taken import open_classifier
+from vitreous.data.ignored import words
 from vitreous.data.report import printable
 from vitreous.errors import ConfigError, is_there
 
@@ -38,16 +40,31 @@ def predict(arguments: list[str]) -> int:
 
     folder = open_classifier(options.model, options.taken)
     predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
-    found = expand_paths(options.paths, sys.stdin, options.null)
-    results = predictor.predict_many(found)
+    passed: Counter[str] = Counter()
+    found = expand_paths(options.paths, sys.stdin, options.null, passed)
+    filled: list[str] = []
+    results = noted(predictor.predict_many(found), filled)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
     with output(options.out) as stream:
         done, broken = writers[options.format](results, stream, Layout(options.top, folder.several))
+    if passed:
+        print(f"vitreous: passed over: {words(passed)}", file=sys.stderr)
+    if filled:
+        said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {printable(filled[0])}"
+        print(f"vitreous: {said}", file=sys.stderr)
     if broken:
         print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
     if options.out:
         print(f"{done:,} predictions are in {options.out}")
     return 1 if broken else 0
+
+
+def noted(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Prediction]":
+    """Pass predictions on, and note the names of images that lack their last bytes."""
+    for one in results:
+        if one.filled:
+            filled.append(one.name)
+        yield one
 
 
 @contextmanager

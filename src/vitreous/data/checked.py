@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from vitreous.data.examples import SEVERAL, FileSource, fingerprint
 from vitreous.data.rows import Listing, few
-from vitreous.data.scan import Record
+from vitreous.data.scan import FILLED, Record
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -77,7 +77,10 @@ def file_source(
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     content = fingerprint(names, labels, digests)
-    return FileSource(listing.root, names, labels, classes, content, decode, sizes, skipped, targets=targets)
+    filled = sum(record.format.endswith(FILLED) for record in records)
+    return FileSource(
+        listing.root, names, labels, classes, content, decode, sizes, skipped, targets=targets, filled=filled
+    )
 
 
 def target_rows(

@@ -56,6 +56,8 @@ class FileSource:
     """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
     targets: Bool[np.ndarray, "example label"] | None = None
     """Which classes each has, where an image may have several; every label is then SEVERAL."""
+    filled: int = 0
+    """How many lack their last bytes, which are grey."""
 
     def __len__(self) -> int:
         return len(self.names)

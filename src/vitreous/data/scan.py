@@ -21,7 +21,7 @@ from vitreous.shapes import Size
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 CHUNK = 64
 """Files that a thread takes at a time."""
 Progress = Callable[[int, int], None]
@@ -42,6 +42,8 @@ class Record(NamedTuple):
 
 Known = dict[tuple[str, int, int], Record]
 """Records by (name, bytes, time of the last change)."""
+FILLED = " without its end, filled with grey"
+"""Follows the format of a JPEG that lacks its last bytes."""
 
 
 def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress | None = None) -> list[Record]:
@@ -107,7 +109,7 @@ def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
     except ImageError as error:
         return Record(error=str(error))
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    kind = info.format if info.complete else f"{info.format} without its end, filled with grey"
+    kind = info.format if info.complete else f"{info.format}{FILLED}"
     return Record(info.size.rows, info.size.cols, info.mode, kind, digest)
 
 

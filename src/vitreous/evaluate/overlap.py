@@ -13,6 +13,7 @@ from vitreous.errors import UserError
 from vitreous.evaluate.gather import data_of
 from vitreous.evaluate.outcome import Part, Words
 from vitreous.images.config import DecodeConfig
+from vitreous.paths import expand_paths
 from vitreous.runs import is_run, read_run
 
 Item = Path | bytes
@@ -45,25 +46,45 @@ def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None
 
     A run whose data is gone, or comes from formulas, can't be compared.
     """
+    data = seen_by(model, decode)
+    return None if data is None else compared(source, data)
+
+
+def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap | None:
+    """Return how many of the image files in a folder the run of a model has seen; None as of `overlap`."""
+    data = seen_by(model, decode)
+    if data is None:
+        return None
+    try:
+        return counted(list(expand_paths([str(root.resolve())])), data)
+    except UserError:  # no image files
+        return None
+
+
+def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
+    """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
     from vitreous.data.sources import open_dataset
 
     run = model if is_run(model) else model.resolve().parent
     if not is_run(run):
         return None
     try:
-        data = open_dataset(data_of(read_run(run).config, run), decode)
+        return open_dataset(data_of(read_run(run).config, run), decode)
     except UserError:
         return None
-    return compared(source, data)
 
 
 def compared(source: Source, data: Dataset) -> Overlap | None:
     """Return how many images of a source are among the training and the validation images; None if none is trained on."""
-    mine = items(source)
+    return counted(items(source), data)
+
+
+def counted(mine: Sequence[Item], data: Dataset) -> Overlap | None:
+    """Return how many of some images are among the training and the validation images; None if none is trained on."""
     trained = sum(among(mine, items(data.train)))
     if not trained:
         return None
-    return Overlap(len(source), trained, sum(among(mine, items(data.validation))))
+    return Overlap(len(mine), trained, sum(among(mine, items(data.validation))))
 
 
 def items(source: Source) -> list[Item]:
