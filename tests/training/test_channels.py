@@ -18,7 +18,7 @@ from vitreous.data.sources import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT
+from vitreous.model.kinds import create
 from vitreous.settings import overlaid
 from vitreous.training.run import train
 
@@ -115,8 +115,7 @@ def test_other_channels_than_were_asked_for_are_one_line(folder):
 
 
 def test_weights_of_three_channels_learn_five(folder, tmp_path):
-    torch.manual_seed(0)
-    model = ViT(ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp=32, classes=3))
+    model = create(ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp=32, classes=3), 0)
     images = PreprocessConfig(size=(16, 16), crop=1.0, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
     save_model(tmp_path / "weights", ModelFolder(model.eval(), images, DecodeConfig(), ("a", "b", "c")))
     config = planned(folder, "finetune", weights=str(tmp_path / "weights"))
