@@ -16,6 +16,8 @@ from typing import Any
 
 import jaxtyping
 
+ORIGINAL = jaxtyping.jaxtyped
+"""Checks generators, whose bodies run within no call."""
 SHAPES = jaxtyping.jaxtyped("context")
 """Within it, an axis's name has one length."""
 if sys.version_info < (3, 12):  # which remembers them itself: each question for a Source took 0.1 ms
@@ -40,6 +42,8 @@ def _decorated(typechecker: Callable, thing: Any) -> Any:
 
 
 def _checked(typechecker: Callable, function: Callable) -> Callable:
+    if inspect.isgeneratorfunction(function):
+        return ORIGINAL(function, typechecker=typechecker)
     typed, shaped = None, False
 
     @functools.wraps(function)

@@ -49,8 +49,6 @@ class PreprocessConfig:
     mode: Mode = "RGB"
     """What the model sees: RGB (3 channels) or L (1 channel) of 8 bits; or a number of channels, which are kept as they are in
     the files, all their bits with them."""
-    colours: tuple[int, int, int] = (0, 1, 2)
-    """Channels that pictures show as red, green and blue where there are more than 3; 0 is the first."""
     resize: Literal["short", "squash", "border"] = "short"
     """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop. border: scale
     the longer side, keeping the aspect, and fill what is left open."""
@@ -69,6 +67,8 @@ class PreprocessConfig:
     """Widen the kernel where images get smaller, as Pillow does. False: as TensorFlow's resize does by default."""
     fill: Literal["mean", "black"] = "mean"
     """What a border is filled with."""
+    colours: tuple[int, int, int] = (0, 1, 2)
+    """Channels that pictures show as red, green and blue where there are more than 3; 0 is the first."""
 
     def __post_init__(self) -> None:
         if isinstance(self.mode, int) and not 1 <= self.mode <= MOST_CHANNELS:
