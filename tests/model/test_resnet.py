@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.model.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.count_resnet import resnet_flops, resnet_parameters
@@ -189,11 +190,5 @@ def test_a_wrong_image_gets_one_clear_line() -> None:
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_compiles_without_graph_breaks(backend: str, as_users_run_it: None) -> None:
-    torch._dynamo.reset()
     model = create(ResNetConfig(image=(40, 56), units=(1, 1), classes=3)).train()
-    torch.nn.init.ones_(model.head.weight)
-    x = torch.randn(2, 3, 40, 56)
-    found = torch.compile(model, fullgraph=True, backend=backend)(x)
-    torch.testing.assert_close(found, model(x))
-    found.square().sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    check_one_graph(model, torch.randn(2, 3, 40, 56), backend)

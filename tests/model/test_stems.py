@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.model.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
@@ -165,11 +166,5 @@ BACKENDS = ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("stem", [StemConfig("resnet", (1, 1)), EARLY], ids=["resnet", "conv"])
 def test_compiles_without_graph_breaks(stem: StemConfig, backend: str, as_users_run_it: None) -> None:
-    torch._dynamo.reset()
     model = create(named("mu/8", image=(32, 48), classes=3, depth=1, stem=stem)).train()
-    torch.nn.init.ones_(model.head.weight)
-    x = torch.randn(2, 3, 32, 48)
-    found = torch.compile(model, fullgraph=True, backend=backend)(x)
-    torch.testing.assert_close(found, model(x))
-    found.square().sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    check_one_graph(model, torch.randn(2, 3, 32, 48), backend)
