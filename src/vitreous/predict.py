@@ -279,11 +279,12 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
     """Turn any image into a model's pixels; never raises for a bad one. `number`: names one without a path."""
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
-        if isinstance(image, (str, Path)) and not url(image):
-            data = read(Path(image), folder.decode)
-            return Ready(name, _pixels(data, name, folder), filled=is_filled(data, folder.decode))
-        filled = isinstance(image, bytes) and is_filled(image, folder.decode)
-        return Ready(name, _pixels(image, name, folder), filled=filled)
+        if isinstance(image, (str, Path)):
+            if told := url(image):
+                raise ImageError(told)
+            image = read(Path(image), folder.decode)
+        pixels = _pixels(image, name, folder)
+        return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
     except VitreousError as error:
         return Ready(name, None, _line(error))
 
@@ -295,10 +296,6 @@ def is_filled(data: bytes, decode: DecodeConfig) -> bool:
 
 def _pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:
     decode, preprocess = folder.decode, folder.preprocess
-    if isinstance(image, (str, Path)):
-        if told := url(image):
-            raise ImageError(told)
-        return example(read(Path(image), decode), decode, preprocess, name)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return example(bytes(image), decode, preprocess, name)
     if isinstance(image, np.ndarray):
