@@ -9,9 +9,8 @@ import numpy as np
 from vitreous.data.examples import Source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.decode import decode
 from vitreous.images.pillow import channels_in
-from vitreous.images.preprocess import to_mode
+from vitreous.images.preprocess import whole
 
 GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
 """Modes that show no colours."""
@@ -63,13 +62,8 @@ def statistics(
     total = square = np.zeros(preprocess.channels)
     count = 0
     for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist():
-        found, name = source.read(index), source.names[index]
-        whole = (
-            decode(found, decoding, preprocess.mode, name=name)
-            if isinstance(found, bytes)
-            else to_mode(found, preprocess)
-        )
-        pixels = whole.reshape(-1, whole.shape[2]).astype(np.float64) / 255
+        image = whole(source.read(index), decoding, preprocess, source.names[index])
+        pixels = image.reshape(-1, image.shape[2]).astype(np.float64) / 255
         total, square, count = total + pixels.sum(0), square + (pixels**2).sum(0), count + len(pixels)
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0))

@@ -101,7 +101,7 @@ def _info(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image
         check(size, survey, length, config)
         upright = turned_size(*size, turned)
         return ImageInfo(kind, upright, "L" if space == "Gray" else "RGB", turned, 1, ENDING in survey.data)
-    if kind == "TIFF" and (how := _beyond_pillow(survey, length, config)) is not None:
+    if (how := _beyond_pillow(kind, survey, length, config)) is not None:
         return ImageInfo(kind, turned_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
     with opened(kind, survey, length, config) as image:
         turned = orientation_left(image, kind, survey)
@@ -154,7 +154,7 @@ def value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[flo
     """Return the smallest and the largest value of an image of more than 8 bits a channel, None for others; ImageError."""
     try:
         kind, survey = _surveyed(data, config)
-        if kind == "TIFF" and (how := _beyond_pillow(survey, len(data), config)) is not None and how.dtype.itemsize > 1:
+        if (how := _beyond_pillow(kind, survey, len(data), config)) is not None and how.dtype.itemsize > 1:
             found = bands.values(survey.data, how)
             return float(found.min()), float(found.max())
         if kind in ("JPEG", "PPM"):  # eight bits, or a header that says what white is
@@ -255,9 +255,9 @@ def _pillow_kept(kind: str, survey: Survey, length: int, config: DecodeConfig) -
     return loaded()
 
 
-def _beyond_pillow(survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
+def _beyond_pillow(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
     """Return how a TIFF's pixels lie that Pillow has no mode for; raises ImageError if it is over the limits."""
-    how = bands.layout(survey.data)
+    how = bands.layout(survey.data) if kind == "TIFF" else None
     if how is None or (how.channels <= bands.MANY and (how.channels == 1 or how.dtype.itemsize == 1)):
         return None
     check(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
@@ -285,7 +285,7 @@ def _decode_pillow(
     kind: str, survey: Survey, length: int, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Decode with Pillow's reader for the format, or a TIFF that it has no mode for with that of `bands`."""
-    if kind == "TIFF" and (how := _beyond_pillow(survey, length, config)) is not None:
+    if (how := _beyond_pillow(kind, survey, length, config)) is not None:
         return _decode_bands(how, survey, config, mode)
     with opened(kind, survey, length, config) as image:
         turned = orientation_left(image, kind, survey)

@@ -32,8 +32,17 @@ def example(
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if need be, and bring to the model's size. Raises ImageError."""
-    image = decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else to_mode(data, config)
-    return to_pixels(image, config)
+    return to_pixels(whole(data, decoding, config, name), config)
+
+
+def whole(
+    data: bytes | Pixels[np.ndarray, "row col channel"],
+    decoding: DecodeConfig,
+    config: PreprocessConfig,
+    name: str = "image",
+) -> Pixels[np.ndarray, "row2 col2 channel2"]:
+    """Decode if need be, in the configured mode, at the image's own size. Raises ImageError."""
+    return decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else to_mode(data, config)
 
 
 def to_mode(
