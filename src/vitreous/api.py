@@ -112,8 +112,9 @@ def plan(
     if "weights" in given:
         given["weights"] = str(given["weights"])
     config = configure(recipe, Request(dataset.facts, source, **given))
-    config = replace(config, decode=decode) if isinstance(config.preprocess.mode, int) else config
-    return measured(config, dataset, reporter) if isinstance(config.preprocess.mode, int) else config
+    if isinstance(config.preprocess.mode, int):
+        return measured(replace(config, decode=decode), dataset, reporter)
+    return config
 
 
 def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
@@ -139,12 +140,7 @@ def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
 
 def free_run(config: RunConfig) -> Path:
     """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
-    return free_folder(RUNS, f"{called(config.data.path)}-{config.recipe}")
-
-
-def free_folder(parent: Path, stem: str) -> Path:
-    """Make the next free folder parent/<stem>-<n>, which nobody else gets, and return it; raises StorageError."""
-    return claim_folder(parent, stem)
+    return claim_folder(RUNS, f"{called(config.data.path)}-{config.recipe}")
 
 
 def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> Result:
@@ -230,7 +226,6 @@ __all__ = [
     "Result",
     "RunError",
     "create",
-    "free_folder",
     "free_run",
     "load",
     "override",

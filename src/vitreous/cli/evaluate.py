@@ -202,10 +202,10 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
     Raises:
         ConfigError: the named folder holds something, is a file, or can't be.
     """
-    from vitreous.api import free_folder
+    from vitreous.checkpoints.atomic import claim_folder
 
     if named is None:
-        return free_folder(parent, stem)
+        return claim_folder(parent, stem)
     return result_folder(named)
 
 
