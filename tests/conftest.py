@@ -1,9 +1,11 @@
-"""For all tests: type checks, the same examples every time and no time limits inside hypothesis, a scan cache of their own.
+"""For all tests: type checks, the same examples every time and no time limits inside hypothesis, a scan cache of their own,
+and signals that are heeded, even where whoever started the tests in the background has them ignored.
 
 `HYPOTHESIS_PROFILE=explore make test` looks for new counterexamples: many more examples, others each time.
 """
 
 import os
+import signal
 import tempfile
 
 import jaxtyping
@@ -17,5 +19,7 @@ settings.register_profile("vitreous", deadline=None, max_examples=25, suppress_h
 settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vitreous"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vitreous-tests-")
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 collect_ignore = ["fuzz"]
 """`make fuzz` runs those, on request."""

@@ -215,7 +215,7 @@ def test_both_languages_have_the_same_parts():
     def shape(document):
         text = FENCE.sub("", document.read_text(encoding="utf-8"))
         return re.findall(r"^(#+ |- |\| `[^`]+`)", text, re.MULTILINE), sorted(
-            re.findall(r"\]\(((?!#|README)\S+)\)", text)
+            re.findall(r"\]\(((?!#|README)[^\s()]+)\)", text)
         )
 
     assert shape(README) == shape(CHINESE)
