@@ -2,10 +2,14 @@
 
     python benchmarks/cifar10.py --data FOLDER --search                      choose each peer's rate, on training images alone
     python benchmarks/cifar10.py --data FOLDER [--minutes 15] [--seeds 3] [--threads N] [--parts ...] [--json FILE] [--quick]
+    python benchmarks/cifar10.py --data FOLDER --processor-time [--kept FOLDER] ...      beside other work, part by part
 
 FOLDER holds train/ and test/ with one folder of JPEGs a class, or train.tar and test.tar with the same inside. All parts
 train for the same time, one after the other, seed by seed, on the same threads, and see the 10,000 test images once, at
 the end, outside that time. Neither starting a process, scanning the files nor measuring a step counts; decoding does.
+By the wall clock that asks for a quiet machine for hours. With `--processor-time` all run on one core and one thread and
+are timed by what the process had of it, so other work may take turns with them; `--kept` keeps what is finished, and the
+same command goes on from there, in two processes as well with other `--parts`.
 
 `vitreous` is the product as it comes: configure("small", minutes=...), train(config, out). Nothing is set here but the
 seed, where the validation images are and that they are looked at only after the last step. Its settings were chosen on
@@ -18,6 +22,7 @@ The interval of the mean over seeds holds seeds and images: a two-way bootstrap.
 
 import argparse
 import json
+import os
 import tarfile
 import tempfile
 import time
@@ -63,6 +68,17 @@ class Outcome:
     def __str__(self) -> str:
         rate = f"{self.images:,} images in {self.seconds:.0f} s ({self.images / self.seconds:.0f}/s)"
         return f"{self.name}, seed {self.seed}: {self.correct.mean():.2%}; {rate}, {self.parameters:,} parameters"
+
+    def keep(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = asdict(self) | {"correct": self.correct.astype(int).tolist()}
+        file.with_suffix(".part").write_text(json.dumps(record))
+        file.with_suffix(".part").replace(file)
+
+    @classmethod
+    def kept(cls, file: Path) -> "Outcome":
+        record = json.loads(file.read_text())
+        return cls(**record | {"correct": np.array(record["correct"], dtype=bool)})
 
 
 def interval(correct: np.ndarray, draws: int = 2000) -> tuple[float, float]:
@@ -147,15 +163,19 @@ def search(data: Path, parts: list[str], seconds: float) -> None:
         print(f"{name}: best rate {max(found, key=found.__getitem__):g}, set to {PEERS[name].lr:g}", flush=True)
 
 
-def race(data: Path, parts: list[str], seeds: int, seconds: float) -> list[Outcome]:
+def race(data: Path, parts: list[str], seeds: int, seconds: float, kept: Path) -> list[Outcome]:
     files, test = files_of(data / "train"), files_of(data / "test")
     outcomes = []
     for seed in range(seeds):
         for part in parts:
-            if part == "vitreous":
+            file = kept / f"{part}-{seed}-{seconds:g}.json"
+            if file.exists():
+                outcomes.append(Outcome.kept(file))
+            elif part == "vitreous":
                 outcomes.append(run_vitreous(recipe(data, seconds / 60, seed), test))
             else:
                 outcomes.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
+            outcomes[-1].keep(file)
             print(outcomes[-1], flush=True)
     return outcomes
 
@@ -195,18 +215,29 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=names, default=names)
     parser.add_argument("--search", action="store_true", help="choose the peers' rates on held-out training images")
+    parser.add_argument("--processor-time", action="store_true", help="time by what the process had of its one core")
+    parser.add_argument("--kept", type=Path, help="folder of what is finished (temporary)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="20 seconds a part, one seed: does it run at all?")
     options = parser.parse_args()
+    if options.processor_time:
+        options.threads = 1
+        os.sched_setaffinity(
+            0, list(os.sched_getaffinity(0))[:1]
+        )  # so that nobody starts a worker: its time is another's
+        time.perf_counter = time.process_time
     torch.set_num_threads(options.threads)
     seconds, seeds = (20.0, 1) if options.quick else (60 * options.minutes, options.seeds)
     with tempfile.TemporaryDirectory() as folder:
         data = unpacked(options.data, Path(folder))
-        print(f"{seconds:g} s for each part on {options.threads} threads, torch {torch.__version__}, {time.ctime()}")
+        print(
+            f"{seconds:g} s for each part on {options.threads} threads, torch {torch.__version__}, {time.ctime()}"
+            f"{', by the time of its process' * options.processor_time}"
+        )
         if options.search:
             search(data, options.parts, seconds)
             return
-        rows = summary(race(data, options.parts, seeds, seconds))
+        rows = summary(race(data, options.parts, seeds, seconds, options.kept or Path(folder) / "kept"))
     if options.json:
         peers = {name: asdict(peer) for name, peer in PEERS.items()}
         record = {"seconds": seconds, "threads": options.threads, "torch": torch.__version__, "peers": peers}
