@@ -6,7 +6,7 @@ Prints, for each shape (batch, heads, tokens, head_dim), the time of plain produ
 below 1, plain products are faster. Forward alone, and forward with backward; interleaved, medians. float32 comes twice:
 with its products by MKL (torch's own choice), and by oneDNN (matmul precision "medium"). Then, for linear layers in
 float32, MKL's time divided by oneDNN's: above 1, oneDNN is faster. This is what `vitreous.model.attention.attend` and
-`vitreous.model.device.tune_cpu` decide by.
+`vitreous.runtime.tune_cpu` decide by.
 """
 
 import argparse

@@ -35,12 +35,12 @@ from cifar10_peers import PEERS, Peer, answers, train_peer
 
 from vitreous.api import load
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request
-from vitreous.runs import read_run
+from vitreous.run_folder import read_run
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
 

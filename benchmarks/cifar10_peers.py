@@ -122,7 +122,7 @@ class TimmModel(nn.Module):
         self.model, self.grid = timm_model(shape), shape.grid
         self.model.patch_embed.strict_img_size = False
         if sincos:
-            from vitreous.model.positions import sincos_places
+            from vitreous.model.positions.added import sincos_places
 
             self.model.pos_embed.data.copy_(sincos_places(shape).reshape(self.model.pos_embed.shape))
 

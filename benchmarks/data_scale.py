@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vitreous.data.config import DataConfig
 from vitreous.studies.data_scale import ARMS, started
-from vitreous.studies.setting import open_setting
+from vitreous.studies.engine.data_subset import open_setting
 from vitreous.training.run import train
 
 TRIED = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)

@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Dataset, Source, open_dataset
+from vitreous.data.dataset import Dataset, Source, open_dataset
 from vitreous.images.config import DecodeConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request

@@ -17,12 +17,12 @@ import torch
 from loader import jpegs, ours
 
 from vitreous.data.config import DataConfig
-from vitreous.data.contours import contour_of
-from vitreous.data.fractals import system_of
-from vitreous.data.loader import TrainStream
-from vitreous.data.sources import Source, open_dataset
+from vitreous.data.dataset import Source, open_dataset
+from vitreous.data.stream.loader import TrainStream
+from vitreous.data.synthetic.contours import contour_of
+from vitreous.data.synthetic.fractals import system_of
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.model.device import tune_cpu
+from vitreous.runtime.device import tune_cpu
 
 KINDS = ("fractals", "contours", "atoms")
 AUGMENT = {32: AugmentConfig(crop="pad", crop_pad=4), 224: AugmentConfig(crop="inception")}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vitreous.images.augment import Box, augment, inception_box
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.model.device import tune_cpu
+from vitreous.runtime.device import tune_cpu
 from vitreous.shapes import Size
 
 AUGMENT, PREPROCESS, DECODE = AugmentConfig(crop="inception"), PreprocessConfig(size=(224, 224)), DecodeConfig()

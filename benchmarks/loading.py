@@ -23,11 +23,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, named
 from vitreous.model.vit import create
+from vitreous.weights.conversion import convert
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 HEAD = """
 import json, sys, time
@@ -54,15 +54,15 @@ print(json.dumps({
 OWN = "vitreous, its own folder"
 LOADERS = {
     OWN: """
-from vitreous.checkpoints.open import open_model
+from vitreous.weights.loading import open_model
 load = lambda path: open_model(path + "/own")[0].model
 """,
     "vitreous, timm's file": """
-from vitreous.checkpoints.open import open_model
+from vitreous.weights.loading import open_model
 load = lambda path: open_model(path + "/timm")[0].model
 """,
     "vitreous, transformers' folder": """
-from vitreous.checkpoints.open import open_model
+from vitreous.weights.loading import open_model
 load = lambda path: open_model(path + "/huggingface")[0].model
 """,
     "timm": """

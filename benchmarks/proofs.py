@@ -48,7 +48,7 @@ class Recorder:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Listen to loading, and to every module's comparisons."""
-        from vitreous.checkpoints import foreign
+        from vitreous.weights import foreign
 
         adapt = foreign.adapt
 

@@ -6,7 +6,7 @@
 FOLDER is as for cifar10.py. Each recipe trains for the same time on the 50,000 training images, the first two without their
 labels; `random` is the same model as it is initialised, `small` the supervised recipe for comparison. Then the frozen
 features of the training images (--images of them) and of the 10,000 test images go to the linear probe and to k nearest
-neighbours of `vitreous.evaluate`, which choose their settings on the training images. Each probe reads what the head would
+neighbours of `vitreous.evaluation`, which choose their settings on the training images. Each probe reads what the head would
 read, and the mean over the patches after each block: what is predicted without labels is colours, and the last blocks turn
 to that, so that the middle ones may hold more. The block is chosen like the settings, by the linear probe's accuracy on
 training images held out; the test images have no say.
@@ -24,19 +24,19 @@ import numpy as np
 import torch
 from cifar10 import unpacked
 
-from vitreous.checkpoints.folder import ModelFolder, load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Dataset, Source, open_dataset
-from vitreous.data.subset import subset
-from vitreous.evaluate.features import FeatureOptions, Features, layer_chunks
-from vitreous.evaluate.knn import knn
-from vitreous.evaluate.layers import find_layer
-from vitreous.evaluate.linear import linear_probe
+from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.data.sources.subset import subset
+from vitreous.evaluation.probes.features import FeatureOptions, Features, layer_chunks
+from vitreous.evaluation.probes.knn import knn
+from vitreous.evaluation.probes.layers import find_layer
+from vitreous.evaluation.probes.linear import linear_probe
 from vitreous.images.config import DecodeConfig
-from vitreous.model.kinds import create
+from vitreous.model.factory import create
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request
 from vitreous.training.run import train
+from vitreous.weights.model_folder import ModelFolder, load_model
 
 PARTS = ("random", "masked-patches", "mae", "small")
 

@@ -31,19 +31,19 @@ from sklearn.datasets import load_sample_images
 from timm_peer import timm_model
 from torch import Tensor, nn
 
-from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.cli.main import COMMANDS
 from vitreous.data.config import DataConfig
-from vitreous.data.loader import Batch
-from vitreous.data.sources import open_digits
+from vitreous.data.dataset import open_digits
+from vitreous.data.stream.loader import Batch
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named
-from vitreous.model.device import choose_device
 from vitreous.model.vit import create
+from vitreous.runtime.device import choose_device
+from vitreous.training.assembly import build
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.loop import train_step
-from vitreous.training.prepare import build
 from vitreous.training.reporter import Silent
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

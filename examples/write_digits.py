@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)

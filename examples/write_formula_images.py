@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.config import DataConfig
-from vitreous.data.formula import Formula, FormulaSource
-from vitreous.data.sources import Source, open_dataset
+from vitreous.data.dataset import Source, open_dataset
+from vitreous.data.synthetic.formula import Formula, FormulaSource
 from vitreous.errors import UserError
 
 SHEET = ("fractals", "contours", "atoms")

@@ -10,7 +10,7 @@ import tempfile
 
 import jaxtyping
 from hypothesis import HealthCheck, settings
-from tests import shape_checks
+from tests.support import shape_checks
 
 jaxtyping.jaxtyped = shape_checks.jaxtyped  # before the import hook decorates the first module of vitreous
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.cli.main import COMMANDS
-from vitreous.cli.options import KINDS
+from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import parse
 from vitreous.cli.train import batch_auto, read
-from vitreous.data.sources import Facts
+from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
 from vitreous.model.vit import create
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

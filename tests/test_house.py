@@ -23,7 +23,7 @@ WITHOUT_TORCH = [
     "vitreous.settings",
     "vitreous.model.count",
     "vitreous.cli.main",
-    "vitreous.cli.options",
+    "vitreous.cli.options.commands",
     "vitreous.cli.parse",
     *sorted(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("config.py")),
 ]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests import forked
+from tests.support import forked
 
 from vitreous.model import count
 from vitreous.model.config import named

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from vitreous.checkpoints.atomic import check_name
-from vitreous.checkpoints.open import open_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset, open_source
-from vitreous.errors import UserError, url
-from vitreous.paths import expand_paths
-from vitreous.runs import Run
+from vitreous.data.dataset import open_dataset, open_source
+from vitreous.errors import UserError
+from vitreous.image_paths import expand_paths
+from vitreous.run_folder import Run
+from vitreous.storage.atomic import check_name
+from vitreous.storage.presence import url
+from vitreous.weights.loading import open_model
 
 TOLD = {
     "https://a.org/cats.zip": "https://a.org/cats.zip is a URL, and a file or folder on this machine is needed; download it",

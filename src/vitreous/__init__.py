@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitreous.api import create, load, resume, train
     from vitreous.errors import VitreousError
-    from vitreous.explaining.explain import Explanation, explain
+    from vitreous.insight.explanation import Explanation, explain
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
     from vitreous.model.vit import ViT
-    from vitreous.predict import Prediction, Predictor
+    from vitreous.predictor import Prediction, Predictor
     from vitreous.training.config import RunConfig
 
 PLACES = {
@@ -26,10 +26,10 @@ PLACES = {
     "resume": "vitreous.api",
     "create": "vitreous.api",
     "load": "vitreous.api",
-    "explain": "vitreous.explaining.explain",
-    "Explanation": "vitreous.explaining.explain",
-    "Predictor": "vitreous.predict",
-    "Prediction": "vitreous.predict",
+    "explain": "vitreous.insight.explanation",
+    "Explanation": "vitreous.insight.explanation",
+    "Predictor": "vitreous.predictor",
+    "Prediction": "vitreous.predictor",
     "ResNet": "vitreous.model.resnet",
     "ResNetConfig": "vitreous.model.resnet_config",
     "ViT": "vitreous.model.vit",

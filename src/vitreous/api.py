@@ -5,29 +5,29 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.checkpoints.atomic import claim_folder, give_up_claims
-from vitreous.checkpoints.labels import listed
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish
 from vitreous.data.channels import check_same, spaced, statistics
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Dataset, called, open_dataset
+from vitreous.data.dataset import Dataset, called, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.kinds import Model, check_name, configured
-from vitreous.model.kinds import create as create_model
-from vitreous.predict import Predictor
+from vitreous.model.factory import Model, check_name, configured
+from vitreous.model.factory import create as create_model
+from vitreous.predictor import Predictor
+from vitreous.rate_sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
 from vitreous.recipes.request import Request
-from vitreous.recipes.sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.settings import overlaid
 from vitreous.shapes import Size
+from vitreous.storage.atomic import claim_folder, give_up_claims
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import Result
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
+from vitreous.weights.labels import listed
+from vitreous.weights.loading import open_model
+from vitreous.weights.options import Wish
 
 RUNS = Path("runs")
 
@@ -77,7 +77,7 @@ def train(
 
 
 def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:
-    """Try learning rates (none given: the recipe's), then train with the best on everything; `recipes/sweep.py` says how."""
+    """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says how."""
     examples = open_dataset(config.data, config.decode).facts.train
     return begin(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
@@ -200,7 +200,7 @@ def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
         device: auto, cpu, cuda or mps.
         wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
-            classes: a new head of zeros for so many classes, or for these; see `vitreous.checkpoints.wish.Wish`.
+            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.Wish`.
 
     Raises:
         CheckpointError: nothing there that can be loaded.

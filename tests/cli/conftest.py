@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests import forked
+from tests.support import forked
 
 from vitreous.cli.main import main
 

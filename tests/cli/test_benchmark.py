@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from tests.evaluate.benchmarks.copies import class_tree, corrupted_copy, imagenet_model, listed
+from tests.support.benchmark_copies import class_tree, corrupted_copy, imagenet_model, listed
 
-from vitreous.checkpoints.folder import save_model
+from vitreous.weights.model_folder import save_model
 
 
 @pytest.fixture

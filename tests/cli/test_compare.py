@@ -5,9 +5,9 @@ import re
 import shutil
 
 import pytest
-from tests.data.pictures import encoded
+from tests.support.pictures import encoded
 
-from vitreous.data.digits import load_digits
+from vitreous.data.sources.digits import load_digits
 
 
 def test_compare_a_run_with_another(vitreous, trained, run, here):

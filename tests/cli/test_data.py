@@ -4,7 +4,7 @@ import os
 
 import pytest
 from tests.cli.conftest import TINY
-from tests.data.pictures import BROKEN, ODD, tree, write
+from tests.support.pictures import BROKEN, ODD, tree, write
 
 
 def empty(root):

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.pictures import encoded, picture, tree, write
+from tests.support.pictures import encoded, picture, tree, write
 
-from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_digits
-from vitreous.evaluate.features import FeatureOptions, features
+from vitreous.data.dataset import open_digits
+from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.weights.model_folder import load_model
 
 
 def read(path):

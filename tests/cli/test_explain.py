@@ -1,7 +1,7 @@
 """`vitreous explain`: what it writes, and every mistake in one line."""
 
 import pytest
-from tests.data.pictures import encoded, picture, write
+from tests.support.pictures import encoded, picture, write
 
 
 @pytest.fixture

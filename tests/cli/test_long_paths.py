@@ -1,10 +1,11 @@
 """Paths that no file system takes, wherever a command takes a path: one clear line, as for any other that isn't there."""
 
 import pytest
-from tests.data.pictures import encoded, picture, write
+from tests.support.pictures import encoded, picture, write
 
 import vitreous as library
-from vitreous.errors import CheckpointError, UserError, is_link, is_there
+from vitreous.errors import CheckpointError, UserError
+from vitreous.storage.presence import is_link, is_there
 
 LONG = {"name": "n" * 5000, "path": "ab/" * 2000 + "c", "like a model's name": "owner/" + "n" * 300}
 """Longer than a name (255 bytes) or a path (4,096) may be."""

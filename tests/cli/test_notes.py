@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 from PIL import Image
-from tests.data.pictures import tree
-from tests.evaluate.benchmarks.copies import listed
+from tests.support.benchmark_copies import listed
+from tests.support.pictures import tree
 
 from vitreous.cli.main import main
-from vitreous.paths import expand_paths
+from vitreous.image_paths import expand_paths
 
 RUN = (
     "--model mu/4 --image 8 8 --duration 1st --batch 4 --micro-batch 0 --workers 0 --schedule.warmup 1st --out run "

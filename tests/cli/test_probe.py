@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.pictures import encoded, tree, write
+from tests.support.pictures import encoded, tree, write
 
-from vitreous.checkpoints.folder import load_model, save_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_digits
-from vitreous.evaluate.features import features
-from vitreous.evaluate.few_shot import few_shot
-from vitreous.evaluate.knn import KNNOptions, knn
-from vitreous.evaluate.linear import LinearOptions, linear_probe
+from vitreous.data.dataset import open_digits
+from vitreous.evaluation.probes.features import features
+from vitreous.evaluation.probes.few_shot import few_shot
+from vitreous.evaluation.probes.knn import KNNOptions, knn
+from vitreous.evaluation.probes.linear import LinearOptions, linear_probe
+from vitreous.weights.model_folder import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_model_without_a_head(vitreous, trained, here):
     folder = load_model(trained)
     from dataclasses import replace
 
-    from vitreous.model.kinds import create
+    from vitreous.model.factory import create
 
     trunk = create(replace(folder.model.config, classes=0))
     save_model(here / "trunk", replace(folder, model=trunk, classes=()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import TINY
 
-from vitreous.runs import read_run
+from vitreous.run_folder import read_run
 
 COMMAND = """
 import sys, types

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from vitreous.cli.options import Study
+from vitreous.cli.options.commands import Study
 from vitreous.cli.study import tell
 
 

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests import forked
 from tests.cli.conftest import TINY
-from tests.data.pictures import tree, write
+from tests.support import forked
+from tests.support.pictures import tree, write
 
-from vitreous.runs import Run, checkpoint_steps, read_run
+from vitreous.run_folder import Run, checkpoint_steps, read_run
 
 FOREVER = (*(option for option in TINY if "duration" not in option), "--duration=100000st")
 
@@ -150,7 +150,7 @@ def test_all_checkpoints_damaged(vitreous, run):
 
 
 def test_a_run_in_use(vitreous, run):
-    holder = "import sys, time; from vitreous.runs import Run; r = Run.open(sys.argv[1]); print(1, flush=True); time.sleep(99)"
+    holder = "import sys, time; from vitreous.run_folder import Run; r = Run.open(sys.argv[1]); print(1, flush=True); time.sleep(99)"
     with subprocess.Popen([sys.executable, "-c", holder, run], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"1\n"
         before = snapshot(run)

@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from tests.data.pictures import tree, write
-from tests.data.quadrants import QUARTERS, quadrants
+from tests.support.pictures import tree, write
+from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
-from vitreous.data.examples import SEVERAL
+from vitreous.data.dataset import open_dataset, open_source, open_training
 from vitreous.data.label_sets import as_label_sets, open_label_sets
-from vitreous.data.manifest import has_label_sets
+from vitreous.data.listing.manifest import has_label_sets
 from vitreous.data.parts import open_parts
-from vitreous.data.sources import open_dataset, open_source, open_training
+from vitreous.data.sources.base import SEVERAL
 from vitreous.errors import DataError
 
 CLASSES = ("cat", "dog", "tree")

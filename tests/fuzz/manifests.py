@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.checkpoints.folder import ModelFolder, save_model
-from vitreous.cli.what import describe
-from vitreous.data.manifest import MANIFESTS
+from vitreous.cli.describe import describe
+from vitreous.data.listing.manifest import MANIFESTS
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import named
-from vitreous.model.kinds import create
+from vitreous.model.factory import create
 from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 COUNT = 2_000
 ROWS = [
@@ -55,7 +55,7 @@ def attempt(path: Path) -> None:
         for name, _, _ in ROWS:
             written(path.parent / name, picture(name))
     elif (path / "metrics.jsonl").exists():
-        from vitreous.runs import read_run
+        from vitreous.run_folder import read_run
 
         from_dict(RunConfig, read_run(path).config.get("config"), "config")
     describe(str(path))
@@ -78,7 +78,7 @@ def picture(name: str) -> bytes:
 
 def run_folder(folder: Path) -> Path:
     """Write what a run leaves after its first evaluation, without a checkpoint."""
-    from vitreous.runs import Run
+    from vitreous.run_folder import Run
 
     config = {"config": to_dict(RunConfig(recipe="small")), "steps": 20, "parameters": 1000}
     entries = (

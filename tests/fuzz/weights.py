@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder, save_model
-from vitreous.cli.what import describe
+from vitreous.cli.describe import describe
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
+from vitreous.weights.conversion import convert
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 COUNT = 4_000
 LABELS = ("cat", "dog", "emu")

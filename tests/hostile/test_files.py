@@ -13,8 +13,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vitreous.checkpoints.files import load_tensors, save_tensors
 from vitreous.errors import CheckpointError
+from vitreous.storage.safetensors_file import load_tensors, save_tensors
 
 
 def file_of(header, data=b"", length=None):
@@ -123,7 +123,7 @@ FULL_DISK = """
     from pathlib import Path
     import torch
     from vitreous.errors import StorageError
-    from vitreous.runs import Run, read_run
+    from vitreous.run_folder import Run, read_run
 
     disk, said = Path(sys.argv[1]), {}
 

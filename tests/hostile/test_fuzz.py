@@ -8,7 +8,7 @@ from tests.fuzz import __main__ as fuzz
 from tests.fuzz import worker
 from tests.fuzz.cases import contents, kinds, make_case
 from tests.fuzz.mutate import LARGEST, MUTATIONS, mutate
-from tests.hostile import planted
+from tests.support import planted
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from tests.hostile import planted
 def test_what_is_planted_is_found(tmp_path, monkeypatch, what, verdict):
     monkeypatch.setenv("PLANTED", what)
     monkeypatch.setattr(fuzz, "PATIENCE", 1.0)
-    answers = list(fuzz.attempt_all("tests.hostile.planted", planted.seeds(tmp_path), 3, [5], 1))
+    answers = list(fuzz.attempt_all("tests.support.planted", planted.seeds(tmp_path), 3, [5], 1))
     assert [(answer.number, answer.verdict) for answer in answers] == [(5, verdict)]
 
 

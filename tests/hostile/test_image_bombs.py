@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.fuzz.worker import attempt
-from tests.hostile.image_bombs import READ, REFUSED, png, saved, small_png
+from tests.support.image_bombs import READ, REFUSED, png, saved, small_png
 
-from vitreous.cli.what import image as describe_image
-from vitreous.data.rows import Row
-from vitreous.data.scan import look_at
+from vitreous.cli.describe import image as describe_image
+from vitreous.data.listing.listing import Row
+from vitreous.data.listing.scan import look_at
 from vitreous.errors import ImageError
 from vitreous.images.augment import augment
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig

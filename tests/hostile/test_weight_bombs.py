@@ -18,12 +18,12 @@ import torch
 from tests.fuzz.weights import model_folder
 from torch import Tensor
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import load_model, save_model
-from vitreous.checkpoints.limits import check_claims, memory
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.weights import read_weights
 from vitreous.errors import CheckpointError, UserError
+from vitreous.storage.limits import check_claims, memory
+from vitreous.weights.conversion import convert
+from vitreous.weights.files import read_weights
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import load_model, save_model
 
 SECONDS = 5.0
 """Far above what a refusal takes, so that a busy machine doesn't fail it; far below what the work would take."""

@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitreous.checkpoints import foreign
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.foreign import families, load_foreign
-from vitreous.checkpoints.hub import download, is_repository
-from vitreous.checkpoints.mapping import write
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.weights import read_npz, read_weights
-from vitreous.cli.what import describe
+from vitreous.cli.describe import describe
 from vitreous.errors import CheckpointError, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import create
+from vitreous.weights import foreign
+from vitreous.weights.conversion import convert
+from vitreous.weights.files import read_npz, read_weights
+from vitreous.weights.foreign import families, load_foreign
+from vitreous.weights.hub import download, is_repository
+from vitreous.weights.loading import open_model
+from vitreous.weights.mapping import write
+from vitreous.weights.model_folder import ModelFolder
 
 CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp=8, classes=3)
 CONFIG = replace(CONFIG, block=BlockConfig(act="gelu"))

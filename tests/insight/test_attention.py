@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.insight import kernel as room
+from vitreous.insight import attention_weights as room
 from vitreous.insight.attention import attention_maps
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create

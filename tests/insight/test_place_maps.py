@@ -6,7 +6,7 @@ import torch
 from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.insight.positions import place_maps, similarity
-from vitreous.model.rotary import rotate
+from vitreous.model.positions.rotary import rotate
 from vitreous.shapes import Size
 
 COUNTS = {

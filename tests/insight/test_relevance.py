@@ -7,7 +7,7 @@ from tests.model.test_variants import VARIANTS, images, random_model
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.insight import kernel
+from vitreous.insight import attention_weights
 from vitreous.insight.relevance import gathering, gradient_attention, relevance
 from vitreous.model.attention import Attention
 from vitreous.model.axial import AxialAttention
@@ -127,7 +127,7 @@ def test_looking_changes_nothing(monkeypatch):
     model.blocks[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     every = relevance(model, images(4), 1)
-    monkeypatch.setattr(kernel, "CHUNK_WEIGHTS", 1)
+    monkeypatch.setattr(attention_weights, "CHUNK_WEIGHTS", 1)
     torch.testing.assert_close(relevance(model, images(4), 1), every)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())

@@ -6,12 +6,12 @@ import torch
 from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.errors import ConfigError
-from vitreous.insight import kernel
+from vitreous.insight import attention_weights
 from vitreous.insight.attention import attention_maps, pool_maps, read_attention
 from vitreous.insight.rollout import rollout, rollout_matrix
-from vitreous.model.merging import Merging
 from vitreous.model.resnet import create as create_resnet
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.token_merging import Merging
 from vitreous.shapes import Size
 
 READ = {
@@ -106,7 +106,7 @@ def test_small_weights_are_discarded():
 def test_chunks_change_nothing(monkeypatch):
     model, pixels = random_model(**VARIANTS["relative at layers"]), images(4)
     every = rollout(model, pixels)
-    monkeypatch.setattr(kernel, "CHUNK_WEIGHTS", 100)
+    monkeypatch.setattr(attention_weights, "CHUNK_WEIGHTS", 100)
     torch.testing.assert_close(rollout(model, pixels), every)
 
 

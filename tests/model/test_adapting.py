@@ -8,10 +8,10 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.model.config import RotaryConfig, ViTConfig
 from vitreous.model.lora import add_lora, merge_lora, plain_state, unmerge_lora
-from vitreous.model.merging import Merging, merge
 from vitreous.model.packing import forward_packed
 from vitreous.model.patches import resample_kernel
-from vitreous.model.resize import resize_matrix
+from vitreous.model.positions.resize import resize_matrix
+from vitreous.model.token_merging import Merging, merge
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 

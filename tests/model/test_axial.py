@@ -11,14 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import attention_maps
+from vitreous.insight.attention_distance import spread
 from vitreous.insight.rollout import rollout_matrix
-from vitreous.insight.spread import spread
 from vitreous.model import count
 from vitreous.model.attention import Attention, Places
 from vitreous.model.axial import in_lines, in_whole
 from vitreous.model.config import BlockConfig, RotaryConfig, named
-from vitreous.model.merging import Merging
 from vitreous.model.packing import forward_packed
+from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 

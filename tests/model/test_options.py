@@ -8,9 +8,9 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.count import flops, parameters
-from vitreous.model.merging import Merging
 from vitreous.model.packing import forward_packed
 from vitreous.model.parameters import roles
+from vitreous.model.token_merging import Merging
 from vitreous.model.vit import create
 from vitreous.shapes import Size
 

@@ -13,10 +13,10 @@ from tests.model.test_variants import PLAIN, VARIANTS
 from torch import nn
 
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
-from vitreous.model.kinds import create, empty
+from vitreous.model.factory import create, empty
 from vitreous.model.lora import add_lora
 from vitreous.model.parameters import roles
-from vitreous.model.positions import sincos_places
+from vitreous.model.positions.added import sincos_places
 from vitreous.model.resnet_config import StemConfig, named_resnet
 from vitreous.model.vit import ViT
 from vitreous.objectives.build import objective

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.one_graph import check_one_graph
+from tests.support.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.count_resnet import resnet_flops, resnet_parameters

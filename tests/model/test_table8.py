@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.model.table8 import CELLS, FAR, LATER, QUICK, check, images, model_of
+from tests.support.table8 import CELLS, FAR, LATER, QUICK, check, images, model_of
 from torch.nn import functional as F
 
-from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 
 def test_there_are_eight_cells() -> None:

@@ -9,7 +9,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import attention_maps
 from vitreous.model import count
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.resize import RULES, resize_grid
+from vitreous.model.positions.resize import RULES, resize_grid
 from vitreous.model.vit import ViT, create
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
@@ -137,7 +137,7 @@ def test_rotation_depends_on_offsets_alone() -> None:
     """The product of a turned q and a turned k is the same for all pairs that lie equally far apart (2104.09864)."""
     for kind in ("cells", "centred"):
         model = random_model(positions="none", rotary=RotaryConfig(kind), class_token=False, pool="mean")
-        from vitreous.model.rotary import rotate
+        from vitreous.model.positions.rotary import rotate
 
         q, k = torch.randn(2, 1, 1, 1, 16)
         q, k = (rotate(part.expand(1, 1, 24, 16).contiguous(), model.rotary(), kind) for part in (q, k))

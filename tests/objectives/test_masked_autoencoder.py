@@ -8,7 +8,7 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, named
-from vitreous.model.kinds import create
+from vitreous.model.factory import create
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder

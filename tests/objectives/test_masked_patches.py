@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.data.order import mix
+from vitreous.data.stream.order import mix
 from vitreous.errors import ConfigError
 from vitreous.model.config import RotaryConfig, named
-from vitreous.model.kinds import create
+from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import MaskedPatchesConfig

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from tests.references.test_families_huggingface import CASES, made
-from tests.references.twins import images
+from tests.support.twins import images
 
-from vitreous.checkpoints.foreign import load_foreign
 from vitreous.insight.attention import attention_maps, pool_maps
+from vitreous.weights.foreign import load_foreign
 
 CLOSE = 1e-5
 NAMES = ("vit", "deit", "dinov2", "dinov2-registers", "dinov3", "dinov3-key-bias", "clip", "siglip")

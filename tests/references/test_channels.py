@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from vitreous.checkpoints.channels import rechannelled
-from vitreous.checkpoints.folder import ModelFolder
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
+from vitreous.weights.channels import rechannelled
+from vitreous.weights.model_folder import ModelFolder
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.open import open_model
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import create
+from vitreous.weights.conversion import convert
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
 
 PLAIN = ViTConfig(image=(32, 48), patch=(8, 8), width=64, depth=2, heads=4, mlp=96, classes=3)
 SQUARE = replace(PLAIN, image=(32, 32))

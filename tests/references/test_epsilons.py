@@ -6,21 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from tests.references import authors
 from tests.references.test_families_bit import saved as saved_bit
 from tests.references.test_families_bit import small
 from tests.references.test_families_resnet import hybrid, saved
-from tests.references.twins import images
+from tests.support import authors
+from tests.support.twins import images
 from torch import Tensor, nn
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import load_model, save_model
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
-from vitreous.model.blank import remade
 from vitreous.model.config import ViTConfig
+from vitreous.model.meta_device import remade
 from vitreous.model.resnet import StdConv
 from vitreous.model.resnet_config import (
     BIT_EPSILONS,
@@ -31,6 +26,11 @@ from vitreous.model.resnet_config import (
     StemConfig,
 )
 from vitreous.settings import from_dict
+from vitreous.weights.conversion import convert
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import load_model, save_model
+from vitreous.weights.options import Wish
 
 SCALES = [(0.005, 0.005), (0.0015, 0.0015), (0.001, 0.05)]
 """Deviations of kernels; the last as over the outputs of one trained layer."""

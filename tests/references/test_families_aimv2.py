@@ -8,12 +8,12 @@ import pytest
 import torch
 from tests.references.test_families_huggingface import TEXT, WIDE
 from tests.references.test_families_timm import made, saved
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 NAME = "aimv2_large_patch14_224"
 TIMM: dict[str, dict[str, Any]] = {"published": {}, "biases": {"qkv_bias": True, "proj_bias": True, "mlp_ratio": 2}}

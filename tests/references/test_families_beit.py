@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from tests.references.test_families_timm import made, saved
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 TIMM = {
     "beit_base_patch16_224": {"img_size": 112, "num_heads": 4},

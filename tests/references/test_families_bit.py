@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.references import authors
-from tests.references.twins import images, randomise
+from tests.support import authors
+from tests.support.twins import images, randomise
 from torch import nn
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.resnet import ResNet, create
 from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig, named_resnet
-from vitreous.predict import Predictor
+from vitreous.predictor import Predictor
+from vitreous.weights.conversion import convert
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
+from vitreous.weights.options import Wish
 
 CLOSE = 1e-5
 """Largest difference that counts as the same function, relative to the largest output: BiT's residual stream is large."""

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from tests.references.test_families_bit import CLOSE, SIZES, difference
-from tests.references.twins import randomise
+from tests.support.twins import randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 
 class Standardised(nn.Conv2d):

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.families.google import table
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.mapping import write
-from vitreous.checkpoints.wish import Wish
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import ViT, create
+from vitreous.weights.families.google.vit import table
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.mapping import write
+from vitreous.weights.options import Wish
 
 BASE: dict[str, Any] = {"image": (96, 96), "width": 64, "depth": 2, "heads": 4, "mlp": 96, "classes": 5}
 TANH = BlockConfig(act="gelu-tanh")

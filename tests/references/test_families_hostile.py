@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.references.twins import randomise
+from tests.support.twins import randomise
 from torch import Tensor
 
-from vitreous.checkpoints.foreign import families, load_foreign
-from vitreous.checkpoints.mapping import write
 from vitreous.errors import UserError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.vit import create
+from vitreous.weights.foreign import families, load_foreign
+from vitreous.weights.mapping import write
 
 BASE: dict[str, Any] = {"image": (32, 32), "patch": (16, 16), "width": 64, "depth": 2, "heads": 1, "mlp": 24}
 BASE |= {"classes": 3}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.references.twins import CLOSE, difference, images, randomise
+from tests.support.twins import CLOSE, difference, images, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 WIDE = SIZES | {"intermediate_size": 96}

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from tests.references.test_families_originals import like_timm, random_tensors, written
-from tests.references.twins import CLOSE, difference
+from tests.support.twins import CLOSE, difference
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 NAMES = {"ijepa": "vit_base_patch16_gap_224", "msn": "vit_small_patch16_224"}
 SETTINGS = {"img_size": 96, "num_classes": 0, "num_heads": 1}

@@ -11,13 +11,13 @@ from tests.references.test_families_originals import (
     like_timm,
     written,
 )
-from tests.references.twins import CLOSE, difference
+from tests.support.twins import CLOSE, difference
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 
 def headed(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 3, "num_heads": 1}
 Tensors = dict[str, Tensor]
@@ -359,8 +359,8 @@ def test_torchvisions_published_names_and_its_resize(tmp_path: Path) -> None:
 
 
 def test_what_is_written_for_torchvision_loads_into_its_model(tmp_path: Path) -> None:
-    from vitreous.checkpoints.families.torchvision import table
-    from vitreous.checkpoints.mapping import write
+    from vitreous.weights.families.torchvision import table
+    from vitreous.weights.mapping import write
 
     model = torchvision_model(96)
     folder, _ = load_foreign(written(model.state_dict(), tmp_path))

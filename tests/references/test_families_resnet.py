@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.references import authors
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support import authors
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.convert import convert
-from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.blank import remade
 from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.model.meta_device import remade
 from vitreous.model.resnet_config import FLAX_EPSILONS, TIMM_EPSILONS, StemConfig
 from vitreous.model.vit import create
+from vitreous.weights.conversion import convert
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Wish
 
 SHORT: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10, "img_size": 64}
 TIMM = {

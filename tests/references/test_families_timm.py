@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import nn
 
-from vitreous.checkpoints.foreign import load_foreign, recognise
-from vitreous.checkpoints.weights import Weights
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.files import Weights
+from vitreous.weights.foreign import load_foreign, recognise
+from vitreous.weights.options import Wish
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10}
 KEPT = ("mean", "std", "input_size", "crop_pct", "interpolation", "crop_mode")

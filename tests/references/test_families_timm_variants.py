@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from tests.references.test_families_timm import TINY, made, saved
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 POOLED = {"attn_pool_num_heads": 8}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from tests.references.test_families_huggingface import SIZES, TEXT, WIDE, logits
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "msn": ("ViTMSNForImageClassification", {"num_labels": 5}),

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from einops import rearrange
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 SIZES: dict[str, Any] = {
     "image_size": 32,

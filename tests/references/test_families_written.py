@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor
 
-from vitreous.checkpoints.convert import convert, formats
-from vitreous.checkpoints.families.timm_write import named_there
-from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.foreign import load_foreign
 from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize, to_pixels
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
 from vitreous.model.vit import create
+from vitreous.weights.conversion import convert, formats
+from vitreous.weights.families.timm.write import named_there
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.model_folder import ModelFolder
 
 BASE: dict[str, Any] = {"image": (96, 96), "width": 128, "depth": 2, "heads": 2, "mlp": 96, "classes": 5}
 
@@ -147,7 +147,7 @@ def test_what_a_format_cannot_express_is_refused_with_the_reason(
 
 @pytest.mark.parametrize(("width", "mlp"), [(896, 488), (1152, 4304), (384, 1537)])
 def test_timm_makes_the_hidden_width_that_its_config_says(width: int, mlp: int) -> None:
-    from vitreous.checkpoints.families.timm_write import ratio
+    from vitreous.weights.families.timm.write import ratio
 
     assert int(width * ratio(width, mlp)) == mlp
 

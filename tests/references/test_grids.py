@@ -18,12 +18,12 @@ from tests.references.test_families_originals import (
     written,
 )
 from tests.references.test_wrappers import MMPRETRAIN
-from tests.references.twins import CLOSE, difference, images, randomise
+from tests.support.twins import CLOSE, difference, images, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 SIZE = (32, 128)
 TOLD = Wish(grid=(2, 8))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tests.references.test_families_huggingface import made
 
-from vitreous.checkpoints.families.hf_images import KERNELS
-from vitreous.checkpoints.foreign import load_foreign
 from vitreous.errors import CheckpointError
 from vitreous.images.preprocess import normalize, to_pixels
+from vitreous.weights.families.huggingface.preprocessor import KERNELS
+from vitreous.weights.foreign import load_foreign
 
 PROCESSORS = [
     {"size": {"height": 32, "width": 32}},

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import timm
 import torch
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 SMALL: dict[str, Any] = {"embed_dim": 64, "depth": 3, "num_heads": 1, "num_classes": 10, "img_size": 96}
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.references.twins import CLOSE, images, randomise
+from tests.support.twins import CLOSE, images, randomise
 
-from vitreous.checkpoints.foreign import load_foreign
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
+from vitreous.weights.foreign import load_foreign
 
 CONFIG = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 DECODER = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 2}

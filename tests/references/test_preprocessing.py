@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.checkpoints.families.bit import preprocess as timm_bit
-from vitreous.checkpoints.families.timm import preprocess as timm_images
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.preprocess import to_pixels
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.weights.families.google.bit import preprocess as timm_bit
+from vitreous.weights.families.timm.vit import preprocess as timm_images
 
 SIZES = [
     (375, 500), (500, 375), (333, 500), (500, 334), (240, 321), (321, 240), (299, 448), (427, 640), (640, 427), (481, 321),
@@ -104,7 +104,7 @@ def test_transformers_processors(case: str, backend: str, tmp_path: Any) -> None
     import transformers
     from tests.references.test_families_huggingface import made
 
-    from vitreous.checkpoints.foreign import load_foreign
+    from vitreous.weights.foreign import load_foreign
 
     kind, given = PROCESSORS[case]
     theirs = getattr(transformers, f"{kind}ImageProcessor{backend}")(**given, **RAW)

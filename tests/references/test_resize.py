@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitreous.model.resize import RULES, resize_grid
+from vitreous.model.positions.resize import RULES, resize_grid
 from vitreous.shapes import Size
 
 DIM = 6

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tests.references.test_families_originals import written
 from tests.references.test_grids import changed, saved_by_timm, timms
-from tests.references.twins import CLOSE, difference
+from tests.support.twins import CLOSE, difference
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 WIDE = Wish(grid=(2, 8), heads=4)
 FOLLOWED: dict[str, tuple[str, dict[str, Any]]] = {

@@ -13,15 +13,15 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from timm.utils import ModelEmaV3
 from timm.utils.checkpoint_saver import CheckpointSaver
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.weights import read_weights
 from vitreous.errors import CheckpointError
+from vitreous.weights.files import read_weights
+from vitreous.weights.foreign import load_foreign
 
 
 @cache

@@ -11,14 +11,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from tests.references.twins import CLOSE, difference, randomise
+from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.optim.swa_utils import AveragedModel
 
-from vitreous.checkpoints.foreign import load_foreign
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import Wish
 
 Tensors = dict[str, Tensor]
 

@@ -3,14 +3,14 @@
 import pytest
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Facts
-from vitreous.evaluate.seeds_and_images import Scores
+from vitreous.data.dataset import Facts
+from vitreous.metrics.seeds import beyond, settle
+from vitreous.metrics.seeds_and_images import Scores
 from vitreous.shapes import Size
 from vitreous.studies import optimiser
 from vitreous.studies.compute import HYBRID, RESNET, VIT, budgets, cells, conditions, envelope, operations
 from vitreous.studies.compute import STUDY as COMPUTE
-from vitreous.studies.statistics import beyond, settle
-from vitreous.studies.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 
 FACTS = Facts(tuple("0123456789"), 20_000, 4_000, 3, Size(32, 32), (2000,) * 10)
 

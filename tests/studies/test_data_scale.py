@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from vitreous.data.config import DataConfig
-from vitreous.data.formula import FormulaSource, parse_formula, split_formula
-from vitreous.data.sources import Facts
-from vitreous.evaluate.seeds_and_images import Scores
+from vitreous.data.dataset import Facts
+from vitreous.data.synthetic.formula import FormulaSource, parse_formula, split_formula
+from vitreous.metrics.seeds import settle
+from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
 from vitreous.studies.answers import EACH, packed
 from vitreous.studies.catalog import find
 from vitreous.studies.data_scale import ARMS, HELD, MEASURES, RATES, RESNET, TESTED, VIT, cells, group, sizes
-from vitreous.studies.run import run_study
-from vitreous.studies.setting import open_setting
-from vitreous.studies.statistics import settle
-from vitreous.studies.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.data_subset import open_setting
+from vitreous.studies.engine.run import run_study
+from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 from vitreous.training.duration import Duration
 
 STUDY = find("data-scale")

@@ -6,7 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from tests import forked
+from tests.support import forked
 
 from vitreous.studies.catalog import STUDIES, find
 

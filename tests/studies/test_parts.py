@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
+from vitreous.metrics.seeds import settle
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.studies import inside, resolution
-from vitreous.studies.halves import halves, write_halves
-from vitreous.studies.measures import of_each_class
-from vitreous.studies.setting import open_setting
-from vitreous.studies.statistics import settle
-from vitreous.studies.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.class_split import halves, write_halves
+from vitreous.studies.engine.data_subset import open_setting
+from vitreous.studies.engine.few_shot_measure import of_each_class
+from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 
 
 @pytest.fixture

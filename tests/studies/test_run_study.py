@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-import vitreous.studies.run as running
+import vitreous.studies.engine.run as running
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.settings import to_dict
 from vitreous.studies.catalog import find
-from vitreous.studies.run import run_study
-from vitreous.studies.same import digest
-from vitreous.studies.setting import open_setting, stratified
+from vitreous.studies.engine.data_subset import open_setting, stratified
+from vitreous.studies.engine.run import run_study
+from vitreous.studies.engine.settings_diff import digest
 from vitreous.training.reporter import Silent
 
 STUDY = find("positions")

@@ -10,26 +10,26 @@ import pytest
 from PIL import Image
 
 from vitreous.data.config import DataConfig
-from vitreous.data.formula import is_formula, parse_formula
-from vitreous.data.report import ScanReport
-from vitreous.data.sources import ArraySource, Dataset, Facts
+from vitreous.data.dataset import ArraySource, Dataset, Facts
+from vitreous.data.listing.scan_report import ScanReport
+from vitreous.data.synthetic.formula import is_formula, parse_formula
 from vitreous.errors import UnknownName
+from vitreous.metrics.seeds import settle
 from vitreous.model import count
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 from vitreous.studies.catalog import STUDIES, find
-from vitreous.studies.halves import halves
-from vitreous.studies.page import markdown, report, results
-from vitreous.studies.run import checked
-from vitreous.studies.setting import open_setting
-from vitreous.studies.statistics import settle
-from vitreous.studies.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.class_split import halves
+from vitreous.studies.engine.data_subset import open_setting
+from vitreous.studies.engine.page import markdown, report, results
+from vitreous.studies.engine.run import checked
+from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.ranges import check_ranges
+from vitreous.training.initial_weights import MAY_DIFFER
 from vitreous.training.resolve import check
 from vitreous.training.run import dry_run
-from vitreous.training.start import MAY_DIFFER
+from vitreous.training.settings_check import check_ranges
 
 DATA = {
     "digits": Facts(tuple("0123456789"), 1437, 360, 1, Size(8, 8), (144,) * 10),

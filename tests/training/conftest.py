@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.training.tiny import TINY
+from tests.support.training import TINY
 
 from vitreous.training.run import train
 

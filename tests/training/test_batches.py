@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
+from tests.support.training import TINY, Listener
 from tests.training.test_recipes import facts
-from tests.training.tiny import TINY, Listener
 
 from vitreous.data.config import DataConfig
 from vitreous.model.config import named
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request
-from vitreous.runs import read_run
+from vitreous.run_folder import read_run
 
 
 @pytest.fixture(scope="module")

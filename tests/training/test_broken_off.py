@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.training.tiny import TINY, Listener, digest
+from tests.support.training import TINY, Listener, digest
 
 from vitreous.errors import FailedError, ImageError, OutOfMeans, OutOfMemory, WorkerKilled, out_of_means
-from vitreous.objectives.classify import Classify
-from vitreous.runs import checkpoint_steps
+from vitreous.objectives.classification import Classify
+from vitreous.run_folder import checkpoint_steps
 from vitreous.training import validate
 from vitreous.training.optimizer import Optimizer
 from vitreous.training.run import resume, train

@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.training.tiny import TINY, Listener, digest
+from tests.support.training import TINY, Listener, digest
 
-from vitreous.checkpoints.atomic import claim_file, claim_folder, give_up_claims
-from vitreous.checkpoints.lock import FolderLock, never_began
+from vitreous import rate_sweep
 from vitreous.cli.train import refuse_used
 from vitreous.cli.translate import translated
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, DataError, RunError, RunLocked, StorageError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import named
-from vitreous.recipes import sweep
-from vitreous.runs import checkpoint_steps, read_run
+from vitreous.run_folder import checkpoint_steps, read_run
+from vitreous.storage.atomic import claim_file, claim_folder, give_up_claims
+from vitreous.storage.lock import FolderLock, never_began
 from vitreous.training import run as training_run
 from vitreous.training.changes import Changes
 from vitreous.training.config import ScheduleConfig
@@ -232,7 +232,7 @@ def test_other_trainers_words_for_the_length_are_understood():
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """Train on a few images by a relative path; return the run."""
-    from tests.data.pictures import tree
+    from tests.support.pictures import tree
 
     monkeypatch.chdir(tmp_path)
     tree(tmp_path / "photos", a=6, b=6)
@@ -303,11 +303,11 @@ def test_a_sweep_finds_its_data_from_another_folder_and_has_one_writer(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "sweep").mkdir()
-    planned = sweep.Sweep(replace(SHORT, data=DataConfig("photos")), (0.1,), 0.1, {})
-    sweep.write(planned, Path("sweep"))
-    assert sweep.read(Path("sweep")).config.data.path == "photos"
+    planned = rate_sweep.Sweep(replace(SHORT, data=DataConfig("photos")), (0.1,), 0.1, {})
+    rate_sweep.write(planned, Path("sweep"))
+    assert rate_sweep.read(Path("sweep")).config.data.path == "photos"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert sweep.read(tmp_path / "sweep").config.data.path == str(tmp_path / "photos")
+    assert rate_sweep.read(tmp_path / "sweep").config.data.path == str(tmp_path / "photos")
     with FolderLock(tmp_path / "sweep"), pytest.raises(RunLocked):
-        sweep.go_on(tmp_path / "sweep")
+        rate_sweep.go_on(tmp_path / "sweep")

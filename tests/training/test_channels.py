@@ -11,16 +11,16 @@ from PIL import Image
 
 import vitreous
 from vitreous import api
-from vitreous.checkpoints.folder import ModelFolder, load_model, save_model
 from vitreous.data.channels import statistics
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.kinds import create
+from vitreous.model.factory import create
 from vitreous.settings import overlaid
 from vitreous.training.run import train
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 SMALL = {
     "duration": "4st",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.forked import Forked
+from tests.support.forked import Forked
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, PreprocessConfig

@@ -3,25 +3,25 @@
 from dataclasses import replace
 
 import pytest
+from tests.support.training import Listener
 from tests.training.test_recipes import FROM_WEIGHTS, facts, weights  # noqa: F401
-from tests.training.tiny import Listener
 
 from vitreous import api
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig, named
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
-from vitreous.runs import read_run
+from vitreous.run_folder import read_run
 from vitreous.training import resolve as resolving
 from vitreous.training import run as running
+from vitreous.training.assembly import low_steps, plan
 from vitreous.training.config import RunConfig, ScheduleConfig
-from vitreous.training.prepare import low_steps, plan
-from vitreous.training.ranges import check_ranges
 from vitreous.training.resolve import Speed, resolve, seconds_of, steps_within
 from vitreous.training.run import train
+from vitreous.training.settings_check import check_ranges
 
 SIZES = (8, 50, 1000, 50_000, 1_281_167)
 PAPERS = {

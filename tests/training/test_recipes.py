@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitreous.checkpoints.folder import ModelFolder, save_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Facts
+from vitreous.data.dataset import Facts
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named
@@ -22,9 +21,10 @@ from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request, to_multiple
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
+from vitreous.training.assembly import plan
 from vitreous.training.config import RunConfig
-from vitreous.training.prepare import plan
-from vitreous.training.ranges import check_ranges
+from vitreous.training.settings_check import check_ranges
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 
 def facts(train=1000, size=(32, 32), channels=3, classes=10):

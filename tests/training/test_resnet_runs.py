@@ -5,21 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.tiny import TINY, Listener, digest, exported
+from tests.support.training import TINY, Listener, digest, exported
 
 from vitreous import api
-from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError, UserError
 from vitreous.model.config import named
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
-from vitreous.predict import Predictor
-from vitreous.runs import checkpoint_steps
+from vitreous.predictor import Predictor
+from vitreous.run_folder import checkpoint_steps
+from vitreous.training.assembly import build
 from vitreous.training.config import OptimizerConfig, ScheduleConfig
-from vitreous.training.prepare import build
 from vitreous.training.run import dry_run, resume, train
+from vitreous.weights.model_folder import load_model
 
 SMALL = ResNetConfig(image=(8, 8), channels=1, units=(1, 2), classes=10, root="3x3", root_channels=32)
 HYBRID = named("mu/4", image=(8, 8), channels=1, classes=10, stem=StemConfig("resnet"))

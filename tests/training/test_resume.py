@@ -9,7 +9,7 @@ from PIL import Image
 
 import vitreous
 from vitreous import api
-from vitreous.runs import read_run
+from vitreous.run_folder import read_run
 
 
 def test_as_many_checkpoints_are_kept_as_before(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tests.training.tiny import TINY, digest
+from tests.support.training import TINY, digest
 
 from vitreous.errors import RunError
 from vitreous.model.config import BlockConfig
-from vitreous.runs import checkpoint_steps
+from vitreous.run_folder import checkpoint_steps
 from vitreous.settings import to_dict
 from vitreous.training import run as running
 from vitreous.training.config import OptimizerConfig

@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.training.tiny import TINY, Listener, digest, exported
+from tests.support.training import TINY, Listener, digest, exported
 
 from vitreous import api
-from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, NonFiniteLoss, OutOfMemory, RunError, VitreousError
-from vitreous.evaluate.evaluate import evaluate
-from vitreous.model.device import native_bf16
+from vitreous.evaluation.accuracy import evaluate
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.predict import Predictor
-from vitreous.runs import Run, read_run
+from vitreous.predictor import Predictor
+from vitreous.run_folder import Run, read_run
+from vitreous.runtime.device import native_bf16
 from vitreous.settings import from_dict
 from vitreous.training import resolve as resolving
+from vitreous.training.assembly import build
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
-from vitreous.training.prepare import build
 from vitreous.training.reporter import Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.run import dry_run, resume, train
+from vitreous.weights.model_folder import load_model
 
 CPU = torch.device("cpu")
 

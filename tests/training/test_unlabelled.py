@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.training.tiny import TINY, Listener, digest
+from tests.support.training import TINY, Listener, digest
 
 from vitreous import api
-from vitreous.checkpoints.folder import load_model
-from vitreous.checkpoints.snapshot import read_snapshot
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.preprocess import to_pixels
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.objectives.masked_patches import colours
-from vitreous.runs import checkpoint_steps
+from vitreous.run_folder import checkpoint_steps
 from vitreous.shapes import Size
+from vitreous.storage.snapshot import read_snapshot
+from vitreous.training.assembly import build
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig
 from vitreous.training.loop import better
-from vitreous.training.prepare import build
 from vitreous.training.reporter import Silent
 from vitreous.training.run import dry_run, resume, train
+from vitreous.weights.model_folder import load_model
 
 MODEL = replace(TINY.model, classes=0, patch=(2, 2))
 PATCHES = replace(TINY, model=MODEL, objective=MaskedPatchesConfig(), augment=replace(TINY.augment, mixup=0.0))

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from tests.training.tiny import TINY, Listener, digest, exported
+from tests.support.training import TINY, Listener, digest, exported
 
-from vitreous.checkpoints.folder import load_model
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.runs import checkpoint_steps
-from vitreous.training.prepare import build
+from vitreous.run_folder import checkpoint_steps
+from vitreous.training.assembly import build
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
+from vitreous.weights.model_folder import load_model
 
 
 @pytest.fixture(scope="module")

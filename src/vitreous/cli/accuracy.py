@@ -4,19 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.options import Evaluate
-from vitreous.cli.taken import open_other
+from vitreous.cli.load_model import open_other
+from vitreous.cli.options.commands import Evaluate
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vitreous.data.sources import Source
-    from vitreous.evaluate.comparison import Comparison
-    from vitreous.evaluate.outcome import Part
-    from vitreous.evaluate.robustness import Robustness
-    from vitreous.evaluate.throughput import Cost
-    from vitreous.predict import Predictor
+    from vitreous.data.dataset import Source
+    from vitreous.evaluation.robustness import Robustness
+    from vitreous.evaluation.throughput import Cost
+    from vitreous.metrics.comparison import Comparison
+    from vitreous.predictor import Predictor
+    from vitreous.reports.blocks import Part
     from vitreous.training.reporter import Reporter
 
 
@@ -51,8 +51,8 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
         CheckpointError: no such model. DataError: it knows other classes. UnknownName, ConfigError: a corruption or a
         severity that there is not.
     """
-    from vitreous.evaluate.comparison import matching
-    from vitreous.predict import Predictor
+    from vitreous.metrics.comparison import matching
+    from vitreous.predictor import Predictor
 
     corruptions = _corruptions(options)
     theirs = open_other(options)
@@ -74,7 +74,7 @@ def apart(names: tuple[str, str]) -> tuple[str, str]:
 
 def _corruptions(options: Evaluate) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the corruptions and severities that are meant, checked; neither if none were asked for."""
-    from vitreous.evaluate.robustness import checked, chosen
+    from vitreous.evaluation.robustness import checked, chosen
     from vitreous.images.corruptions.catalog import SEVERITIES
 
     if options.corruptions is None:
@@ -86,10 +86,10 @@ def _corruptions(options: Evaluate) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def one_label(asked: Asked, source: "Source", display: "Reporter") -> Answers:
     """Measure a model on images with one label each, and do what was asked beyond that."""
-    from vitreous.evaluate.accuracy import parts
-    from vitreous.evaluate.details import details
-    from vitreous.evaluate.evaluate import evaluate
-    from vitreous.evaluate.throughput import cost
+    from vitreous.evaluation.accuracy import evaluate
+    from vitreous.evaluation.details import details
+    from vitreous.evaluation.throughput import cost
+    from vitreous.reports.evaluation.accuracy import parts
 
     options, predictor = asked.options, asked.predictor
     display.phase(f"evaluating on {len(source):,} images")
@@ -113,11 +113,11 @@ def refuse_sets(options: Evaluate, what: str) -> None:
 
 def several(asked: Asked, source: "Source", display: "Reporter") -> Answers:
     """Measure a model on images with several labels each, or none; where they have one, as a set of one."""
-    from vitreous.evaluate.accuracy import costs
-    from vitreous.evaluate.evaluate import evaluate_sets
-    from vitreous.evaluate.multilabel_report import lines, parts
-    from vitreous.evaluate.outcome import Part
-    from vitreous.evaluate.throughput import cost
+    from vitreous.evaluation.accuracy import evaluate_sets
+    from vitreous.evaluation.throughput import cost
+    from vitreous.reports.blocks import Part
+    from vitreous.reports.evaluation.accuracy import costs
+    from vitreous.reports.evaluation.multilabel import lines, parts
 
     options, predictor = asked.options, asked.predictor
     display.phase(f"evaluating on {len(source):,} images")
@@ -143,10 +143,10 @@ def _compare(
     found: Answers,
 ) -> None:
     """Measure the other model on the same images; the model's own logits, the labels and its cost are known."""
-    from vitreous.evaluate.comparison import compare
-    from vitreous.evaluate.comparison_report import parts
-    from vitreous.evaluate.evaluate import outputs
-    from vitreous.evaluate.throughput import cost
+    from vitreous.evaluation.accuracy import outputs
+    from vitreous.evaluation.throughput import cost
+    from vitreous.metrics.comparison import compare
+    from vitreous.reports.evaluation.comparison import parts
 
     assert asked.rival is not None
     logits, labels, price = measured
@@ -165,7 +165,7 @@ def _compare(
 
 def compared_lines(compared: "Comparison", names: tuple[str, str]) -> list[str]:
     """Write both models' figures side by side."""
-    from vitreous.evaluate.comparison_report import figures, mcnemar_said
+    from vitreous.reports.evaluation.comparison import figures, mcnemar_said
 
     shown = figures(compared, names)
     rows = [shown.heads, *([str(cell) for cell in row] for row in shown.rows)]
@@ -179,8 +179,8 @@ def compared_lines(compared: "Comparison", names: tuple[str, str]) -> list[str]:
 
 def _corrupt(asked: Asked, source: "Source", display: "Reporter", found: Answers) -> None:
     """Measure the model under corruptions."""
-    from vitreous.evaluate.robustness import robustness
-    from vitreous.evaluate.robustness_report import parts
+    from vitreous.evaluation.robustness import robustness
+    from vitreous.reports.evaluation.robustness import parts
 
     names, severities = asked.corruptions
 
@@ -197,7 +197,7 @@ def _corrupt(asked: Asked, source: "Source", display: "Reporter", found: Answers
 
 def corrupted_lines(measured: "Robustness") -> list[str]:
     """Write accuracy under each corruption, the hardest first."""
-    from vitreous.evaluate.robustness import lost
+    from vitreous.evaluation.robustness import lost
 
     low, high = measured.interval
     share, _, verb = lost(measured.clean, measured.mean).partition(" ")

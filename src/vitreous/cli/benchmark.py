@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options import Evaluate
+from vitreous.cli.load_model import open_classifier
+from vitreous.cli.options.commands import Evaluate
 from vitreous.cli.probe import OF_ACCURACY, changed, written
-from vitreous.cli.taken import open_classifier
 from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError, UnknownName
 
@@ -18,7 +18,7 @@ VTAB, FINE_TUNE = "vtab", "fine-tune"
 
 def check_benchmark(options: Evaluate) -> None:
     """Raise UserError for a benchmark that there is not, or options that don't go with it."""
-    from vitreous.evaluate.benchmarks.imagenet_sets import SETS
+    from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 
     if options.benchmark not in (None, VTAB, *SETS):
         raise UnknownName("benchmark", options.benchmark, (VTAB, *SETS))
@@ -47,7 +47,7 @@ def check_unread(options: Evaluate) -> None:
 
 def check_vtab(options: Evaluate) -> None:
     """Raise UserError for options that don't go with VTAB."""
-    from vitreous.evaluate.benchmarks.vtab_tasks import task_named
+    from vitreous.evaluation.benchmarks.vtab_tasks import task_named
 
     for name in options.tasks:
         task_named(name)
@@ -73,9 +73,9 @@ def measured(options: Evaluate, display: "Reporter") -> "Answers":
 def imagenet(options: Evaluate, display: "Reporter") -> "Answers":
     """Measure the model's own head on one of ImageNet's other test sets."""
     from vitreous.cli.accuracy import Answers
-    from vitreous.evaluate.benchmarks.imagenet import Loading, score
-    from vitreous.evaluate.benchmarks.imagenet_parts import lines, parts
-    from vitreous.predict import Predictor
+    from vitreous.evaluation.benchmarks.imagenet import Loading, score
+    from vitreous.predictor import Predictor
+    from vitreous.reports.evaluation.imagenet import lines, parts
 
     folder = open_classifier(options.model, options.taken)
     predictor = Predictor(folder, device=options.device, batch=options.batch)

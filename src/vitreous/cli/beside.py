@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitreous.cli.accuracy import apart, compared_lines
-from vitreous.cli.options import Evaluate
+from vitreous.cli.options.commands import Evaluate
 
 if TYPE_CHECKING:
-    from vitreous.checkpoints.folder import ModelFolder
     from vitreous.cli.probe import Measured
-    from vitreous.data.sources import Source
-    from vitreous.evaluate.features import Features
+    from vitreous.data.dataset import Source
+    from vitreous.evaluation.probes.features import Features
+    from vitreous.weights.model_folder import ModelFolder
 
 
 def beside(
@@ -31,10 +31,10 @@ def beside(
         ImageError: an image that was there a moment ago can't be read any more.
     """
     from vitreous.cli.evaluate import model_name
-    from vitreous.evaluate.comparison import compare
-    from vitreous.evaluate.comparison_report import parts as compared_parts
-    from vitreous.evaluate.outcome import Part, Words
-    from vitreous.evaluate.probe_parts import labels_of
+    from vitreous.metrics.comparison import compare
+    from vitreous.reports.blocks import Part, Words
+    from vitreous.reports.evaluation.comparison import parts as compared_parts
+    from vitreous.reports.evaluation.probes import labels_of
 
     mine, theirs = both
     names = apart((model_name(options.model), model_name(str(options.compare))))

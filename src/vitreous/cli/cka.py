@@ -3,23 +3,23 @@
 import shlex
 
 from vitreous.cli.evaluate import free_or_named, model_name
-from vitreous.cli.feature_options import Cka
+from vitreous.cli.load_model import open_taken
+from vitreous.cli.options.probes import Cka
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
-from vitreous.cli.taken import open_taken
 from vitreous.errors import ConfigError
 
 
 def cka(arguments: list[str]) -> int:
     """Run `vitreous cka`."""
     options = parse(Cka, arguments, "cka")
-    from vitreous.data.sources import called, open_source
-    from vitreous.data.subset import subset
-    from vitreous.evaluate.cka import LEAST
-    from vitreous.evaluate.cka import cka as compare
-    from vitreous.evaluate.cka_parts import cka_data, cka_parts, cka_said
-    from vitreous.evaluate.features import FeatureOptions
-    from vitreous.evaluate.outcome import Outcome, write_outcome
+    from vitreous.data.dataset import called, open_source
+    from vitreous.data.sources.subset import subset
+    from vitreous.evaluation.probes.cka import LEAST
+    from vitreous.evaluation.probes.cka import cka as compare
+    from vitreous.evaluation.probes.features import FeatureOptions
+    from vitreous.reports.blocks import Outcome, write_outcome
+    from vitreous.reports.evaluation.cka import cka_data, cka_parts, cka_said
 
     if options.images < LEAST:
         raise ConfigError(f"images is {options.images}; it must be at least {LEAST}")

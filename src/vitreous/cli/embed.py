@@ -4,24 +4,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.feature_options import Embed
+from vitreous.cli.load_model import open_taken
+from vitreous.cli.options.probes import Embed
+from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
-from vitreous.cli.places import free_file, result_file
 from vitreous.cli.progress import reporter
-from vitreous.cli.taken import open_taken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.data.sources import Source
+    from vitreous.data.dataset import Source
     from vitreous.images.config import DecodeConfig
 
 
 def embed(arguments: list[str]) -> int:
     """Run `vitreous embed`."""
     options = parse(Embed, arguments, "embed")
-    from vitreous.evaluate.export import check_target, write_features
-    from vitreous.evaluate.features import FeatureOptions, features
-    from vitreous.evaluate.layers import find_layer
+    from vitreous.evaluation.probes.feature_file import check_target, write_features
+    from vitreous.evaluation.probes.features import FeatureOptions, features
+    from vitreous.evaluation.probes.layers import find_layer
 
     target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
     check_target(target)
@@ -56,7 +56,7 @@ def embed_sources(options: Embed, decode: "DecodeConfig") -> "dict[str, Source]"
         ConfigError: neither images nor data are named, or both. DataError: images that can't be read.
     """
     from vitreous.data.parts import names_data, open_images, open_parts
-    from vitreous.paths import expand_paths
+    from vitreous.image_paths import expand_paths
 
     paths, data = options.paths, options.data
     if data is None and len(paths) == 1 and names_data(paths[0]):

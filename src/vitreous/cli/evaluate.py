@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.accuracy import ask, one_label, refuse_sets, several
 from vitreous.cli.benchmark import check_benchmark, measured
-from vitreous.cli.options import Evaluate
+from vitreous.cli.load_model import open_classifier, open_taken
+from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.output import result_file, result_folder
 from vitreous.cli.parse import parse
-from vitreous.cli.places import result_file, result_folder
+from vitreous.cli.predict import write_file
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
-from vitreous.cli.taken import open_classifier, open_taken
-from vitreous.cli.use import write_file
-from vitreous.errors import DataError, is_file, is_there
+from vitreous.errors import DataError
+from vitreous.storage.presence import is_file, is_there
 
 if TYPE_CHECKING:
-    from vitreous.checkpoints.folder import ModelFolder
-    from vitreous.data.sources import Dataset, Source
-    from vitreous.evaluate.outcome import Outcome, Part
-    from vitreous.evaluate.overlap import Overlap
+    from vitreous.data.dataset import Dataset, Source
     from vitreous.images.config import DecodeConfig
+    from vitreous.reports.blocks import Outcome, Part
+    from vitreous.reports.evaluation.overlap import Overlap
     from vitreous.training.reporter import Reporter
+    from vitreous.weights.model_folder import ModelFolder
 
 EVALUATIONS = Path("evaluations")
 
@@ -48,10 +49,10 @@ def evaluate(arguments: list[str]) -> int:
 
 def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's own head."""
-    from vitreous.data.examples import label_sets
-    from vitreous.evaluate.outcome import Outcome
-    from vitreous.evaluate.overlap import overlap
-    from vitreous.predict import Predictor
+    from vitreous.data.sources.base import label_sets
+    from vitreous.predictor import Predictor
+    from vitreous.reports.blocks import Outcome
+    from vitreous.reports.evaluation.overlap import overlap
 
     folder = open_classifier(options.model, options.taken)
     predictor = Predictor(folder, device=options.device, batch=options.batch)
@@ -86,9 +87,9 @@ def add_seen(seen: "Overlap", parts: "list[Part]", lines: list[str], results: di
 
 def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's features by a probe."""
-    from vitreous.evaluate.layers import find_layer
-    from vitreous.evaluate.outcome import Outcome
-    from vitreous.evaluate.overlap import overlap
+    from vitreous.evaluation.probes.layers import find_layer
+    from vitreous.reports.blocks import Outcome
+    from vitreous.reports.evaluation.overlap import overlap
 
     folder = open_taken(options.model, options.taken)
     find_layer(folder.model, options.probe.layer)
@@ -115,9 +116,9 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
 
 def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model on the user's copy of a benchmark."""
-    from vitreous.evaluate.outcome import Outcome
-    from vitreous.evaluate.overlap import overlap_of_files
     from vitreous.images.config import DecodeConfig
+    from vitreous.reports.blocks import Outcome
+    from vitreous.reports.evaluation.overlap import overlap_of_files
 
     found = measured(options, display)
     seen = overlap_of_files(Path(options.model), Path(str(options.data)), DecodeConfig())
@@ -141,7 +142,7 @@ PROTOCOLS = {"accuracy": accuracy} | dict.fromkeys(PROBES, frozen)
 
 def save(out: Path, found: "Outcome") -> None:
     """Write the report and say where it is."""
-    from vitreous.evaluate.outcome import write_outcome
+    from vitreous.reports.blocks import write_outcome
 
     print(f"\nreport: {write_outcome(out, found)}")
 
@@ -158,7 +159,7 @@ def tell_skipped(source: "Source") -> None:
 
 def title(options: Evaluate) -> str:
     """Name an evaluation: the model, the data, the protocol."""
-    from vitreous.data.sources import called
+    from vitreous.data.dataset import called
 
     if options.benchmark:
         how = "" if options.protocol == "accuracy" else f": {options.protocol}"
@@ -190,7 +191,7 @@ def model_name(model: str) -> str:
 
 def folder_of(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
-    from vitreous.data.sources import called
+    from vitreous.data.dataset import called
 
     data = options.benchmark or (called(options.data) if options.data else "validation")
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
@@ -202,7 +203,7 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
     Raises:
         ConfigError: the named folder holds something, is a file, or can't be.
     """
-    from vitreous.checkpoints.atomic import claim_folder
+    from vitreous.storage.atomic import claim_folder
 
     if named is None:
         return claim_folder(parent, stem)
@@ -211,9 +212,9 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
 
 def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
     """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
+    from vitreous.data.dataset import open_source
     from vitreous.data.label_sets import open_label_sets
-    from vitreous.data.manifest import has_label_sets
-    from vitreous.data.sources import open_source
+    from vitreous.data.listing.manifest import has_label_sets
 
     if options.data is not None and has_label_sets(Path(options.data)):
         return open_label_sets(Path(options.data), folder.classes, folder.decode, options.broken)[0]
@@ -224,9 +225,9 @@ def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "
 
 def run_data(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Dataset":
     """Return the data of the run that a model belongs to; raises DataError if there is none."""
-    from vitreous.data.sources import open_dataset
-    from vitreous.evaluate.gather import data_of
-    from vitreous.runs import is_run, read_run
+    from vitreous.data.dataset import open_dataset
+    from vitreous.reports.run.contents import data_of
+    from vitreous.run_folder import is_run, read_run
     from vitreous.training.run import fingerprint
 
     path = Path(options.model)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous.cli.evaluate import free_or_named, model_name
-from vitreous.cli.options import Explain
+from vitreous.cli.load_model import open_taken
+from vitreous.cli.options.commands import Explain
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
-from vitreous.cli.taken import open_taken
-from vitreous.data.report import printable
+from vitreous.data.listing.scan_report import printable
 from vitreous.errors import ConfigError
 
 EXPLANATIONS = Path("explanations")
@@ -25,11 +25,11 @@ def explain(arguments: list[str]) -> int:
     if options.faithful < 0:
         raise ConfigError(f"--faithful is {options.faithful}; it must be 0 (none) or more")
     out = free_or_named(options.out, model_name(options.model), EXPLANATIONS)
-    from vitreous.explaining.explain import opened
-    from vitreous.explaining.findings import Wish
-    from vitreous.explaining.methods import Choice, settled
-    from vitreous.explaining.write import PAGE, write_explanation
-    from vitreous.paths import expand_paths
+    from vitreous.image_paths import expand_paths
+    from vitreous.insight.explanation import opened
+    from vitreous.insight.methods import Choice, settled
+    from vitreous.reports.explanation.contents import Wish
+    from vitreous.reports.explanation.page import PAGE, write_explanation
 
     ready = opened(open_taken(options.model, options.taken), options.device)
     choice = settled(Choice(options.method, options.layer, options.head, options.target), ready.folder)

@@ -15,23 +15,23 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
-from vitreous.checkpoints.atomic import give_up_claims
 from vitreous.cli.streams import lost, standard_streams
 from vitreous.errors import Signalled, UnknownName, VitreousError, out_of_means
+from vitreous.storage.atomic import give_up_claims
 
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
     "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
-    "predict": ("vitreous.cli.use", "classify images"),
+    "predict": ("vitreous.cli.predict", "classify images"),
     "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
     "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
-    "inspect": ("vitreous.cli.use", "say what a model, file of weights, run, data set or image is"),
-    "convert": ("vitreous.cli.weights", "read weights of any known origin, write them in another format"),
-    "models": ("vitreous.cli.weights", "list the models that can be built and loaded"),
+    "inspect": ("vitreous.cli.predict", "say what a model, file of weights, run, data set or image is"),
+    "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
+    "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),
-    "report": ("vitreous.cli.use", "write a run's report.html again"),
+    "report": ("vitreous.cli.predict", "write a run's report.html again"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
@@ -83,7 +83,7 @@ def run_to_code(arguments: list[str]) -> int:
 
 def told(error: VitreousError) -> int:
     """Say in one line what went wrong; return the exit code."""
-    from vitreous.data.report import printable
+    from vitreous.data.listing.scan_report import printable
 
     print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
     return error.exit_code

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from vitreous.errors import ConfigError, UnknownName, url
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import alternatives
+from vitreous.storage.presence import url
 
 T = TypeVar("T")
 OWN = ("--help", "-h")

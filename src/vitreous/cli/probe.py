@@ -5,22 +5,22 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.beside import beside
-from vitreous.cli.feature_options import Probe
-from vitreous.cli.options import Evaluate
-from vitreous.cli.taken import open_other
+from vitreous.cli.load_model import open_other
+from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.options.probes import Probe
 from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vitreous.checkpoints.folder import ModelFolder
-    from vitreous.data.sources import Source
-    from vitreous.evaluate.features import FeatureOptions, Features
-    from vitreous.evaluate.knn import KNNOptions
-    from vitreous.evaluate.linear import LinearOptions
-    from vitreous.evaluate.outcome import Part, Table
+    from vitreous.data.dataset import Source
+    from vitreous.evaluation.probes.features import FeatureOptions, Features
+    from vitreous.evaluation.probes.knn import KNNOptions
+    from vitreous.evaluation.probes.linear import LinearOptions
+    from vitreous.reports.blocks import Part, Table
     from vitreous.training.reporter import Reporter
+    from vitreous.weights.model_folder import ModelFolder
 
 Options = Evaluate | Probe | OtherTaken
 PROBES = ("few-shot", "linear", "knn")
@@ -86,8 +86,8 @@ def probe(options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source
     Raises:
         UserError: parts that don't fit the probe (said before any image passes through the model), or settings.
     """
-    from vitreous.evaluate.features import check_parts
-    from vitreous.evaluate.layers import find_layer
+    from vitreous.evaluation.probes.features import check_parts
+    from vitreous.evaluation.probes.layers import find_layer
 
     check_parts(*parts)
     other = open_other(options)
@@ -108,7 +108,7 @@ def both_features(
     options: Evaluate, folder: "ModelFolder", parts: "tuple[Source, Source]", display: "Reporter"
 ) -> "tuple[Features, Features]":
     """Compute a model's features of the training and the test part."""
-    from vitreous.evaluate.features import features
+    from vitreous.evaluation.probes.features import features
 
     how, found = feature_options(options), []
     for name, source in zip(("training", "test"), parts, strict=True):
@@ -119,7 +119,7 @@ def both_features(
 
 def feature_options(options: Evaluate) -> "FeatureOptions":
     """Return how features are to be computed."""
-    from vitreous.evaluate.features import FeatureOptions
+    from vitreous.evaluation.probes.features import FeatureOptions
 
     asked = options.probe
     return FeatureOptions(asked.layer, asked.precision, options.batch, options.device, cache=asked.cache)
@@ -130,9 +130,9 @@ Measure = Callable[["Features", "Features"], Measured]
 
 def few_shot(options: Probe, train: "Source") -> Measure:
     """Check the settings against the training part; return what measures."""
-    from vitreous.evaluate import few_shot as room
-    from vitreous.evaluate.least_squares import check_l2
-    from vitreous.evaluate.probe_parts import decisions, few_shot_data, few_shot_parts, few_shot_table
+    from vitreous.evaluation.probes import few_shot as room
+    from vitreous.evaluation.probes.least_squares import check_l2
+    from vitreous.reports.evaluation.probes import decisions, few_shot_data, few_shot_parts, few_shot_table
 
     strengths = grid(options, room.L2_GRID) or (room.L2,)
     check_l2(strengths)
@@ -148,8 +148,8 @@ def few_shot(options: Probe, train: "Source") -> Measure:
 
 def linear(options: Probe, train: "Source") -> Measure:
     """Check the settings; return what measures."""
-    from vitreous.evaluate import linear as room
-    from vitreous.evaluate.probe_parts import headline, linear_data, linear_parts, sweep_table
+    from vitreous.evaluation.probes import linear as room
+    from vitreous.reports.evaluation.probes import headline, linear_data, linear_parts, sweep_table
 
     how = linear_options(options)
     room.check(how)
@@ -165,8 +165,8 @@ def linear(options: Probe, train: "Source") -> Measure:
 
 def knn(options: Probe, train: "Source") -> Measure:
     """Check the settings against the training part; return what measures."""
-    from vitreous.evaluate import knn as room
-    from vitreous.evaluate.probe_parts import decisions, headline, knn_data, knn_parts, knn_table
+    from vitreous.evaluation.probes import knn as room
+    from vitreous.reports.evaluation.probes import decisions, headline, knn_data, knn_parts, knn_table
 
     how = knn_options(options)
     room.check(how, len(train))
@@ -181,14 +181,14 @@ def knn(options: Probe, train: "Source") -> Measure:
 
 def linear_options(options: Probe) -> "LinearOptions":
     """Return the solver that was asked for, with its grid."""
-    from vitreous.evaluate.linear import L2_GRID, LinearOptions
+    from vitreous.evaluation.probes.linear import L2_GRID, LinearOptions
 
     return LinearOptions(options.solver, options.rates if options.solver == "sgd" else grid(options, L2_GRID))
 
 
 def knn_options(options: Probe) -> "KNNOptions":
     """Return how neighbours are found and vote; unless said otherwise by temperature where they are near by cosine."""
-    from vitreous.evaluate.knn import KNNOptions
+    from vitreous.evaluation.probes.knn import KNNOptions
 
     votes = options.votes or ("temperature" if options.metric == "cosine" else "uniform")
     return KNNOptions(options.k, options.metric, votes)
@@ -211,7 +211,7 @@ def probe_sources(
         DataError: data that can't be used, or none is named and the model belongs to no run.
     """
     from vitreous.data.config import DataConfig
-    from vitreous.data.sources import open_dataset, open_source, open_training
+    from vitreous.data.dataset import open_dataset, open_source, open_training
 
     display.phase("opening the data")
     if options.probe.train is not None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.evaluate.headline import SAID, written
+from vitreous.metrics.headline import SAID, written
 from vitreous.training.reporter import Reporter
 
 EVERY = 5.0

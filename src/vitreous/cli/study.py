@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options import Study
+from vitreous.cli.options.commands import Study
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.studies.run import Ended
+    from vitreous.studies.engine.run import Ended
 
 
 def study(arguments: list[str]) -> int:
@@ -26,8 +26,8 @@ def study(arguments: list[str]) -> int:
         print("next: vitreous study positions   (minutes; --scale gpu or paper for more)")
         return 0
     found = find(options.name)
-    from vitreous.studies.run import run_study
-    from vitreous.studies.setting import open_setting
+    from vitreous.studies.engine.data_subset import open_setting
+    from vitreous.studies.engine.run import run_study
 
     folder = Path(options.out or f"studies/{options.name}-{options.scale}")
     display = reporter()
@@ -51,7 +51,7 @@ def tell(ended: "Ended", options: Study) -> int:
         only = f" --only {shlex.quote(options.only)}" if options.only != Study().only else ""
         print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}{only}")
         return 128 + ended.signal
-    from vitreous.studies.page import WORDS
+    from vitreous.studies.engine.page import WORDS
 
     print()
     for verdict in ended.findings.verdicts if ended.findings else ():

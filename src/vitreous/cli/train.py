@@ -8,14 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from vitreous.checkpoints.lock import never_began
-from vitreous.checkpoints.run_config import METRICS
-from vitreous.cli.options import Resume, Train
+from vitreous.cli.options.commands import Resume, Train
 from vitreous.cli.parse import named, parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, RunError, is_there
-from vitreous.evaluate.headline import headline, reached
+from vitreous.errors import ConfigError, RunError
+from vitreous.metrics.headline import headline, reached
+from vitreous.storage.lock import never_began
+from vitreous.storage.presence import is_there
+from vitreous.storage.run_config import METRICS
 
 if TYPE_CHECKING:
     from vitreous.training.config import RunConfig
@@ -37,9 +38,9 @@ def train(arguments: list[str]) -> int:
         )
     from vitreous import api
     from vitreous.recipes.catalog import START
-    from vitreous.training.ranges import check_ranges
     from vitreous.training.run import dry_run
     from vitreous.training.run import train as train_config
+    from vitreous.training.settings_check import check_ranges
 
     check_ranges(first.config)
     display = reporter()

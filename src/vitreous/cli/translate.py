@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitreous.cli.aliases import CONVERTED, INSTEAD, PLACES, PROJECT, RENAMED, SIZES, Convert, device, one
-from vitreous.cli.options import KINDS
+from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import OWN, former, named, options, positional
-from vitreous.errors import ConfigError, UnknownName, is_there
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.storage.presence import is_there
 from vitreous.training.changes import options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)

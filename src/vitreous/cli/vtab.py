@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitreous.cli.options import Evaluate
+from vitreous.cli.load_model import open_taken
+from vitreous.cli.options.commands import Evaluate
 from vitreous.cli.probe import feature_options, grid, knn_options, linear_options
-from vitreous.cli.taken import open_taken
 from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vitreous.cli.accuracy import Answers
-    from vitreous.evaluate.benchmarks.vtab import Probe, TaskScore
-    from vitreous.evaluate.benchmarks.vtab_files import Opened
-    from vitreous.evaluate.features import Features
+    from vitreous.evaluation.benchmarks.vtab import Probe, TaskScore
+    from vitreous.evaluation.benchmarks.vtab_files import Opened
+    from vitreous.evaluation.probes.features import Features
     from vitreous.training.reporter import Reporter
 
 RUNS = Path("runs")
@@ -26,10 +26,10 @@ BATCH, RATE, WARMUP = 512, 0.01, 500
 def probed(options: Evaluate, display: "Reporter") -> "Answers":
     """Measure the model's features on the tasks of VTAB-1k."""
     from vitreous.cli.accuracy import Answers
-    from vitreous.evaluate.benchmarks.vtab import Reading, run_vtab
-    from vitreous.evaluate.benchmarks.vtab_parts import lines, parts
-    from vitreous.evaluate.features import check_batch
-    from vitreous.evaluate.layers import find_layer
+    from vitreous.evaluation.benchmarks.vtab import Reading, run_vtab
+    from vitreous.evaluation.probes.features import check_batch
+    from vitreous.evaluation.probes.layers import find_layer
+    from vitreous.reports.evaluation.vtab import lines, parts
 
     def told(said: str, done: int, total: int) -> None:
         display.phase(said)
@@ -53,11 +53,11 @@ def vtab_probe(options: Evaluate) -> "Probe":
         ConfigError: settings that can't be met.
     """
     asked = options.probe
-    from vitreous.evaluate import few_shot as few
-    from vitreous.evaluate import knn as near
-    from vitreous.evaluate import linear as straight
-    from vitreous.evaluate.benchmarks.vtab_files import MORE
-    from vitreous.evaluate.least_squares import check_l2
+    from vitreous.evaluation.benchmarks.vtab_files import MORE
+    from vitreous.evaluation.probes import few_shot as few
+    from vitreous.evaluation.probes import knn as near
+    from vitreous.evaluation.probes import linear as straight
+    from vitreous.evaluation.probes.least_squares import check_l2
 
     strengths = sorted(grid(asked, few.L2_GRID) or (few.L2,))
     lines, nearest = linear_options(asked), knn_options(asked)
@@ -91,10 +91,10 @@ def fine_tuned(options: Evaluate, display: "Reporter") -> "Answers":
     """
     from vitreous.cli.accuracy import Answers
     from vitreous.cli.evaluate import model_name
-    from vitreous.evaluate.benchmarks.vtab import VTAB
-    from vitreous.evaluate.benchmarks.vtab_files import open_task, tasks_in
-    from vitreous.evaluate.benchmarks.vtab_parts import FINE_TUNED, lines, parts
-    from vitreous.evaluate.benchmarks.vtab_tasks import TASKS, task_named
+    from vitreous.evaluation.benchmarks.vtab import VTAB
+    from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
+    from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, task_named
+    from vitreous.reports.evaluation.vtab import FINE_TUNED, lines, parts
 
     if options.taken != Taken():
         raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
@@ -112,9 +112,9 @@ def fine_tuned(options: Evaluate, display: "Reporter") -> "Answers":
 def train_task(options: Evaluate, task: "Opened", place: Path, display: "Reporter") -> "TaskScore":
     """Train on one task, or go on with it; return what the model reaches on the test part."""
     from vitreous.api import resume, train
-    from vitreous.evaluate.benchmarks.vtab import task_score
-    from vitreous.evaluate.benchmarks.vtab_files import write_manifest
-    from vitreous.runs import is_run, read_run
+    from vitreous.evaluation.benchmarks.vtab import task_score
+    from vitreous.evaluation.benchmarks.vtab_files import write_manifest
+    from vitreous.run_folder import is_run, read_run
 
     run, manifest = place / "run", place / "images.csv"
     known = write_manifest(task, manifest)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vitreous.data.examples import Source
+from vitreous.data.sources.base import Source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.pillow import channels_in

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from vitreous.data.checked import Part, file_source, known_classes, sound
-from vitreous.data.examples import FileSource, Source, label_sets
-from vitreous.data.manifest import read_manifest
-from vitreous.data.scan import scan
+from vitreous.data.listing.manifest import read_manifest
+from vitreous.data.listing.scan import scan
+from vitreous.data.sources.base import FileSource, Source, label_sets
+from vitreous.data.sources.files import Part, file_source, known_classes, sound
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vitreous.data.config import DataConfig
-from vitreous.data.digits import DIGITS
-from vitreous.data.examples import Source
-from vitreous.data.formula import is_formula
-from vitreous.data.listing import MANIFESTS, list_data
-from vitreous.data.rows import TRAIN, VALIDATION, Listing, Row
-from vitreous.data.sources import open_dataset, opened
-from vitreous.errors import is_there
+from vitreous.data.dataset import open_dataset, opened
+from vitreous.data.listing.discovery import MANIFESTS, list_data
+from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row
+from vitreous.data.sources.base import Source
+from vitreous.data.sources.digits import DIGITS
+from vitreous.data.synthetic.formula import is_formula
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.presence import is_there
 
 
 def open_parts(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:

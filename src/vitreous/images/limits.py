@@ -3,14 +3,10 @@
 The errors call the image "it"; who knows its name puts that in the place.
 """
 
-import os
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
-
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.containers.survey import Survey
+from vitreous.runtime.memory import memory
 from vitreous.shapes import Size
 
 SHARE = 8
@@ -25,11 +21,11 @@ def check(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None
     """Refuse an image of so many pixels in a file of `length` bytes that is over a limit; raises ImageError."""
     check_pixels(size, config)
     pixels = size.rows * size.cols
-    memory = pixels * survey.working
+    needed = pixels * survey.working
     most = config.max_memory or share_of_memory() * max(1.0, config.max_pixels / DecodeConfig.max_pixels)
-    if memory > most:
+    if needed > most:
         raise ImageError(
-            f"it has {size} pixels, which take {memory / 2**20:,.0f} MiB to decode, more than the limit of "
+            f"it has {size} pixels, which take {needed / 2**20:,.0f} MiB to decode, more than the limit of "
             f"{most / 2**20:,.0f} MiB; make it smaller, or raise --decode.max-memory"
         )
     stored = pixels * survey.stored
@@ -49,15 +45,6 @@ def check_pixels(size: Size, config: DecodeConfig) -> None:
             f"it has {size} = {size.rows * size.cols:,} pixels, more than the limit of {config.max_pixels:,}; "
             "make it smaller, or raise --decode.max-pixels"
         )
-
-
-@cache
-def memory() -> int:
-    """Return the machine's memory in bytes, or what its container may have of it."""
-    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return found
 
 
 def share_of_memory() -> int:

@@ -1,1 +1,1 @@
-"""Look inside a model without changing it."""
+"""What a model goes by, as arrays; looking inside never changes it."""

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import evaluating, hooked, numbered
-from vitreous.insight.kernel import in_chunks
+from vitreous.insight.attention_weights import in_chunks
 from vitreous.insight.relevance import Targets, chosen_targets
-from vitreous.insight.sequence import as_vit
+from vitreous.insight.tokens import as_vit
 from vitreous.model.resnet import ResNet
 
 

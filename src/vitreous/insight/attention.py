@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import ConfigError
-from vitreous.insight.kernel import by_rows, in_chunks, weights_of
-from vitreous.insight.sequence import as_vit, length, readout
+from vitreous.insight.attention_weights import by_rows, in_chunks, weights_of
+from vitreous.insight.tokens import as_vit, length, readout
 from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from vitreous.insight.sequence import as_vit
+from vitreous.insight.tokens import as_vit
 from vitreous.model.resnet import ConvStem, ResNet, ResNetStem, StdConv, standardised
 
 SHOWN = 28

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import numbered
-from vitreous.insight.sequence import as_vit
+from vitreous.insight.tokens import as_vit
 from vitreous.model.attention import Attention
-from vitreous.model.offset_bias import OffsetBias
-from vitreous.model.positions import AddedPositions
-from vitreous.model.relative import Relative
+from vitreous.model.positions.added import AddedPositions
+from vitreous.model.positions.offset_bias import OffsetBias
+from vitreous.model.positions.relative import Relative
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 

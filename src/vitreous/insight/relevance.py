@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention import evaluating, hooked, numbered
-from vitreous.insight.kernel import by_rows, in_chunks
-from vitreous.insight.sequence import as_vit, length, readout
+from vitreous.insight.attention_weights import by_rows, in_chunks
+from vitreous.insight.tokens import as_vit, length, readout
 from vitreous.model.attention import Heads, Places, attend
 from vitreous.model.vit import ViT
 

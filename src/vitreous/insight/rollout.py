@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import hooked, looking
-from vitreous.insight.kernel import by_rows, in_chunks
-from vitreous.insight.sequence import as_vit, length, readout
+from vitreous.insight.attention_weights import by_rows, in_chunks
+from vitreous.insight.tokens import as_vit, length, readout
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 

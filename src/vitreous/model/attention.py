@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.norms import norm
-from vitreous.model.offset_bias import OffsetBias, relative
+from vitreous.model.layers import norm
 from vitreous.model.parameters import ZEROS, Dense
-from vitreous.model.relative import Relative
-from vitreous.model.rotary import Angles, MixedRotary, rotate
+from vitreous.model.positions.offset_bias import OffsetBias, relative
+from vitreous.model.positions.relative import Relative
+from vitreous.model.positions.rotary import Angles, MixedRotary, rotate
 from vitreous.shapes import Size
 
 SHORT = {torch.bfloat16: 256, torch.float32: 600}

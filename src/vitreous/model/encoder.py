@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import ViTConfig
-from vitreous.model.norms import activation, norm
+from vitreous.model.layers import activation, norm
 from vitreous.model.parameters import VECTOR, Dense
 
 

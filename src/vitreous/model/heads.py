@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitreous.model.attention import Heads
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
-from vitreous.model.norms import norm
+from vitreous.model.layers import norm
 from vitreous.model.parameters import TABLE, Dense
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.model.attention import Places
-from vitreous.model.positions import DEFAULT_RULE
-from vitreous.model.rotary import Angles
+from vitreous.model.positions.added import DEFAULT_RULE
+from vitreous.model.positions.rotary import Angles
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 

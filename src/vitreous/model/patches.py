@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.norms import norm
-from vitreous.model.resize import DEFAULT_RULE, resize_matrix
+from vitreous.model.layers import norm
+from vitreous.model.positions.resize import DEFAULT_RULE, resize_matrix
 from vitreous.model.resnet import stem
 from vitreous.shapes import Size
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.blank import remade
-from vitreous.model.initialise import initialise_resnet
-from vitreous.model.intermediates import gathered
+from vitreous.model.hooks import gathered
+from vitreous.model.init import initialise_resnet
+from vitreous.model.meta_device import remade
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, stages
 from vitreous.shapes import Size
 

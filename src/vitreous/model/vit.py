@@ -11,20 +11,20 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
-from vitreous.model.blank import remade
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import blocks
 from vitreous.model.heads import Pool, PreLogits, head
-from vitreous.model.initialise import initialise
-from vitreous.model.intermediates import gathered
-from vitreous.model.norms import norm
-from vitreous.model.offset_bias import OffsetBias, relative
+from vitreous.model.hooks import gathered
+from vitreous.model.init import initialise
+from vitreous.model.layers import norm
+from vitreous.model.meta_device import remade
 from vitreous.model.parameters import TABLE, ZEROS
 from vitreous.model.patches import PatchEmbedding, resample_kernel
-from vitreous.model.positions import DEFAULT_RULE, AddedPositions, positions
-from vitreous.model.relative import Relative
-from vitreous.model.resize import ALL_RULES
-from vitreous.model.rotary import MixedRotary, Rotary
+from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions, positions
+from vitreous.model.positions.offset_bias import OffsetBias, relative
+from vitreous.model.positions.relative import Relative
+from vitreous.model.positions.resize import ALL_RULES
+from vitreous.model.positions.rotary import MixedRotary, Rotary
 from vitreous.shapes import Size
 
 

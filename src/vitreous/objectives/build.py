@@ -1,12 +1,12 @@
 """The objective that a configuration names."""
 
-from vitreous.model.kinds import Model
-from vitreous.objectives.classify import Classify
-from vitreous.objectives.classify_sets import ClassifySets
+from vitreous.model.factory import Model
+from vitreous.objectives.base import Objective
+from vitreous.objectives.classification import Classify
 from vitreous.objectives.config import ClassifyConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
 from vitreous.objectives.masked_patches import MaskedPatches
-from vitreous.objectives.objective import Objective
+from vitreous.objectives.multilabel import ClassifySets
 
 
 def objective(

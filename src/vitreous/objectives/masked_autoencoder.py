@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vitreous.data.loader import Batch
+from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.encoder import blocks
-from vitreous.model.kinds import Model
+from vitreous.model.factory import Model
 from vitreous.model.parameters import TABLE
 from vitreous.model.patches import cut
-from vitreous.model.positions import positions
+from vitreous.model.positions.added import positions
 from vitreous.model.vit import ViT
+from vitreous.objectives.base import Objective, count_of, initialise_extras, trunk
 from vitreous.objectives.config import MaskedAutoencoderConfig
-from vitreous.objectives.objective import Objective, count_of, initialise_extras, trunk
 from vitreous.shapes import Size
 
 TARGET_EPS = 1e-6

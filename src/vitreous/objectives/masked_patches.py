@@ -8,14 +8,14 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.data.loader import Batch
+from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
-from vitreous.model.kinds import Model
+from vitreous.model.factory import Model
 from vitreous.model.parameters import TABLE
 from vitreous.model.patches import cut
 from vitreous.model.vit import ViT
+from vitreous.objectives.base import Objective, count_of, initialise_extras, trunk
 from vitreous.objectives.config import MaskedPatchesConfig
-from vitreous.objectives.objective import Objective, count_of, initialise_extras, trunk
 from vitreous.shapes import Size
 
 LEVELS = 8

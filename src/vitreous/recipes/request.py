@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from vitreous.data.config import DataConfig
-from vitreous.data.sources import Facts
+from vitreous.data.dataset import Facts
 from vitreous.errors import ConfigError
 from vitreous.images.config import Mode
 from vitreous.shapes import Size

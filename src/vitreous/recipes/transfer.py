@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from vitreous.checkpoints.folder import ModelFolder
-from vitreous.checkpoints.open import open_model
-from vitreous.checkpoints.wish import Wish
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Wish
 
 
 def opened(request: Request, recipe: str) -> ModelFolder:

@@ -11,12 +11,12 @@ differences says so.
 
 from dataclasses import replace
 
+from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.metrics.seeds import Verdict, average, differences, interval, judged
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import average, differences, interval, judged
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 from vitreous.training.config import RunConfig
 
 PLAIN, AXIAL, DEEP = KINDS = ("ViT", "Axial-ViT", "ViT of twice the depth")
@@ -37,7 +37,7 @@ def cells(setting: Setting) -> list[Cell]:
         for size, base in zip(PATCHES, started(setting), strict=True)
         for kind in KINDS
     }
-    return runs.over_seeds(groups, setting.seeds(laptop=4, gpu=4, paper=1))
+    return base_runs.over_seeds(groups, setting.seeds(laptop=4, gpu=4, paper=1))
 
 
 def group(kind: str, size: str) -> str:
@@ -48,12 +48,12 @@ def group(kind: str, size: str) -> str:
 def started(setting: Setting) -> tuple[RunConfig, RunConfig]:
     """Return the runs of the plain ViT, with large patches and with small ones: B/32 and B/16 at paper scale."""
     if setting.scale == "paper":
-        large, small = (runs.paper(setting, name) for name in ("B/32", "B/16"))
+        large, small = (base_runs.paper(setting, name) for name in ("B/32", "B/16"))
         return large, small
     width, depth = setting.choose(smoke=(16, 2), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
     grids = setting.choose(smoke=(2, 4), laptop=(4, 8), gpu=(8, 16), paper=(0, 0))
     duration = setting.choose(smoke="128ex", laptop="16kex", gpu="300kex", paper="")
-    large, small = (replace(runs.small(setting, patches, width, depth), duration=duration) for patches in grids)
+    large, small = (replace(base_runs.small(setting, patches, width, depth), duration=duration) for patches in grids)
     return large, small
 
 

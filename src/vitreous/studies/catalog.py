@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from vitreous.errors import UnknownName
 
 if TYPE_CHECKING:
-    from vitreous.studies.study import Study
+    from vitreous.studies.engine.study import Study
 
 STUDIES = {
     "positions": ("vitreous.studies.positions", "which position embedding, and where (table 8)"),

@@ -9,8 +9,8 @@ accuracy that it reaches with at most so much compute; which model, length and r
 other seeds, so that more to choose from is no advantage. Families are compared on their envelopes, at the smallest and at the
 largest budget.
 
-On a laptop, images are seen at about 16 pixels a side, so that the largest budget pays for two and a half to five epochs of
-20,000 images with every model: below one, larger models come out worse for want of steps alone.
+On a laptop, images are seen at about 16 pixels a side, so that the largest budget pays for 2.5 to 5 epochs of 20,000 images
+with every model: below one, larger models come out worse for want of steps alone.
 """
 
 import math
@@ -18,14 +18,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
+from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.metrics import seeds
+from vitreous.metrics.seeds import Interval, Verdict, interval
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.shapes import Size
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import Interval, all_of, best_on_others, beyond, differences, interval, judged, paired
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 from vitreous.training.config import ModelConfig, RunConfig
 from vitreous.training.duration import Duration, Scale
 
@@ -75,7 +76,7 @@ By = Mapping[tuple[str, float], Mapping[int, float]]
 def cells(setting: Setting) -> list[Cell]:
     """Return every model of every family at each budget and rate for each seed."""
     groups = {condition.group: config for condition, config in conditions(setting).items()}
-    return runs.over_seeds(groups, setting.seeds(laptop=3, gpu=3, paper=1))
+    return base_runs.over_seeds(groups, setting.seeds(laptop=3, gpu=3, paper=1))
 
 
 def budgets(setting: Setting) -> tuple[float, ...]:
@@ -91,8 +92,10 @@ def rates(setting: Setting) -> tuple[float, ...]:
 def conditions(setting: Setting) -> dict[Condition, RunConfig]:
     """Return all runs but for their seeds."""
     if setting.scale == "paper":
-        return {Condition(family, name): runs.paper(setting, name) for family in FAMILIES for name in PAPER[family]}
-    base = runs.small(setting, 4, 64, 4)
+        return {
+            Condition(family, name): base_runs.paper(setting, name) for family in FAMILIES for name in PAPER[family]
+        }
+    base = base_runs.small(setting, 4, 64, 4)
     if setting.scale == "laptop":
         base = shrunk(base)
     found = {}
@@ -100,7 +103,7 @@ def conditions(setting: Setting) -> dict[Condition, RunConfig]:
         for budget in budgets(setting):
             steps = max(1, int(budget // (FORWARDS * count.flops(model) * base.batch)))
             for rate in rates(setting):
-                config = replace(base, model=model, duration=f"{steps}st", optimizer=runs.adam(rate))
+                config = replace(base, model=model, duration=f"{steps}st", optimizer=base_runs.adam(rate))
                 found[Condition(family, name, budget, rate)] = config
     return found
 
@@ -111,7 +114,7 @@ def shrunk(base: RunConfig) -> RunConfig:
     assert isinstance(model, ViTConfig)
     rows, cols = model.image
     by = max(1, min(rows, cols) // SIDE)
-    return runs.seen_at(replace(base, model=replace(model, patch=(1, 1))), Size(rows // by, cols // by))
+    return base_runs.seen_at(replace(base, model=replace(model, patch=(1, 1))), Size(rows // by, cols // by))
 
 
 def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConfig]:
@@ -209,7 +212,7 @@ def envelope(
     if len(shared) == 1:
         [seed] = shared
         return {seed: max(within, key=lambda run: within[run][seed])}
-    return best_on_others(within)
+    return seeds.best_on_others(within)
 
 
 def steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
@@ -244,7 +247,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         judge(reached, steps(setting, spent)),
         [envelopes(best, reached), table(setting, planned, tuned)],
         [Figure("figure", f"{LABEL}: {CAPTION}", drawn(spent, tuned, reached))],
-        (*notes, *beyond(chosen, dict.fromkeys(chosen, rates(setting)))),
+        (*notes, *seeds.beyond(chosen, dict.fromkeys(chosen, rates(setting)))),
     )
 
 
@@ -258,34 +261,32 @@ def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
     small, large = budgets[0], budgets[-1]
 
     def lead(one: str, other: str, budget: float) -> dict[int, float]:
-        return paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
+        return seeds.paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
 
     told = []
     for budget, size in ((small, "small"), (large, "large")):
         gain = list(lead(VIT, RESNET, budget).values())
         if gain:
             words = f"ViT minus ResNet at {exponent(budget)} operations: {interval(gain).points()} points."
-            told.append(Verdict(f"{BEATS} ({size} budget)", judged(gain, "more"), words))
+            told.append(Verdict(f"{BEATS} ({size} budget)", seeds.judged(gain, "more"), words))
     early, late = lead(HYBRID, VIT, small), lead(HYBRID, VIT, large)
     if early:
         first = list(early.values())
         words = f"Hybrid minus ViT at {exponent(small)} operations: {interval(first).points()} points."
-        told.append(Verdict(LEADS, judged(first, "more"), words))
-    shrinks = differences(early, late)
+        told.append(Verdict(LEADS, seeds.judged(first, "more"), words))
+    shrinks = seeds.differences(early, late)
     if shrinks:
         words = (
             f"Hybrid minus ViT at {exponent(large)} operations: {interval(late.values()).points()} points. Less than at the "
             f"small budget by {interval(shrinks).points()}."
         )
-        told.append(Verdict(VANISHES, all_of([judged(first, "more"), judged(shrinks, "more")]), words))
+        both = [seeds.judged(first, "more"), seeds.judged(shrinks, "more")]
+        told.append(Verdict(VANISHES, seeds.all_of(both), words))
     return told
 
 
 LABEL = "Validation accuracy by training compute"
-CAPTION = (
-    "each family's upper envelope, joined, and beside it each model at each length, at the best rate; mean over seeds "
-    "and 95% interval."
-)
+CAPTION = "each family's upper envelope, joined, and each model at each length beside it, at the best rate; mean and 95% interval."
 NOTES = (
     "The paper's models are pre-trained on 300 million images and transferred; here they are trained on the task's own images, far fewer, which favours convolutions.",
     "The figures of compute are counted, not measured: on a given machine convolutions and products may run at different speeds.",

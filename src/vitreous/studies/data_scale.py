@@ -21,23 +21,23 @@ from typing import Any
 import numpy as np
 
 from vitreous.data.config import DataConfig
-from vitreous.data.formula import Formula, FormulaSource
-from vitreous.data.subset import Subset
-from vitreous.evaluate.evaluate import evaluate
-from vitreous.evaluate.features import FeatureOptions, features
-from vitreous.evaluate.few_shot import few_shot
-from vitreous.evaluate.seeds_and_images import Scores
+from vitreous.data.sources.subset import Subset
+from vitreous.data.synthetic.formula import Formula, FormulaSource
+from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.evaluation.accuracy import evaluate
+from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.images.config import AugmentConfig, PreprocessConfig
+from vitreous.metrics.seeds import Interval, Verdict, all_of, differences, interval, judged, paired
+from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, named_resnet
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.predict import Predictor
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.measures import SHOTS, with_each
-from vitreous.studies.statistics import Interval, all_of, differences, interval, judged, paired
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, Verdict
+from vitreous.predictor import Predictor
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.few_shot_measure import SHOTS, with_each
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained
 from vitreous.training.config import RunConfig, ScheduleConfig
 
 VIT, RESNET = ARMS = ("ViT", "ResNet")
@@ -101,14 +101,14 @@ def started(setting: Setting, arm: str, classes: int, each: int, rate: float) ->
         augment=AugmentConfig(crop="pad", crop_pad=formula.size // 8, flip=True),
         model=model(setting, arm, formula),
         objective=ClassifyConfig(),
-        optimizer=runs.adam(8e-4, 0.1) if setting.scale == "paper" else runs.adam(rate),
+        optimizer=base_runs.adam(8e-4, 0.1) if setting.scale == "paper" else base_runs.adam(rate),
         schedule=ScheduleConfig(kind="linear", warmup="10000st" if setting.scale == "paper" else "5%"),
         batch=setting.choose(smoke=16, laptop=128, gpu=512, paper=4096),
         duration=duration,
         evaluate_every="20%" if setting.scale == "smoke" else "10%",
         checkpoint_every="2min",
         export="best",
-        workers=runs.workers(setting),
+        workers=base_runs.workers(setting),
     )
 
 
@@ -120,7 +120,9 @@ def model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetCon
         "channels": formula.channels,
     }
     if setting.scale == "paper":
-        return replace(runs.paper(setting, "B/32").model, **given) if arm == VIT else named_resnet("R50x1", **given)
+        return (
+            replace(base_runs.paper(setting, "B/32").model, **given) if arm == VIT else named_resnet("R50x1", **given)
+        )
     if arm == RESNET:
         units, channels = setting.choose(smoke=((1,), 32), laptop=((1, 1, 1), 32), gpu=((2, 2, 2), 64), paper=((), 0))
         return ResNetConfig(units=units, root="7x7", root_channels=channels, **given)

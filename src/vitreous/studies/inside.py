@@ -19,20 +19,20 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from vitreous.data.loader import evaluation_batches
-from vitreous.data.sources import open_dataset
+from vitreous.data.dataset import open_dataset
+from vitreous.data.stream.loader import evaluation_batches
+from vitreous.drawing.interval_charts import Axis, Curve, curves
 from vitreous.images.preprocess import normalize
+from vitreous.insight.attention_distance import distances, spread
 from vitreous.insight.filters import filter_components
 from vitreous.insight.positions import similarity
-from vitreous.insight.spread import distances, spread
+from vitreous.metrics.seeds import ERROR, Interval, Verdict, interval, judged
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT, create
-from vitreous.predict import Predictor
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.mosaics import filters_mosaic, places_mosaic
-from vitreous.studies.statistics import ERROR, Interval, interval, judged
-from vitreous.studies.study import (
+from vitreous.predictor import Predictor
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.mosaics import filters_mosaic, places_mosaic
+from vitreous.studies.engine.study import (
     Cell,
     Figure,
     Findings,
@@ -42,7 +42,6 @@ from vitreous.studies.study import (
     Study,
     Table,
     Trained,
-    Verdict,
     accuracy,
 )
 
@@ -85,15 +84,15 @@ CLAIMS = {
 def cells(setting: Setting) -> list[Cell]:
     """Return one model for each seed, with a [class] token and positions that start from noise, as the paper's."""
     if setting.scale == "paper":
-        return runs.over_seeds({GROUP: runs.paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), look)
+        return base_runs.over_seeds({GROUP: base_runs.paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), look)
     patches = 4 if min(setting.facts.size) < 16 else 8
     width, depth, duration = setting.choose(
         smoke=(16, 2, "256ex"), laptop=(64, 6, "40kex"), gpu=(192, 12, "2Mex"), paper=(0, 0, "")
     )
-    base = runs.small(setting, patches, width, depth)
+    base = base_runs.small(setting, patches, width, depth)
     assert isinstance(base.model, ViTConfig)
     model = replace(base.model, class_token=True, pool="class", position_init="normal")
-    return runs.over_seeds({GROUP: replace(base, model=model, duration=duration)}, setting.seeds(laptop=4), look)
+    return base_runs.over_seeds({GROUP: replace(base, model=model, duration=duration)}, setting.seeds(laptop=4), look)
 
 
 def look(trained: Trained) -> dict[str, Any]:

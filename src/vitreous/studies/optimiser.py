@@ -13,12 +13,12 @@ better, so the laptop's grids go on beyond them.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vitreous.drawing.interval_charts import Row, dots
+from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.studies import runs
-from vitreous.studies.charts import Row, dots
-from vitreous.studies.halves import halves, write_halves
-from vitreous.studies.statistics import best_on_others, beyond, differences, interval, judged
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.class_split import halves, write_halves
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 from vitreous.training.config import OptimizerConfig, RunConfig
 
 ADAM, SGD = ("Adam", "SGD")
@@ -35,11 +35,11 @@ def cells(setting: Setting) -> list[Cell]:
         for optimiser, grid in rates(setting).items():
             for rate in grid:
                 before, after = f"pre-trained {at(optimiser, rate)}", at(optimiser, rate)
-                start = f"{runs.slug(before)}-{seed}"
+                start = f"{base_runs.slug(before)}-{seed}"
                 config = replace(started(source), optimizer=optimizer(optimiser, rate), seed=seed)
                 found.append(Cell(start, before, config, prepare=write_halves))
                 config = replace(transferred(target, str(setting.run(start))), seed=seed)
-                found.append(Cell(f"{runs.slug(after)}-{seed}", after, config, needs=(start,)))
+                found.append(Cell(f"{base_runs.slug(after)}-{seed}", after, config, needs=(start,)))
     return found
 
 
@@ -61,11 +61,11 @@ def at(optimiser: str, rate: float) -> str:
 def started(setting: Setting) -> RunConfig:
     """Return the pre-training: a ResNet of three units or, at paper scale, R50x1."""
     if setting.scale == "paper":
-        return runs.paper(setting, "R50x1")
+        return base_runs.paper(setting, "R50x1")
     units, channels, duration = setting.choose(
         smoke=((1,), 32, "64ex"), laptop=((1, 1, 1), 32, "12kex"), gpu=((2, 2, 2), 64, "150kex"), paper=((), 0, "")
     )
-    base = runs.small(setting)
+    base = base_runs.small(setting)
     root = "3x3" if min(base.preprocess.size) < 16 or setting.scale == "gpu" else "7x7"
     facts = setting.facts
     model = ResNetConfig(
@@ -82,12 +82,12 @@ def started(setting: Setting) -> RunConfig:
 def transferred(setting: Setting, weights: str) -> RunConfig:
     """Return the fine-tuning, with SGD."""
     duration = setting.choose(smoke="64ex", laptop="4kex", gpu="50kex", paper="20000st")
-    return runs.fine_tuned(started(setting), weights, 0.03, duration)
+    return base_runs.fine_tuned(started(setting), weights, 0.03, duration)
 
 
 def optimizer(name: str, rate: float) -> OptimizerConfig:
     """Return an optimiser of pre-training; both decay weights as little."""
-    return runs.adam(rate) if name == ADAM else replace(runs.sgd(rate), weight_decay=1e-4, decoupled=False)
+    return base_runs.adam(rate) if name == ADAM else replace(base_runs.sgd(rate), weight_decay=1e-4, decoupled=False)
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:

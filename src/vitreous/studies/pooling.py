@@ -10,11 +10,11 @@ A seed's rate is chosen on the other seeds, so that choosing favours neither.
 
 from dataclasses import replace
 
+from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged, judged_same
 from vitreous.model.config import ViTConfig
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import best_on_others, beyond, differences, interval, judged, judged_same
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 
 MARGIN = 0.01
 """Accuracy within which both count as the same."""
@@ -28,7 +28,7 @@ OTHER = "the mean wants another learning rate than [class]"
 def cells(setting: Setting) -> list[Cell]:
     """Return both poolings at every rate for each seed."""
     patches, width, depth = setting.choose(smoke=(2, 16, 1), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
-    base = runs.paper(setting) if setting.scale == "paper" else runs.small(setting, patches, width, depth)
+    base = base_runs.paper(setting) if setting.scale == "paper" else base_runs.small(setting, patches, width, depth)
     if setting.scale != "paper":
         base = replace(base, duration=setting.choose(smoke="256ex", laptop="20kex", gpu="300kex", paper=""))
     assert isinstance(base.model, ViTConfig)
@@ -36,12 +36,12 @@ def cells(setting: Setting) -> list[Cell]:
         name(pool, rate): replace(
             base,
             model=replace(base.model, position_init="normal", **fields),
-            optimizer=replace(base.optimizer, lr=rate) if setting.scale == "paper" else runs.adam(rate),
+            optimizer=replace(base.optimizer, lr=rate) if setting.scale == "paper" else base_runs.adam(rate),
         )
         for rate in rates(setting)
         for pool, fields in POOLS.items()
     }
-    return runs.over_seeds(groups, setting.seeds(laptop=4))
+    return base_runs.over_seeds(groups, setting.seeds(laptop=4))
 
 
 def rates(setting: Setting) -> tuple[float, ...]:

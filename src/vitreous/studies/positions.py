@@ -11,12 +11,23 @@ from the mean of the seven (two one-sided tests at 5%).
 
 from dataclasses import replace
 
+from vitreous.drawing.interval_charts import Row, dots
+from vitreous.metrics.seeds import (
+    ERROR,
+    Evidence,
+    Verdict,
+    all_of,
+    average,
+    differences,
+    interval,
+    judged,
+    judged_above,
+    paired,
+)
 from vitreous.model.config import ViTConfig
-from vitreous.studies import runs
-from vitreous.studies.charts import Row, dots
-from vitreous.studies.measures import with_few_shot
-from vitreous.studies.statistics import ERROR, all_of, average, differences, interval, judged, judged_above, paired
-from vitreous.studies.study import Cell, Evidence, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.few_shot_measure import with_few_shot
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 from vitreous.training.config import RunConfig
 
 SHARE = 0.5
@@ -44,15 +55,15 @@ def cells(setting: Setting) -> list[Cell]:
     base = started(setting)
     assert isinstance(base.model, ViTConfig)
     groups = {kind: replace(base, model=replace(base.model, **fields)) for kind, fields in KINDS.items()}
-    return runs.over_seeds(groups, setting.seeds(laptop=5), with_few_shot)
+    return base_runs.over_seeds(groups, setting.seeds(laptop=5), with_few_shot)
 
 
 def started(setting: Setting) -> RunConfig:
     """Return the run that all kinds share: with a [class] token, as the paper's."""
     if setting.scale == "paper":
-        return runs.paper(setting)
+        return base_runs.paper(setting)
     patches, width, depth = setting.choose(smoke=(2, 16, 2), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
-    base = runs.small(setting, patches, width, depth)
+    base = base_runs.small(setting, patches, width, depth)
     assert isinstance(base.model, ViTConfig)
     model = replace(base.model, class_token=True, pool="class", position_init="normal")
     return replace(base, model=model, duration=setting.choose(smoke="256ex", laptop="24kex", gpu="400kex", paper=""))

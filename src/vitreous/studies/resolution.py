@@ -19,23 +19,23 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from vitreous.checkpoints.folder import load_model, save_model
-from vitreous.data.sources import open_dataset
-from vitreous.evaluate.evaluate import evaluate
+from vitreous.data.dataset import open_dataset
+from vitreous.drawing.interval_charts import Row, dots
+from vitreous.evaluation.accuracy import evaluate
+from vitreous.metrics.seeds import Verdict, differences, interval, judged, judged_same
 from vitreous.model.config import ViTConfig
-from vitreous.model.positions import Learned
+from vitreous.model.positions.added import Learned
 from vitreous.model.vit import ViT
-from vitreous.predict import Predictor
+from vitreous.predictor import Predictor
 from vitreous.shapes import Size
-from vitreous.studies import runs
-from vitreous.studies.charts import Row, dots
-from vitreous.studies.statistics import differences, interval, judged, judged_same
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, Verdict, accuracy
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, accuracy
 from vitreous.training.config import RunConfig
+from vitreous.weights.model_folder import load_model, save_model
 
 START, LOW = "pre-trained", "same resolution"
 RULES = ("bicubic-antialias", "bilinear", "linear-corners")
-"""Of model/resize.py; what each is used by is in docs/checkpoints.md."""
+"""Of model/positions/resize.py; what each is used by is in docs/checkpoints.md."""
 ALONG, ANEW = "along the sequence", "drawn anew"
 MARGIN = 0.01
 HIGHER = "fine-tuning at a higher resolution is better than at that of pre-training"
@@ -54,35 +54,35 @@ def cells(setting: Setting) -> list[Cell]:
     )
     found = []
     for seed in setting.seeds(laptop=4):
-        start = f"{runs.slug(START)}-{seed}"
+        start = f"{base_runs.slug(START)}-{seed}"
         found.append(Cell(start, START, replace(low, seed=seed)))
-        same = runs.fine_tuned(low, str(setting.run(start)), rate, duration)
-        found.append(Cell(f"{runs.slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
+        same = base_runs.fine_tuned(low, str(setting.run(start)), rate, duration)
+        found.append(Cell(f"{base_runs.slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
         for how in (*RULES, ALONG, ANEW):
-            weights = setting.folder / "weights" / f"{runs.slug(how)}-{seed}"
-            config = replace(runs.fine_tuned(high, str(weights), rate, duration), seed=seed)
+            weights = setting.folder / "weights" / f"{base_runs.slug(how)}-{seed}"
+            config = replace(base_runs.fine_tuned(high, str(weights), rate, duration), seed=seed)
             prepare = partial(write_resized, start=start, how=how, to=weights, seed=seed)
-            found.append(Cell(f"{runs.slug(how)}-{seed}", how, config, before_and_after, (start,), prepare))
+            found.append(Cell(f"{base_runs.slug(how)}-{seed}", how, config, before_and_after, (start,), prepare))
     return found
 
 
 def started(setting: Setting) -> tuple[RunConfig, RunConfig]:
     """Return the same run at the low and at the high resolution: half and full, or the paper's 224 and 384 pixels."""
     if setting.scale == "paper":
-        low = runs.paper(setting)
+        low = base_runs.paper(setting)
         assert isinstance(low.model, ViTConfig)
         low = replace(low, model=replace(low.model, pre_logits=False))
-        return low, replace(runs.seen_at(low, Size(384, 384)), batch=512)
+        return low, replace(base_runs.seen_at(low, Size(384, 384)), batch=512)
     width, depth, duration = setting.choose(
         smoke=(16, 1, "256ex"), laptop=(64, 4, "60kex"), gpu=(192, 6, "600kex"), paper=(0, 0, "")
     )
-    high = replace(runs.small(setting, 8, width, depth), duration=duration)
+    high = replace(base_runs.small(setting, 8, width, depth), duration=duration)
     assert isinstance(high.model, ViTConfig)
     high = replace(high, model=replace(high.model, position_init="normal"))
     rows, cols = (
         max(1, side // patch // 2) * patch for side, patch in zip(high.model.image, high.model.patch, strict=True)
     )
-    return runs.seen_at(high, Size(rows, cols)), high
+    return base_runs.seen_at(high, Size(rows, cols)), high
 
 
 def write_resized(setting: Setting, start: str, how: str, to: Path, seed: int) -> None:

@@ -14,15 +14,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from vitreous.drawing.interval_charts import Row, dots
+from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
 from vitreous.model.config import ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.unlabelled import MANY
-from vitreous.studies import runs
-from vitreous.studies.charts import Row, dots
-from vitreous.studies.halves import halves, write_halves
-from vitreous.studies.statistics import best_on_others, beyond, differences, interval, judged
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, Verdict, accuracy
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.class_split import halves, write_halves
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, accuracy
 from vitreous.training.config import RunConfig
 
 SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked patches", "masked autoencoder"
@@ -48,16 +48,16 @@ def cells(setting: Setting) -> list[Cell]:
 
     def trained(way: str, config: RunConfig, needs: tuple[str, ...] = ()) -> None:
         for rate in rates(setting):
-            own = config if setting.scale == "paper" else replace(config, optimizer=runs.adam(rate))
+            own = config if setting.scale == "paper" else replace(config, optimizer=base_runs.adam(rate))
             group = at(way, rate)
-            found.append(Cell(f"{runs.slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
+            found.append(Cell(f"{base_runs.slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
 
     for seed in setting.seeds(laptop=3, gpu=4, paper=1):
         trained(SCRATCH, replace(last(target, None), seed=seed))
         if setting.scale != "paper":
             trained(SHORT, replace(last(target, None), duration=lengths(setting)[1], seed=seed))
         for way in WAYS:
-            start = f"pre-trained-{runs.slug(way)}-{seed}"
+            start = f"pre-trained-{base_runs.slug(way)}-{seed}"
             measure = accuracy if way == SUPERVISED else loss
             config = replace(first(source, way), seed=seed)
             found.append(Cell(start, f"pre-trained, {way}", config, measure, prepare=prepare))
@@ -93,16 +93,16 @@ def loss(trained: Trained) -> dict[str, Any]:
 def base(setting: Setting) -> RunConfig:
     """Return the run that all share: 8 x 8 patches, so that hiding most of them leaves something to see."""
     if setting.scale == "paper":
-        return runs.paper(setting)
+        return base_runs.paper(setting)
     patches = 4 if min(setting.facts.size) < 16 else 8
     width, depth = setting.choose(smoke=(32, 1), laptop=(64, 4), gpu=(192, 8), paper=(0, 0))
-    return runs.small(setting, patches, width, depth)
+    return base_runs.small(setting, patches, width, depth)
 
 
 def first(setting: Setting, way: str) -> RunConfig:
     """Return a pre-training on the source."""
     if setting.scale == "paper":
-        plain = runs.paper(setting)
+        plain = base_runs.paper(setting)
         if way == SUPERVISED:
             return plain
         many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
@@ -138,8 +138,8 @@ def last(setting: Setting, weights: str | None) -> RunConfig:
         if weights is None:
             return plain
         plain = replace(plain, model=replace(plain.model, pre_logits=False, dropout=0.0), batch=512)
-        return runs.fine_tuned(plain, weights, 0.03, "20000st")
-    config = runs.fine_tuned(base(setting), weights or "", RATES[0], lengths(setting)[2 if weights is None else 1])
+        return base_runs.fine_tuned(plain, weights, 0.03, "20000st")
+    config = base_runs.fine_tuned(base(setting), weights or "", RATES[0], lengths(setting)[2 if weights is None else 1])
     return replace(config, weights=weights)
 
 

@@ -10,12 +10,12 @@ so; for "depth more than width", of a model of twice the depth against one of th
 
 from dataclasses import replace
 
+from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.metrics.seeds import Verdict, differences, interval, judged
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
-from vitreous.studies import runs
-from vitreous.studies.charts import Axis, Curve, curves
-from vitreous.studies.statistics import differences, interval, judged
-from vitreous.studies.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Verdict
+from vitreous.studies.engine import base_runs
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
 from vitreous.training.config import RunConfig
 
 BASE = "base"
@@ -39,7 +39,7 @@ def cells(setting: Setting) -> list[Cell]:
     base = started(setting)
     assert isinstance(base.model, ViTConfig)
     groups = {group: scaled(base, group) for group in dict.fromkeys(group for way in WAYS.values() for group in way)}
-    return runs.over_seeds(
+    return base_runs.over_seeds(
         {group: config for group, config in groups.items() if config is not None}, setting.seeds(laptop=3, paper=1)
     )
 
@@ -47,11 +47,11 @@ def cells(setting: Setting) -> list[Cell]:
 def started(setting: Setting) -> RunConfig:
     """Return the base: the paper's own at paper scale (8 layers, width 1024, MLP 2048, patch 32)."""
     if setting.scale == "paper":
-        base = runs.paper(setting, "B/32")
+        base = base_runs.paper(setting, "B/32")
         assert isinstance(base.model, ViTConfig)
         return replace(base, model=replace(base.model, depth=8, width=1024, heads=16, mlp=2048))
     width, depth = setting.choose(smoke=(16, 4), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
-    base = runs.small(setting, 4, width, depth)
+    base = base_runs.small(setting, 4, width, depth)
     return replace(base, duration=setting.choose(smoke="128ex", laptop="24kex", gpu="300kex", paper=""))
 
 

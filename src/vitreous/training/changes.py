@@ -7,7 +7,7 @@ from vitreous.errors import ConfigError
 from vitreous.settings import to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.ranges import flat
+from vitreous.training.settings_check import flat
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
 """Fields of `Changes` that replace a setting of the run of that name."""

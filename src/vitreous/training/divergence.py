@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vitreous.errors import NonFiniteLoss
-from vitreous.training.job import Job
+from vitreous.training.state import Job
 
 
 def diverged(what: str, step: int) -> NonFiniteLoss:

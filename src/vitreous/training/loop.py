@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.data.loader import Batch, train_batches
-from vitreous.data.order import mix
+from vitreous.data.stream.loader import Batch, train_batches
+from vitreous.data.stream.order import mix
 from vitreous.errors import WorkerKilled
-from vitreous.evaluate.headline import headline, judged
 from vitreous.images.preprocess import normalize
-from vitreous.runs import Run
+from vitreous.metrics.headline import headline, judged
+from vitreous.run_folder import Run
 from vitreous.training.divergence import check_weights, diverged
 from vitreous.training.duration import Duration, Scale
-from vitreous.training.export import export
 from vitreous.training.interrupt import SIGNALS, Interrupt
-from vitreous.training.job import Job
+from vitreous.training.model_export import export
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescued
+from vitreous.training.state import Job
 from vitreous.training.validate import validate
 
 DROPOUT, MASKS = 0xD0, 0x3A

@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, out_of_means
-from vitreous.runs import Run, checkpoint_steps
+from vitreous.run_folder import Run, checkpoint_steps
 from vitreous.training.divergence import check_weights
-from vitreous.training.job import Job
+from vitreous.training.state import Job
 
 
 def rescued(error: Exception, job: Job, run: Run) -> Exception:

@@ -12,21 +12,21 @@ from typing import NamedTuple
 
 import torch
 
-from vitreous.checkpoints.limits import said
 from vitreous.data.channels import check_same
-from vitreous.data.sources import Dataset
+from vitreous.data.dataset import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
-from vitreous.images.limits import memory
 from vitreous.model import count
-from vitreous.model.device import choose_device, native_bf16
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.runtime.device import choose_device, native_bf16
+from vitreous.runtime.memory import memory
+from vitreous.storage.limits import said
+from vitreous.training.assembly import build, low_steps, plan
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.job import Job
 from vitreous.training.loop import load, train_step
-from vitreous.training.prepare import build, low_steps, plan
 from vitreous.training.reporter import Reporter
+from vitreous.training.state import Job
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that --batch auto plans to use."""

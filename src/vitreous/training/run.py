@@ -8,28 +8,29 @@ from typing import Any
 
 import torch
 
-from vitreous.checkpoints.folder import load_model
-from vitreous.checkpoints.origin import versions
-from vitreous.checkpoints.run_config import CONFIG
-from vitreous.data.formula import is_formula
-from vitreous.data.places import located, places
-from vitreous.data.rows import few
-from vitreous.data.sample import changed, sample
-from vitreous.data.sources import DIGITS, Dataset
-from vitreous.errors import ConfigError, DataError, RunError, VitreousError, is_there
+from vitreous.data.content_sample import changed, sample
+from vitreous.data.dataset import DIGITS, Dataset
+from vitreous.data.listing.listing import few
+from vitreous.data.synthetic.formula import is_formula
+from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.model import count
-from vitreous.runs import Checkpoint, Run, read_run
+from vitreous.run_folder import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
+from vitreous.storage.presence import is_there
+from vitreous.storage.relocation import located, places
+from vitreous.storage.run_config import CONFIG
+from vitreous.storage.versions import versions
+from vitreous.training.assembly import build, open_data
 from vitreous.training.changes import AS_BEFORE, ROUNDING, Changes, applied, differing, listed, options
 from vitreous.training.config import RunConfig
-from vitreous.training.export import export
-from vitreous.training.job import Job
 from vitreous.training.loop import Outcome, fit, load, train_step
-from vitreous.training.prepare import build, open_data
-from vitreous.training.ranges import check_ranges
+from vitreous.training.model_export import export
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.rules import RULES, check_rules
+from vitreous.training.settings_check import check_ranges
+from vitreous.training.state import Job
+from vitreous.weights.model_folder import load_model
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def carry_out(job: Job, run: Run, reporter: Reporter) -> Result:
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:
     """Write report.html; the run's results don't depend on it, so a failure is told and nothing is lost."""
-    from vitreous.evaluate.report import write_report as write
+    from vitreous.reports.run.page import write_report as write
 
     try:
         return write(run.path)

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitreous.data.loader import Batch, evaluation_batches
-from vitreous.evaluate.metrics import Judged, judge, measure
-from vitreous.evaluate.multilabel import evaluate_labels
+from vitreous.data.stream.loader import Batch, evaluation_batches
 from vitreous.images.preprocess import normalize
+from vitreous.metrics.classification import Judged, judge, measure
+from vitreous.metrics.multilabel import evaluate_labels
 from vitreous.training.divergence import check_outputs
 from vitreous.training.interrupt import Interrupt
-from vitreous.training.job import Job
 from vitreous.training.reporter import Reporter
+from vitreous.training.state import Job
 
 T = TypeVar("T")
 LARGEST_BATCH = 256

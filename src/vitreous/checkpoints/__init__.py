@@ -1,1 +1,0 @@
-"""Weights on disk: read without running anyone's code, written atomically."""

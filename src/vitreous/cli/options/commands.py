@@ -1,0 +1,237 @@
+"""The options of each command, as dataclasses: help comes from the field docstrings. Imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from vitreous.cli.options.probes import Cka, Embed, Probe
+from vitreous.cli.taken_options import OtherTaken, Taken
+from vitreous.training.changes import Changes
+from vitreous.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on labelled images, by a recipe; every setting of the recipe can be overridden.
+
+    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them. Other trainers' names,
+    such as --epochs, --lr, --batch-size and --imgsz, are understood too (docs/recipes.md).
+    """
+
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
+    """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
+    'formula:fractals?classes=1000' (docs/data.md)."""
+    model: str | None = None
+    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16) or a ResNet (R50x1), whose settings
+    are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
+    image: tuple[int, int] | None = None
+    """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
+    channels: int | None = None
+    """Channels that the model sees, kept as they are in the files with all their bits; by default colours or grey of 8 bits, and
+    images of more than 4 channels as they are."""
+    minutes: float | None = None
+    """Train for about this long: the speed is measured first, then the number of steps is fixed."""
+    out: str | None = None
+    """The run folder, new or empty; by default the next free runs/<data>-<recipe>-<n>."""
+    sweep: bool = False
+    """Try several learning rates on a part of the training images, then train with the best on all (recipe finetune: the
+    paper's rates). --out then holds all these runs."""
+    rates: tuple[float, ...] = ()
+    """With --sweep: the learning rates to try."""
+    dry_run: bool = False
+    """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="small"))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its newest good checkpoint, to the same bits; a finished one if --duration makes it longer.
+
+    What is not listed here was settled when the run began.
+    """
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run folder."""
+    changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's report.html again."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run folder."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model on labelled images: every image exactly once."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    data: Annotated[str | None, tyro.conf.Positional] = None
+    """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
+    protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
+    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
+    model trained on each task (docs/evaluation.md)."""
+    benchmark: str | None = None
+    """DATA is your copy of a benchmark, scored by its own rule: imagenet-real, -v2, -a, -r, -sketch or -c; or vtab, with a
+    --protocol that learns (docs/evaluation.md)."""
+    tasks: tuple[str, ...] = ()
+    """vtab: which tasks, such as dtd eurosat; by default all that the copy has."""
+    steps: int = 2500
+    """fine-tune: steps of training on each task; 2500 as in the paper."""
+    compare: str | None = None
+    """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
+    other_taken: Annotated[OtherTaken, tyro.conf.arg(name="")] = field(default_factory=OtherTaken)
+    corruptions: tuple[str, ...] | None = None
+    """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
+    severities: tuple[int, ...] | None = None
+    """Severities of the corruptions, 1 to 5; by default all five."""
+    speed: bool = True
+    """Time the forward pass too."""
+    out: str | None = None
+    """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
+    json: str | None = None
+    """Write all metrics to this file too, a new one."""
+    overwrite: bool = False
+    """Let --json be a file that is there: it is replaced once the new one is whole."""
+    batch: int = 64
+    """Images that pass through the model at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    probe: Annotated[Probe, tyro.conf.arg(name="")] = field(default_factory=Probe)
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Classify images; results come in the order of the arguments.
+
+    Exit code 0: every image was classified; 1: some could not be read (they are named, and stop nothing).
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
+    """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
+    null: bool = False
+    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
+    top: int = 1
+    """Classes shown for each image, most probable first."""
+    format: Literal["table", "jsonl", "csv"] = "table"
+    """How results are written."""
+    out: str | None = None
+    """Write results to this file, a new one, instead of standard output."""
+    overwrite: bool = False
+    """Let --out be a file that is there: it is replaced once the new one is whole."""
+    batch: int = 32
+    """Images that pass through the model at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Show what a model looks at on some images: an overlay for each, and one HTML page to move about on.
+
+    Exit code 0: every image was looked at; 1: some could not be read (they are named, and stop nothing).
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+    """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
+    null: bool = False
+    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
+    out: str | None = None
+    """The folder to write, new or empty; by default the next free explanations/<model>-<n>."""
+    method: str = "auto"
+    """What the overlays show: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says
+    most of this model. The page shows all that fit."""
+    layer: int | None = None
+    """For attention, gradient, grad-cam and activation: 0 the first, -1 the last (the default)."""
+    head: int | None = None
+    """For attention, pooling and gradient: 0 the first; by default the mean over all."""
+    target: str | None = None
+    """For relevance, gradient and grad-cam: the class to explain; by default each image's most probable one."""
+    page: int = 8
+    """Most images on the page."""
+    faithful: int = 2
+    """Images on which the maps are compared by deletion and insertion; 0: none."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Say what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Read weights of any known origin and write them in another format; ends with a numeric proof."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder to write, new or empty."""
+    to: str = "vitreous"
+    """The format: vitreous, google, timm, huggingface or torchvision."""
+    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that can be built, with their sizes, and the origins of weights that can be read."""
+
+    pattern: Annotated[str, tyro.conf.Positional] = "*"
+    """Names to list, such as "*/16" or "R50*"."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+
+    Started again with the same options it goes on where it was.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Which study; --list shows them."""
+    scale: Literal["laptop", "gpu", "paper", "smoke"] = "laptop"
+    """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a trial."""
+    data: str = "digits"
+    """What to train on, as for `train`; laptop scale takes a fixed part of it. Paper scale: ImageNet, say."""
+    out: str | None = None
+    """The study's folder; by default studies/<name>-<scale>."""
+    only: str = "*"
+    """Run only the cells whose names fit this pattern, such as "none-*", and those that they need."""
+    list: bool = False
+    """List the studies, or the cells of the one that is named."""
+
+
+KINDS: dict[str, type] = {
+    "train": Train,
+    "resume": Resume,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "embed": Embed,
+    "cka": Cka,
+    "explain": Explain,
+    "inspect": Inspect,
+    "report": Report,
+    "convert": Convert,
+    "models": Models,
+    "study": Study,
+}

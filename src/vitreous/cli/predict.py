@@ -1,0 +1,185 @@
+"""`vitreous predict`, `inspect` and `report`: use what was trained."""
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vitreous.cli.load_model import open_classifier
+from vitreous.cli.options.commands import Inspect, Predict, Report
+from vitreous.cli.output import result_file
+from vitreous.cli.parse import parse
+from vitreous.cli.streams import endure
+from vitreous.data.listing.ignored import words
+from vitreous.data.listing.scan_report import printable
+from vitreous.errors import ConfigError
+from vitreous.storage.atomic import atomic_file, storing
+from vitreous.storage.presence import is_there
+
+if TYPE_CHECKING:
+    from vitreous.predictor import Prediction
+
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
+
+
+def predict(arguments: list[str]) -> int:
+    """Run `vitreous predict`."""
+    options = parse(Predict, arguments, "predict")
+    if not options.paths:
+        raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
+    if options.out:
+        result_file(options.out, options.overwrite)
+        endure()
+    from vitreous.image_paths import expand_paths
+    from vitreous.predictor import Predictor
+
+    folder = open_classifier(options.model, options.taken)
+    predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
+    passed: Counter[str] = Counter()
+    found = expand_paths(options.paths, sys.stdin, options.null, passed)
+    filled: list[str] = []
+    results = noted(predictor.predict_many(found), filled)
+    writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
+    with output(options.out) as stream:
+        done, broken = writers[options.format](results, stream, Layout(options.top, folder.several))
+    if passed:
+        print(f"vitreous: passed over: {words(passed)}", file=sys.stderr)
+    if filled:
+        said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {printable(filled[0])}"
+        print(f"vitreous: {said}", file=sys.stderr)
+    if broken:
+        print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
+    if options.out:
+        print(f"{done:,} predictions are in {options.out}")
+    return 1 if broken else 0
+
+
+def noted(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Prediction]":
+    """Pass predictions on, and note the names of images that lack their last bytes."""
+    for one in results:
+        if one.filled:
+            filled.append(one.name)
+        yield one
+
+
+@contextmanager
+def output(path: str | None) -> Iterator[TextIO]:
+    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
+    if path is None:
+        yield sys.stdout
+        return
+    place = Path(path)
+    with storing(place):
+        if is_there(place) and not (place.is_file() or place.is_dir()):
+            with place.open("w", **TEXT) as stream:
+                yield stream
+        else:
+            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+                yield stream
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a small text file."""
+    with output(path) as stream:
+        stream.write(text)
+
+
+def complain(one: "Prediction") -> None:
+    """Name an image that could not be read."""
+    print(f"vitreous: {printable(one.error or '')}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is written of each prediction."""
+
+    top: int
+    """Most probable classes that are listed."""
+    several: bool = False
+    """An image may have several classes: those that are said to be there stand first."""
+
+
+def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
+    """Write aligned lines as results come; return how many worked and how many didn't."""
+    done = broken = 0
+    for one in results:
+        if one.error:
+            broken += 1
+            complain(one)
+            print(f"{printable(one.name)}  -  unreadable", file=stream)
+            continue
+        done += 1
+        print(printable(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
+    return done, broken
+
+
+def listed(one: "Prediction", top: int) -> str:
+    """List the most probable classes; of several labels an image first those that are there, then others in brackets."""
+    each = [f"{label} {score:.1%}" for label, score in one.top]
+    if one.labels is None:
+        return "   ".join(each[:top])
+    there, others = each[: len(one.labels)], each[len(one.labels) : top]
+    return "   ".join(["   ".join(there) or "none", *([f"({'   '.join(others)})"] if others else [])])
+
+
+def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
+    """Write one JSON object a line; broken images have `error` set."""
+    done = broken = 0
+    for one in results:
+        print(json_line(one.to_dict()), file=stream, flush=stream is sys.stdout)
+        done, broken = done + (not one.error), broken + bool(one.error)
+        if one.error:
+            complain(one)
+    return done, broken
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """Return JSON as people read it, or all in ASCII where a name is no UTF-8 or would upset a terminal."""
+    text = json.dumps(values, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(values)
+
+
+def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
+    """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
+
+    Where an image may have several classes, a column labels follows the name: those that are there, with ; between.
+    """
+    numbers = ["", *map(str, range(2, layout.top + 1))]
+    table = csv.writer(stream)
+    first = ["name", "labels"] if layout.several else ["name"]
+    table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), "error"])
+    done = broken = 0
+    for one in results:
+        cells = [cell for label, score in one.top[: layout.top] for cell in (label, f"{score:.6f}")]
+        cells += [""] * (2 * len(numbers) - len(cells))
+        said = [";".join(one.labels or ())] if layout.several else []
+        row = [one.name, *said, *cells, one.error or ""]
+        table.writerow(map(printable, row) if stream.isatty() else row)
+        done, broken = done + (not one.error), broken + bool(one.error)
+        if one.error:
+            complain(one)
+    return done, broken
+
+
+def inspect(arguments: list[str]) -> int:
+    """Run `vitreous inspect`."""
+    options = parse(Inspect, arguments, "inspect")
+    from vitreous.cli.describe import describe
+
+    print(describe(options.path, options.taken))
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Run `vitreous report`."""
+    options = parse(Report, arguments, "report")
+    from vitreous.reports.run.page import write_report
+
+    print(f"report: {write_report(Path(options.run))}")
+    return 0

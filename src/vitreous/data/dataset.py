@@ -1,0 +1,354 @@
+"""Where examples come from. `open_dataset` turns settings into training and validation examples, verified."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.data.channels import common_channels
+from vitreous.data.config import DataConfig
+from vitreous.data.listing.discovery import list_data, list_labelled
+from vitreous.data.listing.listing import Listing, few
+from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
+from vitreous.data.listing.split import held_out, held_out_sets
+from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, label_sets
+from vitreous.data.sources.digits import DIGITS, load_digits
+from vitreous.data.sources.files import Part, file_source, known_classes, sound
+from vitreous.data.sources.subset import divided
+from vitreous.data.synthetic.formula import FormulaSource, is_formula, parse_formula, split_formula
+from vitreous.errors import DataError
+from vitreous.images.config import DecodeConfig
+from vitreous.shapes import Size
+
+__all__ = [
+    "DIGITS",
+    "ArraySource",
+    "Dataset",
+    "Facts",
+    "FileSource",
+    "Source",
+    "open_dataset",
+    "open_source",
+    "open_training",
+]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe needs to know of the data."""
+
+    classes: tuple[str, ...]
+    train: int
+    validation: int
+    channels: int
+    """1 if every image is grey; their number where all have the same, above 4; else 3."""
+    size: Size
+    """Median rows and cols."""
+    counts: tuple[int, ...]
+    """Training examples of each class."""
+    several: bool = False
+    """An example may have several of the classes, or none."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and validation examples, and what was found on the way."""
+
+    train: Source
+    validation: Source
+    facts: Facts
+    report: ScanReport
+
+
+def open_dataset(
+    config: DataConfig, decode: DecodeConfig = DecodeConfig(), progress: Progress | None = None
+) -> Dataset:
+    """Find, verify and split the data.
+
+    Args:
+        config: where it is, and how to split it.
+        decode: limits of decoding.
+        progress: called with (files scanned, files in all).
+
+    Raises:
+        DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
+    """
+    dataset = open_whole(config, decode, progress)
+    return for_tuning(dataset, config) if config.tune else dataset
+
+
+def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
+    train, validation = divided(dataset.train, config.tune, config.split_seed + 1)
+    counts, held = (counted(part) for part in (train, validation))
+    facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
+    note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
+    report = replace(
+        dataset.report,
+        train=len(train),
+        validation=len(validation),
+        counts=dict(zip(train.classes, counts, strict=True)),
+        validation_counts=dict(zip(train.classes, held, strict=True)),
+        notes=(*dataset.report.notes, note),
+    )
+    return Dataset(train, validation, facts, report)
+
+
+def counted(source: Source) -> list[int]:
+    """Return the number of examples of each class."""
+    targets = label_sets(source)
+    return (np.bincount(source.labels, minlength=len(source.classes)) if targets is None else targets.sum(0)).tolist()
+
+
+def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> Dataset:
+    """Find, verify and split the data, without regard to `data.tune`; raises DataError."""
+    if config.path == DIGITS:
+        return open_digits(config)
+    if is_formula(config.path):
+        return open_formula(config)
+    listings = list_parts(config)
+    total, done = sum(map(len, listings)), 0
+    parts: list[Part] = []
+    for listing in listings:
+        tell = None if progress is None else lambda now, _, before=done: progress(before + now, total)
+        parts.append(Part(listing, scan(listing, decode, config.verify, tell)))
+        done += len(listing)
+    broken = tuple(pair for part in parts for pair in part.broken)
+    good = [sound(part, config.broken) for part in parts]
+    if config.labels == "needed":
+        check_classes(config.path, good[0])
+    if len(good) == 1:
+        held = held_files(good[0].listing, config)
+        good = [good[0].take([not out for out in held]), good[0].take(held)]
+    return assemble(config, decode, good[0], good[1], broken)
+
+
+def held_files(listing: Listing, config: DataConfig) -> list[bool]:
+    """Tell for each file whether it is held out; raises DataError."""
+    how = (config.holdout, config.split_seed)
+    if listing.several:
+        return held_out_sets(listing.names, listing.sets, *how)
+    return held_out(listing.names, listing.labels, *how)
+
+
+def list_parts(config: DataConfig) -> list[Listing]:
+    """Return the training files and, unless they are to be split, the validation files."""
+    path = Path(config.path).expanduser() if config.path else Path()
+    if not config.path:
+        raise DataError(
+            "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
+        )
+    optional = config.labels == "optional"
+    train, own = list_data(path, optional, several=True)
+    if config.validation is None:
+        return [train] if own is None else [train, own]
+    validation, more = list_data(Path(config.validation).expanduser(), optional, several=True)
+    if validation.several != train.several:
+        one, other = (path, config.validation) if train.several else (config.validation, path)
+        raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")
+    if more is not None:
+        raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
+    if own is not None:
+        note = f"{len(own):,} validation images of {path} were left out: {config.validation} is the validation"
+        train = replace(train, notes=(*train.notes, note))
+    return [train, validation]
+
+
+def open_source(
+    path: str, classes: Sequence[str] | None = None, decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
+) -> Source:
+    """Open one labelled set whole, for evaluation: a tree of class folders, a manifest, digits or a formula's images.
+
+    Where the data has its own split, its validation part is taken.
+
+    Args:
+        path: as in DataConfig.
+        classes: the model's class names; labels are indices into them. None: the data's own, sorted.
+        decode: limits of decoding.
+        broken: raise, or skip (they are listed in the source's `skipped`).
+
+    Raises:
+        DataError: nothing there, or a class that the model doesn't know.
+    """
+    if path == DIGITS or is_formula(path):
+        found = open_dataset(DataConfig(path)).validation
+        return found if classes is None else relabelled(found, tuple(classes), "the digits" if path == DIGITS else path)
+    listing = list_labelled(Path(path).expanduser() if path else Path(), classes or ())
+    return opened(listing, classes, decode, broken)
+
+
+def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
+    """Open one labelled set to learn from: its training part where it has its own split, or else everything.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    if path == DIGITS or is_formula(path):
+        return open_dataset(DataConfig(path)).train
+    return opened(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
+
+
+def opened(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
+    """Look at every file of a listing and return those that can be read; raises DataError."""
+    part = Part(listing, scan(listing, decode, "full"))
+    return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
+
+
+def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:
+    """Number a source's labels by a model's classes; raises DataError for a class that the model doesn't know."""
+    known = known_classes(classes, found.classes, where)
+    numbers = np.array([known[name] for name in found.classes], dtype=np.int64)
+    return Relabelled(found, classes, numbers[found.labels])
+
+
+def check_classes(path: str, part: Part) -> None:
+    """Raise DataError unless there are at least two classes; one will do where an image may have none of them."""
+    classes = sorted(set(part.listing.found))
+    if part.listing.several and not classes:
+        raise DataError(f"{path}: not one of its {len(part):,} training images has a label")
+    if not part.listing.several and len(classes) < 2:
+        raise DataError(f"{path} has a single class, {classes[0]!r}; a classifier needs at least two")
+
+
+def assemble(
+    config: DataConfig, decode: DecodeConfig, train: Part, validation: Part, broken: tuple[tuple[str, str], ...]
+) -> Dataset:
+    """Put two checked parts together."""
+    counts, held = Counter(train.listing.found), Counter(validation.listing.found)
+    classes, several = tuple(sorted(counts)), train.listing.several
+    known_classes(classes, held, f"the validation data in {validation.listing.root}")
+    notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))
+    absent = [label for label in classes if label not in held]
+    if absent:
+        notes.append(f"{len(absent):,} classes have no validation images: {few(absent)}")
+    if several:
+        notes.append(several_said(train))
+    if several and not held and config.labels == "needed":
+        raise DataError(
+            f"{config.path}: not one of its {len(validation):,} validation images has a label, so nothing could be "
+            "measured; add images, or give validation data of its own (--data.validation, or a column split)"
+        )
+    everything = train.records + validation.records
+    common, smallest, median, largest = summarize_sizes(everything)
+    own_files = validation.listing.root != train.listing.root
+    report = ScanReport(
+        path=config.path,
+        train=len(train),
+        validation=len(validation),
+        counts={label: counts[label] for label in classes},
+        validation_counts={label: held[label] for label in classes},
+        sizes=common,
+        smallest=smallest,
+        median=str(median),
+        largest=largest,
+        modes=dict(Counter(record.mode for record in everything).most_common()),
+        formats=dict(Counter(record.format for record in everything).most_common()),
+        broken=broken,
+        duplicates=same_bytes(train, validation),
+        conflicts=conflicting(train, validation),
+        ignored=dict(Counter(train.listing.ignored) + Counter(validation.listing.ignored if own_files else {})),
+        notes=tuple(notes),
+    )
+    channels = common_channels(config.path, report.modes)
+    each = tuple(counts[label] for label in classes)
+    facts = Facts(classes, len(train), len(validation), channels, median, each, several)
+    sources = (file_source(part, classes, decode, broken) for part in (train, validation))
+    return Dataset(*sources, facts, report)
+
+
+def several_said(train: Part) -> str:
+    """Say how many labels the training images have."""
+    sets = train.listing.sets
+    mean, bare = sum(map(len, sets)) / len(sets), sum(not labels for labels in sets)
+    return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
+
+
+def same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+    """List the validation images that stand in the training data too."""
+    names, others = told_apart(train, validation)
+    first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
+    pairs = zip(validation.records, others, strict=True)
+    return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
+
+
+def conflicting(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+    """List the images that stand twice, with different labels."""
+    seen: dict[str, tuple[str, str]] = {}
+    found = []
+    for part, names in zip((train, validation), told_apart(train, validation), strict=True):
+        for record, name, label in zip(part.records, names, part.listing.labels, strict=True):
+            before, other = seen.setdefault(record.digest, (name, label))
+            if label != other:
+                found.append((before, name))
+    return tuple(found)
+
+
+def told_apart(*parts: Part) -> list[list[str]]:
+    """Return the names of each part's files, with their folder before them where the parts have folders of their own."""
+    apart = len({part.listing.root for part in parts}) > 1
+    return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]
+
+
+def called(path: str) -> str:
+    """Return a short name for a data set, fit for a folder: of a formula its kind, of a path its last part."""
+    if is_formula(path):
+        return f"formula-{parse_formula(path).kind}"
+    return path if path == DIGITS else Path(path).resolve().name
+
+
+def open_digits(config: DataConfig) -> Dataset:
+    """Return the digits, with their facts."""
+    own_holdout(config)
+    train, validation = load_digits(config.holdout, config.split_seed)
+    return pixels_dataset(config.path, train, validation, (8, 8, 1))
+
+
+def open_formula(config: DataConfig) -> Dataset:
+    """Return images from formulas, with their facts; none is drawn."""
+    own_holdout(config)
+    formula = parse_formula(config.path)
+    train, validation = split_formula(formula, config.holdout, config.split_seed)
+    notes = (f"drawn when they are asked for: {formula}",)
+    if formula.images == 1:
+        notes += ("one image a class is for training; the validation is another instance of each",)
+    return pixels_dataset(config.path, train, validation, train.shape, notes)
+
+
+def own_holdout(config: DataConfig) -> None:
+    """Refuse validation data beside a set that holds out its own; raises DataError."""
+    if config.validation is not None:
+        raise DataError(
+            f"{config.path} holds out its own validation (data.holdout); "
+            f"leave out --data.validation {config.validation}"
+        )
+
+
+def pixels_dataset(
+    path: str,
+    train: ArraySource | FormulaSource,
+    validation: ArraySource | FormulaSource,
+    shape: tuple[int, int, int],
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """Put together two parts whose images all have one shape (rows, columns, channels) and come from no files."""
+    rows, cols, channels = shape
+    side, total = str(Size(rows, cols)), len(train) + len(validation)
+    counts, held = (np.bincount(part.labels, minlength=len(part.classes)).tolist() for part in (train, validation))
+    report = ScanReport(
+        path=path,
+        train=len(train),
+        validation=len(validation),
+        counts=dict(zip(train.classes, counts, strict=True)),
+        validation_counts=dict(zip(train.classes, held, strict=True)),
+        sizes={side: total},
+        smallest=side,
+        median=side,
+        largest=side,
+        modes={"L" if channels == 1 else "RGB": total},
+        formats={"array": total},
+        notes=notes,
+    )
+    facts = Facts(train.classes, len(train), len(validation), channels, Size(rows, cols), tuple(counts))
+    return Dataset(train, validation, facts, report)

@@ -1,0 +1,181 @@
+"""Class folders: an image at any depth belongs to the class folder at the top."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitreous.data.listing.ignored import SYSTEM, is_junk, kind_of, words
+from vitreous.data.listing.listing import Listing, Row, by_bytes, few, part_of, stamp
+from vitreous.errors import DataError
+from vitreous.images.config import SUFFIXES
+
+UNLABELLED = "unlabelled"
+"""The class of images that have none."""
+
+
+def list_classes(root: Path, optional: bool = False) -> Listing:
+    """List a folder of class folders, sorted by the names' bytes; if labels are optional, also one of images alone.
+
+    Hidden files, the system's, and files that are no images are counted by their endings. A link to a folder is followed once, and never back into the
+    data, so links can neither loop nor list an image twice. Class names are compared in Unicode's composed form (NFC).
+
+    Raises:
+        DataError: it can't be read, or there is no image in a class folder.
+    """
+    walk = Walk(os.path.realpath(root))
+    rows: list[Row] = []
+    loose: list[Row] = []
+    found: dict[str, list[Row]] = {}
+    for entry in _entries(str(root)):
+        if is_junk(entry.name):
+            walk.ignored[SYSTEM] += 1
+        elif _is_folder(entry):
+            label = unicodedata.normalize("NFC", entry.name)
+            below = sorted(walk.images(entry, label), key=lambda row: by_bytes(row.name))
+            found.setdefault(label, []).extend(below)
+            rows += below
+        elif is_image(entry.name):
+            loose.append(Row(entry.name, UNLABELLED, *stamp(entry)))
+        else:
+            walk.ignored[kind_of(entry.name)] += 1
+    if not rows and not (loose and optional):
+        raise DataError(_nothing(root, len(loose), bool(found), walk.ignored))
+    notes = _notes(0 if not rows else len(loose), found, walk.skipped)
+    return Listing(root, tuple(rows or loose), dict(walk.ignored), notes)
+
+
+def subfolders(root: Path) -> list[Path]:
+    """Return the folders directly below one, without hidden ones and the system's, sorted by their names' bytes."""
+    return [Path(entry.path) for entry in _entries(str(root)) if not is_junk(entry.name) and _is_folder(entry)]
+
+
+def has_folders(root: Path) -> bool:
+    """Tell whether a folder holds folders."""
+    return bool(subfolders(root))
+
+
+def images_directly(folder: Path) -> bool:
+    """Tell whether there are images in a folder itself."""
+    return any(
+        is_image(entry.name) and not is_junk(entry.name) and not _is_folder(entry) for entry in _entries(str(folder))
+    )
+
+
+def holds_images(folder: Path) -> bool:
+    """Tell whether there is an image in a folder or anywhere below it, links to folders not followed."""
+    todo = [str(folder)]
+    while todo:
+        entries = [entry for entry in _entries(todo.pop()) if not is_junk(entry.name)]
+        if any(is_image(entry.name) and not _is_folder(entry) for entry in entries):
+            return True
+        todo += [entry.path for entry in entries if _is_folder(entry) and not entry.is_symlink()]
+    return False
+
+
+def is_image(name: str) -> bool:
+    """Tell by the ending whether a file is taken for an image."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (called for every file)
+
+
+@dataclass
+class Walk:
+    """What was met on the way through the class folders."""
+
+    root: str
+    """The folder's true path."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Files that are no images, by ending; hidden files and folders, and the system's, under SYSTEM."""
+    skipped: list[str] = field(default_factory=list)
+    """Links to folders that were not followed."""
+    followed: set[str] = field(default_factory=set)
+    """True paths of the folders that links led to."""
+
+    def images(self, folder: os.DirEntry[str], label: str) -> Iterator[Row]:
+        """Yield the images below a class folder, in no particular order."""
+        todo = [(folder, f"{folder.name}/")]
+        while todo:
+            current, prefix = todo.pop()
+            if current.is_symlink() and not self.follow(current):
+                self.skipped.append(prefix.rstrip("/"))
+                continue
+            for entry in _entries(current.path):
+                if is_junk(entry.name):
+                    self.ignored[SYSTEM] += 1
+                elif _is_folder(entry):
+                    todo.append((entry, f"{prefix}{entry.name}/"))
+                elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
+                    yield Row(f"{prefix}{entry.name}", label, *stamp(entry))
+                else:
+                    self.ignored[kind_of(entry.name)] += 1
+
+    def follow(self, link: os.DirEntry[str]) -> bool:
+        """Tell whether a link leads somewhere that isn't listed anyway, and remember that it was followed."""
+        target = os.path.realpath(link.path)
+        known = {self.root, *self.followed}
+        if any(place == target or place.startswith(target.rstrip(os.sep) + os.sep) for place in known):
+            return False
+        if any(target.startswith(place.rstrip(os.sep) + os.sep) for place in known):
+            return False
+        self.followed.add(target)
+        return True
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: by_bytes(entry.name))
+    except OSError as error:
+        raise DataError(f"can't list {folder}: {error.strerror or error}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder, or leads to one; a link that can't be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _nothing(root: Path, loose: int, folders: bool, ignored: Counter[str]) -> str:
+    """Say why a folder has no examples."""
+    if loose:
+        return f"{root} holds {loose:,} images but no class folders; put each class's images into a folder of its own"
+    if not (folders or ignored):
+        return f"{root} is empty; it should hold one folder of images for each class"
+    others = f" (there are {words(ignored)})" if ignored else ""
+    return f"{root} holds no images in class folders{others}; known endings: {' '.join(sorted(SUFFIXES))}"
+
+
+def _notes(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
+    """Say how the class folders were read. `found`: by class its files; `loose`: images beside them."""
+    empty = [label for label, rows in found.items() if not rows]
+    deep = [label for label, rows in found.items() if rows and all(row.name.count("/") > 1 for row in rows)]
+    mixed = [
+        label for label, rows in found.items() if label not in deep and any(row.name.count("/") > 1 for row in rows)
+    ]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in found:
+        alike[label.casefold().strip()].append(label)
+    twins = [" and ".join(map(repr, labels)) for labels in alike.values() if len(labels) > 1]
+    notes = []
+    if loose:
+        notes.append(f"{loose:,} images beside the class folders have no class and were left out")
+    if empty:
+        notes.append(f"class folders without images, left out: {few(empty)}")
+    if deep:
+        notes.append(f"images only in folders further below, taken as one class each: {few(deep)}")
+    below = {row.name.split("/")[1] for label in deep for row in found[label]}
+    if deep and len(deep) == len(found) - len(empty) and all(map(part_of, below)):
+        notes.append(
+            f"{few(sorted(below))} inside the class folders are no split: put the class folders inside them instead"
+        )
+    if mixed:
+        notes.append(f"folders inside these class folders belong to the class: {few(mixed)}")
+    if twins:
+        notes.append(f"classes that differ only in capitals or spaces, taken as different: {few(twins)}")
+    if skipped:
+        notes.append(f"links to folders that are listed already, not followed: {few(list(skipped))}")
+    return tuple(notes)

@@ -1,0 +1,211 @@
+"""Manifests: CSV, TSV or JSONL files that list images with labels, and perhaps a split."""
+
+import difflib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.listing.listing import BETWEEN, TRAIN, VALIDATION, Listing, Row, few, stamp
+from vitreous.data.listing.table import JSON_LINES, read_rows
+from vitreous.errors import DataError
+from vitreous.images.config import SUFFIXES
+from vitreous.storage.presence import is_file, url
+
+MANIFESTS = (".csv", ".tsv", *JSON_LINES)
+PATH = (
+    *("path", "file", "file_name", "filename", "filepath", "file_path", "image", "image_path", "image_name"),
+    *("imagepath", "img", "img_path"),
+)
+LABEL = ("label", "class", "target", "category", "class_name", "label_name", "classname")
+SPLIT = ("split", "subset", "set", "partition")
+"""Columns: the name that is documented, then others that mean the same. Of the split's other names only one whose first value
+is a part's name is taken."""
+LABELS = ("labels",)
+"""The column of a manifest whose images have several labels each, or none."""
+FOREIGN = re.compile(r"[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]+://")
+"""How a path begins that names a drive or a server of Windows, or a URL."""
+LONGEST = {"path": 4096, "label": 1000, "split": 100}
+"""Most characters of a value."""
+
+
+def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
+    """Read a manifest with the columns path and label, and perhaps split (train, val); return both parts.
+
+    Paths are relative to the manifest; a backslash parts folders, as on Windows, where no file has it in its name. Where rows
+    are marked val, those marked test are left out; else they are the validation, as with folders.
+
+    Args:
+        path: the manifest.
+        several: it has the column labels instead of label, and a row's label is all of them with BETWEEN between.
+
+    Raises:
+        DataError: naming the line that is wrong.
+    """
+    reader = Reader(path, several)
+    parts: dict[str, list[Row]] = {"train": []}
+    seen: dict[str, int] = {}
+    for line, fields in read_rows(path, reader.check):
+        part, row = reader.row(line, fields)
+        if row.name in seen:
+            raise DataError(
+                f"{path}, line {line}: {row.name} is listed in line {seen[row.name]} already; list each image once"
+            )
+        seen[row.name] = line
+        parts.setdefault(part, []).append(row)
+    if not seen:
+        raise DataError(f"{path} lists no images")
+    held = [part for part in VALIDATION if part in parts]
+    notes = [f"the {held[0]} rows are the validation: none are marked val"] if held and held[0] != "val" else []
+    notes += [f"{len(parts[part]):,} rows marked {part} were left out" for part in held[1:]]
+    every = (*notes, *reader.notes())
+    train = Listing(path.parent, tuple(parts["train"]), notes=every, manifest=path, several=several)
+    return train, replace(train, rows=tuple(parts[held[0]]) if held else (), notes=())
+
+
+def has_label_sets(path: Path) -> bool:
+    """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
+    if path.suffix.lower() not in MANIFESTS or not is_file(path):
+        return False
+    try:
+        fields = next((fields for _, fields in read_rows(path)), {})
+    except DataError:
+        return False
+    return bool(set(LABELS) & set(fields)) and not set(LABEL) & set(fields)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which field of a row is which."""
+
+    path: str
+    label: str
+    split: str | None
+
+
+@dataclass
+class Reader:
+    """Turns a manifest's fields into rows, and remembers what a person should know of how."""
+
+    manifest: Path
+    several: bool = False
+    columns: dict[tuple[str, ...], Columns] = field(default_factory=dict)
+    """By the names of a row's fields, which in JSON lines may differ."""
+    windows: int = 0
+    """Paths whose backslashes part folders."""
+
+    def row(self, line: int, fields: dict[str, Any]) -> tuple[str, Row]:
+        """Return a row, and which part it belongs to; raises DataError."""
+        where = f"{self.manifest}, line {line}"
+        columns = self.columns.get(tuple(fields)) or self.find(fields, where)
+        name = self.file_name(_value(fields, columns.path, "path", where), where)
+        label = _labels(fields, where) if self.several else _value(fields, columns.label, "label", where)
+        split = "train" if columns.split is None else _value(fields, columns.split, "split", where).lower()
+        if split not in TRAIN + VALIDATION:
+            raise DataError(f"{where}: {columns.split} is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}")
+        row = Row(name, unicodedata.normalize("NFC", label), *stamp(self.manifest.parent / name), line)
+        return "train" if split in TRAIN else split, row
+
+    def check(self, names: Sequence[str], where: str) -> tuple[str, str]:
+        """Return which columns are the path and the label; raises DataError if that can't be told."""
+        return _column(PATH, names, where), _column(LABELS if self.several else LABEL, names, where)
+
+    def find(self, fields: dict[str, Any], where: str) -> Columns:
+        """Return which of a row's fields is which, and remember it; raises DataError."""
+        splits = [
+            SPLIT[0],
+            *(name for name in SPLIT[1:] if str(fields.get(name)).strip().lower() in TRAIN + VALIDATION),
+        ]
+        split = _column(tuple(splits), fields, where) if set(splits) & set(fields) else None
+        return self.columns.setdefault(tuple(fields), Columns(*self.check(tuple(fields), where), split))
+
+    def file_name(self, text: str, where: str) -> str:
+        """Return a path as this system writes it; raises DataError for what can't lead to a file here."""
+        if os.sep == "/" and (FOREIGN.match(text) or "\\" in text) and stamp(self.manifest.parent / text)[1] < 0:
+            if url(text):
+                raise DataError(f"{where}: {url(text)}")
+            if FOREIGN.match(text):
+                raise DataError(f"{where}: {text[:80]} is on a drive of Windows; list paths relative to the manifest")
+            self.windows += 1
+            text = text.replace("\\", "/")
+        return os.path.normpath(text)
+
+    def notes(self) -> list[str]:
+        """Say which columns were taken for what, and what was done to paths."""
+        taken = {
+            f"{name!r} is the {known}": None
+            for found in self.columns.values()
+            for known, name in (("path", found.path), ("label", found.label), ("split", found.split))
+            if name not in (None, known, *LABELS)
+        }
+        used = {name for found in self.columns.values() for name in (found.path, found.label, found.split)}
+        unread = [name for name in dict.fromkeys(name for names in self.columns for name in names) if name not in used]
+        notes = [f"columns: {', '.join(taken)}"] if taken else []
+        notes += [f"columns that are not read: {few([name or '(no name)' for name in unread])}"] if unread else []
+        notes += [f"backslashes part folders in {self.windows:,} paths"] if self.windows else []
+        return notes
+
+
+def _column(wanted: tuple[str, ...], found: Collection[str], where: str) -> str:
+    """Return the one column of these names that there is; the first of them is the documented one, and wins."""
+    there = [name for name in wanted if name in found]
+    if not there:
+        raise DataError(f"{where}: {_no_column(wanted, list(found))}")
+    if len(there) > 1 and there[0] != wanted[0]:
+        raise DataError(
+            f"{where}: the {wanted[0]} may be in any of the columns {', '.join(map(repr, there))}; call the right one {wanted[0]!r}"
+        )
+    return there[0]
+
+
+def _value(fields: dict[str, Any], name: str, meaning: str, where: str) -> str:
+    """Return a field as a text."""
+    value = fields[name]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"{where}: {name} is empty")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DataError(f"{where}: {name} is {json.dumps(value)[:40]}; it must be a text or a whole number")
+    return _checked(str(value).strip(), name, LONGEST[meaning], where)
+
+
+def _checked(text: str, name: str, longest: int, where: str) -> str:
+    """Refuse a text that no file system or label takes; raises DataError."""
+    if len(text) > longest:
+        raise DataError(f"{where}: {name} has {len(text):,} characters; at most {longest:,} are read")
+    if "\0" in text:
+        raise DataError(f"{where}: {name} has a NUL character, which no name has")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        half = text[error.start].encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
+        raise DataError(f"{where}: {name} has {half}, half of a character, which no name has") from error
+    return text
+
+
+def _labels(fields: dict[str, Any], where: str) -> str:
+    """Return the labels of an image, sorted, each once: a list of texts, or a text with ; or | between; there may be none."""
+    value = fields.get(LABELS[0])
+    if value is None:
+        raise DataError(f"{where}: {_no_column(LABELS, list(fields))}")
+    if not isinstance(value, str | list) or not all(isinstance(one, str) for one in value):
+        raise DataError(
+            f"{where}: labels is {json.dumps(value)[:40]}; it must be a text such as cat;dog, or a list of texts"
+        )
+    every = value.replace("|", ";").split(";") if isinstance(value, str) else value
+    each = {_checked(one.strip(), "labels", LONGEST["label"], where) for one in every if one.strip()}
+    return BETWEEN.join(sorted(each))
+
+
+def _no_column(wanted: tuple[str, ...], found: list[str]) -> str:
+    near = [name for name in found if difflib.get_close_matches(name, wanted, n=1, cutoff=0.6)]
+    if wanted == LABEL and set(LABELS) & set(found):
+        return "labels are several an image, and here one is needed; one label an image stands in a column label"
+    named = ", ".join(repr(name[:40]) for name in found[:12]) + (", ..." if len(found) > 12 else "")
+    if any(os.path.splitext(name)[1] in SUFFIXES for name in found):  # noqa: PTH122 (a field, not yet a path)
+        return f"no column {wanted[0]!r} among {named or 'none'}; the header is missing: put a line before it that names the columns, such as path,label"
+    advice = f"is {near[0]!r} meant? Rename it" if near else "the first line must name the columns: path,label"
+    return f"no column {wanted[0]!r} among {named or 'none'}; {advice}"

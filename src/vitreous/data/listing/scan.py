@@ -1,0 +1,164 @@
+"""Look at every image once: can it be read, how large is it, does it stand twice? The answers are cached on disk."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from vitreous.data.listing.listing import Listing, Row
+from vitreous.data.listing.scan_report import ScanReport
+from vitreous.errors import ImageError
+from vitreous.images.config import DecodeConfig
+from vitreous.images.decode import decode, probe, read
+from vitreous.images.pillow import channels_in
+from vitreous.shapes import Size
+
+__all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
+
+CACHE_FORMAT = 5
+CHUNK = 64
+"""Files that a thread takes at a time."""
+Progress = Callable[[int, int], None]
+
+
+class Record(NamedTuple):
+    """What one file turned out to be."""
+
+    rows: int = 0
+    cols: int = 0
+    mode: str = ""
+    format: str = ""
+    digest: str = ""
+    """Hash of the file's bytes."""
+    error: str = ""
+    """Why it can't be read; empty if it can."""
+
+
+Known = dict[tuple[str, int, int], Record]
+"""Records by (name, bytes, time of the last change)."""
+FILLED = " without its end, filled with grey"
+"""Follows the format of a JPEG that lacks its last bytes."""
+
+
+def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress | None = None) -> list[Record]:
+    """Return a record for each file of the listing; files that haven't changed since an earlier scan are not opened.
+
+    Threads share the work: decoding leaves Python's lock, so large images scale with the cores; small ones are bound by
+    the lock, at about 0.1 ms each, which would not pay for processes.
+
+    Args:
+        listing: the files.
+        config: limits of decoding.
+        verify: "full" decodes every image, "header" reads headers (and bytes, for their hash).
+        progress: called with (files done, files in all).
+    """
+    cache = cache_file(listing.root, config, verify)
+    known = load_cache(cache)
+    fresh: Known = {}
+    records = [known.get((row.name, row.bytes, row.changed)) for row in listing.rows]
+    todo = [index for index, record in enumerate(records) if record is None]
+    try:
+        for index, record in _look_at(listing, todo, config, verify, progress):
+            row = listing.rows[index]
+            records[index] = record
+            if row.changed >= 0:
+                fresh[row.name, row.bytes, row.changed] = record
+    finally:  # an interrupted scan is not lost
+        if fresh:
+            save_cache(cache, known, fresh, listing)
+    if progress is not None:
+        progress(len(listing), len(listing))
+    return [record for record in records if record is not None]
+
+
+def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: str, progress: Progress | None):
+    """Yield (index, record) for the files at these indices, in order, from several threads."""
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    done = len(listing) - len(todo)
+
+    def look(chunk: list[int]) -> list[Record]:
+        return [look_at(listing.root, listing.rows[index], config, verify) for index in chunk]
+
+    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    try:
+        for chunk, found in zip(chunks, pool.map(look, chunks), strict=True):
+            yield from zip(chunk, found, strict=True)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(listing))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
+    """Read one file; what is wrong with it goes into the record."""
+    if row.changed < 0:
+        return Record(error=f"{row.name}: no such file")
+    try:
+        data = read(root / row.name, config)
+        info = probe(data, config, row.name)
+        if verify == "full" or not info.complete:
+            kept = channels_in(info.mode) if info.mode[0].isdigit() and ";" in info.mode else None
+            decode(data, config, kept or "RGB", name=row.name)
+    except ImageError as error:
+        return Record(error=str(error))
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    kind = info.format if info.complete else f"{info.format}{FILLED}"
+    return Record(info.size.rows, info.size.cols, info.mode, kind, digest)
+
+
+def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:
+    """Return where the scans of a folder with these settings are cached: in $XDG_CACHE_HOME/vitreous/scans."""
+    setting = json.dumps([CACHE_FORMAT, str(root.resolve()), verify, asdict(config)])
+    name = hashlib.blake2b(setting.encode(), digest_size=16).hexdigest()
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no home folder
+        return None
+    return base / "vitreous" / "scans" / f"{name}.json"
+
+
+def load_cache(cache: Path | None) -> Known:
+    """Return the cached records; anything odd about the cache means there are none."""
+    if cache is None:
+        return {}
+    try:
+        digest, _, text = cache.read_bytes().partition(b"\n")
+        if hashlib.blake2b(text, digest_size=16).hexdigest().encode() != digest:
+            return {}
+        return {(name, size, changed): Record(*rest) for name, size, changed, *rest in json.loads(text)}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def save_cache(cache: Path | None, known: Known, fresh: Known, listing: Listing) -> None:
+    """Write the cache, without files that the listing shows changed; one that can't be written costs only time."""
+    if cache is None:
+        return
+    current = {row.name: (row.name, row.bytes, row.changed) for row in listing.rows}
+    kept = {key: record for key, record in known.items() if current.get(key[0], key) == key}
+    text = json.dumps([[*key, *record] for key, record in (kept | fresh).items()]).encode()
+    partial = cache.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n" + text)
+            partial.replace(cache)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def summarize_sizes(records: Sequence[Record]) -> tuple[dict[str, int], str, Size, str]:
+    """Return the most common sizes, the smallest (by area), the median of rows and of cols, and the largest."""
+    counts = Counter(Size(record.rows, record.cols) for record in records)
+    by_area = sorted(counts, key=lambda size: (size.rows * size.cols, size))
+    rows, cols = sorted(record.rows for record in records), sorted(record.cols for record in records)
+    median = Size(rows[len(rows) // 2], cols[len(cols) // 2])
+    common = {str(size): count for size, count in counts.most_common(5)}
+    return common, str(by_area[0]), median, str(by_area[-1])

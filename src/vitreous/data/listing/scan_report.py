@@ -1,0 +1,99 @@
+"""What a data set holds, in plain text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vitreous.data.listing.ignored import words
+
+WIDTH = 12
+"""Columns of the titles."""
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a data set holds, for people and for the report page."""
+
+    path: str
+    train: int = 0
+    validation: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Training images of each class."""
+    validation_counts: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """The most common sizes as "rows x cols", with how often."""
+    smallest: str = ""
+    median: str = ""
+    largest: str = ""
+    modes: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    broken: tuple[tuple[str, str], ...] = ()
+    """Files that can't be read and were left out: (name, reason)."""
+    duplicates: tuple[tuple[str, str], ...] = ()
+    """Files of the same bytes in both parts: (training name, validation name)."""
+    conflicts: tuple[tuple[str, str], ...] = ()
+    """Files of the same bytes with different labels."""
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Files that are no images, by their ending; those that are hidden or the system's under ignored.SYSTEM."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [
+            _line("data", self.path),
+            _line("images", f"{self.train:,} for training, {self.validation:,} for validation"),
+            _line("classes", f"{len(self.counts):,}: {_spread(self.counts)}"),
+        ]
+        if self.median:
+            span = "all of them" if self.smallest == self.largest else f"median; {self.smallest} to {self.largest}"
+            lines.append(_line("sizes", f"{self.median} ({span}), rows x cols"))
+            if len(self.sizes) > 1:
+                lines.append(_line("", f"most common: {_listed(self.sizes)}"))
+            lines.append(_line("formats", f"{_listed(self.formats)}; modes: {_listed(self.modes)}"))
+        return "\n".join([*map(printable, lines), *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know before training on this: files left out, doubles, labels at odds, how it was read."""
+        reasons = [(reason if name in reason else f"{name}: {reason}", "") for name, reason in self.broken]
+        lines = _pairs("broken", "left out", reasons, "")
+        lines += _pairs("duplicates", "in training and in validation", self.duplicates, " = ")
+        lines += _pairs("conflicts", "same image, different labels", self.conflicts, " = ")
+        if self.ignored:
+            lines.append(_line("ignored", words(self.ignored)))
+        lines += [_line("note", note) for note in self.notes]
+        return list(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or a terminal: control characters, and bytes that are no UTF-8."""
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
+        for character in text
+    )
+
+
+def _line(title: str, text: str) -> str:
+    return f"{title:{WIDTH}}{text}"
+
+
+def _spread(counts: dict[str, int], most: int = 10) -> str:
+    """List few classes with their counts; of many, the least and the most common."""
+    if len(set(counts.values())) == 1 and len(counts) > 1:
+        names = list(counts)
+        each = "1 image" if counts[names[0]] == 1 else f"{counts[names[0]]:,} images"
+        return f"{', '.join(names[:most])}{', ...' if len(names) > most else ''} ({each} each)"
+    if len(counts) <= most:
+        return _listed(counts)
+    least, largest = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])
+    return f"from {counts[least]:,} images ({least}) to {counts[largest]:,} ({largest})"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _pairs(title: str, meaning: str, pairs: Sequence[tuple[str, str]], between: str, most: int = 5) -> list[str]:
+    if not pairs:
+        return []
+    head = f"{len(pairs):,} {meaning}" + (f"; the first {most}:" if len(pairs) > most else ":")
+    return [_line(title, head), *(_line("", f"{first}{between}{second}") for first, second in pairs[:most])]

@@ -1,0 +1,105 @@
+"""Files that were looked at, and the source that they make."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from vitreous.data.listing.listing import Listing, few
+from vitreous.data.listing.scan import FILLED, Record
+from vitreous.data.sources.base import SEVERAL, FileSource, fingerprint
+from vitreous.errors import DataError
+from vitreous.images.config import DecodeConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """A listing with what the scan found for each of its files."""
+
+    listing: Listing
+    records: list[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def take(self, keep: Sequence[bool]) -> "Part":
+        """Return the files that are to be kept."""
+        kept = [index for index, wanted in enumerate(keep) if wanted]
+        rows = tuple(self.listing.rows[index] for index in kept)
+        return Part(replace(self.listing, rows=rows), [self.records[index] for index in kept])
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """The files that can't be read: (name, reason)."""
+        pairs = zip(self.listing.rows, self.records, strict=True)
+        return tuple((row.name, record.error) for row, record in pairs if record.error)
+
+
+def sound(part: Part, broken: str) -> Part:
+    """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
+    bad = [index for index, record in enumerate(part.records) if record.error]
+    if not bad:
+        return part
+    reasons = [f"{part.listing.place(index)}{part.records[index].error}" for index in bad[:3]]
+    more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    listed = "; ".join(reasons) + more
+    if part.listing.manifest and any(part.listing.rows[index].changed < 0 for index in bad):
+        listed += f" (a path is relative to {part.listing.root.resolve()})"
+    if len(bad) == len(part):
+        raise DataError(f"none of the {len(part):,} images in {part.listing.root} can be read: {listed}")
+    if broken == "raise":
+        raise DataError(
+            f"{len(bad):,} of {len(part):,} images can't be read: {listed}. "
+            "Mend or remove them, or leave them out with --broken skip (vitreous train: --data.broken skip)"
+        )
+    kept = part.take([not record.error for record in part.records])
+    lost = sorted(set(part.listing.found) - set(kept.listing.found))
+    if not lost:
+        return kept
+    note = f"classes that lost all their images, as none can be read: {few(lost)}"
+    return replace(kept, listing=replace(kept.listing, notes=(*kept.listing.notes, note)))
+
+
+def file_source(
+    part: Part, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
+) -> FileSource:
+    """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
+    listing, records = part.listing, part.records
+    index = known_classes(classes, listing.found, str(listing.manifest if listing.several else listing.root))
+    names, digests, targets = listing.names, [record.digest for record in records], None
+    sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
+    if listing.several:
+        labels = np.full(len(names), SEVERAL, dtype=np.int64)
+        targets = target_rows(listing.sets, index, len(classes))
+        digests = [digest + row.tobytes().hex() for digest, row in zip(digests, targets, strict=True)]
+    else:
+        labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
+    content = fingerprint(names, labels, digests)
+    filled = sum(record.format.endswith(FILLED) for record in records)
+    return FileSource(
+        listing.root, names, labels, classes, content, decode, sizes, skipped, targets=targets, filled=filled
+    )
+
+
+def target_rows(
+    sets: Sequence[Sequence[str]], index: dict[str, int], classes: int
+) -> Bool[np.ndarray, "example label"]:
+    """Return which of so many classes each example has; `index` numbers them."""
+    targets = np.zeros((len(sets), classes), bool)
+    for row, labels in zip(targets, sets, strict=True):
+        row[[index[label] for label in labels]] = True
+    return targets
+
+
+def known_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
+    """Return the number of each class; raises DataError if there is one that is not in `classes`."""
+    index = {label: number for number, label in enumerate(classes)}
+    unknown = sorted(set(found) - set(index))
+    if unknown:
+        raise DataError(
+            f"{where} has {'a class' if len(unknown) == 1 else 'classes'} not trained on: "
+            f"{few([repr(label) for label in unknown])}; known: {few(tuple(classes), 12)}"
+        )
+    return index

@@ -1,0 +1,167 @@
+"""Labelled images in tar shards or parquet files, read where they lie: nothing is unpacked.
+
+Shards are WebDataset's: pairs of NAME.jpg (or .png, .webp, ...) and NAME.cls, the class as a number. Parquet is a Hub data set's:
+a column `image` with the file's bytes and a column `label` with numbers.
+"""
+
+import functools
+import hashlib
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from vitreous.data.listing.class_folders import is_image
+from vitreous.data.listing.listing import TRAIN, by_bytes
+from vitreous.errors import ConfigError, DataError, ImageError
+
+LABEL = ".cls"
+KINDS = (".tar", ".parquet")
+SPLITS = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(("val", "valid", "validation"), "train"), "test": "test"}
+"""Which part a file belongs to, by the first word of its name, or of its folder's; validation counts as training."""
+MOST_LABEL_BYTES = 32
+
+
+class Entry(NamedTuple):
+    """One image: where its bytes lie, and its class."""
+
+    name: str
+    label: int
+    file: Path
+    place: int
+    """tar: where the bytes begin; parquet: the row group."""
+    extent: int
+    """tar: how many bytes; parquet: the row in its group."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSource:
+    """Images in shards or parquet files, as a source like any other."""
+
+    entries: tuple[Entry, ...]
+    classes: tuple[str, ...]
+    labels: Int64[np.ndarray, " example"]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What people call each image: its file, and its name or row in there."""
+        return tuple(entry.name for entry in self.entries)
+
+    def read(self, index: int) -> bytes:
+        """Return an image's bytes; raises ImageError if they can't be read."""
+        entry = self.entries[index]
+        try:
+            if entry.file.suffix == ".parquet":
+                return _group(entry.file, entry.place)[entry.extent]
+            with entry.file.open("rb") as file:
+                file.seek(entry.place)
+                return file.read(entry.extent)
+        except (OSError, IndexError) as error:
+            raise ImageError(f"{entry.name} can't be read: {error}") from error
+
+
+def packed_source(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSource:
+    """Put images together as a source; its fingerprint is of names, labels, sizes and the files' times."""
+    state = hashlib.blake2b(digest_size=16)
+    times = {file: file.stat().st_mtime_ns for file in {entry.file for entry in entries}}
+    for entry in entries:
+        state.update(f"{entry.name}\0{entry.label}\0{entry.place}\0{entry.extent}\0{times[entry.file]}\n".encode())
+    number = {name: index for index, name in enumerate(classes)}
+    labels = np.array([number[str(entry.label)] for entry in entries], np.int64)
+    return PackedSource(tuple(entries), classes, labels, state.hexdigest())
+
+
+def packed_parts(folder: Path) -> dict[str, list[Entry]]:
+    """Return the images of each part, "train" and "test", of the shards or parquet files in a folder; none if it has none.
+
+    A file's part is the first word of its name (train-00000-of-00001.parquet) or of its folder's (train/0.tar).
+
+    Raises:
+        DataError: a file that can't be read, or an image without a class. ConfigError: parquet without pyarrow.
+    """
+    parts: dict[str, list[Entry]] = {}
+    files = sorted((file for kind in KINDS for file in folder.rglob(f"*{kind}")), key=lambda file: by_bytes(str(file)))
+    for file in files:
+        words = (file.name, file.parent.name)
+        part = next((SPLITS[word] for word in map(_first_word, words) if word in SPLITS), None)
+        if part is not None:
+            read = _in_tar if file.suffix == ".tar" else _in_parquet
+            parts.setdefault(part, []).extend(read(file, file.relative_to(folder).as_posix()))
+    return parts
+
+
+def _first_word(name: str) -> str:
+    return name.lower().replace("-", " ").replace("_", " ").replace(".", " ").split()[0]
+
+
+def _in_tar(file: Path, name: str) -> Iterator[Entry]:
+    """Pair the images of one shard with their classes."""
+    size = file.stat().st_size
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(file, "r:") as shard:
+            for member in shard:
+                key, _, ending = member.name.rpartition(".")
+                if not member.isreg() or member.offset_data + member.size > size:
+                    continue
+                if f".{ending}" == LABEL:
+                    content = shard.extractfile(member)
+                    labels[key] = _number(content.read(MOST_LABEL_BYTES) if content else b"", f"{name}, {member.name}")
+                elif is_image(member.name):
+                    images[key] = member
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"{file} can't be read as a tar: {error}") from error
+    for key, member in images.items():
+        if key not in labels:
+            raise DataError(f"{name} has {member.name} without {key}{LABEL}; each image needs its class")
+        yield Entry(f"{name}/{member.name}", labels[key], file, member.offset_data, member.size)
+
+
+def _number(content: bytes, where: str) -> int:
+    text = content.strip()
+    if not text.isdigit():
+        raise DataError(f"{where} holds {text[:20]!r}; it must hold the number of a class")
+    return int(text)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise ConfigError("reading parquet needs pyarrow; install it with: pip install pyarrow") from error
+    return parquet
+
+
+def _in_parquet(file: Path, name: str) -> Iterator[Entry]:
+    """List the rows of one parquet file."""
+    parquet = _pyarrow()
+    try:
+        table = parquet.ParquetFile(file)
+        columns = set(table.schema_arrow.names)
+        if not {"image", "label"} <= columns:
+            raise DataError(f"{name} has the columns {', '.join(sorted(columns))}; expected image and label")
+        for group in range(table.num_row_groups):
+            for row, label in enumerate(table.read_row_group(group, columns=["label"])["label"].to_pylist()):
+                if type(label) is not int or label < 0:
+                    raise DataError(
+                        f"{name}, row {row} of group {group}: label is {label!r}; it must be a class's number"
+                    )
+                yield Entry(f"{name}/{group}-{row}", label, file, group, row)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"{file} can't be read as parquet: {error}") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _group(file: Path, group: int) -> list[bytes]:
+    """Return the images of one row group; the last two groups stay in memory."""
+    found = _pyarrow().ParquetFile(file).read_row_group(group, columns=["image"])["image"].to_pylist()
+    return [one["bytes"] if isinstance(one, dict) else one for one in found]

@@ -1,0 +1,292 @@
+"""Batches for training and evaluation, decoded and augmented in workers. How many workers never changes a bit."""
+
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitreous.data.sources.base import Source, label_sets
+from vitreous.data.sources.in_memory import remember
+from vitreous.data.stream.order import example_at, generator, position, restart
+from vitreous.data.stream.shared_batch import Label, Parcel, pack
+from vitreous.data.stream.worker_deaths import following, settle, started
+from vitreous.errors import ConfigError, VitreousError, out_of_means
+from vitreous.images.augment import augment, mix
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import example
+from vitreous.shapes import Pixels
+
+OWN, MIXING, PARTNER = 1, 2, 3
+"""Purposes: an example's own augmentation, its mixing (partner and weight), its partner's augmentation."""
+AHEAD = 4
+"""Batches that each worker prepares ahead."""
+MOST_WORKERS = 1024
+"""Processes, more than any machine has cores to read with."""
+
+Workers = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples side by side."""
+
+    pixels: Pixels[Tensor, "batch channel row col"]
+    labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
+    """The class of each; or, where an example may have several, which of the classes it has."""
+    partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
+    """Those of what was mixed in; the same as labels where nothing was."""
+    weights: Float32[Tensor, " batch"]
+    """Share of `labels`, 0 to 1; the rest is `partners`."""
+    indices: Int64[Tensor, " batch"]
+    """Which examples of the source these are."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Yield parts of at most `size` examples."""
+        yield from (Batch(*parts) for parts in zip(*(t.split(size) for t in self._tensors()), strict=True))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.pixels, self.labels, self.partners, self.weights, self.indices
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example as the model sees it."""
+
+    pixels: Pixels[np.ndarray, "row col channel"]
+    label: Label
+    partner: Label
+    weight: float
+    index: int
+
+
+@dataclass(frozen=True)
+class TrainStream:
+    """The endless stream of training examples: the sample-th is a pure function of (seed, epoch, index)."""
+
+    source: Source
+    seed: int
+    augment: AugmentConfig
+    preprocess: PreprocessConfig
+    decode: DecodeConfig
+
+    def __len__(self) -> int:
+        """Return the examples of one epoch."""
+        return len(self.source)
+
+    def example(self, sample: int) -> Example:
+        """Return the sample-th example that training consumes, counted from 0 through all epochs.
+
+        Raises:
+            ImageError: the file can't be read any more. It is not replaced: that would change every later number.
+        """
+        return next(self.examples([sample]))
+
+    def examples(self, samples: Iterable[int]) -> Iterator[Example]:
+        """Yield the examples of these samples, as `example` would; raises ImageError."""
+        own, mixing = generator(0), generator(0)
+        for sample in samples:
+            epoch, index = position(sample, len(self.source))
+            chosen = example_at(self.seed, epoch, index, len(self.source))
+            label = label_of(self.source, chosen)
+            pixels = self._augmented(chosen, restart(own, self.seed, epoch, index, OWN))
+            partner, weight = label, 1.0
+            if self.augment.mixup or self.augment.cutmix:
+                rng = restart(mixing, self.seed, epoch, index, MIXING)
+                other = int(rng.integers(len(self.source)))
+                if rng.random() < self.augment.mix_probability:
+                    partner = label_of(self.source, other)
+                    second = self._augmented(other, restart(own, self.seed, epoch, index, PARTNER))
+                    pixels, weight = mix(pixels, second, self.augment, rng)
+            yield Example(pixels, label, partner, weight, chosen)
+
+    def remembering(self) -> "TrainStream":
+        """Return the same stream, with a small source kept decoded in memory."""
+        return replace(self, source=remember(self.source, self.decode, self.preprocess, self.augment))
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> Pixels[np.ndarray, "row col channel"]:
+        data, name = self.source.read(index), self.source.names[index]
+        return augment(data, self.augment, self.preprocess, self.decode, rng, name)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Every example of a source once, in order, through the evaluation transform."""
+
+    source: Source
+    preprocess: PreprocessConfig
+    decode: DecodeConfig
+
+    def examples(self, samples: Iterable[int]) -> Iterator[Example]:
+        """Yield the examples at these places; raises ImageError."""
+        for index in samples:
+            data, name = self.source.read(index), self.source.names[index]
+            label = label_of(self.source, index)
+            yield Example(example(data, self.decode, self.preprocess, name), label, label, 1.0, index)
+
+    def remembering(self) -> "Examples":
+        """Return the same, with a small source kept decoded in memory."""
+        return replace(self, source=remember(self.source, self.decode, self.preprocess))
+
+
+def label_of(source: Source, index: int) -> Label:
+    """Return an example's class; or, where it may have several, which of the classes it has."""
+    targets = label_sets(source)
+    return int(source.labels[index]) if targets is None else targets[index]
+
+
+def train_batches(
+    stream: TrainStream,
+    start: int,
+    batch: int,
+    stop: int | None = None,
+    workers: Workers = 0,
+    device: torch.device | None = None,
+) -> Iterator[Batch]:
+    """Yield the samples start, start + 1, ... below stop, `batch` at a time. Epochs run into each other.
+
+    Args:
+        stream: what to draw from.
+        start: number of the first sample.
+        batch: samples a batch; the last before `stop` may be short.
+        stop: None for an endless stream.
+        workers: processes that decode and augment; they change no bit.
+        device: where the batches will go; for CUDA they lie in pinned memory.
+
+    Raises:
+        ImageError: a file can't be read; raised when its batch is due.
+        WorkerKilled: a worker was killed. OutOfMemory, OutOfMeans: the machine has too little.
+    """
+    return _batches(stream, _Ranges(start, batch, stop), workers, device)
+
+
+def evaluation_batches(
+    source: Source,
+    preprocess: PreprocessConfig,
+    decode: DecodeConfig,
+    batch: int,
+    workers: Workers = 0,
+    device: torch.device | None = None,
+) -> Iterator[Batch]:
+    """Yield every example exactly once, in order; the last batch may be short. Raises as `train_batches` does."""
+    return _batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
+
+
+def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:
+    """Return how many processes to use.
+
+    Beside a GPU as many as there are cores, up to 16. On a CPU, which the model keeps busy, one for every four cores: a
+    worker beside a model that computes on both of two cores made training slower, not faster.
+    """
+    if workers != "auto":
+        if not 0 <= workers <= MOST_WORKERS:
+            raise ConfigError(f"workers is {workers}; it must be auto, or 0 to {MOST_WORKERS}")
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside_gpu = device.type != "cpu" if device is not None else torch.cuda.is_available()
+    return min(16, cores) if beside_gpu else min(8, cores // 4)
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Put examples side by side, channels first."""
+    return unpack(pack(examples, shared=False))
+
+
+def unpack(parcel: Parcel) -> Batch:
+    """Return what arrived from a worker as a batch, without a copy."""
+    return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parcel))
+
+
+def _batches(
+    examples: TrainStream | Examples, keys: "_Ranges", workers: Workers, device: torch.device | None
+) -> Iterator[Batch]:
+    if keys.batch < 1:
+        raise ConfigError(f"the batch size is {keys.batch}; it must be at least 1")
+    count = resolve_workers(workers, device)
+    rows, cols = examples.preprocess.size
+    shared = count > 0 and _fits_shared_memory(
+        keys.batch * rows * cols * examples.preprocess.channels * examples.preprocess.value_bytes * AHEAD * count
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*worker processes in total.*")  # the user asked for that many
+        loader = DataLoader(
+            _Keyed(examples.remembering(), shared),
+            batch_sampler=keys,  # type: ignore[arg-type]
+            collate_fn=_same,
+            num_workers=count,
+            worker_init_fn=settle,
+            prefetch_factor=AHEAD if count else None,
+            pin_memory=device is not None and device.type == "cuda",
+            multiprocessing_context="fork" if count and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
+        )
+        items = started(loader)
+    try:
+        while (item := following(items)) is not None:
+            if isinstance(item, VitreousError):
+                raise item
+            yield unpack(item)
+    finally:
+        del items  # ends the workers now; left to the garbage of an error's traceback, each would be waited for 5 s
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """The keys of each batch, computed as they are asked for."""
+
+    start: int
+    batch: int
+    stop: int | None
+
+    def __iter__(self) -> Iterator[range]:
+        firsts = itertools.count(self.start, self.batch)
+        if self.stop is None:
+            yield from (range(first, first + self.batch) for first in firsts)
+        else:
+            for first in itertools.takewhile(lambda first: first < self.stop, firsts):
+                yield range(first, min(first + self.batch, self.stop))
+
+
+class _Keyed(Dataset):
+    """What a worker runs: a batch of keys in, a parcel out; our own errors travel as values, so they arrive whole."""
+
+    def __init__(self, examples: TrainStream | Examples, shared: bool) -> None:
+        self.examples, self.shared = examples, shared
+
+    def __getitem__(self, key: int) -> Example:
+        return next(self.examples.examples([key]))
+
+    def __getitems__(self, keys: range) -> Parcel | VitreousError:
+        try:
+            return pack(list(self.examples.examples(keys)), self.shared)
+        except VitreousError as error:
+            return error
+        except Exception as error:
+            if (failure := out_of_means(error)) is None:
+                raise
+            return failure
+
+
+def _same(item: Any) -> Any:
+    return item
+
+
+def _fits_shared_memory(need: int) -> bool:
+    """Tell whether batches can travel through shared memory; containers often have 64 MB of it. If not, pipes serve."""
+    try:
+        room = os.statvfs("/dev/shm")
+    except OSError:
+        return sys.platform == "darwin"
+    return need < room.f_bavail * room.f_frsize // 2

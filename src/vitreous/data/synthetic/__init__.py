@@ -1,0 +1,1 @@
+"""Labelled images drawn from formulas."""

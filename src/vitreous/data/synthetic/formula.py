@@ -1,0 +1,215 @@
+"""Labelled images drawn from formulas: unlimited, free of licences, nothing to download.
+
+A class is a formula's parameters, an instance its variation. Each image is a pure function of (kind, seed, class,
+instance, size, colours), so it is drawn when it is asked for, in whichever process, and nothing need be stored.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from urllib.parse import parse_qsl
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vitreous.data.listing.split import quotas
+from vitreous.data.stream.order import example_at
+from vitreous.data.synthetic.contours import draw_contours
+from vitreous.data.synthetic.fractals import draw_fractal
+from vitreous.data.synthetic.visual_atoms import draw_atom
+from vitreous.errors import DataError, UnknownName
+
+SCHEME = "formula:"
+EDITION = 1
+"""Counts the ways in which the formulas have been drawn: a change of any pixel changes the fingerprints."""
+KINDS: dict[str, Callable[[int, int, int, int, int], UInt8[np.ndarray, "size size c"]]] = {
+    "fractals": draw_fractal,
+    "fractals-one": draw_fractal,
+    "contours": draw_contours,
+    "atoms": draw_atom,
+}
+"""What draws each kind, from (seed, class, instance, size, channels)."""
+ONE = "fractals-one"
+UNVARIED = -1
+"""The instance that is its class's own formula."""
+RANGES = {"classes": (2, 10_000_000), "images": (1, 10_000_000), "size": (8, 1024), "seed": (0, 2**63 - 1)}
+MOST = 100_000_000
+"""Images of one source: their labels take 8 bytes each."""
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Which images: `formula:KIND?classes=1000&images=100&size=32&seed=0&colours=rgb`, each part after ? optional.
+
+    Class c depends on (kind, seed, c) alone: 1,000 classes are the first 1,000 of 10,000.
+    """
+
+    kind: str
+    """fractals, contours or atoms; fractals-one: one image a class, the formula unvaried."""
+    classes: int = 1000
+    images: int = 100
+    """Of each class, training and validation together. fractals-one: 1."""
+    size: int = 32
+    """Rows and columns, in pixels."""
+    seed: int = 0
+    """Of the classes and all their instances."""
+    colours: str = "rgb"
+    """rgb, or grey: a single channel."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UnknownName("kind of formula", self.kind, KINDS)
+        if self.colours not in ("rgb", "grey"):
+            raise UnknownName("colours of a formula", self.colours, ("rgb", "grey"))
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise DataError(f"{name}={getattr(self, name)} in {self}; it must be from {low:,} to {high:,}")
+        if self.classes * self.images > MOST:
+            raise DataError(f"{self} are {self.classes * self.images:,} images; one source may have {MOST:,}")
+        if self.kind == ONE and self.images != 1:
+            raise DataError(f"{ONE} has one image a class, so images={self.images} can't be; take fractals for more")
+
+    def __str__(self) -> str:
+        settings = "&".join(f"{one.name}={getattr(self, one.name)}" for one in fields(self)[1:])
+        return f"{SCHEME}{self.kind}?{settings}"
+
+    @property
+    def channels(self) -> int:
+        """3 in colours, 1 in greys."""
+        return 3 if self.colours == "rgb" else 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names, such as fractals-00012. Those of fractals-one are the fractals' own."""
+        kind = "fractals" if self.kind == ONE else self.kind
+        return tuple(f"{kind}-{label:05}" for label in range(self.classes))
+
+
+def is_formula(path: str) -> bool:
+    """Tell whether a data set's place names images from formulas."""
+    return path.startswith(SCHEME)
+
+
+def parse_formula(path: str) -> Formula:
+    """Read `formula:KIND?name=value&...`.
+
+    >>> parse_formula("formula:atoms?classes=10").names[9]
+    'atoms-00009'
+
+    Raises:
+        UnknownName: there is no such kind or setting; the nearest is suggested.
+        DataError: a value is no whole number, given twice, or out of its range.
+    """
+    kind, _, query = path.removeprefix(SCHEME).partition("?")
+    settings: dict[str, int | str] = {"images": 1} if kind == ONE else {}
+    given: set[str] = set()
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in (known := [one.name for one in fields(Formula)[1:]]):
+            raise UnknownName(f"setting in {path}:", name, known)
+        if name in given:
+            raise DataError(f"{name} is given twice in {path}; give it once")
+        given.add(name)
+        settings[name] = value if name == "colours" else whole(name, value, path)
+    return Formula(kind, **settings)  # type: ignore[arg-type]
+
+
+def whole(name: str, value: str, path: str) -> int:
+    """Read a whole number; raises DataError."""
+    digits = value.replace("_", "")
+    if not (digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20):
+        low, high = RANGES[name]
+        raise DataError(f"{name}={value} in {path}; it must be a whole number from {low:,} to {high:,}")
+    return int(digits)
+
+
+@dataclass(frozen=True, eq=False)
+class FormulaSource:
+    """Images from formulas, of every class the same number, class by class."""
+
+    formula: Formula
+    each: int
+    """Images of each class in this source."""
+    first: int = 0
+    """Place of a class's first image in its shuffled instances; with `unvaried`, its only instance."""
+    split_seed: int = 0
+    """Seed of that shuffling."""
+    shuffled: int = 0
+    """How many instances of a class are shuffled; 0: none, they count on from `first`."""
+
+    def __len__(self) -> int:
+        return self.formula.classes * self.each
+
+    def __reduce__(self) -> tuple:
+        """Go to another process as what it is: a few numbers, without the labels."""
+        return FormulaSource, (self.formula, self.each, self.first, self.split_seed, self.shuffled)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of every image."""
+        return self.formula.size, self.formula.size, self.formula.channels
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names."""
+        return self.formula.names
+
+    @cached_property
+    def labels(self) -> Int64[np.ndarray, " example"]:
+        """The class of each example: 8 bytes each, made when first asked for."""
+        return np.repeat(np.arange(self.formula.classes, dtype=np.int64), self.each)
+
+    @property
+    def names(self) -> "Names":
+        """Class and instance of each example, such as fractals-00012/000345."""
+        return Names(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the pixels; nothing is drawn for it."""
+        parts = (EDITION, self.formula, self.each, self.first, self.split_seed, self.shuffled)
+        return hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return an example's class and instance."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        label, turn = divmod(index % len(self), self.each)
+        turn += self.first
+        return label, example_at(self.split_seed, label, turn, self.shuffled) if self.shuffled else turn
+
+    def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
+        """Draw an example."""
+        formula, (label, instance) = self.formula, self.place(index)
+        return KINDS[formula.kind](formula.seed, label, instance, formula.size, formula.channels)
+
+
+@dataclass(frozen=True)
+class Names(Sequence[str]):
+    """The names of a source's examples, made as they are asked for."""
+
+    source: FormulaSource
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        label, instance = self.source.place(index)
+        return f"{self.source.classes[label]}/{'one' if instance == UNVARIED else f'{instance:06}'}"
+
+
+def split_formula(formula: Formula, holdout: float, seed: int) -> tuple[FormulaSource, FormulaSource]:
+    """Return training and validation examples: of every class the same share is held out, chosen by `seed`.
+
+    Where a class has a single image, that is for training, and the validation is another instance of each class.
+
+    Raises:
+        DataError: the share is out of range.
+    """
+    if not 0 < holdout < 1:
+        raise DataError(f"data.holdout is {holdout}; it must be above 0 and below 1")
+    if formula.images == 1:
+        return FormulaSource(formula, 1, UNVARIED if formula.kind == ONE else 0), FormulaSource(formula, 1, 1)
+    held = quotas({"": formula.images}, holdout)[""]
+    shuffle = {"split_seed": seed, "shuffled": formula.images}
+    return FormulaSource(formula, formula.images - held, held, **shuffle), FormulaSource(formula, held, 0, **shuffle)

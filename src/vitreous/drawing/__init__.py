@@ -1,0 +1,1 @@
+"""Charts, heat maps and images for pages, and the HTML that holds them."""

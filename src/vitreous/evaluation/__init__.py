@@ -1,0 +1,1 @@
+"""How good a model is: accuracy, probes, robustness, benchmarks, throughput."""

@@ -1,0 +1,118 @@
+"""Measure a model on a labelled set: the same pixels and the same forward pass as prediction."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from vitreous.data.dataset import Source
+from vitreous.data.label_sets import as_label_sets
+from vitreous.data.sources.base import one_label
+from vitreous.data.stream.loader import evaluation_batches
+from vitreous.errors import DataError
+from vitreous.images.config import PreprocessConfig
+from vitreous.metrics.classification import Metrics, evaluate_logits
+from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
+from vitreous.predictor import Predictor
+
+Progress = Callable[[int, int], None]
+"""Told (examples done, examples in all)."""
+
+
+def evaluate(
+    predictor: Predictor,
+    source: Source,
+    batch: int = 64,
+    workers: int | Literal["auto"] = 0,
+    progress: Progress | None = None,
+) -> tuple[Metrics, Float32[np.ndarray, "example label"], Int64[np.ndarray, " example"]]:
+    """Run every example through the model once; return the metrics, the logits and the labels, in the source's order.
+
+    The source's classes are matched with the model's by name, whatever their order; labels are returned as indices
+    into the model's classes.
+
+    Args:
+        predictor: the model.
+        source: labelled examples.
+        batch: examples that pass through the model at once.
+        workers: processes that decode.
+        progress: called after each batch.
+
+    Raises:
+        DataError: no examples, several labels an image, or a class that the model doesn't know. ImageError: a file that
+            can't be read.
+    """
+    one_label(source, "accuracy")
+    folder = predictor.folder
+    own = class_indices(source, folder.classes)
+    logits = outputs(predictor, source, batch, workers, progress)
+    labels = own[source.labels]
+    return evaluate_logits(logits, labels, folder.classes), logits, labels
+
+
+def evaluate_sets(
+    predictor: Predictor,
+    source: Source,
+    batch: int = 64,
+    workers: int | Literal["auto"] = 0,
+    progress: Progress | None = None,
+) -> tuple[MultiLabelMetrics, Float32[np.ndarray, "example label"], Bool[np.ndarray, "example label"]]:
+    """As `evaluate`, where an image may have several labels; an image of a source with one label each has that one.
+
+    Raises:
+        DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
+    """
+    classes = predictor.folder.classes
+    targets = as_label_sets(source, classes)
+    logits = outputs(predictor, source, batch, workers, progress)
+    return evaluate_labels(logits, targets, classes), logits, targets
+
+
+def outputs(
+    predictor: Predictor,
+    source: Source,
+    batch: int = 64,
+    workers: int | Literal["auto"] = 0,
+    progress: Progress | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> Float32[np.ndarray, "example label"]:
+    """Run every example through the model once; return the logits in the source's order.
+
+    `preprocess` is how the source's images become the model's pixels; None: the model's own way.
+
+    Raises:
+        DataError: no examples. ImageError: a file that can't be read.
+    """
+    folder = predictor.folder
+    if not len(source):
+        raise DataError("there are no examples to evaluate on")
+    logits = np.empty((len(source), len(folder.classes)), np.float32)
+    seen = np.zeros(len(source), np.int64)
+    for part in evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
+        places = part.indices.numpy()
+        logits[places] = predictor.logits(part.pixels).cpu().numpy()
+        np.add.at(seen, places, 1)
+        if progress is not None:
+            progress(int(seen.sum()), len(source))
+    if not (seen == 1).all():
+        raise AssertionError(f"{int((seen != 1).sum())} of {len(source)} examples did not come exactly once")
+    return logits
+
+
+def class_indices(source: Source, classes: tuple[str, ...]) -> Int64[np.ndarray, " label"]:
+    """Return, for each class of the source, its index among the model's; raises DataError for a class not there.
+
+    A class of the source without examples need not be known: it gets -1.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+    used = {source.classes[label] for label in np.unique(source.labels)}
+    unknown = sorted(used - set(index))
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        known = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        raise DataError(
+            f"the data has classes that the model doesn't know: {', '.join(map(repr, unknown[:5]))}{more}; "
+            f"it knows {known}. Rename the folders, or leave them out"
+        )
+    return np.array([index.get(name, -1) for name in source.classes], dtype=np.int64)

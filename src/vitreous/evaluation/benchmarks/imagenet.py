@@ -1,0 +1,159 @@
+"""A model with a head for ImageNet on ImageNet's other test sets."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from vitreous.data.sources.base import FileSource, Source
+from vitreous.errors import DataError
+from vitreous.evaluation.accuracy import Progress, outputs
+from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corrupted_folders, corruption_errors
+from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, outputs_of, subset
+from vitreous.evaluation.benchmarks.imagenet_sets import open_classes, open_validation, real_labels, set_named
+from vitreous.images.config import PreprocessConfig
+from vitreous.metrics.classification import wilson
+from vitreous.predictor import Predictor
+
+Told = Callable[[str], None]
+"""Told what is measured now."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model reached on one of the test sets."""
+
+    benchmark: str
+    images: int
+    """Images that were scored."""
+    top1: float
+    """Share of right predictions, 0 to 1."""
+    interval: tuple[float, float]
+    """95% Wilson interval of top1."""
+    top5: float | None
+    """Share of images whose class is among the five best; None where the benchmark has no such number."""
+    left_out: int = 0
+    """ReaL: images without any label."""
+    corrupted: BaselineErrors | None = None
+    """ImageNet-C: errors by corruption."""
+    skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Files that can't be read: (name, reason)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images go through the model."""
+
+    batch: int = 64
+    """Images at once."""
+    workers: int | Literal["auto"] = 0
+    """Processes that decode."""
+    broken: str = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    progress: Progress | None = None
+    """Told (images done, images in all)."""
+    phase: Told | None = None
+
+
+def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loading()) -> Score:
+    """Measure a model on the user's copy of a test set, by the benchmark's own rule.
+
+    ImageNet-A and -R have 200 classes: the prediction is the best among those, as in the authors' code. ReaL
+    (2006.07159): a prediction is right if it is one of the image's labels; images without any are left out.
+
+    Args:
+        predictor: a model with a head for ImageNet.
+        name: of the benchmark; see SETS.
+        root: the user's copy.
+        loading: how images go through the model.
+
+    Raises:
+        UnknownName: no such benchmark. ConfigError: a model with other outputs.
+        DataError: the copy isn't there, or isn't laid out as it should be. ImageError: a file that can't be read.
+    """
+    mark = set_named(name).mark
+    columns = outputs_of(predictor.folder.classes)
+    if name == "imagenet-real":
+        return score_real(predictor, root, columns, loading)
+    if name == "imagenet-c":
+        return score_corrupted(predictor, root, columns, loading)
+    chosen = subset(mark)
+    source, labels = open_classes(root, predictor.folder.decode, loading.broken, chosen)
+    best = ranked(predictor, source, columns, chosen, loading)
+    right = best == labels[:, None]
+    hits = int(right[:, 0].sum())
+    top5 = float(right.any(1).mean())
+    return Score(
+        name, len(source), hits / len(source), wilson(hits, len(source)), top5, skipped=getattr(source, "skipped", ())
+    )
+
+
+def ranked(
+    predictor: Predictor,
+    source: Source,
+    columns: Int64[np.ndarray, " label"],
+    chosen: Int64[np.ndarray, " chosen"],
+    loading: Loading,
+    preprocess: PreprocessConfig | None = None,
+) -> Int64[np.ndarray, "example 5"]:
+    """Return the five best classes of each image among the chosen ones, the best first."""
+    logits = outputs(predictor, source, loading.batch, loading.workers, loading.progress, preprocess)
+    logits = logits[:, columns[chosen]]
+    if not np.isfinite(logits).all():
+        raise DataError("the model's outputs are not finite on these images; it can't be measured")
+    return chosen[np.argsort(-logits, axis=1, kind="stable")[:, :5]]
+
+
+def score_real(
+    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], loading: Loading = Loading()
+) -> Score:
+    """Measure on the reassessed labels."""
+    source, numbers = open_validation(root, predictor.folder.decode, loading.broken)
+    labels = real_labels(root)
+    labelled = np.array([bool(labels[number]) for number in numbers])
+    if not labelled.any():
+        raise DataError(f"none of the {len(source):,} images in {root} has a label in the reassessed list")
+    kept = taken(source, labelled)
+    best = ranked(predictor, kept, columns, np.arange(CLASSES), loading)[:, 0]
+    hits = sum(int(choice) in labels[number] for choice, number in zip(best, numbers[labelled], strict=True))
+    left_out = int((~labelled).sum())
+    return Score(
+        "imagenet-real", len(kept), hits / len(kept), wilson(hits, len(kept)), None, left_out, skipped=source.skipped
+    )
+
+
+def taken(source: FileSource, keep: Bool[np.ndarray, " example"]) -> FileSource:
+    """Return some of a source's images, in their order."""
+    places = np.flatnonzero(keep)
+    names = tuple(source.names[place] for place in places)
+    return FileSource(source.root, names, source.labels[places], source.classes, source.fingerprint, source.decode)
+
+
+def score_corrupted(
+    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], loading: Loading = Loading()
+) -> Score:
+    """Measure under each corruption at each severity that the copy has.
+
+    Its images are cut to what a model shall see already, so no border is cut off again.
+    """
+    every, images, hits, skipped = {}, 0, 0, []
+    whole = replace(predictor.folder.preprocess, crop=1.0)
+    for (corruption, severity), folder in corrupted_folders(root).items():
+        if loading.phase is not None:
+            loading.phase(f"evaluating on {corruption}, severity {severity}")
+        source, labels = open_classes(folder, predictor.folder.decode, loading.broken, subset(""))
+        right = ranked(predictor, source, columns, subset(""), loading, whole)[:, 0] == labels
+        every[corruption, severity] = 1 - float(right.mean())
+        images, hits = images + len(source), hits + int(right.sum())
+        skipped += getattr(source, "skipped", ())
+    errors = corruption_errors(every)
+    return Score(
+        "imagenet-c", images, hits / images, wilson(hits, images), None, corrupted=errors, skipped=tuple(skipped)
+    )

@@ -1,0 +1,80 @@
+"""The 1000 classes of ImageNet: their ids in their order, and which of a model's outputs stands for which."""
+
+import functools
+from collections.abc import Sequence
+from importlib.resources import files
+
+import numpy as np
+from jaxtyping import Int64
+
+from vitreous.data.listing.listing import few
+from vitreous.errors import ConfigError, DataError
+
+CLASSES = 1000
+BACKGROUND = 1001
+"""Outputs of models whose first one is "background" (TensorFlow's)."""
+
+
+@functools.cache
+def _table() -> tuple[tuple[str, str], ...]:
+    text = (files("vitreous.evaluation.benchmarks") / "imagenet.txt").read_text("utf-8")
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return tuple((wnid, "".join(marks)) for wnid, *marks in lines)
+
+
+def wnids() -> tuple[str, ...]:
+    """Return the WordNet ids of the 1000 classes of ILSVRC 2012, in the order in which models put them out."""
+    return tuple(wnid for wnid, _ in _table())
+
+
+def subset(mark: str) -> Int64[np.ndarray, " chosen"]:
+    """Return the indices of a benchmark's 200 classes, "A" or "R"; "" for all 1000."""
+    return np.array([index for index, (_, marks) in enumerate(_table()) if mark in marks], np.int64)
+
+
+def class_of(name: str) -> int:
+    """Return the class that a folder's name stands for: a WordNet id, or a number from 0 to 999; -1 for neither."""
+    if name.isascii() and name.isdigit():
+        return int(name) if int(name) < CLASSES else -1
+    return _numbers().get(name, -1)
+
+
+@functools.cache
+def _numbers() -> dict[str, int]:
+    return {wnid: index for index, wnid in enumerate(wnids())}
+
+
+def classes_of(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder"]:
+    """Return the class of each folder.
+
+    Raises:
+        DataError: a folder that stands for no class of ImageNet.
+    """
+    found = np.array([class_of(name) for name in folders], np.int64)
+    unknown = [repr(name) for name, index in zip(folders, found, strict=True) if index < 0]
+    if unknown:
+        raise DataError(
+            f"{where} has folders that are no classes of ImageNet: {few(unknown)}; "
+            "name the folder that holds one folder for each class, called by its WordNet id (n01440764) or number (0 to 999)"
+        )
+    return found
+
+
+def outputs_of(names: Sequence[str]) -> Int64[np.ndarray, " label"]:
+    """Return, for each class of ImageNet, which of a model's outputs stands for it.
+
+    Outputs named by WordNet ids are matched by name; else 1000 outputs are taken to be in ImageNet's order, as all
+    published heads have them, and 1001 to have "background" before.
+
+    Raises:
+        ConfigError: the model has another number of outputs, and not all ids among their names.
+    """
+    place = {name: index for index, name in enumerate(names)}
+    if all(wnid in place for wnid in wnids()):
+        return np.array([place[wnid] for wnid in wnids()], np.int64)
+    if len(names) not in (CLASSES, BACKGROUND):
+        raise ConfigError(
+            f"this model has {len(names):,} outputs, and its class names aren't WordNet ids, so they can't be held against "
+            "ImageNet's 1,000 classes; use a model with a head for ImageNet"
+        )
+    return np.arange(CLASSES, dtype=np.int64) + (len(names) - CLASSES)

@@ -1,0 +1,183 @@
+"""ImageNet's other test sets: what each is, and how it is opened from the user's copy."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from vitreous.data.dataset import open_source
+from vitreous.data.listing.class_folders import is_image, subfolders
+from vitreous.data.listing.listing import Listing, Row, few
+from vitreous.data.listing.scan import scan
+from vitreous.data.sources.base import FileSource, Source
+from vitreous.data.sources.files import Part, file_source, sound
+from vitreous.errors import DataError, UnknownName
+from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
+from vitreous.images.config import DecodeConfig
+from vitreous.storage.presence import is_folder
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One of ImageNet's other test sets."""
+
+    title: str
+    paper: str
+    asks: str
+    """What it asks, in a sentence."""
+    mark: str = ""
+    """Which subset of the classes it has: "A", "R" or all."""
+    images: int = 0
+    """How many there are; 0 where the parts are counted instead (ImageNet-C)."""
+
+
+SETS = {
+    "imagenet-real": ImageSet(
+        "ImageNet ReaL",
+        "2006.07159",
+        "The validation images with every label that fits; right is a top-1 in that set, and images without any are left out.",
+        images=50_000,
+    ),
+    "imagenet-v2": ImageSet(
+        "ImageNet-V2", "1902.10811", "New images, gathered as the validation images were.", images=10_000
+    ),
+    "imagenet-a": ImageSet(
+        "ImageNet-A",
+        "1907.07174",
+        "Natural images that ResNet-50 gets wrong; the prediction is among its 200 classes.",
+        "A",
+        7_500,
+    ),
+    "imagenet-r": ImageSet(
+        "ImageNet-R",
+        "2006.16241",
+        "Paintings, cartoons, toys and so on; the prediction is among its 200 classes.",
+        "R",
+        30_000,
+    ),
+    "imagenet-sketch": ImageSet(
+        "ImageNet-Sketch", "1905.13549", "Black-and-white sketches of all 1,000 classes.", images=50_889
+    ),
+    "imagenet-c": ImageSet(
+        "ImageNet-C",
+        "1903.12261",
+        "Fifteen corruptions at five severities; each one's errors are divided by AlexNet's, and averaged (mCE).",
+    ),
+}
+REAL_FILE = "real.json"
+VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
+IMAGES = 50_000
+"""Images of ImageNet's validation part."""
+
+
+def set_named(name: str) -> ImageSet:
+    """Return a test set; raises UnknownName."""
+    if name not in SETS:
+        raise UnknownName("benchmark", name, SETS)
+    return SETS[name]
+
+
+def class_folders(root: Path) -> Path:
+    """Return the folder that holds the class folders: the one given, or the only one in it.
+
+    Raises:
+        DataError: no such folder, or none of its folders is a class.
+    """
+    if not is_folder(root):
+        raise DataError(f"no such folder: {root}; name your copy of the benchmark, unpacked")
+    for place in (root, *(folders[:1] if len(folders := subfolders(root)) == 1 else [])):
+        if any(class_of(folder.name) >= 0 for folder in subfolders(place)):
+            return place
+    listed = few([folder.name + "/" for folder in folders]) or "no folders"
+    raise DataError(
+        f"{root} has no folders that are called by ImageNet's classes (n01440764 or 0 to 999), but {listed}; "
+        "name the folder that holds them"
+    )
+
+
+def open_classes(
+    root: Path, decode: DecodeConfig, broken: str, chosen: Int64[np.ndarray, " chosen"]
+) -> tuple[Source, Int64[np.ndarray, " example"]]:
+    """Open a tree of class folders; return the images with their classes of ImageNet.
+
+    Args:
+        root: the user's copy.
+        decode: limits of decoding.
+        broken: raise, or skip.
+        chosen: the classes that the benchmark has.
+
+    Raises:
+        DataError: no such folder, or a folder that is none of the benchmark's classes.
+    """
+    place = class_folders(root)
+    source = open_source(str(place), None, decode, broken)
+    own = classes_of(source.classes, str(place))
+    strange = [name for name, index in zip(source.classes, own, strict=True) if index not in chosen]
+    if strange:
+        raise DataError(f"{place} has classes that this benchmark has no images of: {few(strange)}; is it another one?")
+    return source, own[source.labels]
+
+
+def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[FileSource, Int64[np.ndarray, " example"]]:
+    """Open ImageNet's validation images, in class folders or not; return them with their numbers, from 0.
+
+    The numbers are in their names (ILSVRC2012_val_00000001.JPEG, and whatever follows).
+
+    Raises:
+        DataError: no such folder, or no images of such names.
+    """
+    if not is_folder(root):
+        raise DataError(f"no such folder: {root}; name the folder of ImageNet's validation images")
+    rows = sorted(_validation_rows(root))
+    if not rows:
+        raise DataError(
+            f"{root} holds no images called ILSVRC2012_val_00000001.JPEG and so on; name ImageNet's validation images"
+        )
+    listing = Listing(root, tuple(rows))
+    part = Part(listing, scan(listing, decode, "full"))
+    source = file_source(sound(part, broken), ("image",), decode, part.broken)
+    return source, np.array([number_of(name) for name in source.names], np.int64)
+
+
+def _validation_rows(root: Path) -> Iterator[Row]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if is_image(name) and 0 <= number_of(name) < IMAGES:
+                path = Path(folder, name)
+                found = path.stat()
+                yield Row(path.relative_to(root).as_posix(), "image", found.st_size, found.st_mtime_ns)
+
+
+def number_of(name: str) -> int:
+    """Return the number, from 0, of one of ImageNet's validation images by its name; -1 for another name."""
+    match = VALIDATION.match(name.rpartition("/")[2])
+    return int(match[1]) - 1 if match else -1
+
+
+def real_labels(root: Path) -> list[frozenset[int]]:
+    """Read the user's real.json, in the folder of the validation images or the one above: a set for each image.
+
+    Raises:
+        DataError: it isn't there, or isn't a list of 50,000 lists of classes.
+    """
+    path = next((place / REAL_FILE for place in (root, root.parent) if (place / REAL_FILE).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{root} has no {REAL_FILE}, nor has the folder above; put the file of google-research/reassessed-imagenet there"
+        )
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} can't be read as JSON: {error}") from error
+    if not isinstance(found, list) or len(found) != IMAGES or not all(map(_is_labels, found)):
+        raise DataError(f"{path} must be a list of {IMAGES:,} lists of classes, 0 to {CLASSES - 1}")
+    return [frozenset(labels) for labels in found]
+
+
+def _is_labels(labels: object) -> bool:
+    return isinstance(labels, Sequence) and all(type(label) is int and 0 <= label < CLASSES for label in labels)

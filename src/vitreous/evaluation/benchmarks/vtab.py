@@ -1,0 +1,155 @@
+"""Frozen features on VTAB-1k, task by task, and the benchmark's averages."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from vitreous.errors import DataError
+from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_in
+from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
+from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.metrics.classification import wilson
+from vitreous.weights.model_folder import ModelFolder
+
+Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
+"""Learns from the first, is measured on the second; the mask marks those of the first to choose settings by. Returns top-1
+accuracy, 0 to 1, and what was chosen, in words."""
+Told = Callable[[str, int, int], None]
+"""Told (what is done, how much of it, of how much)."""
+
+STANDARD = FeatureOptions()
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """What a model reached on one task."""
+
+    task: str
+    group: str
+    accuracy: float
+    """Top-1 on the whole test part, 0 to 1."""
+    interval: tuple[float, float]
+    """95% Wilson interval of it."""
+    train: int
+    test: int
+    """Images."""
+    chosen: str
+    """What the probe chose by the training images."""
+    unseen: int
+    """Test images of classes that the training images don't have; they count as wrong."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VTAB:
+    """What a model reached on all tasks that the copy has."""
+
+    scores: tuple[TaskScore, ...]
+    missing: tuple[str, ...]
+    """Tasks that were asked for or belong to the benchmark, and aren't there."""
+
+    def of_group(self, group: str) -> float | None:
+        """Return the mean accuracy of a group; None unless all its tasks are there."""
+        found = [score.accuracy for score in self.scores if score.group == group]
+        return float(np.mean(found)) if len(found) == sum(task.group == group for task in TASKS.values()) else None
+
+    @property
+    def mean(self) -> float | None:
+        """The benchmark's own number (1910.04867): the mean accuracy of the 19 tasks; None unless all are there."""
+        return float(np.mean([score.accuracy for score in self.scores])) if len(self.scores) == len(TASKS) else None
+
+    @property
+    def mean_of_groups(self) -> float | None:
+        """The mean of the three groups' means, which some papers report instead; None unless all tasks are there."""
+        groups = [self.of_group(group) for group in GROUPS]
+        return float(np.mean([one for one in groups if one is not None])) if None not in groups else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        groups = {group: self.of_group(group) for group in GROUPS}
+        averages = {"mean": self.mean, "groups": groups, "mean_of_groups": self.mean_of_groups}
+        return {**averages, "tasks": [asdict(score) for score in self.scores], "missing": list(self.missing)}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which tasks of a copy are measured, and how its images are read."""
+
+    tasks: Sequence[str] = ()
+    """Names of tasks; none: all that the copy has."""
+    broken: str = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    seed: int = 0
+    """Of the draw of 1,000 images, where the copy has no lists."""
+
+
+def run_vtab(
+    folder: ModelFolder,
+    root: Path,
+    probe: Probe,
+    options: FeatureOptions = STANDARD,
+    reading: Reading = Reading(),
+    told: Told | None = None,
+) -> VTAB:
+    """Measure a model's frozen features on the tasks of the user's copy: learned from 1,000 images, tested on all.
+
+    This is not the benchmark's protocol, which trains the whole model on each task (2010.11929, appendix B.1.1); numbers
+    of the two must not be mixed.
+
+    Args:
+        folder: the model; it needs no head.
+        root: the copy, with one folder for each task.
+        probe: what learns and is measured.
+        options: which features.
+        reading: which tasks, and how they are read.
+        told: called as it goes.
+
+    Raises:
+        UnknownName: no such task. DataError: a copy that isn't there or can't be used. ImageError: a file that can't be
+        read.
+    """
+    asked = list(dict.fromkeys(map(task_named, reading.tasks))) or tasks_in(root)
+    scores = []
+    for number, name in enumerate(asked, start=1):
+        lead = f"{TASKS[name].title} ({number} of {len(asked)})"
+        task = open_task(root, name, folder.decode, reading.broken, reading.seed)
+        found = []
+        for part, source in (("training", task.both), ("test", task.test)):
+            said = f"{lead}: features of {len(source):,} {part} images"
+            tell = None if told is None else lambda done, total, said=said: told(said, done, total)
+            found.append(features(folder, source, options, tell))
+        scores.append(score_task(task, found[0], found[1], probe))
+    return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked))
+
+
+def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> TaskScore:
+    """Measure one task; raises DataError if the training images have a single class."""
+    learned = np.unique(train.labels)
+    if len(learned) < 2:
+        raise DataError(
+            f"the training images of {TASKS[task.task].title} have a single class; a probe needs at least two"
+        )
+    known = np.flatnonzero(np.isin(test.labels, learned))
+    held = np.arange(len(train)) >= len(task.train)
+    accuracy, chosen = probe(train, test.take(known), held) if len(known) else (0.0, "")
+    return task_score(task, accuracy, len(known), chosen)
+
+
+def task_score(task: Opened, accuracy: float, known: int, chosen: str) -> TaskScore:
+    """Return a task's score from the accuracy on those test images whose classes could be learned, `known` in number."""
+    hits, images = round(accuracy * known), len(task.test)
+    return TaskScore(
+        task.task,
+        TASKS[task.task].group,
+        hits / images,
+        wilson(hits, images),
+        len(task.both),
+        images,
+        chosen,
+        images - known,
+        task.notes,
+    )

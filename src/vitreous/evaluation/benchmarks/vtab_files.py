@@ -1,0 +1,245 @@
+"""VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings by, and the whole test part."""
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vitreous.data.listing.class_folders import list_classes, subfolders
+from vitreous.data.listing.listing import TRAIN, Listing, Row, few, stamp
+from vitreous.data.listing.scan import scan
+from vitreous.data.sources.base import FileSource, Source
+from vitreous.data.sources.files import Part, file_source, sound
+from vitreous.data.sources.shards import Entry, packed_parts, packed_source
+from vitreous.errors import DataError
+from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
+from vitreous.images.config import DecodeConfig
+from vitreous.storage.atomic import atomic_file, storing
+from vitreous.storage.presence import is_folder
+
+BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
+"""Lists of "path label" lines, as the circulating copies of VTAB-1k have them."""
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+FEW, MORE = 800, 1000
+"""Images to train on, and with those to choose settings by."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One task's images, under one numbering of classes."""
+
+    task: str
+    train: Source
+    """800 images, or four fifths of what there is."""
+    validation: Source
+    """200 images, to choose settings by."""
+    both: Source
+    """Those 1,000: what is trained on once settings are chosen."""
+    test: Source
+    notes: tuple[str, ...] = ()
+    """What a person should know about how the copy was read."""
+
+
+def open_task(
+    root: Path, name: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise", seed: int = 0
+) -> Opened:
+    """Open one task of the user's copy, at root/TASK.
+
+    Three layouts are read: the lists train800val200.txt and test.txt (with train800.txt and val200.txt where they are) of
+    lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/, and
+    perhaps val/, which counts as training; or shards and parquet files (packed.py). From the last two 1,000 training
+    images are drawn by a hash of the seed and their names.
+
+    Args:
+        root: the folder of the tasks.
+        name: of the task, see TASKS.
+        decode: limits of decoding.
+        broken: raise, or skip.
+        seed: of the draw.
+
+    Raises:
+        UnknownName: no such task. DataError: no such folder, a list that is missing or wrong, images that can't be read.
+    """
+    task = task_named(name)
+    folder = task_folder(root, task)
+    packed = {} if (folder / BOTH).is_file() else packed_parts(folder)
+    if packed:
+        return open_packed(folder, task, packed, seed)
+    listings, notes = (
+        _from_lists(folder, task, seed) if (folder / BOTH).is_file() else _from_folders(folder, task, seed)
+    )
+    parts = [Part(listing, scan(listing, decode, "full")) for listing in listings]
+    sizes = [len(part) for part in parts]
+    parts = [sound(part, broken) for part in parts]
+    train, validation, test = parts
+    classes = _classes(task, parts)
+    both = Part(
+        replace(train.listing, rows=train.listing.rows + validation.listing.rows), train.records + validation.records
+    )
+    lost = sum(sizes) - sum(map(len, parts))
+    notes += [f"{lost:,} images that can't be read were left out"] if lost else []
+    notes += _counted(task, len(test))
+    sources = [file_source(part, classes, decode, ()) for part in (train, validation, both, test)]
+    return Opened(task, *sources, tuple(notes))
+
+
+def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: int) -> Opened:
+    """Open a task whose images lie in shards or parquet files; raises DataError."""
+    if "train" not in parts or "test" not in parts:
+        raise DataError(f"{folder} has shards for {' and '.join(parts)} alone; it needs some for train and for test")
+    highest = max((entry for part in parts.values() for entry in part), key=lambda entry: entry.label)
+    if highest.label >= TASKS[task].classes:
+        raise DataError(
+            f"{folder}: {highest.name} has class {highest.label}; {TASKS[task].title} has 0 to {TASKS[task].classes - 1}"
+        )
+    order = sorted(parts["train"], key=lambda entry: _draw(seed, entry.name))[:MORE]
+    first = _first(len(order))
+    classes = tuple(str(number) for number in range(highest.label + 1))
+    sources = [packed_source(part, classes) for part in (order[:first], order[first:], order, parts["test"])]
+    notes = [f"{len(order):,} of {len(parts['train']):,} training images were drawn by seed {seed}"]
+    return Opened(task, *sources, (*notes, *_counted(task, len(parts["test"]))))
+
+
+def _counted(task: str, test: int) -> list[str]:
+    """Say so where the test part has another number of images than the benchmark's."""
+    right = test == TASKS[task].test
+    return [] if right else [f"the test part has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
+
+
+def tasks_in(root: Path) -> list[str]:
+    """Return the tasks that a copy has, in the benchmark's order.
+
+    Raises:
+        DataError: no such folder, or no task in it.
+    """
+    if not is_folder(root):
+        raise DataError(f"no such folder: {root}; name your copy of VTAB-1k, with one folder for each task")
+    names = {folder.name.lower() for folder in subfolders(root)}
+    own = {OTHER_NAMES.get(name, name) for name in names}
+    found = [task for task in TASKS if task in own]
+    if not found:
+        raise DataError(f"{root} has no folder called by a task of VTAB; the tasks are {', '.join(TASKS)}")
+    return found
+
+
+def write_manifest(task: Opened, path: Path) -> int:
+    """Write a manifest to train on: the 1,000 images, with the test part as its validation; return how many of the latter.
+
+    Test images of classes that the 1,000 don't have are left out, since nothing could learn them.
+
+    Raises:
+        DataError: the images are in no files of their own. StorageError: the manifest can't be written.
+    """
+    if not (isinstance(task.both, FileSource) and isinstance(task.test, FileSource)):
+        raise DataError(
+            f"the copy of {TASKS[task.task].title} lies in shards; training needs image files, so unpack it"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learned = set(task.both.labels.tolist())
+    known = 0
+    with storing(path), atomic_file(path) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "split"])
+        for source, split in ((task.both, "train"), (task.test, "val")):
+            for name, label in zip(source.names, source.labels.tolist(), strict=True):
+                if label in learned:
+                    known += split == "val"
+                    table.writerow([os.path.relpath(source.root / name, path.parent), source.classes[label], split])
+    return known
+
+
+def task_folder(root: Path, task: str) -> Path:
+    """Return a task's folder, under whichever of its names; raises DataError."""
+    own = [task, *(other for other, name in OTHER_NAMES.items() if name == task)]
+    folders = {folder.name.lower(): folder for folder in subfolders(root)} if root.is_dir() else {}
+    found = next((folders[name] for name in own if name in folders), None)
+    if found is None:
+        raise DataError(f"{root} has no folder {task}/ for {TASKS[task].title}")
+    return found
+
+
+def _from_lists(folder: Path, task: str, seed: int) -> tuple[list[Listing], list[str]]:
+    """Read the lists."""
+    if not (folder / TEST).is_file():
+        raise DataError(f"{folder} has {BOTH} but no {TEST}; add the list of the test images")
+    both, test = read_list(folder / BOTH, task), read_list(folder / TEST, task)
+    if (folder / TRAINING).is_file() and (folder / VALIDATION).is_file():
+        train, validation = read_list(folder / TRAINING, task), read_list(folder / VALIDATION, task)
+        listed = {row.name for row in train.rows + validation.rows}
+        if listed != {row.name for row in both.rows}:
+            raise DataError(f"{folder}: {TRAINING} and {VALIDATION} together don't list the images of {BOTH}")
+        return [train, validation, test], []
+    train, validation = _divided(both, seed)
+    return [train, validation, test], [f"{BOTH} was divided by seed {seed}: there is no {TRAINING} with {VALIDATION}"]
+
+
+def read_list(path: Path, task: str) -> Listing:
+    """Read a list of "path label" lines; raises DataError naming the line that is wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            name, _, label = line.strip().rpartition(" ")
+            if not name or not label.isascii() or not label.isdigit() or int(label) >= TASKS[task].classes:
+                raise DataError(
+                    f"{path}, line {number}: {line.strip()[:80]!r} is not a path and a label from 0 to "
+                    f"{TASKS[task].classes - 1}, the classes of {TASKS[task].title}"
+                )
+            rows.append(Row(os.path.normpath(name), str(int(label)), *stamp(path.parent / name), number))
+    if not rows:
+        raise DataError(f"{path} lists no images")
+    return Listing(path.parent, tuple(rows), manifest=path)
+
+
+def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], list[str]]:
+    """List class folders below train/, val/ and test/, and draw what is trained on."""
+    named = {one.name.lower(): one for one in subfolders(folder)}
+    train = next((named[name] for name in TRAIN if name in named), None)
+    if train is None or "test" not in named:
+        listed = few([f"{name}/" for name in named]) or "no folders"
+        raise DataError(
+            f"{folder} has neither {BOTH} with {TEST} nor train/ and test/ (folders, shards or parquet), but {listed}; "
+            "see docs/evaluation.md"
+        )
+    pools = [train, *(named[name] for name in ("val", "valid", "validation") if name in named)]
+    rows = [row for pool in pools for row in _below(folder, pool)]
+    chosen = sorted(rows, key=lambda row: _draw(seed, row.name))[:MORE]
+    notes = [f"{len(chosen):,} of {len(rows):,} training images were drawn by seed {seed}"]
+    parts = _divided(Listing(folder, tuple(chosen)), seed)
+    return [*parts, Listing(folder, tuple(_below(folder, named["test"])))], notes
+
+
+def _below(folder: Path, pool: Path) -> list[Row]:
+    """List the images of a pool of class folders, with names relative to the task's folder."""
+    return [row._replace(name=f"{pool.name}/{row.name}") for row in list_classes(pool).rows]
+
+
+def _divided(both: Listing, seed: int) -> tuple[Listing, Listing]:
+    """Draw 800 of 1,000, or four fifths of fewer, by a hash of the seed and the names."""
+    order = sorted(both.rows, key=lambda row: _draw(seed, row.name))
+    first = _first(len(order))
+    return replace(both, rows=tuple(order[:first])), replace(both, rows=tuple(order[first:]))
+
+
+def _first(count: int) -> int:
+    return min(FEW, count * FEW // MORE) or 1
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
+
+
+def _classes(task: str, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Return the class names that the parts have, numbers in their order; raises DataError for too many."""
+    found = {label for part in parts for label in part.listing.labels}
+    if len(found) > TASKS[task].classes:
+        raise DataError(
+            f"the copy of {TASKS[task].title} has {len(found):,} classes; the benchmark has {TASKS[task].classes:,}"
+        )
+    key: Callable[[str], object] = int if all(name.isascii() and name.isdigit() for name in found) else str
+    return tuple(sorted(found, key=key))

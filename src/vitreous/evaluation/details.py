@@ -1,0 +1,71 @@
+"""What logits tell beyond the first figures: intervals, ranking of classes, and what a temperature would mend."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from vitreous.evaluation.throughput import Cost
+from vitreous.metrics.bootstrap import Interval, bootstrap_all, of_balanced, of_macro_f1, of_mean
+from vitreous.metrics.calibration import Scaled, scale
+from vitreous.metrics.classification import finite, log_sum_exp
+from vitreous.metrics.ranking import Ranking, rank_classes
+
+
+@dataclass(frozen=True)
+class Details:
+    """The details of one evaluation."""
+
+    intervals: dict[str, Interval]
+    """Of balanced, macro_f1 and nll: 95%, by the bootstrap over images. (Top-1 has Wilson's.)"""
+    ranking: Ranking
+    scaled: Scaled | None
+    """None with fewer than two images."""
+    cost: Cost | None = None
+    """None if it wasn't measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "intervals": {name: asdict(one) for name, one in self.intervals.items()},
+            "ranking": self.ranking.to_dict(),
+            "temperature": self.scaled.to_dict() if self.scaled else None,
+            "cost": self.cost.to_dict() if self.cost else None,
+        }
+
+    def __str__(self) -> str:
+        lines = []
+        if self.ranking.auroc is not None:
+            lines.append(f"AUROC      {self.ranking.auroc:.4f}   (each class against the rest, mean)")
+        if self.ranking.mean_average_precision is not None:
+            lines.append(f"mAP        {self.ranking.mean_average_precision:.4f}")
+        if self.scaled:
+            (first, second), (before, after) = self.scaled.temperatures, self.scaled.ece
+            lines.append(
+                f"scaled     ECE {before:.4f} -> {after:.4f} by temperatures {first:.2f} and {second:.2f}, each fitted on the other half"
+            )
+        return "\n".join([*lines, *([str(self.cost)] if self.cost else [])])
+
+
+def details(
+    logits: Float[np.ndarray, "example label"],
+    labels: Int64[np.ndarray, " example"],
+    classes: tuple[str, ...],
+    cost: Cost | None = None,
+) -> Details:
+    """Compute the details; raises DataError as `evaluate_logits` does."""
+    scores = finite(logits)
+    predicted = scores.argmax(1).astype(np.int64)
+    loss = (log_sum_exp(scores) - np.take_along_axis(scores, labels[:, None], 1))[:, 0]
+    statistics = {
+        "balanced": of_balanced(labels, predicted == labels),
+        "macro_f1": of_macro_f1(labels, predicted),
+        "nll": of_mean(loss),
+    }
+    return Details(
+        intervals=bootstrap_all(statistics, len(labels)),
+        ranking=rank_classes(logits, labels, classes),
+        scaled=scale(logits, labels) if len(labels) > 1 else None,
+        cost=cost,
+    )

@@ -1,0 +1,131 @@
+"""Features kept on disk: in ~/.cache/vitreous/features, or below $VITREOUS_CACHE. Deleting the folder costs only time.
+
+A name is a hash of everything that the numbers depend on: weights, architecture, preprocessing, images, layer,
+precision, kind of device and version of torch. An entry is a folder of `vectors.npy` and the hash of that file; one that
+is not whole is computed again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from vitreous.data.dataset import Source
+from vitreous.model.factory import Model, kind_of
+from vitreous.settings import to_dict
+from vitreous.storage.atomic import atomic_folder, clear_partials
+from vitreous.storage.safetensors_file import file_hash
+from vitreous.weights.model_folder import ModelFolder, lasting
+
+FORMAT = 1
+"""Part of every name; to be raised when the same request gives other numbers."""
+VECTORS, DIGEST = "vectors.npy", "vectors.sha256"
+
+
+def cache_folder() -> Path:
+    """Return where features are kept."""
+    own = os.environ.get("VITREOUS_CACHE")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
+    return base / "features"
+
+
+def cache_key(folder: ModelFolder, source: Source, layer: str, bf16: bool, device: str) -> str:
+    """Hash everything that the features depend on."""
+    facts = {
+        "format": FORMAT,
+        "kind": kind_of(folder.model.config),
+        "architecture": to_dict(lasting(folder.model.config)),
+        "weights": weights_hash(folder.model),
+        "preprocess": to_dict(folder.preprocess),
+        "decode": to_dict(folder.decode),
+        "data": [source.fingerprint, len(source)],
+        "layer": layer,
+        "bf16": bf16,
+        "device": device,
+        "torch": torch.__version__,
+    }
+    state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in source.names:  # a part of a source may bear the whole one's fingerprint
+        state.update(f"{name}\0".encode(errors="surrogateescape"))
+    return state.hexdigest()
+
+
+def weights_hash(model: Model) -> str:
+    """Hash all of a model's tensors, with their names, types and shapes."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def kept(key: str, count: int) -> Float32[np.ndarray, "example features"] | None:
+    """Return the vectors of that name, mapped from the disk, or None where there are none that are whole."""
+    entry = cache_folder() / key
+    try:
+        if file_hash(entry / VECTORS) != (entry / DIGEST).read_text():
+            return None
+        vectors = np.load(entry / VECTORS, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return vectors if vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == count else None
+
+
+def keep(
+    key: str | None, chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int
+) -> Float32[np.ndarray, "example features"]:
+    """Write the vectors as they come, under a name; return them, mapped from the disk.
+
+    Without a name, or where nothing can be written, they are gathered in memory.
+
+    Raises:
+        StorageError: the disk became full, or failed, on the way.
+    """
+    entry = cache_folder() / key if key is not None else None
+    if entry is None or not _writable(entry):
+        return _gathered(chunks, count)
+    with atomic_folder(entry) as partial:
+        with (partial / VECTORS).open("xb") as file:
+            _write(file, chunks, count)
+        (partial / DIGEST).write_text(file_hash(partial / VECTORS))
+    return np.load(entry / VECTORS, mmap_mode="r", allow_pickle=False)
+
+
+def _write(file: BinaryIO, chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int) -> None:
+    """Write an .npy file of `count` rows."""
+    first = True
+    for chunk in chunks:
+        if first:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (count, chunk.shape[1])}
+            np.lib.format.write_array_header_1_0(file, header)
+            first = False
+        file.write(np.ascontiguousarray(chunk, dtype="<f4").data)
+
+
+def _gathered(
+    chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int
+) -> Float32[np.ndarray, "example features"]:
+    """Put the vectors into one array, without ever holding them twice."""
+    whole, done = np.empty((0, 0), np.float32), 0
+    for chunk in chunks:
+        if not done:
+            whole = np.empty((count, chunk.shape[1]), np.float32)
+        whole[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    return whole
+
+
+def _writable(entry: Path) -> bool:
+    """Make room for an entry; tell whether that could be done."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        clear_partials(entry.parent)
+        return os.access(entry.parent, os.W_OK)
+    except OSError:
+        return False

@@ -1,0 +1,110 @@
+"""Features as a file that others read: parquet (a row for each image) or npz (one array for each column)."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.features import Features
+from vitreous.storage.atomic import atomic_file
+from vitreous.storage.presence import is_folder
+
+FORMATS = (".parquet", ".npz")
+ROWS = 4096
+"""Images in each group of a parquet file."""
+
+
+def check_target(path: Path) -> None:
+    """Raise ConfigError unless the name says a format that can be written here."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}; name a file that ends in {' or '.join(FORMATS)}")
+    if is_folder(path):
+        raise ConfigError(f"{path} is a folder; name a file")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise ConfigError(
+                "parquet files need pyarrow: pip install 'vitreous[data]', or name a file that ends in .npz"
+            ) from None
+
+
+def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
+    """Write the features of all parts of a data set, replacing the file whole.
+
+    Columns: name (text), vector (float32); label (text) where there are classes, part (text) where there are parts. In
+    an npz the labels are numbers, and `classes` names them. Parquet keeps the facts as metadata of its schema, npz as
+    arrays of one text each.
+
+    Args:
+        path: ends in .parquet or .npz.
+        parts: the name of each part ("" where there is one alone), and its features, all of the same layer.
+        facts: what they are: model, layer, ...
+
+    Raises:
+        ConfigError: another ending, or pyarrow is not installed. StorageError: the file can't be written.
+    """
+    check_target(path)
+    write = {".parquet": _write_parquet, ".npz": _write_npz}[path.suffix.lower()]
+    with atomic_file(path) as file:
+        write(file, parts, facts)
+
+
+def _labelled(parts: Mapping[str, Features]) -> bool:
+    return any(found.classes != ("",) for found in parts.values())
+
+
+def _write_parquet(file: Any, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    width = next(iter(parts.values())).vectors.shape[1]
+    fields = [
+        ("name", pa.string()),
+        ("label", pa.string()),
+        ("part", pa.string()),
+        ("vector", pa.list_(pa.float32(), width)),
+    ]
+    kept = [one for one in fields if one[0] in _columns(parts)]
+    schema = pa.schema(kept, metadata={key: _text(value) for key, value in facts.items()})
+    with pq.ParquetWriter(file, schema) as writer:
+        for part, found, rows in _groups(parts):
+            columns = {
+                "name": [_text(name) for name in found.names[rows]],
+                "label": [_text(found.classes[label]) for label in found.labels[rows]],
+                "part": [part] * len(found.labels[rows]),
+                "vector": pa.FixedSizeListArray.from_arrays(np.ravel(found.vectors[rows]), width),
+            }
+            writer.write_table(pa.table({name: columns[name] for name, _ in kept}, schema=schema))
+
+
+def _columns(parts: Mapping[str, Features]) -> list[str]:
+    """Return the names of the columns that say something."""
+    return ["name", *["label"] * _labelled(parts), *["part"] * (set(parts) != {""}), "vector"]
+
+
+def _groups(parts: Mapping[str, Features]) -> Iterator[tuple[str, Features, slice]]:
+    """Yield each part in pieces of ROWS images."""
+    for part, found in parts.items():
+        yield from ((part, found, slice(first, first + ROWS)) for first in range(0, len(found), ROWS))
+
+
+def _text(name: str) -> str:
+    """Return a name as UTF-8 can hold it; bytes that are no text become U+FFFD."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _write_npz(file: Any, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
+    classes = sorted({name for found in parts.values() for name in found.classes})
+    number = {name: place for place, name in enumerate(classes)}
+    arrays = {key: np.array(_text(value)) for key, value in facts.items()}
+    arrays["name"] = np.array([_text(name) for found in parts.values() for name in found.names])
+    if _labelled(parts):
+        own = [np.array([number[name] for name in found.classes])[found.labels] for found in parts.values()]
+        arrays |= {"label": np.concatenate(own).astype(np.int64), "classes": np.array([_text(one) for one in classes])}
+    if set(parts) != {""}:
+        arrays["part"] = np.repeat(list(parts), [len(found) for found in parts.values()])
+    vectors = [found.vectors for found in parts.values()]
+    np.savez(file, **arrays, vector=vectors[0] if len(vectors) == 1 else np.concatenate(vectors))

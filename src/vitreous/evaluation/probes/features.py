@@ -1,0 +1,195 @@
+"""Frozen features: every image of a source through a model once, kept on disk and mapped, not held, in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from vitreous.data.dataset import Source
+from vitreous.data.sources.base import one_label
+from vitreous.data.stream.loader import evaluation_batches
+from vitreous.errors import ConfigError, DataError, UnknownName
+from vitreous.evaluation.accuracy import Progress
+from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
+from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
+from vitreous.evaluation.probes.least_squares import CHUNK
+from vitreous.images.preprocess import normalize
+from vitreous.predictor import PRECISIONS, Predictor
+from vitreous.runtime.device import choose_device, native_bf16, tune_cpu
+from vitreous.weights.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One vector for each labelled image."""
+
+    vectors: Float32[np.ndarray, "example features"]
+    """Perhaps mapped from a file: read it in pieces where it may be large."""
+    labels: Int64[np.ndarray, " example"]
+    """Indices into `classes`."""
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def take(self, indices: Int64[np.ndarray, " chosen"]) -> "Features":
+        """Return some of the images, in this order; their vectors are copied."""
+        names = tuple(self.names[index] for index in indices)
+        return Features(np.asarray(self.vectors[indices]), self.labels[indices], names, self.classes)
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are computed."""
+
+    layer: str = "features"
+    """Which layer, as `evaluation/probes/layers.py` names them."""
+    precision: str = "fp32"
+    """fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively."""
+    batch: int = 64
+    """Images that pass through the model at once."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    workers: int | Literal["auto"] = 0
+    """Processes that decode."""
+    cache: bool = True
+    """Keep the features on disk, and take those that are there (see `evaluation/probes/feature_cache.py`)."""
+
+
+def features(
+    model: ModelFolder | Predictor,
+    source: Source,
+    options: FeatureOptions = FeatureOptions(),
+    progress: Progress | None = None,
+) -> Features:
+    """Return what represents each image of a source, in the source's order; each passes through the model once.
+
+    Features that were computed before, of the same model, images, layer and precision, are mapped from the cache.
+
+    Args:
+        model: a loaded model; it needs no head. A Predictor's stays on its device, whatever the options say.
+        source: labelled images.
+        options: which layer, and how it is computed.
+        progress: called after each batch with (images done, images in all).
+
+    Raises:
+        DataError: no images, several labels an image, or features that are not finite. ImageError: a file that can't be read.
+        ConfigError: no such layer or precision, or a batch of nothing.
+    """
+    one_label(source, "a probe of features")
+    folder = model.folder if isinstance(model, Predictor) else model
+    if isinstance(model, Predictor):
+        options = replace(options, device=str(model.device))
+    if not len(source):
+        raise DataError("there are no images to compute features of")
+    if options.precision not in PRECISIONS:
+        raise UnknownName("precision", options.precision, PRECISIONS)
+    check_batch(options)
+    layer = find_layer(folder.model, options.layer)
+    device = choose_device(options.device)
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
+    key = cache_key(folder, source, str(layer), bf16, device.type) if options.cache else None
+    vectors = kept(key, len(source)) if key is not None else None
+    if vectors is None:
+        chunks = (vectors for (vectors,) in layer_chunks(folder, source, [layer], options, progress))
+        vectors = keep(key, chunks, len(source))
+    elif progress is not None:
+        progress(len(source), len(source))
+    return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
+
+
+def layer_chunks(
+    folder: ModelFolder,
+    source: Source,
+    layers: list[Layer],
+    options: FeatureOptions = FeatureOptions(),
+    progress: Progress | None = None,
+) -> Iterator[list[Float32[np.ndarray, "batch features"]]]:
+    """Yield the vectors of several layers, a batch at a time, in the source's order.
+
+    Raises:
+        ImageError: a file that can't be read. DataError: vectors that are not finite. ConfigError: no batch.
+    """
+    check_batch(options)
+    device = choose_device(options.device)
+    if device.type == "cpu":
+        tune_cpu()
+    model = folder.model.to(device).eval()
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
+    done = 0
+    for part in evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
+        if part.indices[0] != done:
+            raise AssertionError(f"image {int(part.indices[0])} came where image {done} was due")
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            found = read_layers(model, normalize(part.pixels.to(device), folder.preprocess), layers)
+        vectors = [one.cpu().numpy() for one in found]
+        for layer, one in zip(layers, vectors, strict=True):
+            if not np.isfinite(one).all():
+                first = done + int(np.flatnonzero(~np.isfinite(one).all(1))[0])
+                raise DataError(f"layer {layer} of {source.names[first]} is not finite; the model can't be used so")
+        done += len(part.indices)
+        yield vectors
+        if progress is not None:
+            progress(done, len(source))
+    if done != len(source):
+        raise AssertionError(f"{done} of {len(source)} images came")
+
+
+def check_batch(options: FeatureOptions) -> None:
+    """Raise ConfigError for a batch of nothing."""
+    if options.batch < 1:
+        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
+
+
+def matched(train: Features, test: Features) -> Features:
+    """Return `test` with its labels as indices into `train`'s classes, matched by name.
+
+    Raises:
+        DataError: no images, a single class, a class that `train` has no image of; vectors of other lengths, or vectors
+        that are not finite.
+    """
+    check_parts(train, test)
+    for name, part in (("training", train), ("test", test)):
+        check_finite(name, part)
+    if train.vectors.shape[1] != test.vectors.shape[1]:
+        widths = (train.vectors.shape[1], test.vectors.shape[1])
+        raise DataError(f"features of length {widths[0]} were learned from, features of length {widths[1]} came")
+    index = {name: number for number, name in enumerate(train.classes)}
+    own = np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)
+    return Features(test.vectors, own[test.labels], test.names, train.classes)
+
+
+def check_finite(name: str, part: Features) -> None:
+    """Raise DataError if a vector has a value that is no number; reads a chunk at a time."""
+    for first in range(0, len(part), CHUNK):
+        bad = np.flatnonzero(~np.isfinite(part.vectors[first : first + CHUNK]).all(1))
+        if len(bad):
+            raise DataError(
+                f"the {name} features of {part.names[first + bad[0]]} are not finite; leave it out, or find out why"
+            )
+
+
+def check_parts(train: Features | Source, test: Features | Source) -> None:
+    """Raise DataError unless a probe that learns from one part can be measured on the other: images, classes."""
+    for part in (train, test):
+        if not isinstance(part, Features):
+            one_label(part, "a probe of features")
+    for name, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise DataError(f"the {name} part has no images")
+    learned = {train.classes[label] for label in np.unique(train.labels)}
+    if len(learned) < 2:
+        raise DataError(f"the training part has a single class, {next(iter(learned))!r}; a probe needs at least two")
+    asked = [test.classes[label] for label in np.unique(test.labels)]
+    unknown = [name for name in asked if name not in learned]
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise DataError(
+            f"the test part has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; "
+            "name other images to learn from, or leave these classes out"
+        )

@@ -1,0 +1,203 @@
+"""Few-shot accuracy as the authors measure it: least squares on the frozen features of a few images of each class.
+
+For each seed, `numpy.random.default_rng(seed)` shuffles the training images of each class in turn, and the first 1, 5, 10
+... of each are taken: more shots hold the fewer ones (big_vision, `evaluators/fewshot_lsr.py`; 3 seeds, l2 = 2^10).
+Where the authors take what there is of a class with too few images, this refuses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from vitreous.data.dataset import Source
+from vitreous.errors import ConfigError, DataError
+from vitreous.evaluation.probes.features import Features, matched
+from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
+from vitreous.metrics.classification import wilson
+from vitreous.metrics.seeds_and_images import Scores, estimate
+
+SHOTS = (1, 5, 10, 25)
+L2 = 2.0**10
+"""The authors' fixed regularisation."""
+L2_GRID = tuple(2.0**power for power in range(-10, 21))
+"""The grid that a sweep may go over."""
+ALL = "all"
+Shots = int | Literal["all"]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Accuracy with some number of images of each class."""
+
+    shots: Shots
+    mean: float
+    """Over the seeds."""
+    interval: tuple[float, float]
+    """95%: of the mean over seeds and test images (see `seeds_and_images`); for a single seed, and for "all", Wilson's over the
+    test images."""
+    accuracies: tuple[float, ...]
+    """Of each seed: 0, 1, 2, ..."""
+    l2: tuple[float, ...]
+    """The strength of regularisation that each seed used."""
+    predicted: tuple[Int64[np.ndarray, " example"], ...]
+    """The class that each seed predicts for each test image."""
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Accuracy at each number of shots."""
+
+    shots: tuple[Shot, ...]
+    examples: int
+    """Test images."""
+
+    def at(self, shots: Shots) -> Shot:
+        """Return the accuracy at one number of shots; raises KeyError."""
+        return {one.shots: one for one in self.shots}[shots]
+
+
+def few_shot(
+    train: Features,
+    test: Features,
+    classes: Sequence[str] | None = None,
+    shots: Sequence[Shots] = SHOTS,
+    l2: float | Sequence[float] = L2,
+    seeds: int = 3,
+) -> FewShot:
+    """Measure few-shot accuracy.
+
+    Args:
+        train: features to draw the shots from.
+        test: features to measure on.
+        classes: those that are told apart, all of them by default; images of others are left out.
+        shots: images of each class; "all" learns from every training image, in one pass over the features.
+        l2: regularisation. Of several values each seed uses the one that is best on the training images it did not draw
+            (of equal ones the largest); the test images have no say.
+        seeds: how many draws are measured.
+
+    Raises:
+        DataError: a class with too few images, parts that don't fit each other, or nothing left to choose l2 by.
+        ConfigError: shots, seeds or l2 out of range.
+    """
+    if classes is not None:
+        train, test = only(train, classes), only(test, classes)
+    test = matched(train, test)
+    grid = sorted([l2] if isinstance(l2, (int, float)) else l2)
+    check_l2(grid)
+    check_shots(train, shots, seeds)
+    found = []
+    for one in shots:
+        draws = [every(train, grid)] if one == ALL else [drawn(train, one, grid, seed) for seed in range(seeds)]
+        predicted = tuple(readout.predict(test.vectors) for readout, _ in draws)
+        accuracies = tuple(float((labels == test.labels).mean()) for labels in predicted)
+        interval = interval_of([labels == test.labels for labels in predicted])
+        strengths = tuple(float(strength) for _, strength in draws)
+        found.append(Shot(one, float(np.mean(accuracies)), interval, accuracies, strengths, predicted))
+    return FewShot(tuple(found), len(test))
+
+
+def only(part: Features, classes: Sequence[str]) -> Features:
+    """Return the images of some classes; raises ConfigError for a class that there is not."""
+    unknown = [name for name in classes if name not in part.classes]
+    if unknown:
+        raise ConfigError(f"the features have no class {unknown[0]!r}; they have {', '.join(part.classes[:12])}")
+    if tuple(classes) == part.classes:
+        return part
+    index = {name: number for number, name in enumerate(classes)}
+    own = np.array([index.get(name, -1) for name in part.classes], dtype=np.int64)[part.labels]
+    chosen = part.take(np.flatnonzero(own >= 0))
+    return Features(chosen.vectors, own[own >= 0], chosen.names, tuple(classes))
+
+
+def check_shots(train: Features | Source, shots: Sequence[Shots], seeds: int) -> None:
+    """Raise ConfigError for what can't be drawn by anyone, and DataError for what these images don't have."""
+    numbers = [one for one in shots if one != ALL]
+    if not shots or any(isinstance(one, str) or one < 1 for one in numbers) or seeds < 1:
+        given = ", ".join(map(str, shots)) or "none"
+        raise ConfigError(f"shots are {given} and seeds {seeds}; each must be at least 1 (or 'all', of shots)")
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    most = max((one for one in numbers if not isinstance(one, str)), default=0)
+    short = [(train.classes[label], int(count)) for label, count in enumerate(counts) if 0 < count < most]
+    if short:
+        listed = ", ".join(f"{name!r} has {count:,}" for name, count in short[:5])
+        more = f" (and {len(short) - 5} more classes have too few)" if len(short) > 5 else ""
+        least = min(count for _, count in short)
+        raise DataError(
+            f"{most} shots need {most} training images of each class, but {listed}{more}; ask for at most {least} shots"
+        )
+
+
+def draw(train: Features, shots: int, seed: int) -> Int64[np.ndarray, " chosen"]:
+    """Return which training images a seed draws, class by class."""
+    rng = np.random.default_rng(seed)
+    by_class = [rng.permutation(np.flatnonzero(train.labels == label)) for label in range(len(train.classes))]
+    return np.concatenate([indices[:shots] for indices in by_class])
+
+
+def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tuple[Readout, float]:
+    """Fit the images that a seed draws; return the readout and its l2."""
+    chosen = draw(train, shots, seed)
+    readouts = fit(train.vectors[chosen], train.labels[chosen], len(train.classes), grid)
+    if len(grid) == 1:
+        return readouts[0], grid[0]
+    rest = np.setdiff1d(np.arange(len(train)), chosen)
+    best = best_of(readouts, train, rest)
+    return readouts[best], grid[best]
+
+
+def every(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
+    """Fit all training images in one pass, of several l2 by that which is best on a fifth of each class."""
+    strength = best_strength(train, grid, held_out(train.labels, 0.2, seed=0)) if len(grid) > 1 else grid[0]
+    return fit_streaming(pieces(train, np.arange(len(train))), len(train.classes), [strength])[0], strength
+
+
+def best_strength(train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"]) -> float:
+    """Return the l2 that is best on the images marked as held out, the others being fitted."""
+    indices = np.arange(len(train))
+    readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
+    return grid[best_of(readouts, train, indices[held])]
+
+
+def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
+    """Yield (vectors, labels) of these images, a chunk at a time."""
+    for first in range(0, len(indices), CHUNK):
+        chunk = indices[first : first + CHUNK]
+        yield train.vectors[chunk], train.labels[chunk]
+
+
+def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray, " held"]) -> int:
+    """Return which readout is best on these training images, the last (largest l2) of equal ones; raises DataError.
+
+    The readouts are of one fit, so they whiten alike.
+    """
+    if not len(held):
+        raise DataError("no training images are left to choose l2 by; give a single --l2, or fewer shots")
+    right = np.zeros(len(readouts), np.int64)
+    for vectors, labels in pieces(train, held):
+        x = whitened(vectors, readouts[0].mean, readouts[0].std)
+        right += [int(((x @ one.weights).argmax(1) == labels).sum()) for one in readouts]
+    return int(len(right) - 1 - right[::-1].argmax())
+
+
+def held_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> np.ndarray:
+    """Return which images are held out: a share of each class, rounded, but never all of it."""
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        held[own[: min(round(share * len(own)), len(own) - 1)]] = True
+    return held
+
+
+def interval_of(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
+    """Return the 95% interval of the mean accuracy, from which test images each seed gets right.
+
+    Over seeds and images; for one seed, Wilson's over the images.
+    """
+    if len(right) == 1:
+        return wilson(int(right[0].sum()), len(right[0]))
+    low, high = estimate([Scores(one) for one in right]).within()
+    return max(0.0, low), min(1.0, high)

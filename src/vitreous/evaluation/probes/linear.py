@@ -1,0 +1,232 @@
+"""Linear probe: multinomial logistic regression on frozen features, its one setting chosen on held-out training images.
+
+Features are centred and divided by their standard deviation over the training images. Two solvers:
+
+    lbfgs   minimises  mean cross-entropy + l2 / 2 |W|^2  (the bias is free) to its optimum, for each l2 of a grid; the
+            same optimum as scikit-learn's LogisticRegression with C = 1 / (l2 n), which for two classes keeps one
+            column in place of two: there C = 2 / (l2 n)
+    sgd     stochastic gradient descent without l2, momentum 0.9, the rate falling to 0 along a half cosine, for each rate
+            of a grid at once (as linear probes of self-supervised models are trained, e.g. 2104.14294, section 4.1)
+
+A fifth of each class is held out of the training images; the value that is best there (of equal ones the larger l2, the
+smaller rate) is used on all training images together. The test images have no say.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.evaluation.probes.features import Features, matched
+from vitreous.evaluation.probes.few_shot import held_out
+from vitreous.evaluation.probes.least_squares import CHUNK, STD_EPS, check_l2
+from vitreous.metrics.classification import wilson
+
+L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+HELD_OUT = 0.2
+"""Share of each class's training images that the setting is chosen on."""
+Indices = Int64[np.ndarray, " chosen"]
+
+
+@dataclass(frozen=True)
+class LinearOptions:
+    """How the probe is trained."""
+
+    solver: Literal["lbfgs", "sgd"] = "lbfgs"
+    grid: tuple[float, ...] = ()
+    """Values of l2 (lbfgs) or rates (sgd) to choose from; empty: L2_GRID or RATES. A single one needs no choice."""
+    steps: int = 1000
+    """lbfgs: most iterations."""
+    epochs: int = 30
+    """sgd: passes over the training images."""
+    batch: int = 256
+    """sgd: images a step."""
+    seed: int = 0
+    """Which images are held out; sgd: their order."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What a linear probe reached."""
+
+    accuracy: float
+    """On the test images."""
+    interval: tuple[float, float]
+    """95% Wilson interval."""
+    solver: str
+    chosen: float
+    """The l2 or the rate."""
+    sweep: tuple[tuple[float, float], ...]
+    """(value, accuracy on the held-out training images) of each value tried; empty if there was but one."""
+    logits: Float32[np.ndarray, "example label"]
+    """Of the test images, one column for each of the training part's classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Training features with what whitens them."""
+
+    part: Features
+    mean: Float64[np.ndarray, " features"]
+    std: Float64[np.ndarray, " features"]
+
+    @property
+    def outputs(self) -> int:
+        return len(self.part.classes)
+
+    def pieces(self, indices: Indices) -> Iterator[tuple[Float64[Tensor, "chunk features"], Int64[Tensor, " chunk"]]]:
+        """Yield whitened features and labels, a chunk at a time."""
+        for first in range(0, len(indices), CHUNK):
+            chunk = indices[first : first + CHUNK]
+            yield self.white(self.part.vectors[chunk]), torch.from_numpy(self.part.labels[chunk])
+
+    def white(self, vectors: np.ndarray) -> Float64[Tensor, "chunk features"]:
+        return torch.from_numpy((vectors.astype(np.float64) - self.mean) / self.std)
+
+
+def linear_probe(
+    train: Features,
+    test: Features,
+    options: LinearOptions = LinearOptions(),
+    held: Bool[np.ndarray, " example"] | None = None,
+) -> Linear:
+    """Train a linear classifier on frozen features and measure it.
+
+    Args:
+        train: features to learn from.
+        test: features to measure on; classes are matched by name.
+        options: the solver and its grid.
+        held: which training images the setting is chosen on; None: a fifth of each class.
+
+    Raises:
+        DataError: parts that don't fit each other, a single class, a test class without training images.
+        UnknownName, ConfigError: a solver that there is not, or a setting out of range.
+    """
+    test = matched(train, test)
+    grid = check(options)
+    everything = np.arange(len(train))
+    held = held_out(train.labels, HELD_OUT, options.seed) if held is None else held
+    solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
+    sweep: tuple[tuple[float, float], ...] = ()
+    chosen = grid[0]
+    if len(grid) > 1 and held.any():
+        problem = whitening(train, everything[~held])
+        weights = solve(problem, everything[~held], grid, options)
+        shares = [accuracy_of(problem, one, everything[held]) for one in weights]
+        sweep = tuple(zip(grid, shares, strict=True))
+        chosen = max(sweep, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
+    problem = whitening(train, everything)
+    (weights,) = solve(problem, everything, [chosen], options)
+    logits = scored(problem, weights, test.vectors)
+    right = int((logits.argmax(1) == test.labels).sum())
+    return Linear(right / len(test), wilson(right, len(test)), options.solver, chosen, sweep, logits)
+
+
+def check(options: LinearOptions) -> list[float]:
+    """Return the grid; raises UnknownName for a solver that there is not, ConfigError for a setting out of range."""
+    if options.solver not in ("lbfgs", "sgd"):
+        raise UnknownName("solver", options.solver, ("lbfgs", "sgd"))
+    grid = sorted(options.grid or (L2_GRID if options.solver == "lbfgs" else RATES))
+    if options.solver == "lbfgs":
+        check_l2(grid)
+    elif not all(0 < rate < math.inf for rate in grid):
+        raise ConfigError(f"the rates are {', '.join(f'{rate:g}' for rate in grid)}; every one must be above 0")
+    for name in ("steps", "epochs", "batch"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"{name} is {getattr(options, name)}; it must be at least 1")
+    return grid
+
+
+def whitening(part: Features, indices: Indices) -> _Problem:
+    """Return a problem whose features are whitened by these images' mean and standard deviation, a chunk at a time."""
+    shift = part.vectors[indices[:1]].astype(np.float64)[0]
+    total, squares = np.zeros_like(shift), np.zeros_like(shift)
+    for first in range(0, len(indices), CHUNK):
+        chunk = part.vectors[indices[first : first + CHUNK]].astype(np.float64) - shift
+        total += chunk.sum(0)
+        squares += (chunk**2).sum(0)
+    mean = total / len(indices)
+    std = np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)) + STD_EPS
+    return _Problem(part, shift + mean, std)
+
+
+def lbfgs(
+    problem: _Problem, indices: Indices, grid: Sequence[float], options: LinearOptions
+) -> list[Float64[Tensor, "column label"]]:
+    """Return the optimal weights for each l2 (the last row is the bias), each starting from the next stronger one's."""
+    from scipy.optimize import minimize
+
+    shape = (len(problem.mean) + 1, problem.outputs)
+
+    def objective(flat: np.ndarray, l2: float) -> tuple[float, np.ndarray]:
+        weights = torch.from_numpy(flat.reshape(shape))
+        loss, gradient = 0.5 * l2 * float((weights[:-1] ** 2).sum()), torch.zeros(shape, dtype=torch.float64)
+        gradient[:-1] = l2 * weights[:-1]
+        for x, labels in problem.pieces(indices):
+            logits = x @ weights[:-1] + weights[-1]
+            loss += float(F.cross_entropy(logits, labels, reduction="sum")) / len(indices)
+            error = logits.softmax(1)
+            error[torch.arange(len(labels)), labels] -= 1
+            gradient[:-1] += x.T @ error / len(indices)
+            gradient[-1] += error.sum(0) / len(indices)
+        return loss, gradient.numpy().ravel()
+
+    found, start = {}, np.zeros(shape[0] * shape[1])
+    limits = {"maxiter": options.steps, "maxfun": 2 * options.steps, "gtol": 1e-7, "ftol": 0.0}
+    for l2 in sorted(grid, reverse=True):
+        start = minimize(objective, start, (l2,), "L-BFGS-B", jac=True, options=limits).x
+        found[l2] = torch.from_numpy(start.reshape(shape).copy())
+    return [found[l2] for l2 in grid]
+
+
+def sgd(
+    problem: _Problem, indices: Indices, grid: Sequence[float], options: LinearOptions
+) -> list[Float64[Tensor, "column label"]]:
+    """Return the weights that each rate leads to, all of them trained side by side on the same batches."""
+    rates = torch.tensor(grid, dtype=torch.float32)[:, None, None]
+    weights = torch.zeros(len(grid), len(problem.mean) + 1, problem.outputs)
+    momentum = torch.zeros_like(weights)
+    rng = np.random.default_rng(options.seed)
+    steps = options.epochs * math.ceil(len(indices) / options.batch)
+    step = 0
+    for _ in range(options.epochs):
+        order = rng.permutation(indices)
+        for first in range(0, len(order), options.batch):
+            chunk = np.sort(order[first : first + options.batch])
+            x = F.pad(problem.white(problem.part.vectors[chunk]).float(), (0, 1), value=1.0)
+            labels = torch.from_numpy(problem.part.labels[chunk])
+            error = (x @ weights).softmax(2)
+            error[:, torch.arange(len(labels)), labels] -= 1
+            momentum = 0.9 * momentum + x.T @ error / len(labels)
+            weights = weights - rates * 0.5 * (1 + math.cos(math.pi * step / steps)) * momentum
+            step += 1
+    return [one.double() for one in weights]
+
+
+def accuracy_of(problem: _Problem, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
+    """Return the share of these training images that the weights put right; 0 for weights that are not finite."""
+    if not weights.isfinite().all():
+        return 0.0
+    right = sum(
+        int(((x @ weights[:-1] + weights[-1]).argmax(1) == labels).sum()) for x, labels in problem.pieces(indices)
+    )
+    return right / len(indices)
+
+
+def scored(
+    problem: _Problem, weights: Float64[Tensor, "column label"], vectors: np.ndarray
+) -> Float32[np.ndarray, "example label"]:
+    """Return the logits of any images' features, a chunk at a time."""
+    found = np.empty((len(vectors), problem.outputs), np.float32)
+    for first in range(0, len(vectors), CHUNK):
+        chunk = problem.white(vectors[first : first + CHUNK])
+        found[first : first + CHUNK] = (chunk @ weights[:-1] + weights[-1]).numpy()
+    return found

@@ -1,0 +1,97 @@
+"""What a model costs: parameters, operations, and images a second of its forward pass on this device."""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from vitreous.model.count import flops, parameters
+from vitreous.predictor import Predictor
+
+FEWEST, MOST = 3, 50
+"""Forward passes that are timed."""
+LONG_ENOUGH = 0.5
+"""Seconds of timing after which FEWEST passes are enough."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and operations are exact and hold anywhere; the speed holds for this machine as it was just then."""
+
+    parameters: int
+    flops: int
+    """Operations of one image's forward pass: two for each multiply-add."""
+    images_per_second: float
+    """Of the median pass: normalisation and forward, from pixels in memory to logits; no decoding."""
+    range: tuple[float, float]
+    """Images a second of the slowest and of the fastest pass."""
+    passes: int
+    batch: int
+    device: str
+    precision: str
+    """fp32 or bf16."""
+    threads: int
+    """Of torch, on the CPU."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = self.range
+        return (
+            f"cost       {self.parameters:,} parameters, {self.flops / 1e9:,.3g} GFLOPs an image\n"
+            f"speed      {self.images_per_second:,.0f} images/s forward ({low:,.0f} to {high:,.0f}; {self.where})"
+        )
+
+    @property
+    def where(self) -> str:
+        """How the speed was measured, in words."""
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
+        return f"batch {self.batch}, {self.precision}, {self.device}{threads}, median of {self.passes} passes"
+
+
+def cost(predictor: Predictor, batch: int = 64) -> Cost:
+    """Count a model's parameters and operations, and time its forward pass.
+
+    One pass warms up; then at least FEWEST are timed, and more until LONG_ENOUGH seconds are over or MOST are done. The
+    images are noise of the size that the model sees.
+
+    Args:
+        predictor: the model, on the device and in the precision to be timed.
+        batch: images of each pass.
+    """
+    config = predictor.model.config
+    rows, cols = predictor.folder.preprocess.size
+    generator = torch.Generator().manual_seed(0)
+    channels = predictor.folder.preprocess.channels
+    pixels = torch.randint(256, (batch, channels, rows, cols), dtype=torch.uint8, generator=generator)
+    pixels = pixels.to(predictor.device)
+    _timed(predictor, pixels)
+    taken: list[float] = []
+    while len(taken) < FEWEST or (sum(taken) < LONG_ENOUGH and len(taken) < MOST):
+        taken.append(_timed(predictor, pixels))
+    return Cost(
+        parameters=parameters(config),
+        flops=flops(config),
+        images_per_second=batch / statistics.median(taken),
+        range=(batch / max(taken), batch / min(taken)),
+        passes=len(taken),
+        batch=batch,
+        device=_device(predictor.device),
+        precision="bf16" if predictor.bf16 else "fp32",
+        threads=torch.get_num_threads(),
+    )
+
+
+def _timed(predictor: Predictor, pixels: torch.Tensor) -> float:
+    """Return the seconds of one pass; that the logits come to the CPU waits for whatever device."""
+    start = time.perf_counter()
+    predictor.logits(pixels).cpu()
+    return time.perf_counter() - start
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

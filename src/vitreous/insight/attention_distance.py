@@ -1,0 +1,93 @@
+"""How far and how widely each head looks (2010.11929, figure 7, right, and figure 11)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from vitreous.errors import ConfigError
+from vitreous.insight.attention import looking
+from vitreous.insight.attention_weights import by_rows, in_chunks
+from vitreous.insight.tokens import as_vit
+from vitreous.model.attention import Heads
+from vitreous.model.vit import ViT
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Means over all patches that look, of all images; layers and heads counted from 0."""
+
+    distance: Float64[Tensor, "layer head"]
+    """Pixels between the middles of the patch that looks and those that it looks at, weighed by attention. Prefix
+    tokens ([class], distillation, registers) have no place: the weights on the patches are made to sum to 1."""
+    entropy: Float64[Tensor, "layer head"]
+    """Of a patch's weights, prefix tokens included, in nats: 0 looks at one token, log(tokens) at all alike."""
+    prefix: Float64[Tensor, "layer head"]
+    """Share of a patch's attention that goes to the prefix tokens, 0 to 1."""
+    images: int
+    """Images that were averaged over."""
+
+
+def spread(
+    model: nn.Module,
+    images: Float[Tensor, "batch channel row col"] | Iterable[Float[Tensor, "_ channel row col"]],
+) -> Spread:
+    """Return attention distance and entropy by layer and head, averaged over any number of images.
+
+    Args:
+        model: any ViT.
+        images: one batch or a stream of batches, as `model` takes them; nothing of a batch is kept but sums.
+
+    Raises:
+        ConfigError: no ViT, no images, or images of another size.
+    """
+    model = as_vit(model)
+    away = distances(model).float().to(next(model.parameters()).device)
+    shape = (3, model.config.depth, model.config.heads)
+    sums, count = torch.zeros(shape, dtype=torch.float64), 0
+
+    def see(layer: int, heads: Heads) -> None:
+        prefix = model.config.prefix
+        for rows, weights in by_rows(heads, prefix):
+            places = away[rows.start - prefix : rows.stop - prefix]
+            sums[:, layer] += torch.stack(_sums(weights, places, prefix))
+
+    with torch.no_grad(), looking(model, range(model.config.depth), see):
+        for batch in [images] if isinstance(images, Tensor) else images:
+            for part in in_chunks(batch, model.config.heads * away.shape[0]):
+                model(part)
+                count += len(part)
+    if not count:
+        raise ConfigError("there are no images to average over")
+    distance, entropy, prefix = sums / (count * away.shape[0])
+    return Spread(distance, entropy, prefix, count)
+
+
+def joined(parts: Sequence[Spread]) -> Spread:
+    """Return the means over all images of several parts; raises ConfigError if there are none."""
+    if not parts:
+        raise ConfigError("there are no images to average over")
+    count = sum(part.images for part in parts)
+    means = [
+        sum(getattr(part, name) * (part.images / count) for part in parts) for name in ("distance", "entropy", "prefix")
+    ]
+    return Spread(*means, count)
+
+
+def distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
+    """Return the pixels between the middles of every two patches, at the resolution that the model sees for now."""
+    rows, cols = model.grid
+    down = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(cols) * model.config.patch[0]
+    across = torch.arange(cols, dtype=torch.float64, device="cpu").repeat(rows) * model.config.patch[1]
+    return torch.hypot(down[:, None] - down[None, :], across[:, None] - across[None, :])
+
+
+def _sums(weights: Tensor, places: Tensor, prefix: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return distance, entropy and share of the prefix of each head, summed over images and queries."""
+    patches = weights[..., prefix:]
+    whole = patches.sum(dim=-1)
+    far = (patches * places.to(patches.dtype)).sum(dim=-1) / whole.clamp_min(torch.finfo(whole.dtype).tiny)
+    surprise = torch.special.entr(weights).sum(dim=-1)
+    return tuple(part.cpu().double().sum(dim=(0, 2)) for part in (far, surprise, 1 - whole))

@@ -1,0 +1,140 @@
+"""From images to maps as arrays."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from vitreous.errors import DataError, ImageError
+from vitreous.images.preprocess import normalize
+from vitreous.insight.methods import Choice, heat, probabilities, settled
+from vitreous.model.factory import Model
+from vitreous.predictor import Image, Predictor, is_one, prepare
+from vitreous.runtime.device import choose_device, tune_cpu
+from vitreous.shapes import Pixels
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
+
+BATCH = 16
+"""Images that are prepared and looked into at once."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a model makes of some images, and where it looks for that."""
+
+    method: str
+    """How the maps were made; see docs/insight.md."""
+    layer: int | None
+    """Whose maps they are, from 0; None: the last layer's, or all layers'."""
+    names: tuple[str, ...]
+    """Of the images: paths, or "image 3"."""
+    pixels: Pixels[np.ndarray, "image row col channel"]
+    """As the model saw them, before normalisation."""
+    classes: tuple[str, ...]
+    probabilities: Float64[np.ndarray, "image label"]
+    """Softmax (sigmoids, where an image may have several classes), in the order of `classes`; no columns without head."""
+    targets: Int64[np.ndarray, " image"]
+    """The class, by number, that each map is about; -1 for a model without head."""
+    maps: Float[np.ndarray, "image map_row map_col"]
+    """The larger, the more; cells are patches, or places of a convolution's map."""
+    by_head: Float[np.ndarray, "image head map_row map_col"] | None
+    """Each head's own map, where the method has heads."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to be looked into."""
+
+    folder: ModelFolder
+    device: torch.device
+
+    @property
+    def model(self) -> Model:
+        """The model, on its device, in evaluation mode."""
+        return self.folder.model
+
+    def images(self, pixels: Pixels[np.ndarray, "image row col channel"]) -> Float[Tensor, "image channel row col"]:
+        """Return pixels as the model takes them."""
+        stacked = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+        return normalize(stacked, self.folder.preprocess)
+
+
+def opened(model: Predictor | ModelFolder | str | Path, device: str = "auto") -> Opened:
+    """Return a model ready to be looked into, whatever it came as; a predictor stays on its own device."""
+    if isinstance(model, Predictor):
+        return Opened(model.folder, model.device)
+    folder = model if isinstance(model, ModelFolder) else open_model(model)[0]
+    place = choose_device(device)
+    if place.type == "cpu":
+        tune_cpu()
+    folder.model.to(place).eval()
+    return Opened(folder, place)
+
+
+def explain(
+    model: Predictor | ModelFolder | str | Path,
+    images: Image | Iterable[Image],
+    method: str = "auto",
+    layer: int | None = None,
+    head: int | None = None,
+    target: str | int | None = None,
+) -> Explanation:
+    """Return where a model looks on some images, as arrays.
+
+    >>> found = vitreous.explain("runs/photos-1", ["a.jpg", "b.jpg"], "rollout")        # doctest: +SKIP
+    >>> found.maps.shape                                                                # doctest: +SKIP
+    (2, 14, 14)
+
+    Args:
+        model: a Predictor, a model folder, or what `vitreous.load` takes; with or without head.
+        images: one image or many, each a path, bytes of a file, a uint8 array, or a Pillow image.
+        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says most.
+        layer: for attention, gradient, grad-cam and activation: 0 the first, -1 the last; None: the last.
+        head: for attention, pooling and gradient: 0 the first; None: the mean over heads.
+        target: for relevance, gradient and grad-cam: a class by name or number; None: the most probable one.
+
+    Raises:
+        ImageError: an image that can't be read. DataError: no images.
+        ConfigError: something that the model or the method doesn't have.
+    """
+    ready = opened(model)
+    choice = settled(Choice(method, layer, head, target), ready.folder)
+    many = [images] if is_one(images) else images
+    names, pixels = [], []
+    for number, image in enumerate(many, start=1):
+        one = prepare(image, number, ready.folder)
+        if one.pixels is None:
+            raise ImageError(one.error)
+        names.append(one.name)
+        pixels.append(one.pixels)
+    if not pixels:
+        raise DataError("there are no images to explain")
+    parts = [looked(ready, np.stack(pixels[start : start + BATCH]), choice) for start in range(0, len(pixels), BATCH)]
+    scores, targets, maps, heads = ([part[index] for part in parts] for index in range(4))
+    return Explanation(
+        choice.method, choice.layer, tuple(names), np.stack(pixels), ready.folder.classes,
+        np.concatenate(scores), np.concatenate(targets), np.concatenate(maps),
+        None if heads[0] is None else np.concatenate([part for part in heads if part is not None]),
+    )  # fmt: skip
+
+
+def looked(
+    ready: Opened, pixels: Pixels[np.ndarray, "image row col channel"], choice: Choice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return probabilities, targets, maps and maps by head of one batch, for a settled choice."""
+    images = ready.images(pixels)
+    scores = probabilities(ready.folder, images)
+    best = scores.argmax(dim=1) if scores.shape[1] else torch.full((len(images),), -1)
+    targets = best if choice.target is None else torch.full_like(best, int(choice.target))
+    maps, heads = heat(ready.model, images, targets.tolist(), choice)
+    return scores.numpy(), targets.numpy(), array(maps), None if heads is None else array(heads)
+
+
+def array(values: Tensor) -> np.ndarray:
+    """Return a tensor as an array of float32."""
+    return values.detach().float().cpu().numpy()

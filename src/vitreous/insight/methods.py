@@ -1,0 +1,155 @@
+"""Which maps there are, which of them fit a model, and how each is made."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.insight.activations import activation_map, grad_cam
+from vitreous.insight.attention import numbered, pool_maps, read_attention
+from vitreous.insight.relevance import gradient_attention, relevance
+from vitreous.insight.rollout import rollout
+from vitreous.model.factory import Model
+from vitreous.model.resnet import ResNet
+from vitreous.weights.model_folder import ModelFolder
+
+
+class Method(NamedTuple):
+    """One kind of map."""
+
+    what: str
+    """A sentence on what it shows."""
+    by: tuple[str, ...] = ()
+    """What it can be narrowed to: layer, head, target."""
+
+
+METHODS = {
+    "attention": Method("What one layer's attention carries to what represents the image.", ("layer", "head")),
+    "pooling": Method("What the query of the attention pooling looks at.", ("head",)),
+    "rollout": Method("Attention through all layers, multiplied out (2005.00928)."),
+    "relevance": Method(
+        "Attention through all layers, weighed by what it did for the class (2103.15679).", ("target",)
+    ),
+    "gradient": Method("One layer's attention, weighed by what it did for the class.", ("layer", "head", "target")),
+    "grad-cam": Method(
+        "The convolutions' maps, weighed by what they did for the class (1610.02391).", ("layer", "target")
+    ),
+    "activation": Method("How strongly each place answers, for whatever class.", ("layer",)),
+}
+"""Every method by name, as the command and the page have it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which map is wanted."""
+
+    method: str = "auto"
+    """A name in `METHODS`; auto: the one that says most of this model."""
+    layer: int | None = None
+    """0 the first, -1 the last; None: the last."""
+    head: int | None = None
+    """0 the first; None: the mean over all."""
+    target: str | int | None = None
+    """The class to explain, by name or number; None: each image's most probable one."""
+
+
+def fitting(folder: ModelFolder) -> list[str]:
+    """Return the methods that fit a model, the one that says most of it first."""
+    config = folder.model.config
+    headed = bool(config.classes)
+    if isinstance(folder.model, ResNet):
+        return [*(["grad-cam"] if headed else []), "activation"]
+    found = ["relevance"] if headed else []
+    found += ["rollout", *(["pooling"] if config.pool == "map" else []), "attention"]
+    found += ["gradient"] if headed else []
+    return [*found, *(["grad-cam"] if headed and config.stem.kind != "none" else []), "activation"]
+
+
+def settled(choice: Choice, folder: ModelFolder) -> Choice:
+    """Return the choice with the method's and the class's name made definite, and layer and head counted from 0.
+
+    Raises:
+        UnknownName: no such method or class.
+        ConfigError: a method that doesn't fit the model, no such layer or head, or one that the method has no use for.
+    """
+    known = fitting(folder)
+    method = known[0] if choice.method == "auto" else choice.method
+    if method not in METHODS:
+        raise UnknownName("method", method, METHODS)
+    if method not in known:
+        raise ConfigError(f"{method} doesn't fit {kind(folder)}; these do: {', '.join(known)}")
+    for name in ("layer", "head", "target"):
+        if getattr(choice, name) is not None and name not in METHODS[method].by:
+            others = [other for other in known if name in METHODS[other].by]
+            of = f"it is for {', '.join(others)}" if others else f"{kind(folder)} has no use for it"
+            raise ConfigError(f"{method} takes no {name}; {of}")
+    model = folder.model
+    heads, layers = getattr(model.config, "heads", 1), layer_count(model)
+    layer = None if choice.layer is None else numbered(choice.layer, layers, "layer")
+    head = None if choice.head is None else numbered(choice.head, heads, "head")
+    return replace(choice, method=method, layer=layer, head=head, target=target_number(choice.target, folder))
+
+
+def kind(folder: ModelFolder) -> str:
+    """Say what kind of model it is, as far as methods depend on it."""
+    what = "a ResNet" if isinstance(folder.model, ResNet) else "this Vision Transformer"
+    return what if folder.model.config.classes else f"{what} without head"
+
+
+def layer_count(model: Model) -> int:
+    """Return how many layers can be chosen from: blocks, or stages of a ResNet."""
+    return len(model.stages) if isinstance(model, ResNet) else model.config.depth
+
+
+def target_number(target: str | int | None, folder: ModelFolder) -> int | None:
+    """Return a class's number by its name, or by its number as it is or written out; raises UnknownName, ConfigError."""
+    if target is None or target in folder.classes:
+        return None if target is None else folder.classes.index(str(target))
+    if isinstance(target, int) or target.isdecimal():
+        return numbered(int(target), folder.model.config.classes, "class")
+    raise UnknownName("class", target, folder.classes)
+
+
+def heat(
+    model: Model, images: Float[Tensor, "batch channel row col"], targets: list[int], choice: Choice
+) -> tuple[Float[Tensor, "batch map_row map_col"], Float[Tensor, "batch head map_row map_col"] | None]:
+    """Return a settled choice's maps, of any scale, 0 or more, and each head's own where the method has heads.
+
+    Args:
+        model: as the choice was settled for.
+        images: as `model` takes them, normalised, on its device.
+        targets: each image's class to explain; of no use to some methods.
+        choice: what `settled` returned.
+    """
+    layer = -1 if choice.layer is None else choice.layer
+    if "head" in METHODS[choice.method].by:
+        heads = _by_head(model, images, targets, choice.method, layer)
+        return heads.mean(dim=1) if choice.head is None else heads[:, choice.head], heads
+    if choice.method == "rollout":
+        return rollout(model, images), None
+    if choice.method == "relevance":
+        return relevance(model, images, targets), None
+    if choice.method == "grad-cam":
+        return grad_cam(model, images, targets, layer), None
+    return activation_map(model, images, layer), None
+
+
+def _by_head(
+    model: Model, images: Tensor, targets: list[int], method: str, layer: int
+) -> Float[Tensor, "batch head map_row map_col"]:
+    if method == "pooling":
+        return pool_maps(model, images)
+    if method == "gradient":
+        return gradient_attention(model, images, targets, layer)
+    return read_attention(model, images, layer)
+
+
+def probabilities(folder: ModelFolder, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    """Return the model's probabilities in float64 on the CPU; a model without head has no labels."""
+    if not folder.model.config.classes:
+        return torch.zeros(len(images), 0, dtype=torch.float64)
+    with torch.no_grad():
+        return folder.probabilities(folder.model(images).cpu().double())

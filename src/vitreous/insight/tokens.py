@@ -1,0 +1,58 @@
+"""The sequence that a ViT makes of an image: which tokens there are, and what of them represents the image."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.insight.attention_weights import weights_of
+from vitreous.model.resnet import ResNet
+from vitreous.model.token_merging import Merging
+from vitreous.model.vit import ViT
+
+
+def as_vit(model: nn.Module, what: str = "attention") -> ViT:
+    """Return the model if it is a ViT whose tokens keep their places.
+
+    Raises:
+        ConfigError: it is something else; the message says what can be seen of it instead.
+    """
+    if isinstance(model, ViT):
+        return model
+    if isinstance(model, Merging):
+        raise ConfigError(f"merged tokens have no place in the image, so {what} can't be shown; look into its .model")
+    if isinstance(model, ResNet):
+        raise ConfigError(f"a ResNet has no {what}; use grad-cam or activation")
+    raise ConfigError(f"{what} is a matter of Vision Transformers; this is a {type(model).__name__}")
+
+
+def length(model: ViT) -> int:
+    """Return the number of tokens at the resolution that the model sees for now."""
+    rows, cols = model.grid
+    return rows * cols + model.config.prefix
+
+
+def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
+    """Return each token's share in what represents the image, 0 to 1, adding up to 1; `tokens`: what is pooled.
+
+    class: all of it [class]'s, or half and half with the distillation token, whose heads are averaged. mean: every patch
+    the same. class+mean: half and half; [class] of several blocks counts as often as it stands there. max: the share of the features whose maximum a patch holds. map: the pooling's
+    own attention, mean over its heads.
+    """
+    prefix, kind, earlier = model.config.prefix, model.config.pool, model.config.pool_layers - 1
+    tokens = tokens[:, : tokens.shape[1] - earlier]
+    count = tokens.shape[1]
+    first = F.one_hot(torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), count).to(tokens.dtype)
+    if kind == "class":
+        return (first + first.roll(1, dims=1)) / 2 if model.config.distillation else first
+    front = 0 if model.config.pool_prefix and kind != "class+mean" else prefix
+    patches = tokens[:, front:]
+    if kind == "max":
+        share = F.one_hot(patches.argmax(dim=1), count - front).to(tokens.dtype).mean(dim=1)
+    elif model.pool.attention is not None:
+        share = weights_of(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
+    else:
+        share = torch.full_like(patches[..., 0], 1 / (count - front))
+    share = F.pad(share, (front, 0))
+    return ((1 + earlier) * first + share) / (2 + earlier) if kind == "class+mean" else share

@@ -1,0 +1,1 @@
+"""Numbers from logits, labels and seeds, each defined in its docstring."""

@@ -1,0 +1,177 @@
+"""Two models side by side on the same images: every difference with its interval, and where they differ."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64, Integer
+
+from vitreous.errors import DataError
+from vitreous.metrics.bootstrap import Statistic, bootstrap_all, difference, of_balanced, of_ece, of_macro_f1, of_mean
+from vitreous.metrics.classification import Metrics, evaluate_logits, finite, log_sum_exp
+from vitreous.metrics.mcnemar import McNemar, mcnemar
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of both models, and the first less the second."""
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float]
+    """95% interval of the difference, by the paired bootstrap: both models on the same resampled images."""
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One class: how many of its images each model alone has right, and both recalls."""
+
+    name: str
+    support: int
+    first: float
+    """Recall of the first model; 0 without images."""
+    second: float
+    only_first: int
+    only_second: int
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of each image."""
+
+    probability: Float64[np.ndarray, "example label"]
+    predicted: Int64[np.ndarray, " example"]
+    right: Bool[np.ndarray, " example"]
+    loss: Float64[np.ndarray, " example"]
+    """Negative log-likelihood of the label, in nats."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two models on the same images."""
+
+    first: Metrics
+    second: Metrics
+    differences: tuple[Difference, ...]
+    test: McNemar
+    agreement: float
+    """Share of images for which both models say the same class, right or wrong."""
+    per_class: tuple[ClassDifference, ...]
+    answers: tuple[Answers, Answers]
+    labels: Int64[np.ndarray, " example"]
+    sure: bool = True
+    """The answers have probabilities; else they are bare decisions."""
+
+    def only(self, right: int) -> Int64[np.ndarray, " image"]:
+        """Return the images that one model (0 or 1) has right and the other wrong, the most decided ones first.
+
+        Most decided: by the product of the probabilities that both give to what they say; of bare decisions, in their
+        order.
+        """
+        one, other = self.answers[right], self.answers[1 - right]
+        found = np.flatnonzero(one.right & ~other.right)
+        sure = one.probability.max(1)[found] * other.probability.max(1)[found]
+        return found[np.argsort(-sure, kind="stable")]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the answers to single images as JSON values."""
+        return {
+            "differences": [asdict(one) for one in self.differences],
+            "mcnemar": self.test.to_dict(),
+            "agreement": self.agreement,
+            "per_class": [asdict(one) for one in self.per_class],
+            "other": self.second.to_dict(),
+        }
+
+
+def compare(
+    first: Float[np.ndarray, "example label"],
+    second: Float[np.ndarray, "example label"],
+    labels: Integer[np.ndarray, " example"],
+    classes: tuple[str, ...],
+    seed: int = 0,
+    sure: bool = True,
+) -> Comparison:
+    """Compare two models by their logits.
+
+    Args:
+        first: logits of the one model.
+        second: logits of the other, for the same images and classes in the same order (see `matching`).
+        labels: indices into `classes`.
+        classes: names, one a column.
+        seed: of the bootstrap.
+        sure: whether the logits tell probabilities; False: only which class is highest, so loss and calibration are left
+            out.
+
+    Raises:
+        DataError: no examples, or logits that are not finite.
+    """
+    whole = tuple(evaluate_logits(logits, labels, classes) for logits in (first, second))
+    one, other = (_answers(logits, labels) for logits in (first, second))
+    statistics = {
+        name: difference(theirs, ours)
+        for (name, ours), theirs in zip(
+            _statistics(one, labels).items(), _statistics(other, labels).values(), strict=True
+        )
+        if sure or name not in ("nll", "ece")
+    }
+    found = bootstrap_all(statistics, len(labels), seed=seed)
+    differences = tuple(
+        Difference(
+            name, getattr(whole[0], name), getattr(whole[1], name), interval.value, (interval.low, interval.high)
+        )
+        for name, interval in found.items()
+    )
+    agreement = float((one.predicted == other.predicted).mean())
+    per_class = tuple(_class_difference(labels == index, one, other, name) for index, name in enumerate(classes))
+    test = mcnemar(one.right, other.right)
+    return Comparison(*whole, differences, test, agreement, per_class, (one, other), labels.astype(np.int64), sure)
+
+
+def matching(
+    first: tuple[str, ...], second: tuple[str, ...], names: tuple[str, str] = ("the model", "the other model")
+) -> Int64[np.ndarray, " label"]:
+    """Return, for each class of the first model, its index among the second's, whatever their order.
+
+    Raises:
+        DataError: one model has a class that the other lacks.
+    """
+    alone = [sorted(set(first) - set(second)), sorted(set(second) - set(first))]
+    if any(alone):
+        said = "; ".join(
+            f"only {name} has {_some(classes)}" for name, classes in zip(names, alone, strict=True) if classes
+        )
+        raise DataError(f"models can be compared only if they know the same classes, but {said}")
+    index = {name: number for number, name in enumerate(second)}
+    return np.array([index[name] for name in first], dtype=np.int64)
+
+
+def _some(classes: list[str]) -> str:
+    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+    return ", ".join(map(repr, classes[:5])) + more
+
+
+def _answers(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Answers:
+    scores = finite(logits)
+    log_probability, predicted = scores - log_sum_exp(scores), scores.argmax(1).astype(np.int64)
+    loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
+    return Answers(np.exp(log_probability), predicted, predicted == labels, loss)
+
+
+def _statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:
+    """Return what is compared, by the name of its field in Metrics."""
+    return {
+        "top1": of_mean(answers.right),
+        "balanced": of_balanced(labels, answers.right),
+        "macro_f1": of_macro_f1(labels.astype(np.int64), answers.predicted),
+        "nll": of_mean(answers.loss),
+        "ece": of_ece(answers.probability.max(1), answers.right),
+    }
+
+
+def _class_difference(mine: Bool[np.ndarray, " example"], one: Answers, other: Answers, name: str) -> ClassDifference:
+    first, second, support = one.right[mine], other.right[mine], int(mine.sum())
+    recalls = (float(first.mean()), float(second.mean())) if support else (0.0, 0.0)
+    return ClassDifference(name, support, *recalls, int((first & ~second).sum()), int((~first & second).sum()))

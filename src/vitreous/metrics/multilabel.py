@@ -1,0 +1,90 @@
+"""How good a model is where an image may have several labels: from logits and a matrix of zeros and ones."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from vitreous.errors import DataError
+from vitreous.metrics.classification import ClassMetrics, finite
+from vitreous.metrics.ranking import Ranking, average_precision, known, ranking
+
+
+@dataclass(frozen=True)
+class MultiLabelMetrics:
+    """Everything that logits and label matrices tell; a label is claimed where its sigmoid is at least one half."""
+
+    examples: int
+    mean_average_precision: float | None
+    """Mean of the labels' average precisions, over the labels that some example has (mAP)."""
+    micro_average_precision: float | None
+    """Average precision over all pairs of example and label at once."""
+    auroc: float | None
+    """Mean over the labels that some examples have and some lack."""
+    macro_f1: float
+    """Mean F1 over the labels that some example has."""
+    micro_f1: float
+    """F1 over all pairs of example and label at once."""
+    exact: float
+    """Share of examples with every label right."""
+    hamming: float
+    """Share of pairs of example and label that are wrong."""
+    nll: float
+    """Mean binary cross entropy over all pairs, in nats."""
+    per_label: tuple[ClassMetrics, ...]
+    ranking: Ranking
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+def evaluate_labels(
+    logits: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"], names: tuple[str, ...]
+) -> MultiLabelMetrics:
+    """Compute all metrics of a model with one sigmoid a label.
+
+    Args:
+        logits: any real scores whose sigmoids are the model's probabilities.
+        targets: 1 (or True) where an example has a label, else 0.
+        names: of the labels, one a column.
+
+    Raises:
+        DataError: no examples, logits that are not finite, or targets that are neither 0 nor 1.
+    """
+    scores, wanted = finite(logits), as_targets(targets)
+    claimed = scores >= 0
+    per_label = tuple(label_metrics(wanted[:, index], claimed[:, index], name) for index, name in enumerate(names))
+    found = ranking(scores, wanted, names)
+    present = [one.f1 for one in per_label if one.support]
+    whole = label_metrics(wanted.reshape(-1), claimed.reshape(-1), "all")
+    return MultiLabelMetrics(
+        examples=len(scores),
+        mean_average_precision=found.mean_average_precision,
+        micro_average_precision=known(float(average_precision(scores.reshape(-1), wanted.reshape(-1)))),
+        auroc=found.auroc,
+        macro_f1=float(np.mean(present)) if present else 0.0,
+        micro_f1=whole.f1,
+        exact=float((claimed == wanted).all(1).mean()),
+        hamming=float((claimed != wanted).mean()),
+        nll=float(np.logaddexp(0, np.where(wanted, -scores, scores)).mean()),
+        per_label=per_label,
+        ranking=found,
+    )
+
+
+def as_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray, "example label"]:
+    """Return a matrix of zeros and ones as booleans; raises DataError for anything else."""
+    wrong = ~np.isin(targets, (0, 1))
+    if wrong.any():
+        row, col = (int(place) for place in np.argwhere(wrong)[0])
+        raise DataError(f"targets must be 0 or 1 for each label; example {row} has {targets[row, col]} for label {col}")
+    return targets.astype(bool)
+
+
+def label_metrics(wanted: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
+    """Count one label's hits; 0 where a ratio has nothing below the line."""
+    hits, support, taken = int((wanted & claimed).sum()), int(wanted.sum()), int(claimed.sum())
+    precision, recall = hits / taken if taken else 0.0, hits / support if support else 0.0
+    return ClassMetrics(name, support, precision, recall, 2 * hits / (support + taken) if support + taken else 0.0)

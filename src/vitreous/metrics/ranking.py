@@ -1,0 +1,128 @@
+"""How well scores rank the examples of a class above all others: AUROC and average precision, weighted or not.
+
+Every function takes weights of shape (..., example), so that thousands of bootstrap resamples are one call: a
+resample's weight of an example is how often it was drawn.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Integer
+
+from vitreous.metrics.classification import finite, softmax
+
+
+@dataclass(frozen=True)
+class ClassRanking:
+    """One class against the rest; None where a class has no examples, or every example is of it."""
+
+    name: str
+    auroc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One against the rest, for every class by its softmax probability."""
+
+    auroc: float | None
+    """Mean over the classes that have one. With two classes it is the binary AUROC: both have the same."""
+    mean_average_precision: float | None
+    """Mean over the classes that have examples (mAP)."""
+    per_class: tuple[ClassRanking, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+def auroc(
+    scores: Float[np.ndarray, " example"],
+    positive: Bool[np.ndarray, " example"],
+    weights: Float[np.ndarray, "*resample example"] | None = None,
+) -> Float64[np.ndarray, "*resample"]:
+    """Return the area under the receiver operating characteristic.
+
+    It is the probability that a positive example scores higher than a negative one, ties counting one half
+    (Mann-Whitney's U over all pairs; Hanley and McNeil, 1982). NaN without positives or without negatives.
+    """
+    return _area(*_tied(scores, positive, weights))
+
+
+def average_precision(
+    scores: Float[np.ndarray, " example"],
+    positive: Bool[np.ndarray, " example"],
+    weights: Float[np.ndarray, "*resample example"] | None = None,
+) -> Float64[np.ndarray, "*resample"]:
+    """Return the sum over thresholds of precision times the gain in recall, without interpolation.
+
+    Thresholds run over the distinct scores from the highest down; equal scores pass together. NaN without positives.
+    """
+    return _precision(*_tied(scores, positive, weights))
+
+
+def _area(
+    hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
+) -> Float64[np.ndarray, "*resample"]:
+    below = np.cumsum(misses, axis=-1) - misses
+    pairs = hits.sum(-1) * misses.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((hits * (below + misses / 2)).sum(-1) / pairs)
+
+
+def _precision(
+    hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
+) -> Float64[np.ndarray, "*resample"]:
+    hits, misses = hits[..., ::-1], misses[..., ::-1]
+    found = np.cumsum(hits, axis=-1)
+    taken = found + np.cumsum(misses, axis=-1)
+    precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((precision * hits).sum(-1) / hits.sum(-1))
+
+
+def _tied(
+    scores: Float[np.ndarray, " example"],
+    positive: Bool[np.ndarray, " example"],
+    weights: Float[np.ndarray, "*resample example"] | None,
+) -> tuple[Float64[np.ndarray, "*resample score"], Float64[np.ndarray, "*resample score"]]:
+    """Sum the weights of positives and of negatives with the same score, by rising score."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    every = np.ones(len(scores)) if weights is None else weights.astype(np.float64)
+    sorted_weights = every[..., order]
+    return tuple(  # type: ignore[return-value]
+        np.add.reduceat(sorted_weights * side, starts, axis=-1) for side in (positive[order], ~positive[order])
+    )
+
+
+def rank_classes(
+    logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
+) -> Ranking:
+    """Rank every class against the rest. Raises DataError: no examples, or logits that are not finite."""
+    probability = softmax(finite(logits))
+    return ranking(probability, labels[:, None] == np.arange(len(classes)), classes)
+
+
+def ranking(
+    scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
+) -> Ranking:
+    """Compute AUROC and average precision of every column, and their means over the columns that have one."""
+    columns = (_tied(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
+    found = [(float(_area(*column)), float(_precision(*column))) for column in columns]
+    areas, precisions = [area for area, _ in found], [precision for _, precision in found]
+    rows = zip(names, map(known, areas), map(known, precisions), strict=True)
+    return Ranking(mean(areas), mean(precisions), tuple(ClassRanking(*row) for row in rows))
+
+
+def known(value: float) -> float | None:
+    """Return a number, or None for NaN."""
+    return None if np.isnan(value) else value
+
+
+def mean(values: list[float]) -> float | None:
+    """Return the mean of the values that are numbers, None if none is."""
+    kept = [value for value in values if not np.isnan(value)]
+    return float(np.mean(kept)) if kept else None

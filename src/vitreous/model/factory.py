@@ -1,0 +1,55 @@
+"""The kinds of models that there are: made from a name or a configuration, whichever kind it is."""
+
+from dataclasses import fields
+from typing import Any
+
+from vitreous.errors import UnknownName
+from vitreous.model import resnet, vit
+from vitreous.model.config import ViTConfig, named, parse_name
+from vitreous.model.meta_device import blank
+from vitreous.model.resnet import ResNet
+from vitreous.model.resnet_config import ResNetConfig, named_resnet, names_resnet
+from vitreous.model.vit import ViT
+
+Config = ViTConfig | ResNetConfig
+Model = ViT | ResNet
+CONFIGS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {kind.KIND: kind for kind in (ViTConfig, ResNetConfig)}
+"""The word for each kind in files, and its configuration."""
+
+
+def kind_of(config: Config) -> str:
+    """Return the word for a configuration's kind."""
+    return config.KIND
+
+
+def configured(name: str, **overrides: Any) -> Config:
+    """Return the configuration called e.g. "B/16", "R50+B/16" or "R50x1", with any field overridden.
+
+    Raises:
+        UnknownName: no such model, or no such field.
+        ConfigError: settings that don't go together.
+    """
+    kind = "resnet" if names_resnet(name) else "vit"
+    known = [field.name for field in fields(CONFIGS[kind])]
+    for key in overrides:
+        if key not in known:
+            raise UnknownName("setting of a ResNet" if kind == "resnet" else "setting of a ViT", key, known)
+    return named_resnet(name, **overrides) if kind == "resnet" else named(name, **overrides)
+
+
+def check_name(name: str) -> None:
+    """Raise UnknownName unless there is such a model, whatever size of image it will see."""
+    if names_resnet(name):
+        named_resnet(name)
+    else:
+        parse_name(name)
+
+
+def create(config: Config, seed: int = 0) -> Model:
+    """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
+    return resnet.create(config, seed) if isinstance(config, ResNetConfig) else vit.create(config, seed)
+
+
+def empty(config: Config) -> Model:
+    """Build a model whose weights take no memory and no time yet (torch's meta device)."""
+    return blank(ResNet, config) if isinstance(config, ResNetConfig) else blank(ViT, config)

@@ -1,0 +1,146 @@
+"""Supervised classification: cross entropy with smoothing, soft (mixed) labels and class weights."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.data.stream.loader import Batch
+from vitreous.errors import ConfigError
+from vitreous.model.factory import Model
+from vitreous.model.vit import ViT
+from vitreous.objectives.base import Objective
+from vitreous.objectives.config import ClassifyConfig
+
+
+class Supervised(Objective):
+    """Owns the model alone, and takes labels, perhaps mixed, smoothed and weighted by class.
+
+    Raises:
+        ConfigError: smoothing out of range.
+    """
+
+    def __init__(self, model: Model, config: ClassifyConfig) -> None:
+        super().__init__(model)
+        if not 0 <= config.smoothing < 1:
+            raise ConfigError(f"objective.smoothing is {config.smoothing}; it must be at least 0 and below 1")
+        self.config = config
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model alone."""
+        return self.model
+
+    def losses(
+        self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each example's loss against its (soft) targets, smoothed and weighted."""
+        raise NotImplementedError
+
+    def outcome(
+        self, images: Float[Tensor, "batch channel row col"], targets: Float[Tensor, "batch label"]
+    ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
+        """Return the model's logits and the mean loss; of a distilled model, the mean over its heads' own losses.
+
+        DeiT weighs the two losses 0.5 each (2012.12877, section 4); without a teacher both are held against the labels.
+        """
+        model = self.model
+        if isinstance(model, ViT) and model.distillation_head is not None:
+            heads = [logits.float() for logits in model.each_head(model.tokens(images))]
+            return (heads[0] + heads[1]) / 2, torch.stack([self.losses(one, targets).mean() for one in heads]).mean()
+        logits = model(images).float()
+        return logits, self.losses(logits, targets).mean()
+
+    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return the labels, what was mixed in, and the shares."""
+        return part.labels, part.partners, part.weights
+
+
+class Classify(Supervised):
+    """Owns the model; maps a batch to its loss and to numbers worth watching.
+
+    Args:
+        model: gives logits (batch, label).
+        config: the loss, its smoothing and its class weights.
+        counts: training examples of each class; needed for balanced class weights alone.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
+        super().__init__(model, config)
+        weights = balanced(counts) if config.class_weights == "balanced" else None
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of examples right."""
+        return {"accuracy": sums["correct"] / sums["samples"]}
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channel row col"],
+        labels: Int64[Tensor, " batch"],
+        partners: Int64[Tensor, " batch"],
+        weights: Float[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the mean loss, and the numbers of examples right.
+
+        Args:
+            images: normalised pixels.
+            labels: each example's class.
+            partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
+            weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
+        """
+        targets = soft_targets(labels, partners, weights, self.model.config.classes)
+        logits, loss = self.outcome(images, targets)
+        leading = torch.where(weights >= 0.5, labels, partners)
+        return loss, {"correct": (logits.argmax(1) == leading).sum()}
+
+    def losses(
+        self, logits: Float[Tensor, "batch label"], targets: Float[Tensor, "batch label"]
+    ) -> Float[Tensor, " batch"]:
+        """Return each example's loss against its (soft) target, smoothed and weighted by class."""
+        classes, smoothing = logits.shape[1], self.config.smoothing
+        smoothed = targets * (1 - smoothing) + smoothing / classes
+        if self.config.loss == "softmax":
+            losses = -(smoothed * F.log_softmax(logits, dim=1)).sum(1)
+        else:
+            losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").sum(1)
+        return losses if self.class_weights is None else losses * (targets @ self.class_weights)
+
+
+def head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, several: bool) -> float:
+    """Return what a new head's biases start from: as configured, or such that its first probabilities are the labels' share.
+
+    Args:
+        config: the loss, and how classes are weighted.
+        counts: training examples that have each label.
+        examples: training examples in all.
+        several: an example may have several labels; balanced weights then make presence and absence equally likely.
+    """
+    if config.head_bias != "auto":
+        return float(config.head_bias)
+    if config.loss == "softmax" or (several and config.class_weights == "balanced"):
+        return 0.0
+    pairs = len(counts) * examples
+    present = min(max(sum(counts), 0.5), pairs - 0.5)
+    return math.log(present / (pairs - present))
+
+
+def soft_targets(
+    labels: Int64[Tensor, " batch"], partners: Int64[Tensor, " batch"], weights: Float[Tensor, " batch"], classes: int
+) -> Float[Tensor, "batch label"]:
+    """Spread each example's target over its own class and its partner's; rows sum to 1."""
+    own = weights.unsqueeze(1)
+    return own * F.one_hot(labels, classes) + (1 - own) * F.one_hot(partners, classes)
+
+
+def balanced(counts: tuple[int, ...]) -> Float[Tensor, " label"]:
+    """Weigh classes by inverse frequency, so that all count alike and the mean over the examples is 1."""
+    if not counts or min(counts) < 1:
+        raise ConfigError("balanced class weights need at least one training image of each class")
+    frequency = torch.tensor(counts, dtype=torch.float64)
+    return (frequency.sum() / (len(counts) * frequency)).float()

@@ -1,0 +1,71 @@
+"""What CKA found, as parts of a report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitreous.drawing.heatmap import heat_map
+from vitreous.evaluation.probes.cka import CKA
+from vitreous.reports.blocks import Drawing, Numbers, Part, Table, Words
+
+EXACT = (
+    "Linear CKA (Kornblith et al., 1905.00414), in float64. Of few images it comes out too high where features are wide; "
+    "--unbiased estimates it without that bias."
+)
+UNBIASED = (
+    "Linear CKA from the unbiased estimate of HSIC, summed over minibatches (Nguyen et al., 2010.15327); it may come out a "
+    "little below 0."
+)
+
+
+def cka_parts(found: CKA, names: tuple[str, str]) -> list[Part]:
+    """Return the report's parts: the map, each layer's nearest, the method."""
+    label = f"CKA of {len(found.rows)} layers of {names[0]} and {len(found.cols)} layers of {names[1]}"
+    drawing, least = heat_map(found.matrix.tolist(), (short(found.rows), short(found.cols)), names, label)
+    row, col = np.unravel_index(found.matrix.argmax(), found.matrix.shape)
+    figures = [
+        ("last layers", f"{found.matrix[-1, -1]:.3f}", f"{found.rows[-1]} and {found.cols[-1]}"),
+        ("most alike", f"{found.matrix[row, col]:.3f}", f"{found.rows[row]} and {found.cols[col]}"),
+        ("images", f"{found.examples:,}", ""),
+    ]
+    caption = "0: nothing in common; 1: the same up to rotation, scale and shift. The stronger the colour, the higher."
+    how = Words(UNBIASED if found.unbiased else EXACT)
+    what = Words("Each layer is represented by the mean of its patches (of a ResNet: over rows and columns).")
+    return [
+        Part("results", "Results", [Numbers(figures)]),
+        Part("matrix", "Every layer against every layer", [Drawing(drawing, caption, least=least)]),
+        Part("nearest", "Nearest layers", [nearest(found, names)]),
+        Part("method", "Method", [what, how]),
+    ]
+
+
+def short(layers: Sequence[str]) -> list[str]:
+    """Return names without the way in which tokens become a vector: it is the same for all."""
+    return [name.removesuffix(":mean") for name in layers]
+
+
+def nearest(found: CKA, names: tuple[str, str]) -> Table:
+    """Return, for each layer of the first model, the layer of the second that is most like it."""
+    best = found.matrix.argmax(1)
+    rows = [
+        (name, found.cols[col], f"{found.matrix[row, col]:.3f}")
+        for row, (name, col) in enumerate(zip(found.rows, best, strict=True))
+    ]
+    return Table(
+        f"For each layer of {names[0]}, the one of {names[1]} that is most like it",
+        (names[0], names[1], "CKA"),
+        rows,
+        words=2,
+    )
+
+
+def cka_said(found: CKA, names: tuple[str, str]) -> str:
+    """Return what the terminal shows."""
+    return f"CKA on {found.examples:,} images; the most alike layers:\n\n{nearest(found, names)}"
+
+
+def cka_data(found: CKA) -> dict[str, Any]:
+    """Return the numbers as JSON values."""
+    shape = {"rows": list(found.rows), "cols": list(found.cols), "images": found.examples, "unbiased": found.unbiased}
+    return {**shape, "matrix": found.matrix.tolist()}

@@ -1,0 +1,136 @@
+"""The comparison of two models as parts of a report."""
+
+import numpy as np
+
+from vitreous.data.sources.base import Source
+from vitreous.evaluation.throughput import Cost
+from vitreous.images.pixels import colours_said
+from vitreous.metrics.comparison import Comparison
+from vitreous.metrics.mcnemar import McNemar
+from vitreous.reports.blocks import Block, Part, Table, Words
+from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
+from vitreous.reports.image_grid import Line, Tile, Tiles, seen
+from vitreous.weights.model_folder import ModelFolder
+
+SHOWN = 24
+"""Most images shown for each way of differing."""
+ALPHA = 0.05
+"""p below which chance is called a poor explanation."""
+SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
+NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
+
+
+def parts(
+    found: Comparison,
+    names: tuple[str, str],
+    folder: ModelFolder,
+    source: Source,
+    prices: tuple[Cost, ...] = (),
+) -> list[Part]:
+    """Return side by side: figures, what both cost, classes, and the images that only one has right, as the first sees them.
+
+    Raises:
+        ImageError: an image that was there a moment ago can't be read any more.
+    """
+    both = [costs(*prices, names=names)] if prices else []
+    shown = [_images(found, right, names, folder, source) for right in (0, 1)]
+    return [
+        Part("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
+        Part("class-by-class", "Compared class by class", [classes(found, names)]),
+        Part("only-first", f"Only {names[0]} is right", shown[0]),
+        Part("only-second", f"Only {names[1]} is right", shown[1]),
+    ]
+
+
+def figures(found: Comparison, names: tuple[str, str]) -> Table:
+    """Return every metric of both, with the interval of the difference."""
+    rows = []
+    for one in found.differences:
+        low, high = one.interval
+        if one.metric in SHARES:
+            values = (
+                f"{one.first:.2%}",
+                f"{one.second:.2%}",
+                points(one.difference),
+                f"{points(low)} to {points(high)}",
+            )
+            rows.append((SHARES[one.metric], *values))
+        else:
+            values = (f"{one.first:.4f}", f"{one.second:.4f}", f"{one.difference:+.4f}", f"{low:+.4f} to {high:+.4f}")
+            rows.append((NUMBERS[one.metric], *values))
+    caption = "The difference is the first less the second, in percentage points for shares; its 95% interval is of the paired bootstrap"
+    return Table(caption, ("metric", *names, "difference", "95% interval"), rows)
+
+
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points."""
+    return f"{100 * share:+.2f}"
+
+
+def _said(found: Comparison, names: tuple[str, str]) -> list[Block]:
+    test, count = found.test, len(found.labels)
+    rows = [
+        ("both", f"{test.both:,}", f"{test.both / count:.1%}"),
+        (f"only {names[0]}", f"{test.only_first:,}", f"{test.only_first / count:.1%}"),
+        (f"only {names[1]}", f"{test.only_second:,}", f"{test.only_second / count:.1%}"),
+        ("neither", f"{test.neither:,}", f"{test.neither / count:.1%}"),
+    ]
+    agree = f"Both say the same class, right or wrong, for {found.agreement:.1%} of the images."
+    return [Words(mcnemar_said(test, names)), Table("Who is right", ("right", "images", "share"), rows), Words(agree)]
+
+
+def mcnemar_said(test: McNemar, names: tuple[str, str]) -> str:
+    """Say in a sentence what McNemar's test finds."""
+    if not test.only_first + test.only_second:
+        return "Both are right on the same images."
+    verdict = "chance explains so uneven a split poorly" if test.p < ALPHA else "chance may well explain the difference"
+    way = "exact" if test.method == "exact" else "chi-squared with continuity correction"
+    return (
+        f"{names[0]} alone is right on {test.only_first:,} images, {names[1]} alone on {test.only_second:,}; "
+        f"McNemar's test, {way}: p = {test.p:.2g}: {verdict}."
+    )
+
+
+def classes(found: Comparison, names: tuple[str, str]) -> Table:
+    """Return each class's recall under both, those that differ most first."""
+    every = sorted(found.per_class, key=lambda one: (not one.support, -abs(one.first - one.second)))
+    rows = []
+    for one in every[:MOST_CLASSES]:
+        recalls = (
+            (f"{one.first:.1%}", f"{one.second:.1%}", points(one.first - one.second)) if one.support else ("–",) * 3
+        )
+        rows.append((one.name, f"{one.support:,}", *recalls, f"{one.only_first:,}", f"{one.only_second:,}"))
+    heads = (
+        "class",
+        "images",
+        *(f"recall of {name}" for name in names),
+        "difference",
+        *(f"only {name}" for name in names),
+    )
+    return Table("Recall of each class, the largest difference first", heads, rows, fold_after=TABLE_CLASSES)
+
+
+def _images(found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source) -> list[Block]:
+    """Return the images that one model has right and the other wrong."""
+    every = found.only(right)
+    if not len(every):
+        return [Words(f"There is no image that only {names[right]} has right.")]
+    shown = every[:SHOWN]
+    words = f"{len(every):,} images, as {names[0]} sees them" if len(every) > 1 else f"1 image, as {names[0]} sees it"
+    if len(shown) < len(every):
+        words += f"; the {len(shown)} on which both are surest" if found.sure else f"; the first {len(shown)}"
+    return [
+        Words(f"{words}. {colours_said(folder.preprocess)}".strip()),
+        Tiles([_tile(found, index, names, seen(folder, source, index), source) for index in map(int, shown)]),
+    ]
+
+
+def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndarray, source: Source) -> Tile:
+    classes = [one.name for one in found.per_class]
+    label = classes[found.labels[index]]
+    lines = [Line(f"true: {label}")]
+    for name, answers in zip(names, found.answers, strict=True):
+        taken = int(answers.predicted[index])
+        said = f"{answers.probability[index, taken]:.1%} ({name})" if found.sure else f"({name})"
+        lines.append(Line(classes[taken], said, not answers.right[index]))
+    return Tile(pixels, label, lines, source.names[index])

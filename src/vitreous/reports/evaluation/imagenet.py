@@ -1,0 +1,67 @@
+"""What a model reached on one of ImageNet's other test sets, as parts of a report and as lines."""
+
+from vitreous.data.listing.listing import few
+from vitreous.evaluation.benchmarks.imagenet import Score
+from vitreous.evaluation.benchmarks.imagenet_c import SEVERITIES, BaselineErrors
+from vitreous.evaluation.benchmarks.imagenet_sets import SETS
+from vitreous.reports.blocks import Block, Note, Numbers, Part, Table, Words
+
+
+def parts(found: Score) -> list[Part]:
+    """Return the report's parts: the figures, ImageNet-C's table, what was measured."""
+    kind = SETS[found.benchmark]
+    blocks: list[Block] = [Numbers(figures(found))]
+    if found.corrupted is not None:
+        blocks.append(corrupted_table(found.corrupted))
+        if found.corrupted.missing:
+            blocks.append(Note("No mCE:", f"the copy lacks {few(found.corrupted.missing)}."))
+    if counted(found):
+        blocks.append(Note("Another number of images:", counted(found)))
+    method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
+    return [Part("results", "Results", blocks), Part("method", "Method", [method])]
+
+
+def figures(found: Score) -> list[tuple[str, str, str]]:
+    """Return the numbers that matter, the benchmark's own first."""
+    low, high = found.interval
+    top = ("Top-1", f"{found.top1:.2%}", f"95% interval {low:.2%} to {high:.2%}")
+    more = [("Top-5", f"{found.top5:.2%}", "")] if found.top5 is not None else []
+    counted = [
+        ("Images", f"{found.images:,}", f"{found.left_out:,} without a label left out" if found.left_out else "")
+    ]
+    if found.corrupted is not None and found.corrupted.mce is not None:
+        return [("mCE", f"{found.corrupted.mce:.1%}", "of AlexNet's errors; lower is better"), top, *counted]
+    return [top, *more, *counted]
+
+
+def counted(found: Score) -> str:
+    """Say so where the copy has another number of images than the benchmark; "" where it has them all."""
+    images, whole = found.images + found.left_out + len(found.skipped), SETS[found.benchmark].images
+    return f"the copy has {images:,}; the benchmark has {whole:,}." if whole not in (0, images) else ""
+
+
+def corrupted_table(found: BaselineErrors) -> Table:
+    """Return the errors under each corruption, and relative to AlexNet's."""
+    rows = [
+        (
+            one.corruption,
+            "–" if one.relative is None else f"{one.relative:.1%}",
+            f"{one.mean:.2%}",
+            *("–" if value is None else f"{value:.2%}" for value in one.errors),
+        )
+        for one in found.corruptions
+    ]
+    heads = ("corruption", "CE", "mean error", *(f"severity {level}" for level in SEVERITIES))
+    return Table("Top-1 error under each corruption; CE: divided by AlexNet's", heads, rows)
+
+
+def lines(found: Score) -> list[str]:
+    """Return what the terminal shows."""
+    shown = [f"{name:8} {value}" + (f"   ({small})" if small else "") for name, value, small in figures(found)]
+    if found.corrupted is not None:
+        shown += ["", str(corrupted_table(found.corrupted))]
+        if found.corrupted.missing:
+            shown.append(f"no mCE: the copy lacks {few(found.corrupted.missing)}")
+    if counted(found):
+        shown.append(f"note: {counted(found)}")
+    return [SETS[found.benchmark].title, *shown]

@@ -1,0 +1,139 @@
+"""Which of the images that a model is measured on it was trained on: told by their files, by path or by content."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitreous.data.dataset import Dataset
+from vitreous.data.sources.base import ArraySource, FileSource, Over, Source
+from vitreous.data.sources.subset import Subset
+from vitreous.errors import UserError
+from vitreous.image_paths import expand_paths
+from vitreous.images.config import DecodeConfig
+from vitreous.reports.blocks import Part, Words
+from vitreous.reports.run.contents import data_of
+from vitreous.run_folder import is_run, read_run
+
+Item = Path | bytes
+"""An image as it can be compared: its file, or its pixels."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of the measured images a run has seen."""
+
+    measured: int
+    trained: int
+    """Of these: among the run's training images."""
+    held_out: int
+    """Of these: among the run's validation images, which chose the best weights and nothing else."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, so the numbers "
+            f"flatter it; {self.held_out:,} are its held-out ones (those alone: leave out DATA)"
+        )
+
+    def part(self) -> Part:
+        """Return a part of the report that says so."""
+        return Part("trained-on", "Images that were trained on", [Words(f"{self}.")])
+
+
+def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None:
+    """Return how many images of a source the run of a model has seen; None if it belongs to no run, or saw none of them.
+
+    A run whose data is gone, or comes from formulas, can't be compared.
+    """
+    data = seen_by(model, decode)
+    return None if data is None else compared(source, data)
+
+
+def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap | None:
+    """Return how many of the image files in a folder the run of a model has seen; None as of `overlap`."""
+    data = seen_by(model, decode)
+    if data is None:
+        return None
+    try:
+        return counted(list(expand_paths([str(root.resolve())])), data)
+    except UserError:  # no image files
+        return None
+
+
+def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
+    """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
+    from vitreous.data.dataset import open_dataset
+
+    run = model if is_run(model) else model.resolve().parent
+    if not is_run(run):
+        return None
+    try:
+        return open_dataset(data_of(read_run(run).config, run), decode)
+    except UserError:
+        return None
+
+
+def compared(source: Source, data: Dataset) -> Overlap | None:
+    """Return how many images of a source are among the training and the validation images; None if none is trained on."""
+    return counted(items(source), data)
+
+
+def counted(mine: Sequence[Item], data: Dataset) -> Overlap | None:
+    """Return how many of some images are among the training and the validation images; None if none is trained on."""
+    trained = sum(among(mine, items(data.train)))
+    if not trained:
+        return None
+    return Overlap(len(mine), trained, sum(among(mine, items(data.validation))))
+
+
+def items(source: Source) -> list[Item]:
+    """Return what a source's images can be told by, in order; nothing of images that are drawn when they are asked for."""
+    if isinstance(source, Over):
+        return items(source.source)
+    if isinstance(source, Subset):
+        inner = items(source.source)
+        return [inner[index] for index in source.indices] if inner else []
+    if isinstance(source, FileSource):
+        root = source.root.resolve()
+        return [root / name for name in source.names]
+    if isinstance(source, ArraySource):
+        return [pixels.tobytes() for pixels in source.pixels]
+    return []
+
+
+def among(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
+    """Tell of each image whether it is among others: the same file, or one of the same length and the same bytes.
+
+    Only files that are as long as one of the others are read.
+    """
+    known, by_length = set(theirs), defaultdict(list)
+    lengths = {length(item) for item in mine if item not in known} - {-1}
+    for item in theirs:
+        if length(item) in lengths:
+            by_length[length(item)].append(item)
+    hashes = {size: {digest(item) for item in same} for size, same in by_length.items()}
+    return [item in known or digest_among(item, hashes.get(length(item), ())) for item in mine]
+
+
+def digest_among(item: Item, hashes: Iterable[bytes]) -> bool:
+    """Tell whether an image's hash is among some; it is read only if there are any."""
+    return bool(hashes) and digest(item) in hashes
+
+
+def length(item: Item) -> int:
+    """Return an image's bytes; -1 of a file that is gone."""
+    if isinstance(item, bytes):
+        return len(item)
+    try:
+        return item.stat().st_size
+    except OSError:
+        return -1
+
+
+def digest(item: Item) -> bytes:
+    """Return the hash of an image's bytes; that of nothing for a file that can't be read."""
+    try:
+        return hashlib.blake2b(item if isinstance(item, bytes) else item.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return b""

@@ -1,0 +1,87 @@
+"""Accuracy under corruptions as a part of a report."""
+
+from vitreous.data.sources.base import Source
+from vitreous.drawing.charts import Series, line_chart, percent
+from vitreous.evaluation.robustness import Robustness, lost
+from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
+from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Part, Table, Words
+from vitreous.reports.image_grid import Strip, seen
+
+NOTE = Words(
+    "The corruptions are those of ImageNet-C (1903.12261), made here from the clean images as the model sees them, with its "
+    "settings for large images and CIFAR-10-C's for small ones. Frost is drawn, not photographed, so numbers are "
+    "comparable between models measured here, and not to the point with published ones."
+)
+
+
+def parts(found: Robustness, predictor: Predictor, source: Source) -> list[Part]:
+    """Return figures, a table and a chart, and what each corruption looks like on the first image.
+
+    Raises:
+        ImageError: the first image can't be read any more.
+    """
+    return [
+        Part("corruptions", "Corruptions", [headline(found), Beside([chart(found), NOTE], wide=True), table(found)]),
+        Part("corrupted", "What the corruptions look like", strips(found, predictor, source)),
+    ]
+
+
+def headline(found: Robustness) -> Numbers:
+    """Return clean and mean accuracy, and what is lost."""
+    low, high = found.interval
+    return Numbers(
+        [
+            ("mean accuracy under corruption", f"{found.mean:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+            ("clean accuracy", f"{found.clean:.1%}", f"{found.examples:,} images"),
+            (
+                "relative to clean",
+                lost(found.clean, found.mean),
+                f"{len(found.names)} corruptions, {len(found.severities)} severities",
+            ),
+        ]
+    )
+
+
+def table(found: Robustness) -> Table:
+    """Return accuracy by corruption and severity, the worst first."""
+    rows = []
+    for name in sorted(found.names, key=found.mean_of):
+        mean = found.mean_of(name)
+        cells = [f"{found.mean_of(name, severity):.1%}" for severity in found.severities]
+        rows.append((name.replace("_", " "), CORRUPTIONS[name].group, f"{mean:.1%}", lost(found.clean, mean), *cells))
+    cells = [f"{found.mean_of(None, severity):.1%}" for severity in found.severities]
+    rows.append(("all", "", f"{found.mean:.1%}", lost(found.clean, found.mean), *cells))
+    heads = ("corruption", "group", "mean", "relative to clean", *map(str, found.severities))
+    return Table("Top-1 accuracy by corruption and severity, the hardest first", heads, rows, words=2)
+
+
+def chart(found: Robustness) -> Drawing:
+    """Return accuracy over severity: of all, of the hardest and of the easiest corruption."""
+    order = sorted(found.names, key=found.mean_of)
+    lines = [Series("all", _line(found, None), 1, dots=True)]
+    if len(order) > 1:
+        lines.append(Series(order[0].replace("_", " "), _line(found, order[0]), 2, dots=True))
+        lines.append(Series(order[-1].replace("_", " "), _line(found, order[-1]), 3, dots=True))
+    drawing = line_chart(lines, "Top-1 accuracy over severity", "severity", percent, (0, 1))
+    return Drawing(
+        drawing, "The mean of all, the hardest and the easiest; at 0, the images as they are.", "Top-1 accuracy"
+    )
+
+
+def _line(found: Robustness, name: str | None) -> list[tuple[float, float]]:
+    return [(0, found.clean), *((one, found.mean_of(name, one)) for one in found.severities)]
+
+
+def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Block]:
+    """Return the first image under each corruption."""
+    pixels = seen(predictor.folder, source, 0)
+    shown = [
+        Strip(
+            name.replace("_", " "),
+            [pixels, *(corrupt(pixels, name, severity, (0, 0)) for severity in found.severities)],
+        )
+        for name in found.names
+    ]
+    said = f"The first image ({source.names[0]}), as it is and at severity {', '.join(map(str, found.severities))}."
+    return [Words(said), Beside(shown, wide=True)]

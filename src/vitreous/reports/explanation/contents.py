@@ -1,0 +1,208 @@
+"""Everything that the page shows, gathered from a model and a stream of images."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vitreous.drawing.html import plain
+from vitreous.errors import DataError
+from vitreous.images.pixels import visible
+from vitreous.insight.attention_distance import Spread, joined, spread
+from vitreous.insight.explanation import BATCH, Opened, array, looked
+from vitreous.insight.faithfulness import Curve, deletion, insertion, random_heat
+from vitreous.insight.methods import Choice, fitting, heat
+from vitreous.insight.patch_features import feature_colours, patch_features, token_norms
+from vitreous.model.vit import ViT
+from vitreous.predictor import Image, Ready, prepare
+from vitreous.reports.explanation.attention_rows import Rows, attention_rows
+from vitreous.shapes import Pixels
+
+STEPS = 12
+"""Changes of an image along a deletion or insertion curve."""
+Progress = Callable[[str, int], None]
+"""Told what is being done, and of how many images it has been."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One image, and the map that was asked for."""
+
+    name: str
+    pixels: Pixels[np.ndarray, "row col channel"]
+    """As the model sees it."""
+    picture: UInt8[np.ndarray, "row col channel2"]
+    """As people are shown it."""
+    probabilities: Float[np.ndarray, " label"]
+    target: int
+    """The class that maps are about; -1: the model has no head."""
+    heat: Float[np.ndarray, "map_row map_col"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How faithful one method's maps are, as means over images."""
+
+    deletion: Curve
+    insertion: Curve
+
+
+@dataclass
+class Findings:
+    """What the page is drawn from."""
+
+    ready: Opened
+    choice: Choice
+    shown: list[Looked] = field(default_factory=list)
+    """The images on the page."""
+    count: int = 0
+    """All images that could be read."""
+    broken: list[str] = field(default_factory=list)
+    """Why others couldn't."""
+    spread: Spread | None = None
+    """Over all images; None for a ResNet."""
+    maps: dict[str, Float[np.ndarray, "image map_row map_col"]] = field(default_factory=dict)
+    """Every fitting method's maps of the images on the page."""
+    rows: Rows | None = None
+    colours: Float[np.ndarray, "image grid_row grid_col 3"] | None = None
+    norms: Float[np.ndarray, "layer image token"] | None = None
+    compared: dict[str, Compared] = field(default_factory=dict)
+    """How faithful each method's maps are, on the first `held` images."""
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How much goes on the page."""
+
+    choice: Choice
+    """Settled: the map that each image is overlaid with."""
+    page: int = 8
+    """Most images on the page."""
+    faithful: int = 2
+    """Most images on which maps are compared by deletion and insertion; 0: none."""
+
+
+def gather(
+    ready: Opened, images: Iterable[Image], wish: Wish, keep: Callable[[int, Looked], None], progress: Progress
+) -> Findings:
+    """Look into a model on a stream of images: all get their map, the first ones everything else too.
+
+    Args:
+        ready: the model.
+        images: any number of them; those that can't be read are counted and left out.
+        wish: how much goes on the page.
+        keep: told of each image, with its number from 0, as it has been looked at.
+        progress: told how far it is.
+
+    Raises:
+        DataError: not one image could be read.
+    """
+    found, spreads = Findings(ready, wish.choice), []
+    for batch in _batches(images, found):
+        pixels = np.stack([one.pixels for one in batch])
+        scores, targets, maps, _ = looked(ready, pixels, wish.choice)
+        for place, one in enumerate(batch):
+            shown = visible(pixels[place], ready.folder.preprocess)
+            seen = Looked(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
+            keep(found.count + place, seen)
+            found.shown += [seen] if len(found.shown) < wish.page else []
+        if isinstance(ready.model, ViT):
+            spreads.append(spread(ready.model, ready.images(pixels)))
+        found.count += len(batch)
+        progress("looking", found.count)
+    if not found.count:
+        raise DataError(f"none of the {len(found.broken):,} images can be read; the first: {found.broken[0]}")
+    found.spread = joined(spreads) if spreads else None
+    labels = short_names([one.name for one in found.shown])
+    found.shown = [replace(one, name=label) for one, label in zip(found.shown, labels, strict=True)]
+    progress("making every map", 0)
+    look_closer(found)
+    compare(found, wish.faithful, progress)
+    return found
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Return names as a page shows them: paths without the folders that all have in common, and only what is text."""
+    folders = {str(Path(name).parent) for name in names}
+    try:
+        common = os.path.commonpath(folders)
+    except ValueError:  # relative and absolute ones
+        common = ""
+    return [plain(os.path.relpath(name, common) if common else name) for name in names]
+
+
+def _batches(images: Iterable[Image], found: Findings) -> Iterator[list[Ready]]:
+    """Yield images with pixels in batches; note the others."""
+    batch: list[Ready] = []
+    for number, image in enumerate(images, start=1):
+        one = prepare(image, number, found.ready.folder)
+        if one.pixels is None:
+            found.broken.append(one.error or "")
+            continue
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def look_closer(found: Findings) -> None:
+    """Make every fitting map of the images on the page, and what only Vision Transformers have."""
+    images, targets = _images(found), [one.target for one in found.shown]
+    model = found.ready.model
+    for method in fitting(found.ready.folder):
+        if method == found.choice.method:
+            found.maps[method] = np.stack([one.heat for one in found.shown])
+        else:
+            found.maps[method] = array(heat(model, images, targets, Choice(method))[0])
+    if isinstance(model, ViT):
+        found.rows = attention_rows(model, images)
+        found.colours = array(feature_colours(patch_features(model, images)).values)
+        found.norms = array(token_norms(model, images))
+
+
+def compare(found: Findings, most: int, progress: Progress) -> None:
+    """Hold the maps of the first images against one another, and against random ones, by deletion and insertion."""
+    if not found.ready.folder.classes or not most:
+        return
+    chosen = found.shown[:most]
+    found.held = len(chosen)
+    for place, one in enumerate(chosen):
+        progress("comparing maps on image", place + 1)
+        heats = {method: torch.from_numpy(maps[place]) for method, maps in found.maps.items()}
+        rows, cols = next(iter(heats.values())).shape
+        heats["random"] = random_heat(rows, cols, seed=place)
+        image = _images(found)[place]
+        for method, values in heats.items():
+            curves = _curves(found.ready, image, one.target, values)
+            found.compared[method] = _added(found.compared.get(method), curves, len(chosen))
+
+
+def _curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared:
+    def score(images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, " batch"]:
+        return ready.folder.probabilities(ready.model(images))[:, target]
+
+    return Compared(deletion(score, image, heat, steps=STEPS), insertion(score, image, heat, steps=STEPS))
+
+
+def _added(sofar: Compared | None, more: Compared, count: int) -> Compared:
+    """Return the sum so far, plus one image's part of the mean."""
+
+    def both(first: Curve | None, second: Curve) -> Curve:
+        part = second.probabilities / count
+        return Curve(second.shares, part if first is None else first.probabilities + part)
+
+    return Compared(
+        both(sofar.deletion if sofar else None, more.deletion), both(sofar.insertion if sofar else None, more.insertion)
+    )
+
+
+def _images(found: Findings) -> Float[Tensor, "image channel row col"]:
+    return found.ready.images(np.stack([one.pixels for one in found.shown]))

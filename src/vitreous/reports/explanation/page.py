@@ -1,0 +1,89 @@
+"""An explanation's folder: an overlay for each image, and the page."""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.drawing.html import Section, page, paragraph
+from vitreous.drawing.images import overlay, png
+from vitreous.insight.explanation import Opened
+from vitreous.model.vit import ViT
+from vitreous.predictor import Image
+from vitreous.reports.explanation.contents import Findings, Looked, Progress, Wish, gather
+from vitreous.reports.explanation.explorer import explorer
+from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
+from vitreous.storage.atomic import atomic_folder
+
+PAGE, MAPS = "index.html", "maps"
+SECTIONS: tuple[tuple[str, str, Callable[[Findings], str], bool], ...] = (
+    ("explore", "What a patch looks at", explorer, True),
+    ("maps", "Maps", maps, False),
+    ("faithfulness", "How faithful the maps are", faithfulness, False),
+    ("distance", "How far heads look", distances, True),
+    ("positions", "Positions", positions, True),
+    ("filters", "Filters", filters, False),
+    ("features", "Features", features, True),
+)
+"""Anchor, title and function of each part, in the page's order, and whether only Vision Transformers have it."""
+
+
+def write_explanation(
+    folder: Path, ready: Opened, images: Iterable[Image], wish: Wish, name: str, progress: Progress
+) -> Findings:
+    """Write a folder, whole or not at all: maps/0001-cat-relevance.png for each image, and index.html.
+
+    Args:
+        folder: new or empty.
+        ready: the model.
+        images: as `explain` takes them; those that can't be read are left out.
+        wish: which map the overlays show, and how much goes on the page.
+        name: what the page calls the model.
+        progress: told how far it is.
+
+    Raises:
+        DataError: not one image could be read; nothing is written. StorageError: the disk is full or read-only.
+    """
+    with atomic_folder(folder.resolve()) as partial:
+        (partial / MAPS).mkdir()
+
+        def keep(number: int, one: Looked) -> None:
+            pixels = overlay(one.picture, one.heat.astype(np.float64))
+            (partial / MAPS / file_name(number, one.name, wish.choice.method)).write_bytes(png(pixels))
+
+        found = gather(ready, images, wish, keep, progress)
+        (partial / PAGE).write_bytes(render(found, name))
+    return found
+
+
+def file_name(number: int, name: str, method: str) -> str:
+    """Return the name of an image's overlay: its number keeps those of equal names apart."""
+    stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60] or "image"
+    return f"{number + 1:04}-{stem}-{method}.png"
+
+
+def render(found: Findings, name: str) -> bytes:
+    """Return the whole page."""
+    is_vit = isinstance(found.ready.model, ViT)
+    sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
+    lead = paragraph(_lead(found))
+    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    style, script = (_file(kind) for kind in ("css", "js"))
+    return page(f"What {name} looks at", lead, sections, foot, style, script if is_vit else "")
+
+
+def _lead(found: Findings) -> str:
+    shown, count = len(found.shown), found.count
+    lead = f"{count:,} image{'s' if count != 1 else ''}"
+    lead += f", of which the first {shown} are on this page" if shown < count else ""
+    lead += f"; an overlay of {found.choice.method} for each is in {MAPS}/."
+    if found.broken:
+        lead += f" {len(found.broken):,} could not be read."
+    return lead
+
+
+def _file(kind: str) -> str:
+    return files("vitreous.reports.explanation").joinpath(f"explorer.{kind}").read_text(encoding="utf-8")

@@ -1,0 +1,35 @@
+"""Pictures of what a model has learned about places, whatever kind of positions it has."""
+
+import numpy as np
+
+from vitreous.drawing.html import missing, paragraph, picture, text
+from vitreous.drawing.images import mosaic, thumbnail
+from vitreous.insight.positions import PlaceMap, place_maps
+from vitreous.model.vit import ViT
+
+MOST = 4
+"""Most maps that are shown, evenly spread over layers and heads."""
+
+
+def places(model: ViT) -> str:
+    """Return the mosaics of a model's maps of places, as HTML, with a sentence on how to read them."""
+    every = place_maps(model)
+    if not every:
+        return missing("Nothing to show:", "this model has no position embedding.")
+    spread = np.unique(np.linspace(0, len(every) - 1, min(MOST, len(every))).round().astype(int))
+    lead = (
+        f"Each small picture stands at one patch's place, in a grid of {model.config.grid}, and shows how much every other "
+        "place has to do with it (2010.11929, figure 7, middle, and figure 10). A model that has learned where things are "
+        "shows a bright spot that moves with the place, and often its row and column."
+    )
+    lead += f" {len(spread)} of {len(every)} are shown." if len(spread) < len(every) else ""
+    return paragraph(lead) + f'<div class="mosaics">{"".join(_mosaic(every[place]) for place in spread)}</div>'
+
+
+def _mosaic(one: PlaceMap) -> str:
+    values = one.values.numpy()
+    most = 1.0 if one.kind == "cosine" else max(float(np.abs(values).max()), 1e-12)
+    image = picture(thumbnail(mosaic(values / most)), f"{one.name}: {one.of}", True, "mosaic")
+    name = "cosine similarity" if one.kind == "cosine" else "added to the logits"
+    scale = f'<p class="soft" aria-hidden="true">−{most:.3g}<span class="scale"></span>{most:.3g} {name}</p>'
+    return f"<figure><h3>{text(one.name)}: {text(one.of)}</h3>{image}{scale}</figure>"

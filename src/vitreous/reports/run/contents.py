@@ -1,0 +1,215 @@
+"""Gather all that a report shows; what can't be had leaves a reason in its place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.evaluation.accuracy import evaluate, evaluate_sets
+from vitreous.images.config import DecodeConfig
+from vitreous.metrics.calibration import Scaled, scale
+from vitreous.metrics.classification import Metrics
+from vitreous.metrics.headline import headline
+from vitreous.metrics.multilabel import MultiLabelMetrics
+from vitreous.model.factory import Model
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.predictor import Predictor
+from vitreous.run_folder import RunRecord, read_run
+from vitreous.settings import from_dict
+from vitreous.storage.relocation import located
+from vitreous.weights.model_folder import load_model
+
+T = TypeVar("T")
+EXPECTED = (VitreousError, OSError)
+"""What a missing or damaged part of a run may raise; anything else is a bug."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The exported model on every validation example, in the order of `Dataset.validation`."""
+
+    metrics: Metrics
+    probabilities: np.ndarray
+    """float64 (example, label): softmax of the logits."""
+    labels: np.ndarray
+    """int64 (example,): indices into the model's classes."""
+    scaled: Scaled | None = None
+    """What temperature scaling would do; None with fewer than two examples."""
+
+
+@dataclass(frozen=True)
+class MeasuredSets:
+    """The same where an image may have several labels."""
+
+    metrics: MultiLabelMetrics
+    probabilities: np.ndarray
+    """float64 (example, label): sigmoid of the logits."""
+    targets: np.ndarray
+    """bool (example, label): which of the model's classes each example has."""
+
+
+@dataclass
+class Findings:
+    """A run and all that belongs to it; None where something is missing, and then `missing` says why."""
+
+    record: RunRecord
+    predictor: Predictor | None = None
+    dataset: Dataset | None = None
+    measured: Measured | None = None
+    measured_sets: MeasuredSets | None = None
+    """Instead of `measured`, where an image may have several labels."""
+    trunk: Model | None = None
+    """The exported model itself, with a head or without."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """"predictor", "dataset", "measured" or "trunk" -> why there is none."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's resolved configuration."""
+        return mapping(self.record.config.get("config"))
+
+    @property
+    def steps(self) -> int | None:
+        """Steps that the run was to take, if it says."""
+        return self.record.config.get("steps")
+
+    @property
+    def step(self) -> int:
+        """Steps that are in its records."""
+        return max([one.get("step", 0) for one in self.record.metrics] + [0])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, from whatever part of the run knows them."""
+        if self.predictor is not None:
+            return self.predictor.folder.classes
+        return tuple(mapping(self.record.config.get("data")).get("classes") or ())
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Return the metrics records of one kind."""
+        return [one for one in self.record.metrics if one.get("kind") == kind]
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return a mapping as a dict, and anything else as an empty one."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def is_resnet(found: Findings) -> bool:
+    """Tell whether the run is that of a ResNet, which has neither attention nor positions."""
+    return mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
+
+
+def without_labels(found: Findings) -> bool:
+    """Tell whether the run learned from images alone: its model has no head, and its evaluations have a loss only."""
+    kind = mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
+    return kind != ClassifyConfig.KIND
+
+
+def of_sets(found: Findings) -> bool:
+    """Tell whether an image may have several labels in this run, as its model, its evaluations or its data say."""
+    if found.predictor is not None:
+        return found.predictor.folder.several
+    records = found.records("evaluation")
+    known = found.dataset is not None and found.dataset.facts.several
+    return known or bool(records and headline(records[-1]) == "map")
+
+
+def gather(path: Path) -> Findings:
+    """Read a run, load its model, open its data and measure the model on it.
+
+    Raises:
+        RunError: no run there. Nothing else: what is missing is noted in `missing`.
+    """
+    found = Findings(read_run(path))
+    found.dataset = attempt(found, "dataset", lambda: _open(found))
+    if without_labels(found):
+        found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
+        return found
+    found.predictor = attempt(found, "predictor", lambda: _load(found))
+    if of_sets(found):
+        found.measured_sets = attempt(found, "measured", lambda: _measure_sets(found))
+    else:
+        found.measured = attempt(found, "measured", lambda: _measure(found))
+    if found.predictor is not None:
+        found.trunk = found.predictor.model
+    else:
+        found.missing["trunk"] = found.missing["predictor"]
+    return found
+
+
+def attempt(found: Findings, part: str, get: Callable[[], T]) -> T | None:
+    """Return what `get` returns, or None and note why not."""
+    try:
+        return get()
+    except EXPECTED as error:
+        found.missing[part] = " ".join(str(error).split())
+        return None
+
+
+def exported(found: Findings) -> Path:
+    """Return the model folder; raises ConfigError if there is none."""
+    if found.record.model is None:
+        raise ConfigError("no model has been exported yet; the first evaluation writes one")
+    return found.record.model
+
+
+def _load(found: Findings) -> Predictor:
+    path = exported(found)
+    device = found.settings.get("device", "auto")
+    try:
+        return Predictor.load(path, device=device)
+    except ConfigError:  # trained on a device that this machine lacks
+        return Predictor.load(path)
+
+
+def _open(found: Findings) -> Dataset:
+    if not found.settings.get("data"):
+        raise ConfigError("the run's configuration doesn't say where its data is")
+    data = data_of(found.record.config, found.record.path)
+    decode = from_dict(DecodeConfig, found.settings.get("decode") or {}, "decode")
+    dataset = open_dataset(data, decode)
+    before = mapping(found.record.config.get("data")).get("fingerprint")
+    if before not in (None, f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"):
+        found.missing["same data"] = (
+            "the data has changed since this run began; what follows is on the data as it is now"
+        )
+    return dataset
+
+
+def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
+    """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
+    data = from_dict(DataConfig, mapping(config.get("config")).get("data"), "data")
+    known = config.get("places")
+    validation = data.validation and located(data.validation, known, run)
+    return replace(data, path=located(data.path, known, run), validation=validation)
+
+
+def _measurable(found: Findings) -> tuple[Predictor, Source]:
+    """Return the model and what it is measured on; raises ConfigError if one is missing."""
+    if found.predictor is None:
+        raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
+    if found.dataset is None:
+        raise ConfigError(f"there is no data to measure on: {found.missing['dataset']}")
+    return found.predictor, found.dataset.validation
+
+
+def _measure_sets(found: Findings) -> MeasuredSets:
+    metrics, logits, targets = evaluate_sets(*_measurable(found), workers=found.settings.get("workers", 0))
+    scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
+    return MeasuredSets(metrics, scores, targets)
+
+
+def _measure(found: Findings) -> Measured:
+    workers = found.settings.get("workers", 0)
+    metrics, logits, labels = evaluate(*_measurable(found), workers=workers)
+    scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    scaled = scale(logits, labels) if len(labels) > 1 else None
+    return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)

@@ -1,0 +1,168 @@
+"""The report's pictures: mistakes, positions, attention, and what training looks like."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from vitreous.data.stream.loader import Example, TrainStream
+from vitreous.drawing.html import missing, paragraph, picture, text
+from vitreous.drawing.images import TINY, overlay, thumbnail
+from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
+from vitreous.images.pixels import visible
+from vitreous.images.preprocess import normalize
+from vitreous.insight.attention import read_attention
+from vitreous.predictor import Predictor
+from vitreous.reports.image_grid import given, seen, tile
+from vitreous.reports.position_maps import places
+from vitreous.reports.run import examples_multilabel
+from vitreous.reports.run.contents import Findings, Measured, is_resnet, without_labels
+from vitreous.reports.run.results import unmeasured
+from vitreous.settings import from_dict
+from vitreous.shapes import Pixels
+
+MISTAKES, LOOKED_AT, HEADS, TRAINING = 24, 6, 16, 24
+"""Most pictures of each kind."""
+QUERIES = {
+    "class": "the [class] token attends",
+    "class+mean": "the [class] token and the patches, half and half, attend",
+    "mean": "the patches, on average, attend",
+    "max": "the patches that hold the maxima attend",
+    "map": "the patches that are pooled attend",
+}
+"""What of the last block represents the image."""
+
+
+def mistakes(found: Findings) -> str:
+    """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
+    if found.measured_sets is not None:
+        return examples_multilabel.mistakes(found, found.measured_sets)
+    if found.measured is None or found.dataset is None or found.predictor is None:
+        return unmeasured(found)
+    measured, source = found.measured, found.dataset.validation
+    predicted = measured.probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != measured.labels)
+    if not len(wrong):
+        return paragraph(f"None: all {len(measured.labels):,} validation images are classified rightly.")
+    wrong = wrong[np.argsort(-measured.probabilities[wrong, predicted[wrong]], kind="stable")][:MISTAKES]
+    names, tiles = found.classes, ""
+    for index in map(int, wrong):
+        true, taken = names[measured.labels[index]], names[predicted[index]]
+        score = measured.probabilities[index, predicted[index]]
+        words = (
+            f'<span class="wrong name">{text(taken)}</span> {score:.1%}<br>true: <span class="name">{text(true)}</span>'
+            f'<br><span class="file">{text(source.names[index])}</span>'
+        )
+        tiles += tile(
+            seen(found.predictor.folder, found.dataset.validation, index), f"{true}, taken for {taken}", words
+        )
+    lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
+    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+
+
+def positions(found: Findings) -> str | None:
+    """Return how alike the position embeddings of all pairs of places are."""
+    if is_resnet(found):
+        return None
+    if found.trunk is None:
+        return missing("No model:", found.missing["trunk"])
+    return places(found.trunk)
+
+
+def attention(found: Findings) -> str | None:
+    """Return where the model looks, on a few validation examples."""
+    if is_resnet(found):
+        return None
+    if found.predictor is None:
+        return missing("No model:", found.missing["predictor"])
+    if found.dataset is None or not (found.measured or found.measured_sets):
+        return unmeasured(found)
+    model, chosen = found.predictor.model, looked_at(found)
+    folder = found.predictor.folder
+    exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
+    heat, pixels = last_layer(found.predictor, exact), [visible(one, folder.preprocess) for one in exact]
+    tiles = ""
+    for (_, shown, words), image, heads in zip(chosen, pixels, heat, strict=True):
+        pair = _picture(image, shown) + _picture(overlay(image, heads.mean(0)), "where it looks")
+        tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
+    each = "".join(
+        tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
+        for number, head in enumerate(heat[0][:HEADS])
+    )
+    query = QUERIES[model.config.pool]
+    lead = f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
+    return paragraph(lead) + (
+        f'<div class="pairs">{tiles}</div><h3 style="margin-top:20px">Each head, on the first example</h3><div class="tiles">{each}</div>'
+    )
+
+
+def _picture(pixels: UInt8[np.ndarray, "row col channel"], alternative: str) -> str:
+    return picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
+
+
+def looked_at(found: Findings) -> list[tuple[int, str, str]]:
+    """Return a few validation examples: which, what they show, and what the model says, in HTML."""
+    names = found.classes
+    if found.measured_sets is not None:
+        return examples_multilabel.looked_at(found.measured_sets, names, LOOKED_AT)
+    assert found.measured is not None
+    measured, chosen = found.measured, []
+    for index in chosen_examples(measured, LOOKED_AT):
+        true, best = names[measured.labels[index]], int(measured.probabilities[index].argmax())
+        right = best == measured.labels[index]
+        words = f'<span class="name{"" if right else " wrong"}">{text(names[best])}</span>'
+        words += f" {measured.probabilities[index, best]:.1%}" + ("" if right else f"<br>true: {text(true)}")
+        chosen.append((index, true, words))
+    return chosen
+
+
+def chosen_examples(measured: Measured, most: int) -> list[int]:
+    """Return the first right examples of different classes, and the surest mistake last."""
+    predicted = measured.probabilities.argmax(1)
+    right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
+    _, first = np.unique(measured.labels[right], return_index=True)
+    spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
+    surest = wrong[np.argsort(-measured.probabilities[wrong].max(1), kind="stable")] if len(wrong) else wrong
+    return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
+
+
+def last_layer(
+    predictor: Predictor, pixels: Sequence[Pixels[np.ndarray, "row col channel"]]
+) -> list[Float[np.ndarray, "head row2 col2"]]:
+    """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
+    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
+    images = normalize(stacked, predictor.folder.preprocess)
+    return list(read_attention(predictor.model, images).double().cpu().numpy())
+
+
+def training_batch(found: Findings) -> str:
+    """Return the first examples of the run's training stream, augmented and mixed as the model saw them."""
+    if found.dataset is None:
+        return missing("No data:", found.missing["dataset"])
+    settings, classes = found.settings, found.dataset.train.classes
+    stream = TrainStream(
+        found.dataset.train,
+        settings.get("seed", 0),
+        from_dict(AugmentConfig, settings.get("augment") or {}, "augment"),
+        from_dict(PreprocessConfig, settings.get("preprocess") or {}, "preprocess"),
+        from_dict(DecodeConfig, settings.get("decode") or {}, "decode"),
+    )
+    tiles = ""
+    for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
+        one = stream.example(sample)
+        tiles += tile(visible(one.pixels, stream.preprocess), label(one, classes), text(label(one, classes)))
+    lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
+    lead += "" if without_labels(found) else " Are they still what their labels say?"
+    share = settings.get("low_resolution", 1.0)
+    if share != 1.0:
+        lead += f" Until {settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
+    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+
+
+def label(one: Example, classes: Sequence[str]) -> str:
+    """Write an example's label, or its labels; of a mixture both with their weights."""
+    own, other = (examples_multilabel.labels(which, classes) for which in (one.label, one.partner))
+    if one.weight == 1 or own == other:
+        return own
+    return f"{one.weight:.0%} {own} + {1 - one.weight:.0%} {other}"

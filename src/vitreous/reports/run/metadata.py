@@ -1,0 +1,102 @@
+"""The report's small print: the data's scan, the configuration, versions, and what to type next."""
+
+import json
+import platform
+import shlex
+from importlib.metadata import PackageNotFoundError, version
+
+from vitreous.drawing.charts import short
+from vitreous.drawing.html import missing, paragraph, table, text
+from vitreous.reports.run.contents import Findings, mapping, without_labels
+
+PACKAGES = ("vitreous", "torch", "numpy", "pillow")
+MOST_LINES = 400
+"""Lines of the configuration that are shown; a longer one is cut."""
+
+
+def data(found: Findings) -> str:
+    """Return what the scan of the data found."""
+    if found.dataset is None:
+        return missing("No data:", found.missing["dataset"])
+    report = found.dataset.report
+    notes = []
+    if report.duplicates:
+        notes.append(
+            missing(
+                f"{len(report.duplicates):,} validation images are also among the training images;",
+                "the accuracy flatters the model by what it knew of them.",
+            )
+        )
+    if report.broken:
+        notes.append(missing(f"{len(report.broken):,} files can't be read", "and were left out."))
+    return "".join(notes) + f"<pre>{text(report)}</pre>"
+
+
+def configuration(found: Findings) -> str:
+    """Return every setting of the run."""
+    settings = found.settings
+    if not settings:
+        return missing("No configuration:", "config.json doesn't hold one.")
+    model = mapping(settings.get("model"))
+    optimizer = mapping(settings.get("optimizer"))
+    wanted = [
+        ("recipe", settings.get("recipe")),
+        ("start from", settings.get("weights") or "fresh weights"),
+        ("duration", settings.get("duration")),
+        ("batch", settings.get("batch")),
+        ("model", _model(model)),
+        ("objective", mapping(settings.get("objective")).get("kind")),
+        ("optimizer", f"{optimizer.get('name')}, peak learning rate {short(optimizer.get('lr') or 0)}"),
+        ("seed", settings.get("seed")),
+        ("precision", settings.get("precision")),
+    ]
+    rows = [(name, value) for name, value in wanted if value is not None]
+    lines = json.dumps(settings, indent=2, ensure_ascii=False).splitlines()
+    shown = "\n".join(lines[:MOST_LINES]) + ("\n..." if len(lines) > MOST_LINES else "")
+    whole = f"<details><summary>Every setting, as config.json has it</summary><pre>{text(shown)}</pre></details>"
+    return table("The settings that matter most", ("setting", "value"), rows, words=2) + whole
+
+
+def _model(model: dict[str, object]) -> str | None:
+    if {"image", "units", "width"} <= model.keys():
+        image, units = " x ".join(map(str, model["image"])), "+".join(map(str, model["units"]))  # type: ignore[arg-type]
+        return f"{units} bottleneck units, width {model['width']}; images of {image}"
+    if not {"image", "patch", "depth", "width", "heads"} <= model.keys():
+        return None
+    image, patch = (" x ".join(map(str, model[key])) for key in ("image", "patch"))  # type: ignore[arg-type]
+    return f"{model['depth']} blocks of width {model['width']}, {model['heads']} heads; images of {image}, patches of {patch}"
+
+
+def versions(found: Findings) -> str:
+    """Return the machine of the run, and what wrote this page."""
+    rows = [(f"run: {name}", value) for name, value in mapping(found.record.config.get("environment")).items()]
+    rows += [(f"report: {name}", _version(name)) for name in PACKAGES]
+    rows += [
+        ("report: Python", platform.python_version()),
+        ("report: machine", f"{platform.machine()} {platform.system()}"),
+    ]
+    rows += [("checkpoints", ", ".join(f"step {step:,}" for step in found.record.checkpoints) or "none")]
+    return table("Where it ran, and what wrote this page", ("what", "value"), rows, words=2)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+def commands(found: Findings) -> str:
+    """Return the commands that go on from here."""
+    run = shlex.quote(str(found.record.path))
+    lines = []
+    if found.steps and found.step < found.steps:
+        lines.append(("go on training", f"vitreous resume {run}"))
+    if found.record.model is not None and without_labels(found):
+        lines.append(("fine-tune it on labelled images", f"vitreous train DATA --recipe finetune --weights {run}"))
+    elif found.record.model is not None:
+        lines.append(("measure it on labelled images", f"vitreous evaluate {run} DATA"))
+        lines.append(("classify images", f"vitreous predict {run} IMAGES..."))
+    lines.append(("write this page anew", f"vitreous report {run}"))
+    body = "\n".join(f"# {why}\n{command}" for why, command in lines)
+    return paragraph("In a terminal, from the folder that the run was started in:") + f"<pre>{text(body)}</pre>"

@@ -1,0 +1,84 @@
+"""RUN/report.html: everything about a run on one page, in one file that needs no network."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vitreous.drawing.html import Section, missing, page, text
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.pixels import colours_said
+from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
+from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
+from vitreous.reports.run.metadata import commands, configuration, data, versions
+from vitreous.reports.run.results import calibration, classes, confusions, curves, headline
+from vitreous.settings import from_dict
+from vitreous.storage.atomic import write_atomically
+
+Draw = Callable[[Findings], str | None]
+"""Returns a part's HTML; None where it has no place in this run's page."""
+SECTIONS: tuple[tuple[str, str, Draw], ...] = (
+    ("results", "Results", headline),
+    ("curves", "Learning curves", curves),
+    ("confusion", "Confusions", confusions),
+    ("classes", "Classes", classes),
+    ("calibration", "Calibration", calibration),
+    ("mistakes", "Surest mistakes", mistakes),
+    ("attention", "Attention", attention),
+    ("positions", "Position embeddings", positions),
+    ("batch", "A training batch", training_batch),
+    ("data", "Data", data),
+    ("configuration", "Configuration", configuration),
+    ("versions", "Versions and machine", versions),
+    ("commands", "Next", commands),
+)
+"""Anchor, title and function of each part, in the page's order."""
+PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
+"""Parts about a head's predictions, which a run without labels has none of."""
+OF_ONE_LABEL = ("confusion", "calibration")
+"""Parts that have a meaning only where an image has one label."""
+
+
+def write_report(run_path: str | Path) -> Path:
+    """Write RUN/report.html and return its path. The page is replaced whole, or stays as it was.
+
+    A run that is unfinished, has no model yet, or whose data is gone gets a page too: each part that can't be drawn
+    says what is missing and why.
+
+    Raises:
+        RunError: no run there. StorageError: the page can't be written.
+    """
+    found = gather(Path(run_path))
+    target = found.record.report_path
+    write_atomically(target, render(found))
+    return target
+
+
+def render(found: Findings) -> bytes:
+    """Return the whole page."""
+    name = found.record.path.resolve().name
+    where = found.settings.get("data") or {}
+    lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
+    lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.{text(pictures(found))}</p>"
+    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
+    left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
+    parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
+    return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
+
+
+def pictures(found: Findings) -> str:
+    """Say what the page's pictures show of images with many channels."""
+    said = colours_said(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
+    return f" {said}" if said else ""
+
+
+def kind(found: Findings) -> str:
+    """Say what was trained."""
+    return "ResNet" if is_resnet(found) else "Vision Transformer"
+
+
+def drawn(found: Findings, draw: Draw) -> str | None:
+    """Return a part's HTML; what it needs and can't get is said in its place."""
+    try:
+        return draw(found)
+    except EXPECTED as error:
+        return missing("This part can't be drawn:", " ".join(str(error).split()))

@@ -1,0 +1,240 @@
+"""The report's numbers: headline, learning curves, confusions, classes, calibration."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vitreous.drawing.charts import Series, line_chart, percent, short, smoothed
+from vitreous.drawing.html import figure, missing, paragraph
+from vitreous.metrics.classification import TOP, wilson
+from vitreous.reports.blocks import Block, Numbers
+from vitreous.reports.evaluation import accuracy
+from vitreous.reports.evaluation.multilabel import figures as figures_of_sets
+from vitreous.reports.evaluation.multilabel import labels_table
+from vitreous.reports.run.contents import Findings, Measured, mapping, of_sets, without_labels
+
+
+def headline(found: Findings) -> str:
+    """Return the figures that matter most."""
+    train, best = found.records("train"), exported_evaluation(found)
+    if of_sets(found):
+        reached = reached_by_sets(found, best)
+    else:
+        reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
+    figures = [*reached, *_size(found)]
+    if train:
+        last = train[-1]
+        figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
+        figures.append(("training time", duration(last["seconds"]), _progress(found)))
+        figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
+    notes = [missing(*note) for note in _shortcomings(found)]
+    return Numbers(figures).html() + "".join(notes) + _caveat(found)
+
+
+def exported_evaluation(found: Findings) -> dict[str, Any] | None:
+    """Return the recorded evaluation of the weights that were exported."""
+    evaluations = found.records("evaluation")
+    if found.predictor is not None:
+        step = found.predictor.folder.origin.get("step")
+        for one in reversed(evaluations):
+            if one.get("step") == step:
+                return one
+    return evaluations[-1] if evaluations else None
+
+
+def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if found.measured is not None:
+        metrics = found.measured.metrics
+        top1, top5, interval, count = metrics.top1, metrics.top5, metrics.interval, metrics.examples
+    elif record is not None and record.get("top1") is not None:
+        top1, top5 = record["top1"], record.get("top5")
+        count = int(mapping(found.record.config.get("data")).get("validation") or 0)
+        interval = wilson(round(top1 * count), count) if count else (top1, top1)
+    else:
+        return [("top-1 accuracy", "–", "no evaluation yet")]
+    low, high = interval
+    small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
+    figures = [("top-1 accuracy", f"{top1:.1%}", small)]
+    # Runs of before recorded it for few classes, too.
+    told = top5 is not None and len(found.classes) > TOP
+    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
+
+
+def reached_by_sets(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
+    if found.measured_sets is not None:
+        every = figures_of_sets(found.measured_sets.metrics)
+        return [one for one in every if one[0] not in ("loss", "Hamming loss")]
+    if record is None or record.get("map") is None:
+        return [("mean average precision", "–", "no evaluation yet")]
+    shares = [(name, f"{record[key]:.1%}", "") for name, key in (("macro F1", "macro_f1"), ("micro F1", "micro_f1"))]
+    return [("mean average precision", f"{record['map']:.4f}", "mean of the labels"), *shares]
+
+
+def _loss(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    if record is None or record.get("loss") is None:
+        return [("validation loss", "–", "no evaluation yet")]
+    count = int(mapping(found.record.config.get("data")).get("validation") or 0)
+    kind = mapping(found.settings.get("objective")).get("kind")
+    return [("validation loss", f"{record['loss']:.4f}", f"of {kind}, on {count:,} images, without labels")]
+
+
+def _size(found: Findings) -> list[tuple[str, str, str]]:
+    named = found.classes and not without_labels(found)
+    figures = [("classes", f"{len(found.classes):,}", "")] if named else []
+    parameters = found.record.config.get("parameters")
+    model = mapping(found.settings.get("model"))
+    if parameters:
+        small = f"{model['depth']} blocks of width {model['width']}" if {"depth", "width"} <= model.keys() else ""
+        if "units" in model:
+            small = f"{sum(model['units'])} units, width {model.get('width')}"
+        figures.append(("parameters", short(parameters), small))
+    return figures
+
+
+def duration(seconds: float) -> str:
+    """Write a span of time: 41 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _progress(found: Findings) -> str:
+    if not found.steps or found.step >= found.steps:
+        return f"{found.step:,} steps"
+    return f"{found.step:,} of {found.steps:,} steps"
+
+
+def _shortcomings(found: Findings) -> list[tuple[str, str]]:
+    """List what the reader must know first: each a bold beginning and the rest."""
+    notes = []
+    if found.steps and found.step < found.steps:
+        notes.append(
+            (
+                "Not at its planned end.",
+                f"The run is at step {found.step:,} of {found.steps:,}: going on, interrupted, or stopped early.",
+            )
+        )
+    for part, words in (("predictor", "No model."), ("dataset", "No data."), ("measured", "Not measured.")):
+        known = part == "measured" and (found.predictor is None or found.dataset is None)
+        if part in found.missing and not known:
+            notes.append((words, found.missing[part]))
+    if "same data" in found.missing:
+        notes.append(("Other data.", found.missing["same data"]))
+    return notes
+
+
+def _caveat(found: Findings) -> str:
+    measured = found.measured or found.measured_sets
+    if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
+        return ""
+    by = "mean average precision" if found.measured_sets else "accuracy"
+    return paragraph(
+        f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
+    )
+
+
+def curves(found: Findings) -> str:
+    """Return the learning curves over epochs."""
+    train, evaluations = found.records("train"), found.records("evaluation")
+    if not train and not evaluations:
+        return missing("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")
+    loss, accuracy = points(train, "loss"), points(train, "accuracy")
+    said = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
+    if of_sets(found):
+        said = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
+    if without_labels(found):
+        said = (
+            "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
+        )
+    charts = [
+        figure(
+            line_chart(
+                [*averaged("training", loss), Series("validation", points(evaluations, "loss"), 2, dots=True)],
+                "Loss over epochs, training and validation",
+                "epoch",
+            ),
+            said,
+            "Loss",
+        ),
+        figure(
+            line_chart(
+                [*averaged("training", accuracy), Series("validation", points(evaluations, "top1"), 2, dots=True)],
+                "Top-1 accuracy over epochs, training and validation",
+                "epoch",
+                percent,
+            ),
+            "Training accuracy is on augmented images, while the weights still moved.",
+            "Accuracy",
+        ),
+        figure(
+            line_chart([Series("learning rate", points(train, "lr"), 3)], "Learning rate over epochs", "epoch"),
+            "What the schedule made of the peak learning rate.",
+            "Learning rate",
+        ),
+    ]
+    if without_labels(found):
+        del charts[1]
+    if of_sets(found):
+        charts[1:2] = curves_of_sets(found)
+    return f'<div class="row">{"".join(charts)}</div>'
+
+
+def curves_of_sets(found: Findings) -> list[str]:
+    """Return mean average precision and F1 over epochs, where an image may have several labels."""
+    train, evaluations = found.records("train"), found.records("evaluation")
+    precision = Series("validation", points(evaluations, "map"), 2, dots=True)
+    f1 = [
+        *averaged("training", points(train, "micro_f1")),
+        Series("validation", points(evaluations, "micro_f1"), 2, dots=True),
+    ]
+    return [
+        figure(
+            line_chart([precision], "Mean average precision over epochs, validation", "epoch"),
+            "Mean of the labels' average precisions: how well each label's images are ranked before all others.",
+            "Mean average precision",
+        ),
+        figure(
+            line_chart(f1, "Micro F1 over epochs, training and validation", "epoch", percent),
+            "Over all pairs of image and label, a label being claimed from a probability of one half. Training's is on "
+            "augmented images, while the weights still moved.",
+            "Micro F1",
+        ),
+    ]
+
+
+def averaged(name: str, line: Sequence[tuple[float, float]]) -> list[Series]:
+    """Return a noisy line faintly, and its running mean boldly."""
+    return [Series(name, line, 1, faint=True), Series(name, smoothed(line), 1)]
+
+
+def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Return (epoch, value) of the records that have both."""
+    return [(one["epoch"], one[key]) for one in records if one.get(key) is not None and one.get("epoch") is not None]
+
+
+def unmeasured(found: Findings) -> str:
+    """Say why there are no predictions."""
+    return missing("Not measured:", found.missing.get("measured", "there is no model to measure"))
+
+
+def confusions(found: Findings) -> str:
+    """Return which classes are taken for which."""
+    return of_measured(found, lambda measured: accuracy.confusions(measured.metrics))
+
+
+def classes(found: Findings) -> str:
+    """Return each class's figures, the worst first."""
+    if found.measured_sets is not None:
+        return labels_table(found.measured_sets.metrics).html()
+    return of_measured(found, lambda measured: [accuracy.classes(measured.metrics)])
+
+
+def calibration(found: Findings) -> str:
+    """Return how far confidence can be believed, and what one temperature would mend."""
+    return of_measured(found, lambda measured: accuracy.calibration(measured.metrics, measured.scaled))
+
+
+def of_measured(found: Findings, draw: Callable[[Measured], Sequence[Block]]) -> str:
+    """Return the blocks that are drawn of the measured model, or say why there are none."""
+    return "".join(block.html() for block in draw(found.measured)) if found.measured else unmeasured(found)

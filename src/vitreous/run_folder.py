@@ -1,0 +1,370 @@
+"""The run folder, written and read. It is the truth about a run: whatever instant a process dies, it opens and goes on.
+
+    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes a folder a run
+    RUN/metrics.jsonl             one JSON record a line, in the order of the steps
+    RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
+    RUN/model/                    the exported model, a model folder
+    RUN/report.html               what the report draws
+    RUN/.lock                     locked while a process writes; the lock goes with the process
+
+One process writes (`Run`), holding the lock; any number read (`read_run`), without it, also while it is written.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError, RunError, StorageError
+from vitreous.settings import SEAL, seal
+from vitreous.storage.atomic import (
+    check_name,
+    clear_partials,
+    recover_all,
+    remove_folder,
+    settled,
+    storing,
+    write_atomically,
+)
+from vitreous.storage.jsonl import RecordWriter, read_records
+from vitreous.storage.lock import LOCK, FolderLock, never_began
+from vitreous.storage.presence import is_there
+from vitreous.storage.run_config import CONFIG, FORMAT_KEY, METRICS, RUN_FORMAT, contents, is_run, read_config, text_of
+from vitreous.storage.snapshot import read_snapshot, read_state, write_snapshot
+
+CHECKPOINTS, MODEL, REPORT = "checkpoints", "model", "report.html"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one step: everything that going on needs."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
+    state: dict[str, Any]
+    config: dict[str, Any] | None = None
+    """What the run was told when it was written; None in checkpoints of before."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder holds, for reports and for people."""
+
+    path: Path
+    config: dict[str, Any]
+    """What `Run.create` was given."""
+    metrics: list[dict[str, Any]]
+    model: Path | None
+    """The exported model folder, if there is one yet."""
+    checkpoints: list[int]
+    """Steps of the checkpoints, ascending; whether each is whole shows when it is read."""
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report goes."""
+        return self.path / REPORT
+
+
+@dataclass
+class Run:
+    """A run folder that this process writes. Made by `Run.create` or `Run.open`; holds the lock until `close`."""
+
+    path: Path
+    config: dict[str, Any]
+    """What `create` was given, complete and resolved; config.json holds it beside the format's version."""
+    keep: int
+    """Checkpoints kept, newest first."""
+    lock: FolderLock
+    metrics: RecordWriter
+    notices: list[str] = field(default_factory=list)
+    """What the user must hear about: damaged checkpoints that were passed over, and the like."""
+    sealed: bool | None = True
+    """Whether config.json is as a run wrote it last; None if it holds no hash, as those of before."""
+    looked: float = 0.0
+    """When `still_there` looked last, by the monotonic clock."""
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> "Run":
+        """Begin a run in a new or empty folder.
+
+        Args:
+            path: the run folder; made, with its parents, if need be.
+            config: everything about the run that is settled when it begins, as JSON values: the complete, resolved
+                configuration, and what it was resolved on (data, versions, machine).
+            keep: checkpoints to keep, newest first, at least 1.
+
+        Raises:
+            RunError: the folder is not empty. RunLocked: another process has just begun a run there.
+            StorageError: the disk is full or read-only; nothing is left behind.
+        """
+        path = Path(path)
+        text = text_of(config)
+        _check_free(path)
+        with storing(path), _made(path) as lock:
+            _check_free(path)
+            metrics = RecordWriter(path / METRICS)
+            try:
+                write_atomically(path / CONFIG, text)
+            except BaseException:
+                metrics.close()
+                raise
+        return cls(path, contents(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
+
+    @classmethod
+    def open(cls, path: str | Path, keep: int = 2) -> "Run":
+        """Open a run to go on with it; what a dead process left half-done is finished, undone or cleared away.
+
+        Raises:
+            RunError: not a run folder, of another format, or damaged. RunLocked: another process is writing to it.
+            StorageError: the folder can't be written.
+        """
+        path = Path(path)
+        read_config(path)
+        lock = FolderLock(path)
+        try:
+            document = read_config(path)  # again, now that nobody else writes it
+            with storing(path):
+                _tidy(path)
+                metrics = RecordWriter(path / METRICS)
+            sealed = document[SEAL] == seal(document) if SEAL in document else None
+            run = cls(path, contents(document), keep, lock, metrics, _lock_notices(lock), sealed)
+            run._drop_torn_record()
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    def _drop_torn_record(self) -> None:
+        records = read_records(self.path / METRICS)
+        if self.metrics.cut(records[-1][1] if records else 0):
+            self.notices.append(f"{METRICS}: dropped a torn record after {len(records)} whole ones")
+
+    def still_there(self, every: float = 0.0) -> None:
+        """Make sure that what is at the run's path is still this run, if the last look was that many seconds ago.
+
+        Raises:
+            StorageError: the folder was removed, renamed or replaced; nothing is made anew in its place.
+        """
+        now = time.monotonic()
+        if now - self.looked < every:
+            return
+        self.looked = now
+        if not self.lock.is_there() and not self.metrics.is_there():
+            raise StorageError(
+                f"{self.path} was removed, renamed or replaced while this run was writing to it; nothing more is written "
+                "there. If it was renamed, go on with it under its new name by `vitreous resume`"
+            )
+
+    def rewrite(self, config: Mapping[str, Any]) -> None:
+        """Replace what config.json holds; raises StorageError."""
+        self.still_there()
+        text = text_of(config)
+        write_atomically(self.path / CONFIG, text)
+        self.config, self.sealed = contents(json.loads(text)), True
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one record, with its "step", to metrics.jsonl; once this returns, it survives the process.
+
+        NaN and infinities are written as null.
+
+        Raises:
+            StorageError: the disk is full or gone; the records before this one stay whole.
+        """
+        self.still_there()
+        self.metrics.append(dict(record))
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Write a checkpoint, durably, and only then remove older ones beyond the newest `keep`.
+
+        Args:
+            step: optimizer steps taken, 0 or more; names the folder.
+            tensors: flat, under prefixed names; on any device, sharing memory or not.
+            state: JSON values.
+
+        Raises:
+            StorageError: the disk is full or gone; all that was saved before is untouched.
+        """
+        self.still_there()
+        end = self.metrics.sync()
+        document = {
+            FORMAT_KEY: RUN_FORMAT,
+            "step": step,
+            "metrics_bytes": end,
+            "metrics_sha256": self.metrics.hash(end),
+        }
+        document |= {"state": state, "config": self.config.get("config")}
+        write_snapshot(self._checkpoint_path(step), tensors, document)
+        self._prune(step)
+
+    def _prune(self, newest: int) -> None:
+        """Remove checkpoints beyond the newest `keep`, and those of later steps: a future that this one replaces."""
+        steps = checkpoint_steps(self.path)
+        kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
+        for step in set(steps) - set(kept):
+            remove_folder(self._checkpoint_path(step))
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None if none was ever saved.
+
+        Each is held against its hashes. A damaged one is passed over, and `notices` gains a line that says so.
+
+        Raises:
+            RunError: there are checkpoints, but every one is damaged.
+        """
+        failures: list[str] = []
+        for step in reversed(checkpoint_steps(self.path)):
+            try:
+                tensors, document = read_snapshot(self._checkpoint_path(step))
+            except CheckpointError as error:
+                failures.append(f"step-{step}: {error}")
+                continue
+            self.notices += [f"passed over a damaged checkpoint, going on from step {step} ({why})" for why in failures]
+            self._hold_metrics_against(step, document)
+            return Checkpoint(step, tensors, document["state"], document.get("config"))
+        if failures:
+            raise RunError(
+                f"{self.path} can't go on, all its checkpoints are damaged ({failures[0]}); "
+                f"restore one from a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
+            )
+        if is_there(settled(self.model_path)):  # which is never exported before a checkpoint
+            raise RunError(
+                f"{self.path} can't go on, its checkpoints are gone; put them back, or begin a new run from its model with "
+                f"--weights {self.path}"
+            )
+        return None
+
+    def _hold_metrics_against(self, step: int, document: Mapping[str, Any]) -> None:
+        """Note where metrics.jsonl is no more what it was when a checkpoint was written."""
+        end, before = document["metrics_bytes"], document.get("metrics_sha256")
+        now = self.metrics.hash(end)
+        if now is not None and now == (before or now):
+            return
+        what = f"was cut: it held {end:,} bytes" if now is None else "was edited: it held other records"
+        self.notices.append(
+            f"{METRICS} {what} when step {step} was saved; the run goes on to the same weights, its curves have a gap or a lie"
+        )
+
+    def cut_metrics(self, step: int) -> None:
+        """Cut metrics.jsonl back to what it held when the checkpoint of this step was saved.
+
+        Without such a checkpoint: to the records before the first one of a later step.
+
+        Raises:
+            StorageError: the folder can't be written.
+        """
+        end = 0
+        for record, after in read_records(self.path / METRICS):
+            if record.get("step", 0) > step:
+                break
+            end = after
+        with suppress(CheckpointError):
+            end = min(end, read_state(self._checkpoint_path(step))["metrics_bytes"])
+        self.metrics.cut(end)
+
+    def _checkpoint_path(self, step: int) -> Path:
+        return self.path / CHECKPOINTS / f"step-{step}"
+
+    @property
+    def model_path(self) -> Path:
+        """Where the exported model folder goes."""
+        return self.path / MODEL
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report goes."""
+        return self.path / REPORT
+
+    def close(self) -> None:
+        """Release the lock. The run can't be written through this object any more; closing twice is fine."""
+        self.metrics.close()
+        self.lock.release()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """Read a run folder without its lock, also while it is written.
+
+    Raises:
+        RunError: not a run folder, of another format, or damaged.
+    """
+    path = Path(path)
+    config = read_config(path)
+    model = settled(path / MODEL)
+    return RunRecord(
+        path=path,
+        config=contents(config),
+        metrics=[record for record, _ in read_records(path / METRICS)],
+        model=model if (model / CONFIG).is_file() else None,
+        checkpoints=checkpoint_steps(path),
+    )
+
+
+def checkpoint_steps(path: Path) -> list[int]:
+    """List the steps of a run's checkpoints, ascending, damaged ones included."""
+    numbers = (folder.name.removeprefix("step-") for folder in (path / CHECKPOINTS).glob("step-*"))
+    return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
+
+
+def _lock_notices(lock: FolderLock) -> list[str]:
+    warning = f"{lock.path.parent} is on a file system without locks; make sure that no other process writes to it"
+    return [] if lock.effective else [warning]
+
+
+def _tidy(path: Path) -> None:
+    for folder in (path, path / CHECKPOINTS):
+        recover_all(folder)
+        clear_partials(folder)
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[FolderLock]:
+    """Make a folder and lock it; on an error inside the block, unmake all of it."""
+    new = [folder for folder in (path, *path.parents) if not is_there(folder)]
+    lock = None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(path)
+        yield lock
+    except BaseException:
+        if lock is not None:
+            (path / METRICS).unlink(missing_ok=True)
+            lock.release(remove=True)
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _check_free(path: Path) -> None:
+    """Refuse a folder that holds anything but the traces of a run that never began."""
+    check_name(path)
+    if not is_there(path):
+        return
+    if not path.is_dir():
+        raise RunError(f"{path} is a file; choose another folder for the run")
+    if is_run(path):
+        steps = checkpoint_steps(path)
+        at = f"at step {steps[-1]}" if steps else "without checkpoints yet"
+        raise RunError(
+            f"{path} already holds a run, {at}; go on with `vitreous resume {path}`, or choose another folder"
+        )
+    with storing(path):
+        clear_partials(path, CONFIG)
+        if never_began(path, METRICS):
+            return
+        found = min(entry.name for entry in path.iterdir() if entry.name != LOCK)
+    raise RunError(f"{path} is not empty (it holds {found}); choose a new folder for the run")

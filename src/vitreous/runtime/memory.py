@@ -1,0 +1,15 @@
+"""How much memory there is. Imports no torch."""
+
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def memory() -> int:
+    """Return the machine's memory in bytes, or what its container may have of it."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return found

@@ -1,0 +1,290 @@
+"""Writing so that nothing is ever half there: a file or a folder appears complete, on the disk, or not at all.
+
+Everything is written under a temporary name beside its target (`.name.<random>.partial`), forced to the disk, and renamed.
+The temporary is locked while its writer lives, so `clear_partials` can tell what a dead process left behind.
+
+A folder that replaces another needs two renames. In between, the old one lies at `.name.previous`:
+`settled` finds it there for readers, and `recover` puts it back before the next write.
+"""
+
+import errno
+import fcntl
+import itertools
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vitreous.errors import ConfigError, StorageError
+from vitreous.storage.presence import is_folder, is_there, url
+
+PARTIAL = ".partial"
+PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
+PREVIOUS = ".previous"
+
+REMEDIES = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space"),
+    errno.EROFS: ("the file system is read-only", "choose a folder that can be written"),
+    errno.EACCES: ("permission denied", "allow writing there, or choose another folder"),
+    errno.EPERM: ("permission denied", "allow writing there, or choose another folder"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk"),
+    errno.EFBIG: ("the file would be larger than is allowed here", "raise the limit (ulimit -f) or free some quota"),
+    errno.ENOTDIR: ("a file is where a folder is needed", "choose another folder"),
+}
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn any OSError of writing into a StorageError that says what was being written and what to do.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone. ConfigError: the name is longer than the file system allows.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError(f"can't write {path}: the name is too long; choose a shorter one") from error
+        what, remedy = REMEDIES.get(error.errno or 0, (error.strerror or str(error), "remove the cause"))
+        raise StorageError(
+            f"can't write {path}: {what}. What was saved before is untouched; {remedy}, then run the command again"
+        ) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name, durably, at the end of the block, or leaves no trace.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
+    """
+    partial = _partial(path)
+    with storing(path):
+        try:
+            with partial.open("xb") as file:
+                _lock(file.fileno())
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                partial.replace(path)
+            sync(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+
+def check_name(path: Path) -> None:
+    """Raise ConfigError for a path that nothing can be written under, since it is too long, has a NUL or is a URL."""
+    if "\0" in str(path):
+        raise ConfigError(f"can't write {path}: no name has a NUL in it")
+    if told := url(path):
+        raise ConfigError(told)
+    above = next(place for place in (path, *path.absolute().parents) if is_there(place))
+    for name in (_partial(path), *(above / part for part in path.parts)):
+        with storing(path), suppress(FileNotFoundError, NotADirectoryError):
+            name.lstat()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file, durably: afterwards `path` holds `data`; after a failure, what it held before.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes the name `path`, durably, at the end of the block, or leaves no trace.
+
+    A folder that is there already is replaced whole: at every instant `settled(path)` is the old or the new one.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
+    """
+    partial = _partial(path)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover(path)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        partial.mkdir()
+        handle = os.open(partial, os.O_RDONLY)
+        try:
+            _lock(handle)
+            yield partial
+            _sync_tree(partial)
+            _replace_folder(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        finally:
+            os.close(handle)
+
+
+STEM = 200
+"""Bytes of a name that is chosen here, of the 255 that file systems take."""
+_claimed: list[Path] = []
+
+
+def claim_folder(parent: Path, stem: str) -> Path:
+    """Make the next free folder parent/<stem>-<n>: of processes that ask at the same instant each gets its own.
+
+    A stem that no file system takes, longer than STEM bytes or with a NUL, is cut.
+
+    Raises:
+        StorageError: no folder can be made there.
+    """
+    with storing(parent / stem):
+        parent.mkdir(parents=True, exist_ok=True)
+        return _claim(lambda number: parent / f"{_possible(stem)}-{number}", lambda path: path.mkdir())
+
+
+def claim_file(parent: Path, stem: str, ending: str) -> Path:
+    """Make the next free file <stem><ending>, <stem>-2<ending>, ..., empty; raises as `claim_folder` does."""
+    stem = _possible(stem)
+    with storing(parent / stem):
+        return _claim(
+            lambda number: parent / (f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"),
+            lambda path: path.touch(exist_ok=False),
+        )
+
+
+def _possible(stem: str) -> str:
+    return os.fsdecode(os.fsencode(stem.replace("\0", ""))[:STEM])
+
+
+def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:
+    for number in itertools.count(1):
+        with suppress(FileExistsError):
+            make(name(number))
+            _claimed.append(name(number))
+            return name(number)
+    raise AssertionError
+
+
+def give_up_claims() -> None:
+    """Remove what was claimed and then never written to, as after a command that was refused."""
+    while _claimed:
+        path = _claimed.pop()
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+                path.parent.rmdir()
+            elif not path.stat().st_size:
+                path.unlink()
+
+
+def settled(path: Path) -> Path:
+    """Return where the folder `path` can be read at this instant; `path` itself if there is none at all."""
+    previous = _previous(path)
+    return previous if not is_there(path) and is_there(previous) else path
+
+
+def recover(path: Path) -> None:
+    """Finish or undo a replacement of the folder `path` that was cut short."""
+    previous = _previous(path)
+    if not previous.exists():
+        return
+    if path.exists():
+        shutil.rmtree(previous)
+    else:
+        previous.rename(path)
+
+
+def recover_all(parent: Path) -> None:
+    """Finish or undo every replacement in a folder that was cut short."""
+    for previous in parent.glob(f".*{PREVIOUS}"):
+        recover(parent / previous.name[1 : -len(PREVIOUS)])
+
+
+def clear_partials(parent: Path, name: str | None = None) -> None:
+    """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
+    for partial in parent.iterdir() if is_folder(parent) else ():
+        match = PARTIAL_NAME.fullmatch(partial.name)
+        if match and name in (None, match["name"]) and _abandoned(partial):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that it is whole until it is gone; raises StorageError."""
+    partial = _partial(path)
+    with storing(path):
+        path.rename(partial)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (
+            error.errno in (errno.EINVAL, errno.ENOTSUP) and path.is_dir()
+        ):  # some network shares can't sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}{PREVIOUS}")
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(root, name))
+        sync(Path(root))
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    previous = _previous(path)
+    replaced = path.exists()
+    if replaced:
+        path.rename(previous)
+    try:
+        partial.rename(path)
+    except OSError:
+        if replaced:
+            previous.rename(path)
+        raise
+    sync(path.parent)
+    if replaced:
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _lock(handle: int) -> None:
+    """Mark an open file as being written; the mark goes with the process. Some network shares have no locks."""
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _abandoned(partial: Path) -> bool:
+    try:
+        handle = os.open(partial, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True

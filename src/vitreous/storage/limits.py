@@ -1,0 +1,99 @@
+"""What files may claim, and are: checked before any work, in one line that says the limit."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.memory import memory
+from vitreous.settings import distinct_keys
+from vitreous.storage.presence import not_regular
+
+SHARE = 0.5
+"""Tensors that are to be held may take this share of the machine's memory ..."""
+RATIO, FREE = 16, 64 * 2**20
+"""... and beyond so many bytes not more than so many times what the file itself has: no weights compress or repeat so much."""
+MOST_TENSORS = 50_000
+MOST_JSON = 16 * 2**20
+"""Bytes of a configuration."""
+
+
+def check_claims(where: str, claimed: int, held: int) -> None:
+    """Refuse tensors that would take more than the file can mean or the machine can hold.
+
+    Args:
+        where: the file, for the message.
+        claimed: bytes of all tensors when they are written out.
+        held: bytes of the file.
+
+    Raises:
+        CheckpointError: both numbers, and the limit.
+    """
+    if claimed > FREE and claimed > RATIO * held:
+        raise CheckpointError(
+            f"{where} claims {said(claimed)} of tensors in a file of {said(held)}, more than {RATIO} times as much, as no weights "
+            "do: it is damaged, or made to fill the memory"
+        )
+    if claimed > SHARE * memory():
+        raise CheckpointError(
+            f"{where} holds {said(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory ({said(memory())}); open "
+            "it on a larger one"
+        )
+
+
+def check_count(where: str, count: int) -> None:
+    """Refuse more tensors than any model has; raises CheckpointError."""
+    if count > MOST_TENSORS:
+        raise CheckpointError(
+            f"{where} holds {count:,} tensors, more than the limit of {MOST_TENSORS:,}; no model has so many"
+        )
+
+
+def said(size: int) -> str:
+    """Say a number of bytes: "81.2 KB", "12.0 GB"."""
+    value = float(min(size, 10**30))
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.0f} TB"
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is there but no file that could be read to an end: a folder, a pipe, a device.
+
+    Raises:
+        CheckpointError: what it is. OSError: it can't be looked at.
+    """
+    if (kind := not_regular(path)) is not None:
+        raise CheckpointError(f"{path} is {kind}, not a file; write what it holds to a file and name that")
+
+
+def read_json(path: Path) -> Any:
+    """Read a configuration.
+
+    Raises:
+        CheckpointError: no file, too large, no JSON, a key given twice, or numbers that JSON doesn't have (NaN, infinities, 1e400).
+        OSError: it can't be read.
+    """
+    check_file(path)
+    size = path.stat().st_size
+    if size > MOST_JSON:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; that is no configuration"
+        )
+    try:
+        return json.loads(path.read_bytes(), parse_constant=finite, parse_float=finite, object_pairs_hook=distinct_keys)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: it is no JSON ({str(error)[:120]})") from error
+
+
+def finite(text: str) -> float:
+    """Return a finite number; raises ValueError for any other."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value

@@ -1,0 +1,121 @@
+"""One writer at a time: a lock on a folder that goes with the process that holds it, however that ends."""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from vitreous.errors import RunLocked
+from vitreous.storage.atomic import PARTIAL_NAME, storing
+
+LOCK = ".lock"
+
+_held: set[int] = set()
+
+
+class FolderLock:
+    """The lock of a folder, held from construction until `release` or the end of the process.
+
+    Raises:
+        RunLocked: another process, or this one, holds it; says which.
+        StorageError: the folder can't be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+        self.effective = True
+        """False on file systems without locks (some network shares)."""
+        with storing(folder):
+            fresh = not self.path.exists()
+            self._handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            try:
+                self._acquire(folder)
+            except BaseException as error:
+                if fresh and not isinstance(error, RunLocked):
+                    self.path.unlink(missing_ok=True)
+                os.close(self._handle)
+                raise
+        _held.add(self._handle)
+
+    def _acquire(self, folder: Path) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunLocked(_in_use(folder, os.pread(self._handle, 4096, 0))) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
+                raise
+            self.effective = False
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
+
+    def is_there(self) -> bool:
+        """Tell whether the lock's file is still the one that is held."""
+        return same_file(self._handle, self.path)
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self, remove: bool = False) -> None:
+        """Let go; `remove` deletes the lock's file too, for a folder that is given up."""
+        if remove:
+            with suppress(OSError):
+                self.path.unlink()
+        if self._handle in _held:
+            _held.discard(self._handle)
+            with suppress(OSError):
+                fcntl.flock(self._handle, fcntl.LOCK_UN)
+            os.close(self._handle)
+
+
+def same_file(handle: int, path: Path) -> bool:
+    """Tell whether an open file is still the one at a path; True where that can't be found out."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def never_began(folder: Path, *empty: str) -> bool:
+    """Tell whether a folder holds nothing but what a process leaves that died before its work began.
+
+    That is nothing, a lock, unfinished files, and files of these names with nothing in them.
+    """
+    return all(
+        entry.name == LOCK
+        or PARTIAL_NAME.fullmatch(entry.name)
+        or (entry.name in empty and entry.is_file() and not entry.stat().st_size)
+        for entry in folder.iterdir()
+    )
+
+
+def _in_use(folder: Path, holder: bytes) -> str:
+    try:
+        found = json.loads(holder)
+        pid, host = int(found["pid"]), str(found["host"])
+    except (ValueError, KeyError, TypeError):
+        return f"{folder} is in use by another process; wait for it to end"
+    if pid == os.getpid() and host == platform.node():
+        return f"{folder} is already open in this process ({pid}); close it first"
+    return f"{folder} is in use by process {pid} on {host}; wait for it to end, or stop it with `kill {pid}` there"
+
+
+def _let_go_in_child() -> None:
+    """Close the locks in a forked child: a worker that outlives its parent must not keep the parent's folder locked."""
+    while _held:
+        with suppress(OSError):
+            os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)

@@ -1,0 +1,41 @@
+"""Where a run's files were, and where they are now: paths as they were typed mean nothing in another folder."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vitreous.storage.presence import is_there
+
+
+def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
+    """Return, for each path that exists, where it is: from the root, and from the run folder.
+
+    What is no path (digits, a formula, a name on the Hub) is left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in paths:
+        whole = Path(path).expanduser() if path else None
+        if not path or whole is None or not is_there(whole):
+            continue
+        found[path] = {"absolute": str(whole.resolve())}
+        try:
+            found[path]["from_run"] = Path(os.path.relpath(whole.resolve(), run.resolve())).as_posix()
+        except ValueError:  # on another drive
+            continue
+    return found
+
+
+def located(path: str, known: Any, run: Path) -> str:
+    """Return where a path is now, of the places that `places` noted: there, beside the run folder, or as it was typed.
+
+    Args:
+        path: as it was typed.
+        known: what `places` returned, out of config.json; anything else is taken for nothing.
+        run: the run folder, perhaps moved together with its data.
+    """
+    noted = known.get(path) if isinstance(known, Mapping) else None
+    if not isinstance(noted, Mapping):
+        return path
+    candidates = [noted.get("absolute"), noted.get("from_run") and str(run.resolve() / str(noted.get("from_run")))]
+    return next((str(place) for place in candidates if place and is_there(str(place))), path)

@@ -1,0 +1,77 @@
+"""config.json of a run folder: what makes a folder a run, with its own hash, so that edits by hand are seen."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import ConfigError, RunError
+from vitreous.settings import SEAL, distinct_keys, seal, to_json
+from vitreous.storage.lock import LOCK, never_began
+from vitreous.storage.presence import is_there
+
+RUN_FORMAT = 1
+"""Version of the run folder's layout; a folder of another one can't be opened."""
+FORMAT_KEY = "vitreous_run"
+"""Where config.json holds that version."""
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+
+
+def is_run(path: str | Path) -> bool:
+    """Tell whether a folder is a run folder, of whatever format."""
+    try:
+        document = json.loads((Path(path) / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and FORMAT_KEY in document
+
+
+def text_of(config: Mapping[str, Any]) -> bytes:
+    """Return what config.json holds: the format, what the run was told, and the hash of both."""
+    document = {FORMAT_KEY: RUN_FORMAT, **config}
+    return to_json({**document, SEAL: seal(document)})
+
+
+def contents(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what the run was told."""
+    return {key: value for key, value in document.items() if key not in (FORMAT_KEY, SEAL)}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read and check config.json; raises RunError."""
+    if not is_there(path):
+        raise RunError(f"{path} is no run folder: there is no such folder")
+    if not path.is_dir():
+        raise RunError(f"{path} is no run folder: it is a file")
+    try:
+        document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=distinct_keys)
+    except FileNotFoundError as error:
+        above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
+        hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
+        if is_there(path / LOCK) and never_began(path, METRICS):
+            raise RunError(
+                f"{path} holds a run that ended before it began: there is nothing to go on with. Give the `vitreous train` "
+                f"command again, with --out {path} if you like"
+            ) from error
+        raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
+    except OSError as error:
+        raise RunError(f"can't read {path / CONFIG}: {error.strerror}") from error
+    except ConfigError as error:
+        raise RunError(f"{path / CONFIG}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
+    _check_document(path, document)
+    return document
+
+
+def _check_document(path: Path, document: Any) -> None:
+    if not isinstance(document, dict) or FORMAT_KEY not in document:
+        model = isinstance(document, dict) and "vitreous_model" in document
+        above = path.resolve().parent
+        hint = f"; did you mean {above}?" if is_run(above) else ""
+        raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
+    if document[FORMAT_KEY] != RUN_FORMAT:
+        raise RunError(
+            f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads format {RUN_FORMAT}. "
+            "Use the vitreous that wrote it (its config.json names the version)"
+        )

@@ -1,0 +1,1 @@
+"""What all studies run on: cells, runs, measures, the page."""

@@ -1,0 +1,90 @@
+"""One data set as two: pre-train on half of its classes, transfer to the other half.
+
+The images of every second class in the order of their names are the source, those of the others the target, of which a
+fixed number of training images a class may be kept. Both are listed in the study's folder: source.csv, target.csv.
+"""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import FileSource, Source, open_dataset
+from vitreous.errors import ConfigError
+from vitreous.storage.atomic import storing, write_atomically
+from vitreous.studies.engine.data_subset import stratified
+from vitreous.studies.engine.study import Setting
+
+SOURCE, TARGET = "source", "target"
+
+
+def halves(setting: Setting, labelled: int | None = None) -> tuple[Setting, Setting]:
+    """Return the settings of the source and of the target, with their facts; nothing is opened or written.
+
+    Args:
+        setting: of the whole data.
+        labelled: most training images of each class that the target keeps; None: all.
+
+    Raises:
+        ConfigError: fewer than four classes.
+    """
+    names = setting.facts.classes
+    if len(names) < 4:
+        raise ConfigError(f"this study divides the classes in two, so it needs four or more; the data has {len(names)}")
+    parts = []
+    for first, part in enumerate((SOURCE, TARGET)):
+        classes = names[first::2]
+        counts = setting.facts.counts[first::2]
+        if part == TARGET and labelled is not None:
+            counts = tuple(min(labelled, count) for count in counts)
+        validation = setting.facts.validation * len(classes) // len(names)
+        facts = replace(setting.facts, classes=classes, counts=counts, train=sum(counts), validation=validation)
+        parts.append(replace(setting, data=DataConfig(str(setting.folder / f"{part}.csv")), facts=facts))
+    return parts[0], parts[1]
+
+
+def write_halves(setting: Setting, labelled: int | None = None) -> None:
+    """Write what `halves` names, unless it is there."""
+    if all((setting.folder / f"{part}.csv").exists() for part in (SOURCE, TARGET)):
+        return
+    dataset = open_dataset(setting.data)
+    for first, part in enumerate((SOURCE, TARGET)):
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(("path", "label", "split"))
+        for split, source in (("train", dataset.train), ("val", dataset.validation)):
+            kept = np.isin(source.labels, np.arange(first, len(source.classes), 2))
+            chosen = np.flatnonzero(kept)
+            if labelled is not None and (part, split) == (TARGET, "train"):
+                chosen = fewer(source, chosen, labelled)
+            for index in map(int, chosen):
+                table.writerow((written(source, index, setting.folder), source.classes[source.labels[index]], split))
+        write_atomically(setting.folder / f"{part}.csv", text.getvalue().encode(errors="surrogateescape"))
+
+
+def fewer(source: Source, chosen: np.ndarray, labelled: int) -> np.ndarray:
+    """Return at most so many of these examples of each class, by hashes of their names."""
+    kept = []
+    for label in np.unique(source.labels[chosen]):
+        own = chosen[source.labels[chosen] == label]
+        some = stratified([source.names[index] for index in own], [0] * len(own), labelled)
+        kept += own[some].tolist()
+    return np.array(sorted(kept))
+
+
+def written(source: Source, index: int, folder: Path) -> Path:
+    """Return an example's file; one that is in memory is written to the study's folder as a PNG."""
+    if isinstance(source, FileSource):
+        return (source.root / source.names[index]).resolve()
+    path = folder / "images" / f"{Path(source.names[index]).name}.png"
+    pixels = source.read(index)
+    if isinstance(pixels, bytes):
+        raise ConfigError("this study needs images in files or in memory")
+    with storing(path):  # what a cut left unwritten is written again: source.csv and target.csv come last
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
+    return path

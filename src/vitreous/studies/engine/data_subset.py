@@ -1,0 +1,79 @@
+"""From what was typed to a Setting: the data opened, and at laptop scale a fixed part of it chosen."""
+
+import csv
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import Dataset, FileSource, open_dataset
+from vitreous.data.sources.base import one_label
+from vitreous.errors import ConfigError
+from vitreous.storage.atomic import check_name, storing, write_atomically
+from vitreous.studies.engine.study import Scale, Setting
+from vitreous.training.reporter import Reporter, Silent
+
+PART = {"smoke": (400, 100), "laptop": (20_000, 4_000)}
+"""Most training and validation images that a scale uses."""
+CHOSEN = "data.csv"
+
+
+def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | None = None) -> Setting:
+    """Open the data for a study in `folder`.
+
+    Args:
+        scale: smoke, laptop, gpu or paper.
+        data: what `vitreous train` takes; at laptop scale at most 20,000 + 4,000 of its images are used, chosen by
+            hashes of their names, class by class, and listed in FOLDER/data.csv.
+        folder: the study's folder; made if need be.
+        reporter: told how far the scan is.
+
+    Raises:
+        DataError: the data can't be used. ConfigError: no folder can have that name.
+    """
+    check_name(folder)
+    reporter, folder = reporter or Silent(), folder.resolve()
+    config = DataConfig(data)
+    reporter.phase(f"scanning {data}")
+    dataset = open_dataset(config, progress=lambda done, total: reporter.progress(done, total, {}))
+    one_label(dataset.train, "a study")
+    if scale in PART and isinstance(dataset.train, FileSource):
+        config = chosen_part(dataset, PART[scale], folder)
+        dataset = open_dataset(config)
+    if len(dataset.facts.classes) < 2:
+        raise ConfigError(f"{data} has one class; a study needs two or more")
+    return Setting(scale, config, dataset.facts, folder)
+
+
+def chosen_part(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataConfig:
+    """List at most so many training and validation images in FOLDER/data.csv; return the data that this is."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(("path", "label", "split"))
+    for source, count, split in zip((dataset.train, dataset.validation), most, ("train", "val"), strict=True):
+        assert isinstance(source, FileSource)
+        for index in stratified(source.names, source.labels.tolist(), count):
+            place = (source.root / source.names[index]).resolve()
+            table.writerow((place, source.classes[source.labels[index]], split))
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CHOSEN, text.getvalue().encode(errors="surrogateescape"))
+    return replace(DataConfig(), path=str(folder / CHOSEN))
+
+
+def stratified(names: Sequence[str], labels: Sequence[int], most: int) -> list[int]:
+    """Return at most about `most` indices, each class in its share, by hashes of the names; at least one of each class."""
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_class[label].append(index)
+    share = min(1.0, most / len(names))
+    chosen = []
+    for members in by_class.values():
+        ordered = sorted(
+            members, key=lambda index: hashlib.blake2b(names[index].encode(errors="surrogateescape")).digest()
+        )
+        chosen += ordered[: max(1, round(share * len(members)))]
+    return sorted(chosen)

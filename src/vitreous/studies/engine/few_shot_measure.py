@@ -1,0 +1,58 @@
+"""What is measured beside accuracy: few-shot accuracy as the authors define it."""
+
+from typing import Any
+
+import numpy as np
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import Source, open_dataset
+from vitreous.data.sources.subset import Subset
+from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.evaluation.probes.few_shot import few_shot
+from vitreous.metrics.seeds_and_images import Scores
+from vitreous.predictor import Predictor
+from vitreous.studies.answers import EACH, packed
+from vitreous.studies.engine.study import Trained, accuracy
+from vitreous.weights.model_folder import ModelFolder
+
+SHOTS, DRAWN_FROM, DRAWS = 5, 50, 3
+"""Images of each class that are learned from; that they are drawn from; how often they are drawn."""
+
+
+def of_each_class(source: Source, most: int) -> Subset:
+    """Return the first so many examples of each class."""
+    chosen = [np.flatnonzero(source.labels == label)[:most] for label in range(len(source.classes))]
+    return Subset(source, np.sort(np.concatenate(chosen)).astype(np.int64))
+
+
+def with_few_shot(trained: Trained) -> dict[str, Any]:
+    """Return accuracy, and `five_shot`: from frozen features by regularised least squares, 5 images a class, mean of 3 draws."""
+    predictor = Predictor.load(trained.folder, device=trained.config.device)
+    return with_each(accuracy(trained), "five_shot", five_shot(predictor, trained, trained.config.data), DRAWS)
+
+
+def with_each(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 1) -> dict[str, Any]:
+    """Return a cell's numbers with one more, and each image's part in it: the share of so many draws."""
+    each = {**numbers.get(EACH, {}), name: packed(scores.each, draws)}
+    return {**numbers, name: float(scores), EACH: each}
+
+
+def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> Scores:
+    """Return the few-shot accuracy of a model's frozen features on some data, read as a run reads its own.
+
+    Each image's part in it is the share of the draws in which it is named rightly.
+
+    Args:
+        model: what gives the features.
+        trained: the run.
+        data: where shots are drawn, and on whose validation part they are measured.
+        draws: how many are averaged.
+    """
+    config = trained.config
+    dataset = open_dataset(data, config.decode)
+    options = FeatureOptions(batch=256, device=config.device, workers=config.workers, cache=False)
+    part = of_each_class(dataset.train, DRAWN_FROM)
+    shots = min(SHOTS, int(np.bincount(part.labels).min()))
+    learned, tested = (features(model, source, options) for source in (part, dataset.validation))
+    found = few_shot(learned, tested, shots=[shots], seeds=draws).at(shots)
+    return Scores(np.mean([labels == tested.labels for labels in found.predicted], axis=0))

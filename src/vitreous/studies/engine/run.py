@@ -1,0 +1,208 @@
+"""Carry a study out, cell by cell. Killed at any instant, it goes on: STUDY holds everything.
+
+STUDY/study.json              what it is, its scale and data, and each cell's settings
+STUDY/data.csv                at laptop scale, the images that it uses
+STUDY/runs/CELL/              an ordinary run folder, and in it result.json once the cell is measured
+STUDY/results.json, table.md, figure.svg, report.html      what came of it
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import NonFiniteLoss, RunError, UnknownName
+from vitreous.run_folder import is_run, read_run
+from vitreous.settings import distinct_keys, to_dict, to_json
+from vitreous.storage.atomic import storing, write_atomically
+from vitreous.storage.lock import FolderLock
+from vitreous.studies.engine.page import write_findings
+from vitreous.studies.engine.progress import CellReporter, Clock
+from vitreous.studies.engine.settings_diff import differences, unlike
+from vitreous.studies.engine.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.rules import outdated
+from vitreous.training.run import Result, resume, train
+
+STUDY_FORMAT = 1
+RESULT, ABOUT = "result.json", "study.json"
+AGAIN = "Remove that folder to run it again, or choose another --out"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a study ended."""
+
+    folder: Path
+    findings: Findings | None
+    """None if nothing could be concluded yet."""
+    done: int
+    cells: int
+    signal: int | None = None
+    """Number of the signal that interrupted it."""
+
+
+def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, only: str = "*") -> Ended:
+    """Run what is left of a study's cells, conclude, and write its pages.
+
+    Args:
+        study: what is to be found out.
+        setting: its scale, data and folder, from `open_setting`.
+        reporter: told how far the work is.
+        only: a pattern of cells' names; others, but for those that these need, are left for another time.
+
+    Raises:
+        RunError: the folder holds another study, or cells of other settings.
+        UnknownName: no cell fits `only`.
+    """
+    reporter = reporter or Silent()
+    cells = checked(study.cells(setting))
+    wanted = chosen(cells, only)
+    with storing(setting.folder):
+        setting.folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(setting.folder)
+    try:
+        begin(study, setting, cells)
+        left = [cell for cell in wanted if stored(setting, cell.name) is None]
+        reporter.message(f"study {study.name}: {len(left)} of {len(cells)} cells to run, in {setting.folder}")
+        clock = Clock(setting, left)
+        for cell in left:
+            signal = carry_out(cell, setting, CellReporter(reporter, clock, cell))
+            if signal is not None:
+                return Ended(setting.folder, None, gathered(setting, cells), len(cells), signal)
+            clock.done(cell)
+        reporter.close()
+        findings = write_findings(study, setting, outcomes(setting, cells))
+        return Ended(setting.folder, findings, gathered(setting, cells), len(cells))
+    finally:
+        reporter.close()
+        lock.release()
+
+
+def checked(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Hold a study's cells to what is asked of them."""
+    seen: set[str] = set()
+    for cell in cells:
+        assert cell.name not in seen, f"two cells are called {cell.name}"
+        assert cell.name == Path(cell.name).name, f"{cell.name} is no name of a folder"
+        assert seen.issuperset(cell.needs), f"{cell.name} needs cells that don't stand before it"
+        seen.add(cell.name)
+    return cells
+
+
+def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
+    """Return the cells whose names fit a pattern, and those that they need, in order."""
+    names = {cell.name for cell in cells if fnmatch(cell.name, only)}
+    if not names:
+        raise UnknownName("cell", only, [cell.name for cell in cells])
+    for cell in reversed(cells):
+        if cell.name in names:
+            names.update(cell.needs)
+    return [cell for cell in cells if cell.name in names]
+
+
+def begin(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
+    """Write study.json, or check that what is there is this study; raises RunError."""
+    path = setting.folder / ABOUT
+    about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
+    if path.exists():
+        before = read(path)
+        listed = ", ".join(differences({name: before.get(name) for name in about}, about))
+        listed = listed or unlike(before.get("data"), setting.data)
+        if listed:
+            raise RunError(f"{setting.folder} holds another study: {listed}. Choose another --out")
+        check_cells(setting, cells, before.get("cells"))
+    cells_now = {cell.name: to_dict(cell.config) for cell in cells}
+    about |= {"data": to_dict(setting.data), "cells": cells_now}
+    write_atomically(path, to_json({"vitreous_study": STUDY_FORMAT, **about}))
+
+
+def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
+    """Raise RunError where a cell was run, or begun, with other settings than it has now, or under other rules."""
+    before = stored if isinstance(stored, dict) else {}
+    for cell in cells:
+        if not setting.run(cell.name).exists():
+            continue
+        known = read_run(setting.run(cell.name)).config if is_run(setting.run(cell.name)) else None
+        listed = unlike(before.get(cell.name), cell.config, known and known["config"])
+        if listed:
+            raise RunError(
+                f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. {AGAIN}"
+            )
+        otherwise = outdated(known) if known else ""
+        if otherwise:
+            raise RunError(f"{setting.run(cell.name)} was run by a vitreous that {otherwise}. {AGAIN}")
+
+
+def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:
+    """Run one cell, or go on with it, measure it and record the result; return the signal that interrupted it, if any."""
+    folder = setting.run(cell.name)
+    started = time.perf_counter()
+    failed = [name for name in cell.needs if failure(setting, name)]
+    if failed:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        record(setting, Outcome(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0)
+        return None
+    if cell.prepare is not None and not is_run(folder):
+        cell.prepare(setting)
+    try:
+        result: Result = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
+    except NonFiniteLoss as error:
+        record(setting, Outcome(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started)
+        return None
+    if result.outcome.stopped == "interrupted":
+        return result.outcome.signal or 2
+    reporter.phase("measuring")
+    numbers = cell.measure(Trained(folder, cell.config, result.metrics, setting))
+    record(setting, Outcome(cell.name, cell.group, cell.seed, numbers), time.perf_counter() - started)
+    return None
+
+
+def record(setting: Setting, outcome: Outcome, seconds: float) -> None:
+    """Write a cell's result.json; from then on the cell is done."""
+    write_atomically(setting.run(outcome.cell) / RESULT, to_json({**asdict(outcome), "seconds": seconds}))
+
+
+def failure(setting: Setting, name: str) -> str | None:
+    """Return why the cell of this name failed, if it did."""
+    found = stored(setting, name)
+    return found and found.failed
+
+
+def stored(setting: Setting, name: str) -> Outcome | None:
+    """Return the recorded outcome of the cell of this name, if it is done."""
+    path = setting.run(name) / RESULT
+    if not path.exists():
+        return None
+    found = read(path)
+    found.pop("seconds", None)
+    try:
+        return Outcome(**found)
+    except TypeError as error:
+        raise RunError(f"{path} is damaged ({error}); remove it to measure the cell again") from error
+
+
+def outcomes(setting: Setting, cells: Sequence[Cell]) -> Outcomes:
+    """Return what all finished cells came to, in the study's order."""
+    found = [stored(setting, cell.name) for cell in cells]
+    return Outcomes([one for one in found if one is not None], len(cells))
+
+
+def gathered(setting: Setting, cells: Sequence[Cell]) -> int:
+    """Count the finished cells."""
+    return len(outcomes(setting, cells).all)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises RunError."""
+    try:
+        document = json.loads(path.read_bytes(), object_pairs_hook=distinct_keys)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} can't be read ({error}); remove it to write it anew") from error
+    if not isinstance(document, dict):
+        raise RunError(f"{path} is no JSON object; remove it to write it anew")
+    return document

@@ -1,0 +1,204 @@
+"""What a study is made of: settings, cells, what each came to, and what is concluded."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import Facts, open_dataset
+from vitreous.evaluation.accuracy import evaluate
+from vitreous.metrics.seeds import Verdict
+from vitreous.metrics.seeds_and_images import Scores
+from vitreous.predictor import Predictor
+from vitreous.recipes.request import Request
+from vitreous.studies.answers import EACH, packed, unpacked
+from vitreous.training.config import RunConfig
+
+T = TypeVar("T")
+Choice = TypeVar("Choice", bound=Hashable)
+Scale = Literal["smoke", "laptop", "gpu", "paper"]
+"""laptop: minutes on a core or two; gpu: about half an hour on one modern GPU; paper: the paper's own configuration,
+for those who have its data; smoke: seconds, to see that everything works, and too small to conclude anything."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how large a study is carried out."""
+
+    scale: Scale
+    data: DataConfig
+    """The data that the runs are trained on: at laptop scale, a part of what was named."""
+    facts: Facts
+    """Of that data."""
+    folder: Path
+    """The study's folder."""
+
+    def run(self, cell: str) -> Path:
+        """Return the run folder of a cell."""
+        return self.folder / "runs" / cell
+
+    def choose(self, *, smoke: T, laptop: T, gpu: T, paper: T) -> T:
+        """Return what belongs to this scale."""
+        return {"smoke": smoke, "laptop": laptop, "gpu": gpu, "paper": paper}[self.scale]
+
+    def seeds(self, laptop: int, gpu: int = 5, paper: int = 3) -> range:
+        """Return the seeds of this scale, from 0."""
+        return range(self.choose(smoke=2, laptop=laptop, gpu=gpu, paper=paper))
+
+    def request(self, **wishes: Any) -> Request:
+        """Return what a recipe starts from; wishes: model="S/16", image=Size(32, 32), ..."""
+        return Request(self.facts, self.data, **wishes)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, to be measured."""
+
+    folder: Path
+    """The run folder; its model opens with `vitreous.load`."""
+    config: RunConfig
+    """As the cell asked for it."""
+    metrics: Mapping[str, float]
+    """The last evaluation of the exported weights: step, loss, top1, top5, ece."""
+    setting: Setting
+
+
+Measure = Callable[[Trained], dict[str, Any]]
+"""From a finished run to numbers by name (or lists of them; JSON values), a pure function of the run's folder."""
+
+
+def accuracy(trained: Trained) -> dict[str, Any]:
+    """Return top-1 accuracy and loss on the validation examples, as the run measured them, and which were right."""
+    predictor = Predictor.load(trained.folder, device=trained.config.device)
+    source = open_dataset(trained.config.data, trained.config.decode).validation
+    _, logits, labels = evaluate(predictor, source, batch=256, workers=0)
+    right = logits.argmax(1) == labels
+    return {**{name: trained.metrics[name] for name in ("top1", "loss")}, EACH: {"top1": packed(right)}}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: an ordinary run folder at STUDY/runs/NAME, and what is measured on it."""
+
+    name: str
+    """Unique; letters, digits, dots and dashes, since it names the folder."""
+    group: str
+    """The condition. Cells of one group differ in the seed alone."""
+    config: RunConfig
+    """Complete, its seed included."""
+    measure: Measure = accuracy
+    needs: tuple[str, ...] = ()
+    """Cells whose results this one starts from; they stand before it."""
+    prepare: Callable[[Setting], None] | None = None
+    """Called before the run begins, to write what its settings name, such as adapted weights; may be called again."""
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.seed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one cell came to."""
+
+    cell: str
+    group: str
+    seed: int
+    numbers: dict[str, Any]
+    """What was measured; empty where the run failed."""
+    failed: str | None = None
+    """Why there are no numbers: the loss became infinite."""
+
+    def scores(self, number: str) -> float:
+        """Return a number, with each image's where the cell recorded them."""
+        packed = self.numbers.get(EACH, {}).get(number)
+        return float(self.numbers[number]) if packed is None else Scores(unpacked(packed))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The outcomes of the cells that are done."""
+
+    all: Sequence[Outcome]
+    wanted: int
+    """Cells of the whole study."""
+
+    def by_seed(self, group: str, number: str) -> dict[int, float]:
+        """Return one number of a group's cells by their seed; cells without it are left out.
+
+        A mean over images comes as Scores, so that intervals hold images too.
+        """
+        return {one.seed: one.scores(number) for one in self.all if one.group == group and number in one.numbers}
+
+    def choices(self, groups: Mapping[Choice, str], number: str) -> dict[Choice, dict[int, float]]:
+        """Return one number by seed of each choice that can be made: it was measured, and failed with no seed.
+
+        Args:
+            groups: the conditions to choose from, by what is chosen, such as a learning rate.
+            number: what they are measured by.
+        """
+        failed = {one.group for one in self.failures}
+        found = {choice: self.by_seed(group, number) for choice, group in groups.items() if group not in failed}
+        return {choice: values for choice, values in found.items() if values}
+
+    def groups(self) -> list[str]:
+        """Return the groups in the order of their first cells."""
+        return list(dict.fromkeys(one.group for one in self.all))
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Cells whose run failed."""
+        return [one for one in self.all if one.failed]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers to read."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    """The first column holds words."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing (see `charts`)."""
+
+    name: str
+    """Its file: "figure" for the first, "figure-..." for others."""
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study concludes."""
+
+    verdicts: Sequence[Verdict]
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+    """What a reader must know to judge: what differs from the paper, what scale would tell."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """For results.json, beside the cells'."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One of the paper's experiments."""
+
+    name: str
+    title: str
+    question: str
+    """What is asked, a sentence."""
+    paper: str
+    """What the paper found, with its numbers and their place."""
+    here: str
+    """What is done here to see it again, and when it is called seen: for readers of the page."""
+    cells: Callable[[Setting], list[Cell]]
+    conclude: Callable[[Setting, Outcomes], Findings]
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the numbers are, beside top1 and loss, that a page lists for every cell: by the name they are measured under."""

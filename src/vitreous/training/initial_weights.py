@@ -1,0 +1,169 @@
+"""What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
+
+from dataclasses import fields
+
+from torch import nn
+
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.factory import Model, create
+from vitreous.model.lora import add_lora
+from vitreous.model.positions.added import AddedPositions
+from vitreous.model.positions.relative import Relative
+from vitreous.model.resnet import ResNet
+from vitreous.model.vit import ViT
+from vitreous.training.config import RunConfig
+from vitreous.training.reporter import Reporter
+from vitreous.weights.adaptation import has_all, sliced
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Wish
+
+MAY_DIFFER = (
+    "image",
+    "classes",
+    "pre_logits",
+    "dropout",
+    "drop_path",
+    "patch_dropout",
+    "recompute",
+    "position_init",
+    "start",
+)
+"""Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
+
+HEADS = ("head.", "distillation_head.")
+
+
+def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
+    """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen.
+
+    `bias` is what a new head's biases start from.
+
+    Raises:
+        ConfigError: a bias is asked for, and the head has none.
+    """
+    model = create(config.model, config.seed)
+    if bias:
+        start_heads(model, bias)
+    if config.weights is not None:
+        start_from(model, config, classes, reporter, bias)
+    for module in frozen_parts(model, config.freeze):
+        module.requires_grad_(False)
+    if config.lora and isinstance(model, ViT):  # others are refused before
+        add_lora(model, config.lora, seed=config.seed)
+    return model
+
+
+def start_heads(model: Model, bias: float) -> None:
+    """Fill the biases of the heads."""
+    for head in (model.head, getattr(model, "distillation_head", None)):
+        if isinstance(head, nn.Linear):
+            if head.bias is None:
+                raise ConfigError(
+                    f"the heads' biases are to start at {bias:.3g}, and this model's head has none; "
+                    "set --objective.head-bias 0, or --model.head-bias"
+                )
+            nn.init.constant_(head.bias, bias)
+
+
+def start_from(
+    model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0
+) -> None:
+    """Copy the weights of a model folder into a new model; what is resized, dropped or new is reported.
+
+    Raises:
+        CheckpointError: the weights belong to another architecture.
+    """
+    assert config.weights is not None
+    channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
+    wish = Wish(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
+    folder, report = open_model(config.weights, wish)
+    if report is not None:
+        reporter.message(str(report))
+    if classes:
+        folder = with_head(folder, config, classes, reporter, bias)
+    check_alike(folder.model, model, config.weights)
+    old, new = folder.model, model.config
+    if tuple(old.config.image) != tuple(new.image):
+        if isinstance(old, ViT):
+            reporter.message(
+                f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
+            )
+        old = old.resized(tuple(new.image), folder.resize)
+    weights = old.state_dict()
+    if config.head == "new" or folder.classes != classes:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
+    if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
+        reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
+    missing, _ = model.load_state_dict(weights, strict=False)
+    assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
+
+
+def with_head(
+    folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float
+) -> ModelFolder:
+    """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so, and its biases.
+
+    Raises:
+        CheckpointError: the head is to be kept, and knows other classes.
+    """
+    if config.head != "new" and folder.classes != classes and has_all(folder.classes, classes):
+        folder, said = sliced(folder, classes)
+        reporter.message(f"the head is {said}, those of the data")
+    if config.head == "keep" and folder.classes != classes:
+        raise CheckpointError(
+            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
+            f"{len(classes)} (or others by name); use --head new"
+        )
+    if config.head == "new" or folder.classes != classes:
+        biased = f", its biases {bias:.3g}" if bias else ""
+        reporter.message(f"the head is new, zero-initialised{biased}, for {len(classes)} classes")
+    return folder
+
+
+def check_alike(old: Model, new: Model, where: str) -> None:
+    """Refuse weights of another kind or shape of model; raises CheckpointError."""
+    if type(old) is not type(new):
+        raise CheckpointError(f"{where} holds a {type(old).__name__}, and this run trains a {type(new).__name__}")
+    names = [field.name for field in fields(new.config) if field.name not in MAY_DIFFER]
+    differing = [name for name in names if getattr(old.config, name) != getattr(new.config, name)]
+    if differing:
+        listed = ", ".join(
+            f"{name} {getattr(old.config, name)} there, {getattr(new.config, name)} here" for name in differing
+        )
+        raise CheckpointError(
+            f"{where} holds another architecture: {listed}. Recipe 'finetune' takes the architecture of its weights"
+        )
+
+
+def frozen_parts(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:
+    """List what a `freeze` setting holds still. Of a ResNet, its root stands for the patches, its units for the blocks."""
+    positions, front, blocks = resnet_parts(model) if isinstance(model, ResNet) else vit_parts(model)
+    if freeze == "none":
+        return []
+    if freeze == "positions":
+        return positions
+    if freeze == "patches":
+        return front
+    if freeze == "trunk":
+        return [*front, *blocks, model.norm]
+    if not 0 <= int(freeze) <= len(blocks):
+        raise ConfigError(f"freeze is {freeze}, but the model has {len(blocks)} blocks")
+    return front + blocks[: int(freeze)]
+
+
+Parts = list[nn.Module | nn.Parameter]
+
+
+def resnet_parts(model: ResNet) -> tuple[Parts, Parts, Parts]:
+    """Return what stands for positions (nothing), for patches with positions, and for blocks."""
+    return [], [model.root], [unit for stage in model.stages for unit in stage]
+
+
+def vit_parts(model: ViT) -> tuple[Parts, Parts, Parts]:
+    """Return the positions, what comes before the blocks, and the blocks."""
+    tokens = (model.class_token, model.distillation_token, model.registers)
+    positions = [part for part in model.modules() if isinstance(part, (AddedPositions, Relative))]
+    front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
+    return positions, front, list(model.blocks)

@@ -1,0 +1,107 @@
+"""A job: everything that one training run works with, put together; and what of it a checkpoint must hold."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from vitreous.data.dataset import Source
+from vitreous.data.stream.loader import TrainStream
+from vitreous.errors import CheckpointError
+from vitreous.model.factory import Model
+from vitreous.objectives.base import Objective
+from vitreous.shapes import Size
+from vitreous.training.config import RunConfig
+from vitreous.training.optimizer import Optimizer
+from vitreous.training.schedule import Schedule
+
+
+@dataclass
+class Progress:
+    """How far a run is. Everything here goes into each checkpoint, as JSON; floats survive it exactly."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    evaluated: int = 0
+    """Step of the last evaluation."""
+    best: dict[str, float] | None = None
+    """step, headline (top1; map with several labels an image; none without labels) and loss of the best evaluation so far."""
+    stale: int = 0
+    """Evaluations since the best."""
+    finished: bool = False
+    """The run has reached its end."""
+    seconds: float = 0.0
+    """Time spent in training steps, in seconds."""
+    window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
+    """Sums since the last training record."""
+
+
+@dataclass
+class Job:
+    """The moving parts of a run. Only the model, the optimizer, the average, the progress and `whole` change."""
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    objective: Objective
+    optimizer: Optimizer
+    average: AveragedModel | None
+    schedule: Schedule
+    stream: TrainStream
+    validation: Source
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+    whole: bool = True
+    """The weights are those of `progress.step`: false from the optimizer's step until it is counted."""
+    low_steps: int = 0
+    """Steps at the beginning that see the low resolution."""
+    low_size: Size | None = None
+    """Rows and columns of the low resolution, in pixels."""
+    compiled: Any = None
+
+    @property
+    def model(self) -> Model:
+        """The model in training."""
+        return self.objective.model
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model to evaluate and export: the moving average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def resolution(self, step: int) -> Size | None:
+        """Return the size of the images that this step sees; None: the configured one."""
+        return self.low_size if step < self.low_steps else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint must hold as tensors, under prefixed names."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_tensors()}
+        if self.average is not None:
+            parts["average"] = self.average.state_dict()
+        parts["objective"] = self.objective.extras()
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a checkpoint must hold as JSON."""
+        return asdict(self.progress)
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Put back what a checkpoint held; raises CheckpointError if it belongs to another configuration."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "objective": {}}
+        try:
+            for key, tensor in tensors.items():
+                part, name = key.split(".", 1)
+                parts[part][name] = tensor
+            self.model.load_state_dict(parts["model"])
+            self.optimizer.load_state_tensors(parts["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(parts["average"])
+            self.objective.load_extras(parts["objective"])
+            self.progress = Progress(**state)
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"the checkpoint doesn't fit this run's config.json ({reason}); was config.json edited? "
+                "Put it back as it was, or start a new run from the model with --weights"
+            ) from error

@@ -1,0 +1,168 @@
+"""A loaded model, made to see other images or to know fewer classes: what was changed is said."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.factory import empty
+from vitreous.model.meta_device import remade
+from vitreous.model.positions.resize import ALL_RULES
+from vitreous.model.vit import ViT
+from vitreous.shapes import Size
+from vitreous.weights.channels import rechannelled
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Wish
+
+HEADS = ("head", "distillation_head")
+MOST_CLASSES = 10_000_000
+"""Of a new head."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What was done to a model beyond loading it, in words; empty where nothing was."""
+
+    resized: str = ""
+    channels: str = ""
+    head: str = ""
+
+
+def adapt(folder: ModelFolder, wish: Wish) -> tuple[ModelFolder, Changes]:
+    """Do what was wished of a loaded model. The given folder isn't to be used afterwards: tensors are shared with it.
+
+    Raises:
+        ConfigError: a wish that can't be met.
+    """
+    resized = channels = head = ""
+    if wish.rule is not None:
+        if wish.rule not in ALL_RULES:
+            raise UnknownName("resize rule", wish.rule, ALL_RULES)
+        folder = replace(folder, resize=wish.rule)
+    if wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
+        folder, resized = at_size(folder, Size(*wish.image))
+    if wish.channels is not None and wish.channels != folder.model.config.channels:
+        folder, channels = rechannelled(folder, wish.channels, wish.channel_rule)
+    if wish.labels is not None and wish.labels != folder.classes:
+        unnamed = numbered(folder.classes) and not set(wish.labels) <= set(folder.classes)
+        folder, head = (called if unnamed else sliced)(folder, wish.labels)
+    if wish.classes is not None:
+        folder, head = reheaded(folder, wish.classes)
+    return folder, Changes(resized, channels, head)
+
+
+def at_size(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
+    """Return a model for images of another size, and from which position grid to which, and how."""
+    rule = folder.resize
+    old, model = folder.model.config, folder.model.resized(image, rule, share=True)
+    said = ""
+    if isinstance(model, ViT):
+        learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
+        said = f"{old.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
+    return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image))), said
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """Return what outputs without names are called."""
+    return tuple(f"class {number}" for number in range(count))
+
+
+def numbered(classes: Sequence[str]) -> bool:
+    """Tell whether these are no names but numbers."""
+    return tuple(classes) == numbers(len(classes))
+
+
+def called(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
+    """Return a model whose outputs, which had no names, have these, in their order.
+
+    Raises:
+        ConfigError: another number of names than of outputs, a doubled name, or no head.
+    """
+    count = len(folder.classes)
+    if not count:
+        raise ConfigError(
+            f"this model has no head, so there are no outputs to name ({len(labels):,} labels were given)"
+        )
+    if len(labels) != count:
+        raise ConfigError(
+            f"{len(labels):,} labels were given, and the model has {count:,} outputs without names; give a name for each, in "
+            "their order"
+        )
+    check_distinct(labels)
+    return replace(folder, classes=tuple(labels)), f"kept, its {count:,} outputs named as you say"
+
+
+def reheaded(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFolder, str]:
+    """Return a model with a new head of zeros in the place of any old one.
+
+    Args:
+        folder: the model.
+        classes: how many, or their names.
+
+    Raises:
+        ConfigError: no classes, or a doubled name.
+    """
+    count = classes if isinstance(classes, int) else len(classes)
+    if not 1 <= count <= MOST_CLASSES:
+        raise ConfigError(f"a new head for {count:,} classes; it takes 1 to {MOST_CLASSES:,}")
+    names = numbers(classes) if isinstance(classes, int) else tuple(classes)
+    check_distinct(names)
+    model = folder.model
+    biased = {"head_bias": True} if isinstance(model, ViT) else {}
+    config = replace(model.config, classes=len(names), **biased)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in HEADS}
+    shapes = empty(config).state_dict()
+    weights |= {name: torch.zeros(shapes[name].shape) for name in shapes if name.rpartition(".")[0] in HEADS}
+    old = f"; the old one, for {len(folder.classes):,}, was left out" if folder.classes else ""
+    said = f"new, of zeros, for {len(names):,} classes: untrained{old}"
+    return replace(folder, model=remade(model, config, weights, share=True), classes=names, several=False), said
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    """Raise ConfigError for a name that is there twice, or empty."""
+    for name, count in Counter(names).items():
+        if count > 1 or not name:
+            raise ConfigError(
+                f"the class {name!r} is named {count} times; names must differ" if name else "a class has no name"
+            )
+
+
+def sliced(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
+    """Return a model that knows only these classes, in this order: their rows of the head.
+
+    A label is a class's whole name, or one of its synonyms, such as "tench" of "tench, Tinca tinca". Probabilities are then
+    shared among these classes alone.
+
+    Raises:
+        UnknownName: no such class. ConfigError: a label that two classes have, or that comes twice; or no head.
+    """
+    count = len(folder.classes)
+    if not count:
+        raise ConfigError("this model has no head, so there are no classes to choose from")
+    rows = [row_of(label, folder.classes) for label in labels]
+    double = next((label for label, row in zip(labels, rows, strict=True) if rows.count(row) > 1), None)
+    if double is not None:
+        raise ConfigError(f"the class {double!r} is named twice")
+    model, weights = folder.model, folder.model.state_dict()
+    weights |= {name: tensor[rows] for name, tensor in weights.items() if name.rpartition(".")[0] in HEADS}
+    other = remade(model, replace(model.config, classes=len(rows)), weights, share=True)
+    return replace(folder, model=other, classes=tuple(labels)), f"sliced: {len(rows):,} of {count:,} classes"
+
+
+def row_of(label: str, classes: Sequence[str]) -> int:
+    """Return a class's place, by its name or by one of the synonyms in it; raises ConfigError if there isn't just one."""
+    found = [row for row, name in enumerate(classes) if name == label]
+    found = found or [row for row, name in enumerate(classes) if label in map(str.strip, name.split(","))]
+    if not found:
+        raise UnknownName("class", label, classes)
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} classes are called {label!r} ({', '.join(classes[row] for row in found[:3])})")
+    return found[0]
+
+
+def has_all(classes: Sequence[str], labels: Sequence[str]) -> bool:
+    """Tell whether each of these labels is the whole name of just one of the classes."""
+    count = Counter(classes)
+    return len(set(labels)) == len(labels) and all(count[label] == 1 for label in labels)

@@ -1,0 +1,232 @@
+"""Do these weights belong to this architecture? Answered before anything is copied, in one line that says what differs."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.model.config import SIZES, Shape, ViTConfig
+from vitreous.model.factory import Config
+from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, hybrid
+from vitreous.shapes import Size
+from vitreous.storage.mmap import FileMap, release, windows
+
+MOST = 3
+"""Names listed of each kind of difference."""
+LARGE, MOST_THREADS = 64 * 2**20, 4
+"""Bytes of weights from which on several threads look at them, and how many at most."""
+
+
+def describe(config: Config) -> str:
+    """Say an architecture in a few words, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
+    if isinstance(config, ResNetConfig):
+        return f"{resnet_name(config)} for {Size(*config.image)} images ({config.classes} classes)"
+    shape = Shape(config.width, config.depth, config.heads, config.mlp)
+    details = ", ".join(f"{name} {value}" for name, value in shape._asdict().items())
+    return f"{vit_name(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
+
+
+def resnet_name(config: ResNetConfig) -> str:
+    """Return "R50x1", or the units of a ResNet that has no name."""
+    if (config.root, config.root_channels) != ("7x7", ROOT):
+        return f"a ResNet of {_units(config)} on a root of {config.root}, {config.root_channels} channels"
+    layers = next((layers for layers, units in UNITS.items() if units == config.units), None)
+    return f"R{layers}x{config.width}" if layers else f"a ResNet of {_units(config)}"
+
+
+def vit_name(config: ViTConfig) -> str:
+    """Return "S/16", "R50+B/16" or "Axial-S/16"; where there is no name, the patch and the stem."""
+    axial = config.block.attention == "axial"
+    shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp)
+    letter = next((f"Axial-{name}" if axial else name for name, known in SIZES.items() if known == shape), None)
+    patch, stem = Size(*config.patch), replace(config.stem, epsilons=EpsilonConfig())
+    for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
+        # the number in the name of a hybrid on the root alone is half of its patch
+        number = patch.rows // 2 if name == "R+" else patch.rows
+        if hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
+            return f"{name}{letter}/{number}"
+    cut = f"{patch.rows}" if patch.rows == patch.cols else f"{patch.rows}x{patch.cols}"
+    return (
+        f"{letter}/{cut}{_stem(stem)}"
+        if letter
+        else f"{'an Axial-ViT' if axial else 'a ViT'} with patch {cut}{_stem(stem)}"
+    )
+
+
+def _stem(stem: StemConfig) -> str:
+    """Say what a ViT without a name of its own stands on."""
+    if stem.kind == "conv":
+        return f" on {len(stem.convolutions)} convolutions"
+    if stem.kind == "none":
+        return ""
+    return f" on a ResNet of {_units(stem)}" if stem.units else f" on a ResNet's root of width {stem.width}"
+
+
+def _units(config: ResNetConfig | StemConfig) -> str:
+    return f"{'+'.join(map(str, config.units))} units of width {config.width}"
+
+
+PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}
+"""What repeats in a model: encoder blocks, a ResNet's units, a stem's units."""
+
+
+def depths(names: Iterable[str]) -> dict[str, int]:
+    """Count the blocks and units that parameter names speak of."""
+    listed = list(names)
+    return {
+        part: len({match.group() for name in listed if (match := re.match(pattern, name))})
+        for part, pattern in PARTS.items()
+    }
+
+
+def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> None:
+    """Refuse weights of more or fewer blocks or units, before a model of as many as a file claims is built.
+
+    Raises:
+        CheckpointError: how many there are, and what was expected.
+    """
+    found = depths(tensors)
+    expected = {"units": config.depth}
+    if isinstance(config, ViTConfig):
+        expected = {"blocks": config.depth, "stem units": sum(config.stem.units)}
+    for part, count in expected.items():
+        if found[part] != count:
+            raise CheckpointError(f"{source} holds weights of {found[part]} {part}, expected {describe(config)}")
+
+
+def check_grid(config: ViTConfig, source: str, grid: Size, rule: str) -> None:
+    """Refuse positions for another grid of patches than an architecture's.
+
+    Args:
+        config: that architecture.
+        source: where the weights come from, for the message.
+        grid: the grid of patches that the weights' positions belong to.
+        rule: the rule that would map them onto another grid.
+
+    Raises:
+        CheckpointError: the grids differ, and the model learned its positions.
+    """
+    if grid != config.grid and config.positions == "learned":
+        raise CheckpointError(
+            f"{source} has positions for a grid of {grid} patches, {describe(config)} needs {config.grid}; "
+            f"load it at its own size and resize the model (rule {rule})"
+        )
+
+
+def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: Config, source: str) -> None:
+    """Refuse weights that aren't exactly what an architecture needs.
+
+    Args:
+        tensors: the weights, by parameter name.
+        expected: what the architecture needs, by parameter name; only shapes are looked at (the meta device will do).
+        config: that architecture.
+        source: where the weights come from, for the message.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, of another shape or of a type that would lose digits.
+    """
+    shapes = [
+        f"{name} is {_dims(tensors[name])}, expected {_dims(expected[name])}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    differences = [
+        _listed("missing", [name for name in expected if name not in tensors]),
+        _listed("unexpected", [name for name in tensors if name not in expected]),
+        _listed("of another shape", shapes),
+    ]
+    if any(differences):
+        counted = " and ".join(f"{count} {part}" for part, count in depths(tensors).items() if count)
+        found = f"{counted or 'no blocks'} of width {_width(tensors)}"
+        raise CheckpointError(
+            f"{source} holds another architecture ({found}) than was expected, {describe(config)}: "
+            + "; ".join(filter(None, differences))
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise CheckpointError(
+                f"{source}: {name} is {tensor.dtype}, expected float32 (float16 and bfloat16 are widened)"
+            )
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[FileMap] = ()) -> None:
+    """Refuse weights that hold NaN or infinities; raises CheckpointError naming the first such tensor.
+
+    Pages of the mapped files that are given are given back as soon as they were looked at. Large files are looked at by
+    several threads, since one alone waits for the pages half of the time.
+    """
+    waiting = iter(tensors.items())  # shared: each thread takes the next
+    found: dict[str, int] = {}
+
+    def look() -> None:
+        for name, tensor in waiting:
+            if bad := _not_finite(tensor, maps):
+                found[name] = bad
+
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    threads = 1 if size < LARGE else min(MOST_THREADS, os.cpu_count() or 1)
+    if threads == 1:
+        look()
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(look) for _ in range(threads)]:
+                done.result()
+    for name in tensors:
+        if name in found:
+            raise CheckpointError(
+                f"{source}: {name} has {found[name]} of {tensors[name].numel()} values NaN or infinite; these weights "
+                "are ruined"
+            )
+
+
+def _not_finite(tensor: Tensor, maps: Sequence[FileMap]) -> int:
+    """Count the values that are NaN or infinite."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return 0
+    bad = 0
+    for window in windows(tensor):
+        if _suspicious(window):
+            bad += int((~torch.isfinite(_plain(window))).sum())
+        release([window], maps)
+    return bad
+
+
+INFINITE = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
+"""The bits of infinity; those of NaN are larger."""
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Widen floats of 8 bits, of which torch can't tell whether they are finite."""
+    return values.float() if values.element_size() == 1 else values
+
+
+def _suspicious(values: Tensor) -> bool:
+    """Tell quickly whether values may hold NaN or infinities: their sum, which one thread takes as fast as memory gives."""
+    if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64, *INFINITE):
+        return not torch.isfinite(_plain(values)).all()
+    if values.dtype in INFINITE:
+        bits = values.view(torch.int16).numpy() & np.int16(0x7FFF)
+        return bool(bits.max(initial=0) >= INFINITE[values.dtype])
+    with np.errstate(all="ignore"):
+        return not math.isfinite(values.numpy().sum())
+
+
+def _listed(kind: str, items: list[str]) -> str:
+    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
+    return f"{kind}: {', '.join(items[:MOST])}{more}" if items else ""
+
+
+def _dims(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single number"
+
+
+def _width(tensors: Mapping[str, Tensor]) -> int | str:
+    norm = tensors.get("norm.weight")
+    return norm.shape[0] if norm is not None and norm.ndim == 1 else "?"

@@ -1,0 +1,95 @@
+"""BEiT, BEiT v2 and data2vec-vision: microsoft/unilm's own files, facebookresearch's, and timm's (timm/models/beit.py).
+
+All have timm's names. Told from timm's plain ViT by the tables of relative positions: one a block, or one that all share
+(before fine-tuning).
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.model.config import ViTConfig
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, grid_of, shape_of
+from vitreous.weights.families.timm.arguments import arguments_in, check_arguments, classes_of, pretrained_in, said_grid
+from vitreous.weights.families.timm.eva import block_of
+from vitreous.weights.families.timm.eva import table as eva_table
+from vitreous.weights.families.timm.vit import architecture_of, pool_of, pooling_assumed, preprocess
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, depth_of
+
+TABLE = "relative_position_bias_table"
+OWN, SHARED = f"blocks.0.attn.{TABLE}", f"rel_pos_bias.{TABLE}"
+IGNORED = (r"^mask_token$", r"relative_position_index$", r"^lm_head\.", r"^cls_pt_layers\.")
+"""What pre-training needs, and numbers that follow from the grid."""
+VARIANTS = {"beitv2": "BEiT v2: images by ImageNet's mean and deviation, where BEiT's are by 0.5"}
+CLASS_OFFSETS = 3
+"""Entries of a table for [class] to patch, patch to [class], and [class] to itself."""
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules: EVA's, which came from BEiT, and the tables of relative positions."""
+    return [
+        *eva_table(config),
+        Rule("blocks.{i}.attention.relative.table", (f"blocks.{{i}}.attn.{TABLE}",)),
+        Rule("relative.table", (SHARED,)),
+    ]
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names with tables of relative positions; a config.json that names an architecture makes it sure."""
+    tensors = weights.tensors
+    named = "patch_embed.proj.weight" in tensors and "blocks.0.mlp.fc2.weight" in tensors
+    if not named or not (OWN in tensors or SHARED in tensors):
+        return 0.0
+    return 2.0 if "architecture" in weights.config else 1.0
+
+
+def check(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse what nobody publishes and can't be built: two kinds of positions at once."""
+    if OWN in tensors and SHARED in tensors:
+        raise CheckpointError(
+            f"{where} has tables of relative positions in each block and a shared one; no model here has both"
+        )
+    if "pos_embed" in tensors:
+        raise CheckpointError(f"{where} has relative positions and added ones (pos_embed); no model here has both")
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes: the tables tell the heads."""
+    tensors, where = weights.tensors, str(weights.path)
+    check(tensors, where)
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    offsets, heads = shape_of(tensors, OWN if OWN in tensors else SHARED, where)
+    said = said_grid(weights, (rows, cols), (offsets - CLASS_OFFSETS,), table=True)
+    _, grid, squared = grid_of(weights, offsets, (CLASS_OFFSETS,), said, table=True)
+    config = ViTConfig(
+        image=(grid.rows * rows, grid.cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        heads=heads,
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
+        pool=pool_of(tensors, weights),
+        positions="bias",
+        positions_at="layers" if OWN in tensors else "shared",
+        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens" if "norm.weight" in tensors else "none",
+        block=block_of(tensors),
+    )
+    architecture = architecture_of(weights, name)
+    images = IMAGENET if re.search(r"beitv2|data2vec", architecture) else HALF
+    assumed = () if architecture else ("mean and deviation 0.5, as BEiT has them (--as beitv2 takes ImageNet's)",)
+    assumed = (
+        *squared,
+        *check_arguments(config, arguments_in(weights), where),
+        *pooling_assumed(config, weights),
+        *assumed,
+    )
+    preprocessing = preprocess(config, pretrained_in(weights), images)
+    return Reading(config, preprocessing, "geometric", tensors, assumed, classes_of(weights, config.classes), IGNORED)
+
+
+FAMILY = Family("beit", "BEiT, BEiT v2, data2vec-vision (microsoft/unilm, timm)", recognise, interpret, table, VARIANTS)

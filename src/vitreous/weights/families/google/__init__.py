@@ -1,0 +1,1 @@
+"""The checkpoints of Google Research: ViT, its hybrids, and BiT."""

@@ -1,0 +1,59 @@
+"""BiT's ResNets as big_transfer's own PyTorch code saves them (google-research/big_transfer, bit_pytorch/models.py)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from vitreous.model.positions.added import DEFAULT_RULE
+from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig
+from vitreous.weights.families.base import Family, Reading, shape_of
+from vitreous.weights.families.google.bit import HEAD, SQUASHED, config_of, squashed
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, dense, units_of
+
+BODY = r"body\.block{stage}\.unit{unit}\."
+PARTS = (
+    ("norm1", "gn1"),
+    ("conv1", "conv1"),
+    ("norm2", "gn2"),
+    ("conv2", "conv2"),
+    ("norm3", "gn3"),
+    ("conv3", "conv3"),
+)
+MARKS = ("root.conv.weight", "head.gn.weight", "body.block1.unit01.gn1.weight")
+
+
+def table(config: ResNetConfig) -> Table:
+    """Return the rules. Numbers of blocks and units are counted from 1, units in two digits."""
+    rules = [*dense("root.conv", "root.conv"), *dense("norm", "head.gn"), *dense("head", "head.conv", HEAD)]
+    for stage, count in enumerate(config.units):
+        for unit in range(count):
+            ours, theirs = f"stages.{stage}.{unit}", f"body.block{stage + 1}.unit{unit + 1:02d}"
+            rules.append(Rule(f"{ours}.project.weight", (f"{theirs}.downsample.weight",)))
+            for own, other in PARTS:
+                rules += dense(f"{ours}.{own}", f"{theirs}.{other}")
+    return rules
+
+
+def recognise(weights: Weights) -> float:
+    """bit_pytorch's names."""
+    return 1.0 if all(name in weights.tensors for name in MARKS) else 0.0
+
+
+def classes_of(tensors: Mapping[str, Tensor]) -> int:
+    """Return the outputs of the head."""
+    return tensors["head.conv.weight"].shape[0] if "head.conv.weight" in tensors else 0
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture; the file tells nothing of images."""
+    tensors = dict(weights.tensors)
+    outputs, channels, *_ = shape_of(tensors, "root.conv.weight", str(weights.path))
+    units = units_of(tensors, BODY, first=1)
+    config = config_of((outputs, channels), units, classes_of(tensors), (224, 224))
+    config = replace(config, epsilons=BIT_EPSILONS)
+    return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED,))
+
+
+FAMILY = Family("bit-pytorch", "google-research/big_transfer (bit_pytorch)", recognise, interpret, table, kind="resnet")

@@ -1,0 +1,1 @@
+"""The models of Hugging Face's transformers, with their config.json and image processors."""

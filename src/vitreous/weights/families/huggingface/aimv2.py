@@ -1,0 +1,213 @@
+"""AIMv2 (2411.14402): Apple's own files, timm's `aimv2_*` and transformers' (transformers/models/aimv2).
+
+Patches are normalised before their positions, blocks have RMS norms, gated MLPs and no biases, and nothing is a [class] token:
+the mean over patches represents the image, or one query that gathers from them (transformers' head).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.base import CLIP, Family, Reading, heads_of, shape_of
+from vitreous.weights.families.huggingface.config_json import (
+    BASE,
+    Said,
+    activation_of,
+    blocks_of,
+    kind_of,
+    labels_of,
+    pair,
+)
+from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.timm.arguments import arguments_in, classes_of, pretrained_in
+from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, preprocess, size_of
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
+
+HEAD_WIDTH = 128
+"""Values of a head in every published model."""
+APPLES = (
+    ("preprocessor.patchifier.", "patch_embed."),
+    ("preprocessor.pos_embed", "pos_embed"),
+    ("trunk.post_trunk_norm.", "norm."),
+    ("trunk.", ""),
+    ("norm_1.", "norm1."),
+    ("norm_2.", "norm2."),
+    ("mlp.fc1.", "mlp.fc1_g."),
+    ("mlp.fc3.", "mlp.fc1_x."),
+)
+"""Apple's own names, and timm's."""
+KINDS = ("aimv2", "aimv2_vision_model")
+DEFAULTS = BASE | {
+    "num_attention_heads": 8,
+    "patch_size": 14,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "is_native": False,
+}
+ROOT = "vision_model."
+PATCHES, PLACES = "embeddings.patch_embed.weight", "embeddings.position_embedding.weight"
+OTHERS = (r"^text_model\.", r"^text_projection\.", r"^logit_scale$", r"position_ids$")
+
+
+def block_of(tensors: Mapping[str, Tensor], block: str, out: str, down: str, where: str) -> BlockConfig:
+    """Return how the blocks are made, `block`, `out` and `down` being the names of one block and of two layers in it.
+
+    Raises:
+        CheckpointError: biases in some of the layers only.
+    """
+    outer = {f"{block}{name}.bias" in tensors for name in (out, down)}
+    if len(outer) > 1:
+        raise CheckpointError(f"{where}: an AIMv2 with biases in attention or in the MLP alone can't be built here")
+    inner = any(name.startswith(block) and name.endswith(("qkv.bias", "q_proj.bias")) for name in tensors)
+    return BlockConfig(norm="rms", act="silu", mlp="swiglu", qkv_bias="all" if inner else "none", biases=outer.pop())
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules of timm's names."""
+    block = "blocks.{i}"
+    gated = (f"{block}.mlp.fc1_g", f"{block}.mlp.fc1_x")
+    return [
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
+        *dense("patches.norm", "patch_embed.norm"),
+        Rule("positions.embedding", ("pos_embed",), leading(1)),
+        *dense(f"{block}.attention_norm", f"{block}.norm1"),
+        *dense(f"{block}.attention.qkv", f"{block}.attn.qkv"),
+        *dense(f"{block}.attention.out", f"{block}.attn.proj"),
+        *dense(f"{block}.mlp_norm", f"{block}.norm2"),
+        *(stacked(f"{block}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *dense(f"{block}.mlp.contract", f"{block}.mlp.fc2"),
+        *dense("norm", "norm"),
+        *dense("head", "head"),
+    ]
+
+
+def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give Apple's own tensors timm's names; timm's keep theirs."""
+    if "preprocessor.patchifier.proj.weight" not in tensors:
+        return dict(tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        for theirs, timms in APPLES:
+            name = name.replace(theirs, timms)
+        found[name] = tensor
+    return found
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names or Apple's with a norm of patches and gated MLPs; config.json's architecture makes it sure."""
+    tensors = timm_names(weights.tensors)
+    named = "patch_embed.norm.weight" in tensors and "blocks.0.mlp.fc1_x.weight" in tensors
+    return (2.0 if "architecture" in weights.config else 1.0) if named else 0.0
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read timm's or Apple's files. Without learned positions they are MAE's sines and cosines (`native`)."""
+    tensors, where = timm_names(weights.tensors), str(weights.path)
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    heads, usual = heads_of(weights, width, arguments_in(weights).get("num_heads"), max(1, width // HEAD_WIDTH))
+    config = ViTConfig(
+        image=(224 // rows * rows, 224 // cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        heads=heads,
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=size_of(tensors, "head.weight", 0),
+        pool=pool_of(tensors, weights),
+        class_token=False,
+        patch_norm="after",
+        norm_eps=1e-5,
+        block=block_of(tensors, "blocks.0.", "attn.proj", "mlp.fc2", where),
+    )
+    config, squared = placed(config, tensors, weights)
+    if config.positions == "none":
+        config = replace(config, positions="sincos2d-mae")
+    assumed = usual + squared
+    assumed += () if architecture_of(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
+    images = preprocess(config, pretrained_in(weights), {**CLIP, "crop": 1.0})
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+
+
+def hf_table(config: ViTConfig) -> Table:
+    """Return the rules of transformers' names."""
+    block, pool = "encoder.layers.{i}", "pool.attention"
+    parts = tuple(f"{block}.attention.{part}_proj" for part in "qkv")
+    gated = (f"{block}.ffn.gate_proj", f"{block}.ffn.up_proj")
+    pair_of = ("head.k_proj", "head.v_proj")
+    return [
+        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.bias", ("embeddings.patch_embed.bias",)),
+        *dense("patches.norm", "embeddings.rms_norm"),
+        Rule("positions.embedding", (PLACES,)),
+        *dense("blocks.{i}.attention_norm", f"{block}.rms_norm1"),
+        *(stacked("blocks.{i}.attention.qkv", parts, suffix) for suffix in ("weight", "bias")),
+        *dense("blocks.{i}.attention.out", f"{block}.attention.out_proj"),
+        *dense("blocks.{i}.mlp_norm", f"{block}.rms_norm2"),
+        *(stacked("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *dense("blocks.{i}.mlp.contract", f"{block}.ffn.down_proj"),
+        *dense("norm", "rms_norm"),
+        Rule(f"{pool}.probe", ("head.cls_token",), leading(2)),
+        *(stacked(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
+        *dense(f"{pool}.out", "head.output_proj"),
+        Rule("head.weight", ("visual_projection.weight",)),
+    ]
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the image tower's beginning off."""
+    return {name.removeprefix(ROOT): tensor for name, tensor in tensors.items()}
+
+
+def recognise_hf(weights: Weights) -> float:
+    """transformers' names, and no other model type in config.json."""
+    tensors = plain_names(weights.tensors)
+    named = PATCHES in tensors and "embeddings.rms_norm.weight" in tensors
+    return kind_of(weights, KINDS) if named else 0.0
+
+
+def interpret_hf(weights: Weights, name: str | None) -> Reading:
+    """Read transformers' files; the projection of a whole model becomes the head."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    document = weights.config.get("vision_config") or weights.config
+    said = Said(document, DEFAULTS)
+    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
+    size = pair(said("image_size"))
+    if activation_of(said("hidden_act"), where) != "silu":
+        raise CheckpointError(f"{where}: an AIMv2 whose gate is {said('hidden_act')!r} can't be built here; only silu")
+    pooled = "head.cls_token" in tensors
+    config = ViTConfig(
+        image=(size[0] // rows * rows, size[1] // cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=blocks_of(tensors, r"encoder\.layers\.(\d+)\.", where),
+        heads=int(said("num_attention_heads")) if document else max(1, width // HEAD_WIDTH),
+        mlp=shape_of(tensors, "encoder.layers.0.ffn.down_proj.weight", where)[1],
+        classes=size_of(tensors, "visual_projection.weight", 0),
+        head_bias="visual_projection.weight" not in tensors,
+        pool="map" if pooled else "mean",
+        pool_plain=pooled,
+        class_token=False,
+        positions="learned" if PLACES in tensors else "sincos2d-mae",
+        patch_norm="after",
+        norm_eps=float(said("rms_norm_eps")),
+        block=block_of(tensors, "encoder.layers.0.", "attention.out_proj", "ffn.down_proj", where),
+    )
+    default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
+    images = preprocess_of(weights, config.image, default, said.assumed)
+    labels = labels_of(weights.config, config.classes) or tuple(
+        f"embedding {number}" for number in range(config.classes)
+    )
+    assumed = tuple(said.assumed) if pooled else (*said.assumed, "the mean over patches represents the image (no head)")
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, labels, OTHERS)
+
+
+FAMILY = Family("aimv2", "apple/ml-aim (AIMv2), timm's aimv2_*", recognise, interpret, table)
+HF_FAMILY = Family("hf-aimv2", "Hugging Face transformers (AIMv2)", recognise_hf, interpret_hf, hf_table)

@@ -1,0 +1,196 @@
+"""Hugging Face's DINOv2, with and without registers, and DINOv3 (transformers/models/dinov2*, dinov3_vit)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.weights.families.base import IMAGENET, Family, Reading, has, shape_of
+from vitreous.weights.families.huggingface.config_json import (
+    BASE,
+    Said,
+    activation_of,
+    blocks_of,
+    either,
+    heads_of,
+    image_of,
+    joined,
+    kind_of,
+    labels_of,
+)
+from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, leading
+
+KINDS2, KINDS3 = ("dinov2", "dinov2_with_registers"), ("dinov3_vit",)
+DEFAULTS2 = BASE | {"layer_norm_eps": 1e-6}
+DEFAULTS3 = BASE | {"layer_norm_eps": 1e-5, "num_attention_heads": 6, "rope_theta": 100.0}
+ROOTS = ("dinov2.", "dinov2_with_registers.")
+PATCHES = "embeddings.patch_embeddings.projection.weight"
+QKV = ("query", "key", "value")
+
+
+def table2(config: ViTConfig) -> Table:
+    """Return the rules of DINOv2; in each block the names of transformers 4 first, then those of 5."""
+    block = "encoder.layer.{i}"
+    apart = tuple(f"{block}.attention.attention.{part}" for part in QKV)
+    gated = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj")
+    return [
+        *dense("patches.embed", "embeddings.patch_embeddings.projection")[1:],
+        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        *tokens(),
+        Rule("positions.embedding", ("embeddings.position_embeddings",), leading(1)),
+        *branches(block),
+        *joined("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
+        *either("blocks.{i}.attention.out", f"{block}.attention.output.dense", f"{block}.attention.o_proj"),
+        *either("blocks.{i}.mlp.expand", f"{block}.mlp.fc1", f"{block}.mlp.weights_in"),
+        *joined("blocks.{i}.mlp.expand", gated),
+        *either("blocks.{i}.mlp.contract", f"{block}.mlp.fc2", f"{block}.mlp.weights_out", f"{block}.mlp.down_proj"),
+        *dense("norm", "layernorm"),
+        *dense("head", "classifier"),
+    ]
+
+
+def table3(config: ViTConfig) -> Table:
+    """Return the rules of DINOv3."""
+    block = "layer.{i}"
+    parts = tuple(f"{block}.attention.{part}_proj" for part in "qkv")
+    gated = config.block.mlp == "swiglu"
+    expand = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj") if gated else (f"{block}.mlp.up_proj",)
+    return [
+        Rule("patches.embed.weight", ("embeddings.patch_embeddings.weight",), convolution(config)),
+        Rule("patches.embed.bias", ("embeddings.patch_embeddings.bias",)),
+        *tokens(),
+        *branches(block),
+        *joined("blocks.{i}.attention.qkv", parts),
+        Rule("blocks.{i}.attention.q_bias", (f"{parts[0]}.bias",)),
+        Rule("blocks.{i}.attention.v_bias", (f"{parts[2]}.bias",)),
+        *dense("blocks.{i}.attention.out", f"{block}.attention.o_proj"),
+        *joined("blocks.{i}.mlp.expand", expand),
+        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.down_proj"),
+        *dense("norm", "norm"),
+    ]
+
+
+def tokens() -> list[Rule]:
+    """Return the rules of [class] and the registers."""
+    return [
+        Rule("class_token", ("embeddings.cls_token",), leading(2)),
+        Rule("registers", ("embeddings.register_tokens",), leading(1)),
+    ]
+
+
+def branches(block: str) -> list[Rule]:
+    """Return the rules of norms and scales, which DINOv2 and DINOv3 share."""
+    rules = [*dense("blocks.{i}.attention_norm", f"{block}.norm1"), *dense("blocks.{i}.mlp_norm", f"{block}.norm2")]
+    scales = (("attention_scale", "layer_scale1"), ("mlp_scale", "layer_scale2"))
+    return rules + [Rule(f"blocks.{{i}}.{ours}.scale", (f"{block}.{theirs}.lambda1",)) for ours, theirs in scales]
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder's prefix off, whichever class the file was saved from."""
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith("register_tokens") and not tensor.numel():
+            continue
+        bare = next((name.removeprefix(prefix) for prefix in ROOTS if name.startswith(prefix)), name)
+        found["layer." + bare.removeprefix("model.layer.") if bare.startswith("model.layer.") else bare] = tensor
+    return found
+
+
+def recognise2(weights: Weights) -> float:
+    """DINOv2's names, and no other model type in config.json."""
+    tensors = plain_names(weights.tensors)
+    named = PATCHES in tensors and "encoder.layer.0.layer_scale1.lambda1" in tensors
+    return kind_of(weights, KINDS2) if named else 0.0
+
+
+def recognise3(weights: Weights) -> float:
+    """DINOv3's names, and no other model type in config.json."""
+    tensors = plain_names(weights.tensors)
+    named = "embeddings.patch_embeddings.weight" in tensors and "layer.0.layer_scale1.lambda1" in tensors
+    return kind_of(weights, KINDS3) if named else 0.0
+
+
+def interpret2(weights: Weights, name: str | None) -> Reading:
+    """Read DINOv2. Its classifiers see [class] beside the mean over patches; registers decide the resize rule."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    said = Said(weights.config, DEFAULTS2)
+    gated = has(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
+    config = config_of(weights, tensors, said, PATCHES)
+    registers, classes = config.registers, config.classes
+    block = BlockConfig(
+        act="gelu" if gated else activation_of(said("hidden_act"), where),
+        mlp="swiglu" if gated else "plain",
+        qkv_bias="all" if has(tensors, r"layer\.0\.attention\.(attention\.query|q_proj)\.bias$") else "none",
+        layer_scale=1.0,
+    )
+    config = replace(config, positions="learned", position_tokens="class" if registers else "all", block=block)
+    rule = "bicubic-antialias" if registers else "bicubic"
+    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
+    labels = labels_of(weights.config, classes)
+    return Reading(config, images, rule, tensors, tuple(said.assumed), labels, (r"mask_token$",))
+
+
+def interpret3(weights: Weights, name: str | None) -> Reading:
+    """Read DINOv3, which has rotary positions: no grid is resized."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    said = Said(weights.config, DEFAULTS3)
+    gated = has(tensors, r"^layer\.0\.mlp\.gate_proj\.")
+    act = activation_of(said("hidden_act"), where) if weights.config else "gelu"
+    biases = tuple(f"layer.0.attention.{part}_proj.bias" in tensors for part in "qkv")
+    kinds = {(True, True, True): "all", (True, False, True): "no-key", (False, False, False): "none"}
+    outer = {f"layer.0.{part}.bias" in tensors for part in ("attention.o_proj", "mlp.up_proj", "mlp.down_proj")}
+    if biases not in kinds or len(outer) > 1 or (gated and weights.config and act != "silu"):
+        raise CheckpointError(f"{where}: a DINOv3 with these biases or this activation can't be built here")
+    config = config_of(weights, tensors, said, "embeddings.patch_embeddings.weight")
+    block = BlockConfig(
+        act="gelu" if gated else act,
+        mlp="swiglu" if gated else "plain",
+        qkv_bias=kinds[biases],
+        biases=outer.pop(),
+        layer_scale=1.0,
+    )
+    rotary = RotaryConfig("centred", float(said("rope_theta")))
+    config = replace(config, positions="none", rotary=rotary, block=block)
+    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
+    ignored = (r"mask_token$", r"^rope_embeddings\.")
+    return Reading(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
+
+
+def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:
+    """Return what DINOv2 and DINOv3 are described by alike."""
+    where, positions = str(weights.path), tensors.get("embeddings.position_embeddings")
+    width, channels, rows, cols = shape_of(tensors, patches, where)
+    ends = ("layer.0.mlp.fc2.weight", "layer.0.mlp.weights_out.weight", "layer.0.mlp.down_proj.weight")
+    contract = next(key for key in tensors if key.endswith(ends))
+    classes = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
+    found = "embeddings.register_tokens"
+    registers = tensors[found].shape[1] if found in tensors else 0
+    if said.document.get("num_register_tokens", registers) != registers:
+        raise CheckpointError(f"{where} has {registers} register tokens, its config.json another number")
+    return ViTConfig(
+        image=image_of(weights, said, (rows, cols), positions.shape[1] if positions is not None else 0),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=blocks_of(tensors, r"(?:encoder\.)?layer\.(\d+)\.", where),
+        heads=heads_of(weights, said, width),
+        mlp=tensors[contract].shape[1],
+        classes=classes,
+        pool="class+mean" if classes else "class",
+        registers=registers,
+        norm_eps=float(said("layer_norm_eps")),
+    )
+
+
+def default_images(config: ViTConfig) -> PreprocessConfig:
+    """Return what their image processor does by default."""
+    return PreprocessConfig(size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET)
+
+
+DINOV2 = Family("hf-dinov2", "Hugging Face transformers (DINOv2)", recognise2, interpret2, table2)
+DINOV3 = Family("hf-dinov3", "Hugging Face transformers (DINOv3)", recognise3, interpret3, table3)

@@ -1,0 +1,142 @@
+"""What Hugging Face's image processors do (preprocessor_config.json, transformers/models/*/image_processing_*)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vitreous.images.config import HALF, Interpolation, PreprocessConfig
+from vitreous.weights.families.base import CLIP, IMAGENET
+from vitreous.weights.files import Weights
+
+KERNELS: dict[Any, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers for ours."""
+CUT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3}
+STANDARD = {"image_mean": HALF, "image_std": HALF}
+OPENAI = {"image_mean": CLIP["mean"], "image_std": CLIP["std"]}
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "ViT": {"size": 224, "resample": 2, **STANDARD},
+    "DeiT": {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3, **STANDARD},
+    "Siglip": {"size": {"height": 224, "width": 224}, "resample": 3, **STANDARD},
+    "Beit": {"size": 224, "resample": 3, **STANDARD},
+    "Siglip2": {"resample": 2, **STANDARD},
+    "CLIP": CUT | OPENAI,
+    "Bit": CUT | OPENAI,
+    "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]},
+}
+"""What each class of processors does where its file says nothing (transformers 5.23)."""
+OF_MODELS = {
+    "vit": "ViT",
+    "vit_mae": "ViT",
+    "vit_msn": "ViT",
+    "deit": "DeiT",
+    "dinov2": "Bit",
+    "dinov3_vit": "DINOv3ViT",
+    "clip": "CLIP",
+    "siglip": "Siglip",
+    "siglip2": "Siglip2",
+    "siglip2_vision_model": "Siglip2",
+    "ijepa": "ViT",
+    "aimv2": "CLIP",
+    "aimv2_vision_model": "CLIP",
+    "beit": "Beit",
+    "data2vec-vision": "Beit",
+}
+"""The class that `AutoImageProcessor` takes where the file doesn't name one, by the model's type in config.json."""
+SHORT = ("CLIP", "Bit", "Siglip")
+"""Classes that take a size of one number for the shorter side; the others for both."""
+CLASS = re.compile(r"(?P<stem>\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
+
+
+def preprocess_of(
+    weights: Weights, image: tuple[int, int], default: PreprocessConfig, assumed: list[str]
+) -> PreprocessConfig:
+    """Return the evaluation transform that preprocessor_config.json describes, or the default where there is none.
+
+    Args:
+        weights: what was read.
+        image: rows and columns that the model sees.
+        default: what the origin's processor does by default.
+        assumed: gets a note of each thing that is not said there, or asked for there and done otherwise here.
+    """
+    if not weights.preprocessor:
+        return default
+    given = completed(weights, default, assumed)
+    size = sides(given.get("size", {}))
+    crop = sides(given.get("crop_size", {})) if given.get("do_center_crop") else {}
+    short = "shortest_edge" in size or ("height" not in size and bool(crop))
+    edge = size.get("shortest_edge") or size.get("height") or min(image)
+    cut = crop.get("height", crop.get("shortest_edge", edge))
+    assumed += unlike(given, short, crop, default.interpolation)
+    if not short and crop and size.get("width", edge) * cut != edge * crop.get("width", cut):
+        assumed.append("rows and columns are cropped alike; their processor crops them by different shares")
+    if cut > edge and given.get("do_resize", True):
+        assumed.append(
+            f"images fill what the model sees; their processor cuts {cut} pixels out of {edge}, the rest black"
+        )
+    mean, std = scaled(given)
+    return PreprocessConfig(
+        size=image,
+        resize="short" if short else "squash",
+        rounding="transformers",
+        crop=min(cut, edge) / edge if given.get("do_resize", True) else 1.0,
+        interpolation=KERNELS.get(given.get("resample"), default.interpolation),
+        mean=mean,
+        std=std,
+    )
+
+
+def completed(weights: Weights, default: PreprocessConfig, assumed: list[str]) -> dict[str, Any]:
+    """Return what a processor's file says, and what it leaves out as its class does it, noting that."""
+    given = {key: value for key, value in weights.preprocessor.items() if value is not None}
+    named = given.get("image_processor_type") or given.get("feature_extractor_type")
+    match = CLASS.fullmatch(str(named))
+    stem = (match["stem"] if match else "") if named else OF_MODELS.get(str(weights.config.get("model_type")), "")
+    usual = PROCESSORS.get(stem) or {"image_mean": default.mean, "image_std": default.std}
+    lacking = [key for key in usual if key not in given and (key[:5] != "image" or given.get("do_normalize", True))]
+    if lacking:
+        whose = f"{stem}ImageProcessor's defaults" if stem in PROCESSORS else "the defaults of its origin"
+        assumed.append(f"{', '.join(lacking)} of the image processor, which says nothing of it: {whose}")
+    whole = usual | given
+    if stem in SHORT and isinstance(whole["size"], (int, float)):
+        whole["size"] = {"shortest_edge": whole["size"]}
+    return whole
+
+
+def scaled(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation for pixels of 0 to 1, where the processor's own may be for another scale.
+
+    It makes (pixel * factor - mean) / std of a pixel of 0 to 255, where the usual factor is 1/255.
+    """
+    scale = 255 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
+    normal = given.get("do_normalize", True)
+    mean, std = (given["image_mean"], given["image_std"]) if normal else (0.0, 1.0)
+    return each(mean, scale), each(std, scale)
+
+
+def each(values: Any, scale: float) -> tuple[float, ...]:
+    """Return one value, or one a channel, in units of a scale."""
+    listed = (values,) if isinstance(values, (int, float)) else values
+    return tuple(float(value) / scale for value in listed)
+
+
+def unlike(given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kernel: Interpolation) -> list[str]:
+    """Say what a processor does that the one transform here doesn't: kernels it lacks, images of several sizes."""
+    notes = []
+    if given.get("resample") is not None and given["resample"] not in KERNELS:
+        notes.append(
+            f"images resized by the {kernel} kernel; their processor's (Pillow's {given['resample']}) isn't here"
+        )
+    if not given.get("do_resize", True):
+        notes.append("images resized to what the model sees; their processor leaves their size")
+    elif short and not crop:
+        notes.append("the centre of images is cut out; their processor leaves them their aspect")
+    return notes
+
+
+def sides(value: Any) -> dict[str, int]:
+    """Return a size of any of the ways in which they were written: a number, two, or named sides."""
+    if isinstance(value, Mapping):
+        return {str(key): int(side) for key, side in value.items() if isinstance(side, (int, float))}
+    if isinstance(value, (int, float)):
+        return {"height": int(value), "width": int(value)}
+    return {"height": int(value[0]), "width": int(value[1])} if value else {}

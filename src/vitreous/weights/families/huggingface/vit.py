@@ -1,0 +1,158 @@
+"""Hugging Face's ViT, DeiT, ViT-MAE, ViT-MSN and I-JEPA (transformers/models/vit, deit, vit_mae, vit_msn, ijepa): one encoder.
+
+Files on the Hub have the names of transformers 4; version 5 writes them too, though its modules are named otherwise.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, has, shape_of
+from vitreous.weights.families.huggingface.config_json import (
+    BASE,
+    Said,
+    activation_of,
+    blocks_of,
+    either,
+    heads_of,
+    image_of,
+    joined,
+    kind_of,
+    labels_of,
+)
+from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.huggingface.write import sidecars, unwritable
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, leading
+
+KINDS = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
+ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
+IMAGENETS = ("deit", "vit_mae", "vit_msn", "ijepa")
+"""Types whose published models see images by ImageNet's mean and deviation."""
+INSIDE = ("embeddings.", "encoder.", "layers.", "layernorm.", "pooler.")
+DEFAULTS = BASE | {"layer_norm_eps": 1e-12}
+EPSILONS = {"vit_msn": 1e-6}
+"""Where a type's default isn't the others'."""
+PATCHES = "embeddings.patch_embeddings.projection"
+QKV = ("query", "key", "value")
+
+
+def root_of(distilled: bool) -> str:
+    """Return what the encoder's names begin with."""
+    return "deit" if distilled else "vit"
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules; each layer of a block has its name of transformers 4 first, then that of 5."""
+    root = root_of(config.distillation)
+    old, new = f"{root}.encoder.layer.{{i}}", f"{root}.layers.{{i}}"
+    apart = tuple(f"{old}.attention.attention.{part}" for part in QKV)
+    attention = joined("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
+    classifier = "cls_classifier" if config.distillation else "classifier"
+    return [
+        Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution(config)),
+        Rule("patches.embed.bias", (f"{root}.{PATCHES}.bias",)),
+        Rule("class_token", (f"{root}.embeddings.cls_token",), leading(2)),
+        Rule("distillation_token", (f"{root}.embeddings.distillation_token",), leading(2)),
+        Rule("registers", (f"{root}.embeddings.distillation_token",), leading(1)),
+        Rule("positions.embedding", (f"{root}.embeddings.position_embeddings",), leading(1)),
+        *either("blocks.{i}.attention_norm", f"{old}.layernorm_before", f"{new}.layernorm_before"),
+        *attention,
+        *either("blocks.{i}.attention.out", f"{old}.attention.output.dense", f"{new}.attention.o_proj"),
+        *either("blocks.{i}.mlp_norm", f"{old}.layernorm_after", f"{new}.layernorm_after"),
+        *either("blocks.{i}.mlp.expand", f"{old}.intermediate.dense", f"{new}.mlp.fc1"),
+        *either("blocks.{i}.mlp.contract", f"{old}.output.dense", f"{new}.mlp.fc2"),
+        *dense("norm", f"{root}.layernorm"),
+        *dense("pre_logits.0", f"{root}.pooler.dense"),
+        *dense("head", classifier),
+        *dense("distillation_head", "distillation_classifier"),
+    ]
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the encoder's names one beginning, whichever class the file was saved from."""
+    root = root_of("distillation_classifier.weight" in tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        bare = next((name.removeprefix(prefix) for prefix in ROOTS if name.startswith(prefix)), name)
+        found[f"{root}.{bare}" if bare.startswith(INSIDE) else name] = tensor
+    return found
+
+
+def recognise(weights: Weights) -> float:
+    """Their names for patches and norms, and no other model type in config.json."""
+    tensors = plain_names(weights.tensors)
+    named = has(tensors, rf"^(vit|deit)\.{PATCHES}\.weight$") and has(tensors, r"\.0\.layernorm_before\.weight$")
+    if not named or has(tensors, r"lambda|relative_position"):
+        return 0.0
+    return kind_of(weights, KINDS)
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture: config.json over transformers' defaults, widths from shapes."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    kind = str(weights.config.get("model_type"))
+    said = Said(weights.config, DEFAULTS | {"layer_norm_eps": EPSILONS.get(kind, DEFAULTS["layer_norm_eps"])})
+    distilled = "distillation_classifier.weight" in tensors
+    root = root_of(distilled)
+    width, channels, rows, cols = shape_of(tensors, f"{root}.{PATCHES}.weight", where)
+    token = f"{root}.embeddings.cls_token" in tensors  # I-JEPA has none, and its classifiers see the mean
+    head = "cls_classifier.weight" if distilled else "classifier.weight"
+    classes = tensors[head].shape[0] if head in tensors else 0
+    positions = shape_of(tensors, f"{root}.embeddings.position_embeddings", where)[1]
+    hidden = (f"{root}.encoder.layer.0.intermediate.dense.weight", f"{root}.layers.0.mlp.fc1.weight")
+    config = ViTConfig(
+        image=image_of(
+            weights, said, (rows, cols), positions, token + (f"{root}.embeddings.distillation_token" in tensors)
+        ),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=blocks_of(tensors, rf"{root}\.(?:encoder\.layer|layers)\.(\d+)\.", where),
+        heads=heads_of(weights, said, width),
+        mlp=next(tensors[key] for key in hidden if key in tensors).shape[0],
+        classes=classes,
+        pool="class" if token else "mean",
+        class_token=token,
+        distillation=distilled,
+        registers=int(f"{root}.embeddings.distillation_token" in tensors and not distilled),
+        norm_eps=float(said("layer_norm_eps")),
+        pre_logits=f"{root}.pooler.dense.weight" in tensors and token and not classes,
+        block=block_of(tensors, said, where),
+    )
+    ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes or not token else ())
+    images = preprocess_of(weights, config.image, default_images(weights.config, config), said.assumed)
+    if not weights.preprocessor:
+        said.assumed.append("mean, deviation and crop (no preprocessor_config.json)")
+    return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
+
+
+def block_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:
+    """Return how the blocks are made."""
+    bias = has(tensors, r"\.0\.attention\.(attention\.query|q_proj)\.bias$")
+    return BlockConfig(act=activation_of(said("hidden_act"), where), qkv_bias="all" if bias else "none")
+
+
+def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:
+    """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; the others' are ImageNet's."""
+    if document.get("model_type") in IMAGENETS or config.distillation:
+        return PreprocessConfig(
+            size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET
+        )
+    return PreprocessConfig(
+        size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bilinear", **HALF
+    )
+
+
+FAMILY = Family(
+    "huggingface",
+    "Hugging Face transformers (ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA)",
+    recognise,
+    interpret,
+    table,
+    unwritable=unwritable,
+    sidecars=sidecars,
+)

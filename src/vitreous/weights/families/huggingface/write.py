@@ -1,0 +1,107 @@
+"""What goes beside weights that are written for transformers: config.json and preprocessor_config.json; and what can't be."""
+
+from typing import Any
+
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import uncropped
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.base import MULTI_LABEL, unlike_plain
+from vitreous.weights.families.huggingface.config_json import ACTIVATIONS
+from vitreous.weights.families.huggingface.preprocessor import KERNELS
+from vitreous.weights.model_folder import ModelFolder
+
+NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
+FIXED = (
+    "pool",
+    "class_token",
+    "registers",
+    "positions",
+    "positions_at",
+    "position_tokens",
+    "rotary",
+    "patch_bias",
+    "embed_norm",
+    "norm_at",
+    "head_bias",
+    "stem",
+)
+"""What transformers' ViT knows in one way only."""
+assert set(NAMES.values()) <= set(ACTIVATIONS)
+
+
+def unwritable(config: ViTConfig) -> str | None:
+    """Say what transformers' ViT and DeiT can't express, if anything."""
+    unlike = unlike_plain(config, FIXED, "transformers' ViT")
+    if unlike:
+        return unlike
+    made = config.block
+    if made.qkv_bias == "no-key":
+        return "q and v have biases but k has none"
+    if made != BlockConfig(act=made.act, qkv_bias=made.qkv_bias, drop_path=made.drop_path):
+        return "its blocks are not the paper's (norms, biases, gates or scales differ)"
+    if config.distillation and not config.classes:
+        return "it has a distillation token but no heads"
+    if config.pre_logits and config.classes:
+        return "it has a tanh layer before the head; transformers has that layer only in a model without head"
+    return None
+
+
+def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
+    """Return the JSON files, as `AutoModel...from_pretrained` and `AutoImageProcessor.from_pretrained` read them."""
+    config = folder.model.config
+    kind = "deit" if config.distillation else "vit"
+    plain = "ViTForImageClassification" if config.classes else "ViTModel"
+    document: dict[str, Any] = {
+        "architectures": ["DeiTForImageClassificationWithTeacher" if config.distillation else plain],
+        "model_type": kind,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp,
+        "hidden_act": NAMES[config.block.act],
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": config.norm_eps,
+        "image_size": side(config.image),
+        "patch_size": side(config.patch),
+        "num_channels": config.channels,
+        "qkv_bias": config.block.qkv_bias == "all",
+    }
+    if config.classes:
+        document["id2label"] = {str(number): name for number, name in enumerate(folder.classes)}
+        if folder.several:
+            document["problem_type"] = MULTI_LABEL
+        document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
+    return {"config.json": document, "preprocessor_config.json": processor(folder.preprocess, config.channels)}
+
+
+def side(size: tuple[int, int]) -> int | list[int]:
+    """Return one number for a square."""
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
+    """Return the image processor that does the same: which class depends on how images are resized and cropped."""
+    rows, cols = images.size
+    squash = images.resize == "squash"
+    whole = uncropped(images)._asdict()
+    size = {"height": whole["rows"], "width": whole["cols"]} if squash else {"shortest_edge": whole["rows"]}
+    document = {
+        "image_processor_type": "DeiTImageProcessor" if squash else "CLIPImageProcessor",
+        "do_resize": True,
+        "size": size,
+        "resample": next(number for number, name in KERNELS.items() if name == images.interpolation),
+        "do_center_crop": True,
+        "crop_size": {"height": rows, "width": cols},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": spread(images.mean, channels),
+        "image_std": spread(images.std, channels),
+    }
+    return document | {"do_convert_rgb": images.mode == "RGB"}
+
+
+def spread(values: tuple[float, ...], channels: int) -> list[float]:
+    """Return one value a channel."""
+    return list(values) if len(values) > 1 else [values[0]] * channels

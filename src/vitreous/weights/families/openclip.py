@@ -1,0 +1,209 @@
+"""The image towers of OpenAI's CLIP and of OpenCLIP: their own ViT, or one of timm's inside OpenCLIP (SigLIP, EVA-02).
+
+The projection becomes the head: its outputs are the values of the space that images and texts share.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.images.config import Interpolation, PreprocessConfig
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.base import CLIP, Family, Reading, grid_of, heads_of, shape_of
+from vitreous.weights.families.timm import eva, rotary, vit
+from vitreous.weights.families.timm.arguments import cells, size_in
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import TRANSPOSED, Rule, Table, convolution, dense, depth_of
+
+ROOT, TRUNK = "visual.", "visual.trunk."
+TOWER = ("conv1.weight", "class_embedding", "positional_embedding", "proj", "ln_pre.", "ln_post.", "transformer.")
+VARIANTS = {"openai": "activation x sigmoid(1.702 x), as OpenAI trained", "openclip": "exact GELU, OpenCLIP's default"}
+RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "longest": "border"}
+"""Their resize_mode; the other is shortest."""
+OPENAI = "input_resolution"
+"""A number that lies among OpenAI's tensors and nobody else's."""
+IGNORED = (
+    r"^(transformer|token_embedding|ln_final|text|text_decoder)\.",
+    r"^(positional_embedding|text_projection|logit_scale|logit_bias|attn_mask)$",
+    r"^(input_resolution|context_length|vocab_size)$",
+)
+"""The text tower, and what lies between the towers."""
+KERNELS: dict[Any, Interpolation] = {
+    "bicubic": "bicubic",
+    "bilinear": "bilinear",
+    "nearest": "nearest",
+    "lanczos": "lanczos",
+}
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules of their own ViT."""
+    block = f"{ROOT}transformer.resblocks.{{i}}"
+    return [
+        Rule("patches.embed.weight", (f"{ROOT}conv1.weight",), convolution(config)),
+        Rule("patches.embed.bias", (f"{ROOT}conv1.bias",)),
+        Rule("class_token", (f"{ROOT}class_embedding",)),
+        Rule("positions.embedding", (f"{ROOT}positional_embedding",)),
+        *dense("embed_norm", f"{ROOT}ln_pre"),
+        *dense("blocks.{i}.attention_norm", f"{block}.ln_1"),
+        Rule("blocks.{i}.attention.qkv.weight", (f"{block}.attn.in_proj_weight",)),
+        Rule("blocks.{i}.attention.qkv.bias", (f"{block}.attn.in_proj_bias",)),
+        *dense("blocks.{i}.attention.out", f"{block}.attn.out_proj"),
+        Rule("blocks.{i}.attention_scale.scale", (f"{block}.ls_1.gamma",)),
+        *dense("blocks.{i}.mlp_norm", f"{block}.ln_2"),
+        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.c_fc"),
+        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.c_proj"),
+        Rule("blocks.{i}.mlp_scale.scale", (f"{block}.ls_2.gamma",)),
+        *dense("norm", f"{ROOT}ln_post"),
+        Rule("head.weight", (f"{ROOT}proj",), TRANSPOSED),
+    ]
+
+
+def trunk_table(config: ViTConfig) -> Table:
+    """Return timm's rules inside OpenCLIP."""
+    rotated = config.rotary.kind != "none" or config.block.qkv_bias == "no-key"
+    inner = (rotary if rotated else vit).table(config)
+    rules = [replace(rule, theirs=tuple(TRUNK + name for name in rule.theirs)) for rule in inner]
+    return [Rule("head.weight", (f"{ROOT}head.proj.weight",)), *rules]
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the image tower's names their beginning, if the file holds it alone, and take off what training put there."""
+    found = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    alone = "conv1.weight" in found and "class_embedding" in found
+    return {ROOT + name if alone and name.startswith(TOWER) else name: tensor for name, tensor in found.items()}
+
+
+def recognise(weights: Weights) -> float:
+    """Their names; an open_clip_config.json makes it sure."""
+    tensors = plain_names(weights.tensors)
+    named = f"{ROOT}conv1.weight" in tensors and f"{ROOT}class_embedding" in tensors
+    return (2.0 if "model_cfg" in weights.config else 1.0) if named else 0.0
+
+
+def recognise_trunk(weights: Weights) -> float:
+    """timm's names inside theirs."""
+    named = any(name.removeprefix("module.") == f"{TRUNK}patch_embed.proj.weight" for name in weights.tensors)
+    return (2.0 if "model_cfg" in weights.config else 1.0) if named else 0.0
+
+
+def said_of(weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return what open_clip_config.json says of the model and of its image tower."""
+    model = weights.config.get("model_cfg") or {}
+    return model, model.get("vision_cfg") or {}
+
+
+def activation_of(weights: Weights, tensors: Mapping[str, Tensor], name: str | None) -> Any:
+    """Return the activation, which no tensor tells.
+
+    Raises:
+        CheckpointError: nothing tells.
+    """
+    model, vision = said_of(weights)
+    if name in VARIANTS:
+        return "quick-gelu" if name == "openai" else "gelu"
+    if model:
+        tanh = (vision.get("act_kwargs") or {}).get("approximate") == "tanh"
+        return "quick-gelu" if model.get("quick_gelu") else ("gelu-tanh" if tanh else "gelu")
+    if OPENAI in tensors:
+        return "quick-gelu"
+    raise CheckpointError(
+        f"{weights.path}: OpenAI's CLIP and OpenCLIP's have the same names and another activation, and no "
+        "open_clip_config.json lies beside these weights; say --as openai or --as openclip"
+    )
+
+
+def pooling_of(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return how the tower pools."""
+    kind = "avg" if vision.get("global_average_pool") else vision.get("pool_type", "tok")
+    if kind not in ("tok", "avg") or vision.get("attentional_pool"):
+        raise CheckpointError(f"{where}: its pooling ({kind}) is one that vitreous can't build")
+    after = bool(vision.get("final_ln_after_pool"))
+    return {"pool": "class" if kind == "tok" else "mean", "norm_at": "pooled" if after else "tokens"}
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes and open_clip_config.json."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    _, vision = said_of(weights)
+    width, channels, rows, cols = shape_of(tensors, f"{ROOT}conv1.weight", where)
+    heads, assumed = heads_of(weights, width, width // int(vision.get("head_width", 64)) if vision else None)
+    eps = float((vision.get("norm_kwargs") or {}).get("eps", 1e-5))
+    act = activation_of(weights, tensors, name)
+    size = size_in(vision.get("image_size"))
+    said = cells(size, (rows, cols)) if size else None
+    _, grid, squared = grid_of(weights, shape_of(tensors, f"{ROOT}positional_embedding", where)[0], (1,), said)
+    classes = tensors[f"{ROOT}proj"].shape[1] if f"{ROOT}proj" in tensors else 0
+    config = ViTConfig(
+        image=(grid.rows * rows, grid.cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"visual\.transformer\.resblocks\.(\d+)\."),
+        heads=heads,
+        mlp=shape_of(tensors, f"{ROOT}transformer.resblocks.0.mlp.c_fc.weight", where)[0],
+        classes=classes,
+        norm_eps=eps,
+        patch_bias=f"{ROOT}conv1.bias" in tensors,
+        embed_norm=f"{ROOT}ln_pre.weight" in tensors,
+        head_bias=False,
+        block=BlockConfig(act=act, layer_scale=1e-5 * (f"{ROOT}transformer.resblocks.0.ls_1.gamma" in tensors)),
+        **pooling_of(vision, where),
+    )
+    config = config if classes else replace(config, head_bias=True)
+    assumed += squared + (
+        () if vision else (f"activation {act}, epsilon {eps:g}, pooling by [class] after the last norm",)
+    )
+    images = preprocess_of(weights, config)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, embeddings(classes), IGNORED)
+
+
+def interpret_trunk(weights: Weights, name: str | None) -> Reading:
+    """Read one of timm's models inside OpenCLIP; open_clip_config.json names it."""
+    tensors = {name.removeprefix("module."): tensor for name, tensor in weights.tensors.items()}
+    _, vision = said_of(weights)
+    inner = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
+    like = replace(weights, tensors=inner, config={})
+    pool = {"global_pool": vision["timm_pool"]} if vision.get("timm_pool") else {}
+    size = {"input_size": (0, *sides)} if (sides := size_in(vision.get("image_size"))) else {}
+    called = vision.get("timm_model_name") or name
+    plain = eva if eva.recognise(like) else vit
+    module = rotary if rotary.line_of(inner, called or "") else plain
+    found = module.interpret(replace(like, config=pool | {"pretrained_cfg": size}), called)
+    head = f"{ROOT}head.proj.weight"
+    config = found.model
+    assert isinstance(config, ViTConfig)
+    if head in tensors:
+        config = replace(config, classes=tensors[head].shape[0], head_bias=False)
+    ignored = IGNORED
+    images = preprocess_of(weights, config) if weights.config else found.preprocess
+    return replace(
+        found, model=config, preprocess=images, tensors=tensors, classes=embeddings(config.classes), ignored=ignored
+    )
+
+
+def embeddings(count: int) -> tuple[str, ...]:
+    """Name the values of the shared space."""
+    return tuple(f"embedding {number}" for number in range(count))
+
+
+def preprocess_of(weights: Weights, config: ViTConfig) -> PreprocessConfig:
+    """Return the evaluation transform: the whole short side, cropped, unless the configuration squashes or adds a border."""
+    given = weights.config.get("preprocess_cfg") or {}
+    return PreprocessConfig(
+        size=config.image,
+        resize=RESIZES.get(given.get("resize_mode"), "short"),
+        rounding="timm",
+        fill="black",
+        crop=1.0,
+        interpolation=KERNELS.get(given.get("interpolation"), "bicubic"),
+        mean=tuple(given.get("mean") or CLIP["mean"]),
+        std=tuple(given.get("std") or CLIP["std"]),
+    )
+
+
+FAMILY = Family("clip", "OpenAI CLIP, OpenCLIP (their own ViT)", recognise, interpret, table, VARIANTS)
+TRUNK_FAMILY = Family("openclip-timm", "OpenCLIP (a ViT of timm's)", recognise_trunk, interpret_trunk, trunk_table)

@@ -1,0 +1,1 @@
+"""timm's models: plain, hybrid, EVA, rotary and relative ones."""

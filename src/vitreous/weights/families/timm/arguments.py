@@ -1,0 +1,174 @@
+"""What timm's config.json says beside weights, and whether it is about them: `model_args`, the constructor's, above all."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from vitreous.errors import CheckpointError
+from vitreous.model.config import ViTConfig
+from vitreous.shapes import Size
+from vitreous.weights.families.base import Notes, places
+from vitreous.weights.families.timm.write import ACTIVATIONS, arguments
+from vitreous.weights.files import Weights
+
+READ = ("img_size", "no_embed_class", "global_pool", "pool_include_prefix", "num_classes")
+"""What the readers follow; the head's rows count its classes."""
+HARMLESS = ("dynamic_img_size", "dynamic_img_pad", "strict_img_size", "weight_init", "fix_init", "head_init_scale")
+HARMLESS += ("qkv_fused", "swiglu_align_to", "attn_type", "device", "dtype")
+HARMLESS += ("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords")
+"""What its tensors tell, or what changes nothing that a trained model computes of images of whole patches."""
+NORMS = {"layernorm": "layer", "layernormfp32": "layer", "rmsnorm": "rms"}
+"""timm's names of the norms that we have; each has an epsilon of 1e-6."""
+NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"swish": "silu"}
+"""timm's names of activations, and ours."""
+
+
+def arguments_in(weights: Weights) -> Mapping[str, Any]:
+    """Return what config.json says that the model's constructor was called with."""
+    return {name: value for name, value in (weights.config.get("model_args") or {}).items() if value is not None}
+
+
+def pretrained_in(weights: Weights) -> Mapping[str, Any]:
+    """Return what config.json says of images and labels; older ones say it at their top."""
+    if "pretrained_cfg" in weights.config:
+        return weights.config["pretrained_cfg"] or {}
+    return weights.config if "architecture" in weights.config else {}
+
+
+def pooling_in(weights: Weights) -> str | None:
+    """Return timm's name of the pooling, if config.json says it; the constructor's goes first."""
+    return arguments_in(weights).get("global_pool") or weights.config.get("global_pool")
+
+
+def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
+    """Return the labels that config.json lists, a list or by number, if it lists one for each output."""
+    given = pretrained_in(weights)
+    names = weights.config.get("label_names") or given.get("label_names") or given.get("labels") or ()
+    if isinstance(names, Mapping):
+        names = [names.get(str(number)) for number in range(count)] if len(names) == count else ()
+    return tuple(map(str, names)) if len(names) == count and None not in names else ()
+
+
+def size_in(value: Any) -> tuple[int, int] | None:
+    """Return rows and columns of a size that is one number or two; None where there is none."""
+    if not value:
+        return None
+    rows, cols = (value, value) if isinstance(value, int) else value
+    return int(rows), int(cols)
+
+
+def cells(image: tuple[int, int], patch: tuple[int, int]) -> Size:
+    """Return the grid of whole patches."""
+    return Size(image[0] // patch[0], image[1] // patch[1])
+
+
+def said_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int], table: bool = False) -> Size | None:
+    """Return the grid that config.json names: the constructor's, else that of the images where it has as many positions.
+
+    Args:
+        weights: with the configuration beside them.
+        patch: rows and columns of a patch.
+        counts: how many positions may be those of patches.
+        table: they are those of offsets between patches.
+    """
+    if built := size_in(arguments_in(weights).get("img_size")):
+        return cells(built, patch)
+    images = images_in(weights)
+    grid = None if images is None else cells(images, patch)
+    return grid if grid is not None and places(grid, table) in counts else None
+
+
+def images_in(weights: Weights) -> tuple[int, int] | None:
+    """Return rows and columns of the images that pretrained_cfg names, which may be older than the model."""
+    return size_in((pretrained_in(weights).get("input_size") or (0,))[1:])
+
+
+def details_of(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return activation, epsilon, heads, and whether there are positions, where the constructor was told them.
+
+    Raises:
+        CheckpointError: an activation or a norm that we don't have.
+    """
+    found: dict[str, Any] = {"heads": int(given["num_heads"])} if "num_heads" in given else {}
+    found["positions"] = given.get("pos_embed", "learn") not in ("", "none")
+    for name, key, known in (("act_layer", "act", NAMES), ("norm_layer", "norm", NORMS)):
+        if name in given:
+            if given[name] not in known:
+                raise CheckpointError(
+                    f"the configuration beside {where} says {name} {given[name]!r}; vitreous knows {', '.join(known)}"
+                )
+            found[key] = known[given[name]]
+    return found | ({"eps": 1e-6} if "norm_layer" in given else {})
+
+
+def made_of(config: ViTConfig) -> dict[str, Any]:
+    """Return what the constructors of timm's ViT and Eva would be called with for a model."""
+    block, rotary = config.block, config.rotary
+    return arguments(config) | {
+        "qkv_bias": block.qkv_bias != "none",
+        "init_values": block.layer_scale,
+        "num_kv_heads": config.heads,
+        "scale_attn_norm": block.attention_norm,
+        "scale_mlp_norm": block.mlp_norm,
+        "proj_bias": block.biases,
+        "final_norm": config.norm_at != "none",
+        "num_reg_tokens": config.registers,
+        "swiglu_mlp": block.mlp == "swiglu",
+        "scale_mlp": block.mlp_norm,
+        "scale_attn_inner": block.attention_norm,
+        "use_abs_pos_emb": config.positions == "learned",
+        "use_rel_pos_bias": config.positions == "bias" and config.positions_at == "layers",
+        "use_shared_rel_pos_bias": config.positions == "bias" and config.positions_at == "shared",
+        "use_rot_pos_emb": rotary.kind != "none",
+        "use_fc_norm": config.norm_at == "pooled",
+        "use_post_norm": False,
+        "use_pre_transformer_norm": config.embed_norm,
+        "rope_temperature": rotary.temperature if rotary.kind != "none" else None,
+        "rope_rotate_half": rotary.kind == "centred",
+        "rope_type": {"cells": "cat", "centred": "dinov3"}.get(rotary.kind),
+        "rope_grid_offset": 0.0,
+        "rope_grid_indexing": "ij",
+        "attn_only_layer_scale": False,
+        "ref_feat_shape": rotary.reference,
+    }
+
+
+def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> Notes:
+    """Hold the constructor's arguments against the model that the tensors make; return notes of those that we don't know.
+
+    Raises:
+        CheckpointError: an argument of another model, or of one that we can't build.
+    """
+    made, notes = made_of(config), []
+    for name, value in given.items():
+        if name in READ or name in HARMLESS or name.endswith("_rate") or name in ("act_layer", "num_heads"):
+            continue
+        if name == "norm_layer":
+            fits, ours = NORMS[value] == config.block.norm, config.block.norm
+        elif name.endswith(("_layer", "_fn")):
+            fits, ours = False, "what is usual, and can build nothing else"
+        elif name in made:
+            ours = made[name]
+            fits = ours is None or same(name, value, config, ours)
+        else:
+            notes.append(f"{name} {str(value)[:40]} of model_args, which vitreous doesn't know, makes no difference")
+            continue
+        if not fits:
+            raise CheckpointError(
+                f"the configuration beside {where} says {name} {str(value)[:40]}, and vitreous reads {ours} from the weights"
+            )
+    return tuple(notes)
+
+
+def same(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
+    """Tell whether an argument says what the tensors do, however it is written."""
+    if name in ("patch_size", "ref_feat_shape"):
+        return size_in(value) == size_in(ours)
+    if name == "mlp_ratio":
+        return (
+            config.block.mlp == "swiglu" or int(config.width * value) == config.mlp
+        )  # a gated one's is counted otherwise
+    if name == "init_values":
+        return bool(value) == bool(ours)
+    if name == "pos_embed":
+        return (value or "none") == ours
+    return bool(value == ours)

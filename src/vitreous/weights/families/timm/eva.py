@@ -1,0 +1,202 @@
+"""timm's class Eva (timm/models/eva.py): EVA, EVA-02, DINOv3 and the `rope_reg` models; safetensors or pth.
+
+Told from timm's plain ViT by its names: gamma_1, q_bias, or q, k and v apart.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, Reading, has, heads_of, shape_of
+from vitreous.weights.families.timm.arguments import (
+    arguments_in,
+    check_arguments,
+    classes_of,
+    details_of,
+    pooling_in,
+    pretrained_in,
+)
+from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
+
+SIGNS = r"^blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)$"
+HEADS = {1408: 16, 4096: 32}
+"""Heads by width where a head isn't 64 values wide: EVA giant, DINOv3 7B."""
+POST_NORM = 1792
+"""Width of EVA-02 enormous, which normalises after the branches and has nothing else to be told by."""
+UNKNOWN = r"enormous|sapiens|_pe_|rope_(mixed|ape|\d)|beit"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What belongs to a line of models and isn't in their tensors."""
+
+    rotary: RotaryConfig
+    eps: float
+    images: Mapping[str, tuple[float, ...] | float]
+    title: str
+    side: int = 224
+    """Rows and columns of the images, where neither positions nor config.json tell."""
+
+
+CELLS = RotaryConfig("cells", 10_000.0, (16, 16))
+KINDS = {
+    "eva": Kind(RotaryConfig(), 1e-6, CLIP, "EVA"),
+    "eva02": Kind(CELLS, 1e-6, CLIP, "EVA-02"),
+    "dinov3": Kind(RotaryConfig("centred", 100.0), 1e-5, {**IMAGENET, "crop": 1.0}, "DINOv3", 256),
+    "rope_reg": Kind(CELLS, 1e-6, {**HALF, "crop": 0.95}, "timm's ViT with rotary positions and registers", 256),
+}
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules. Of two ways to write q, k and v or the gated layer, the first is the one its models have."""
+    attention, mlp = "blocks.{i}.attn", "blocks.{i}.mlp"
+    apart = [f"{attention}.{part}_proj" for part in "qkv"]
+    joined = [Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.qkv.weight",))]
+    biases = [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_bias",)) for part in "qv"]
+    split = [stacked("blocks.{i}.attention.qkv", apart, "weight")]
+    split += [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_proj.bias",)) for part in "qv"]
+    packed = dense("blocks.{i}.mlp.expand", f"{mlp}.fc1")
+    gated = [
+        stacked("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
+    ]
+    aligned = config.block.mlp == "swiglu" and (config.block.mlp_norm or config.rotary.kind == "centred")
+    return [
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
+        Rule("class_token", ("cls_token",), leading(2)),
+        Rule("registers", ("reg_token",), leading(1)),
+        Rule("positions.embedding", ("pos_embed",), leading(1)),
+        *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+        *([*split, *joined, *biases] if config.block.mlp_norm else [*joined, *biases, *split]),
+        *dense("blocks.{i}.attention.qkv", f"{attention}.qkv")[1:],
+        *dense("blocks.{i}.attention.norm", f"{attention}.norm"),
+        *dense("blocks.{i}.attention.out", f"{attention}.proj"),
+        Rule("blocks.{i}.attention_scale.scale", ("blocks.{i}.gamma_1",)),
+        *dense("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+        *([*gated, *packed] if aligned else [*packed, *gated]),
+        *dense("blocks.{i}.mlp.norm", f"{mlp}.norm"),
+        *dense("blocks.{i}.mlp.contract", f"{mlp}.fc2"),
+        Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.gamma_2",)),
+        *dense("norm", "fc_norm" if config.norm_at == "pooled" else "norm"),
+        *dense("head", "head"),
+    ]
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names with the signs of class Eva; a config.json that names an architecture makes it sure."""
+    tensors = weights.tensors
+    if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
+        return 0.0
+    if not has(tensors, SIGNS) or has(tensors, r"relative_position|^mask_token|^storage_tokens"):
+        return 0.0
+    if "architecture" in weights.config:
+        return 2.0
+    return 0.0 if is_deit3(tensors) else 1.0
+
+
+def is_deit3(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell DeiT-III's own names, timm's with gamma_1, which hold positions and no registers."""
+    named = all(name in tensors for name in ("blocks.0.gamma_1", "blocks.0.attn.qkv.bias", "pos_embed"))
+    return named and not has(tensors, r"^reg_token$|^rope|attn\.q_bias|attn\.proj_[lw]|_token_only|mlp\.fc1_g")
+
+
+def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """Return the line of models: as the name says, else as the tensors suggest, with a note."""
+    strange = has(tensors, r"^rope\.freqs|^norm_pre|attn\.(wq|gate|k_norm|k_proj\.bias)")
+    strange = strange or tensors["patch_embed.proj.weight"].shape[0] == POST_NORM
+    if strange or re.search(UNKNOWN, architecture):
+        raise CheckpointError(
+            f"{where}: {architecture or 'this model'} is a variant of timm's Eva that vitreous can't build"
+        )
+    for pattern, kind in (
+        (r"dinov3|lingbot", "dinov3"),
+        (r"rope_reg", "rope_reg"),
+        (r"eva02", "eva02"),
+        (r"eva", "eva"),
+    ):
+        if re.search(pattern, architecture):
+            return kind, ()
+    gated = has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") or is_packed(tensors)
+    scaled = "blocks.0.gamma_1" in tensors
+    kind = {
+        # class token, positions, registers, gated MLP, layer scale
+        (True, True, False, True, False): "eva02",
+        (True, True, False, False, False): "eva",
+        (True, False, True, True, True): "dinov3",
+        (True, False, True, False, True): "dinov3",
+        (False, False, True, False, True): "rope_reg",
+    }.get((*(name in tensors for name in ("cls_token", "pos_embed", "reg_token")), gated, scaled))
+    if kind is None:
+        raise CheckpointError(f"{where}: which of timm's Eva models this is can't be told; say --as timm-eva:NAME")
+    return kind, (f"it is {KINDS[kind].title}: its rotary positions, epsilon {KINDS[kind].eps:g} and normalisation",)
+
+
+def is_packed(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether gate and value stand in one layer."""
+    first = tensors.get("blocks.0.mlp.fc1.weight")
+    return first is not None and first.shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes, the rest from the line of models that it belongs to."""
+    tensors, where = weights.tensors, str(weights.path)
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    kind, assumed = kind_of(tensors, architecture_of(weights, name), where)
+    line, given = KINDS[kind], arguments_in(weights)
+    if kind in ("dinov3", "rope_reg"):
+        shape_of(tensors, "reg_token", where)
+    heads, usual = heads_of(weights, width, given.get("num_heads"), HEADS.get(width, max(1, width // 64)))
+    details = details_of(given, where)
+    pool = pool_of(tensors, weights, "mean" if kind == "dinov3" else None)
+    config = ViTConfig(
+        image=(line.side, line.side),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        heads=heads,
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
+        pool=pool,
+        class_token="cls_token" in tensors,
+        registers=tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
+        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens",
+        norm_eps=details.get("eps", line.eps),
+        rotary=line.rotary,
+        block=block_of(tensors),
+    )
+    config, positioned = placed(config, tensors, weights)
+    if kind == "dinov3" and not pooling_in(weights):
+        assumed = (*assumed, "it pools by the mean over patches, timm's default (--as dinov3 takes [class])")
+    else:
+        assumed = (*pooling_assumed(config, weights), *assumed)
+    assumed = (*usual, *positioned, *check_arguments(config, given, where), *assumed)
+    images = preprocess_of(config, line, weights)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+
+
+def preprocess_of(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:
+    """Return the evaluation transform."""
+    return preprocess(config, pretrained_in(weights), line.images)
+
+
+def block_of(tensors: Mapping[str, Tensor]) -> BlockConfig:
+    """Return how the blocks are made."""
+    no_key = has(tensors, r"^blocks\.0\.attn\.(q_bias|q_proj\.bias)$")
+    return BlockConfig(
+        mlp="swiglu" if is_packed(tensors) or has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") else "plain",
+        mlp_norm="blocks.0.mlp.norm.weight" in tensors,
+        qkv_bias="no-key" if no_key else ("all" if "blocks.0.attn.qkv.bias" in tensors else "none"),
+        attention_norm="blocks.0.attn.norm.weight" in tensors,
+        layer_scale=1e-5 if "blocks.0.gamma_1" in tensors else 0.0,
+    )
+
+
+FAMILY = Family("timm-eva", "timm (eva: EVA, EVA-02, DINOv3)", recognise, interpret, table)

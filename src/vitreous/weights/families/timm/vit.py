@@ -1,0 +1,359 @@
+"""timm's `vit_*` and `deit*` (timm/models/vision_transformer.py, deit.py): safetensors or pth, with or without config.json."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, Pool, ViTConfig
+from vitreous.shapes import Size
+from vitreous.weights.families.base import (
+    CLIP,
+    HALF,
+    IMAGENET,
+    Family,
+    Notes,
+    Reading,
+    grid_of,
+    has,
+    heads_of,
+    shape_of,
+)
+from vitreous.weights.families.timm.arguments import (
+    arguments_in,
+    check_arguments,
+    classes_of,
+    details_of,
+    images_in,
+    pooling_in,
+    pretrained_in,
+    said_grid,
+    size_in,
+)
+from vitreous.weights.families.timm.hybrid import channels_of, stem_of, stem_rules
+from vitreous.weights.families.timm.write import sidecars, unwritable
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading
+
+ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
+"""Names that timm's ViT has in no variant that is read here."""
+POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
+MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+LAYER_SCALE = re.compile(
+    r"^(blocks\.\d+)\.(?:ls|gamma|lambda|layer_?scale)_?([12])(?:\.(?:gamma|lambda1?|weight|scale))?$"
+)
+"""The ways in which LayerScale is spelled: ls1.gamma, gamma_1, layer_scale_1, ..."""
+TANH = r"giantopt|patch32_siglip|large_patch16_siglip\w*_512|so400m_patch16_siglip"
+PRE_NORM = "branches are normalised before, not after (--as NAME with _rpn_ in it takes the latter)"
+ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    (r"_rpn_", {"order": "after"}, HALF),
+    (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
+    (r"clip", {"eps": 1e-5}, CLIP),
+    (r"giantopt", {"act": "gelu-tanh", "heads": 16}, HALF),
+    (TANH, {"act": "gelu-tanh"}, HALF),
+    (r"siglip", {}, HALF),
+    (r"beit3", {"eps": 1e-5}, HALF),
+    (r"dinov2", {}, IMAGENET | {"crop": 1.0}),
+    (r"dino|mae|ijepa|deit", {}, IMAGENET),
+    (r"^vit_base_patch16_gap", {"heads": 16}, IMAGENET),
+    (r"^vit_small_resnet", {"heads": 8}, IMAGENET),
+    (r"^test_vit[34]", {"heads": 3}, HALF),
+    (r"^test_vit", {"heads": 2}, HALF),
+    (r"augreg|orig_in21k|vit_", {}, HALF),
+)
+"""What an architecture's name says that its keys don't: activation, epsilon, heads, normalisation. The first match counts."""
+OTHERS = r"_pe_|_rope"
+"""Architectures whose tensors have these names and mean something else."""
+FILES = r"(vit|deit3?|test_vit)_\w*\d"
+"""How the names of files begin that are called as timm's models are."""
+NAMED = (
+    "activation, epsilon, mean and deviation of timm's {called}, since the file is called so; --as NAME takes another's"
+)
+CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
+SHARED = (
+    "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
+    "MAE's; --as deit, dino or mae takes theirs"
+)
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules."""
+    norm = "fc_norm" if config.norm_at == "pooled" else "norm"
+    return [
+        *stem_rules(config),
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
+        Rule("class_token", ("cls_token",), leading(2)),
+        Rule("distillation_token", ("dist_token",), leading(2)),
+        Rule("registers", ("reg_token",), leading(1)),
+        Rule("positions.embedding", ("pos_embed",), leading(1)),
+        *dense("embed_norm", "norm_pre"),
+        *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+        *dense("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
+        *dense("blocks.{i}.attention.q_norm", "blocks.{i}.attn.q_norm"),
+        *dense("blocks.{i}.attention.k_norm", "blocks.{i}.attn.k_norm"),
+        *dense("blocks.{i}.attention.norm", "blocks.{i}.attn.norm"),
+        *dense("blocks.{i}.attention.out", "blocks.{i}.attn.proj"),
+        Rule("blocks.{i}.attention_scale.scale", ("blocks.{i}.ls1.gamma",)),
+        *dense("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+        *dense("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
+        *dense("blocks.{i}.mlp.norm", "blocks.{i}.mlp.norm"),
+        *dense("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
+        Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.ls2.gamma",)),
+        *dense("norm", norm),
+        Rule("pool.attention.probe", ("attn_pool.latent",), leading(2)),
+        *dense("pool.attention.q", "attn_pool.q"),
+        *dense("pool.attention.kv", "attn_pool.kv"),
+        *dense("pool.attention.out", "attn_pool.proj"),
+        *dense("pool.attention.norm", "attn_pool.norm"),
+        *dense("pool.attention.mlp.expand", "attn_pool.mlp.fc1"),
+        *dense("pool.attention.mlp.contract", "attn_pool.mlp.fc2"),
+        *dense("pre_logits.0", "pre_logits.fc"),
+        *dense("head", "head"),
+        *dense("distillation_head", "head_dist"),
+    ]
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give LayerScale timm's name, however it is spelled."""
+    return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in tensors.items()}
+
+
+def recognise(weights: Weights) -> float:
+    """timm's names; a config.json that names an architecture makes it sure."""
+    tensors = weights.tensors
+    if not all(name in tensors for name in MARKS) or has(tensors, ELSEWHERE):
+        return 0.0
+    return 2.0 if "architecture" in weights.config else 1.0
+
+
+def architecture_of(weights: Weights, name: str | None) -> str:
+    """Return the architecture's name: as the user says, else as config.json does, else nothing."""
+    return name or str(weights.config.get("architecture", ""))
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes, the rest from config.json or from what the name says."""
+    tensors, where = plain_names(weights.tensors), str(weights.path)
+    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
+    stem = stem_of(tensors, where)
+    if stem.kind != "none":
+        rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
+    details, images, named = known_of(weights, tensors, name)
+    if details.get("positions"):
+        shape_of(tensors, "pos_embed", where)
+    heads, assumed = heads_of(weights, width, details.get("heads"), details.get("usual"))
+    config = ViTConfig(
+        image=(224 // rows * rows, 224 // cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        stem=stem,
+        width=width,
+        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        heads=heads,
+        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=size_of(tensors, "head.weight", 0),
+        pool=pool_of(tensors, weights),
+        pool_prefix=bool(arguments_in(weights).get("pool_include_prefix")) and pool_of(tensors, weights) != "class",
+        class_token="cls_token" in tensors,
+        distillation="dist_token" in tensors,
+        registers=size_of(tensors, "reg_token", 1),
+        norm_at=norm_of(tensors),
+        norm_eps=details.get("eps", 1e-6),
+        embed_norm="norm_pre.weight" in tensors,
+        patch_bias="norm_pre.weight" not in tensors,
+        pre_logits="pre_logits.fc.weight" in tensors,
+        pool_mlp=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
+        block=block_of(tensors, details, width),
+    )
+    config, positioned = placed(config, tensors, weights)
+    assumed += (*positioned, *check_arguments(config, arguments_in(weights), where), *pooling_assumed(config, weights))
+    images = preprocess(config, pretrained_in(weights), images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed + named, classes_of(weights, config.classes))
+
+
+def known_of(
+    weights: Weights, tensors: Mapping[str, Tensor], name: str | None
+) -> tuple[dict[str, Any], Mapping[str, Any], Notes]:
+    """Return activation, epsilon and heads, and the images' normalisation, which no tensor tells; and what was assumed.
+
+    Args:
+        weights: with the configuration beside them, which goes first.
+        tensors: theirs under plain names.
+        name: the architecture, as the user says.
+    """
+    told = architecture_of(weights, name)
+    architecture = told or called(weights, tensors)
+    refuse(architecture, tensors, str(weights.path))
+    details, images = said(architecture or guessed(tensors))
+    notes: Notes = ()
+    if not told:
+        shared = CLIP_LIKE if guessed(tensors) else SHARED
+        notes = (NAMED.format(called=architecture),) if architecture else (shared, PRE_NORM)
+        details["usual"] = details.pop("heads", None)
+    if "attn_pool.latent" in tensors and tensors["attn_pool.latent"].shape[-1] == 1536:
+        details["usual"] = 16  # SigLIP's giant has fewer than DINOv2's
+    return details | details_of(arguments_in(weights), str(weights.path)), images, notes
+
+
+def size_of(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """Return one side of a tensor, 0 where it isn't there."""
+    return tensors[name].shape[axis] if name in tensors else 0
+
+
+def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what an architecture's name says of activation and epsilon, and of normalisation."""
+    for pattern, details, images in ARCHITECTURES:
+        if re.search(pattern, architecture):
+            return dict(details), images
+    return {}, HALF
+
+
+def guessed(tensors: Mapping[str, Tensor]) -> str:
+    """Return what a file without a name looks like: only CLIP's towers have a norm before the blocks."""
+    return "clip" if "norm_pre.weight" in tensors else ""
+
+
+def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse models whose tensors are named like these but mean something else."""
+    perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or norm_of(tensors) == "none")
+    if perception or re.search(OTHERS, architecture):
+        what = architecture or "a Perception Encoder"
+        raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
+
+
+def called(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
+    """Return the architecture that the file's own name is, as timm's downloads are called; "" where it is none.
+
+    Raises:
+        CheckpointError: the name is a CLIP tower's and the tensors aren't, or the other way round.
+    """
+    name = weights.path.stem if re.match(FILES, weights.path.stem) else ""
+    if name and ("clip" in name) != bool(guessed(tensors)):
+        has = "have" if guessed(tensors) else "lack"
+        raise CheckpointError(
+            f"{weights.path} is called as one of timm's models, but its tensors {has} the norm before the blocks that a CLIP "
+            "tower has; say --as NAME for what it is"
+        )
+    return name
+
+
+def norm_of(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
+    """Return where the final norm stands."""
+    if "fc_norm.weight" in tensors:
+        return "pooled"
+    return "tokens" if "norm.weight" in tensors else "none"
+
+
+def pool_of(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | None = None) -> Pool:
+    """Return how the model pools: as config.json says, else the default, else what its tensors need."""
+    if "attn_pool.latent" in tensors:
+        return "map"
+    said_there = pooling_in(weights)
+    if said_there in POOLS:
+        return POOLS[said_there]
+    if said_there:
+        raise CheckpointError(f"config.json names the pooling {said_there!r}, which vitreous doesn't have")
+    if default is not None:
+        return default
+    return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
+
+
+def pooling_assumed(config: ViTConfig, weights: Weights) -> Notes:
+    """Say how the model pools, where only its tensors suggest it."""
+    if pooling_in(weights) or config.pool == "map":
+        return ()
+    return (
+        "it pools by " + {"class": "[class]"}.get(config.pool, "the mean over the patches, prefix tokens left out"),
+    )
+
+
+def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
+    """Return how the blocks are made."""
+    hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
+    return BlockConfig(
+        norm="layer" if "blocks.0.norm1.bias" in tensors else "rms",
+        act=details.get("act", "gelu"),
+        norm_order=details.get("order", "before"),
+        mlp="swiglu" if expand == 2 * hidden else "plain",
+        mlp_norm="blocks.0.mlp.norm.weight" in tensors,
+        qkv_bias="all" if "blocks.0.attn.qkv.bias" in tensors else "none",
+        biases="blocks.0.attn.proj.bias" in tensors,
+        qk_norm="blocks.0.attn.q_norm.weight" in tensors,
+        attention_norm="blocks.0.attn.norm.weight" in tensors,
+        layer_scale=1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
+    )
+
+
+def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
+    """Settle the grid, and which tokens have positions; return what was assumed of them.
+
+    The constructor's img_size goes before the images of pretrained_cfg, which may be older than the model.
+    """
+    images, told = images_in(weights), weights.told.grid
+    if "pos_embed" not in tensors:
+        built = size_in(arguments_in(weights).get("img_size"))
+        image = built or images or ((told[0] * config.patch[0], told[1] * config.patch[1]) if told else None)
+        note = (
+            () if image else (f"images of {Size(*config.image)}: there are no positions, and nothing says their size",)
+        )
+        return replace(config, image=image or config.image, positions="none"), note
+    count = tensors["pos_embed"].shape[1]
+    kinds = kinds_of(config, arguments_in(weights).get("no_embed_class"))
+    said = said_grid(weights, config.patch, [count - prefix for prefix in kinds])
+    prefix, grid, notes = grid_of(weights, count, tuple(kinds), said)
+    image = (grid.rows * config.patch[0], grid.cols * config.patch[1])
+    if images is not None and image != images:
+        notes += (f"images of {Size(*image)}, as the positions are; pretrained_cfg names {Size(*images)}",)
+    return replace(config, image=image, position_tokens=kinds[prefix]), notes
+
+
+def kinds_of(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:
+    """Return how many prefix tokens may have positions, the likeliest first, and what that is called.
+
+    Args:
+        config: the model.
+        patches_only: what config.json says of it: no_embed_class.
+    """
+    if not config.prefix or patches_only is False:
+        return {config.prefix: "all"}
+    if patches_only:
+        return {0: "patches"}
+    named = config.prefix - config.registers
+    return {named: "class" if config.registers else "all"} | ({0: "patches"} if named else {}) | {config.prefix: "all"}
+
+
+KERNELS = ("bicubic", "bilinear", "nearest", "lanczos")
+"""Kernels of theirs that are here."""
+RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
+"""Their crop_mode; what else it says is taken for center, as in timm."""
+
+
+def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
+    """Return the evaluation transform: of pretrained_cfg where it is there, else what the name stands for."""
+    images = dict(images)
+    interpolation = given.get("interpolation", "bicubic")
+    return PreprocessConfig(
+        size=tuple(config.image),
+        resize=RESIZES.get(given.get("crop_mode"), "short"),
+        rounding="timm",
+        crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
+        interpolation=interpolation if interpolation in KERNELS else "bicubic",
+        mean=tuple(given.get("mean") or images["mean"]),
+        std=tuple(given.get("std") or images["std"]),
+    )
+
+
+FAMILY = Family(
+    "timm",
+    "timm (vision_transformer, its hybrids, deit)",
+    recognise,
+    interpret,
+    table,
+    unwritable=unwritable,
+    sidecars=sidecars,
+)

@@ -1,0 +1,122 @@
+"""What goes beside weights that are written for timm: its config.json; and what timm's models can't be."""
+
+from dataclasses import replace
+from typing import Any
+
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import uncropped
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.timm.hybrid import ENTRIES, first_conv, unwritable_stem
+from vitreous.weights.model_folder import ModelFolder
+
+POOLS = {"class": "token", "mean": "avg", "max": "max", "map": "map"}
+NAMES = {
+    192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224", 1024: "vit_large_patch16_224",
+    1280: "vit_huge_patch14_224", 1408: "vit_giant_patch14_224", 1664: "vit_gigantic_patch14_224",
+}  # fmt: skip
+"""Architectures that timm knows, by width: model_args say all the rest, patches included."""
+DISTILLED = {192: "deit_tiny_distilled_patch16_224", 384: "deit_small_distilled_patch16_224"}
+CROP_MODES = {"short": "center", "squash": "squash", "border": "border"}
+ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
+
+
+def unwritable(config: ViTConfig) -> str | None:
+    """Say what timm's VisionTransformer can't express, if anything."""
+    made, plain = config.block, BlockConfig()
+    for name in ("attention", "norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
+        if getattr(made, name) != getattr(plain, name):
+            return f"block.{name} is {getattr(made, name)!r}"
+    if made.qkv_bias == "no-key":
+        return "q and v have biases but k has none"
+    if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
+        return "its positions are not learned ones, added at the input"
+    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias:
+        return "its head is of another kind"
+    if config.distillation and config.registers:
+        return "it has a distillation token and registers"
+    if config.patch_bias == config.embed_norm:
+        return "timm's patch embedding has a bias just where no norm stands before the first block"
+    if config.pre_logits:
+        return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
+    if config.norm_eps != 1e-6:
+        return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
+    return unwritable_stem(config)
+
+
+def named_there(config: ViTConfig) -> str:
+    """Return an architecture of timm's that config.json can make this model of."""
+    if config.stem.kind != "none":
+        return ENTRIES[config.stem.units]
+    if config.distillation:
+        return DISTILLED.get(config.width, "deit_base_distilled_patch16_224")
+    return NAMES.get(config.width, NAMES[768])
+
+
+def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
+    """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
+    config = folder.model.config
+    document = {
+        "architecture": named_there(config),
+        "num_classes": config.classes,
+        "num_features": config.width,
+        "global_pool": POOLS[config.pool],
+        "model_args": arguments(config),
+        "pretrained_cfg": transform(config, folder.preprocess),
+        "label_names": list(folder.classes),
+    }
+    return {"config.json": document}
+
+
+def arguments(config: ViTConfig) -> dict[str, Any]:
+    """Return what the model's constructor is called with."""
+    _, *patch = config.patch_shape
+    return {
+        "img_size": list(config.image),
+        "patch_size": patch[0] if patch[0] == patch[1] else patch,
+        "in_chans": config.channels,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "mlp_ratio": ratio(config.width, config.mlp),
+        "global_pool": POOLS[config.pool],
+        "class_token": config.class_token,
+        "reg_tokens": config.registers,
+        "no_embed_class": config.position_tokens != "all",
+        "init_values": config.block.layer_scale or None,
+        "qkv_bias": config.block.qkv_bias == "all",
+        "qk_norm": config.block.qk_norm,
+        "pre_norm": config.embed_norm,
+        "fc_norm": config.norm_at == "pooled",
+        "final_norm": True,
+        "act_layer": ACTIVATIONS[config.block.act],
+        "pos_embed": "learn" if config.positions == "learned" else "none",
+    }
+
+
+def transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
+    """Return the evaluation transform, and where the model begins and ends."""
+    return {
+        "input_size": [config.channels, *config.image],
+        "mean": list(images.mean),
+        "std": list(images.std),
+        "crop_pct": crop_of(images),
+        "crop_mode": CROP_MODES[images.resize],
+        "interpolation": images.interpolation,
+        "first_conv": first_conv(config.stem),
+        "classifier": ["head", "head_dist"] if config.distillation else "head",
+        "num_classes": config.classes,
+    }
+
+
+def crop_of(images: PreprocessConfig) -> float:
+    """Return a number of which timm, dividing by it and rounding down, makes the size that images are scaled to."""
+    whole, rows = uncropped(images), images.size[0]
+    if uncropped(replace(images, rounding="timm")) == whole:
+        return images.crop
+    return rows / (whole.rows + 0.5)
+
+
+def ratio(width: int, hidden: int) -> float:
+    """Return a number that timm, multiplying it by the width and rounding down, makes the hidden width of."""
+    exact = hidden / width
+    return exact if int(width * exact) == hidden else (hidden + 0.5) / width

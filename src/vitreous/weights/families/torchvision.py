@@ -1,0 +1,127 @@
+"""torchvision's vit_b_16 and its sisters (torchvision/models/vision_transformer.py)."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vitreous.images.config import PreprocessConfig
+from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.weights.families.base import (
+    IMAGENET,
+    Family,
+    Reading,
+    grid_of,
+    heads_of,
+    shape_of,
+    unlike_plain,
+    usual_heads,
+)
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading
+
+PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
+
+
+def table(config: ViTConfig) -> Table:
+    """Return the rules; the MLP's layers have the names of today first, then those of the published files."""
+    block = "encoder.layers.encoder_layer_{i}"
+    attention = f"{block}.self_attention"
+    return [
+        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.bias", ("conv_proj.bias",)),
+        Rule("class_token", ("class_token",), leading(2)),
+        Rule("positions.embedding", (PLACES,), leading(1)),
+        *dense("blocks.{i}.attention_norm", f"{block}.ln_1"),
+        Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.in_proj_weight",)),
+        Rule("blocks.{i}.attention.qkv.bias", (f"{attention}.in_proj_bias",)),
+        *dense("blocks.{i}.attention.out", f"{attention}.out_proj"),
+        *dense("blocks.{i}.mlp_norm", f"{block}.ln_2"),
+        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.0"),
+        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.linear_1"),
+        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.3"),
+        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.linear_2"),
+        *dense("norm", "encoder.ln"),
+        *dense("pre_logits.0", "heads.pre_logits"),
+        *dense("head", "heads.head"),
+    ]
+
+
+def recognise(weights: Weights) -> float:
+    """torchvision's names."""
+    tensors = weights.tensors
+    return float(PATCHES in tensors and PLACES in tensors)
+
+
+def interpret(weights: Weights, name: str | None) -> Reading:
+    """Read the architecture from shapes."""
+    tensors, where = weights.tensors, str(weights.path)
+    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
+    _, grid, squared = grid_of(weights, shape_of(tensors, PLACES, where)[1], (1,))
+    heads, usual = heads_of(weights, width)
+    config = ViTConfig(
+        image=(grid.rows * rows, grid.cols * cols),
+        patch=(rows, cols),
+        channels=channels,
+        width=width,
+        depth=depth_of(tensors, r"encoder\.layers\.encoder_layer_(\d+)\."),
+        heads=heads,
+        mlp=hidden_of(tensors, where),
+        classes=tensors["heads.head.weight"].shape[0] if "heads.head.weight" in tensors else 0,
+        pre_logits="heads.pre_logits.weight" in tensors,
+    )
+    published = config.image == (224, 224)
+    images = PreprocessConfig(
+        size=config.image,
+        rounding="torchvision",
+        crop=(224 / 242 if width == 1024 and rows == 16 else 0.875) if published else 1.0,
+        interpolation="bilinear" if published else "bicubic",
+        **IMAGENET,
+    )
+    assumed = (*squared, *usual, "the transform of torchvision's weights of this size")
+    return Reading(config, images, "bicubic-corners", tensors, assumed)
+
+
+def hidden_of(tensors: Mapping[str, Tensor], where: str) -> int:
+    """Return the hidden width of the MLP."""
+    first = "encoder.layers.encoder_layer_0.mlp."
+    return shape_of(
+        tensors, f"{first}linear_1.weight" if f"{first}linear_1.weight" in tensors else f"{first}0.weight", where
+    )[0]
+
+
+FIXED = (
+    "pool",
+    "class_token",
+    "distillation",
+    "registers",
+    "positions",
+    "positions_at",
+    "position_tokens",
+    "rotary",
+    "patch_bias",
+    "embed_norm",
+    "norm_at",
+    "head_bias",
+    "norm_eps",
+    "stem",
+)
+"""What torchvision's model knows in one way only."""
+
+
+def unwritable(config: ViTConfig) -> str | None:
+    """Say what torchvision's model can't express, if anything: it is the paper's, of square images."""
+    unlike = unlike_plain(config, FIXED, "torchvision")
+    if unlike:
+        return unlike
+    if config.block != BlockConfig(drop_path=config.block.drop_path):
+        return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
+    if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:
+        return "torchvision's images and patches are square, and of three channels"
+    if config.heads != usual_heads(config.width):
+        return (
+            f"it has {config.heads} heads, which the file can't say; {usual_heads(config.width)} is usual at its width"
+        )
+    return None if config.classes else "it has no head"
+
+
+FAMILY = Family("torchvision", "torchvision", recognise, interpret, table, unwritable=unwritable)

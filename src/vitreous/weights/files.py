@@ -1,0 +1,191 @@
+"""Weights as other code bases write them, read without running anyone's code: safetensors, npz, pth, and folders of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.storage.limits import check_count, check_file, read_json
+from vitreous.storage.mmap import FileMap
+from vitreous.storage.presence import absent, is_there
+from vitreous.storage.safetensors_file import map_tensors, reading
+from vitreous.weights.npz import read_npz
+from vitreous.weights.options import Told
+from vitreous.weights.state_dicts import state_of
+from vitreous.weights.torch_files import is_script, is_torch, read_pickled, read_script, refusing
+
+SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt", ".pyth")
+ENDINGS = (*SAFE, ".npz", *PICKLED)
+"""Of files of weights; a .tar or .pkl is one where torch wrote it (.pth.tar)."""
+LONGEST = 500
+"""Letters of a tensor's name."""
+INDEX, INDICES = "model.safetensors.index.json", (".safetensors.index.json", ".bin.index.json")
+"""The index of shards by its usual name, and how the names of all end."""
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
+"""How the names of shards end: their number, and how many there are."""
+CANDIDATES = (
+    "model.safetensors",
+    INDEX,
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Somebody's tensors by name, with what lay beside them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: dict[str, Any] = field(default_factory=dict)
+    """config.json (or open_clip_config.json) beside the weights, if there is one."""
+    preprocessor: dict[str, Any] = field(default_factory=dict)
+    """preprocessor_config.json beside the weights, if there is one."""
+    notes: tuple[str, ...] = ()
+    """What was unwrapped, for the report."""
+    maps: tuple[FileMap, ...] = ()
+    """The files that tensors are mapped from, where vitreous mapped them itself."""
+    aside: tuple[str, ...] = ()
+    """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
+    told: Told = field(default_factory=Told)
+    """What the user says of them."""
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read a file of weights, or a folder that holds one.
+
+    Raises:
+        CheckpointError: nothing there, not a known format, damaged, or hostile; no code in it is ever run.
+    """
+    path = Path(path)
+    if not is_there(path):
+        raise CheckpointError(absent(path))
+    with reading(path):
+        file = _inside(path) if path.is_dir() else path
+        refuse_pieces(file)
+        check_file(file)
+    notes: tuple[str, ...] = ()
+    maps: list[FileMap] = []
+    if file.name.endswith(INDICES):
+        tensors, maps = _sharded(file)
+    elif file.suffix in SAFE:
+        tensors, _, mapped = map_tensors(file, alignment=1)
+        maps = [mapped]
+    elif file.suffix == ".npz":
+        tensors = read_npz(file)
+    elif is_weights(file) and is_script(file):
+        tensors, mapped = read_script(file)
+        maps, notes = [mapped], ("took the tensors of a TorchScript archive; its code was not run",)
+    elif is_weights(file):
+        tensors, mapped, notes = _pickled(file)
+        maps = [mapped]
+    else:
+        raise CheckpointError(
+            f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"
+        )
+    check_names(tensors, str(file))
+    folder = file.parent
+    config = _json(folder / "config.json") or _json(folder / "open_clip_config.json")
+    return Weights(file, tensors, config, _json(folder / "preprocessor_config.json"), notes, tuple(maps))
+
+
+def refuse_pieces(file: Path) -> None:
+    """Refuse a file that is one of several which only make sense together; raises CheckpointError."""
+    if file.suffix == ".distcp":
+        raise CheckpointError(
+            f"{file} is a piece of a checkpoint of torch.distributed (DCP, FSDP); put it together with "
+            f"`python -m torch.distributed.checkpoint.format_utils dcp_to_torch {file.parent} weights.pth`, and open that"
+        )
+    match = SHARD.search(file.name)
+    if match is not None and int(match[2]) > 1:
+        raise CheckpointError(
+            f"{file} is shard {int(match[1])} of {int(match[2])}; name their folder, or the .index.json beside them"
+        )
+
+
+def holds_weights(path: Path) -> bool:
+    """Tell, by their endings, whether a path is a file of weights or an index of shards, or a folder with one inside."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
+
+
+def is_weights(file: Path) -> bool:
+    """Tell, by its ending, whether a file is one of weights; endings that others use too are looked into."""
+    if file.suffix in (".tar", ".pkl"):
+        return file.is_file() and is_torch(file)
+    return file.suffix in (*ENDINGS, ".distcp")
+
+
+def _inside(folder: Path) -> Path:
+    """Find the weights in a folder."""
+    for name in CANDIDATES:
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(folder.iterdir())
+    found = [file for file in files if is_weights(file)] or [file for file in files if file.name.endswith(INDICES)]
+    if len(found) == 1 or (found and all(file.suffix == ".distcp" for file in found)):
+        return found[0]
+    listed = ", ".join(file.name for file in found[:5]) or "none"
+    raise CheckpointError(
+        f"{folder} holds no model.safetensors, and no single file of weights (found: {listed}); name the file"
+    )
+
+
+def _sharded(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
+    """Read the shards that an index lists, which must lie beside it."""
+    places = _json(index).get("weight_map")
+    if not isinstance(places, Mapping) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{index} is no index of shards: it has no weight_map of names")
+    tensors: dict[str, Tensor] = {}
+    maps = []
+    for shard in sorted(set(places.values())):
+        if PurePosixPath(shard).name != shard or "\\" in shard or Path(shard).suffix not in _endings(index):
+            raise CheckpointError(
+                f"{index} names the shard {shard!r}; shards must be {_endings(index)[0]} files beside it"
+            )
+        if Path(shard).suffix in SAFE:
+            found, _, mapped = map_tensors(index.parent / shard, alignment=1)
+        else:
+            found, mapped, _ = _pickled(index.parent / shard)
+        maps.append(mapped)
+        tensors |= {name: tensor for name, tensor in found.items() if places.get(name) == shard}
+    absent = [name for name in places if name not in tensors]
+    if absent:
+        raise CheckpointError(f"{index} lists {len(absent)} tensors that its shards don't hold, such as {absent[0]}")
+    return tensors, maps
+
+
+def _endings(index: Path) -> tuple[str, ...]:
+    """Return the endings that the shards of an index have: those of pickles only where its own name says so."""
+    return (".bin",) if index.name.endswith(".bin.index.json") else SAFE
+
+
+def _pickled(path: Path) -> tuple[dict[str, Tensor], FileMap, tuple[str, ...]]:
+    """Read a file of torch's, and find the weights in it."""
+    file = read_pickled(path)
+    with refusing(path, f"{path} can't be read as weights only: ", f"{path} is damaged"):
+        state = state_of(file.tree, str(path))
+        return file.tensors(state.tensors, str(path)), file.map, state.notes
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that may lie beside the weights; an absent one is empty."""
+    if not is_there(path):
+        return {}
+    with reading(path):
+        found = read_json(path)
+    return found if isinstance(found, dict) else {}
+
+
+def check_names(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse names that can't be printed, which no library gives; raises CheckpointError."""
+    check_count(where, len(tensors))
+    strange = next((name for name in tensors if not name.isprintable() or len(name) > LONGEST), None)
+    if strange is not None:
+        raise CheckpointError(f"{where} has a tensor of the impossible name {ascii(strange)[:80]}")

@@ -1,0 +1,273 @@
+"""Weights of other code bases into our model: recognised, mapped, resized, and every change told."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.factory import CONFIGS, Model, empty
+from vitreous.shapes import Size
+from vitreous.storage.mmap import FileMap, release
+from vitreous.weights.adaptation import adapt, numbers
+from vitreous.weights.channels import seeing
+from vitreous.weights.compatibility import check_finite, describe
+from vitreous.weights.families.base import MULTI_LABEL, Family, Notes, Reading
+from vitreous.weights.files import Weights, read_weights
+from vitreous.weights.gaps import cost_of, fill_missing, refuse_unused
+from vitreous.weights.limits import check_model
+from vitreous.weights.mapping import Mapped, read
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Report, Told, Wish, grouped
+from vitreous.weights.unread import told
+from vitreous.weights.wrappers import TRAINING, headed, unwrapped
+
+MODULES = (
+    *("timm.vit", "timm.eva", "timm.rotary", "timm.relative", "timm.parallel"),
+    *("huggingface.aimv2", "beit", "google.vit", "huggingface.vit", "huggingface.dino", "huggingface.clip"),
+    *(
+        "huggingface.beit",
+        "meta",
+        "jepa",
+        "linear_heads",
+        "openclip",
+        "torchvision",
+        "google.bit",
+        "google.bit_pytorch",
+    ),
+    *("vit_pytorch", "mmpretrain"),
+)
+
+SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
+"""What is raised where shapes or configurations aren't what they should be."""
+
+
+def families() -> dict[str, Family]:
+    """Return every family by name."""
+    found = {}
+    for name in MODULES:
+        module = import_module(f"vitreous.weights.families.{name}")
+        found |= {value.name: value for value in vars(module).values() if isinstance(value, Family)}
+    return found
+
+
+def surest(weights: Weights) -> float:
+    """Return how surely some family recognises weights."""
+    return max(score(family, weights) for family in families().values())
+
+
+def score(family: Family, weights: Weights) -> float:
+    """Return how surely weights are of a family; tensors of shapes that make no sense to it are none of its."""
+    try:
+        return family.recognise(weights)
+    except SENSELESS:
+        return 0.0
+
+
+def recognise(weights: Weights) -> Family:
+    """Return the family that weights belong to.
+
+    Raises:
+        CheckpointError: no family fits, or two fit equally well.
+    """
+    scores = {family.name: score(family, weights) for family in families().values()}
+    best = max(scores.values())
+    if best <= 0:
+        some = ", ".join(list(weights.tensors)[:4])
+        raise CheckpointError(
+            f"{weights.path} {told(weights)} ({', '.join(scores)}); the file has {len(weights.tensors)} tensors, such as "
+            f"{some}"
+        )
+    fitting = [name for name, score in scores.items() if score == best]
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"{weights.path} fits {' and '.join(fitting)} equally well; say which with --as {fitting[0]}"
+        )
+    return families()[fitting[0]]
+
+
+def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Report]:
+    """Read somebody's weights into our model.
+
+    Raises:
+        CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
+        ConfigError: a wish that can't be met.
+    """
+    weights = unwrapped(replace(read_weights(path), told=wish.told), surest)
+    family, variant = chosen(weights, wish.family)
+    weights = headed(weights, family.table(CONFIGS[family.kind]()))
+    reading = understood(family, weights, variant)
+    check_told(reading, weights)
+    check_images(reading.preprocess, reading.model.channels, str(weights.path))
+    reading = replace(reading, assumed=(*reading.assumed, *images_assumed(reading, weights)))
+    check_model(reading.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
+    model, theirs = empty(reading.model), dict(reading.tensors)
+    patterns = (*reading.ignored, *TRAINING)
+    ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
+    given, finish = list(theirs), partial(finished, str(weights.path), weights.maps)
+    reading = replace(reading, tensors={})  # what was used is let go while the next is made
+    weights.tensors.clear()
+    mapped = read(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
+    refuse_shapes(mapped, model, reading, str(weights.path))
+    ignored = [name for name in ignored if name not in mapped.used]
+    unused = [name for name in given if name not in mapped.used and name not in ignored]
+    refuse_unused(unused, mapped.used, reading.model, wish, str(weights.path))
+    new = fill_missing(mapped, model, reading.model, wish, str(weights.path))
+    check_finite(mapped.tensors, str(weights.path), weights.maps)
+    model.load_state_dict(mapped.tensors, strict=False, assign=True)
+    origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
+    origin |= {"told": str(weights.told)} if str(weights.told) else {}
+    classes = reading.classes or numbers(model.config.classes)
+    preprocess = seeing(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
+    several = weights.config.get("problem_type") == MULTI_LABEL
+    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, several)
+    folder, changes = adapt(folder, wish)
+    report = Report(
+        source=str(weights.path),
+        origin=f"{family.name}: {family.title}",
+        model=describe(folder.model.config),
+        mapped=len(mapped.tensors) - len(new),
+        resized=changes.resized,
+        channels=changes.channels,
+        head=changes.head or head_of(model, new),
+        new=tuple(new),
+        unused=tuple(unused),
+        ignored=len(ignored) + len(weights.aside),
+        beside=grouped((*ignored, *weights.aside)),
+        assumed=reading.assumed,
+        notes=(*weights.notes, *told_of(weights), *cost_of(unused, mapped.used, new)),
+    )
+    return folder, report
+
+
+def finished(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    """Widen a tensor to float32, and give back the pages that it was read from.
+
+    What a mapped file holds as it is needed stays mapped; everything else is copied, once.
+
+    Raises:
+        CheckpointError: the tensor holds no real numbers, as in a quantised model.
+    """
+    if not made.is_floating_point():
+        shape = "x".join(map(str, made.shape)) or "one value"
+        raise CheckpointError(f"{where} has weights of {made.dtype} (shape {shape}); vitreous reads floats only")
+    whole = made.float().contiguous()
+    release(sources, maps)
+    return whole
+
+
+def head_of(model: Model, new: Sequence[str]) -> str:
+    """Say where the head comes from."""
+    if not model.config.classes:
+        return "none"
+    return "new" if any(name.startswith("head.") for name in new) else "kept"
+
+
+def understood(family: Family, weights: Weights, variant: str | None) -> Reading:
+    """Let a family read weights.
+
+    Raises:
+        CheckpointError: their shapes, or what lies beside them, make no sense to it.
+    """
+    try:
+        return family.interpret(weights, variant)
+    except UserError:
+        raise
+    except SENSELESS as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise CheckpointError(
+            f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
+            f"({reason})"
+        ) from error
+
+
+def check_told(reading: Reading, weights: Weights) -> None:
+    """Refuse what the user says of a file that says otherwise itself; raises ConfigError."""
+    config, told = reading.model, weights.told
+    if told == Told():
+        return
+    if not isinstance(config, ViTConfig):
+        raise ConfigError(
+            f"--grid and --heads are a ViT's, and {weights.path} holds {describe(config)}; leave them out"
+        )
+    if told.grid is not None and Size(*told.grid) != config.grid:
+        raise ConfigError(
+            f"--grid {told.grid[0]} {told.grid[1]}, but {weights.path} says itself that its grid is {config.grid}; leave it out "
+            "(--image ROWS COLS makes it see another size)"
+        )
+    if told.heads is not None and told.heads != config.heads:
+        raise ConfigError(
+            f"--heads {told.heads}, but {weights.path} says itself that it has {config.heads}; leave it out"
+        )
+
+
+def told_of(weights: Weights) -> Notes:
+    """Return what the user says of the file, for the report."""
+    return (f"{weights.told}, as you say",) if weights.told != Told() else ()
+
+
+def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
+    """Refuse preprocessing that no image could go through, before the weights are read.
+
+    Raises:
+        CheckpointError: mean or deviation that are no finite numbers, a deviation of zero, or too few; an impossible crop.
+    """
+    for name, values in (("mean", images.mean), ("deviation", images.std)):
+        sound = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+        if not sound or len(values) not in (1, 3, channels) or (name == "deviation" and 0 in values):
+            raise CheckpointError(
+                f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; expected one "
+                f"finite number{' above 0' if name == 'deviation' else ''}, or one a channel"
+            )
+    if not 0 < images.crop <= 1:
+        raise CheckpointError(
+            f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected above 0 to 1"
+        )
+
+
+def images_assumed(reading: Reading, weights: Weights) -> Notes:
+    """Say what of the images' preprocessing is not as the configuration says: a kernel that isn't here, other channels."""
+    images, channels = reading.preprocess, reading.model.channels
+    config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
+    kernel = config.get("interpolation") if isinstance(config, dict) else None
+    notes = []
+    if isinstance(kernel, str) and kernel != images.interpolation:
+        notes.append(f"images resized by the {images.interpolation} kernel; theirs ({kernel[:40]}) isn't here")
+    if channels > 1 and any(len(values) not in (1, channels) for values in (images.mean, images.std)):
+        notes.append(f"mean and deviation of each of the {channels} channels: the average of those that are given")
+    return tuple(notes)
+
+
+def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
+    """Return the family and the variant: as the user says, or recognised."""
+    if name is None:
+        return recognise(weights), None
+    family, _, variant = name.partition(":")
+    known = families()
+    owners = [one for one in known.values() if family in one.variants]
+    fitting = [one for one in owners if one.recognise(weights) > 0]
+    if fitting or family not in known:  # a variant may have a family's name: google's npz read as timm reads them
+        owners = fitting or owners
+        if len(owners) != 1:
+            raise UnknownName("family", family, known)
+        return owners[0], family
+    return known[family], variant or None
+
+
+def refuse_shapes(mapped: Mapped, model: Model, reading: Reading, where: str) -> None:
+    """Refuse tensors that were made, but not of the shapes that the model needs; raises CheckpointError."""
+    expected = model.state_dict()
+    wrong = [
+        f"{name} is {'x'.join(map(str, tensor.shape))}, expected {'x'.join(map(str, expected[name].shape))}"
+        for name, tensor in mapped.tensors.items()
+        if tensor.shape != expected[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{where} doesn't fit {describe(reading.model)}: {'; '.join(wrong[:3])}")

@@ -1,0 +1,117 @@
+"""What theirs has and ours lacks, and the other way round: named by groups, and allowed only where it is said what that costs."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from vitreous.errors import CheckpointError
+from vitreous.model.factory import Config, Model, create
+from vitreous.weights.compatibility import describe
+from vitreous.weights.mapping import Mapped
+from vitreous.weights.options import Wish, grouped
+
+MOST_GROUPS = 4
+"""Groups of names that a message lists."""
+PARTS = (
+    (r"(^|\.)(gamma|ls|lambda|layer_?scale)_?\d", "LayerScale"),
+    (r"rel(ative)?_pos|rel_h|rel_w", "relative positions"),
+    (r"(^|\.)rope|rotary|freqs", "rotary positions"),
+    (r"\.proj_[lw]\.", "talking heads"),
+    (r"lora_|adapter", "adapters"),
+    (r"\.(q|k|q_layer|k_layer)_?norm\.", "norms of q and k"),
+    (r"(^|\.)(attn|attention|norm|mlp)\d?1\.", "further branches"),
+)
+"""What names stand for, in the field's words; the first match counts."""
+HEADS = r"(^|[./])(\w*head\w*|fc|\w*classifier|linear)([./]|$)"
+OURS = r"^(distillation_)?head\."
+"""How the names of our heads begin."""
+
+
+def listed(names: Collection[str]) -> str:
+    """Say which names these are, in at most `MOST_GROUPS` groups."""
+    groups = grouped(names)
+    more = f" and {len(groups) - MOST_GROUPS} more groups" if len(groups) > MOST_GROUPS else ""
+    return ", ".join(groups[:MOST_GROUPS]) + more
+
+
+def parts_of(names: Collection[str]) -> str:
+    """Say what tensors are for, as far as their names tell: "LayerScale of 12 blocks"; empty where they don't."""
+    said = []
+    for pattern, word in PARTS:
+        here = [name for name in names if re.search(pattern, name)]
+        blocks = {match.group() for name in here if (match := re.search(r"(?<![^./_])\d+(?=[./])", name))}
+        said += [f"{word} of {len(blocks)} blocks" if blocks else word] if here else []
+    return ", ".join(said)
+
+
+def inside(names: Iterable[str], used: Collection[str]) -> list[str]:
+    """Return the names that lie in a module that is used, such as a block: they are part of what it computes."""
+    modules = {match.group() for name in used if (match := re.match(r".*?[./_]\d+[./]|[^./]+[./]", name))}
+    return [name for name in names if any(name.startswith(module) for module in modules)]
+
+
+def refuse_unused(unused: Collection[str], used: Collection[str], config: Config, wish: Wish, where: str) -> None:
+    """Refuse tensors of theirs that have no place in our model, unless the user allows it.
+
+    Raises:
+        CheckpointError: what they are, and what leaving them out would cost; where they belong to the function that the
+            model computes, leaving them out is not offered.
+    """
+    if not unused or "unused" in wish.allow:
+        return
+    about = f"{where}: {len(unused)} tensors have no place in {describe(config)}: {listed(unused)}"
+    if within := inside(unused, used):
+        named = parts_of(within)
+        raise CheckpointError(
+            f"{about}; {f'they are {named}, which' if named else f'{len(within)} of them lie in layers that are used and'} "
+            "belong to what this model computes: without them its outputs would be others. vitreous can't build it"
+        )
+    if not config.classes and any(re.search(HEADS, name) for name in unused):
+        raise CheckpointError(
+            f"{about}; with --allow unused they are left out: a head would be lost, and with it the labels; the model would "
+            "give features"
+        )
+    raise CheckpointError(
+        f"{about}; with --allow unused they are left out: if the outputs depend on them, these will differ"
+    )
+
+
+def fill_missing(mapped: Mapped, model: Model, config: Config, wish: Wish, where: str) -> list[str]:
+    """Draw tensors of ours that theirs lacks, if the user allows it; return their names.
+
+    Raises:
+        CheckpointError: they may not be missing; the message offers to draw a head, but nothing else at random.
+    """
+    if not mapped.missing:
+        return []
+    if "missing" not in wish.allow:
+        raise CheckpointError(lacking(mapped.missing, config, where))
+    fresh = create(config).state_dict()
+    mapped.tensors |= {name: fresh[name] for name in mapped.missing}
+    return list(mapped.missing)
+
+
+def lacking(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) -> str:
+    """Say which tensors are missing, under which names they were looked for, and what can be done."""
+    name, looked = next(iter(missing.items()))
+    about = (
+        f"{where} lacks {len(missing)} tensors that {describe(config)} needs, such as {name} "
+        f"({' + '.join(looked) or 'no rule'})"
+    )
+    if all(re.match(OURS, name) for name in missing):
+        return (
+            f"{about}; with --allow missing the head begins untrained, and its labels mean nothing until it is trained"
+        )
+    return (
+        f"{about}; drawn at random they would spoil every output: the file isn't whole, or is of another architecture"
+    )
+
+
+def cost_of(unused: Collection[str], used: Collection[str], new: Collection[str]) -> tuple[str, ...]:
+    """Say, for the report, what the differences that the user allowed cost."""
+    within = inside(unused, used)
+    notes = (
+        [f"the outputs differ from the original's: left out was {parts_of(within) or listed(within)}"] if within else []
+    )
+    drawn = [name for name in new if not re.match(OURS, name)]
+    notes += [f"the outputs are not the original's: drawn at random were {listed(drawn)}"] if drawn else []
+    return tuple(notes)

@@ -1,0 +1,82 @@
+"""Names of a model's outputs, as somebody lists them: on the command line, or in a file. Imports no torch."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import ConfigError
+from vitreous.settings import distinct_keys
+from vitreous.storage.presence import is_file
+
+MOST_BYTES = 64 * 2**20
+"""Of a file of names."""
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the labels that a text names, separated by commas, or those of the file that it names.
+
+    A file is UTF-8: one name a line; or, where its name ends in .json, a list of names, or names by their number.
+
+    Raises:
+        ConfigError: no names, an empty or a doubled one (which line it is), or a file that can't be read.
+    """
+    if is_file(text):
+        return of_file(Path(text))
+    if text.lower().endswith((".txt", ".json")):
+        raise ConfigError(f"--labels {text}: no such file")
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise ConfigError(
+            f"--labels {text!r} names no class; give names separated by commas, or a file with one a line"
+        )
+    return found
+
+
+def of_file(path: Path) -> tuple[str, ...]:
+    """Return the names in a file, in their order; raises ConfigError."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; that is no list of labels")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read the labels in {path}: {error}") from error
+    if path.suffix.lower() == ".json":
+        return distinct(of_json(text, path), path, "entry")
+    lines = text.splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return distinct([line.strip() for line in lines], path, "line")
+
+
+def of_json(text: str, path: Path) -> list[Any]:
+    """Return the names in JSON: a list, or an object from numbers (0, 1, ...) to names; raises ConfigError."""
+    expected = 'expected a list of names, or an object of names by number, such as {"0": "cat", "1": "dog"}'
+    try:
+        given = json.loads(text, object_pairs_hook=distinct_keys)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no JSON ({str(error)[:80]}); {expected}") from error
+    if isinstance(given, dict):
+        lacking = next((number for number in range(len(given)) if str(number) not in given), None)
+        if lacking is not None:
+            raise ConfigError(f"{path} has {len(given)} entries and none for {lacking}; {expected}")
+        given = [given[str(number)] for number in range(len(given))]
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ConfigError(f"{path} holds something else; {expected}")
+    return [name.strip() for name in given]
+
+
+def distinct(names: Sequence[str], path: Path, unit: str) -> tuple[str, ...]:
+    """Return names that are all there and all different; raises ConfigError for the first that isn't."""
+    if not names:
+        raise ConfigError(f"{path} names no class; expected one name a line")
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise ConfigError(f"{path}: {unit} {number} is empty; each output needs a name")
+        if name in first:
+            raise ConfigError(f"{path}: {unit} {number} is {name!r}, as {unit} {first[name]} is; names must differ")
+        first[name] = number
+    return tuple(names)

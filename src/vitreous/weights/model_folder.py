@@ -1,0 +1,297 @@
+"""The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
+
+config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
+preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the grid of a ViT's positions with the rule that resizes it, where the
+weights come from, and the hash of model.safetensors.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitreous.errors import CheckpointError, ConfigError, suggestion
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.config import ViTConfig
+from vitreous.model.factory import CONFIGS, Config, Model, empty, kind_of
+from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
+from vitreous.settings import from_dict, to_dict, to_json
+from vitreous.shapes import Size
+from vitreous.storage.atomic import atomic_folder, clear_partials, settled, write_atomically
+from vitreous.storage.limits import read_json
+from vitreous.storage.presence import is_there
+from vitreous.storage.safetensors_file import file_hash, map_tensors, reading, save_tensors
+from vitreous.storage.versions import versions
+from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid
+from vitreous.weights.limits import check_model
+
+MODEL_FORMAT = 1
+"""Version of the model folder's layout; a folder of another one can't be loaded."""
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHEAP_BYTES = 128 * 2**20
+"""Files up to this size are held against their hash whenever they are loaded: about 0.1 s."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model and all that it needs to be used."""
+
+    model: Model
+    preprocess: PreprocessConfig
+    decode: DecodeConfig
+    classes: tuple[str, ...]
+    """Names of the model's outputs, in order; empty for a model without head."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
+    resize: str = DEFAULT_RULE
+    """The rule that maps the position grid to another one, by its name in model/positions/added.py."""
+    several: bool = False
+    """An image may have several of the classes, or none."""
+
+    def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
+        """Return what outputs say of each class: their softmax; where an image may have several, each one's sigmoid."""
+        return logits.sigmoid() if self.several else logits.softmax(-1)
+
+
+def save_model(path: str | Path, folder: ModelFolder) -> None:
+    """Write a model folder, atomically; a model folder that is there already is replaced.
+
+    Settings that only training uses (dropout, drop_path, recompute) are left out: they belong to a run.
+
+    Raises:
+        ConfigError: the class names don't match the model's outputs.
+        CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
+        StorageError: the disk is full or read-only; what was there before is untouched.
+    """
+    path = Path(path).resolve()
+    model = folder.model
+    if len(folder.classes) != model.config.classes:
+        raise ConfigError(
+            f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
+        )
+    if is_there(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
+        raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
+    tensors = model.state_dict()
+    check_finite(tensors, "the model")
+    architecture = lasting(model.config)
+    clear_partials(path.parent, path.name)
+    placed = {}
+    if isinstance(architecture, ViTConfig):
+        placed = {"positions": {"grid": list(architecture.grid), "resize": folder.resize}}
+    with atomic_folder(path) as partial:
+        digest = save_tensors(partial / WEIGHTS, tensors)
+        document = {
+            "vitreous_model": MODEL_FORMAT,
+            "kind": kind_of(architecture),
+            "architecture": to_dict(architecture),
+            "preprocess": to_dict(folder.preprocess),
+            "decode": to_dict(folder.decode),
+            **placed,
+            "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
+            "origin": {"versions": versions(), **folder.origin},
+            "classes": list(folder.classes),
+            **({"several": True} if folder.several else {}),
+        }
+        write_atomically(partial / CONFIG, to_json(document))
+
+
+def lasting(config: Config) -> Config:
+    """Return a configuration without the settings that only training uses."""
+    if isinstance(config, ViTConfig):
+        return replace(config, dropout=0.0, drop_path=0.0, recompute=False)
+    return config
+
+
+def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
+    """Load a model folder, or the exported model of a run folder; the model is in eval mode, on the CPU, in float32.
+
+    The weights are mapped from the file, not copied, and always held against the architecture, name by name and shape
+    by shape, and checked for NaN.
+
+    Args:
+        path: a model folder or a run folder.
+        verify: hold the weights against their hash. None: if that is cheap, up to `CHEAP_BYTES`.
+
+    Raises:
+        CheckpointError: no such folder, of another format, damaged, hostile, or of another architecture.
+    """
+    path = Path(path)
+    while True:
+        with _watched(path) as unchanged:
+            try:
+                folder = _load(_locate(path), verify)
+            except CheckpointError:
+                if unchanged():
+                    raise
+            else:
+                if unchanged():
+                    return folder
+
+
+def _load(path: Path, verify: bool | None) -> ModelFolder:
+    source = str(path)
+    config, preprocess, decode, stored = _settings(path / CONFIG, _document(path))
+    weights = path / WEIGHTS
+    _verify(weights, stored.weights, verify)
+    tensors, _, file = map_tensors(weights)
+    check_depth(tensors, config, source)
+    check_model(config, sum(tensor.numel() for tensor in tensors.values()), source)
+    if isinstance(config, ViTConfig):
+        check_grid(config, source, Size(*stored.positions.grid), stored.positions.resize)
+    model = empty(config)
+    check_fit(tensors, model.state_dict(), config, source)
+    check_finite(tensors, source, [file])
+    _fill(model, tensors)
+    resize, several = stored.positions.resize, stored.several
+    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, several)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Positions:
+    grid: tuple[int, int]
+    resize: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What config.json holds beside settings."""
+
+    weights: _Weights
+    classes: tuple[str, ...]
+    origin: dict[str, Any]
+    positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
+    """A ViT's alone."""
+    several: bool = False
+
+
+def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessConfig, DecodeConfig, _Stored]:
+    """Read what config.json says; raises CheckpointError."""
+    kind = document.get("kind", "vit")
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggestion(str(kind), CONFIGS)}")
+    keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
+    keys += ["several"] if "several" in document else []
+    try:
+        config = from_dict(CONFIGS[kind], document["architecture"], "architecture")
+        preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
+        decode = from_dict(DecodeConfig, document["decode"], "decode")
+        stored = from_dict(_Stored, {key: document[key] for key in keys})
+    except KeyError as error:
+        raise CheckpointError(f"{file} is damaged: it has no {error}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{file} can't be used: {error}") from error
+    if len(stored.classes) != config.classes:
+        raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
+    if stored.positions.resize not in ALL_RULES:
+        known = suggestion(stored.positions.resize, ALL_RULES)
+        raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
+    return config, preprocess, decode, stored
+
+
+def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
+    with reading(path):
+        size = path.stat().st_size
+    if size != stored.bytes:
+        raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
+    wanted = size <= CHEAP_BYTES if verify is None else verify
+    if wanted and file_hash(path) != stored.sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")
+
+
+def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
+    """Let the model's parameters be these tensors, widened to float32, without copying those that are."""
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    model.eval()
+
+
+def _locate(path: Path) -> Path:
+    """Find the model folder that a path stands for."""
+    path = settled(path)
+    if not is_there(path):
+        raise CheckpointError(f"no such model folder: {path}")
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
+    if "vitreous_run" not in _keys(path):
+        return path
+    model = settled(path / "model")
+    if (model / CONFIG).is_file():
+        return model
+    steps = [folder.name.removeprefix("step-") for folder in (path / "checkpoints").glob("step-*")]
+    newest = max((int(step) for step in steps if step.isdigit()), default=None)
+    far = "has no checkpoint yet" if newest is None else f"is at step {newest}"
+    raise CheckpointError(
+        f"the run in {path} has exported no model yet (it {far}); "
+        f"wait for its first evaluation, or go on with `vitreous resume {path}`"
+    )
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether a folder is a model folder, of whatever format."""
+    return "vitreous_model" in _keys(path)
+
+
+def _keys(path: Path) -> set[str]:
+    """Return the names at the top of a folder's config.json, or none if there is no such file."""
+    try:
+        document = read_json(path / CONFIG)
+    except (OSError, CheckpointError):
+        return set()
+    return set(document) if isinstance(document, dict) else set()
+
+
+@contextmanager
+def _watched(path: Path) -> Iterator[Callable[[], bool]]:
+    """Tell whether a folder was replaced by a newer model meanwhile, as a run in training does: never mix the two.
+
+    The folder is held open, so that its number can't be given to another one.
+    """
+    before, handle = None, None
+    with suppress(OSError, CheckpointError):
+        where = _locate(path)
+        handle = os.open(where, os.O_RDONLY)
+        before = _identity(where, os.fstat(handle))
+    try:
+        yield lambda: _identity_now(path) == before
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _identity(where: Path, status: os.stat_result) -> tuple[Path, int, int]:
+    return where, status.st_dev, status.st_ino
+
+
+def _identity_now(path: Path) -> tuple[Path, int, int] | None:
+    try:
+        where = _locate(path)
+        return _identity(where, where.stat())
+    except (OSError, CheckpointError):
+        return None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Read config.json and check that it is one of ours; raises CheckpointError."""
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
+    with reading(path / CONFIG):
+        document = read_json(path / CONFIG)
+    if not isinstance(document, dict) or "vitreous_model" not in document:
+        raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
+    if document["vitreous_model"] != MODEL_FORMAT:
+        raise CheckpointError(
+            f"{path} is a model folder of format {document['vitreous_model']!r}; this vitreous reads format {MODEL_FORMAT}. "
+            "Use the vitreous that wrote it (its config.json names the version)"
+        )
+    return document

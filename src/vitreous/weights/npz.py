@@ -1,0 +1,101 @@
+"""NumPy's archives of arrays, read without pickle, after every claim was held against the file."""
+
+import math
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.storage.limits import check_claims, check_count, check_file
+from vitreous.storage.safetensors_file import reading
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How NumPy compresses, or not."""
+MOST_AXES = 16
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    MemoryError,
+)
+"""What zipfile, zlib and NumPy raise on what is damaged."""
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """Read a NumPy archive, without pickle; bfloat16, which NumPy writes as two raw bytes, is understood.
+
+    Raises:
+        CheckpointError: no archive, or a member that claims more than it holds, or of a type that is no number.
+    """
+    tensors = {}
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy's, of headers that Python 2 wrote
+        check_file(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+                check_count(str(path), len(members))
+                check_claims(str(path), sum(member.file_size for member in members), path.stat().st_size)
+                for member in members:
+                    tensors[member.filename.removesuffix(".npy")] = _array(path, archive, member)
+        except (OSError, CheckpointError):
+            raise
+        except BROKEN as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise CheckpointError(f"{path} is no sound npz file: {reason}") from error
+    return tensors
+
+
+def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
+    """Read one member, after holding its header against its size."""
+    name = ascii(member.filename)[1:-1][:80]
+    if member.compress_type not in METHODS:
+        raise CheckpointError(f"{path}: {name} is compressed by method {member.compress_type}, which NumPy doesn't use")
+    with archive.open(member) as file:
+        shape, fortran, dtype = _header(file, f"{path}: {name}", member.file_size)
+        needed = math.prod(shape) * dtype.itemsize
+        data = file.read(needed)
+    if len(data) != needed:
+        raise CheckpointError(f"{path}: {name} was cut short")
+    raw = np.frombuffer(bytearray(data), dtype=np.uint16 if dtype.kind == "V" else dtype.newbyteorder("="))
+    if dtype.byteorder == ">":
+        raw = raw.byteswap()
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        raw = raw.astype(np.int64)
+    values = torch.from_numpy(
+        raw.reshape(shape, order="F" if fortran else "C").copy() if fortran else raw.reshape(shape)
+    )
+    return values.view(torch.bfloat16) if dtype.kind == "V" else values
+
+
+def _header(file: zipfile.ZipExtFile, where: str, held: int) -> tuple[tuple[int, ...], bool, Any]:
+    """Return an array's shape, whether it lies column by column, and its type; raises CheckpointError."""
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise CheckpointError(f"{where} is written in NumPy format {version}, which nobody needs")
+    try:
+        shape, fortran, dtype = HEADERS[version](file)
+    except RecursionError as error:
+        raise CheckpointError(f"{where} has a header that is nested without end") from error
+    brain = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None
+    if dtype.hasobject or not (brain or (dtype.kind in "fiu" and dtype.itemsize <= 8)):
+        raise CheckpointError(f"{where} is of type {str(dtype)[:80]}, which is no number")
+    if (
+        len(shape) > MOST_AXES
+        or any(not 0 <= side < 2**62 for side in shape)
+        or math.prod(shape) * dtype.itemsize > held
+    ):
+        claimed = "x".join(str(min(side, 2**62)) for side in shape[:MOST_AXES])
+        raise CheckpointError(f"{where} claims the shape {claimed}, but holds {held:,} bytes")
+    return shape, fortran, dtype

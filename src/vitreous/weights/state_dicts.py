@@ -1,0 +1,175 @@
+"""Which of the things in a training checkpoint are the weights: found, taken out, and told."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vitreous.errors import CheckpointError
+from vitreous.weights.pickle_reader import Described, Inert, attributes
+
+WRAPPERS = (
+    *("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "averaged_model"),
+    *("teacher", "target_encoder", "model", "state_dict", "model_state_dict", "model_state", "module"),
+    *("net", "network", "params", "weights", "encoder", "backbone"),
+)
+"""Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
+NOT_WEIGHTS = ("optim", "sched", "scaler", "loop", "callback", "rng", "state_dict_meta")
+"""Beginnings of keys that hold something else."""
+DEEPEST = 4
+MODULE = ("_parameters", "_buffers", "_modules")
+"""Attributes of a whole pickled module that hold its tensors."""
+SHARDS = ("ShardedTensor", "DTensor")
+STRANGE = {
+    "sparse": "a sparse tensor; make it dense (tensor.to_dense()) before saving",
+    "qtensor": "a quantised tensor; save the float model",
+    "nested": "a nested tensor, which no weight is",
+    "meta": "on torch's meta device: it has a shape, but no values",
+    "numpy": "an array of NumPy's; save torch.from_numpy(array)",
+}
+"""What isn't a plain tensor, by a word in the name of the function that rebuilds it."""
+GATHER = (
+    "gather it: with torch.distributed.checkpoint, `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`; "
+    "with FSDP, save the full state_dict (StateDictType.FULL_STATE_DICT, or get_model_state_dict with full_state_dict=True)"
+)
+
+
+class State(NamedTuple):
+    """Described tensors by name, and what was done to find them."""
+
+    tensors: dict[str, Described]
+    notes: tuple[str, ...]
+
+
+def state_of(content: Any, where: str) -> State:
+    """Find the weights in what a file holds.
+
+    Raises:
+        CheckpointError: there are none, or several and nothing says which; or they are shards, or no plain tensors.
+    """
+    notes = []
+    for _ in range(DEEPEST):
+        if isinstance(content, Inert) and is_module(content):
+            notes.append(f"took the tensors of a pickled {content.kind.replace(' ', '.')}; its code was not run")
+            content = module_state(content)
+        inner = holders(content)
+        if not isinstance(content, Mapping) or (
+            is_state(content) and not any(size(one) > size(content) for one in inner.values())
+        ):
+            break
+        key = chosen(inner, where)
+        if key is None:
+            break
+        others = ", ".join(str(name)[:40] for name in list(content)[:6])
+        notes.append(f"took {key!r} of the file's {others}{' ...' if len(content) > 6 else ''}")
+        content = inner[key]
+    if not isinstance(content, Mapping) or not is_state(content):
+        raise CheckpointError(f"{where} holds no state_dict: no mapping of names to tensors was found in it")
+    tensors = {str(name): one for name, one in content.items() if isinstance(one, Described)}
+    rest = {str(name): one for name, one in content.items() if not isinstance(one, Described)}
+    check_whole(tensors, rest, where)
+    if rest:
+        notes.append(f"left {len(rest)} entries that are no tensors: {', '.join(list(rest)[:6])}")
+    return State(tensors, tuple(notes))
+
+
+def holders(content: Any) -> dict[str, Any]:
+    """Return the entries that hold weights, or hold something that does, by their keys."""
+    if not isinstance(content, Mapping):
+        return {}
+    found = {}
+    for key, value in content.items():
+        inner = value.values() if isinstance(value, Mapping) and not str(key).startswith(NOT_WEIGHTS) else ()
+        deep = any(isinstance(one, Mapping) and is_state(one) for one in (value, *inner)) if inner else False
+        if deep or (isinstance(value, Inert) and is_module(value)):
+            found[str(key)] = value
+    return found
+
+
+def chosen(inner: Mapping[str, Any], where: str) -> str | None:
+    """Return the key of the weights: the first that is usual, else the only one; raises CheckpointError for several."""
+    usual = next((key for key in WRAPPERS if key in inner), None)
+    if usual is not None or not inner:
+        return usual
+    if len(inner) > 1:
+        raise CheckpointError(
+            f"{where} holds several state_dicts ({', '.join(list(inner)[:4])}), and nothing says which is meant; save the one that "
+            "is"
+        )
+    return next(iter(inner))
+
+
+def size(content: Any) -> int:
+    """Count the tensors that are directly in a mapping; those of a module count by their modules."""
+    values = (attributes(content) or {}).values()
+    return sum(isinstance(value, (Described, Inert)) for value in values)
+
+
+def is_state(content: Mapping[Any, Any]) -> bool:
+    """Tell whether a mapping is one of names to tensors: half of its entries are."""
+    tensors = sum(isinstance(value, Described) or is_strange(value) for value in content.values())
+    return tensors > 0 and 2 * tensors >= len(content) and isinstance(next(iter(content)), str)
+
+
+def is_strange(value: Any) -> bool:
+    """Tell whether something stands for a tensor that isn't a plain one."""
+    return isinstance(value, Inert) and (strange(value) != "" or any(word in value.kind for word in SHARDS))
+
+
+def strange(value: Inert) -> str:
+    """Say what a tensor is that isn't a plain one; empty for anything else."""
+    if "_rebuild" not in value.kind and "multiarray _reconstruct" not in value.kind:
+        return ""
+    return next((said for word, said in STRANGE.items() if word in value.kind), "of a kind that vitreous can't read")
+
+
+def check_whole(tensors: Mapping[str, Described], rest: Mapping[str, Any], where: str) -> None:
+    """Refuse weights that lie elsewhere in part, or aren't plain tensors; raises CheckpointError."""
+    for name, value in rest.items():
+        if isinstance(value, Inert) and any(word in repr_of(value) for word in SHARDS):
+            raise CheckpointError(
+                f"{where} holds one shard of a model that was saved in pieces ({name[:80]} is a part); {GATHER}"
+            )
+        if isinstance(value, Inert) and strange(value):
+            raise CheckpointError(f"{where}: {name[:80]} is {strange(value)}")
+    if any(name.rpartition(".")[2] in ("_flat_param", "flat_param") for name in tensors):
+        raise CheckpointError(f"{where} holds FSDP's flattened parameters, one shard of them; {GATHER}")
+    if len(tensors) > 1 and all(0 in one.shape for one in tensors.values()):
+        raise CheckpointError(
+            f"{where} holds names without values, as DeepSpeed's ZeRO-3 leaves them; put the weights together with its "
+            "zero_to_fp32.py"
+        )
+
+
+def repr_of(value: Inert) -> str:
+    """Return the names of classes in a call, as words."""
+    arguments = value.arguments if isinstance(value.arguments, tuple) else ()
+    return " ".join([value.kind, *(str(one) for one in arguments if isinstance(one, str))])
+
+
+def is_module(value: Inert) -> bool:
+    """Tell whether an object is a whole pickled module of torch's."""
+    return all(isinstance((attributes(value) or {}).get(key), Mapping) for key in MODULE)
+
+
+def module_state(module: Inert) -> dict[str, Described]:
+    """Return the tensors of a pickled module under the names of its state_dict.
+
+    Raises:
+        CheckpointError: modules nested without end.
+    """
+    found: dict[str, Described] = {}
+    waiting, seen = [("", module)], 0
+    while waiting:
+        prefix, one = waiting.pop()
+        inside = attributes(one) or {}
+        seen += 1
+        if seen > 50_000 or len(prefix) > 2_000:
+            raise CheckpointError("its modules are nested without end")
+        left_out = inside.get("_non_persistent_buffers_set") or ()
+        held = [
+            *inside["_parameters"].items(),
+            *(pair for pair in inside["_buffers"].items() if pair[0] not in left_out),
+        ]
+        found |= {f"{prefix}{name}": tensor for name, tensor in held if isinstance(tensor, Described)}
+        below = [(f"{prefix}{name}.", inner) for name, inner in inside["_modules"].items()]
+        waiting += [(path, inner) for path, inner in below if isinstance(inner, Inert) and is_module(inner)]
+    return found

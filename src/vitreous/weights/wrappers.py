@@ -1,0 +1,168 @@
+"""What wraps a model leaves marks on the names of its tensors: taken off here, for every family, and told.
+
+torch.compile, DDP, FSDP, activation checkpointing, averaging, Lightning's modules and people's own put something before the
+names, or in the middle. The model is found at the prefix under which a family recognises it; nothing that lies elsewhere is
+dropped: another model of the same kind (a student beside its teacher) is set aside and told, a linear layer that can only be
+the head is taken for it, and everything else stays, so that it is told or refused.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from vitreous.errors import CheckpointError
+from vitreous.weights.files import Weights
+from vitreous.weights.mapping import Table
+
+INERT = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module")
+"""What torch.compile, FSDP, activation checkpointing and Fabric put into names, anywhere."""
+MARK = re.compile(rf"(?:(?<=\.)|^)(?:{'|'.join(INERT)})\.")
+AVERAGED = re.compile(r"(^|\.)n_averaged$")
+"""The count that torch's AveragedModel keeps beside the weights."""
+FEWEST, SHARE, DEEPEST = 8, 8, 8
+"""A prefix is looked under if it has so many tensors, one in so many of all, and so many parts at most."""
+PREFERRED = (r"ema|averag|swa|shadow", r"teacher", r"base_encoder|encoder_q|online", r"target")
+"""Which of several models in one file is taken: what its authors evaluate. The first that fits counts."""
+HEAD = re.compile(
+    r"^((?:outside [^:]+: )?(?:[\w-]+\.)*?(?:(?:cls_|class_|classification_|linear_|final_|new_)?heads?|fc|linear|clf"
+    r"|(?:linear_|image_)?classifier))((?:\.(?:layers|head|fc|linear|\d+))*)\.weight$"
+)
+"""The weight of a layer that is called as heads are: the module, and what may stand below it."""
+TRAINING = (r"(^|[. ])(predictor|projector|projection_head|criterion|\w*loss\w*)\.", r"(^|[. ])queue(_ptr)?$")
+"""What only training needs, whichever family the model is of."""
+UNSURE = r"(^|\.)(pooler|pre_logits)\."
+"""Layers of an encoder of which nobody can tell whether a head outside stands on them."""
+Fits = Callable[[Weights], float]
+
+
+def unwrapped(weights: Weights, fits: Fits) -> Weights:
+    """Return weights under the names that a family gives them.
+
+    Args:
+        weights: as read.
+        fits: how surely some family recognises weights; 0: none does.
+
+    Raises:
+        CheckpointError: several models lie in the file, and nothing says which is meant.
+    """
+    weights = without_marks(weights)
+    if fits(weights) > 0:
+        return weights
+    found: list[str] = []
+    for prefix in prefixes(weights.tensors):
+        below = any(prefix.startswith(outer) for outer in found)
+        if not below and fits(replace(weights, tensors=under(weights.tensors, prefix))) > 0:
+            found.append(prefix)
+    if not found:
+        return weights
+    chosen = preferred(found, str(weights.path))
+    return taken(weights, fits, chosen, [prefix for prefix in found if prefix != chosen])
+
+
+def without_marks(weights: Weights) -> Weights:
+    """Take out what torch puts into names, and the count of an average."""
+    tensors, notes = weights.tensors, []
+    averaged = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.numel() == 1]
+    if averaged:
+        notes.append(f"an average of {int(tensors[averaged[0]])} models (AveragedModel)")
+    bare = {MARK.sub("", name): tensor for name, tensor in tensors.items() if name not in averaged}
+    if len(bare) < len(tensors) - len(averaged):  # two names would become one: leave them apart
+        bare = {name: tensor for name, tensor in tensors.items() if name not in averaged}
+    elif marks := sorted({match.group() for name in tensors for match in MARK.finditer(name)}):
+        notes.append(f"took {' and '.join(marks)} out of the names")
+    return replace(weights, tensors=bare, notes=(*weights.notes, *notes))
+
+
+def prefixes(names: Collection[str]) -> list[str]:
+    """Return what many names begin with, the shortest first."""
+    counted = Counter[str]()
+    for name in names:
+        ends = [match.end() for match in re.finditer(r"[./]", name)][:DEEPEST]
+        counted.update(name[:end] for end in ends)
+    many = [prefix for prefix, count in counted.items() if count >= FEWEST and count * SHARE >= len(names)]
+    return sorted(many, key=lambda prefix: (len(re.findall(r"[./]", prefix)), prefix))
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def preferred(found: list[str], where: str) -> str:
+    """Return the prefix of the model that its authors evaluate; raises CheckpointError where nothing tells."""
+    if len(found) == 1:
+        return found[0]
+    for pattern in PREFERRED:
+        fitting = [prefix for prefix in found if re.search(pattern, prefix)]
+        if len(fitting) == 1:
+            return fitting[0]
+    listed = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
+    raise CheckpointError(
+        f"{where} holds several models of the same kind ({listed}), and nothing says which is meant; save the state_dict of one"
+    )
+
+
+def taken(weights: Weights, fits: Fits, prefix: str, others: list[str]) -> Weights:
+    """Take a prefix off, set other models aside, and keep what lies outside."""
+    inside, roots = under(weights.tensors, prefix), [beside(other, prefix) for other in others]
+    aside = tuple(name for name in weights.tensors if any(name.startswith(root) for root in roots))
+    rest = {name: one for name, one in weights.tensors.items() if not name.startswith(prefix) and name not in aside}
+    clash = fits(replace(weights, tensors=inside | rest)) <= 0  # what lies outside looks like another family's
+    left = {f"outside {prefix}: {name}" if clash or name in inside else name: one for name, one in rest.items()}
+    note = f"took {prefix} off the names"
+    if roots:
+        note += f"; left the other models in the file: {', '.join(roots)}"
+    notes, aside = (*weights.notes, note), (*weights.aside, *aside)
+    return replace(weights, tensors=inside | left, notes=notes, aside=aside)
+
+
+def beside(other: str, chosen: str) -> str:
+    """Return a prefix up to the first part in which it differs from the chosen one."""
+    parts, mine = re.findall(r"[^./]*[./]", other), re.findall(r"[^./]*[./]", chosen)
+    same = next((number for number, pair in enumerate(zip(parts, mine, strict=False)) if pair[0] != pair[1]), len(mine))
+    return "".join(parts[: same + 1])
+
+
+def headed(weights: Weights, table: Table) -> Weights:
+    """Take a linear layer outside the encoder for its head, where it can be nothing else.
+
+    It is called as heads are, alone in its module, and as wide as the encoder, which has no head of its own.
+    """
+    rules = {rule.ours: rule for rule in table if rule.ours in ("head.weight", "head.bias") and len(rule.theirs) == 1}
+    names = [rules[ours].theirs[0] for ours in ("head.weight", "head.bias") if ours in rules]
+    if len(names) < 2 or names[0] in weights.tensors or any(re.search(UNSURE, name) for name in weights.tensors):
+        return weights
+    width = width_of(weights.tensors)
+    fitting = [
+        module for module in linear_layers(weights.tensors) if weights.tensors[f"{module}.weight"].shape[1] == width
+    ]
+    if len(fitting) != 1:
+        return weights
+    renamed = {f"{fitting[0]}.weight": names[0], f"{fitting[0]}.bias": names[1]}
+    tensors = {renamed.get(name, name): tensor for name, tensor in weights.tensors.items()}
+    note = f"the head is {fitting[0]}, which lies outside; it is taken to stand on what the model pools"
+    return replace(weights, tensors=tensors, notes=(*weights.notes, note))
+
+
+def linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the layers that are called as heads are and have nothing but a weight and a bias beside them."""
+    found = []
+    for name, tensor in tensors.items():
+        match = HEAD.match(name)
+        layer = name.removesuffix(".weight")
+        bias = tensors.get(f"{layer}.bias")
+        if match is None or tensor.ndim != 2 or bias is None or bias.shape != tensor.shape[:1]:
+            continue
+        module = match[1]
+        if {other for other in tensors if other.startswith(f"{module}.")} == {name, f"{layer}.bias"}:
+            found.append(layer)
+    return found
+
+
+def width_of(tensors: Mapping[str, Tensor]) -> int:
+    """Return the length that most vectors have: the width of norms and biases."""
+    lengths = Counter(len(tensor) for tensor in tensors.values() if tensor.ndim == 1)
+    return lengths.most_common(1)[0][0] if lengths else 0

@@ -1,0 +1,50 @@
+"""Heat maps: every cell, its value and its colour, whatever the names."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from vitreous.drawing.heatmap import NUMBERED, heat_map
+
+
+def drawn(matrix, rows, cols, titles=("first", "second")):
+    drawing, least = heat_map(matrix, (rows, cols), titles, "a map")
+    assert least > 0
+    return ElementTree.fromstring(drawing)
+
+
+def test_every_cell_has_its_value_and_its_strength():
+    root = drawn([[0.0, 0.25, 1.0], [-0.1, 0.999, 0.5]], ("a", "<b>"), ("x", "y", "z&"))
+    said = [one.text for one in root.iter("title")]
+    assert said == [
+        "a map",
+        "a, x: 0.000",
+        "a, y: 0.250",
+        "a, z&: 1.000",
+        "<b>, x: -0.100",
+        "<b>, y: 0.999",
+        "<b>, z&: 0.500",
+    ]
+    strengths = [float(one.get("fill-opacity")) for one in root.iter("rect") if one.get("class") == "hit"]
+    assert strengths == [0, 0.14, 0.55, 0, 0.55, 0.28]
+    texts = [one.text for one in root.iter("text") if one.get("class") == "count"]
+    assert texts == [".00", ".25", "1.00", "-.10", "1.00", ".50"]
+    assert [one.text for one in root.iter("text") if one.get("class") == "axis"] == [
+        "second", "first", "a", "<b>", "x", "y", "z&"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, NUMBERED, NUMBERED + 1, 48])
+def test_cells_lie_inside_the_frame(count):
+    root = drawn([[0.5] * count] * 3, [f"block.{n}" for n in range(3)], [f"block.{n}" for n in range(count)])
+    *cells, frame = [{key: float(one.get(key)) for key in ("x", "y", "width", "height")} for one in root.iter("rect")]
+    assert len(cells) == 3 * count
+    for cell in cells:
+        for place, length in (("x", "width"), ("y", "height")):
+            assert frame[place] - 0.1 <= cell[place]
+            assert cell[place] + cell[length] <= frame[place] + frame[length] + 0.2
+    width, height = map(float, re.findall(r"[\d.]+", root.get("viewBox"))[2:])
+    assert frame["x"] + frame["width"] <= width
+    assert frame["y"] + frame["height"] <= height
+    assert any(one.get("class") == "count" for one in root.iter("text")) == (count <= NUMBERED)

@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.model.config import named
+from vitreous.model.vit import create
+from vitreous.objectives.classification import Classify, balanced, head_bias, soft_targets
+from vitreous.objectives.config import ClassifyConfig
+
+
+def objective(config: ClassifyConfig, counts: tuple[int, ...] = ()) -> Classify:
+    return Classify(create(named("mu/4", image=(8, 8), classes=5), seed=0), config, counts)
+
+
+def mixed_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    labels, partners = torch.tensor([0, 1, 2, 4]), torch.tensor([0, 3, 2, 1])
+    return labels, partners, torch.tensor([1.0, 0.7, 1.0, 0.25])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_equals_torchs_cross_entropy(smoothing: float) -> None:
+    labels, partners, weights = mixed_batch()
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    targets = soft_targets(labels, partners, weights, 5)
+    ours = objective(ClassifyConfig(smoothing=smoothing)).losses(logits, targets)
+    own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(ours, weights * own + (1 - weights) * other)
+
+
+def test_sigmoid_equals_torchs_binary_cross_entropy() -> None:
+    labels, _, _ = mixed_batch()
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    targets = F.one_hot(labels, 5).float()
+    expected = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
+    torch.testing.assert_close(objective(ClassifyConfig(loss="sigmoid")).losses(logits, targets), expected)
+
+
+def test_balanced_weights_have_mean_one_over_the_examples() -> None:
+    counts = (10, 30, 60)
+    weights = balanced(counts)
+    assert float((weights * torch.tensor(counts)).sum() / 100) == pytest.approx(1.0)
+    assert float(weights[0] / weights[2]) == pytest.approx(6.0)
+
+
+def test_class_weights_equal_torchs_up_to_their_normalisation() -> None:
+    labels = torch.tensor([0, 1, 2, 2])
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    weights = balanced((5, 10, 15))
+    model = create(named("mu/4", image=(8, 8), classes=3), seed=0)
+    ours = Classify(model, ClassifyConfig(class_weights="balanced"), (5, 10, 15)).losses(
+        logits, F.one_hot(labels, 3).float()
+    )
+    torch.testing.assert_close(ours, F.cross_entropy(logits, labels, weight=weights, reduction="none"))
+
+
+def test_the_forward_pass_counts_examples_that_are_right() -> None:
+    labels, partners, weights = mixed_batch()
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    loss, numbers = objective(ClassifyConfig())(images, labels, partners, weights)
+    # A zero-initialised head: uniform probabilities, and argmax takes class 0.
+    assert float(loss.detach()) == pytest.approx(torch.log(torch.tensor(5.0)).item())
+    assert int(numbers["correct"]) == 1
+
+
+def test_smoothing_out_of_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match="smoothing"):
+        objective(ClassifyConfig(smoothing=1.0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_each_head_of_a_distilled_model_has_a_loss_of_its_own(smoothing: float) -> None:
+    """DeiT's losses.py: (1 - alpha) of the class head's and alpha of the distillation head's, alpha 0.5."""
+    model = create(named("mu/4", image=(8, 8), classes=5, distillation=True), seed=0).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=generator)
+    images, labels = torch.randn(4, 3, 8, 8, generator=generator, dtype=torch.float64), torch.tensor([0, 1, 2, 4])
+    z = model.tokens(images)
+    heads = model.head(z[:, 0]).float(), model.distillation_head(z[:, 1]).float()
+    expected = sum(0.5 * F.cross_entropy(logits, labels, label_smoothing=smoothing) for logits in heads)
+    loss, numbers = Classify(model, ClassifyConfig(smoothing=smoothing))(images, labels, labels, torch.ones(4))
+    torch.testing.assert_close(loss, expected)
+    assert abs(loss - F.cross_entropy((heads[0] + heads[1]) / 2, labels, label_smoothing=smoothing)) > 0.1
+    assert numbers["correct"] == ((heads[0] + heads[1]).argmax(1) == labels).sum()
+
+
+def test_a_sigmoids_head_starts_at_its_labels_log_odds() -> None:
+    sigmoid = ClassifyConfig(loss="sigmoid")
+    many = 21_841
+    bias = head_bias(sigmoid, (3,) * many, 3 * many, several=False)
+    assert bias == pytest.approx(-10, abs=0.01)  # big_vision's init_head_bias
+    targets = F.one_hot(torch.tensor([7]), many).float()
+    loss = F.binary_cross_entropy_with_logits(torch.full((1, many), bias), targets, reduction="sum")
+    assert float(loss) == pytest.approx(10.99, abs=0.01)  # nats; 15,139 from zero
+    assert head_bias(sigmoid, (1, 2, 3), 20, several=True) == pytest.approx(math.log(0.1 / 0.9))
+    assert head_bias(ClassifyConfig(loss="sigmoid", class_weights="balanced"), (1, 2), 20, several=True) == 0
+    assert head_bias(ClassifyConfig(loss="sigmoid", head_bias=-3), (1, 2), 3, several=False) == -3
+    assert math.isfinite(head_bias(sigmoid, (0,), 5, several=True))
+    assert head_bias(ClassifyConfig(), (1, 2), 3, several=False) == 0

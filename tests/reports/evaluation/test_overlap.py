@@ -1,0 +1,62 @@
+"""Which measured images were trained on: by path, by content under other names, and of pixels."""
+
+import json
+import shutil
+
+from tests.support.pictures import tree
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset, open_source
+from vitreous.data.sources.subset import subset
+from vitreous.reports.evaluation.overlap import Overlap, compared
+
+
+def test_the_folder_itself_and_copies_of_its_files(tmp_path):
+    data = open_dataset(DataConfig(str(tree(tmp_path / "data", cat=10, dog=5)), holdout=0.4))
+    assert compared(open_source(str(tmp_path / "data")), data) == Overlap(15, 9, 6)
+    assert compared(open_source(str(tmp_path / "data"), ("dog", "cat", "bird")), data) == Overlap(15, 9, 6)
+    assert compared(data.validation, data) is None
+    (tmp_path / "other" / "cat").mkdir(parents=True)
+    for number, name in enumerate([*data.train.names[:3], *data.validation.names[:2]]):
+        shutil.copy(tmp_path / "data" / name, tmp_path / "other" / "cat" / f"copy{number}.png")
+    tree(tmp_path / "other", dog=4, cat__new=1)
+    fresh = open_source(str(tmp_path / "other"))
+    expected = sum(
+        (tmp_path / "other" / name).read_bytes() in {(tmp_path / "data" / one).read_bytes() for one in data.train.names}
+        for name in fresh.names
+    )
+    assert compared(fresh, data) == Overlap(10, expected, compared(fresh, data).held_out)
+    assert expected >= 3
+    assert compared(subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
+
+
+def test_nothing_in_common_and_images_that_are_drawn(tmp_path):
+    data = open_dataset(DataConfig("formula:atoms?classes=3&images=4&size=16"))
+    assert compared(data.train, data) is None
+    digits = open_dataset(DataConfig("digits"))
+    pixels = {image.tobytes() for image in digits.train.pixels}
+    again = sum(image.tobytes() in pixels for image in digits.validation.pixels)
+    assert compared(digits.train, digits).trained == len(digits.train)
+    assert (compared(digits.validation, digits) or Overlap(0, 0, 0)).trained == again
+
+
+def test_evaluate_says_so_on_the_page_in_json_and_in_words(tmp_path, monkeypatch, capfd):
+    from vitreous.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "data", cat=8, dog=8)
+    words = (
+        "--model mu/4 --image 8 8 --duration 1st --batch 4 --micro-batch 0 --workers 0 --schedule.warmup 1st --out run"
+    )
+    assert main(["train", "data", *words.split()]) == 0
+    capfd.readouterr()
+    assert main(["evaluate", "run", "data", "--no-speed", "--out", "found", "--json", "found.json"]) == 0
+    assert "note: 12 of these 16 images are among those that the model was trained on" in capfd.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["trained_on"] == {
+        "measured": 16,
+        "trained": 12,
+        "held_out": 4,
+    }
+    assert "12 of these 16 images" in (tmp_path / "found" / "report.html").read_text()
+    assert main(["evaluate", "run", "--no-speed", "--out", "held"]) == 0
+    assert "trained on" not in capfd.readouterr().out

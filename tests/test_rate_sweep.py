@@ -1,0 +1,154 @@
+"""A sweep over learning rates: chosen on a part of the training images, then trained on all; it goes on after a kill."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.support.training import TINY, Listener, digest
+
+from vitreous import api
+from vitreous import rate_sweep as module
+from vitreous.cli.describe import describe
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
+from vitreous.errors import ConfigError, DataError, NonFiniteLoss, RunError
+from vitreous.rate_sweep import Sweep, begin, best, go_on, is_sweep, plan_sweep
+from vitreous.recipes.finetune import rates, tuning_share
+from vitreous.run_folder import read_run
+
+SWEEP = Sweep(replace(TINY, duration="4st", evaluate_every="4st"), (1e-5, 1e-2), 0.1, {})
+
+
+def test_a_share_of_the_training_images_stands_in_for_the_validation():
+    whole, part = open_dataset(DataConfig("digits")), open_dataset(DataConfig("digits", tune=0.1))
+    assert (len(part.train), len(part.validation)) == (1437 - 144, 144)
+    names = [set(part.train.names), set(part.validation.names)]
+    assert names[0] | names[1] == set(whole.train.names)
+    assert not names[0] & names[1]
+    assert (part.facts.train, part.facts.validation, sum(part.facts.counts)) == (1293, 144, 1293)
+    assert np.bincount(part.validation.labels).min() >= 13, "stratified"
+    assert part.train.fingerprint != whole.train.fingerprint
+    index = part.train.names.index(next(iter(names[0])))
+    origin = list(whole.train.names).index(part.train.names[index])
+    assert np.array_equal(part.train.read(index), whole.train.read(origin))
+    assert "held out to choose settings by" in str(part.report)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Return a finished sweep's folder, its result and what was said."""
+    out, listener = tmp_path_factory.mktemp("sweep") / "out", Listener()
+    return out, begin(replace(SWEEP, reached={}), out, listener), listener.messages
+
+
+def test_the_best_rate_trains_on_everything(swept):
+    out, result, said = swept
+    assert is_sweep(out)
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "final", "rate-0.01", "rate-1e-05", "sweep.json"]
+    reached = json.loads((out / "sweep.json").read_text())["reached"]
+    assert reached["0.01"]["top1"] > reached["1e-05"]["top1"]
+    assert result.run == out / "final"
+    tried, final = (read_run(out / name).config for name in ("rate-0.01", "final"))
+    assert [one["data"]["train"] for one in (tried, final)] == [1536, 1707]
+    assert [one["data"]["validation"] for one in (tried, final)] == [171, 90]
+    assert (tried["config"]["data"]["tune"], final["config"]["data"]["tune"]) == (0.1, 0.0)
+    assert final["config"]["optimizer"]["lr"] == 1e-2
+    assert any("learning rate 0.01 is the best; training on all" in text for text in said)
+
+
+def test_it_is_described(swept):
+    out, _, _ = swept
+    said = describe(str(out))
+    for words in (
+        "recipe      custom on digits, rates on 90%",
+        "rate 0.01",
+        "best        0.01",
+        f"next: vitreous inspect {out}/final",
+    ):
+        assert words in said
+
+
+def test_a_killed_sweep_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
+    out, result, _ = swept
+    cut = tmp_path / "cut"
+    shutil.copytree(out, cut)
+    shutil.rmtree(cut / "final")
+    shutil.rmtree(cut / "rate-0.01")
+    document = json.loads((cut / "sweep.json").read_text())
+    del document["reached"]["0.01"]
+    (cut / "sweep.json").write_text(json.dumps(document))
+    begun = []
+    monkeypatch.setattr(
+        module, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
+    )
+    again = api.resume(cut)
+    assert begun == ["rate-0.01", "final"]
+    assert digest(again.run) == digest(result.run)
+    assert go_on(cut).run == cut / "final", "a finished sweep is finished"
+
+
+whole = module.train
+
+
+def test_a_rate_that_diverges_is_passed_over(tmp_path):
+    wild = replace(SWEEP.config, optimizer=replace(TINY.optimizer, clip=0.0), duration="6st", evaluate_every="6st")
+    listener = Listener()
+    result = begin(Sweep(wild, (1e30, 1e-3), 0.1, {}), tmp_path / "out", listener)
+    assert result.run == tmp_path / "out" / "final"
+    assert any(text.startswith("rate 1e+30 is too high") for text in listener.messages)
+    with pytest.raises(NonFiniteLoss, match="diverged with every learning rate"):
+        best(replace(SWEEP, reached={"1e-05": {}, "0.01": {}}))
+
+
+def test_the_best_is_of_accuracy_then_loss():
+    several = replace(SWEEP, rates=(1.0, 2.0, 3.0))
+    assert (
+        best(replace(several, reached={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})) == 2
+    )
+    assert best(replace(several, reached={"1": {"loss": 1.0}, "2": {"loss": 0.9}, "3": {"loss": 2.0}})) == 2
+
+
+def test_the_papers_grids():
+    assert rates(1_281_167) == (0.003, 0.01, 0.03, 0.06)
+    assert rates(50_000) == rates(3_680) == (0.001, 0.003, 0.01, 0.03)
+    assert [tuning_share(examples) for examples in (1_281_167, 50_000, 3_680)] == [0.01, 0.02, 0.1]
+    made = plan_sweep(replace(TINY, recipe="finetune"), 50_000)
+    assert (made.rates, made.share) == ((0.001, 0.003, 0.01, 0.03), 0.02)
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "words"),
+    [
+        (TINY, (), "recipe 'custom' has no grid of learning rates; give them with --rates"),
+        (TINY, (0.1, 0.1), "must be different numbers above 0"),
+        (TINY, (0.1, -0.1), "must be different numbers above 0"),
+        (replace(TINY, data=DataConfig(tune=0.1)), (0.1,), "data.tune is set by the sweep itself"),
+    ],
+)
+def test_what_cannot_be_swept(config, given, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_sweep(config, 1000, given)
+
+
+def test_a_folder_in_use_and_a_damaged_plan(swept, tmp_path):
+    with pytest.raises(
+        RunError, match="is not empty; choose another folder with --out, or go on with `vitreous resume"
+    ):
+        begin(SWEEP, swept[0])
+    for text, words in (("{", "can't be read"), ('{"vitreous_sweep": 9}', "is of version 9"), ("{}", "can't be read")):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(RunError, match=words):
+            go_on(tmp_path)
+
+
+def test_from_python(tmp_path):
+    settings = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
+    result = api.train("digits", model="mu/4", settings=settings, sweep=(1e-3,), out=tmp_path / "out")
+    assert result.run == tmp_path / "out" / "final"
+
+
+def test_too_few_images_to_hold_any_out():
+    with pytest.raises(DataError, match="a single image"):
+        open_dataset(DataConfig("formula:fractals?classes=3&images=1&size=8", tune=0.1))

@@ -1,0 +1,35 @@
+"""What is not read is called by its name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitreous.errors import CheckpointError
+from vitreous.weights.foreign import load_foreign
+
+FILES = {
+    "layers.0.blocks.0.attn.relative_position_bias_table": "Swin Transformer",
+    "layer1.0.conv1.weight": "a ResNet with batch norm",
+    "visual.attnpool.positional_embedding": "CLIP's ResNets",
+    "blocks.0.attns.0.attn.qkv.weight": "several attentions and MLPs side by side",
+    "model.layers.0.self_attn.q_proj.weight": "a language model",
+    "image_encoder.blocks.0.attn.rel_pos_h": "SAM's or ViTDet's",
+    "embeds.proj.weight": "NaFlexVit",
+    "something.weight": "of no family that vitreous knows",
+}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_a_refusal_says_what_the_file_is(name: str, tmp_path: Path) -> None:
+    torch.save({name: torch.zeros(4, 4), "other.bias": torch.zeros(4)}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=FILES[name]) as told:
+        load_foreign(tmp_path / "model.pth")
+    assert "\n" not in str(told.value)
+
+
+def test_a_config_that_names_another_kind_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "hiera"}')
+    torch.save({"embeddings.weight": torch.zeros(4, 4)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="called 'hiera' by its config"):
+        load_foreign(tmp_path)
