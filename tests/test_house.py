@@ -115,19 +115,52 @@ def test_public_names_stay_what_they_are_whatever_is_imported():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-def test_every_dependency_at_run_time_is_imported():
+NAMED = {"pillow": "PIL", "pillow-heif": "pillow_heif", "scikit-learn": "sklearn"}
+"""Packages that are imported by another name."""
+
+
+def declared():
+    """Return the packages that pyproject.toml names at run time, and those of each extra, by what is imported."""
     import tomllib
 
-    named = {"pillow": "PIL", "scikit-learn": "sklearn"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {re.match(r"[\w.-]+", want)[0] for want in project["dependencies"]}
-    imported = set()
+
+    def modules(wanted):
+        names = {re.match(r"[\w.-]+", want)[0] for want in wanted}
+        return {NAMED.get(name, name) for name in names}
+
+    return modules(project["dependencies"]), {
+        name: modules(wanted) for name, wanted in project["optional-dependencies"].items()
+    }
+
+
+def imported():
+    """Return the top-level modules that the package imports, anywhere."""
+    found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            imported |= {name.partition(".")[0] for name in names}
-    assert {name for name in wanted if named.get(name, name) not in imported} == set()
+            found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+def test_every_dependency_at_run_time_is_imported():
+    wanted, _ = declared()
+    assert wanted - imported() == set()
+
+
+def test_every_extra_belongs_to_code():
+    _, extras = declared()
+    assert {
+        name: lacking for name, wanted in extras.items() if name != "dev" and (lacking := wanted - imported())
+    } == {}
+
+
+def test_everything_imported_is_declared():
+    wanted, extras = declared()
+    known = wanted.union(*(modules for name, modules in extras.items() if name != "dev"))
+    assert imported() - known - sys.stdlib_module_names - {"vitreous", "__future__"} == set()
 
 
 def test_every_dependency_is_pinned():
