@@ -198,7 +198,7 @@ def test_names_that_no_terminal_prints(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["pth", "npz", "safetensors", "pt", "ckpt"])
 def test_pipes_and_folders_are_no_files(ending: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"pipe.{ending}")
-    refused(tmp_path / f"pipe.{ending}", "is a pipe, not a file")
+    refused(tmp_path / f"pipe.{ending}", "is a named pipe, not a file")
     inner = tmp_path / "inner"
     (inner / f"model.{ending}").mkdir(parents=True)
     refused(inner, "is a folder, not a file")
@@ -209,16 +209,16 @@ def test_pipes_and_folders_beside_weights(tmp_path: Path) -> None:
         convert(model_folder(), tmp_path / name, "timm")
         (tmp_path / name / "config.json").unlink()
         make(tmp_path / name / "config.json")
-        refused(tmp_path / name, f"config.json is a {name}, not a file")
+        refused(tmp_path / name, f"config.json is a {'named ' * (name == 'pipe')}{name}, not a file")
     save_model(tmp_path / "ours", model_folder())
     (tmp_path / "ours" / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "ours" / "model.safetensors")
-    refused(tmp_path / "ours", "is damaged|is a pipe")
+    refused(tmp_path / "ours", "is damaged|is a named pipe")
     index = tmp_path / "shards"
     index.mkdir()
     os.mkfifo(index / "a.safetensors")
     (index / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "a.safetensors"}}))
-    refused(index, "a.safetensors is a pipe")
+    refused(index, "a.safetensors is a named pipe")
 
 
 NUMBERS = {

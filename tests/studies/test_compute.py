@@ -51,7 +51,7 @@ def outcomes_of(setting, level, dropped=lambda run, seed: False, failed=lambda r
 
 def seen(setting, outcomes):
     """What is called of ViT over ResNet at both ends, of the hybrids' lead, and of its shrinking."""
-    return [one.seen for one in settle(COMPUTE.conclude(setting, outcomes)).verdicts]
+    return [one.seen for one in settle(COMPUTE.conclude(setting, outcomes).verdicts)]
 
 
 def levels(setting, vit, resnet, hybrid):
@@ -135,9 +135,10 @@ def test_optimiser_holds_both_at_their_best_rates(laptop):
             continue
         level = 0.5 + 0.03 * (name == "Adam") - 0.04 * (float(rate) != best[name])
         found.append(Outcome(cell.name, cell.group, cell.seed, {"top1": level + 0.001 * cell.seed * len(name)}))
-    findings = settle(optimiser.conclude(laptop, Outcomes(found, len(found))))
-    assert [one.seen for one in findings.verdicts] == ["seen"]
-    assert "Adam (rate 0.003) minus SGD (rate 1)" in findings.verdicts[0].sentence
+    findings = optimiser.conclude(laptop, Outcomes(found, len(found)))
+    verdicts = settle(findings.verdicts)
+    assert [one.seen for one in verdicts] == ["seen"]
+    assert "Adam (rate 0.003) minus SGD (rate 1)" in verdicts[0].sentence
     assert findings.notes == (), "neither optimum is at an end"
 
 

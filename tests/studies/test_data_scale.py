@@ -79,7 +79,7 @@ def verdicts(setting, slopes, start):
     def accuracy(arm, images, seed):
         return start[arm] + slopes[arm] * math.log10(images / 2000) + 0.005 * seed * (1 + (arm == VIT))
 
-    found = settle(STUDY.conclude(setting, outcomes_of(setting, accuracy))).verdicts
+    found = settle(STUDY.conclude(setting, outcomes_of(setting, accuracy)).verdicts)
     assert [one.seen for one in found[:4]] == [one.seen for one in found[4:]], "both measures got the same numbers"
     return [one.seen for one in found[:4]]
 

@@ -114,7 +114,7 @@ def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
         for seed in range(3)
     ]
     setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
-    told = {one.claim: one.seen for one in settle(inside.conclude(setting, Outcomes(done, 3))).verdicts}
+    told = {one.claim: one.seen for one in settle(inside.conclude(setting, Outcomes(done, 3)).verdicts)}
     assert (told[inside.CLAIMS["global"][0]], told[inside.CLAIMS["local"][0]]) == seen
 
 

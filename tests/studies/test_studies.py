@@ -141,7 +141,7 @@ def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen
     outcomes = made(
         study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
     )
-    assert [verdict.seen for verdict in settle(study.conclude(setting, outcomes)).verdicts] == seen
+    assert [verdict.seen for verdict in settle(study.conclude(setting, outcomes).verdicts)] == seen
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,10 @@ def test_axial_concludes_what_the_numbers_say(tmp_path, axial, deep, seen):
         kind = group.split(",")[0]
         return levels[kind] + noise[kind] * (-1) ** seed
 
-    findings = settle(study.conclude(setting, made(study, setting, top1)))
-    assert [verdict.seen for verdict in findings.verdicts] == seen
-    assert "for 1.84 times the operations" in findings.verdicts[0].sentence
+    findings = study.conclude(setting, made(study, setting, top1))
+    verdicts = settle(findings.verdicts)
+    assert [verdict.seen for verdict in verdicts] == seen
+    assert "for 1.84 times the operations" in verdicts[0].sentence
     assert len(findings.tables[0].rows) == 6
 
 

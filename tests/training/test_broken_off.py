@@ -39,7 +39,8 @@ def straight(tmp_path_factory):
 
 
 def kill_a_worker(number: int = signal.SIGKILL) -> None:
-    os.kill(multiprocessing.active_children()[-1].pid, number)
+    newest = max(multiprocessing.active_children(), key=lambda child: child.pid)  # others may be left of a run before
+    os.kill(newest.pid, number)
 
 
 class KillsAtStep(Listener):
