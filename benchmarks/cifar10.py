@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from cifar10_peers import PEERS, Peer, answers, train_peer
 
-from vitreous.api import load
+from vitreous.api.models import load
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.images.config import DecodeConfig

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.support.training import TINY, Listener, digest
 
-from vitreous import api
+import vitreous
 from vitreous import rate_sweep as module
-from vitreous.cli.describe import describe
+from vitreous.api.inspection import inspect
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError, NonFiniteLoss, RunError
@@ -60,7 +60,7 @@ def test_the_best_rate_trains_on_everything(swept):
 
 def test_it_is_described(swept):
     out, _, _ = swept
-    said = describe(str(out))
+    said = str(inspect(out))
     for words in (
         "recipe      custom on digits, rates on 90%",
         "rate 0.01",
@@ -83,7 +83,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
     monkeypatch.setattr(
         module, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
     )
-    again = api.resume(cut)
+    again = vitreous.resume(cut)
     assert begun == ["rate-0.01", "final"]
     assert digest(again.run) == digest(result.run)
     assert go_on(cut).run == cut / "final", "a finished sweep is finished"
@@ -145,7 +145,7 @@ def test_a_folder_in_use_and_a_damaged_plan(swept, tmp_path):
 
 def test_from_python(tmp_path):
     settings = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
-    result = api.train("digits", model="mu/4", settings=settings, sweep=(1e-3,), out=tmp_path / "out")
+    result = vitreous.train("digits", model="mu/4", settings=settings, sweep=(1e-3,), out=tmp_path / "out")
     assert result.run == tmp_path / "out" / "final"
 
 

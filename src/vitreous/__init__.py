@@ -11,7 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitreous.api import create, load, resume, train
+    from vitreous.api.catalogue import ModelsResult, models
+    from vitreous.api.conversion import ConversionResult, convert
+    from vitreous.api.features import EmbeddingResult, embed
+    from vitreous.api.inspection import InspectionResult, inspect
+    from vitreous.api.models import create, load
+    from vitreous.api.reports import ReportResult, report
+    from vitreous.api.similarity import CKAResult, cka
+    from vitreous.api.studies import study
+    from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
     from vitreous.insight.explanation import Explanation, explain
     from vitreous.model.config import ViTConfig
@@ -19,13 +27,28 @@ if TYPE_CHECKING:
     from vitreous.model.resnet_config import ResNetConfig
     from vitreous.model.vit import ViT
     from vitreous.predictor import Prediction, Predictor
+    from vitreous.studies.engine.run import StudyResult
     from vitreous.training.config import RunConfig
 
 PLACES = {
-    "train": "vitreous.api",
-    "resume": "vitreous.api",
-    "create": "vitreous.api",
-    "load": "vitreous.api",
+    "train": "vitreous.api.training",
+    "resume": "vitreous.api.training",
+    "create": "vitreous.api.models",
+    "load": "vitreous.api.models",
+    "embed": "vitreous.api.features",
+    "EmbeddingResult": "vitreous.api.features",
+    "cka": "vitreous.api.similarity",
+    "CKAResult": "vitreous.api.similarity",
+    "convert": "vitreous.api.conversion",
+    "ConversionResult": "vitreous.api.conversion",
+    "models": "vitreous.api.catalogue",
+    "ModelsResult": "vitreous.api.catalogue",
+    "inspect": "vitreous.api.inspection",
+    "InspectionResult": "vitreous.api.inspection",
+    "report": "vitreous.api.reports",
+    "ReportResult": "vitreous.api.reports",
+    "study": "vitreous.api.studies",
+    "StudyResult": "vitreous.studies.engine.run",
     "explain": "vitreous.insight.explanation",
     "Explanation": "vitreous.insight.explanation",
     "Predictor": "vitreous.predictor",
@@ -38,19 +61,33 @@ PLACES = {
     "VitreousError": "vitreous.errors",
 }
 __all__ = [
+    "CKAResult",
+    "ConversionResult",
+    "EmbeddingResult",
     "Explanation",
+    "InspectionResult",
+    "ModelsResult",
     "Prediction",
     "Predictor",
+    "ReportResult",
     "ResNet",
     "ResNetConfig",
     "RunConfig",
+    "StudyResult",
     "ViT",
     "ViTConfig",
     "VitreousError",
+    "cka",
+    "convert",
     "create",
+    "embed",
     "explain",
+    "inspect",
     "load",
+    "models",
+    "report",
     "resume",
+    "study",
     "train",
 ]
 

@@ -119,6 +119,10 @@ class Predictor:
         self.model = folder.model.to(self.device).eval()
         self.report: Report | None = None
         """What became of the weights, where there is something to tell."""
+        self.path = ""
+        """Where the model was loaded from, as it was said; "" for one from memory."""
+        self.load_options: dict[str, Any] = {}
+        """How its weights were taken, as it was said."""
 
     @classmethod
     def load(

@@ -61,6 +61,12 @@ def vitreous(capfdbinary, monkeypatch):
 
 
 @pytest.fixture
+def command(vitreous):
+    """Run a command in this process, where `vitreous` is the package."""
+    return vitreous
+
+
+@pytest.fixture
 def here(tmp_path, monkeypatch):
     """Return an empty folder that is the working directory."""
     place = tmp_path / "here"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitreous.cli.describe import describe
+from vitreous.api.inspection import inspect
 from vitreous.data.listing.manifest import MANIFESTS
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import named
@@ -58,7 +58,7 @@ def attempt(path: Path) -> None:
         from vitreous.run_folder import read_run
 
         from_dict(RunConfig, read_run(path).config.get("config"), "config")
-    describe(str(path))
+    inspect(str(path))
 
 
 def written(path: Path, data: bytes) -> Path:

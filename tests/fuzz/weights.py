@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitreous.cli.describe import describe
+from vitreous.api.inspection import inspect
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
@@ -77,8 +77,8 @@ def shards(folder: Path, tensors: dict[str, Tensor], config: bytes) -> None:
 
 
 def attempt(path: Path) -> None:
-    """Open it and describe it, as `inspect` does."""
-    describe(str(path))
+    """Open it and inspect it, as `inspect` does."""
+    inspect(str(path))
 
 
 def mend(name: str, data: bytes, chance: Random) -> bytes:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitreous.cli.describe import describe
+from vitreous.api.inspection import inspect
 from vitreous.errors import CheckpointError, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
@@ -124,7 +124,7 @@ def test_an_index_alone_is_taken_for_weights(name: str, index: str, tmp_path: Pa
     shard = index if name == "itself" else shard
     (tmp_path / index).write_text(json.dumps({"weight_map": {"cls_token": shard}}))
     for path in (tmp_path, tmp_path / index):
-        for use in (open_model, describe):
+        for use in (open_model, inspect):
             with pytest.raises(CheckpointError, match=words.replace("model.safetensors.index.json", index)):
                 use(str(path))
 
@@ -307,6 +307,6 @@ def test_a_folder_with_two_files_of_weights_asks_for_one(tmp_path: Path) -> None
 def test_a_link_that_leads_nowhere_is_called_one(target: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.symlink_to(target)
-    for use in (open_model, describe, read_weights):
+    for use in (open_model, inspect, read_weights):
         with pytest.raises(UserError, match=rf"a.pth is a link that leads nowhere \(to {target}\)"):
             use(str(path))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import vitreous
-from vitreous import api
+from vitreous.api.training import plan
 from vitreous.data.channels import statistics
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
@@ -47,10 +47,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def planned(folder: Path, recipe: str = "small", **wishes: object) -> "api.RunConfig":
+def planned(folder: Path, recipe: str = "small", **wishes: object) -> "vitreous.RunConfig":
     decode = DecodeConfig(levels=(0, 4095))
     settings = {name: value for name, value in SMALL.items() if recipe == "small" or name != "low_resolution"}
-    return overlaid(api.plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **wishes}, None, decode), settings)
+    return overlaid(plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **wishes}, None, decode), settings)
 
 
 def test_from_a_folder_to_labels_and_on(folder, tmp_path):
@@ -75,7 +75,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(folder, tmp_path):
         for file in newest.iterdir():
             file.unlink()
         newest.rmdir()
-    api.resume(tmp_path / "cut")
+    vitreous.resume(tmp_path / "cut")
     one, other = (load_model(tmp_path / name / "model").model.state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

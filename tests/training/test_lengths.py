@@ -6,7 +6,7 @@ import pytest
 from tests.support.training import Listener
 from tests.training.test_recipes import FROM_WEIGHTS, facts, weights  # noqa: F401
 
-from vitreous import api
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
@@ -185,8 +185,8 @@ def test_minutes_are_measured_and_become_a_run(monkeypatch):
 @pytest.mark.slow
 def test_finetuning_for_a_minute(tmp_path):
     settings = {"duration": "20st", "evaluate_every": "100%"}
-    first = api.train("digits", out=tmp_path / "first", settings=settings).run
-    result = api.train("digits", recipe="finetune", weights=first, minutes=1, out=tmp_path / "tuned")
+    first = vitreous.train("digits", out=tmp_path / "first", settings=settings).run
+    result = vitreous.train("digits", recipe="finetune", weights=first, minutes=1, out=tmp_path / "tuned")
     assert result.outcome.stopped == "finished"
     record = read_run(result.run)
     assert record.config["steps"] == result.metrics["step"]

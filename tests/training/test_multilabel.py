@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss
 from tests.support.quadrants import QUARTERS, quadrants
 from tests.support.training import TINY, Listener, digest
 
-from vitreous import api
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
@@ -186,9 +186,9 @@ def test_weights_are_fine_tuned_and_labels_without_use_do_no_harm(data, learned,
         "workers": 0,
         "device": "cpu",
     }
-    tuned = api.train(data.path, recipe="finetune", weights=learned.run, out=tmp_path / "tuned", settings=settings)
+    tuned = vitreous.train(data.path, recipe="finetune", weights=learned.run, out=tmp_path / "tuned", settings=settings)
     assert (headline(tuned.metrics), load_model(tuned.run).several) == ("map", True)
-    masked = api.train(data.path, recipe="mae", out=tmp_path / "mae", settings=settings | {"batch": 8})
+    masked = vitreous.train(data.path, recipe="mae", out=tmp_path / "mae", settings=settings | {"batch": 8})
     assert (headline(masked.metrics), load_model(masked.run).several) == (None, False)
 
 
@@ -205,7 +205,7 @@ def test_the_best_has_the_highest_mean_average_precision(start):
 
 def test_a_sweep_is_judged_by_it_too(data, tmp_path):
     settings = {"duration": "2st", "evaluate_every": "2st", "batch": 8, "schedule": {"warmup": "0st"}, "workers": 0}
-    result = api.train(data.path, out=tmp_path / "sweep", settings=settings, sweep=(1e-3, 1e-2))
+    result = vitreous.train(data.path, out=tmp_path / "sweep", settings=settings, sweep=(1e-3, 1e-2))
     reached = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["reached"]
     assert [set(one) for one in reached.values()] == [{"map", "loss"}] * 2
     assert headline(result.metrics) == "map"

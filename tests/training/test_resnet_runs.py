@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.support.training import TINY, Listener, digest, exported
 
-from vitreous import api
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError, UserError
@@ -125,11 +125,11 @@ def test_a_resnet_from_python_and_onwards_by_fine_tuning(tmp_path):
         "model": {"units": [1, 1], "root_channels": 32},
         "workers": 0,
     }
-    first = api.train("digits", model="R50x1", settings=settings, out=tmp_path / "first")
+    first = vitreous.train("digits", model="R50x1", settings=settings, out=tmp_path / "first")
     config = load_model(first.run).model.config
     assert (config.units, config.root, config.channels, config.classes) == ((1, 1), "3x3", 1, 10)
     small = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
-    second = api.train("digits", recipe="finetune", weights=first.run, settings=small, out=tmp_path / "second")
+    second = vitreous.train("digits", recipe="finetune", weights=first.run, settings=small, out=tmp_path / "second")
     assert load_model(second.run).model.config == replace(config, image=(14, 14))
 
 
@@ -137,10 +137,10 @@ def test_a_kind_can_be_chosen_by_settings(tmp_path):
     model = {"kind": "resnet", "units": [1], "image": [8, 8], "channels": 1, "classes": 10, "root_channels": 32}
     settings = {"model": model, "optimizer": {"name": "adamw"}, "duration": "1st", "low_resolution": 1.0, "workers": 0}
     settings["schedule"] = {"warmup": "0st"}
-    run = api.train("digits", settings=settings, out=tmp_path / "run").run
+    run = vitreous.train("digits", settings=settings, out=tmp_path / "run").run
     assert isinstance(load_model(run).model, ResNet)
     with pytest.raises(UserError, match="unknown kind of model 'resnte'; did you mean 'resnet'"):
-        api.train("digits", settings={"model": {"kind": "resnte"}}, out=tmp_path / "other")
+        vitreous.train("digits", settings={"model": {"kind": "resnte"}}, out=tmp_path / "other")
 
 
 def test_a_drop_of_the_rate_is_in_the_records(go):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tests.support.training import TINY, Listener, digest, exported
 
-from vitreous import api
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, NonFiniteLoss, OutOfMemory, RunError, VitreousError
@@ -285,18 +285,18 @@ def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
 def test_the_python_call_takes_what_the_command_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {"duration": "2st", "optimizer": {"lr": 1e-4}, "data": {"holdout": 0.5}, "schedule": {"warmup": "0st"}}
-    result = api.train("digits", model="mu/4", settings=settings)
+    result = vitreous.train("digits", model="mu/4", settings=settings)
     config = read_run(result.run).config
     assert str(result.run) == "runs/digits-small-1"
     assert (config["config"]["optimizer"]["lr"], config["config"]["model"]["width"]) == (1e-4, 32)
     assert config["data"]["validation"] == 899
     for wrong, words in (({"modle": "S/16"}, "did you mean 'model'"), ({"recipe": "smal"}, "did you mean 'small'")):
         with pytest.raises(ConfigError, match=words):
-            api.train("digits", **wrong)
+            vitreous.train("digits", **wrong)
     with pytest.raises(ConfigError, match=r"unknown setting in optimizer 'rate'"):
-        api.train("digits", settings={"optimizer": {"rate": 1}})
+        vitreous.train("digits", settings={"optimizer": {"rate": 1}})
     with pytest.raises(RunError, match="already holds a run, at step 2; go on with `vitreous resume"):
-        api.train("digits", model="mu/4", settings=settings, out=result.run)
+        vitreous.train("digits", model="mu/4", settings=settings, out=result.run)
 
 
 def test_records_are_json_lines(go):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitreous.api import override
+from vitreous.api.training import override
 from vitreous.errors import ConfigError
 from vitreous.model.config import StemConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig

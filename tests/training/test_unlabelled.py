@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tests.support.training import TINY, Listener, digest
 
-from vitreous import api
+import vitreous
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.preprocess import to_pixels
@@ -157,8 +157,8 @@ def test_images_without_class_folders_will_do(tmp_path):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
     settings = {"duration": "2st", "schedule": {"warmup": "0st"}, "workers": 0}
     with pytest.raises(DataError, match="holds 12 images but no class folders"):
-        api.train(tmp_path, settings=settings, out=tmp_path / "run")
-    result = api.train(tmp_path, recipe="mae", settings=settings, out=tmp_path / "run")
+        vitreous.train(tmp_path, settings=settings, out=tmp_path / "run")
+    result = vitreous.train(tmp_path, recipe="mae", settings=settings, out=tmp_path / "run")
     record = json.loads((result.run / "config.json").read_text())
     sample = record["data"].pop("sample")
     assert {part: len(sums) for part, sums in sample.items()} == {"train": 9, "validation": 3}

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.support import forked
 
 import vitreous
-from vitreous.cli.describe import describe as inspect
+from vitreous.api.inspection import inspect
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig, named
@@ -131,11 +131,11 @@ def test_a_resnet_predicts_as_its_module_does(tmp_path: Path) -> None:
 def test_inspect_says_what_it_is(tmp_path: Path) -> None:
     saved(SMALL, tmp_path / "model")
     saved(HYBRID, tmp_path / "hybrid")
-    shown = inspect(str(tmp_path / "model"))
+    shown = str(inspect(tmp_path / "model"))
     assert "ResNet of 1+2 units, width 1, last map a grid of 4x6" in shown
     assert f"{sum(parameter.numel() for parameter in create(SMALL).parameters()):,}" in shown
     assert "positions" not in shown
-    assert "on a ResNet of 1+1 units, width 1" in inspect(str(tmp_path / "hybrid"))
+    assert "on a ResNet of 1+1 units, width 1" in str(inspect(tmp_path / "hybrid"))
 
 
 def test_the_command_line_predicts(tmp_path: Path) -> None:

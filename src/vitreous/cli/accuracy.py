@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vitreous.api.names import apart
 from vitreous.cli.load_model import open_other
 from vitreous.cli.options.commands import Evaluate
 from vitreous.errors import ConfigError
@@ -65,11 +66,6 @@ def ask(options: Evaluate, predictor: "Predictor", names: tuple[str, str]) -> As
         refuse_sets(options, f"{options.compare} gives")
     order = matching(predictor.folder.classes, rival.folder.classes, names)
     return Asked(options, predictor, names, corruptions, rival, order)
-
-
-def apart(names: tuple[str, str]) -> tuple[str, str]:
-    """Return two models' names, told apart where they are the same."""
-    return (names[0], f"{names[1]} (the other)") if names[0] == names[1] else names
 
 
 def _corruptions(options: Evaluate) -> tuple[tuple[str, ...], tuple[int, ...]]:

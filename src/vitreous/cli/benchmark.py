@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from vitreous.cli.load_model import open_classifier
 from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.options.loading import LoadOther
 from vitreous.cli.probe import OF_ACCURACY, changed, written
-from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def check_benchmark(options: Evaluate) -> None:
 
 def check_unread(options: Evaluate) -> None:
     """Raise ConfigError for options that no benchmark reads."""
-    for name in [*changed(options, Evaluate("")), *changed(options.other_taken, OtherTaken())]:
-        if name in ("compare", *vars(OtherTaken()), *OF_ACCURACY):
+    for name in [*changed(options, Evaluate("")), *changed(options.load_other, LoadOther())]:
+        if name in ("compare", *vars(LoadOther()), *OF_ACCURACY):
             raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
 
 
@@ -74,11 +74,9 @@ def imagenet(options: Evaluate, display: "Reporter") -> "Answers":
     """Measure the model's own head on one of ImageNet's other test sets."""
     from vitreous.cli.accuracy import Answers
     from vitreous.evaluation.benchmarks.imagenet import Loading, score
-    from vitreous.predictor import Predictor
     from vitreous.reports.evaluation.imagenet import lines, parts
 
-    folder = open_classifier(options.model, options.taken)
-    predictor = Predictor(folder, device=options.device, batch=options.batch)
+    predictor = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
     display.phase("opening the data")
     loading = Loading(
         options.batch, "auto", options.broken, lambda done, total: display.progress(done, total, {}), display.phase

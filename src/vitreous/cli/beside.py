@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vitreous.cli.accuracy import apart, compared_lines
+from vitreous.api.names import apart
+from vitreous.cli.accuracy import compared_lines
 from vitreous.cli.options.commands import Evaluate
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def beside(
     Raises:
         ImageError: an image that was there a moment ago can't be read any more.
     """
-    from vitreous.cli.evaluate import model_name
+    from vitreous.api.names import model_name
     from vitreous.metrics.comparison import compare
     from vitreous.reports.blocks import Part, Words
     from vitreous.reports.evaluation.comparison import parts as compared_parts

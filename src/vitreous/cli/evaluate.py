@@ -6,17 +6,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.api.names import model_name
 from vitreous.cli.accuracy import ask, one_label, refuse_sets, several
 from vitreous.cli.benchmark import check_benchmark, measured
 from vitreous.cli.load_model import open_classifier, open_taken
 from vitreous.cli.options.commands import Evaluate
-from vitreous.cli.output import result_file, result_folder
+from vitreous.cli.output import free_or_named, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.predict import write_file
 from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
 from vitreous.errors import DataError
-from vitreous.storage.presence import is_file, is_there
 
 if TYPE_CHECKING:
     from vitreous.data.dataset import Dataset, Source
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from vitreous.reports.evaluation.overlap import Overlap
     from vitreous.training.reporter import Reporter
     from vitreous.weights.model_folder import ModelFolder
-
-EVALUATIONS = Path("evaluations")
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -50,12 +48,11 @@ def evaluate(arguments: list[str]) -> int:
 def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
     """Measure the model's own head."""
     from vitreous.data.sources.base import label_sets
-    from vitreous.predictor import Predictor
     from vitreous.reports.blocks import Outcome
     from vitreous.reports.evaluation.overlap import overlap
 
-    folder = open_classifier(options.model, options.taken)
-    predictor = Predictor(folder, device=options.device, batch=options.batch)
+    predictor = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
+    folder = predictor.folder
     asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
     display.phase("opening the data")
     if predictor.folder.several:
@@ -91,7 +88,7 @@ def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
     from vitreous.reports.blocks import Outcome
     from vitreous.reports.evaluation.overlap import overlap
 
-    folder = open_taken(options.model, options.taken)
+    folder = open_taken(options.model, options.load)
     find_layer(folder.model, options.probe.layer)
     train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
     found = probe(options, folder, (train, test), display)
@@ -170,7 +167,7 @@ def title(options: Evaluate) -> str:
 
 def said(options: Evaluate) -> dict[str, Any]:
     """Return what report.json says of the request."""
-    taken = {name: value for name, value in asdict(options.taken).items() if value}
+    taken = {name: value for name, value in asdict(options.load).items() if value}
     how = {"taken": taken} if taken else {}
     return {"protocol": options.protocol, "model": options.model, **how, "data": options.data}
 
@@ -180,34 +177,12 @@ def data_name(options: Evaluate) -> str:
     return options.data or "its run's validation part"
 
 
-def model_name(model: str) -> str:
-    """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
-    path = Path(model)
-    name = path.resolve().name if is_there(path) else path.name
-    if name == "model" and is_there(path):
-        return path.resolve().parent.name or name
-    return (path.stem if is_file(path) else name) or "model"
-
-
 def folder_of(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
     from vitreous.data.dataset import called
 
     data = options.benchmark or (called(options.data) if options.data else "validation")
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
-
-
-def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> Path:
-    """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
-
-    Raises:
-        ConfigError: the named folder holds something, is a file, or can't be.
-    """
-    from vitreous.storage.atomic import claim_folder
-
-    if named is None:
-        return claim_folder(parent, stem)
-    return result_folder(named)
 
 
 def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":

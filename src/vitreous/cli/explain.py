@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.cli.evaluate import free_or_named, model_name
+from vitreous.api.names import model_name
 from vitreous.cli.load_model import open_taken
 from vitreous.cli.options.commands import Explain
+from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
 from vitreous.data.listing.scan_report import printable
@@ -31,7 +32,7 @@ def explain(arguments: list[str]) -> int:
     from vitreous.reports.explanation.contents import Wish
     from vitreous.reports.explanation.page import PAGE, write_explanation
 
-    ready = opened(open_taken(options.model, options.taken), options.device)
+    ready = opened(open_taken(options.model, options.load), options.device)
     choice = settled(Choice(options.method, options.layer, options.head, options.target), ready.folder)
     paths = list(expand_paths(options.paths, sys.stdin, options.null))
     display = reporter()

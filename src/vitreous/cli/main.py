@@ -27,11 +27,11 @@ COMMANDS = {
     "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
     "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
-    "inspect": ("vitreous.cli.predict", "say what a model, file of weights, run, data set or image is"),
+    "inspect": ("vitreous.cli.inspect", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),
-    "report": ("vitreous.cli.predict", "write a run's report.html again"),
+    "report": ("vitreous.cli.inspect", "write a run's report.html again"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import check_name, claim_file
+from vitreous.storage.atomic import check_name, claim_file, claim_folder
 from vitreous.storage.lock import never_began
 from vitreous.storage.presence import is_file, is_folder, is_there
+
+EVALUATIONS = Path("evaluations")
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
@@ -35,6 +37,15 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
 def free_file(stem: str, ending: str) -> Path:
     """Make <stem><ending> here, or where that is taken the next free <stem>-<n><ending>, and return it."""
     return claim_file(Path(), stem, ending)
+
+
+def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> Path:
+    """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
+
+    Raises:
+        ConfigError: the named folder holds something, is a file, or can't be.
+    """
+    return claim_folder(parent, stem) if named is None else result_folder(named)
 
 
 def result_folder(named: str) -> Path:

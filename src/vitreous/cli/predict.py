@@ -1,4 +1,4 @@
-"""`vitreous predict`, `inspect` and `report`: use what was trained."""
+"""`vitreous predict`: images to labels, as a table, JSON lines or CSV."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vitreous.cli.load_model import open_classifier
-from vitreous.cli.options.commands import Inspect, Predict, Report
+from vitreous.cli.options.commands import Predict
 from vitreous.cli.output import result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.streams import endure
@@ -37,17 +37,16 @@ def predict(arguments: list[str]) -> int:
         result_file(options.out, options.overwrite)
         endure()
     from vitreous.image_paths import expand_paths
-    from vitreous.predictor import Predictor
 
-    folder = open_classifier(options.model, options.taken)
-    predictor = Predictor(folder, options.device, options.batch, options.precision, options.top)
+    how = {"device": options.device, "batch": options.batch, "precision": options.precision, "top": options.top}
+    predictor = open_classifier(options.model, options.load, **how)
     passed: Counter[str] = Counter()
     found = expand_paths(options.paths, sys.stdin, options.null, passed)
     filled: list[str] = []
     results = noted(predictor.predict_many(found), filled)
     writers = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
     with output(options.out) as stream:
-        done, broken = writers[options.format](results, stream, Layout(options.top, folder.several))
+        done, broken = writers[options.format](results, stream, Layout(options.top, predictor.folder.several))
     if passed:
         print(f"vitreous: passed over: {words(passed)}", file=sys.stderr)
     if filled:
@@ -165,21 +164,3 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         if one.error:
             complain(one)
     return done, broken
-
-
-def inspect(arguments: list[str]) -> int:
-    """Run `vitreous inspect`."""
-    options = parse(Inspect, arguments, "inspect")
-    from vitreous.cli.describe import describe
-
-    print(describe(options.path, options.taken))
-    return 0
-
-
-def report(arguments: list[str]) -> int:
-    """Run `vitreous report`."""
-    options = parse(Report, arguments, "report")
-    from vitreous.reports.run.page import write_report
-
-    print(f"report: {write_report(Path(options.run))}")
-    return 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from vitreous.cli.beside import beside
 from vitreous.cli.load_model import open_other
 from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.options.loading import LoadOther
 from vitreous.cli.options.probes import Probe
-from vitreous.cli.taken_options import OtherTaken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter
     from vitreous.weights.model_folder import ModelFolder
 
-Options = Evaluate | Probe | OtherTaken
+Options = Evaluate | Probe | LoadOther
 PROBES = ("few-shot", "linear", "knn")
 BELONGS = {
     "shots": ("few-shot",),

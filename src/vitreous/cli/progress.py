@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.metrics.headline import SAID, written
-from vitreous.training.reporter import Reporter
+from vitreous.training.reporter import Reporter, duration
 
 EVERY = 5.0
 """Seconds between plain lines."""
@@ -15,14 +15,6 @@ EVERY = 5.0
 def reporter() -> Reporter:
     """Return the display that suits the standard output."""
     return Bar() if sys.stdout.isatty() else Lines()
-
-
-def duration(seconds: float) -> str:
-    """Write a time as 42s, 3m10s or 2h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
 def describe(numbers: Mapping[str, float]) -> str:

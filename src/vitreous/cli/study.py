@@ -10,13 +10,14 @@ from vitreous.cli.progress import reporter
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.studies.engine.run import Ended
+    from vitreous.studies.engine.run import StudyResult
+    from vitreous.training.reporter import Reporter
 
 
 def study(arguments: list[str]) -> int:
     """Run `vitreous study`."""
     options = parse(Study, arguments, "study")
-    from vitreous.studies.catalog import STUDIES, find
+    from vitreous.studies.catalog import STUDIES
 
     if options.name is None:
         if not options.list:
@@ -25,25 +26,33 @@ def study(arguments: list[str]) -> int:
             print(f"{name:18}{asked}")
         print("next: vitreous study positions   (minutes; --scale gpu or paper for more)")
         return 0
-    found = find(options.name)
-    from vitreous.studies.engine.data_subset import open_setting
-    from vitreous.studies.engine.run import run_study
-
-    folder = Path(options.out or f"studies/{options.name}-{options.scale}")
+    out = Path(options.out or f"studies/{options.name}-{options.scale}")
     display = reporter()
     try:
-        setting = open_setting(options.scale, options.data, folder, display)
         if options.list:
-            display.close()
-            for cell in found.cells(setting):
-                print(cell.name)
-            return 0
-        return tell(run_study(found, setting, display, options.only), options)
+            return list_cells(options, out, display)
+        from vitreous.api.studies import study as carry_out
+
+        asked = {"scale": options.scale, "data": options.data, "out": out, "only": options.only}
+        return tell(carry_out(options.name, **asked, reporter=display), options)
     finally:
         display.close()
 
 
-def tell(ended: "Ended", options: Study) -> int:
+def list_cells(options: Study, out: Path, display: "Reporter") -> int:
+    """Print the names of a study's cells."""
+    from vitreous.studies.catalog import find
+    from vitreous.studies.engine.data_subset import open_setting
+
+    found = find(str(options.name))
+    setting = open_setting(options.scale, options.data, out, display)
+    display.close()
+    for cell in found.cells(setting):
+        print(cell.name)
+    return 0
+
+
+def tell(ended: "StudyResult", options: Study) -> int:
     """Say what a study came to and where it is; return the exit code."""
     data, out = shlex.quote(str(options.data)), shlex.quote(str(ended.folder))
     again = f"vitreous study {options.name} --scale {options.scale} --data {data} --out {out}"
@@ -51,13 +60,7 @@ def tell(ended: "Ended", options: Study) -> int:
         only = f" --only {shlex.quote(options.only)}" if options.only != Study().only else ""
         print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}{only}")
         return 128 + ended.signal
-    from vitreous.studies.engine.page import WORDS
-
-    print()
-    for verdict in ended.findings.verdicts if ended.findings else ():
-        print(f"{WORDS[verdict.seen]}: {verdict.claim}. {verdict.sentence}")
-    print(f"  report  {ended.folder / 'report.html'}")
-    print(f"  table   {ended.folder / 'table.md'}")
+    print(f"\n{ended}")
     if ended.done < ended.cells:
         print(f"next: {again}   ({ended.cells - ended.done} cells are left)")
     else:

@@ -36,7 +36,7 @@ def train(arguments: list[str]) -> int:
         raise ConfigError(
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
         )
-    from vitreous import api
+    from vitreous.api import training as api
     from vitreous.recipes.catalog import START
     from vitreous.training.run import dry_run
     from vitreous.training.run import train as train_config
@@ -124,7 +124,7 @@ def refuse_impossible(path: Path) -> None:
 def resume(arguments: list[str]) -> int:
     """Run `vitreous resume`."""
     options = parse(Resume, arguments, "resume")
-    from vitreous import api
+    from vitreous.api import training as api
 
     display = reporter()
     try:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.load_model import open_taken
 from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.options.loading import Load
 from vitreous.cli.probe import feature_options, grid, knn_options, linear_options
-from vitreous.cli.taken_options import Taken
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def probed(options: Evaluate, display: "Reporter") -> "Answers":
         display.phase(said)
         display.progress(done, total, {})
 
-    asked, folder = options.probe, open_taken(options.model, options.taken)
+    asked, folder = options.probe, open_taken(options.model, options.load)
     how = feature_options(options)
     find_layer(folder.model, asked.layer)
     check_batch(how)
@@ -89,14 +89,14 @@ def fine_tuned(options: Evaluate, display: "Reporter") -> "Answers":
     Raises:
         ConfigError: wishes for the model, which a run takes as it is. UserError, FailedError: as `vitreous train`.
     """
+    from vitreous.api.names import model_name
     from vitreous.cli.accuracy import Answers
-    from vitreous.cli.evaluate import model_name
     from vitreous.evaluation.benchmarks.vtab import VTAB
     from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
     from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, task_named
     from vitreous.reports.evaluation.vtab import FINE_TUNED, lines, parts
 
-    if options.taken != Taken():
+    if options.load != Load():
         raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
     root = Path(str(options.data))
     asked = list(dict.fromkeys(map(task_named, options.tasks))) or tasks_in(root)
@@ -111,7 +111,7 @@ def fine_tuned(options: Evaluate, display: "Reporter") -> "Answers":
 
 def train_task(options: Evaluate, task: "Opened", place: Path, display: "Reporter") -> "TaskScore":
     """Train on one task, or go on with it; return what the model reaches on the test part."""
-    from vitreous.api import resume, train
+    from vitreous.api.training import resume, train
     from vitreous.evaluation.benchmarks.vtab import task_score
     from vitreous.evaluation.benchmarks.vtab_files import write_manifest
     from vitreous.run_folder import is_run, read_run

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 
+def duration(seconds: float) -> str:
+    """Write a time as 42s, 3m10s or 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m{whole % 60:02}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
 @runtime_checkable
 class Reporter(Protocol):
     """Receives what a run has to say."""

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.cli.options.probes import Cka, Embed, Probe
-from vitreous.cli.taken_options import OtherTaken, Taken
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 
@@ -84,7 +84,7 @@ class Evaluate:
     """fine-tune: steps of training on each task; 2500 as in the paper."""
     compare: str | None = None
     """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
-    other_taken: Annotated[OtherTaken, tyro.conf.arg(name="")] = field(default_factory=OtherTaken)
+    load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     corruptions: tuple[str, ...] | None = None
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None
@@ -104,7 +104,7 @@ class Evaluate:
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     probe: Annotated[Probe, tyro.conf.arg(name="")] = field(default_factory=Probe)
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Predict:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Explain:
     """Images on which the maps are compared by deletion and insertion; 0: none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Inspect:
 
     path: Annotated[str, tyro.conf.Positional]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Convert:
     """The folder to write, new or empty."""
     to: str = "vitreous"
     """The format: vitreous, google, timm, huggingface or torchvision."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)

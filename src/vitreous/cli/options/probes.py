@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vitreous.cli.taken_options import OtherTaken, Taken
+from vitreous.cli.options.loading import Load, LoadOther
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Embed:
     """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Cka:
     """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images, of which the validation part is taken if there is one; the labels play no part."""
-    taken: Annotated[Taken, tyro.conf.arg(name="")] = Taken()
-    other_taken: Annotated[OtherTaken, tyro.conf.arg(name="")] = field(default_factory=OtherTaken)
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+    load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     images: int = 2000
     """Most images to compare on; of more, so many are drawn at random."""
     unbiased: bool = False

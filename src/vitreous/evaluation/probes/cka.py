@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from vitreous.data.dataset import Source
-from vitreous.errors import DataError
+from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.features import FeatureOptions, check_batch, layer_chunks
 from vitreous.evaluation.probes.layers import find_layer, stream_names
@@ -69,6 +69,12 @@ def _overlap(x: Float64[np.ndarray, "example _"], y: Float64[np.ndarray, "exampl
     if x.shape[1] * y.shape[1] <= len(x) ** 2:
         return float(((y.T @ x) ** 2).sum())
     return float(((x @ x.T) * (y @ y.T)).sum())
+
+
+def check_images(count: int) -> None:
+    """Raise ConfigError for fewer images than the unbiased estimate needs."""
+    if count < LEAST:
+        raise ConfigError(f"images is {count}; it must be at least {LEAST}")
 
 
 class Minibatches:

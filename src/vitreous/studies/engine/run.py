@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
+from vitreous.reports.notebook import frame, preformatted
 from vitreous.run_folder import is_run, read_run
 from vitreous.settings import distinct_keys, to_dict, to_json
 from vitreous.storage.atomic import storing, write_atomically
 from vitreous.storage.lock import FolderLock
-from vitreous.studies.engine.page import write_findings
+from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_findings
 from vitreous.studies.engine.progress import CellReporter, Clock
 from vitreous.studies.engine.settings_diff import differences, unlike
 from vitreous.studies.engine.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
@@ -33,8 +34,8 @@ AGAIN = "Remove that folder to run it again, or choose another --out"
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a study ended."""
+class StudyResult:
+    """What a study came to."""
 
     folder: Path
     findings: Findings | None
@@ -44,8 +45,22 @@ class Ended:
     signal: int | None = None
     """Number of the signal that interrupted it."""
 
+    def __str__(self) -> str:
+        verdicts = self.findings.verdicts if self.findings else ()
+        lines = [f"{WORDS[one.seen]}: {one.claim}. {one.sentence}" for one in verdicts]
+        return "\n".join([*lines, f"  report  {self.folder / REPORT}", f"  table   {self.folder / TABLE}"])
 
-def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, only: str = "*") -> Ended:
+    def _repr_html_(self) -> str:
+        """Return the study's page for a notebook, or how far it is."""
+        page = self.folder / REPORT
+        return (
+            frame(page.read_text(encoding="utf-8"))
+            if self.findings
+            else preformatted(f"{self.done} of {self.cells} cells")
+        )
+
+
+def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, only: str = "*") -> StudyResult:
     """Run what is left of a study's cells, conclude, and write its pages.
 
     Args:
@@ -72,11 +87,11 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
         for cell in left:
             signal = carry_out(cell, setting, CellReporter(reporter, clock, cell))
             if signal is not None:
-                return Ended(setting.folder, None, gathered(setting, cells), len(cells), signal)
+                return StudyResult(setting.folder, None, gathered(setting, cells), len(cells), signal)
             clock.done(cell)
         reporter.close()
         findings = write_findings(study, setting, outcomes(setting, cells))
-        return Ended(setting.folder, findings, gathered(setting, cells), len(cells))
+        return StudyResult(setting.folder, findings, gathered(setting, cells), len(cells))
     finally:
         reporter.close()
         lock.release()

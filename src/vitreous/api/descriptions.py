@@ -1,79 +1,23 @@
-"""What is this? A description of a model folder, a run folder, a data set or an image."""
+"""What `vitreous.inspect` says of models, runs and images: lines for a terminal."""
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vitreous.cli.load_model import wish_of
-from vitreous.cli.progress import duration
-from vitreous.cli.taken_options import Taken
-from vitreous.data.config import DataConfig
-from vitreous.data.dataset import DIGITS, open_dataset
-from vitreous.data.listing.discovery import MANIFESTS, missing
-from vitreous.data.synthetic.formula import is_formula
-from vitreous.errors import CheckpointError, DataError, RunError
-from vitreous.images.config import DecodeConfig
+from vitreous.errors import CheckpointError
+from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.headline import digits, headline, reached
+from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, ResNetConfig
-from vitreous.storage.presence import is_there
-
-if TYPE_CHECKING:
-    from vitreous.images.config import PreprocessConfig
-    from vitreous.run_folder import RunRecord
-    from vitreous.weights.model_folder import ModelFolder
+from vitreous.run_folder import CHECKPOINTS, RunRecord
+from vitreous.storage.snapshot import read_state
+from vitreous.training.reporter import duration
+from vitreous.weights.model_folder import ModelFolder
 
 
-def describe(path: str, taken: Taken = Taken()) -> str:
-    """Return a few lines on what a path holds; raises UserError if it is nothing that vitreous knows.
-
-    Args:
-        path: a model, weights, a run, a data set, an image, or a name on the Hub.
-        taken: how a model's weights are taken.
-    """
-    place = Path(path)
-    built_in = path == DIGITS or is_formula(path)
-    if not built_in and not is_there(place):
-        from vitreous.weights.hub import is_repository
-
-        if is_repository(path):
-            return model(path, taken)
-        raise DataError(missing(place))
-    if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
-        return data(path)
-    from vitreous.weights.files import holds_weights
-
-    if place.is_file():
-        return model(path, taken) if holds_weights(place) else image(place)
-    from vitreous.rate_sweep import is_sweep
-    from vitreous.run_folder import is_run
-    from vitreous.weights.model_folder import is_model
-
-    if is_run(place):
-        return run(place)
-    if is_sweep(place):
-        return sweep(place)
-    return model(path, taken) if is_model(place) or holds_weights(place) else data(path)
-
-
-def model(path: str, taken: Taken) -> str:
-    """Describe a model folder, or somebody's weights as vitreous would load them."""
-    from vitreous.weights.loading import open_model
-    from vitreous.weights.model_folder import is_model
-
-    folder, report = open_model(path, wish_of(taken))
-    told = [] if report is None else [str(report)]
-    assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
-    named = shlex.quote(path)
-    then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
-    then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
-    return "\n".join([*told, *shape(path, folder), *assumed, f"next: vitreous {then}"])
-
-
-def shape(path: str, folder: "ModelFolder") -> list[str]:
+def shape(path: str, folder: ModelFolder) -> list[str]:
     """Describe an architecture, its preprocessing and its classes."""
-    from vitreous.model import count
-
     config = folder.model.config
     lines = [
         f"model       {path}",
@@ -91,7 +35,7 @@ def shape(path: str, folder: "ModelFolder") -> list[str]:
     return lines
 
 
-def transform(images: "PreprocessConfig") -> str:
+def transform(images: PreprocessConfig) -> str:
     """Say how images are resized and cropped."""
     kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
     rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
@@ -124,44 +68,7 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     )
 
 
-def sweep(path: Path) -> str:
-    """Describe a sweep over learning rates."""
-    from vitreous.rate_sweep import FINAL, best, read, table
-    from vitreous.run_folder import is_run
-
-    found = read(path)
-    left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
-    config = found.config
-    lines = [
-        f"sweep       {path}",
-        f"recipe      {config.recipe} on {config.data.path}, rates on {1 - found.share:.0%} of the training images",
-    ]
-    lines += table(found).splitlines()
-    lines.append(f"left        {', '.join(left)}" if left else f"best        {best(found):g}")
-    done = not left and is_run(path / FINAL)
-    return "\n".join(
-        [
-            *lines,
-            f"next: vitreous {f'inspect {shlex.quote(str(path / FINAL))}' if done else f'resume {shlex.quote(str(path))}'}",
-        ]
-    )
-
-
-def run(path: Path) -> str:
-    """Describe a run folder; raises RunError for one whose files lack what a run writes."""
-    from vitreous.run_folder import read_run
-
-    record = read_run(path)
-    try:
-        return progress(path, record)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        lacking = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise RunError(
-            f"config.json or metrics.jsonl in {path} isn't what a run writes ({lacking}); was it changed by hand?"
-        ) from error
-
-
-def progress(path: Path, record: "RunRecord") -> str:
+def progress(path: Path, record: RunRecord) -> str:
     """Say how far a run is, what it reached, and how to go on."""
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
@@ -193,42 +100,13 @@ def validation(measured: list[dict[str, Any]]) -> str:
     return f"{reached(last)} last, {digits(name, best[name])} best (step {best['step']:,})"
 
 
-def has_ended(record: "RunRecord") -> bool:
+def has_ended(record: RunRecord) -> bool:
     """Tell whether a run has reached its end, planned or early, as its newest checkpoint says."""
-    from vitreous.run_folder import CHECKPOINTS
-    from vitreous.storage.snapshot import read_state
-
     newest = record.path / CHECKPOINTS / f"step-{max(record.checkpoints, default=0)}"
     try:
         return bool(read_state(newest)["state"]["finished"])
     except CheckpointError:
         return False
-
-
-def data(path: str) -> str:
-    """Describe a data set as training would see it, broken files left out and listed."""
-    report = open_dataset(DataConfig(path, broken="skip")).report
-    skip = " --data.broken skip" if report.broken else ""
-    return f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}"
-
-
-def image(path: Path) -> str:
-    """Describe an image file."""
-    from vitreous.images.decode import decode, probe, read, value_range
-    from vitreous.images.pillow import channels_in
-
-    bytes_read = read(path, DecodeConfig())
-    info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
-    found = value_range(bytes_read, DecodeConfig())
-    kept = channels_in(info.mode) if ";" in info.mode and info.mode[0].isdigit() else None
-    if not info.mode.endswith("F"):
-        decode(bytes_read, DecodeConfig(), kept or "RGB", name=str(path))
-    turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
-    frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
-    values = f"\nvalues      {levels(*found, info.mode)}" if found else ""
-    size = f"{info.size.rows} rows x {info.size.cols} cols"
-    mode = f"mode {info.mode}" if kept is None else channels(info.mode)
-    return f"image       {path}\n{info.format:11} {size}, {mode}{turned}{frames}{values}"
 
 
 def channels(mode: str) -> str:

@@ -7,7 +7,7 @@ import tyro
 
 
 @dataclass(frozen=True)
-class Taken:
+class Load:
     """How a model's weights are taken: the same options wherever a command asks for a model."""
 
     family: Annotated[str | None, tyro.conf.arg(name="as")] = None
@@ -32,7 +32,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class OtherTaken:
+class LoadOther:
     """How the weights of a second model are taken."""
 
     other_as: str | None = None
@@ -43,6 +43,6 @@ class OtherTaken:
     """The other model's attention heads, as --heads."""
 
     @property
-    def taken(self) -> Taken:
+    def load(self) -> Load:
         """The same as options of one model."""
-        return Taken(family=self.other_as, grid=self.other_grid, heads=self.other_heads)
+        return Load(family=self.other_as, grid=self.other_grid, heads=self.other_heads)

@@ -1,4 +1,4 @@
-"""What Python users call: the same jobs as the command line's."""
+"""`vitreous.train` and `vitreous.resume`: a recipe's configuration for a data set, and the run it leads to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -8,11 +8,9 @@ from typing import Any
 from vitreous.data.channels import check_same, spaced, statistics
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, called, open_dataset
-from vitreous.errors import ConfigError, RunError, UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.factory import Model, check_name, configured
-from vitreous.model.factory import create as create_model
-from vitreous.predictor import Predictor
+from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
 from vitreous.recipes.request import Request
@@ -25,9 +23,6 @@ from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import Result
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
-from vitreous.weights.labels import listed
-from vitreous.weights.loading import open_model
-from vitreous.weights.options import Wish
 
 RUNS = Path("runs")
 
@@ -170,66 +165,3 @@ def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any)
             f"{run} is a sweep, which goes on as it began; change its last run once it is done: {run}/final"
         )
     return go_on(Path(run), reporter)
-
-
-def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
-    """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)) or create("R50x1").
-
-    Args:
-        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; or a ResNet, e.g. "R50x1".
-        seed: of the initial weights.
-        overrides: any field of ViTConfig, or of ResNetConfig for a ResNet.
-
-    Raises:
-        ConfigError: an unknown name, or settings that don't go together.
-    """
-    return create_model(configured(name, **overrides), seed)
-
-
-def load(path: str | Path, *, device: str = "auto", **wish: Any) -> Predictor:
-    """Open a model folder or a run folder, or weights of any known origin, ready to predict.
-
-    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the
-    plain torch module; its `.report` tells what became of the weights, if there is something to tell.
-
-    >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
-    >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
-
-    Args:
-        path: a folder, a file of weights, or owner/name on the Hugging Face Hub.
-        device: auto, cpu, cuda or mps.
-        wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
-            file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
-            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.Wish`.
-
-    Raises:
-        CheckpointError: nothing there that can be loaded.
-        ConfigError: a wish that there is not, or that can't be met.
-    """
-    known = [field.name for field in fields(Wish)]
-    for name in wish:
-        if name not in known:
-            raise UnknownName("argument of load", name, [*known, "device"])
-    for name in ("labels", "classes"):
-        if isinstance(wish.get(name), (str, Path)):
-            wish[name] = listed(str(wish[name]))
-        elif isinstance(wish.get(name), list):
-            wish[name] = tuple(wish[name])
-    folder, report = open_model(path, Wish(**wish))
-    predictor = Predictor(folder, device)
-    predictor.report = report
-    return predictor
-
-
-__all__ = [
-    "ConfigError",
-    "Result",
-    "RunError",
-    "create",
-    "free_run",
-    "load",
-    "override",
-    "plan",
-    "resume",
-    "train",
-]

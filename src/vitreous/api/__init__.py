@@ -1,0 +1,1 @@
+"""What Python users call: one function for each command, which the command line calls too."""

@@ -1,0 +1,64 @@
+"""`vitreous.convert`: weights of any known origin in another format, with a numeric proof."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.models import taken
+from vitreous.api.results import Result
+from vitreous.errors import UnknownName
+from vitreous.training.reporter import Reporter
+from vitreous.weights.conversion import OURS, Proof, formats
+from vitreous.weights.conversion import convert as write
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Report
+
+
+@dataclass(frozen=True)
+class ConversionResult(Result):
+    """A model that was written in a format, and read back."""
+
+    path: Path
+    """The folder that was written."""
+    to: str
+    """Its format."""
+    proof: Proof
+    """How far the outputs of both sides are apart on the same images, and what the format doesn't record."""
+    report: Report | None
+    """What became of the weights when they were read, where there is something to tell."""
+
+    def __str__(self) -> str:
+        lost = [f"lost        {self.proof.lost}"] if self.proof.lost else []
+        return "\n".join([f"proof       {self.proof}", *lost, f"written     {self.path} ({self.to})"])
+
+
+def convert(
+    source: ModelFolder | str | Path,
+    path: str | Path,
+    to: str = OURS,
+    *,
+    reporter: Reporter | None = None,
+    **load: Any,
+) -> ConversionResult:
+    """Read a model of any known origin, write it in a format, read that back, and run both on the same images.
+
+    >>> vitreous.convert("runs/photos-1", "photos-timm", to="timm").proof.difference     # doctest: +SKIP
+    0.0
+
+    Args:
+        source: what `vitreous.load` takes, or a model folder that is loaded.
+        path: the folder to write, new or empty.
+        to: vitreous, google, timm, huggingface or torchvision.
+        reporter: told what became of the weights before anything is written; None: nothing is shown.
+        load: how the weights are taken, as `vitreous.load` has it: family, image, labels, ...
+
+    Raises:
+        UnknownName: no such format. CheckpointError: nothing that can be loaded, a format that can't express this model
+            (nothing is written), or a folder that is not empty. StorageError: the disk is full or read-only.
+    """
+    if to not in formats():
+        raise UnknownName("format", to, formats())
+    folder, report = (source, None) if isinstance(source, ModelFolder) else taken(source, load)
+    if report is not None and reporter is not None:
+        reporter.message(str(report))
+    return ConversionResult(Path(path), to, write(folder, path, to), report)

@@ -1,0 +1,149 @@
+"""`vitreous.embed`: what a model makes of images, as vectors."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from vitreous.api.models import ModelLike, opened
+from vitreous.api.results import Result
+from vitreous.data.dataset import Source
+from vitreous.data.parts import names_data, open_images, open_parts
+from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.feature_file import check_target, write_features
+from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.probes.layers import find_layer
+from vitreous.image_paths import expand_paths
+from vitreous.images.config import DecodeConfig
+from vitreous.training.reporter import Reporter, Silent
+
+Images = str | Path | Iterable[str | Path]
+"""Files, folders and globs, one or many; an iterator's paths are taken as files, whatever they look like."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingResult(Result):
+    """One vector for each image."""
+
+    model: str
+    """Where the model was loaded from."""
+    layer: str
+    parts: Mapping[str, Features]
+    """The vectors by the part of the data: train and validation, or all under ""."""
+    path: Path | None
+    """The file that holds them, if one was written."""
+    skipped: tuple[tuple[str, str], ...]
+    """Images that can't be read and were left out: (name, reason)."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return sum(map(len, self.parts.values()))
+
+    @property
+    def vectors(self) -> Float32[np.ndarray, "image features"]:
+        """All vectors, part after part."""
+        return np.concatenate([part.vectors for part in self.parts.values()])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images' names, in the same order."""
+        return tuple(name for part in self.parts.values() for name in part.names)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The images' classes by name, in the same order; empty names where the images have no labels."""
+        return tuple(part.classes[label] for part in self.parts.values() for label in part.labels)
+
+    @property
+    def width(self) -> int:
+        """The length of a vector."""
+        return next(iter(self.parts.values())).vectors.shape[1]
+
+    def __str__(self) -> str:
+        where = f"are in {self.path}" if self.path else f"of layer {self.layer}"
+        said = [f"{len(self):,} vectors of length {self.width:,} {where}"]
+        if self.skipped:
+            said.append(
+                f"{len(self.skipped):,} images can't be read and were left out; the first: {self.skipped[0][1]}"
+            )
+        return "\n".join(said)
+
+
+def embed(
+    model: ModelLike,
+    images: Images | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    layer: str = "features",
+    precision: str = "fp32",
+    batch: int = 64,
+    device: str = "auto",
+    cache: bool = True,
+    broken: str = "raise",
+    reporter: Reporter | None = None,
+) -> EmbeddingResult:
+    """Return what a model makes of images as vectors, and write them to a file that others read.
+
+    >>> found = vitreous.embed("runs/photos-1", "unsorted/", out="features.parquet")     # doctest: +SKIP
+    >>> found.vectors.shape                                                              # doctest: +SKIP
+    (1234, 384)
+
+    Args:
+        model: what `vitreous.load` takes or returns; with or without head.
+        images: files, folders or globs, one or many. An iterator's paths are taken as files, as they are.
+        data: labelled images in their place: a folder of class folders, a manifest, "digits" or a formula; labels and parts
+            are kept and written too.
+        out: a file to write, replacing what is there: .parquet (needs pyarrow) or .npz; None: none.
+        layer: features (what the head reads), mean, norm, pooled, block.5, block.5:class, stage.2, ...
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        batch: images that pass through the model at once, at least 1.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        cache: keep features on the disk, and take those that are there.
+        broken: what to do about images that can't be read: raise, or skip (they are counted).
+        reporter: told how far the work is; None: nothing is shown.
+
+    Raises:
+        ConfigError: neither images nor data, or both; a layer, precision or ending that there is not; batch below 1.
+        DataError, ImageError: images that can't be read. CheckpointError: no such model.
+        StorageError: the file can't be written.
+    """
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_target(target)
+    display, predictor = reporter or Silent(), opened(model, device)
+    find_layer(predictor.folder.model, layer)
+    display.phase("opening the images")
+    sources = open_sources(images, data, predictor.folder.decode, broken)
+    how = FeatureOptions(layer, precision, batch, cache=cache)
+    found = {}
+    for part, source in sources.items():
+        display.phase(f"features of {len(source):,} {part} images".replace("  ", " "))
+        found[part] = features(predictor, source, how, lambda done, total: display.progress(done, total, {}))
+    if target is not None:
+        write_features(target, found, {"model": predictor.path, "layer": layer, "precision": precision})
+    skipped = tuple(one for source in sources.values() for one in getattr(source, "skipped", ()))
+    return EmbeddingResult(predictor.path, layer, found, target, skipped)
+
+
+def open_sources(
+    images: Images | None, data: str | Path | None, decode: DecodeConfig, broken: str
+) -> dict[str, Source]:
+    """Return the images by the part of the data that they belong to.
+
+    Raises:
+        ConfigError: neither images nor data are named, or both. DataError: images that can't be read.
+    """
+    paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
+    if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and names_data(str(paths[0])):
+        paths, data = [], paths[0]
+    if (data is None) == (not paths):
+        raise ConfigError(
+            "name either images (files, folders, globs, or -) or labelled data by --data DATA, and one of the two"
+        )
+    if data is not None:
+        return open_parts(str(data), decode, broken)
+    files = map(Path, paths) if isinstance(paths, Iterator) else expand_paths([str(path) for path in paths])
+    return {"": open_images(files, decode, broken)}

@@ -1,0 +1,137 @@
+"""`vitreous.inspect`: what a path holds."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vitreous.api.descriptions import channels, levels, progress, shape
+from vitreous.api.models import taken
+from vitreous.api.results import Result
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import DIGITS, open_dataset
+from vitreous.data.listing.discovery import MANIFESTS, missing
+from vitreous.data.listing.scan_report import ScanReport
+from vitreous.data.synthetic.formula import is_formula
+from vitreous.errors import DataError, RunError
+from vitreous.images.config import DecodeConfig
+from vitreous.images.decode import ImageInfo, decode, probe, read, value_range
+from vitreous.images.pillow import channels_in
+from vitreous.rate_sweep import FINAL, Sweep, best, is_sweep, table
+from vitreous.rate_sweep import read as read_sweep
+from vitreous.run_folder import RunRecord, is_run, read_run
+from vitreous.storage.presence import is_there
+from vitreous.weights.files import holds_weights
+from vitreous.weights.hub import is_repository
+from vitreous.weights.model_folder import ModelFolder, is_model
+
+
+@dataclass(frozen=True, eq=False)
+class InspectionResult(Result):
+    """What a path holds."""
+
+    path: str
+    kind: Literal["model", "run", "sweep", "data", "image"]
+    found: ModelFolder | RunRecord | Sweep | ScanReport | ImageInfo
+    """The thing itself: the loaded model, the run's record, the sweep, what was found in the data, the image's header."""
+    description: str
+    """A few lines for people; the last says what can be done next."""
+
+    def __str__(self) -> str:
+        return self.description
+
+
+def inspect(path: str | Path, **load: Any) -> InspectionResult:
+    """Say what a path holds: a model folder, a file of weights, a run, a sweep, a data set or an image.
+
+    >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
+    >>> found.kind, found.found.config["parameters"]                                     # doctest: +SKIP
+    ('run', 21589632)
+
+    Args:
+        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub.
+        load: how a model's weights are taken, as `vitreous.load` has it.
+
+    Raises:
+        UserError: it is nothing that vitreous knows, or can't be read.
+    """
+    named, place = str(path), Path(path)
+    built_in = named == DIGITS or is_formula(named)
+    if not built_in and not is_there(place):
+        if is_repository(named):
+            return model(named, load)
+        raise DataError(missing(place))
+    if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
+        return data(named)
+    if place.is_file():
+        return model(named, load) if holds_weights(place) else image(place)
+    if is_run(place):
+        return run(place)
+    if is_sweep(place):
+        return sweep(place)
+    return model(named, load) if is_model(place) or holds_weights(place) else data(named)
+
+
+def model(path: str, load: Mapping[str, Any]) -> InspectionResult:
+    """Describe a model folder, or somebody's weights as vitreous would load them."""
+    folder, report = taken(path, load)
+    told = [] if report is None else [str(report)]
+    assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
+    named = shlex.quote(path)
+    then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
+    then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
+    lines = [*told, *shape(path, folder), *assumed, f"next: vitreous {then}"]
+    return InspectionResult(path, "model", folder, "\n".join(lines))
+
+
+def sweep(path: Path) -> InspectionResult:
+    """Describe a sweep over learning rates."""
+    found = read_sweep(path)
+    left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
+    config = found.config
+    lines = [
+        f"sweep       {path}",
+        f"recipe      {config.recipe} on {config.data.path}, rates on {1 - found.share:.0%} of the training images",
+    ]
+    lines += table(found).splitlines()
+    lines.append(f"left        {', '.join(left)}" if left else f"best        {best(found):g}")
+    done = not left and is_run(path / FINAL)
+    then = f"inspect {shlex.quote(str(path / FINAL))}" if done else f"resume {shlex.quote(str(path))}"
+    return InspectionResult(str(path), "sweep", found, "\n".join([*lines, f"next: vitreous {then}"]))
+
+
+def run(path: Path) -> InspectionResult:
+    """Describe a run folder; raises RunError for one whose files lack what a run writes."""
+    record = read_run(path)
+    try:
+        return InspectionResult(str(path), "run", record, progress(path, record))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        lacking = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise RunError(
+            f"config.json or metrics.jsonl in {path} isn't what a run writes ({lacking}); was it changed by hand?"
+        ) from error
+
+
+def data(path: str) -> InspectionResult:
+    """Describe a data set as training would see it, broken files left out and listed."""
+    report = open_dataset(DataConfig(path, broken="skip")).report
+    skip = " --data.broken skip" if report.broken else ""
+    return InspectionResult(path, "data", report, f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}")
+
+
+def image(path: Path) -> InspectionResult:
+    """Describe an image file."""
+    bytes_read = read(path, DecodeConfig())
+    info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
+    found = value_range(bytes_read, DecodeConfig())
+    kept = channels_in(info.mode) if ";" in info.mode and info.mode[0].isdigit() else None
+    if not info.mode.endswith("F"):
+        decode(bytes_read, DecodeConfig(), kept or "RGB", name=str(path))
+    turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
+    frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
+    values = f"\nvalues      {levels(*found, info.mode)}" if found else ""
+    size = f"{info.size.rows} rows x {info.size.cols} cols"
+    mode = f"mode {info.mode}" if kept is None else channels(info.mode)
+    described = f"image       {path}\n{info.format:11} {size}, {mode}{turned}{frames}{values}"
+    return InspectionResult(str(path), "image", info, described)

@@ -1,0 +1,92 @@
+"""`vitreous.create` and `vitreous.load`: a model afresh, or from whatever holds its weights."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import UnknownName
+from vitreous.model.factory import Model, configured
+from vitreous.model.factory import create as create_model
+from vitreous.predictor import Predictor
+from vitreous.weights.labels import listed
+from vitreous.weights.loading import open_model
+from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Report, Wish
+
+ModelLike = Predictor | ModelFolder | str | Path
+"""A model that is loaded, or what `load` takes."""
+
+
+def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
+    """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)) or create("R50x1").
+
+    Args:
+        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; or a ResNet, e.g. "R50x1".
+        seed: of the initial weights.
+        overrides: any field of ViTConfig, or of ResNetConfig for a ResNet.
+
+    Raises:
+        ConfigError: an unknown name, or settings that don't go together.
+    """
+    return create_model(configured(name, **overrides), seed)
+
+
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    batch: int = 32,
+    precision: str = "fp32",
+    top: int = 5,
+    **wish: Any,
+) -> Predictor:
+    """Open a model folder or a run folder, or weights of any known origin, ready to predict.
+
+    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the
+    plain torch module; its `.report` tells what became of the weights, if there is something to tell.
+
+    >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
+    >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
+
+    Args:
+        path: a folder, a file of weights, or owner/name on the Hugging Face Hub.
+        device: auto, cpu, cuda or mps.
+        batch: most images that pass through the model at once when it classifies.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        top: classes listed in each prediction, most probable first.
+        wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
+            file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
+            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.Wish`.
+
+    Raises:
+        CheckpointError: nothing there that can be loaded.
+        ConfigError: a wish that there is not, or that can't be met.
+    """
+    folder, report = taken(path, wish)
+    predictor = Predictor(folder, device, batch, precision, top)
+    predictor.report, predictor.path = report, str(path)
+    predictor.load_options = {name: value for name, value in wish.items() if value}
+    return predictor
+
+
+def taken(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Report | None]:
+    """Open a model as `load` does, without a device for it; return what became of its weights too."""
+    known = [field.name for field in fields(Wish)]
+    for name in wish:
+        if name not in known:
+            raise UnknownName("argument of load", name, [*known, "device", "batch", "precision", "top"])
+    given = dict(wish)
+    for name in ("labels", "classes"):
+        if isinstance(given.get(name), (str, Path)):
+            given[name] = listed(str(given[name]))
+        elif isinstance(given.get(name), list):
+            given[name] = tuple(given[name])
+    return open_model(path, Wish(**given))
+
+
+def opened(model: ModelLike, device: str = "auto") -> Predictor:
+    """Return a model that is ready to be measured; one that is loaded already stays on its own device."""
+    if isinstance(model, Predictor):
+        return model
+    return Predictor(model, device) if isinstance(model, ModelFolder) else load(model, device=device)

@@ -1,0 +1,19 @@
+"""Short names of models and data, for titles, folders and tables. Imports no torch."""
+
+from pathlib import Path
+
+from vitreous.storage.presence import is_file, is_there
+
+
+def model_name(model: str) -> str:
+    """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
+    path = Path(model)
+    name = path.resolve().name if is_there(path) else path.name
+    if name == "model" and is_there(path):
+        return path.resolve().parent.name or name
+    return (path.stem if is_file(path) else name) or "model"
+
+
+def apart(names: tuple[str, str]) -> tuple[str, str]:
+    """Return two models' names, told apart where they are the same."""
+    return (names[0], f"{names[1]} (the other)") if names[0] == names[1] else names

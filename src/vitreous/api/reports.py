@@ -1,0 +1,38 @@
+"""`vitreous.report`: a run's page, drawn again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitreous.api.results import Result
+from vitreous.reports.notebook import frame
+from vitreous.reports.run.page import write_report
+
+
+@dataclass(frozen=True)
+class ReportResult(Result):
+    """A run's page."""
+
+    path: Path
+    """RUN/report.html."""
+
+    def __str__(self) -> str:
+        return f"report: {self.path}"
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame of its own."""
+        return frame(self.path.read_text(encoding="utf-8"))
+
+
+def report(run: str | Path) -> ReportResult:
+    """Write a run's report.html again; the page is replaced whole, or stays as it was.
+
+    >>> vitreous.report("runs/photos-1").path                                            # doctest: +SKIP
+    PosixPath('runs/photos-1/report.html')
+
+    Args:
+        run: the run folder, finished or not. What can't be drawn (the data is gone, say) is said on the page.
+
+    Raises:
+        RunError: no run there. StorageError: the page can't be written.
+    """
+    return ReportResult(write_report(run))

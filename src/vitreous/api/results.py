@@ -1,0 +1,56 @@
+"""What the results of commands have in common: a report, written to a folder or shown in a notebook."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.sources.base import Source
+from vitreous.reports.blocks import Outcome, html, write_outcome
+from vitreous.reports.notebook import frame, preformatted
+
+
+class Result(ABC):
+    """A result that people read: its figures as text, printed or in a notebook."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return the figures for a terminal."""
+
+    def _repr_html_(self) -> str:
+        """Return the figures for a notebook."""
+        return preformatted(self)
+
+
+class Reported(Result):
+    """A result with a report of blocks."""
+
+    @property
+    @abstractmethod
+    def report(self) -> Outcome:
+        """The report: drawn when it is first asked for."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+
+    def _repr_html_(self) -> str:
+        """Return the report in a frame of its own, so that its style and a notebook's don't meet."""
+        return frame(html(self.report).decode())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write report.html, report.json and report.md into a folder, new or empty; return the page's path.
+
+        Raises:
+            StorageError: the folder can't be written; then none of the three is there. ImageError: an image that the
+                report shows was there a moment ago and can't be read any more.
+        """
+        return write_outcome(Path(folder), self.report)
+
+
+def left_out(source: Source) -> list[str]:
+    """Say which files of a source were filled or left out, a paragraph each."""
+    filled, skipped = getattr(source, "filled", 0), getattr(source, "skipped", ())
+    said = [f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey"] if filled else []
+    if skipped:
+        said.append(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
+    return said

@@ -1,0 +1,99 @@
+"""`vitreous.cka`: how alike the layers of two models are on the same images."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.models import ModelLike, opened
+from vitreous.api.names import model_name
+from vitreous.api.results import Reported
+from vitreous.data.dataset import called, open_source
+from vitreous.data.sources.subset import subset
+from vitreous.evaluation.probes.cka import CKA, check_images
+from vitreous.evaluation.probes.cka import cka as compare_layers
+from vitreous.evaluation.probes.features import FeatureOptions
+from vitreous.reports.blocks import Outcome
+from vitreous.reports.evaluation.cka import cka_data, cka_parts, cka_said
+from vitreous.training.reporter import Reporter, Silent
+
+
+@dataclass(frozen=True, eq=False)
+class CKAResult(Reported):
+    """Two models' layers, each against each."""
+
+    models: tuple[str, str]
+    """Where they were loaded from."""
+    data: str
+    found: CKA
+    """The matrix, 0 to 1, with the names of its rows (layers of the first model) and columns."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Short names of the models, told apart."""
+        first, second = map(model_name, self.models)
+        alike = first == second and self.models[0] != self.models[1]
+        return first, f"{second} (the other)" if alike else second
+
+    def __str__(self) -> str:
+        return cka_said(self.found, self.names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the matrix and its layers as JSON values."""
+        return cka_data(self.found)
+
+    @cached_property
+    def report(self) -> Outcome:
+        """The report: the map, each layer's nearest, the method."""
+        first, second = self.models
+        lead = f"Linear CKA of the layers of {first} and {second}, on {self.found.examples:,} images of {self.data}."
+        title = f"{self.names[0]} and {self.names[1]} on {called(self.data)}: CKA"
+        data = {"protocol": "cka", "model": first, "other": second, "data": self.data}
+        return Outcome(title, lead, cka_parts(self.found, self.names), data | self.to_dict())
+
+
+def cka(
+    model: ModelLike,
+    other: ModelLike,
+    data: str | Path,
+    *,
+    images: int = 2000,
+    unbiased: bool = False,
+    batch: int = 64,
+    precision: str = "fp32",
+    device: str = "auto",
+    broken: str = "raise",
+    reporter: Reporter | None = None,
+) -> CKAResult:
+    """Compare how two models represent the same images, layer by layer: centred kernel alignment.
+
+    >>> found = vitreous.cka("runs/photos-1", "runs/photos-2", "photos/").found          # doctest: +SKIP
+    >>> found.matrix.shape == (len(found.rows), len(found.cols))                         # doctest: +SKIP
+    True
+
+    Args:
+        model: what `vitreous.load` takes or returns; with or without head.
+        other: another one, of whatever kind and size; or the same.
+        data: labelled images, of which the validation part is taken if there is one; labels play no part.
+        images: most images to compare on, at least 4; of more, so many are drawn at random.
+        unbiased: estimate by minibatches, without the bias that few images and wide features bring.
+        batch: images that pass through the models at once, at least 1; the minibatch of `unbiased`.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        device: auto, cpu, cuda or mps.
+        broken: what to do about files that can't be read: raise, or skip.
+        reporter: told how far the work is; None: nothing is shown.
+
+    Raises:
+        ConfigError: images or batch out of range. DataError, ImageError: data that can't be used.
+        CheckpointError: no such model.
+    """
+    check_images(images)
+    display = reporter or Silent()
+    both = opened(model, device), opened(other, device)
+    display.phase("opening the data")
+    folders = both[0].folder, both[1].folder
+    source = subset(open_source(str(data), None, folders[0].decode, broken), images)
+    display.phase(f"comparing on {len(source):,} images")
+    how = FeatureOptions(precision=precision, batch=batch, device=str(both[0].device))
+    found = compare_layers(folders, source, how, unbiased, lambda done, total: display.progress(done, total, {}))
+    return CKAResult((both[0].path, both[1].path), str(data), found)

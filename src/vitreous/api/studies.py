@@ -1,0 +1,46 @@
+"""`vitreous.study`: one of the paper's experiments, carried out again."""
+
+from pathlib import Path
+from typing import cast, get_args
+
+from vitreous.errors import UnknownName
+from vitreous.studies.catalog import find
+from vitreous.studies.engine.data_subset import open_setting
+from vitreous.studies.engine.run import StudyResult, run_study
+from vitreous.studies.engine.study import Scale
+from vitreous.training.reporter import Reporter, Silent
+
+
+def study(
+    name: str,
+    *,
+    scale: str = "laptop",
+    data: str | Path = "digits",
+    out: str | Path | None = None,
+    only: str = "*",
+    reporter: Reporter | None = None,
+) -> StudyResult:
+    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+
+    Started again with the same arguments it goes on where it was.
+
+    >>> found = vitreous.study("positions")                                              # doctest: +SKIP
+    >>> [(one.claim, one.seen) for one in found.findings.verdicts]                       # doctest: +SKIP
+
+    Args:
+        name: which study; see docs/studies.md.
+        scale: laptop (minutes on a core or two), gpu, paper, or smoke (seconds, a trial).
+        data: what to train on, as `vitreous.train` takes it.
+        out: the study's folder; None: studies/<name>-<scale>.
+        only: run only the cells whose names fit this pattern, and those that they need.
+        reporter: told how far the work is; None: nothing is shown.
+
+    Raises:
+        UnknownName: no such study, scale or cell. DataError: data that can't be used.
+        RunError: the folder holds another study, or cells of other settings.
+    """
+    found, display = find(name), reporter or Silent()
+    if scale not in get_args(Scale):
+        raise UnknownName("scale", scale, get_args(Scale))
+    folder = Path(out or f"studies/{name}-{scale}")
+    return run_study(found, open_setting(cast(Scale, scale), str(data), folder, display), display, only)

@@ -1,0 +1,23 @@
+"""`vitreous inspect` and `report`: what a path holds, and a run's page again."""
+
+from vitreous.cli.load_model import keywords
+from vitreous.cli.options.commands import Inspect, Report
+from vitreous.cli.parse import parse
+
+
+def inspect(arguments: list[str]) -> int:
+    """Run `vitreous inspect`."""
+    options = parse(Inspect, arguments, "inspect")
+    from vitreous.api.inspection import inspect as describe
+
+    print(describe(options.path, **keywords(options.load)))
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Run `vitreous report`."""
+    options = parse(Report, arguments, "report")
+    from vitreous.api.reports import report as write
+
+    print(write(options.run))
+    return 0

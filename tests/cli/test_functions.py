@@ -1,0 +1,133 @@
+"""What each command's function returns in Python: the numbers that the command shows and writes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.pictures import encoded, picture, write
+
+import vitreous
+from vitreous.errors import CheckpointError, ConfigError, DataError, RunError, UnknownName
+from vitreous.training.reporter import Silent
+
+
+class Listener(Silent):
+    """A reporter that remembers what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def message(self, text):
+        self.told.append(text)
+
+    def phase(self, name):
+        self.told.append(name)
+
+
+def test_embed(command, trained, here):
+    listener = Listener()
+    found = vitreous.embed(trained, data="digits", layer="mean", out="python.npz", reporter=listener)
+    command("embed", trained, "digits", "--layer", "mean", "--out", "command.npz").worked(
+        str(found).replace("python", "command")
+    )
+    with np.load("python.npz") as one, np.load("command.npz") as other:
+        assert one.files == other.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name])
+        np.testing.assert_array_equal(found.vectors, one["vector"])
+        assert found.names == tuple(one["name"])
+        assert found.labels == tuple(one["classes"][one["label"]])
+    assert listener.told == [
+        "opening the images",
+        "features of 1,437 train images",
+        "features of 360 validation images",
+    ]
+    assert (len(found), found.width, list(found.parts)) == (1797, 32, ["train", "validation"])
+
+
+def test_embed_of_a_loaded_model_writes_nothing_unasked(trained, here):
+    write(here / "images" / "[a].png", encoded(picture(0, 9, 9, 1)))
+    model = vitreous.load(trained)
+    found = vitreous.embed(model, here / "images")
+    again = vitreous.embed(model, iter([here / "images" / "[a].png"]), cache=False)
+    np.testing.assert_array_equal(found.vectors, again.vectors)
+    assert found.path is None and sorted(path.name for path in here.iterdir()) == ["images"]
+    assert "1 vectors of length 32" in found._repr_html_()
+    with pytest.raises(ConfigError, match="one of the two"):
+        vitreous.embed(model)
+    with pytest.raises(ConfigError, match=r"ends in \.csv"):
+        vitreous.embed("nowhere", here / "images", out="a.csv")
+    with pytest.raises(DataError, match="does not exist"):
+        vitreous.embed(model, "nothing.png")
+
+
+def test_cka(command, trained, run, here):
+    found = vitreous.cka(trained, run / "model", "digits", images=40, batch=16, unbiased=True)
+    shown = command("cka", trained, run / "model", "digits", "--images=40", "--batch=16", "--unbiased", "--out=o")
+    shown.worked(str(found), "report: o/report.html")
+    document = json.loads(Path("o/report.json").read_text())
+    assert np.array_equal(document["matrix"], found.found.matrix)
+    assert document.items() >= json.loads(json.dumps(found.to_dict())).items()
+    assert found.names == ("run", "copy")
+    assert found.save("python") == Path("python/report.html")
+    assert json.loads(Path("python/report.json").read_text()) == document
+    assert found._repr_html_().startswith("<iframe srcdoc=") and "<h1>" not in found._repr_html_()
+    with pytest.raises(ConfigError, match="images is 3; it must be at least 4"):
+        vitreous.cka(trained, run, "digits", images=3)
+
+
+def test_convert(command, trained, here):
+    listener = Listener()
+    found = vitreous.convert(trained, "python", image=(16, 16), reporter=listener)
+    shown = command("convert", trained, "command", "--image", "16", "16").worked()
+    assert shown == f"{listener.told[0]}\n{found}\nnext: vitreous inspect command\n".replace("python", "command")
+    assert found.proof.difference == 0 and found.report.resized
+    assert vitreous.load("python").folder.preprocess.size == (16, 16)
+    with pytest.raises(UnknownName, match="did you mean 'timm'"):
+        vitreous.convert(trained, "other", "tim")
+    with pytest.raises(CheckpointError, match="exists already"):
+        vitreous.convert(vitreous.load(trained).folder, "python")
+
+
+def test_models(command):
+    found = vitreous.models("?/16")
+    command("models", "?/16").worked(str(found), "next: vitreous inspect FILE")
+    assert [one.name for one in found.models] == ["S/16", "B/16", "L/16", "H/16", "g/16", "G/16"]
+    assert next(one for one in found.models if one.name == "B/16").parameters == 86_567_656
+    with pytest.raises(UnknownName, match="unknown model"):
+        vitreous.models("X")
+
+
+def test_inspect(command, trained, here):
+    write(here / "a.png", encoded(picture(0, 9, 7, 1)))
+    kinds = {trained: "run", trained / "model": "model", "digits": "data", here / "a.png": "image"}
+    found = {path: vitreous.inspect(path) for path in kinds}
+    assert {path: one.kind for path, one in found.items()} == kinds
+    for path, one in found.items():
+        assert command("inspect", path).worked() == f"{one}\n"
+    assert found[trained / "model"].found.classes == tuple(map(str, range(10)))
+    assert found["digits"].found.train == 1437
+    assert found[here / "a.png"].found.size == (9, 7)
+    with pytest.raises(DataError, match="no such file"):
+        vitreous.inspect("nowhere")
+    with pytest.raises(UnknownName, match="did you mean 'family'"):
+        vitreous.inspect(trained / "model", famly="mae")
+
+
+def test_report(command, run):
+    found = vitreous.report(run)
+    before = found.path.read_text()
+    assert command("report", run).worked() == f"{found}\n"
+    assert len(before) == len(found.path.read_text())
+    assert found._repr_html_().startswith("<iframe srcdoc=")
+    with pytest.raises(RunError):
+        vitreous.report(run / "model")
+
+
+def test_a_study_that_there_is_not(here):
+    with pytest.raises(UnknownName, match="did you mean 'pooling'"):
+        vitreous.study("poling")
+    with pytest.raises(UnknownName, match="unknown scale 'huge'"):
+        vitreous.study("pooling", scale="huge")
+    assert list(here.iterdir()) == []
