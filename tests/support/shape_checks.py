@@ -3,8 +3,11 @@
 jaxtyping's import hook puts `jaxtyping.jaxtyped` on every function and class of vitreous; this stands in for it. It checks
 the same, arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
 the original asks twice and binds the arguments to the signature, and it makes the check when a function is first called.
+Of functions of arrays it asks once for each combination of types, shapes and dtypes: the answer depends on nothing else.
 """
 
+import collections
+import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -15,6 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
+import numpy as np
+import torch
 
 ORIGINAL = jaxtyping.jaxtyped
 """Checks generators, whose bodies run within no call."""
@@ -54,14 +59,76 @@ def _checked(typechecker: Callable, function: Callable) -> Callable:
             return function(*args, **kwargs)
         if typed is None:
             known = _with_known_types(function)
-            typed = typechecker(known)
             shaped = any(map(_has_shapes, known.__annotations__.values()))
-        if not shaped:
-            return typed(*args, **kwargs)
-        with SHAPES:
-            return typed(*args, **kwargs)
+            typed = _Remembered(typechecker, known) if shaped else typechecker(known)
+        return typed(*args, **kwargs)
 
     return call
+
+
+class _Remembered:
+    """A checked function of arrays that asks once for each combination of types, shapes and dtypes."""
+
+    def __init__(self, typechecker: Callable, function: Callable) -> None:
+        self.function, self.passed = function, set()
+        self.results: list[Any] = []
+        """The result that is to be checked, where the function has run already."""
+        self.by_value = "Literal" in repr(function.__annotations__)
+        """Whether the answer depends on more than types."""
+
+        @functools.wraps(function)
+        def work(*args: Any, **kwargs: Any) -> Any:
+            return self.results.pop() if self.results else function(*args, **kwargs)
+
+        self.typed = typechecker(work)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        given = None if self.by_value else _kind((*args, *kwargs.values()))
+        if given is None:
+            with SHAPES:
+                return self.typed(*args, **kwargs)
+        given += tuple(kwargs)
+        if given not in self.passed:
+            with SHAPES:
+                result = self.typed(*args, **kwargs)
+            self.passed |= {given, (given, _kind(result))}
+            return result
+        result = self.function(*args, **kwargs)
+        kind = _kind(result)
+        if kind is None or (given, kind) not in self.passed:
+            self.results.append(result)
+            with SHAPES:
+                self.typed(*args, **kwargs)
+            self.passed.add((given, kind))
+        return result
+
+
+def _kind(value: Any) -> Any:
+    """Return all that a check asks of a value, hashable; None where that is more than types, shapes and dtypes."""
+    kind = type(value)
+    if (sort := SORTS.get(kind)) is None:
+        sort = SORTS[kind] = _sort(kind)
+    if sort == "plain":
+        return kind
+    if sort == "array":
+        return kind, value.dtype, value.shape
+    if sort == "tuple":
+        kinds = tuple([_kind(part) for part in value])
+        return None if None in kinds else kinds
+    return None
+
+
+SORTS: dict[type, str] = {}
+
+
+def _sort(kind: type) -> str:
+    if issubclass(kind, (np.ndarray, torch.Tensor)):
+        return "array"
+    if kind is tuple:
+        return "tuple"
+    holders = (list, collections.abc.Mapping, collections.abc.Set, collections.deque, type)
+    return "holder" if issubclass(kind, holders) else "plain"
 
 
 def _has_shapes(annotation: Any) -> bool:

@@ -1,7 +1,7 @@
 """The checks of the test run are there: what has another type or shape than is annotated is caught wherever it passes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import beartype
 import jaxtyping
@@ -48,6 +48,27 @@ class Later:
         return cls(torch.zeros(1, 2), count)
 
 
+@checked
+def answer(given: Float[Tensor, "row 2"], answers: list) -> Float[Tensor, " row"]:
+    return answers[0]
+
+
+@checked
+def chosen(given: Float[Tensor, " row"], how: Literal["sum", "mean"]) -> Float[Tensor, ""]:
+    return given.sum() if how == "sum" else given.mean()
+
+
+class Alternating:
+    """Gives another answer each time, to the same question."""
+
+    def __init__(self, *answers):
+        self.answers = iter(answers)
+
+    @checked
+    def answer(self, rows: Float[Tensor, "row 2"]) -> Float[Tensor, " row"]:
+        return next(self.answers)
+
+
 WHOLE, LATER = torch.zeros(3, 4), Later(torch.zeros(5, 2))
 
 
@@ -77,6 +98,36 @@ def test_what_fits_passes():
     assert halves(torch.zeros(1, 1), half=torch.zeros(1, 9)).shape == (1, 9)
     assert anything(LATER, 1, more="x") is LATER
     assert Later.of(3).count == 3
+
+
+def test_what_was_right_once_is_asked_again_where_types_or_shapes_differ():
+    assert halves(WHOLE, torch.zeros(3, 2)).shape == (3, 2)
+    for wrong in (torch.zeros(4, 2), torch.zeros(3, 2).long(), torch.zeros(3)):
+        with pytest.raises(BeartypeCallHintViolation):
+            halves(WHOLE, wrong)
+    assert chosen(torch.ones(3), "sum") == 3
+    with pytest.raises(BeartypeCallHintViolation):
+        chosen(torch.ones(3), "median")
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(2), torch.zeros(3).long(), None, [torch.zeros(3)]])
+def test_a_result_is_asked_about_though_the_question_is_known(wrong):
+    one, rows = Alternating(torch.zeros(3), torch.ones(3), wrong, torch.zeros(3)), torch.zeros(3, 2)
+    assert one.answer(rows).sum() == 0
+    assert one.answer(rows).sum() == 3
+    with pytest.raises(BeartypeCallHintViolation):
+        one.answer(rows)
+    assert one.answer(rows).sum() == 0, "and the function runs once a call"
+    with pytest.raises(StopIteration):
+        one.answer(rows)
+
+
+def test_lists_are_looked_into_each_time():
+    answers = [torch.zeros(3)]
+    assert answer(torch.zeros(3, 2), answers) is answers[0]
+    answers[0] = torch.zeros(4)
+    with pytest.raises(BeartypeCallHintViolation):
+        answer(torch.zeros(3, 2), answers)
 
 
 def test_they_are_on_the_product_and_can_be_left_out():
