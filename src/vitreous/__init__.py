@@ -11,17 +11,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitreous.api.benchmarks import BenchmarkResult, benchmark
     from vitreous.api.catalogue import ModelsResult, models
+    from vitreous.api.comparison import compare
     from vitreous.api.conversion import ConversionResult, convert
+    from vitreous.api.evaluation import EvaluationResult, evaluate
+    from vitreous.api.explanation import ExplanationResult, explain
     from vitreous.api.features import EmbeddingResult, embed
     from vitreous.api.inspection import InspectionResult, inspect
     from vitreous.api.models import create, load
+    from vitreous.api.probes import ProbeResult, probe
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.studies import study
     from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
-    from vitreous.insight.explanation import Explanation, explain
+    from vitreous.evaluation.comparison import ComparisonResult
+    from vitreous.insight.explanation import Explanation
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
@@ -35,6 +41,14 @@ PLACES = {
     "resume": "vitreous.api.training",
     "create": "vitreous.api.models",
     "load": "vitreous.api.models",
+    "evaluate": "vitreous.api.evaluation",
+    "EvaluationResult": "vitreous.api.evaluation",
+    "probe": "vitreous.api.probes",
+    "ProbeResult": "vitreous.api.probes",
+    "benchmark": "vitreous.api.benchmarks",
+    "BenchmarkResult": "vitreous.api.benchmarks",
+    "compare": "vitreous.api.comparison",
+    "ComparisonResult": "vitreous.evaluation.comparison",
     "embed": "vitreous.api.features",
     "EmbeddingResult": "vitreous.api.features",
     "cka": "vitreous.api.similarity",
@@ -49,7 +63,8 @@ PLACES = {
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
     "StudyResult": "vitreous.studies.engine.run",
-    "explain": "vitreous.insight.explanation",
+    "explain": "vitreous.api.explanation",
+    "ExplanationResult": "vitreous.api.explanation",
     "Explanation": "vitreous.insight.explanation",
     "Predictor": "vitreous.predictor",
     "Prediction": "vitreous.predictor",
@@ -61,14 +76,19 @@ PLACES = {
     "VitreousError": "vitreous.errors",
 }
 __all__ = [
+    "BenchmarkResult",
     "CKAResult",
+    "ComparisonResult",
     "ConversionResult",
     "EmbeddingResult",
+    "EvaluationResult",
     "Explanation",
+    "ExplanationResult",
     "InspectionResult",
     "ModelsResult",
     "Prediction",
     "Predictor",
+    "ProbeResult",
     "ReportResult",
     "ResNet",
     "ResNetConfig",
@@ -77,14 +97,18 @@ __all__ = [
     "ViT",
     "ViTConfig",
     "VitreousError",
+    "benchmark",
     "cka",
+    "compare",
     "convert",
     "create",
     "embed",
+    "evaluate",
     "explain",
     "inspect",
     "load",
     "models",
+    "probe",
     "report",
     "resume",
     "study",

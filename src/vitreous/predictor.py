@@ -167,6 +167,12 @@ class Predictor:
         self.check_head()
         return self._predicted(images)
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """Where the model was loaded from and how its weights were taken, as JSON values."""
+        taken = {"taken": self.load_options} if self.load_options else {}
+        return {"model": self.path, **taken}
+
     def check_head(self) -> None:
         """Raise ConfigError if the model has no head, so that it can't classify."""
         if not self.folder.classes:

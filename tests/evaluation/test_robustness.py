@@ -8,7 +8,6 @@ import pytest
 import torch
 from tests.reports.test_blocks import Reader
 
-from vitreous.cli.accuracy import corrupted_lines
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.accuracy import evaluate
@@ -20,7 +19,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Outcome, html, markdown
-from vitreous.reports.evaluation.robustness import parts
+from vitreous.reports.evaluation.robustness import lines, parts
 from vitreous.weights.model_folder import ModelFolder
 
 PREPROCESS = PreprocessConfig(size=(8, 8), crop=0.8)
@@ -95,7 +94,7 @@ def test_what_is_gained_is_not_lost(predictor, source, clean, said):
     page = markdown(Outcome("", "", parts(found, predictor, source)))
     assert page.count(said) == 4  # in front, of each corruption, and of all
     share, _, verb = said.partition(" ")
-    assert f"{share} of clean accuracy {verb}" in corrupted_lines(found)[1]
+    assert f"{share} of clean accuracy {verb}" in lines(found)[1]
     assert not re.search(r"-\d+\.\d%", page)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.training import TINY, Listener, digest
 
 from vitreous import rate_sweep
-from vitreous.cli.train import refuse_used
+from vitreous.api.training import refuse_used
 from vitreous.cli.translate import translated
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, DataError, RunError, RunLocked, StorageError

@@ -1,11 +1,13 @@
 """What the results of commands have in common: a report, written to a folder or shown in a notebook."""
 
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.sources.base import Source
 from vitreous.reports.blocks import Outcome, html, write_outcome
+from vitreous.reports.evaluation.overlap import Overlap
 from vitreous.reports.notebook import frame, preformatted
 
 
@@ -54,3 +56,8 @@ def left_out(source: Source) -> list[str]:
     if skipped:
         said.append(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
     return said
+
+
+def seen_data(overlap: Overlap | None) -> dict[str, Any]:
+    """Return how many of the images the model was trained on as JSON values; nothing where it was on none."""
+    return {"trained_on": asdict(overlap)} if overlap else {}

@@ -1,32 +1,39 @@
 """`vitreous.train` and `vitreous.resume`: a recipe's configuration for a data set, and the run it leads to."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, overload
 
 from vitreous.data.channels import check_same, spaced, statistics
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, called, open_dataset
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin, go_on, is_sweep, plan_sweep
 from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
 from vitreous.recipes.request import Request
-from vitreous.settings import overlaid
+from vitreous.settings import TAG, alternatives, overlaid
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, give_up_claims
+from vitreous.storage.lock import never_began
+from vitreous.storage.presence import is_there
+from vitreous.storage.run_config import METRICS
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.run import Result
+from vitreous.training.run import DryRun, Result
+from vitreous.training.run import dry_run as dry_run_config
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
 
 RUNS = Path("runs")
 
 
+@overload
 def train(
     data: str | Path = "digits",
     *,
@@ -35,8 +42,30 @@ def train(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
+    dry_run: Literal[False] = False,
     **wishes: Any,
-) -> Result:
+) -> Result: ...
+@overload
+def train(
+    data: str | Path = "digits",
+    *,
+    recipe: str = "small",
+    settings: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    dry_run: Literal[True],
+    **wishes: Any,
+) -> DryRun: ...
+def train(
+    data: str | Path = "digits",
+    *,
+    recipe: str = "small",
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    sweep: bool | Sequence[float] = False,
+    dry_run: bool = False,
+    **wishes: Any,
+) -> Result | DryRun:
     """Train on a data set by a recipe, into a run folder.
 
     >>> result = vitreous.train("photos/", recipe="small", minutes=10)        # doctest: +SKIP
@@ -51,6 +80,7 @@ def train(
         reporter: told how far the work is; None: nothing is shown.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
+        dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         wishes: what the recipe starts from: model="S/16", weights="runs/a" (and weights_as="openai", say, weights_grid=(7, 28),
             weights_heads=6), image=(64, 64), minutes=15.
 
@@ -58,12 +88,16 @@ def train(
         UserError: something that was asked for can't be; nothing was written.
         FailedError: the run broke off; its folder keeps the last good checkpoint.
     """
-    settings = settings or {}
+    settings, reporter = settings or {}, reporter or Silent()
+    refuse_used(out)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override(RunConfig(data=DataConfig(str(data))), opened)
     config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
+    if dry_run:
+        return dry_run_config(config, reporter)
     try:
         folder = Path(out) if out is not None else free_run(config)
+        reporter.message(f"run folder: {folder}")
         if sweep is False:
             return train_config(config, folder, reporter)
         return swept(config, () if sweep is True else sweep, folder, reporter)
@@ -130,7 +164,44 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConf
 
 def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
+    for part, members in alternatives(RunConfig).items():
+        given, own = settings.get(part), {one.name for one in fields(getattr(config, part))}
+        for name in given if isinstance(given, Mapping) and TAG not in given else ():
+            if name not in own and any(name in {one.name for one in fields(member)} for member in members.values()):
+                raise ConfigError(
+                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's, which --recipe, --model and "
+                    "--weights decide"
+                )
     return overlaid(config, settings)
+
+
+def refuse_used(out: str | Path | None) -> None:
+    """Refuse a run folder that is in use before anything long begins; raises RunError."""
+    if out is None:
+        return
+    path = Path(out)
+    if is_there(path) and not path.is_dir():
+        raise RunError(f"{path} is a file; --out must name a new or empty folder")
+    if is_there(path) and not never_began(path, METRICS):
+        go_on = (
+            f"go on with it by `vitreous resume {path}`, or "
+            if any((path / name).exists() for name in ("config.json", "sweep.json"))
+            else ""
+        )
+        raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
+    refuse_impossible(path)
+
+
+def refuse_impossible(path: Path) -> None:
+    """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
+    try:
+        above = next(place for place in (path, *path.absolute().parents) if is_there(place))
+        with TemporaryDirectory(dir=above, prefix=".vitreous-"):
+            pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failure of the disk, told as such when something is written
+            return
+        raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
 
 
 def free_run(config: RunConfig) -> Path:

@@ -2,179 +2,87 @@
 
 import json
 import shlex
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitreous.api.names import model_name
-from vitreous.cli.accuracy import ask, one_label, refuse_sets, several
-from vitreous.cli.benchmark import check_benchmark, measured
-from vitreous.cli.load_model import open_classifier, open_taken
+from vitreous.cli.load_model import open_classifier, open_model
 from vitreous.cli.options.commands import Evaluate
-from vitreous.cli.output import free_or_named, result_file
+from vitreous.cli.options.evaluate import FINE_TUNE, check
+from vitreous.cli.output import free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
-from vitreous.cli.predict import write_file
-from vitreous.cli.probe import PROBES, check_options, probe, probe_sources
 from vitreous.cli.progress import reporter
-from vitreous.errors import DataError
+from vitreous.evaluation.probes.options import PROBES
 
 if TYPE_CHECKING:
-    from vitreous.data.dataset import Dataset, Source
-    from vitreous.images.config import DecodeConfig
-    from vitreous.reports.blocks import Outcome, Part
-    from vitreous.reports.evaluation.overlap import Overlap
+    from vitreous.api.benchmarks import BenchmarkResult
+    from vitreous.api.evaluation import EvaluationResult
+    from vitreous.api.probes import ProbeResult
+    from vitreous.predictor import Predictor
     from vitreous.training.reporter import Reporter
-    from vitreous.weights.model_folder import ModelFolder
 
 
 def evaluate(arguments: list[str]) -> int:
     """Run `vitreous evaluate`."""
     options = parse(Evaluate, arguments, "evaluate")
-    check_options(options)
-    check_benchmark(options)
+    check(options)
     out = folder_of(options)
     if options.json:
         result_file(options.json, options.overwrite, "--json")
     display = reporter()
     try:
-        (benchmark if options.benchmark else PROTOCOLS[options.protocol])(options, out, display)
+        measure = benchmark if options.benchmark else probe if options.protocol in PROBES else accuracy
+        found = measure(options, display)
     finally:
         display.close()
+    if (signal := getattr(found, "signal", None)) is not None:
+        print("interrupted; the same command goes on where it was")
+        return 128 + signal
+    print(found)
+    if options.json:
+        write_file(options.json, json.dumps(found.to_dict(), indent=1) + "\n")
+        print(f"\nall {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
+    print(f"\nreport: {found.save(out)}")
     verb = "embed" if options.protocol in PROBES else "predict"  # a model that is probed may have no head
     print(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
     return 0
 
 
-def accuracy(options: Evaluate, out: Path, display: "Reporter") -> None:
+def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
-    from vitreous.data.sources.base import label_sets
-    from vitreous.reports.blocks import Outcome
-    from vitreous.reports.evaluation.overlap import overlap
+    from vitreous.api.evaluation import evaluate
 
-    predictor = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
-    folder = predictor.folder
-    asked = ask(options, predictor, (model_name(options.model), model_name(options.compare or "")))
-    display.phase("opening the data")
-    if predictor.folder.several:
-        refuse_sets(options, f"{options.model} gives")
-    source = labelled(options, predictor.folder, display)
-    if label_sets(source) is not None:
-        refuse_sets(options, f"{data_name(options)} has")
-    sets = predictor.folder.several or label_sets(source) is not None
-    found = (several if sets else one_label)(asked, source, display)
-    seen = overlap(Path(options.model), source, folder.decode) if options.data is not None else None
-    if seen is not None:
-        add_seen(seen, found.parts, found.lines, found.results)
-    display.close()
-    print(*found.lines, sep="\n")
-    tell_skipped(source)
-    if options.json:
-        write_file(options.json, json.dumps(found.results, indent=1) + "\n")
-        print(f"\nall metrics are in {options.json}")
-    lead = f"{options.model} on {len(source):,} images of {data_name(options)}, by its own head."
-    save(out, Outcome(title(options), lead, found.parts, {**said(options), "results": found.results}))
+    model = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
+    how = {name: getattr(options, name) for name in ("corruptions", "severities", "speed", "batch", "broken")}
+    return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
 
 
-def add_seen(seen: "Overlap", parts: "list[Part]", lines: list[str], results: dict[str, Any]) -> None:
-    """Say everywhere how many of the measured images the model was trained on."""
-    lines.append(f"\nnote: {seen}")
-    parts.insert(1, seen.part())
-    results["trained_on"] = asdict(seen)
-
-
-def frozen(options: Evaluate, out: Path, display: "Reporter") -> None:
+def probe(options: Evaluate, display: "Reporter") -> "ProbeResult":
     """Measure the model's features by a probe."""
-    from vitreous.evaluation.probes.layers import find_layer
-    from vitreous.reports.blocks import Outcome
-    from vitreous.reports.evaluation.overlap import overlap
+    from vitreous.api.data import OwnRun
+    from vitreous.api.probes import probe
 
-    folder = open_taken(options.model, options.load)
-    find_layer(folder.model, options.probe.layer)
-    train, test = probe_sources(options, folder, display, lambda: run_data(options, folder.decode, display))
-    found = probe(options, folder, (train, test), display)
-    seen = overlap(Path(options.model), test, folder.decode) if options.data is not None else None
-    parts, lines, results = [*found.parts], [*found.lines], {**found.data}
-    if seen is not None:
-        add_seen(seen, parts, lines, results)
-    display.close()
-    lead = f"{options.model}, layer {options.probe.layer}: {options.protocol} on {len(test):,} images of {data_name(options)}"
-    lead += f", {'drawn' if options.protocol == 'few-shot' else 'learned'} from {len(train):,} training images"
-    shown = "\n\n".join(filter(None, (lead, found.headline, str(found.table))))
-    print(shown, *lines, sep="\n")
-    for source in (train, test):
-        tell_skipped(source)
-    facts = {"layer": options.probe.layer, "precision": options.probe.precision, "train": options.probe.train}
-    data = {**said(options), **facts, "train_images": len(train), "results": results}
-    if options.json:
-        write_file(options.json, json.dumps(results, indent=1) + "\n")
-        print(f"\nall numbers are in {options.json}")
-    save(out, Outcome(title(options), f"{lead}.", parts, data))
+    model = open_model(options.model, options.load, device=options.device)
+    parts = (options.data,) if options.train is None else (options.train, options.data or OwnRun.VALIDATION)
+    how = {"kind": options.protocol, "batch": options.batch, "broken": options.broken, **vars(options.probe)}
+    return probe(model, *parts, compare=rival(options), **how, reporter=display)
 
 
-def benchmark(options: Evaluate, out: Path, display: "Reporter") -> None:
+def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
     """Measure the model on the user's copy of a benchmark."""
-    from vitreous.images.config import DecodeConfig
-    from vitreous.reports.blocks import Outcome
-    from vitreous.reports.evaluation.overlap import overlap_of_files
+    from vitreous.api.benchmarks import benchmark
 
-    found = measured(options, display)
-    seen = overlap_of_files(Path(options.model), Path(str(options.data)), DecodeConfig())
-    if seen is not None:
-        add_seen(seen, found.parts, found.lines, found.results)
-    display.close()
-    print(*found.lines, sep="\n")
-    if options.json:
-        write_file(options.json, json.dumps(found.results, indent=1) + "\n")
-        print(f"\nall numbers are in {options.json}")
-    how = {"accuracy": ", by its own head", "fine-tune": ": trained on each task"}.get(
-        options.protocol, f", layer {options.probe.layer}: {options.protocol}"
-    )
-    lead = f"{options.model} on {options.benchmark}, the copy in {options.data}{how}."
-    data = {**said(options), "benchmark": options.benchmark, "results": found.results}
-    save(out, Outcome(title(options), lead, found.parts, data))
+    how = {name: getattr(options, name) for name in ("protocol", "tasks", "steps", "batch", "device", "broken")}
+    load = open_classifier if options.protocol == "accuracy" else open_model
+    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, device=options.device)
+    return benchmark(model, str(options.benchmark), str(options.data), **how, **vars(options.probe), reporter=display)
 
 
-PROTOCOLS = {"accuracy": accuracy} | dict.fromkeys(PROBES, frozen)
-
-
-def save(out: Path, found: "Outcome") -> None:
-    """Write the report and say where it is."""
-    from vitreous.reports.blocks import write_outcome
-
-    print(f"\nreport: {write_outcome(out, found)}")
-
-
-def tell_skipped(source: "Source") -> None:
-    """Say which files of the data were left out."""
-    filled = getattr(source, "filled", 0)
-    if filled:
-        print(f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey")
-    skipped = getattr(source, "skipped", ())
-    if skipped:
-        print(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
-
-
-def title(options: Evaluate) -> str:
-    """Name an evaluation: the model, the data, the protocol."""
-    from vitreous.data.dataset import called
-
-    if options.benchmark:
-        how = "" if options.protocol == "accuracy" else f": {options.protocol}"
-        return f"{model_name(options.model)} on {options.benchmark}{how}"
-    data = called(options.data) if options.data else "its validation part"
-    return f"{model_name(options.model)} on {data}: {options.protocol}"
-
-
-def said(options: Evaluate) -> dict[str, Any]:
-    """Return what report.json says of the request."""
-    taken = {name: value for name, value in asdict(options.load).items() if value}
-    how = {"taken": taken} if taken else {}
-    return {"protocol": options.protocol, "model": options.model, **how, "data": options.data}
-
-
-def data_name(options: Evaluate) -> str:
-    """Name the images that are measured on."""
-    return options.data or "its run's validation part"
+def rival(options: Evaluate) -> "Predictor | None":
+    """Load the model of --compare, if there is one."""
+    if options.compare is None:
+        return None
+    return open_model(options.compare, options.load_other.load, device=options.device)
 
 
 def folder_of(options: Evaluate) -> Path:
@@ -183,39 +91,3 @@ def folder_of(options: Evaluate) -> Path:
 
     data = options.benchmark or (called(options.data) if options.data else "validation")
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
-
-
-def labelled(options: Evaluate, folder: "ModelFolder", display: "Reporter") -> "Source":
-    """Return the labelled images to measure on: those that are named, or the validation part of the model's run."""
-    from vitreous.data.dataset import open_source
-    from vitreous.data.label_sets import open_label_sets
-    from vitreous.data.listing.manifest import has_label_sets
-
-    if options.data is not None and has_label_sets(Path(options.data)):
-        return open_label_sets(Path(options.data), folder.classes, folder.decode, options.broken)[0]
-    if options.data is not None:
-        return open_source(options.data, folder.classes, folder.decode, options.broken)
-    return run_data(options, folder.decode, display).validation
-
-
-def run_data(options: Evaluate, decode: "DecodeConfig", display: "Reporter") -> "Dataset":
-    """Return the data of the run that a model belongs to; raises DataError if there is none."""
-    from vitreous.data.dataset import open_dataset
-    from vitreous.reports.run.contents import data_of
-    from vitreous.run_folder import is_run, read_run
-    from vitreous.training.run import fingerprint
-
-    path = Path(options.model)
-    run = path if is_run(path) else path.resolve().parent
-    if not is_run(run):
-        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
-    record = read_run(run).config
-    config = data_of(record, run)
-    if options.broken == "skip":
-        config = replace(config, broken="skip")
-    dataset = open_dataset(config, decode)
-    if fingerprint(dataset) != record["data"]["fingerprint"]:
-        display.message(
-            "note: the data has changed since the run began; images that were trained on may be among these"
-        )
-    return dataset

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous.api.names import model_name
-from vitreous.cli.load_model import open_taken
+from vitreous.cli.load_model import open_model
 from vitreous.cli.options.commands import Explain
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
@@ -21,36 +21,22 @@ def explain(arguments: list[str]) -> int:
     options = parse(Explain, arguments, "explain")
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
-    if options.page < 1:
-        raise ConfigError(f"--page is {options.page}; it must be 1 or more")
-    if options.faithful < 0:
-        raise ConfigError(f"--faithful is {options.faithful}; it must be 0 (none) or more")
     out = free_or_named(options.out, model_name(options.model), EXPLANATIONS)
+    from vitreous.api.explanation import check_page
+    from vitreous.api.explanation import explain as look
     from vitreous.image_paths import expand_paths
-    from vitreous.insight.explanation import opened
-    from vitreous.insight.methods import Choice, settled
-    from vitreous.reports.explanation.contents import Wish
-    from vitreous.reports.explanation.page import PAGE, write_explanation
 
-    ready = opened(open_taken(options.model, options.load), options.device)
-    choice = settled(Choice(options.method, options.layer, options.head, options.target), ready.folder)
-    paths = list(expand_paths(options.paths, sys.stdin, options.null))
+    check_page(options.page, options.faithful)
+    how = {name: getattr(options, name) for name in ("method", "layer", "head", "target", "page", "faithful")}
+    model = open_model(options.model, options.load, device=options.device)
     display = reporter()
-
-    def progress(doing: str, done: int) -> None:
-        looking = doing == "looking"
-        display.phase(doing if looking or not done else f"{doing} {done}")
-        if looking:
-            display.progress(done, len(paths), {})
-
     try:
-        wish = Wish(choice, options.page, options.faithful)
-        found = write_explanation(out, ready, paths, wish, model_name(options.model), progress)
+        paths = list(expand_paths(options.paths, sys.stdin, options.null))
+        found = look(model, paths, out=out, **how, reporter=display)
     finally:
         display.close()
     tell_broken(found.broken, len(paths))
-    print(f"overlays   {found.count:,} of {choice.method}, in {out / 'maps'}")
-    print(f"page       {out / PAGE}")
+    print(found)
     return 1 if found.broken else 0
 
 

@@ -8,9 +8,7 @@ from vitreous.cli.options.loading import Load
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.cli.options.commands import Evaluate
     from vitreous.predictor import Predictor
-    from vitreous.weights.model_folder import ModelFolder
 
 
 def keywords(options: Load) -> dict[str, Any]:
@@ -32,22 +30,6 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
     if predictor.report is not None:
         print(predictor.report, file=sys.stderr)
     return predictor
-
-
-def open_taken(model: str, options: Load) -> "ModelFolder":
-    """Load a model without a device for it."""
-    return open_model(model, options).folder
-
-
-def open_other(options: "Evaluate") -> "ModelFolder | None":
-    """Load the model of --compare, if there is one; raises ConfigError for --other-as and the like without it."""
-    if options.compare is not None:
-        return open_taken(options.compare, options.load_other.load)
-    for name, value in vars(options.load_other).items():
-        if value is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option} says what the weights of --compare are; give both, or neither")
-    return None
 
 
 def open_classifier(model: str, options: Load, **how: Any) -> "Predictor":

@@ -1,13 +1,19 @@
 """Where results go: known to be possible before anything takes long."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import check_name, claim_file, claim_folder
+from vitreous.storage.atomic import atomic_file, check_name, claim_file, claim_folder, storing
 from vitreous.storage.lock import never_began
 from vitreous.storage.presence import is_file, is_folder, is_there
 
 EVALUATIONS = Path("evaluations")
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
@@ -61,3 +67,25 @@ def result_folder(named: str) -> Path:
     if is_there(path) and not never_began(path):
         raise ConfigError(f"{path} is not empty; choose another folder with --out")
     return path
+
+
+@contextmanager
+def output(path: str | None) -> Iterator[TextIO]:
+    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
+    if path is None:
+        yield sys.stdout
+        return
+    place = Path(path)
+    with storing(place):
+        if is_there(place) and not (place.is_file() or place.is_dir()):
+            with place.open("w", **TEXT) as stream:
+                yield stream
+        else:
+            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+                yield stream
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a small text file."""
+    with output(path) as stream:
+        stream.write(text)

@@ -5,27 +5,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vitreous.cli.load_model import open_classifier
 from vitreous.cli.options.commands import Predict
-from vitreous.cli.output import result_file
+from vitreous.cli.output import output, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import words
 from vitreous.data.listing.scan_report import printable
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import atomic_file, storing
-from vitreous.storage.presence import is_there
 
 if TYPE_CHECKING:
     from vitreous.predictor import Prediction
-
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
 
 
 def predict(arguments: list[str]) -> int:
@@ -65,28 +58,6 @@ def noted(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Predi
         if one.filled:
             filled.append(one.name)
         yield one
-
-
-@contextmanager
-def output(path: str | None) -> Iterator[TextIO]:
-    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
-    if path is None:
-        yield sys.stdout
-        return
-    place = Path(path)
-    with storing(place):
-        if is_there(place) and not (place.is_file() or place.is_dir()):
-            with place.open("w", **TEXT) as stream:
-                yield stream
-        else:
-            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
-                yield stream
-
-
-def write_file(path: str, text: str) -> None:
-    """Write a small text file."""
-    with output(path) as stream:
-        stream.write(text)
 
 
 def complain(one: "Prediction") -> None:

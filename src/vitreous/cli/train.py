@@ -1,25 +1,18 @@
 """`vitreous train` and `vitreous resume`."""
 
-import errno
 import json
 import shlex
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
-from vitreous.cli.parse import named, parse, suited
+from vitreous.cli.parse import given, named, parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.data.config import DataConfig
-from vitreous.errors import ConfigError, RunError
+from vitreous.errors import ConfigError
 from vitreous.metrics.headline import headline, reached
-from vitreous.storage.lock import never_began
-from vitreous.storage.presence import is_there
-from vitreous.storage.run_config import METRICS
 
 if TYPE_CHECKING:
-    from vitreous.training.config import RunConfig
     from vitreous.training.reporter import Reporter
     from vitreous.training.run import DryRun, Result
 
@@ -27,38 +20,30 @@ if TYPE_CHECKING:
 def train(arguments: list[str]) -> int:
     """Run `vitreous train`."""
     arguments = batch_auto(arguments)
-    first = read(arguments)
-    source = named_data(first)
-    refuse_used(first.out)
-    if first.rates and not first.sweep:
-        raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
-    if first.minutes is not None and "--duration" in named(arguments):
-        raise ConfigError(
-            "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
-        )
-    from vitreous.api import training as api
+    options = read(arguments)
+    check(options, arguments)
+    from vitreous.api.training import refuse_used
+    from vitreous.api.training import train as carry_out
     from vitreous.recipes.catalog import START
-    from vitreous.training.run import dry_run
-    from vitreous.training.run import train as train_config
+    from vitreous.training.run import DryRun
     from vitreous.training.settings_check import check_ranges
 
-    check_ranges(first.config)
+    config = options.config
+    refuse_used(options.out)
+    check_ranges(config)
+    wishes = {"model": options.model, "image": options.image, "channels": options.channels, "minutes": options.minutes}
+    wishes |= {name: getattr(config, name) for name in START}
+    how = {"out": options.out, "sweep": options.rates or options.sweep, "dry_run": options.dry_run}
     display = reporter()
     try:
-        wishes = {"model": first.model, "image": first.image, "channels": first.channels, "minutes": first.minutes}
-        wishes |= {name: getattr(first.config, name) for name in START}
-        base = api.plan(source, first.config.recipe, wishes, display, first.config.decode)
-        config = overridden(arguments, base)
-        if first.dry_run:
-            shown = dry_run(config, display)
+        settings = given(config, arguments)
+        data = options.data or config.data.path
+        found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **wishes)
+        if isinstance(found, DryRun):
             display.close()
-            show_plan(shown)
+            show_plan(found)
             return 0
-        out = Path(first.out) if first.out else api.free_run(config)
-        display.message(f"run folder: {out}")
-        if first.sweep:
-            return tell(api.swept(config, first.rates, out, display), display)
-        return tell(train_config(config, out, display), display)
+        return tell(found, display)
     finally:
         display.close()
 
@@ -68,19 +53,17 @@ def read(arguments: list[str]) -> Train:
     return parse(Train, arguments, "train", Train(config=suited(Train().config, arguments)))
 
 
-def named_data(options: Train) -> DataConfig:
-    """Return where the data is and how it is split; raises ConfigError if two places are named."""
-    source = options.config.data
-    if options.data is None:
-        return source
-    if source.path not in (DataConfig().path, options.data):
-        raise ConfigError(f"two data sets are named, {options.data} and --data.path {source.path}; leave out one")
-    return replace(source, path=options.data)
-
-
-def overridden(arguments: list[str], base: "RunConfig") -> "RunConfig":
-    """Read the arguments again, over the recipe's configuration."""
-    return parse(Train, arguments, "train", Train(config=base)).config if arguments else base
+def check(options: Train, arguments: list[str]) -> None:
+    """Raise ConfigError for options that say the same thing twice, or that nothing would read."""
+    path = options.config.data.path
+    if options.data is not None and path not in (DataConfig().path, options.data):
+        raise ConfigError(f"two data sets are named, {options.data} and --data.path {path}; leave out one")
+    if options.rates and not options.sweep:
+        raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
+    if options.minutes is not None and "--duration" in named(arguments):
+        raise ConfigError(
+            "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
+        )
 
 
 def batch_auto(arguments: list[str]) -> list[str]:
@@ -92,43 +75,14 @@ def batch_auto(arguments: list[str]) -> list[str]:
     return joined
 
 
-def refuse_used(out: str | None) -> None:
-    """Refuse a run folder that is in use before anything long begins; raises RunError."""
-    if out is None:
-        return
-    path = Path(out)
-    if is_there(path) and not path.is_dir():
-        raise RunError(f"{path} is a file; --out must name a new or empty folder")
-    if is_there(path) and not never_began(path, METRICS):
-        go_on = (
-            f"go on with it by `vitreous resume {path}`, or "
-            if any((path / name).exists() for name in ("config.json", "sweep.json"))
-            else ""
-        )
-        raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
-    refuse_impossible(path)
-
-
-def refuse_impossible(path: Path) -> None:
-    """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
-    try:
-        above = next(place for place in (path, *path.absolute().parents) if is_there(place))
-        with TemporaryDirectory(dir=above, prefix=".vitreous-"):
-            pass
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failure of the disk, told as such when something is written
-            return
-        raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
-
-
 def resume(arguments: list[str]) -> int:
     """Run `vitreous resume`."""
     options = parse(Resume, arguments, "resume")
-    from vitreous.api import training as api
+    from vitreous.api.training import resume as go_on
 
     display = reporter()
     try:
-        return tell(api.resume(options.run, reporter=display, **vars(options.changes)), display)
+        return tell(go_on(options.run, reporter=display, **vars(options.changes)), display)
     finally:
         display.close()
 

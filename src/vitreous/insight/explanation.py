@@ -9,7 +9,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from vitreous.drawing.html import text
+from vitreous.drawing.images import overlay, thumbnail
 from vitreous.errors import DataError, ImageError
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.pixels import visible
 from vitreous.images.preprocess import normalize
 from vitreous.insight.methods import Choice, heat, probabilities, settled
 from vitreous.model.factory import Model
@@ -21,6 +25,8 @@ from vitreous.weights.model_folder import ModelFolder
 
 BATCH = 16
 """Images that are prepared and looked into at once."""
+SHOWN = 16
+"""Most images that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,17 @@ class Explanation:
     """The larger, the more; cells are patches, or places of a convolution's map."""
     by_head: Float[np.ndarray, "image head map_row map_col"] | None
     """Each head's own map, where the method has heads."""
+
+    def _repr_html_(self) -> str:
+        """Return the first images for a notebook, each under its map, with its name and the class that the map is about."""
+        tiles = ""
+        for index, name in enumerate(self.names[:SHOWN]):
+            shown = overlay(visible(self.pixels[index], PreprocessConfig()), self.maps[index])
+            target = int(self.targets[index])
+            said = f": {self.classes[target]} {self.probabilities[index, target]:.1%}" if target >= 0 else ""
+            picture = f'<img src="{thumbnail(shown)}" alt="" style="display: block; width: 160px">'
+            tiles += f'<div style="width: 160px">{picture}{text(f"{Path(name).name}{said}")}</div>'
+        return f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{tiles}</div>'
 
 
 @dataclass(frozen=True)

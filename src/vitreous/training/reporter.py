@@ -1,6 +1,6 @@
 """How long work tells what it is doing. The command line shows it; in Python nothing is printed unless one is passed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 
@@ -49,3 +49,8 @@ class Silent:
 
     def close(self) -> None:
         """Ignore it."""
+
+
+def progress_of(reporter: Reporter) -> Callable[[int, int], None]:
+    """Return what shows a reporter how much is done, of how much."""
+    return lambda done, total: reporter.progress(done, total, {})

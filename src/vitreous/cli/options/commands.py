@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.cli.options.loading import Load, LoadOther
-from vitreous.cli.options.probes import Cka, Embed, Probe
+from vitreous.cli.options.probes import Cka, Embed
+from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 
@@ -103,7 +104,9 @@ class Evaluate:
     """Where to compute."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
-    probe: Annotated[Probe, tyro.conf.arg(name="")] = field(default_factory=Probe)
+    train: str | None = None
+    """Labelled images that a probe learns from; by default the training part of DATA, or of the run."""
+    probe: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 

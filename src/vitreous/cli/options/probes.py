@@ -1,4 +1,4 @@
-"""The options of what works with frozen features: probes, `vitreous embed`, `vitreous cka`. Imports no torch."""
+"""The options of what works with frozen features: `vitreous embed` and `vitreous cka`. Imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -6,36 +6,6 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.cli.options.loading import Load, LoadOther
-
-
-@dataclass(frozen=True)
-class Probe:
-    """How frozen features are measured; for the protocols few-shot, linear and knn."""
-
-    train: str | None = None
-    """Labelled images that a probe learns from; by default the training part of DATA, or of the run."""
-    layer: str = "features"
-    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
-    cache: bool = True
-    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
-    shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
-    """few-shot: training images of each class; all: every one."""
-    seeds: int = 3
-    """few-shot: how many draws of the shots are averaged."""
-    l2: tuple[float | Literal["grid"], ...] = ()
-    """few-shot, linear: regularisation; of several, or of the usual grid, the best on held-out training images."""
-    solver: Literal["lbfgs", "sgd"] = "lbfgs"
-    """linear: L-BFGS to the optimum, or stochastic gradient descent."""
-    rates: tuple[float, ...] = ()
-    """linear with sgd: learning rates, chosen in the same way; by default 0.001 to 1."""
-    k: tuple[int, ...] = ()
-    """knn: numbers of neighbours; the best on the training images is chosen. By default 1, 5, 10 and 20."""
-    metric: Literal["cosine", "euclid"] = "cosine"
-    """knn: what is near."""
-    votes: Literal["temperature", "uniform"] | None = None
-    """knn: weigh neighbours by exp(similarity / 0.07) (the default with cosine), or all alike."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from vitreous.data.sources.base import Source
+from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.throughput import Cost
 from vitreous.images.pixels import colours_said
 from vitreous.metrics.comparison import Comparison
@@ -134,3 +135,10 @@ def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndar
         said = f"{answers.probability[index, taken]:.1%} ({name})" if found.sure else f"({name})"
         lines.append(Line(classes[taken], said, not answers.right[index]))
     return Tile(pixels, label, lines, source.names[index])
+
+
+def lines(result: ComparisonResult) -> list[str]:
+    """Return both models' figures side by side, for a terminal."""
+    costs = zip(result.names, result.costs, strict=False)
+    speeds = [f"{name}: {one.images_per_second:,.0f} images/s, {one.parameters:,} parameters" for name, one in costs]
+    return ["", str(figures(result.found, result.names)), mcnemar_said(result.found.test, result.names), *speeds]

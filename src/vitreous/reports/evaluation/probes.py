@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from vitreous.drawing.charts import Series, line_chart, percent
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import FewShot, Shot
 from vitreous.evaluation.probes.knn import KNN, KNNOptions
 from vitreous.evaluation.probes.linear import Linear
+from vitreous.evaluation.probes.measurement import Found, decisions
+from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.reports.blocks import Beside, Drawing, Numbers, Part, Table, Words
 from vitreous.reports.evaluation.accuracy import calibration, classes, confusions
@@ -28,6 +30,35 @@ LINEAR_WORDS = {
 KNN_WORDS = (
     "k is the one that is best on the training images, each classified by the others; the test images had no say."
 )
+
+
+def probe_parts(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Part]:
+    """Return the report's parts of whichever probe it was."""
+    if isinstance(found, FewShot):
+        return few_shot_parts(found, train, test)
+    if isinstance(found, Linear):
+        return linear_parts(found, train, test)
+    return knn_parts(found, options.knn(), train, test)
+
+
+def probe_table(found: Found) -> Table:
+    """Return whichever probe's table it was: every number of shots, value of the sweep, or number of neighbours."""
+    if isinstance(found, FewShot):
+        return few_shot_table(found)
+    return sweep_table(found) if isinstance(found, Linear) else knn_table(found)
+
+
+def probe_data(found: Found) -> dict[str, Any]:
+    """Return whichever probe's numbers as JSON values."""
+    if isinstance(found, FewShot):
+        return few_shot_data(found)
+    return linear_data(found) if isinstance(found, Linear) else knn_data(found)
+
+
+def probe_lines(found: Found) -> str:
+    """Return whichever probe's result for a terminal: its headline, unless the table says it, and its table."""
+    lead = "" if isinstance(found, FewShot) else headline(found)
+    return "\n\n".join(filter(None, (lead, str(probe_table(found)))))
 
 
 def few_shot_parts(found: FewShot, train: Features, test: Features) -> list[Part]:
@@ -190,11 +221,6 @@ def knn_data(found: KNN) -> dict[str, Any]:
 def decided(predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, " example"], names: Sequence[str]):
     """Return the metrics of decisions without confidence: of these, only accuracies and confusions mean something."""
     return evaluate_logits(decisions(predicted, names), labels, tuple(names))
-
-
-def decisions(predicted: Int64[np.ndarray, " example"], names: Sequence[str]) -> Float32[np.ndarray, "example label"]:
-    """Return decisions as scores: 1 for the class decided on, 0 for the others."""
-    return (predicted[:, None] == np.arange(len(names))).astype(np.float32)
 
 
 def labels_of(train: Features, test: Features) -> Int64[np.ndarray, " example"]:

@@ -85,3 +85,17 @@ def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Bloc
     ]
     said = f"The first image ({source.names[0]}), as it is and at severity {', '.join(map(str, found.severities))}."
     return [Words(said), Beside(shown, wide=True)]
+
+
+def lines(measured: Robustness) -> list[str]:
+    """Write accuracy under each corruption, the hardest first."""
+    low, high = measured.interval
+    share, _, verb = lost(measured.clean, measured.mean).partition(" ")
+    change = f", {share} of clean accuracy {verb}" if verb else ""
+    said = ["", f"corrupted  {measured.mean:.2%}   (95% interval {low:.2%} to {high:.2%}){change}"]
+    heads = "  ".join(f"{severity:7}" for severity in measured.severities)
+    said.append(f"  {'severity':18} {'mean':>7}   {heads}")
+    for name in sorted(measured.names, key=measured.mean_of):
+        cells = "  ".join(f"{measured.mean_of(name, severity):7.2%}" for severity in measured.severities)
+        said.append(f"  {name:18} {measured.mean_of(name):7.2%}   {cells}")
+    return said

@@ -1,0 +1,213 @@
+"""`vitreous.benchmark`: ImageNet's other test sets and VTAB-1k, on the user's own copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.evaluation import headed
+from vitreous.api.fine_tuning import STEPS, fine_tune
+from vitreous.api.models import ModelLike, opened
+from vitreous.api.names import model_name
+from vitreous.api.probes import options_of
+from vitreous.api.results import Reported, seen_data
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
+from vitreous.evaluation.benchmarks.imagenet_sets import SETS
+from vitreous.evaluation.benchmarks.vtab import VTAB, Reading, run_vtab
+from vitreous.evaluation.benchmarks.vtab_probes import vtab_probe
+from vitreous.evaluation.benchmarks.vtab_tasks import task_named
+from vitreous.evaluation.probes.features import check_batch
+from vitreous.evaluation.probes.layers import find_layer
+from vitreous.evaluation.probes.options import PROBES, ProbeOptions, check_read
+from vitreous.images.config import DecodeConfig
+from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Outcome
+from vitreous.reports.evaluation import imagenet as sets
+from vitreous.reports.evaluation import vtab
+from vitreous.reports.evaluation.overlap import Overlap, overlap_of_files
+from vitreous.training.reporter import Reporter, Silent, progress_of
+
+VTAB_NAME, FINE_TUNE = "vtab", "fine-tune"
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkResult(Reported):
+    """What a model reached on a benchmark, by the benchmark's own rule."""
+
+    benchmark: str
+    copy: str
+    """The folder that was measured on."""
+    protocol: str
+    """accuracy (the model's own head), few-shot, linear, knn, or fine-tune."""
+    found: Score | VTAB
+    """Top-1, and the benchmark's own number; of VTAB each task's accuracy, and their averages."""
+    said: dict[str, Any]
+    """Where the model was loaded from, and how."""
+    layer: str = ProbeOptions.layer
+    """Of a probe."""
+    steps: int | None = None
+    """Of fine-tuning on each task."""
+    overlap: Overlap | None = None
+    """How many of the images the model was trained on; None if on none of them, or it can't be told."""
+    signal: int | None = None
+    """The signal that interrupted fine-tuning; the same call goes on where it was."""
+
+    @property
+    def model(self) -> str:
+        """Where the model was loaded from."""
+        return self.said["model"]
+
+    def __str__(self) -> str:
+        lines = sets.lines(self.found) if isinstance(self.found, Score) else vtab.lines(self.found)
+        skipped = self.found.skipped if isinstance(self.found, Score) else ()
+        if skipped:
+            lines.append(f"{len(skipped):,} files can't be read and were left out; the first: {skipped[0][1]}")
+        lines += [f"\nnote: {self.overlap}"] if self.overlap else []
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return {**self.found.to_dict(), **steps, **seen_data(self.overlap)}
+
+    @cached_property
+    def report(self) -> Outcome:
+        """The report: the figures, every task or corruption, the protocol."""
+        how = {"accuracy": ", by its own head", FINE_TUNE: ": trained on each task"}
+        lead = f"{self.model} on {self.benchmark}, the copy in {self.copy}"
+        lead += how.get(self.protocol, f", layer {self.layer}: {self.protocol}")
+        protocol = "" if self.protocol == "accuracy" else f": {self.protocol}"
+        title = f"{model_name(self.model)} on {self.benchmark}{protocol}"
+        if isinstance(self.found, Score):
+            found = sets.parts(self.found)
+        else:
+            found = vtab.parts(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
+        parts = [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+        data = {"protocol": self.protocol, **self.said, "data": self.copy, "benchmark": self.benchmark}
+        return Outcome(title, f"{lead}.", parts, {**data, "results": self.to_dict()})
+
+
+def benchmark(
+    model: ModelLike,
+    name: str,
+    copy: str | Path,
+    *,
+    protocol: str | None = None,
+    tasks: Sequence[str] = (),
+    steps: int = STEPS,
+    batch: int = 64,
+    device: str = "auto",
+    broken: str = "raise",
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> BenchmarkResult:
+    """Measure a model on your own copy of a benchmark, by the benchmark's own rule.
+
+    >>> vitreous.benchmark("vit-b16", "imagenet-a", "copies/imagenet-a").found.top1      # doctest: +SKIP
+    0.241
+    >>> vitreous.benchmark("vit-b16", "vtab", "copies/vtab-1k", protocol="linear").found.mean  # doctest: +SKIP
+    0.682
+
+    Args:
+        model: what `vitreous.load` takes or returns; for ImageNet's sets with a head for ImageNet.
+        name: imagenet-real, -v2, -a, -r, -sketch or -c, or vtab.
+        copy: the folder of the copy; see docs/evaluation.md.
+        protocol: of vtab: linear, few-shot or knn (probes on frozen features), or fine-tune (the paper's: the whole model is
+            trained on each task, in runs/vtab-MODEL-STEPS). None: the model's own head, for ImageNet's sets.
+        tasks: of vtab, such as ("dtd", "eurosat"); none: all that the copy has.
+        steps: of fine-tune on each task, at least 1.
+        batch: images that pass through the model at once, at least 1.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        reporter: told how far the work is; None: nothing is shown.
+        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds.
+
+    Raises:
+        UnknownName: no such benchmark, task, option or layer. ConfigError: options that don't go together, or a model
+            without a head for ImageNet. CheckpointError: no such model.
+        DataError, ImageError: a copy that can't be used. FailedError: fine-tuning broke off.
+    """
+    protocol, how = protocol or "accuracy", options_of(options)
+    check_request(name, protocol, tuple(tasks), steps, how)
+    display, root = reporter or Silent(), Path(copy)
+    measured: dict[str, Any] = {"layer": how.layer}
+    if protocol == FINE_TUNE:
+        said = {"model": weights_of(model)}
+        chosen = {"steps": steps, "device": device}
+        found, signal = fine_tune(said["model"], root, tuple(tasks), chosen, broken, display)
+        measured |= {"steps": steps, "signal": signal}
+    elif name == VTAB_NAME:
+        predictor = opened(model, device)
+        found, said = (
+            probed(predictor, root, (protocol, how), batch, Reading(tuple(tasks), broken), display),
+            predictor.said,
+        )
+    else:
+        predictor = headed(model, device)
+        display.phase("opening the data")
+        loading = Loading(batch, "auto", broken, progress_of(display), display.phase)
+        found, said = score(predictor, name, root, loading), predictor.said
+    seen = overlap_of_files(Path(said["model"]), root, DecodeConfig()) if said["model"] else None
+    return BenchmarkResult(name, str(copy), protocol, found, said, **measured, overlap=seen)
+
+
+def probed(
+    predictor: Predictor, root: Path, probe: tuple[str, ProbeOptions], batch: int, reading: Reading, display: Reporter
+) -> VTAB:
+    """Measure a model's frozen features on the tasks of VTAB-1k."""
+
+    def told(said: str, done: int, total: int) -> None:
+        display.phase(said)
+        display.progress(done, total, {})
+
+    how = probe[1].features(batch, str(predictor.device))
+    find_layer(predictor.folder.model, how.layer)
+    check_batch(how)
+    return run_vtab(predictor.folder, root, vtab_probe(*probe), how, reading, told)
+
+
+def weights_of(model: ModelLike) -> str:
+    """Return what fine-tuning begins with; raises ConfigError for a model that is not as it lies on the disk."""
+    if isinstance(model, (str, Path)):
+        return str(model)
+    if not isinstance(model, Predictor) or not model.path or model.load_options:
+        raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
+    return model.path
+
+
+def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
+    """Raise UserError for a benchmark that there is not, or options that don't go with it."""
+    if name not in (None, VTAB_NAME, *SETS):
+        raise UnknownName("benchmark", name, (VTAB_NAME, *SETS))
+    if protocol in PROBES:
+        check_read(protocol, how)
+    if name == VTAB_NAME:
+        check_vtab(protocol, tasks, steps, how)
+    elif tasks:
+        raise ConfigError("--tasks are for --benchmark vtab; leave them out")
+    elif protocol == FINE_TUNE:
+        raise ConfigError("--protocol fine-tune is for --benchmark vtab; elsewhere: vitreous train --recipe finetune")
+    elif protocol != "accuracy" or how.changed():
+        raise ConfigError(f"{name} is measured by the model's own head; leave out --protocol")
+    if steps != STEPS and protocol != FINE_TUNE:
+        raise ConfigError("--steps are for --protocol fine-tune; leave them out")
+
+
+def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
+    """Raise UserError for options that don't go with VTAB."""
+    for task in tasks:
+        task_named(task)
+    if protocol == "accuracy":
+        raise ConfigError(
+            "VTAB's tasks have classes of their own, to be learned: add --protocol linear (a probe) or fine-tune (the paper's)"
+        )
+    if protocol not in (*PROBES, FINE_TUNE):
+        raise UnknownName("protocol", protocol, (*PROBES, FINE_TUNE))
+    if protocol == FINE_TUNE and how.changed():
+        raise ConfigError(f"{how.changed()[0]} is for a probe, not for fine-tune; leave it out")
+    if steps < 1:
+        raise ConfigError(f"steps is {steps}; it must be at least 1")
+    if how.shots not in (ProbeOptions.shots, ("all",)):
+        raise ConfigError("a probe on VTAB learns from the benchmark's 1,000 images; leave out --train and --shots")

@@ -1,0 +1,120 @@
+"""Which images a function measures on: those that are named, or those of the model's run."""
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import Dataset, called, open_dataset, open_source, open_training
+from vitreous.data.label_sets import open_label_sets
+from vitreous.data.listing.manifest import has_label_sets
+from vitreous.data.sources.base import Source
+from vitreous.errors import ConfigError, DataError
+from vitreous.predictor import Predictor
+from vitreous.reports.run.contents import data_of
+from vitreous.run_folder import is_run, read_run
+from vitreous.training.reporter import Reporter, progress_of
+from vitreous.training.run import fingerprint
+
+Data = str | Path | Source
+"""A folder, a manifest, "digits" or a formula, by name; or images that are opened already."""
+
+
+class OwnRun(Enum):
+    """Images of the run that a model belongs to, where nothing else would name them."""
+
+    VALIDATION = "its run's validation part"
+
+
+def name_of(data: Data | OwnRun | None) -> str | None:
+    """Return data as it was named; None for that of the model's run."""
+    if data is None or isinstance(data, OwnRun):
+        return None
+    return str(data) if isinstance(data, (str, Path)) else data.fingerprint
+
+
+def short_name(data: str | None) -> str:
+    """Return a short name of data for a title."""
+    return called(data) if data else "its validation part"
+
+
+def labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
+    """Return the labelled images to measure on: those that are named, or the validation part of the model's run.
+
+    Raises:
+        DataError: data that can't be used, or none is named and the model belongs to no run.
+    """
+    folder = predictor.folder
+    if data is None:
+        return run_data(predictor, broken, display).validation
+    if not isinstance(data, (str, Path)):
+        return data
+    if has_label_sets(Path(data)):
+        return open_label_sets(Path(data), folder.classes, folder.decode, broken)[0]
+    return open_source(str(data), folder.classes, folder.decode, broken)
+
+
+def run_data(predictor: Predictor, broken: str, display: Reporter) -> Dataset:
+    """Return the data of the run that a model belongs to; raises DataError if there is none."""
+    if not predictor.path:
+        raise DataError("a model from memory belongs to no run, so name the labelled images")
+    path = Path(predictor.path)
+    run = path if is_run(path) else path.resolve().parent
+    if not is_run(run):
+        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
+    record = read_run(run).config
+    config = data_of(record, run)
+    if broken == "skip":
+        config = replace(config, broken="skip")
+    dataset = open_dataset(config, predictor.folder.decode)
+    if fingerprint(dataset) != record["data"]["fingerprint"]:
+        display.message(
+            "note: the data has changed since the run began; images that were trained on may be among these"
+        )
+    return dataset
+
+
+def probe_parts(
+    train: Data | None, test: Data | OwnRun | None, predictor: Predictor, broken: str, display: Reporter
+) -> tuple[Source, Source]:
+    """Return the images that a probe learns from and those that it is measured on; see `vitreous.probe`.
+
+    Raises:
+        ConfigError: only images to measure on are named. DataError: data that can't be used, or none is named and the model
+            belongs to no run.
+    """
+    if test is not None:
+        return named_parts(train, test, predictor, broken, display)
+    if train is None:
+        dataset = run_data(predictor, broken, display)
+        if predictor.folder.classes:
+            display.message(
+                "note: the model has learned the labels of the images that the probe learns from and chooses its setting on; "
+                "for others: --train DATA"
+            )
+    elif isinstance(train, (str, Path)):
+        config = DataConfig(str(train), broken=broken)
+        dataset = open_dataset(config, predictor.folder.decode, progress_of(display))
+    else:
+        raise ConfigError("images that are opened already have no parts: give those to measure on too")
+    if dataset.report.duplicates:
+        count = len(dataset.report.duplicates)
+        display.message(f"note: {count:,} test images are also among the training images")
+    return dataset.train, dataset.validation
+
+
+def named_parts(
+    train: Data | None, test: Data | OwnRun, predictor: Predictor, broken: str, display: Reporter
+) -> tuple[Source, Source]:
+    """Return the training part of some data, and the images of other data to measure on."""
+    decode = predictor.folder.decode
+    if train is None:
+        raise ConfigError("name the images that the probe learns from too")
+    learned = open_training(str(train), decode, broken) if isinstance(train, (str, Path)) else train
+    if isinstance(test, OwnRun):
+        measured = run_data(predictor, broken, display).validation
+    else:
+        measured = open_source(str(test), None, decode, broken) if isinstance(test, (str, Path)) else test
+    if learned.fingerprint == measured.fingerprint:
+        display.message("note: the test images are the training images; the accuracy flatters the model")
+    return learned, measured

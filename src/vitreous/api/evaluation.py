@@ -1,0 +1,261 @@
+"""`vitreous.evaluate`: a model's own head on labelled images, and what it costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from vitreous.api.data import Data, OwnRun, labelled, name_of, short_name
+from vitreous.api.models import ModelLike, opened
+from vitreous.api.names import apart, model_name
+from vitreous.api.results import Reported, left_out, seen_data
+from vitreous.data.sources.base import Source, label_sets
+from vitreous.errors import ConfigError
+from vitreous.evaluation.accuracy import evaluate as measure
+from vitreous.evaluation.accuracy import evaluate_sets, outputs
+from vitreous.evaluation.comparison import ComparisonResult
+from vitreous.evaluation.details import Details, details
+from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
+from vitreous.evaluation.throughput import Cost, cost
+from vitreous.images.corruptions.catalog import SEVERITIES
+from vitreous.metrics.classification import Metrics
+from vitreous.metrics.comparison import compare as compare_logits
+from vitreous.metrics.comparison import matching
+from vitreous.metrics.multilabel import MultiLabelMetrics
+from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Outcome, Part
+from vitreous.reports.evaluation import accuracy, comparison, multilabel
+from vitreous.reports.evaluation import robustness as corrupted
+from vitreous.reports.evaluation.overlap import Overlap, overlap
+from vitreous.training.reporter import Reporter, Silent, progress_of
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult(Reported):
+    """What a model's own head reached on labelled images."""
+
+    model: str
+    """Where the model was loaded from."""
+    data: str | None
+    """The images as they were named; None: the validation part of the model's run."""
+    metrics: Metrics | MultiLabelMetrics
+    """Accuracy, loss, calibration, ...; of several labels an image average precision, F1, ..."""
+    logits: Float32[np.ndarray, "example label"]
+    """In the order of the images and of the model's classes."""
+    targets: np.ndarray
+    """Each image's class by number, (example), or which classes it has, (example label)."""
+    details: Details | None = None
+    """Intervals, ranking of the classes, what a temperature would mend; None with several labels an image."""
+    cost: Cost | None = None
+    """None if it wasn't measured."""
+    comparison: ComparisonResult | None = None
+    corruptions: Robustness | None = None
+    overlap: Overlap | None = None
+    """How many of the images the model was trained on; None if on none of them, or it can't be told."""
+    source: Source = field(kw_only=True, repr=False)
+    """The images."""
+    predictor: Predictor = field(kw_only=True, repr=False)
+
+    def __str__(self) -> str:
+        if isinstance(self.metrics, MultiLabelMetrics):
+            lines = [*multilabel.lines(self.metrics), *([str(self.cost)] if self.cost else [])]
+        else:
+            lines = [str(self.metrics), "", str(self.details)]
+        lines += comparison.lines(self.comparison) if self.comparison else []
+        lines += corrupted.lines(self.corruptions) if self.corruptions else []
+        lines += [f"\nnote: {self.overlap}"] if self.overlap else []
+        return "\n".join([*lines, *left_out(self.source)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as JSON values."""
+        found = self.metrics.to_dict()
+        if self.details is not None:
+            found |= self.details.to_dict()
+        elif self.cost is not None:
+            found["cost"] = self.cost.to_dict()
+        if self.comparison is not None:
+            costs = self.comparison.costs
+            found["comparison"] = {**self.comparison.to_dict(), "cost": costs[1].to_dict() if costs else None}
+        if self.corruptions is not None:
+            found["corruptions"] = self.corruptions.to_dict()
+        return found | seen_data(self.overlap)
+
+    @cached_property
+    def report(self) -> Outcome:
+        """The report: figures, confusions, classes, calibration, cost, and what else was measured."""
+        data = self.data or OwnRun.VALIDATION.value
+        lead = f"{self.model} on {len(self.source):,} images of {data}, by its own head."
+        said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
+        return Outcome(f"{model_name(self.model)} on {short_name(self.data)}: accuracy", lead, self._parts(), said)
+
+    def _parts(self) -> list[Part]:
+        if isinstance(self.metrics, MultiLabelMetrics):
+            found = multilabel.parts(self.metrics)
+            found += [Part("cost", "Cost", [accuracy.costs(self.cost)])] if self.cost else []
+        else:
+            found = accuracy.parts(self.metrics, self.details)
+        if self.comparison is not None:
+            one = self.comparison
+            found += comparison.parts(one.found, one.names, self.predictor.folder, self.source, one.costs)
+        if self.corruptions is not None:
+            found += corrupted.parts(self.corruptions, self.predictor, self.source)
+        return [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+
+
+def evaluate(
+    model: ModelLike,
+    data: Data | None = None,
+    *,
+    compare: ModelLike | None = None,
+    corruptions: str | Sequence[str] | None = None,
+    severities: Sequence[int] | None = None,
+    speed: bool = True,
+    batch: int = 64,
+    device: str = "auto",
+    broken: str = "raise",
+    reporter: Reporter | None = None,
+) -> EvaluationResult:
+    """Measure a model's own head on labelled images; each passes through it exactly once.
+
+    >>> found = vitreous.evaluate("runs/photos-1", "photos/val", batch=64)               # doctest: +SKIP
+    >>> found.metrics.top1, found.logits.shape, found.save("report")                     # doctest: +SKIP
+    (0.913, (1200, 12), PosixPath('report/report.html'))
+
+    Args:
+        model: what `vitreous.load` takes or returns, with a head.
+        data: labelled images, of which the validation part is taken if there is one; None: those of the model's run.
+            Classes are matched by name. Images may have several labels (a manifest with a column labels).
+        compare: another model, to be measured on the same images; it must know the same classes.
+        corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
+        severities: of the corruptions, 1 to 5; None: all five.
+        speed: time the forward pass too.
+        batch: images that pass through the model at once, at least 1.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        reporter: told how far the work is; None: nothing is shown.
+
+    Raises:
+        ConfigError: a model without head, an option out of range, or a comparison or corruptions where an image may have
+            several labels. CheckpointError: no such model.
+        DataError, ImageError: data that can't be used, or a class that a model doesn't know.
+    """
+    display, wanted = reporter or Silent(), corruptions_named(corruptions, severities)
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; it must be at least 1")
+    predictor = headed(model, device)
+    rival = None if compare is None else rival_of(predictor, compare, device)
+    display.phase("opening the data")
+    several = predictor.folder.several
+    only_one = "--compare" if rival else "--corruptions" if wanted else ""
+    if several and only_one:
+        refuse_sets(f"{predictor.path} gives")
+    source = labelled(data, predictor, broken, display)
+    if label_sets(source) is not None and only_one:
+        refuse_sets(f"{name_of(data) or OwnRun.VALIDATION.value} has")
+    several = several or label_sets(source) is not None
+    display.phase(f"evaluating on {len(source):,} images")
+    progress = progress_of(display)
+    metrics, logits, targets = (evaluate_sets if several else measure)(predictor, source, batch, progress=progress)
+    if speed:
+        display.phase("measuring the speed")
+    price = cost(predictor, batch) if speed else None
+    more = None if several else details(logits, targets, predictor.folder.classes, price)
+    return EvaluationResult(
+        predictor.path, name_of(data), metrics, logits, targets, more, price,
+        None if rival is None else compared(rival, source, (logits, targets), price, batch, display),
+        None if wanted is None else under(wanted, predictor, source, batch, display),
+        overlap(Path(predictor.path), source, predictor.folder.decode) if data is not None and predictor.path else None,
+        source=source, predictor=predictor,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another model, that knows the same classes."""
+
+    predictor: Predictor
+    names: tuple[str, str]
+    """Of the model and of this one, told apart."""
+    classes: tuple[str, ...]
+    """Of the model."""
+    order: np.ndarray
+    """For each class of the model, its index among this one's."""
+
+
+def headed(model: ModelLike, device: str) -> Predictor:
+    """Return a model that can classify; raises ConfigError for one without head."""
+    predictor = opened(model, device)
+    predictor.check_head()
+    return predictor
+
+
+def rival_of(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
+    """Load the model to compare with.
+
+    Raises:
+        CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several labels.
+    """
+    rival = headed(compare, device)
+    names = apart((model_name(predictor.path), model_name(rival.path)))
+    if rival.folder.several:
+        refuse_sets(f"{rival.path} gives")
+    classes = predictor.folder.classes
+    return Rival(rival, names, classes, matching(classes, rival.folder.classes, names))
+
+
+def refuse_sets(what: str) -> None:
+    """Refuse what needs one label an image; raises ConfigError."""
+    raise ConfigError(f"{what} several labels an image; --compare and --corruptions need one label an image")
+
+
+def corruptions_named(
+    corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
+) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+    """Return the corruptions and severities that are meant, to be measured in all pairs; None if none were asked for.
+
+    Raises:
+        UnknownName, ConfigError: a corruption or a severity that there is not.
+    """
+    if corruptions is None:
+        if severities is not None:
+            raise ConfigError("--severities are those of --corruptions; add --corruptions all, or some by name")
+        return None
+    names = (corruptions,) if isinstance(corruptions, str) else corruptions
+    return chosen(names), checked(SEVERITIES if severities is None else severities)
+
+
+def compared(
+    rival: Rival,
+    source: Source,
+    own: tuple[np.ndarray, np.ndarray],
+    price: Cost | None,
+    batch: int,
+    display: Reporter,
+) -> ComparisonResult:
+    """Measure the other model on the same images; the model's own logits, the labels and its cost are known."""
+    display.phase(f"evaluating {rival.names[1]}")
+    logits, labels = own
+    other = outputs(rival.predictor, source, batch, progress=progress_of(display))[:, rival.order]
+    costs = () if price is None else (price, cost(rival.predictor, batch))
+    found = compare_logits(logits, other, labels, rival.classes)
+    return ComparisonResult(rival.predictor.path, rival.names, found, costs)
+
+
+def under(
+    wanted: tuple[tuple[str, ...], tuple[int, ...]],
+    predictor: Predictor,
+    source: Source,
+    batch: int,
+    display: Reporter,
+) -> Robustness:
+    """Measure the model under corruptions."""
+
+    def told(done: int, total: int, said: str) -> None:
+        display.phase(f"measuring under corruption: {said}")
+        display.progress(done, total, {})
+
+    return robustness(predictor, source, *wanted, told, (batch, "auto"))

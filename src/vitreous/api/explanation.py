@@ -1,0 +1,148 @@
+"""`vitreous.explain`: where a model looks, as arrays or as a folder of overlays with a page."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from vitreous.api.models import ModelLike
+from vitreous.api.models import opened as loaded
+from vitreous.api.names import model_name
+from vitreous.api.results import Result
+from vitreous.errors import ConfigError
+from vitreous.insight.explanation import Explanation, opened
+from vitreous.insight.explanation import explain as look
+from vitreous.insight.methods import Choice, settled
+from vitreous.predictor import Image, is_one
+from vitreous.reports.explanation.contents import Compared, Wish
+from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
+from vitreous.reports.notebook import frame
+from vitreous.training.reporter import Reporter, Silent
+
+
+@dataclass(frozen=True, eq=False)
+class ExplanationResult(Result):
+    """A folder with an overlay for each image, and a page to move about on."""
+
+    model: str
+    """Where the model was loaded from."""
+    folder: Path
+    method: str
+    """What the overlays show."""
+    images: int
+    """Images that could be read, and have an overlay."""
+    broken: tuple[str, ...]
+    """Why others couldn't, one line each."""
+    faithfulness: Mapping[str, Compared]
+    """Deletion and insertion curves of each method's maps, means over the first images; empty for a model without head."""
+
+    @property
+    def path(self) -> Path:
+        """The page."""
+        return self.folder / PAGE
+
+    def __str__(self) -> str:
+        overlays = f"overlays   {self.images:,} of {self.method}, in {self.folder / MAPS}"
+        return f"{overlays}\npage       {self.path}"
+
+    def _repr_html_(self) -> str:
+        """Return the page in a frame of its own."""
+        return frame(self.path.read_text(encoding="utf-8"))
+
+
+@overload
+def explain(
+    model: ModelLike,
+    images: Image | Iterable[Image],
+    method: str = "auto",
+    layer: int | None = None,
+    head: int | None = None,
+    target: str | int | None = None,
+    *,
+    out: None = None,
+    device: str = "auto",
+) -> Explanation: ...
+@overload
+def explain(
+    model: ModelLike,
+    images: Image | Iterable[Image],
+    method: str = "auto",
+    layer: int | None = None,
+    head: int | None = None,
+    target: str | int | None = None,
+    *,
+    out: str | Path,
+    page: int = 8,
+    faithful: int = 2,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> ExplanationResult: ...
+def explain(
+    model: ModelLike,
+    images: Image | Iterable[Image],
+    method: str = "auto",
+    layer: int | None = None,
+    head: int | None = None,
+    target: str | int | None = None,
+    *,
+    out: str | Path | None = None,
+    page: int = 8,
+    faithful: int = 2,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Explanation | ExplanationResult:
+    """Return where a model looks on some images as arrays, or write overlays and a page into a folder.
+
+    >>> found = vitreous.explain("runs/photos-1", ["a.jpg", "b.jpg"], "rollout")         # doctest: +SKIP
+    >>> found.maps.shape                                                                 # doctest: +SKIP
+    (2, 14, 14)
+    >>> vitreous.explain("runs/photos-1", ["a.jpg", "b.jpg"], out="explanation").path    # doctest: +SKIP
+    PosixPath('explanation/index.html')
+
+    Args:
+        model: what `vitreous.load` takes or returns; with or without head.
+        images: one image or many, each a path, bytes of a file, a uint8 array, or a Pillow image.
+        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says most.
+        layer: for attention, gradient, grad-cam and activation: 0 the first, -1 the last; None: the last.
+        head: for attention, pooling and gradient: 0 the first; None: the mean over heads.
+        target: for relevance, gradient and grad-cam: a class by name or number; None: the most probable one.
+        out: a folder, new or empty, for an overlay of each image and a page; images are then taken as a stream, of which no
+            more than a batch is held. None: all arrays are returned.
+        page: with `out`: most images on the page, at least 1.
+        faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        reporter: with `out`: told how far the work is; None: nothing is shown.
+
+    Raises:
+        ConfigError: something that the model or the method doesn't have. CheckpointError: no such model.
+        ImageError: an image that can't be read; with `out` it is left out and told in `broken`.
+        DataError: no images, or with `out` not one that can be read; nothing is written.
+        StorageError: the disk is full or read-only.
+    """
+    check_page(page, faithful)
+    predictor = loaded(model, device)
+    if out is None:
+        return look(predictor, images, method, layer, head, target)
+    ready, display = opened(predictor), reporter or Silent()
+    choice = settled(Choice(method, layer, head, target), ready.folder)
+    many: Iterable[Image] = [images] if is_one(images) else images
+    total = len(many) if isinstance(many, list | tuple) else 0
+
+    def progress(doing: str, done: int) -> None:
+        looking = doing == "looking"
+        display.phase(doing if looking or not done else f"{doing} {done}")
+        if looking:
+            display.progress(done, max(total, done), {})
+
+    name = model_name(predictor.path)
+    found = write_explanation(Path(out), ready, many, Wish(choice, page, faithful), name, progress)
+    broken, compared = tuple(found.broken), dict(found.compared)
+    return ExplanationResult(predictor.path, Path(out), choice.method, found.count, broken, compared)
+
+
+def check_page(images: int, compared: int) -> None:
+    """Raise ConfigError for a page of no images, or a negative number of images to compare maps on."""
+    if images < 1:
+        raise ConfigError(f"--page is {images}; it must be 1 or more")
+    if compared < 0:
+        raise ConfigError(f"--faithful is {compared}; it must be 0 (none) or more")

@@ -1,0 +1,86 @@
+"""VTAB-1k by the paper's own protocol: the whole model trained on each task (2010.11929, appendix B.1.1)."""
+
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.names import model_name
+from vitreous.api.training import RUNS, resume, train
+from vitreous.errors import ConfigError
+from vitreous.evaluation.benchmarks.vtab import VTAB, TaskScore, task_score
+from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_in, write_manifest
+from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, task_named
+from vitreous.run_folder import is_run, read_run
+from vitreous.training.reporter import Reporter
+from vitreous.training.run import Result
+
+STEPS = 2500
+BATCH, RATE, WARMUP = 512, 0.01, 500
+"""Of the paper's fine-tuning on VTAB, the same for all tasks."""
+
+
+def fine_tune(
+    model: str, root: Path, tasks: tuple[str, ...], settings: dict[str, Any], broken: str, display: Reporter
+) -> tuple[VTAB, int | None]:
+    """Train a model on each task, into runs/vtab-MODEL-STEPS/TASK; what is done is not done again.
+
+    The 1,000 images are trained on, the test part is measured once, at the end: no setting is chosen by it.
+
+    Args:
+        model: what a run takes as weights.
+        root: the copy of the benchmark.
+        tasks: by name; none: all that the copy has.
+        settings: steps, and the device.
+        broken: raise, or skip.
+        display: told how far the work is.
+
+    Returns:
+        The scores of the tasks that are done, and the signal that interrupted the work, if one did.
+
+    Raises:
+        UserError, FailedError: as `vitreous.train`.
+    """
+    asked = list(dict.fromkeys(map(task_named, tasks))) or tasks_in(root)
+    place = RUNS / f"vtab-{model_name(model)}-{settings['steps']}"
+    scores: list[TaskScore] = []
+    signal = None
+    for number, name in enumerate(asked, start=1):
+        display.message(f"{TASKS[name].title}, {number} of {len(asked)}: {place / name}")
+        task = open_task(root, name, broken=broken)
+        known = write_manifest(task, place / name / "images.csv")
+        result = train_task(model, task, place / name, settings, display)
+        if result.outcome.stopped == "interrupted":
+            signal = result.outcome.signal or 2
+            break
+        scores.append(task_score(task, result.metrics["top1"], known, f"{settings['steps']} steps"))
+    return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked)), signal
+
+
+def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> Result:
+    """Train on one task, or go on with it."""
+    run = place / "run"
+    if not is_run(run):
+        chosen = run_settings(settings, len(task.both))
+        return train(place / "images.csv", recipe="finetune", out=run, weights=model, settings=chosen, reporter=display)
+    weights = read_run(run).config["config"]["weights"]
+    if weights != model:
+        raise ConfigError(f"{run} began with {weights}, not with {model}; move {place.parent} away")
+    return resume(run, reporter=display)
+
+
+def run_settings(settings: dict[str, Any], images: int) -> dict[str, Any]:
+    """Return what the paper sets for VTAB beside its recipe for fine-tuning.
+
+    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for places and angles.
+    """
+    steps = settings["steps"]
+    return {
+        "duration": f"{steps}st",
+        "evaluate_every": f"{steps}st",
+        "batch": min(BATCH, images),
+        "micro_batch": "auto",
+        "optimizer": {"lr": RATE},
+        "schedule": {"warmup": f"{min(WARMUP, steps // 5)}st"},
+        "preprocess": {"resize": "squash", "crop": 1.0},
+        "augment": {"crop": "eval", "flip": False},
+        "device": settings["device"],
+    }

@@ -1,0 +1,219 @@
+"""`vitreous.probe`: what a model's frozen features are worth."""
+
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.data import Data, OwnRun, name_of, probe_parts, short_name
+from vitreous.api.models import ModelLike, opened
+from vitreous.api.names import apart, model_name
+from vitreous.api.results import Reported, left_out, seen_data
+from vitreous.data.sources.base import Source
+from vitreous.errors import UnknownName
+from vitreous.evaluation.comparison import ComparisonResult
+from vitreous.evaluation.probes.features import Features, check_batch, features
+from vitreous.evaluation.probes.few_shot import FewShot
+from vitreous.evaluation.probes.layers import find_layer
+from vitreous.evaluation.probes.measurement import Found, check, measure, scores
+from vitreous.evaluation.probes.options import ProbeOptions, check_read
+from vitreous.metrics.comparison import compare as compare_logits
+from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Outcome, Part, Words
+from vitreous.reports.evaluation import comparison
+from vitreous.reports.evaluation import probes as shown
+from vitreous.reports.evaluation.overlap import Overlap, overlap
+from vitreous.training.reporter import Reporter, Silent, progress_of
+
+MOST_SHOTS = "With the most shots, as seed 0 draws them."
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeResult(Reported):
+    """What a probe of frozen features reached."""
+
+    model: str
+    """Where the model was loaded from."""
+    kind: str
+    """few-shot, linear or knn."""
+    data: str | None
+    """The images that were measured on, as they were named; None: those of the model's run."""
+    learned: str | None
+    """Other data that was learned from, as it was named; None: the training part of the same."""
+    found: Found
+    """Accuracy with its interval, and what was chosen by the training images."""
+    train: Features
+    test: Features
+    options: ProbeOptions
+    comparison: ComparisonResult | None = None
+    """What tells the model from another, by the same probe."""
+    other: Found | None = None
+    """What the probe found of that model."""
+    overlap: Overlap | None = None
+    """How many of the test images the model was trained on; None if on none of them, or it can't be told."""
+    sources: tuple[Source, Source] = field(kw_only=True, repr=False)
+    """The images that were learned from and those that were measured on."""
+    predictor: Predictor = field(kw_only=True, repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy on the test images, 0 to 1; of few-shot with the most shots, the mean of the seeds."""
+        return self.found.shots[-1].mean if isinstance(self.found, FewShot) else self.found.accuracy
+
+    @property
+    def lead(self) -> str:
+        """What was measured, in a line."""
+        data = self.data or OwnRun.VALIDATION.value
+        how = "drawn" if self.kind == "few-shot" else "learned"
+        return (
+            f"{self.model}, layer {self.options.layer}: {self.kind} on {len(self.test):,} images of {data}, "
+            f"{how} from {len(self.train):,} training images"
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.lead}\n\n{shown.probe_lines(self.found)}"]
+        if self.comparison is not None and self.other is not None:
+            lines += ["", f"{self.comparison.names[1]}:", shown.probe_lines(self.other)]
+            lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
+            lines += comparison.lines(self.comparison)
+        lines += [f"\nnote: {self.overlap}"] if self.overlap else []
+        return "\n".join([*lines, *(line for source in self.sources for line in left_out(source))])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        found = shown.probe_data(self.found)
+        if self.comparison is not None and self.other is not None:
+            found["comparison"] = {**self.comparison.to_dict(), "other": shown.probe_data(self.other)}
+        return found | seen_data(self.overlap)
+
+    @cached_property
+    def report(self) -> Outcome:
+        """The report: the headline, what was chosen, what is mistaken, and the comparison if there is one."""
+        facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
+        counts = {"train_images": len(self.train), "results": self.to_dict()}
+        data = {"protocol": self.kind, **self.predictor.said, "data": self.data, **facts, **counts}
+        title = f"{model_name(self.model)} on {short_name(self.data)}: {self.kind}"
+        return Outcome(title, f"{self.lead}.", self._parts(), data)
+
+    def _parts(self) -> list[Part]:
+        found = shown.probe_parts(self.found, self.options, self.train, self.test)
+        if self.comparison is not None and self.other is not None:
+            one = self.comparison
+            first, *more = comparison.parts(one.found, one.names, self.predictor.folder, self.sources[1])
+            words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
+            lead = "" if isinstance(self.other, FewShot) else shown.headline(self.other)
+            alone = [*([Words(lead)] if lead else []), shown.probe_table(self.other)]
+            found += [Part("other", f"{one.names[1]} by itself", alone)]
+            found += [replace(first, blocks=[*words, *first.blocks]), *more]
+        return [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+
+
+def probe(
+    model: ModelLike,
+    train: Data | None = None,
+    test: Data | OwnRun | None = None,
+    *,
+    kind: str = "linear",
+    compare: ModelLike | None = None,
+    batch: int = 64,
+    device: str = "auto",
+    broken: str = "raise",
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> ProbeResult:
+    """Measure what a model's frozen features are worth: a small classifier learns from some images, others measure it.
+
+    Whatever is chosen is chosen on training images; the test images have no say.
+
+    >>> found = vitreous.probe("runs/photos-1", "flowers/train", "flowers/test", kind="knn", k=(5, 20))  # doctest: +SKIP
+    >>> found.accuracy, found.found.chosen                                               # doctest: +SKIP
+    (0.871, 5)
+
+    Args:
+        model: what `vitreous.load` takes or returns; with or without head.
+        train: labelled images to learn from; without `test` both of its parts are used. None: those of the model's run.
+        test: labelled images to measure on. A training part of theirs, and a validation part of `train`, play no part.
+        kind: few-shot (least squares on a few images of each class), linear, or knn.
+        compare: another model, to be measured by the same probe; its classes play no part.
+        batch: images that pass through the model at once, at least 1.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        reporter: told how far the work is; None: nothing is shown.
+        options: layer, precision and cache of any probe; shots, seeds and l2 of few-shot; solver, l2 and rates of linear; k,
+            metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
+
+    Raises:
+        UnknownName: a kind, option or layer that there is not. ConfigError: an option that the probe would not read, or that
+            is out of range. CheckpointError: no such model.
+        DataError, ImageError: data that can't be used: a single class, a test class without training images, too few.
+    """
+    how, display = options_of(options), reporter or Silent()
+    check_read(kind, how)
+    check_batch(how.features(batch, device))
+    predictor = opened(model, device)
+    find_layer(predictor.folder.model, how.layer)
+    display.phase("opening the data")
+    sources = probe_parts(train, test, predictor, broken, display)
+    rival = None if compare is None else opened(compare, device)
+    if rival is not None:
+        find_layer(rival.folder.model, how.layer)
+    check(kind, how, *sources)
+    parts = both_features(predictor, sources, how, batch, display)
+    display.phase(f"measuring: {kind}")
+    found = measure(kind, how, *parts)
+    other = None
+    if rival is not None:
+        display.phase(f"the same of {rival.path}")
+        other = measure(kind, how, *both_features(rival, sources, how, batch, display))
+    named = test is not None
+    return ProbeResult(
+        predictor.path, kind, name_of(test if named else train), name_of(train) if named else None, found, *parts, how,
+        None if rival is None or other is None else compared(predictor, rival, (found, other), parts),
+        other,
+        seen(predictor, train, test, sources[1]),
+        sources=sources, predictor=predictor,
+    )  # fmt: skip
+
+
+def options_of(given: dict[str, Any]) -> ProbeOptions:
+    """Return settings of a probe; one value stands for a tuple of one. Raises UnknownName for one that there is not."""
+    known = {one.name: one.default for one in fields(ProbeOptions)}
+    for name in given:
+        if name not in known:
+            raise UnknownName("argument of probe", name, [*known, "kind", "compare", "batch", "device", "broken"])
+    several = {name for name, default in known.items() if isinstance(default, tuple)}
+    alone = (int, float, str)
+    values = {
+        name: ((value,) if isinstance(value, alone) else tuple(value)) if name in several else value
+        for name, value in given.items()
+    }
+    return ProbeOptions(**values)
+
+
+def both_features(
+    predictor: Predictor, sources: tuple[Source, Source], how: ProbeOptions, batch: int, display: Reporter
+) -> tuple[Features, Features]:
+    """Compute a model's features of the training and the test part."""
+    found = []
+    for name, source in zip(("training", "test"), sources, strict=True):
+        display.phase(f"features of {len(source):,} {name} images")
+        options = how.features(batch, str(predictor.device))
+        found.append(features(predictor, source, options, progress_of(display)))
+    return found[0], found[1]
+
+
+def compared(
+    predictor: Predictor, rival: Predictor, both: tuple[Found, Found], parts: tuple[Features, Features]
+) -> ComparisonResult:
+    """Return what tells two models apart by the same probe on the same images; labels and classes are those of either."""
+    classes = parts[0].classes
+    mine, theirs = (scores(one, classes) for one in both)
+    sure = not any(isinstance(one, FewShot) or not hasattr(one, "logits") for one in both)
+    found = compare_logits(mine, theirs, shown.labels_of(*parts), classes, sure=sure)
+    return ComparisonResult(rival.path, apart((model_name(predictor.path), model_name(rival.path))), found)
+
+
+def seen(predictor: Predictor, train: Data | None, test: Data | OwnRun | None, source: Source) -> Overlap | None:
+    """Return how many of the named test images the model was trained on."""
+    named = train is not None if test is None else not isinstance(test, OwnRun)
+    return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None

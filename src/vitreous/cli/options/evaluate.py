@@ -1,0 +1,63 @@
+"""Which options of `vitreous evaluate` go together: checked before a model or data is opened. Imports no torch."""
+
+from dataclasses import fields
+
+from vitreous.cli.options.commands import Evaluate
+from vitreous.cli.options.loading import Load, LoadOther
+from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.options import PROBES, READERS, check_solver
+
+OF_ACCURACY = ("corruptions", "severities", "speed")
+"""Options of Evaluate that accuracy alone reads."""
+VTAB, FINE_TUNE = "vtab", "fine-tune"
+
+
+def check(options: Evaluate) -> None:
+    """Raise UserError for options that the protocol or the benchmark would not read."""
+    check_protocol(options)
+    if options.benchmark is not None or options.tasks or options.protocol == FINE_TUNE:
+        check_benchmark(options)
+    if options.steps != Evaluate.steps and options.protocol != FINE_TUNE:
+        raise ConfigError("--steps are for --protocol fine-tune; leave them out")
+    for name in changed(options.load_other, LoadOther()):
+        if options.compare is None:
+            raise ConfigError(f"{written(name)} says what the weights of --compare are; give both, or neither")
+
+
+def check_protocol(options: Evaluate) -> None:
+    """Raise ConfigError for an option that the protocol would not read."""
+    given = [("train", PROBES)] if options.train is not None else []
+    given += [(name, READERS.get(name, PROBES)) for name in options.probe.changed()]
+    given += [(name, ("accuracy",)) for name in changed(options, Evaluate("")) if name in OF_ACCURACY]
+    for name, readers in given:
+        if options.protocol not in readers:
+            raise ConfigError(
+                f"{written(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
+            )
+    check_solver(options.protocol, options.probe)
+
+
+def check_benchmark(options: Evaluate) -> None:
+    """Raise UserError for a benchmark that there is not, or options that don't go with it."""
+    from vitreous.api.benchmarks import check_request
+
+    check_request(options.benchmark, options.protocol, options.tasks, options.steps, options.probe)
+    if options.benchmark == VTAB and options.train is not None:
+        raise ConfigError("a probe on VTAB learns from the benchmark's 1,000 images; leave out --train and --shots")
+    if options.protocol == FINE_TUNE and options.load != Load():
+        raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
+    if options.data is None:
+        raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")
+    for name in [*changed(options, Evaluate("")), *changed(options.load_other, LoadOther())]:
+        if name in ("compare", *vars(LoadOther()), *OF_ACCURACY):
+            raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
+
+
+def written(name: str) -> str:
+    """Return an option as it is typed to change what is so by default."""
+    return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
+
+
+def changed(given: Evaluate | LoadOther, standard: Evaluate | LoadOther) -> list[str]:
+    """Return the names of the settings that are not as in `standard`."""
+    return [one.name for one in fields(given) if getattr(given, one.name) != getattr(standard, one.name)]

@@ -1,0 +1,111 @@
+"""How frozen features are measured: the settings of every probe, and which probe reads which. Imports no torch."""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.settings import check_settings
+
+if TYPE_CHECKING:
+    from vitreous.evaluation.probes.features import FeatureOptions
+    from vitreous.evaluation.probes.knn import KNNOptions
+    from vitreous.evaluation.probes.linear import LinearOptions
+
+PROBES = ("few-shot", "linear", "knn")
+READERS = {
+    "shots": ("few-shot",),
+    "seeds": ("few-shot",),
+    "l2": ("few-shot", "linear"),
+    "solver": ("linear",),
+    "rates": ("linear",),
+    "k": ("knn",),
+    "metric": ("knn",),
+    "votes": ("knn",),
+}
+"""The probes that read a setting; all read the others."""
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How frozen features are measured; for the protocols few-shot, linear and knn."""
+
+    layer: str = "features"
+    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    cache: bool = True
+    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
+    shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
+    """few-shot: training images of each class; all: every one."""
+    seeds: int = 3
+    """few-shot: how many draws of the shots are averaged."""
+    l2: tuple[float | Literal["grid"], ...] = ()
+    """few-shot, linear: regularisation; of several, or of the usual grid, the best on held-out training images."""
+    solver: Literal["lbfgs", "sgd"] = "lbfgs"
+    """linear: L-BFGS to the optimum, or stochastic gradient descent."""
+    rates: tuple[float, ...] = ()
+    """linear with sgd: learning rates, chosen in the same way; by default 0.001 to 1."""
+    k: tuple[int, ...] = ()
+    """knn: numbers of neighbours; the best on the training images is chosen. By default 1, 5, 10 and 20."""
+    metric: Literal["cosine", "euclid"] = "cosine"
+    """knn: what is near."""
+    votes: Literal["temperature", "uniform"] | None = None
+    """knn: weigh neighbours by exp(similarity / 0.07) (the default with cosine), or all alike."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def changed(self) -> list[str]:
+        """Return the names of the settings that are not as by default."""
+        return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+
+    def features(self, batch: int, device: str) -> "FeatureOptions":
+        """Return how features are to be computed."""
+        from vitreous.evaluation.probes.features import FeatureOptions
+
+        return FeatureOptions(self.layer, self.precision, batch, device, cache=self.cache)
+
+    def grid(self, usual: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the strengths of regularisation that were given, with the usual grid where that was asked for."""
+        given: list[float] = []
+        for one in self.l2:
+            given += usual if isinstance(one, str) else (one,)
+        return tuple(dict.fromkeys(given))
+
+    def strengths(self) -> tuple[float, ...]:
+        """Return few-shot's strengths of regularisation; one needs no choice."""
+        from vitreous.evaluation.probes.few_shot import L2, L2_GRID
+
+        return self.grid(L2_GRID) or (L2,)
+
+    def linear(self) -> "LinearOptions":
+        """Return the solver that was asked for, with its grid."""
+        from vitreous.evaluation.probes.linear import L2_GRID, LinearOptions
+
+        return LinearOptions(self.solver, self.rates if self.solver == "sgd" else self.grid(L2_GRID))
+
+    def knn(self) -> "KNNOptions":
+        """Return how neighbours are found and vote; unless said otherwise by temperature where they are near by cosine."""
+        from vitreous.evaluation.probes.knn import KNNOptions
+
+        votes = self.votes or ("temperature" if self.metric == "cosine" else "uniform")
+        return KNNOptions(self.k, self.metric, votes)
+
+
+def check_read(kind: str, options: ProbeOptions) -> None:
+    """Raise UnknownName for a probe that there is not, and ConfigError for a setting that it would not read."""
+    if kind not in PROBES:
+        raise UnknownName("kind of probe", kind, PROBES)
+    for name in options.changed():
+        readers = READERS.get(name, PROBES)
+        if kind not in readers:
+            raise ConfigError(f"{name} is for a probe of kind {' or '.join(readers)}, not for {kind}; leave it out")
+    check_solver(kind, options)
+
+
+def check_solver(kind: str, options: ProbeOptions) -> None:
+    """Raise ConfigError for a setting of the other solver."""
+    if kind == "linear" and options.solver == "sgd" and options.l2:
+        raise ConfigError("--l2 is for --solver lbfgs; with sgd give --rates")
+    if kind == "linear" and options.solver == "lbfgs" and options.rates:
+        raise ConfigError("--rates are for --solver sgd; with lbfgs give --l2")
