@@ -47,15 +47,15 @@ def numbers() -> dict[str, list]:
 
 def ours(data: dict[str, list]) -> list[tuple[str, Callable[[], str]]]:
     """Return our charts, by name."""
-    from vitreous.drawing.charts import Series, confusion_map, line_chart, reliability, smoothed
-    from vitreous.drawing.heatmap import heat_map
-    from vitreous.drawing.interval_charts import Axis, Curve, Row, curves, dots
+    from vitreous.drawing.charts import Row, Series, dot_plot, interval_chart, line_chart, reliability, running_mean
+    from vitreous.drawing.matrices import confusion_map, heat_map
+    from vitreous.drawing.svg import Axis
     from vitreous.metrics.seeds import Interval
 
     def over(name: str, other: str | None) -> str:
-        lines = [Series("training", data[name], 1, faint=True), Series("training", smoothed(data[name]), 1)]
+        lines = [Series("training", data[name], faint=True), Series("training", running_mean(data[name]))]
         lines += [Series("validation", data[other], 2, dots=True)] if other else []
-        return line_chart(lines, name, "epoch")
+        return line_chart(lines, name, Axis("epoch"))
 
     def around(mean: float) -> Interval:
         return Interval(mean, mean - 0.02, mean + 0.02, 3)
@@ -63,7 +63,7 @@ def ours(data: dict[str, list]) -> list[tuple[str, Callable[[], str]]]:
     names, layers = [f"class {n}" for n in range(CLASSES)], [f"block.{n}" for n in range(13)]
     rows = [Row(f"kind {n}", values, around(sum(values) / 3), 1 + n % 2) for n, values in enumerate(data["seeds"])]
     lines = [
-        Curve(f"family {n}", [(10.0**p, around(0.1 * p + 0.02 * n)) for p in range(3, 9)], n + 1) for n in range(4)
+        Series(f"family {n}", [(10.0**p, around(0.1 * p + 0.02 * n)) for p in range(3, 9)], n + 1) for n in range(4)
     ]
     return [
         ("loss", lambda: over("loss", "validation")),
@@ -72,8 +72,8 @@ def ours(data: dict[str, list]) -> list[tuple[str, Callable[[], str]]]:
         ("reliability", lambda: reliability(data["bins"], "reliability")),
         ("reliability, scaled", lambda: reliability(data["bins"], "reliability")),
         ("confusion", lambda: confusion_map(data["confusion"], names, "confusion")[0]),
-        ("dots", lambda: dots(rows, "dots", "accuracy")),
-        ("curves", lambda: curves(lines, "curves", Axis("operations", log=True))),
+        ("dots", lambda: dot_plot(rows, "dots", "accuracy")),
+        ("curves", lambda: interval_chart(lines, "curves", Axis("operations", log=True))),
         ("CKA", lambda: heat_map(data["cka"], (layers, layers), ("a", "b"), "CKA")[0]),
     ]
 

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from tests.support.runs import HOSTILE
 
 from vitreous.errors import StorageError
@@ -61,9 +62,9 @@ def found(title="A model on photographs"):
             Part("more", "More", [
                 Words("a_b"), Note("Beware.", "of <b>"),
                 Table("Each", ("name", "share"), [("a|b", "1%"), ("<i>", "2%")], fold_after=1),
-                Beside([Drawing("<svg></svg>", "drawn"), Words("beside")]),
+                Beside([Drawing(Markup("<svg></svg>"), "drawn"), Words("beside")]),
             ]),
-            Part("drawn", "Drawn alone", [Drawing("<svg></svg>", "nothing but a picture")]),
+            Part("drawn", "Drawn alone", [Drawing(Markup("<svg></svg>"), "nothing but a picture")]),
         ],
         {"protocol": "accuracy", "results": {"top1": 0.125}},
     )  # fmt: skip

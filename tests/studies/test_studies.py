@@ -2,11 +2,11 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import fields, replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from vitreous.data.config import DataConfig

@@ -1,17 +1,39 @@
-"""Charts as inline SVG: plain text, coloured by the page's own CSS variables, so they follow light and dark.
-
-Classes that a page must style: `axis` (text and ticks), `grid`, `line-1` .. `line-3`, `mark-1` .. `mark-3`, `faint`,
-`hit`, `miss`, `bar`, `gap`, `spare`, `ideal`, `frame`, `count`, `on` (text on a strong fill). All text is escaped here.
-"""
+"""Charts as SVG: plain text, coloured by the page's palette, so that they follow light and dark. All text is escaped."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from vitreous.drawing.html import text
+from vitreous.drawing.svg import (
+    LARGE,
+    SMALL,
+    Axis,
+    Format,
+    Frame,
+    Layout,
+    box,
+    dot,
+    nothing,
+    percent,
+    share_range,
+    span,
+    span_from_zero,
+    svg,
+    text_at,
+    x_axis,
+    y_axis,
+)
+from vitreous.metrics.seeds import Interval
 
 MOST_POINTS = 400
 """Points drawn of one line; longer ones are thinned."""
-Format = Callable[[float], str]
+ASIDE = 6.0
+"""Between the points of two conditions at the same x."""
+SHARE = Axis("validation accuracy", percent)
+UNNAMED = Axis("")
 
 
 @dataclass(frozen=True)
@@ -19,10 +41,10 @@ class Series:
     """One line of a chart."""
 
     name: str
-    points: Sequence[tuple[float, float]]
-    """(x, y), x ascending."""
-    style: int = 1
-    """1 to 3: which of the page's colours."""
+    points: Sequence[tuple[float, float | Interval]]
+    """(x, y), x ascending; an interval is drawn with its bounds, and its mean as a dot."""
+    colour: int = 1
+    """1 to 6: which of the palette's."""
     dots: bool = False
     """Mark each point, for few and meaningful ones."""
     joined: bool = True
@@ -32,63 +54,33 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where data lands on the canvas, in the SVG's units."""
+class Row:
+    """One line of `dot_plot`: a condition."""
 
-    width: float
-    height: float
-    left: float
-    top: float
-    right: float
-    bottom: float
-    x: tuple[float, float]
-    """Smallest and largest x."""
-    y: tuple[float, float]
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return the canvas place of a data point, y upwards."""
-        (x0, x1), (y0, y1) = self.x, self.y
-        across = self.left + (x - x0) / (x1 - x0) * (self.width - self.left - self.right)
-        down = self.height - self.bottom - (y - y0) / (y1 - y0) * (self.height - self.top - self.bottom)
-        return across, down
+    name: str
+    values: Sequence[float]
+    """One for each seed."""
+    interval: Interval
+    colour: int = 1
+    """1 to 6."""
 
 
-def short(value: float) -> str:
-    """Write a number for an axis: 0.002, 12, 1.5M."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= unit:
-            scale = 1e3 if letter == "k" else unit
-            return f"{value / scale:.4g}{letter}"
-    return f"{value:.4g}"
+def bounds(y: float | Interval) -> tuple[float, float, float]:
+    """Return low, mean and high; three times the same for a number, or an interval without bounds."""
+    if not isinstance(y, Interval):
+        return y, y, y
+    return (y.low, y.mean, y.high) if math.isfinite(y.low) else (y.mean, y.mean, y.mean)
 
 
-def percent(value: float) -> str:
-    """Write a share."""
-    return f"{100 * value:.4g}%"
-
-
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Return round numbers within low..high, about so many: steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / max(1, about)
-    if not rough > 0 or not math.isfinite(rough):
-        return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+def thin(points: Sequence, most: int = MOST_POINTS) -> list:
     """Return at most about `most` points, evenly chosen, the last one among them."""
     if len(points) <= most:
         return list(points)
-    stride = math.ceil(len(points) / most)
-    kept = list(points[::stride])
+    kept = list(points[:: math.ceil(len(points) / most)])
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def smoothed(points: Sequence[tuple[float, float]], share: float = 0.05) -> list[tuple[float, float]]:
+def running_mean(points: Sequence[tuple[float, float]], share: float = 0.05) -> list[tuple[float, float]]:
     """Return the running mean of y over a window of this share of the points, centred; short at both ends."""
     reach = round(len(points) * share / 2)
     sums = [0.0]
@@ -101,164 +93,143 @@ def smoothed(points: Sequence[tuple[float, float]], share: float = 0.05) -> list
     return result
 
 
-def svg(width: float, height: float, label: str, body: str) -> str:
-    """Wrap marks into an SVG that scales with its place and tells screen readers what it shows."""
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
-        f'style="max-width:{2 * width:g}px"><title>{escape(label)}</title>{body}</svg>'
-    )
-
-
-def line_chart(
-    series: Sequence[Series],
-    label: str,
-    x_name: str,
-    y_format: Format = short,
-    y: tuple[float, float] | None = None,
-) -> str:
+def line_chart(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED, layout: Layout = SMALL) -> Markup:
     """Draw lines over a common x.
 
     Args:
-        series: the lines; points that are not finite are left out.
+        series: the lines; points that are not finite are left out, and lines without points.
         label: says in words what the chart shows.
-        x_name: name of the x axis.
-        y_format: writes the numbers of the y axis.
-        y: range of the y axis; None: from the data, within 0 to 1 where it is written as a share.
+        x: the axis across; it has whole numbers alone where what it counts has no others.
+        y: the axis upwards. On a page, shares are shown within 0 to 1.
+        layout: `SMALL` on a page, `LARGE` in a file of its own.
     """
-    lines = [(one, [p for p in one.points if math.isfinite(p[0]) and math.isfinite(p[1])]) for one in series]
-    every = [point for _, points in lines for point in points]
-    if not every:
-        return svg(360, 60, label, '<text class="axis" x="180" y="34" text-anchor="middle">nothing yet</text>')
-    spanned = share_range if y_format is percent else _span
-    frame = Frame(360, 230, 44, 26, 10, 36, _span([x for x, _ in every]), y or spanned([y for _, y in every]))
-    body = _axes(frame, x_name, y_format, whole=all(float(x).is_integer() for x, _ in every))
-    for one, points in lines:
-        body += _line(frame, one, thinned(points))
-    return svg(frame.width, frame.height, label, body + _legend([one for one in series if not one.faint]))
+    lines = [
+        replace(one, points=[p for p in one.points if all(map(math.isfinite, (p[0], *bounds(p[1]))))]) for one in series
+    ]
+    lines = [one for one in lines if one.points]
+    if not lines:
+        return nothing(label, layout)
+    xs = [x.change(at) for one in lines for at, _ in one.points]
+    ys = [value for one in lines for _, around in one.points for value in bounds(around)]
+    entries, more = legend([one for one in lines if not one.faint], layout)
+    grown = replace(layout, height=layout.height + more, top=layout.top + more)
+    free = span if layout.alone else span_from_zero
+    upwards = y.within or (share_range if y.form is percent and not layout.alone else free)(ys)
+    frame = Frame(grown, x.within or free(xs), upwards)
+    across = replace(x, whole=x.whole or all(at.is_integer() for at in xs)) if not x.log else x
+    apart = ASIDE if side_by_side(lines) else 0.0
+    body = entries + x_axis(frame, across) + y_axis(frame, y)
+    for number, one in enumerate(lines):
+        body += _line(frame, one, x, apart * (number - (len(lines) - 1) / 2))
+    return svg(grown.width, grown.height, label, body, layout.alone)
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range that shows all values with a little air, never empty."""
-    low, high = min(values), max(values)
-    if low == high:
-        pad = abs(low) / 2 or 0.5
-        return low - pad, high + pad
-    if 0 <= low < 0.3 * high:
-        low = 0.0
-    return low, high
+def interval_chart(series: Sequence[Series], label: str, x: Axis, y: Axis = SHARE) -> Markup:
+    """Draw conditions over a common x, each point with its interval, as a file; see `line_chart`."""
+    return line_chart(series, label, x, y, LARGE)
 
 
-def share_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range of the y axis for shares: all of them, at least a tenth high, never below 0 or above 1."""
-    low, high = _span(values) if min(values) < max(values) else (values[0], values[0])
-    room = max(0.0, 0.1 - (high - low)) / 2
-    low = min(max(0.0, low - room), 0.9)
-    return low, min(1.0, max(high + room, low + 0.1))
+def side_by_side(lines: Sequence[Series]) -> bool:
+    """Tell whether two conditions have different intervals at the same x, which would hide one another."""
+    found: dict[float, Interval] = {}
+    pairs = [(at, around) for line in lines for at, around in line.points if isinstance(around, Interval)]
+    return any(found.setdefault(at, around) != around for at, around in pairs)
 
 
-def _axes(frame: Frame, x_name: str, y_format: Format, whole: bool = False) -> str:
-    """Draw rules, numbers and the name of the x axis, which has whole numbers alone where what it counts has no others."""
-    body = ""
-    right, floor = frame.width - frame.right, frame.height - frame.bottom
-    for value in ticks(*frame.y):
-        down = frame.place(frame.x[0], value)[1]
-        body += f'<path class="grid" d="M{frame.left:g} {down:.1f}H{right:g}"/>'
-        text = escape(y_format(value))
-        body += f'<text class="axis" x="{frame.left - 6:g}" y="{down + 3.5:.1f}" text-anchor="end">{text}</text>'
-    for value in [value for value in ticks(*frame.x) if not whole or value == round(value)]:
-        across = frame.place(value, frame.y[0])[0]
-        body += f'<text class="axis" x="{across:.1f}" y="{floor + 14:g}" text-anchor="middle">{short(value)}</text>'
-    middle = (frame.left + right) / 2
-    return body + (
-        f'<text class="axis" x="{middle:g}" y="{frame.height - 5:g}" text-anchor="middle">{escape(x_name)}</text>'
-    )
+def _line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
+    """Draw a line, its points and their intervals, so far aside that others at the same x can be seen."""
+    (low, high), points = frame.y, thin(one.points)
 
+    def place(at: float, value: float) -> tuple[float, float]:
+        across, down = frame.place(x.change(at), min(high, max(low, value)))
+        return across + aside, down
 
-def _line(frame: Frame, one: Series, points: list[tuple[float, float]]) -> str:
-    low, high = frame.y
-    spots = [frame.place(x, min(high, max(low, y))) for x, y in points]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
-    faint = " faint" if one.faint else ""
-    body = f'<path class="line-{one.style}{faint}" d="{path}"/>' if one.joined and len(spots) > 1 else ""
-    if one.dots or not one.joined or len(spots) == 1:
-        radius = 2.4 if len(spots) <= 40 else 1.8
-        body += "".join(f'<circle class="mark-{one.style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' for x, y in spots)
+    places, body = [place(at, bounds(around)[1]) for at, around in points], ""
+    if one.joined and len(places) > 1:
+        path = "L".join(f"{across:.1f} {down:.1f}" for across, down in places)
+        body = f'<path class="line c{one.colour}{" faint" if one.faint else ""}" d="M{path}"/>'
+    marked = one.dots or not one.joined or len(places) == 1
+    for (at, around), (across, down) in zip(points, places, strict=True):
+        if isinstance(around, Interval):
+            ends = [place(at, value)[1] for value in bounds(around)[::2]]
+            body += whisker((across, ends[0]), (across, ends[1]), one.colour)
+        if marked or isinstance(around, Interval):
+            body += dot((across, down), one.colour, frame.layout.dot if len(places) <= 40 else 0.75 * frame.layout.dot)
     return body
 
 
-def _legend(series: Sequence[Series]) -> str:
-    body, across = "", 44.0
-    for one in series:
-        line = f'<path class="line-{one.style}" d="M{across:.0f} 11h14"/>'
-        body += line if one.joined else f'<circle class="mark-{one.style}" cx="{across + 7:.0f}" cy="11" r="2.4"/>'
-        body += f'<text class="axis" x="{across + 19:.0f}" y="14.5">{escape(one.name)}</text>'
-        across += 32 + 6.2 * len(one.name)
-    return body
+def whisker(first: tuple[float, float], second: tuple[float, float], colour: int) -> str:
+    """Draw a line between two points above or beside each other, a stroke across at both ends."""
+    (x, y), (x2, y2) = first, second
+    upright = f"M{x:.1f} {y:.1f}V{y2:.1f}M{x - 4:.1f} {y:.1f}h8M{x - 4:.1f} {y2:.1f}h8"
+    level = f"M{x:.1f} {y:.1f}H{x2:.1f}M{x:.1f} {y - 5:.1f}v10M{x2:.1f} {y - 5:.1f}v10"
+    return f'<path class="line c{colour}" d="{upright if x == x2 and y != y2 else level}"/>'
 
 
-def confusion_map(
-    matrix: Sequence[Sequence[int]], names: Sequence[str], label: str, numbers_up_to: int = 12
-) -> tuple[str, float]:
-    """Draw a confusion matrix, rows true, columns predicted; colour is the share of the row.
+def legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
+    """Return the names of lines beside their colours, in as many rows as it takes, and the height of all but the first."""
+    font = layout.font
+    begin, down, row = (16.0, 22.0, 20.0) if layout.alone else (layout.left, 14.5, 15.0)
+    body, across, first = "", begin, down
+    for one in lines:
+        wide = 2.6 * font + layout.long(one.name)
+        if across > begin and across + wide > layout.width - 4:
+            across, down = begin, down + row
+        middle = down - 0.33 * font
+        line = f'<path class="line c{one.colour}" d="M{across:.0f} {middle:.1f}h{1.25 * font:.0f}"/>'
+        body += line if one.joined else dot((across + 0.65 * font, middle), one.colour, layout.dot)
+        body += text_at(across + 1.75 * font, down, one.name, "strong" if layout.alone else "axis")
+        across += wide
+    return body, down - first + (20 if layout.alone and lines else 0)
 
-    Returns:
-        The SVG, and the width in pixels below which it should scroll rather than shrink.
+
+def dot_plot(
+    rows: Sequence[Row], label: str, name: str, form: Format = percent, band: tuple[float, float] | None = None
+) -> Markup:
+    """Draw conditions below each other, as a file: each seed a faint dot, the mean a strong one in its interval.
+
+    Args:
+        rows: the conditions, from the top; those without values are left out.
+        label: says in words what the chart shows.
+        name: of the axis across.
+        form: writes its numbers.
+        band: a range to shade, such as a margin.
     """
-    count = len(names)
-    cell = max(16.0, min(38.0, 460 / count))
-    shown = [_cut(name, 16) for name in names]
-    edge = 24 + 6.4 * max(map(len, shown))
-    top = edge if max(map(len, shown)) > 4 else 34.0
-    body = f'<text class="axis" x="{edge + cell * count / 2:g}" y="10" text-anchor="middle">predicted</text>'
-    body += f'<text class="axis" transform="translate(9 {top + cell * count / 2:g}) rotate(-90)" text-anchor="middle">true</text>'
-    for index, name in enumerate(shown):
-        middle = (index + 0.5) * cell
-        body += (
-            f'<text class="axis" x="{edge - 6:g}" y="{top + middle + 3.5:g}" text-anchor="end">{escape(name)}</text>'
-        )
-        turn = "rotate(-90)" if top == edge else ""
-        anchor = "start" if turn else "middle"
-        shift = 3.5 if turn else 0
-        place = f"translate({edge + middle + shift:g} {top - 6:g}) {turn}"
-        body += f'<text class="axis" transform="{place}" text-anchor="{anchor}">{escape(name)}</text>'
-    for row, counts in enumerate(matrix):
-        for col, value in enumerate(counts):
-            if value:
-                title = f"{names[row]} taken for {names[col]}" if row != col else f"{names[row]}, right"
-                place = (edge + col * cell, top + row * cell)
-                kind = "hit" if row == col else "miss"
-                body += _cell(place, cell, kind, value, sum(counts), title if count <= numbers_up_to else None)
-    side = cell * count
-    body += f'<rect class="frame" x="{edge:g}" y="{top:g}" width="{side:g}" height="{side:g}"/>'
-    width, height = edge + side + 2, top + side + 2
-    return svg(width, height, label, body).replace(f"{2 * width:g}px", f"{1.25 * width:g}px"), 0.72 * width
+    rows = [row for row in rows if len(row.values)]
+    if not rows:
+        return nothing(label, LARGE)
+    left = 24 + max(LARGE.long(row.name) for row in rows)
+    layout = replace(LARGE, height=34.0 * len(rows) + 76, left=left, top=22)
+    every = [value for row in rows for value in (*row.values, *bounds(row.interval))] + list(band or ())
+    frame = Frame(layout, span(every), (0.0, float(len(rows))))
+    body = x_axis(frame, Axis(name, form))
+    if frame.x[0] < 0 < frame.x[1]:
+        body += f'<path class="ideal" d="M{frame.place(0, 0)[0]:.1f} {layout.top:g}V{frame.floor:g}"/>'
+    if band is not None:
+        near, far = (frame.place(edge, 0)[0] for edge in band)
+        body += box("band", (near, layout.top), (far - near, frame.floor - layout.top))
+    for index, row in enumerate(rows):
+        body += _row(frame, len(rows) - index - 0.5, row)
+    return svg(layout.width, layout.height, label, body, alone=True)
 
 
-def _cell(place: tuple[float, float], cell: float, kind: str, value: int, total: int, numbered: str | None) -> str:
-    """Draw one cell; with a title, also its count."""
-    (x, y), share = place, value / total
-    strength = 0.12 + 0.88 * share**0.6
-    rect = f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{cell:.1f}" height="{cell:.1f}" fill-opacity="{strength:.2f}"/>'
-    if numbered is None:
-        return rect
-    on = " on" if strength > (0.55 if kind == "hit" else 0.85) else ""
-    text = f'<text class="count{on}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + 3.5:.1f}" text-anchor="middle">{value}</text>'
-    return f"<g><title>{escape(numbered)}: {value:,} of {total:,} ({share:.1%})</title>{rect}{text}</g>"
+def _row(frame: Frame, level: float, row: Row) -> str:
+    """Draw a condition's name, seeds, mean and interval."""
+    near, middle, far = (frame.place(value, level) for value in bounds(row.interval))
+    body = text_at(frame.layout.left - 12, middle[1] + 4.5, row.name, "strong", "end")
+    body += "".join(dot(frame.place(value, level), row.colour, 3, "mark seed") for value in row.values)
+    return body + whisker(near, far, row.colour) + dot(middle, row.colour, 5)
 
 
-def _cut(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: str) -> str:
+def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: str) -> Markup:
     """Draw accuracy against confidence, and below it how many predictions have that confidence.
 
     Args:
         bins: (low, high, count, mean confidence, accuracy) of each bin.
         label: says in words what the chart shows.
     """
-    frame = Frame(360, 250, 44, 12, 10, 76, (0, 1), (0, 1))
-    body = _axes(frame, "", percent)
+    frame = Frame(replace(SMALL, height=250, top=12, bottom=76), (0, 1), (0, 1))
+    body = x_axis(frame, Axis("")) + y_axis(frame, Axis("", percent))
     most = max([count for _, _, count, _, _ in bins] + [1])
     for low, high, count, confidence, accuracy in bins:
         if not count:
@@ -267,19 +238,15 @@ def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: s
         title = f"{count:,} predictions of {low:.0%} to {high:.0%}: {confidence:.1%} sure, {accuracy:.1%} right"
         near, far = sorted((accuracy, confidence))
         ends = [frame.place(0, value)[1] for value in (0, near, far)]
-        tall, wide = 30 * count / most, right - left
+        tall, wide = max(30 * count / most, 0.8), right - left
         body += (
-            f"<g><title>{escape(title)}</title>"
-            + _bar("bar", left, ends[1], wide, ends[0] - ends[1])
-            + _bar("gap" if confidence > accuracy else "spare", left, ends[2], wide, ends[1] - ends[2])
-            + _bar("bar", left, 228 - tall, wide, max(tall, 0.8))
+            f"<g><title>{text(title)}</title>"
+            + box("bar", (left, ends[1]), (wide, ends[0] - ends[1]))
+            + box("gap" if confidence > accuracy else "spare", (left, ends[2]), (wide, ends[1] - ends[2]))
+            + box("bar", (left, 228 - tall), (wide, tall))
             + "</g>"
         )
     (x0, y0), (x1, y1) = frame.place(0, 0), frame.place(1, 1)
     body += f'<path class="ideal" d="M{x0:g} {y0:g}L{x1:g} {y1:g}"/><path class="grid" d="M{x0:g} 228H{x1:g}"/>'
-    body += f'<text class="axis" x="{(x0 + x1) / 2:g}" y="243" text-anchor="middle">confidence, and how often</text>'
-    return svg(frame.width, frame.height, label, body)
-
-
-def _bar(kind: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+    body += text_at((x0 + x1) / 2, 243, "confidence, and how often", anchor="middle")
+    return svg(frame.layout.width, frame.layout.height, label, body)

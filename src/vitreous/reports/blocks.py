@@ -1,13 +1,15 @@
-"""What an evaluation found, as a list of parts: one description, written as a page, as Markdown and as JSON."""
+"""What a page is made of: blocks, each shown on a page and in Markdown; and an evaluation's page, Markdown and JSON."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from vitreous.drawing.html import Section, figure, missing, page, paragraph, plain, table, text
+from markupsafe import Markup
+
+from vitreous.drawing.html import macro, page, plain
 from vitreous.storage.atomic import atomic_folder
 
 FORMAT = 1
@@ -15,46 +17,35 @@ FORMAT = 1
 PAGE, DOCUMENT, MARKDOWN = "report.html", "report.json", "report.md"
 
 
-@runtime_checkable
-class Block(Protocol):
-    """A piece of a part, which can be shown on a page and in plain Markdown."""
+class Block:
+    """A piece of a section, which can be shown on a page and in plain Markdown."""
 
-    def html(self) -> str:
-        """Return it for the page, escaped."""
-        ...
+    def html(self) -> Markup:
+        """Return it for the page, escaped: what the macro of the class's own name makes of it."""
+        return macro(type(self).__name__.lower(), self)
 
     def markdown(self) -> str:
         """Return it as Markdown, or "" for what only a page can show."""
-        ...
+        return ""
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Block):
     """The figures that matter most, in large type, the first one largest."""
 
     figures: Sequence[tuple[str, str, str]]
     """(name, value, small print) of each."""
 
-    def html(self) -> str:
-        """Return a list of terms and values."""
-        items = ""
-        for place, (name, value, small) in enumerate(self.figures):
-            first = ' class="first"' if place == 0 else ""
-            more = f"<small>{text(small)}</small>" if small else ""
-            items += f"<div><dt>{text(name)}</dt><dd{first}>{text(value)}{more}</dd></div>"
-        return f'<dl class="figures">{items}</dl>'
-
     def markdown(self) -> str:
         """Return one line for each figure."""
-        lines = [
+        return "\n".join(
             f"- {safe(name)}: **{safe(value)}**" + (f" ({safe(small)})" if small else "")
             for name, value, small in self.figures
-        ]
-        return "\n".join(lines)
+        )
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Block):
     """Rows under heads; the first `words` columns hold words, the others numbers."""
 
     caption: str
@@ -64,22 +55,16 @@ class Table:
     fold_after: int | None = None
     """Rows that stand in the open; the others fold away on the page. None: all."""
 
-    def html(self) -> str:
-        """Return the table, the rest of a long one folded."""
-        shown = self.rows[: self.fold_after]
-        body = table(self.caption, self.heads, shown, self.words)
-        if len(shown) < len(self.rows):
-            rest = table(f"{self.caption}, the others", self.heads, self.rows[len(shown) :], self.words)
-            count = len(self.rows) - len(shown)
-            body += f"<details><summary>{count:,} more</summary>{rest}</details>"
-        return body
-
     def markdown(self) -> str:
         """Return a table of pipes, with its caption above."""
+        return f"{safe(self.caption)}:\n\n{self.pipes()}"
+
+    def pipes(self) -> str:
+        """Return the table in Markdown without its caption."""
         rules = ["---" if place < self.words else "---:" for place in range(len(self.heads))]
         lines = [[safe(cell) for cell in row] for row in (self.heads, *self.rows)]
         lines.insert(1, rules)
-        return f"{safe(self.caption)}:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def __str__(self) -> str:
         """Return aligned columns, for a terminal."""
@@ -96,53 +81,37 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A picture (an SVG of `drawing/charts.py`) with its caption; only the page shows it."""
+class Drawing(Block):
+    """A drawing (a chart of `drawing`) with its caption; only the page shows it."""
 
-    drawing: str
-    """HTML."""
+    drawing: Markup
     caption: str
     title: str = ""
     least: float = 0
     """Width in pixels below which it scrolls rather than shrinks."""
 
-    def html(self) -> str:
-        """Return the figure."""
-        shown = self.drawing
-        if self.least:
-            shown = f'<div class="scroll"><div style="min-width:{self.least:.0f}px">{shown}</div></div>'
-        return figure(shown, self.caption, self.title)
-
-    def markdown(self) -> str:
-        """Return nothing."""
-        return ""
-
 
 @dataclass(frozen=True)
-class Words:
-    """An explaining paragraph."""
+class Words(Block):
+    """A paragraph, with a bold beginning or not."""
 
     words: str
-
-    def html(self) -> str:
-        """Return it in a soft colour."""
-        return paragraph(self.words)
+    """Markup stands as it is; only a page shows it."""
+    strong: str = ""
+    soft: bool = True
+    """In a soft colour."""
 
     def markdown(self) -> str:
-        """Return it as it is."""
-        return safe(self.words)
+        """Return it as text."""
+        return (f"**{safe(self.strong)}**: " if self.strong else "") + safe(self.words)
 
 
 @dataclass(frozen=True)
-class Note:
+class Note(Block):
     """What the reader must know: a bold beginning and the rest."""
 
     what: str
     why: str
-
-    def html(self) -> str:
-        """Return it marked at its side."""
-        return missing(self.what, self.why)
 
     def markdown(self) -> str:
         """Return it as a quotation."""
@@ -150,17 +119,20 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Code(Block):
+    """Lines as they are, below a summary that unfolds them or in the open; only the page shows them."""
+
+    lines: str
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Beside(Block):
     """Blocks side by side where there is room."""
 
     blocks: Sequence[Block]
     wide: bool = False
     """Each needs more room than a small chart does."""
-
-    def html(self) -> str:
-        """Return a grid of the blocks."""
-        cells = "".join(f"<div>{one.html()}</div>" for one in self.blocks)
-        return f'<div class="{"split" if self.wide else "row"}">{cells}</div>'
 
     def markdown(self) -> str:
         """Return the blocks one after the other."""
@@ -205,9 +177,12 @@ def write_outcome(folder: Path, outcome: Outcome) -> Path:
 
 def html(outcome: Outcome) -> bytes:
     """Return the whole page."""
-    sections = [Section(one.anchor, one.title, "".join(block.html() for block in one.blocks)) for one in outcome.parts]
-    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    return page(plain(outcome.title), f'<p class="soft">{text(outcome.lead)}</p>', sections, foot)
+    return page(outcome.title, [Words(outcome.lead)], outcome.parts, f"{written()}.")
+
+
+def written() -> str:
+    """Say who wrote a page, and when."""
+    return f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def markdown(outcome: Outcome) -> str:

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from markupsafe import Markup
 
 from vitreous.data.sources.base import Source
-from vitreous.drawing.html import picture, text
+from vitreous.drawing.html import macro
 from vitreous.drawing.images import TINY, thumbnail
 from vitreous.images.pixels import visible
 from vitreous.images.preprocess import example
-from vitreous.reports.blocks import safe
+from vitreous.reports.blocks import Block, Drawing, safe
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
@@ -32,73 +34,64 @@ def given(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray,
     return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
 
 
-def tile(pixels: UInt8[np.ndarray, "row col channel"], alternative: str, words: str) -> str:
-    """Return a picture with its words, which are HTML."""
-    image = picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
-    return f"<figure>{image}<figcaption>{words}</figcaption></figure>"
-
-
 @dataclass(frozen=True)
-class Line:
+class Picture(Block):
+    """An image; tiny ones are enlarged without blur."""
+
+    pixels: UInt8[np.ndarray, "row col channel"]
+    alternative: str
+    """What it shows, in words."""
+    kind: str = ""
+    """A class of the page's style."""
+    most: int = 160
+    """Pixels of its longer side."""
+
+    def html(self) -> Markup:
+        """Return it with its pixels inside."""
+        tiny = max(self.pixels.shape[:2]) <= TINY
+        return macro("picture", thumbnail(self.pixels, self.most), self.alternative, tiny, self.kind)
+
+
+class Line(NamedTuple):
     """A line below a picture."""
 
     name: str
     """What stands out."""
     more: str = ""
     wrong: bool = False
+    before: str = ""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture and what is said of it."""
+    """One picture, or two side by side, and what is said of it."""
 
-    pixels: UInt8[np.ndarray, "row col channel"]
-    alternative: str
-    """What it shows, in words."""
+    picture: Picture
     lines: Sequence[Line]
-    file: str
+    file: str = ""
     """Its name."""
+    second: Picture | None = None
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """A block of a report: pictures with their lines on the page, a list of names and lines in Markdown."""
+class Tiles(Block):
+    """Pictures with their lines on the page, a list of names and lines in Markdown."""
 
     tiles: Sequence[Tile]
-
-    def html(self) -> str:
-        """Return a grid of pictures."""
-        body = ""
-        for one in self.tiles:
-            words = "<br>".join(
-                f'<span class="name{" wrong" if line.wrong else ""}">{text(line.name)}</span> {text(line.more)}'
-                for line in one.lines
-            )
-            body += tile(one.pixels, one.alternative, f'{words}<br><span class="file">{text(one.file)}</span>')
-        return f'<div class="tiles">{body}</div>'
+    kind: str = "tiles"
+    """tiles, pairs or maps: how large."""
+    title: str = ""
 
     def markdown(self) -> str:
         """Return one line for each picture."""
-        lines = [", ".join(f"{line.name} {line.more}".strip() for line in one.lines) for one in self.tiles]
+        lines = [", ".join(f"{line.before}{line.name} {line.more}".strip() for line in one.lines) for one in self.tiles]
         return "\n".join(f"- {safe(one.file)}: {safe(said)}" for one, said in zip(self.tiles, lines, strict=True))
 
 
-@dataclass(frozen=True)
-class Strip:
-    """A block of a report: pictures of one size in a row, with one caption; only the page shows it."""
-
-    name: str
-    pixels: Sequence[UInt8[np.ndarray, "row col channel"]]
-
-    def html(self) -> str:
-        """Return one picture of all, side by side."""
-        times = max(1, ROW // max(self.pixels[0].shape[:2]))
-        large = [one.repeat(times, axis=0).repeat(times, axis=1) for one in self.pixels]
-        gap = np.full((large[0].shape[0], GAP, large[0].shape[2]), 128, np.uint8)
-        row = np.concatenate([part for one in large for part in (one, gap)][:-1], axis=1)
-        image = picture(thumbnail(row, ROW * len(self.pixels)), self.name, tiny=times > 1)
-        return f"<figure>{image}<figcaption>{text(self.name)}</figcaption></figure>"
-
-    def markdown(self) -> str:
-        """Return nothing."""
-        return ""
+def strip(name: str, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]) -> Drawing:
+    """Return pictures of one size in a row, as one, with one caption."""
+    times = max(1, ROW // max(pixels[0].shape[:2]))
+    large = [one.repeat(times, axis=0).repeat(times, axis=1) for one in pixels]
+    gap = np.full((large[0].shape[0], GAP, large[0].shape[2]), 128, np.uint8)
+    row = np.concatenate([part for one in large for part in (one, gap)][:-1], axis=1)
+    return Drawing(Picture(row, name, "tiny" if times > 1 else "", ROW * len(pixels)).html(), name)

@@ -1,21 +1,24 @@
 """Pictures of what a model has learned about places, whatever kind of positions it has."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from vitreous.drawing.html import missing, paragraph, picture, text
+from vitreous.drawing.html import macro
 from vitreous.drawing.images import mosaic, thumbnail
 from vitreous.insight.positions import PlaceMap, place_maps
 from vitreous.model.vit import ViT
+from vitreous.reports.blocks import Beside, Block, Drawing, Note, Words
 
 MOST = 4
 """Most maps that are shown, evenly spread over layers and heads."""
 
 
-def places(model: ViT) -> str:
-    """Return the mosaics of a model's maps of places, as HTML, with a sentence on how to read them."""
+def places(model: ViT) -> Sequence[Block]:
+    """Return the mosaics of a model's maps of places, with a sentence on how to read them."""
     every = place_maps(model)
     if not every:
-        return missing("Nothing to show:", "this model has no position embedding.")
+        return [Note("Nothing to show:", "this model has no position embedding.")]
     spread = np.unique(np.linspace(0, len(every) - 1, min(MOST, len(every))).round().astype(int))
     lead = (
         f"Each small picture stands at one patch's place, in a grid of {model.config.grid}, and shows how much every other "
@@ -23,13 +26,11 @@ def places(model: ViT) -> str:
         "shows a bright spot that moves with the place, and often its row and column."
     )
     lead += f" {len(spread)} of {len(every)} are shown." if len(spread) < len(every) else ""
-    return paragraph(lead) + f'<div class="mosaics">{"".join(_mosaic(every[place]) for place in spread)}</div>'
+    return [Words(lead), Beside([_mosaic(every[place]) for place in spread], wide=True)]
 
 
-def _mosaic(one: PlaceMap) -> str:
+def _mosaic(one: PlaceMap) -> Drawing:
     values = one.values.numpy()
     most = 1.0 if one.kind == "cosine" else max(float(np.abs(values).max()), 1e-12)
-    image = picture(thumbnail(mosaic(values / most)), f"{one.name}: {one.of}", True, "mosaic")
-    name = "cosine similarity" if one.kind == "cosine" else "added to the logits"
-    scale = f'<p class="soft" aria-hidden="true">−{most:.3g}<span class="scale"></span>{most:.3g} {name}</p>'
-    return f"<figure><h3>{text(one.name)}: {text(one.of)}</h3>{image}{scale}</figure>"
+    name, title = "cosine similarity" if one.kind == "cosine" else "added to the logits", f"{one.name}: {one.of}"
+    return Drawing(macro("mosaic", thumbnail(mosaic(values / most)), title, f"{most:.3g}", name), "", title)

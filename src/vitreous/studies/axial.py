@@ -11,12 +11,14 @@ differences says so.
 
 from dataclasses import replace
 
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import Verdict, average, differences, interval, judged
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import RunConfig
 
 PLAIN, AXIAL, DEEP = KINDS = ("ViT", "Axial-ViT", "ViT of twice the depth")
@@ -91,17 +93,17 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         "(right): mean over seeds and 95% interval."
     )
     axis = Axis("million operations an image (forward)", log=True)
-    figure = Figure("figure", caption, curves(lines(models, found), label, axis))
+    figure = Figure("figure", caption, interval_chart(lines(models, found), label, axis))
     return Findings(verdicts, [table(models, found)], [figure], NOTES)
 
 
-def lines(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> list[Curve]:
+def lines(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> list[Series]:
     """Return each kind's accuracy over operations, from large patches to small ones."""
     drawn = []
     for colour, kind in enumerate(KINDS, start=1):
         known = [name for size in PATCHES if found[name := group(kind, size)]]
         points = [(count.flops(models[name]) / 1e6, interval(found[name].values())) for name in known]
-        drawn.append(Curve(kind, points, colour))
+        drawn.append(Series(kind, points, colour))
     return drawn
 
 

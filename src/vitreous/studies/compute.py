@@ -6,8 +6,7 @@ the same accuracy; hybrids lead slightly at small budgets, and the lead vanishes
 Here every model is trained from scratch, with Adam, once for each budget and rate: for as many images as the budget pays for,
 with a schedule that ends there. Compute is three forward passes for each image seen. A family's upper envelope is the best
 accuracy that it reaches with at most so much compute; which model, length and rate that is, is chosen for a seed on the
-other seeds, so that more to choose from is no advantage. Families are compared on their envelopes, at the smallest and at the
-largest budget.
+other seeds, so that more to choose from is no advantage. Families are compared on their envelopes at both ends' budgets.
 
 On a laptop, images are seen at about 16 pixels a side, so that the largest budget pays for 2.5 to 5 epochs of 20,000 images
 with every model: below one, larger models come out worse for want of steps alone.
@@ -18,15 +17,17 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.metrics import seeds
 from vitreous.metrics.seeds import Interval, Verdict, interval
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
+from vitreous.reports.blocks import Table
 from vitreous.shapes import Size
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import ModelConfig, RunConfig
 from vitreous.training.duration import Duration, Scale
 
@@ -334,9 +335,9 @@ def drawn(spent: Mapping[Condition, float], tuned: Tuned, reached: By) -> str:
             for run, (values, _) in tuned.items()
             if run.family == family and values
         ]
-        lines.append(Curve(family, sorted(best, key=compute_of), colour))
-        lines.append(Curve(f"{family}: each model", sorted(each, key=compute_of), colour, joined=False))
-    return curves(lines, LABEL, Axis("operations in training", exponent, log=True))
+        lines.append(Series(family, sorted(best, key=compute_of), colour))
+        lines.append(Series(f"{family}: each model", sorted(each, key=compute_of), colour, joined=False))
+    return interval_chart(lines, LABEL, Axis("operations in training", exponent, log=True))
 
 
 def compute_of(point: tuple[float, Interval]) -> float:

@@ -23,7 +23,8 @@ import numpy as np
 from vitreous.data.config import DataConfig
 from vitreous.data.sources.subset import Subset
 from vitreous.data.synthetic.formula import Formula, FormulaSource
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.evaluation.accuracy import evaluate
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
@@ -35,9 +36,10 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, named_resnet
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.few_shot_measure import SHOTS, with_each
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained
 from vitreous.training.config import RunConfig, ScheduleConfig
 
 VIT, RESNET = ARMS = ("ViT", "ResNet")
@@ -226,10 +228,10 @@ def log_error_change(found: By, arm: str, least: int, most: int) -> dict[int, fl
 def drawn(found: By, steps: list[int], how: str) -> str:
     """Draw accuracy over the size of the training set, an arm a curve."""
     lines = [
-        Curve(arm, [(size, interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
+        Series(arm, [(size, interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
         for colour, arm in enumerate(ARMS, start=1)
     ]
-    return curves(
+    return interval_chart(
         lines, f"Accuracy on {how} by the size of the training set", Axis("distinct training images", log=True)
     )
 

@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.loader import evaluation_batches
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.images.preprocess import normalize
 from vitreous.insight.attention_distance import distances, spread
 from vitreous.insight.filters import filter_components
@@ -219,13 +220,13 @@ def figures(first: Outcome | None) -> list[Figure]:
     x, y = Axis("layer", whole=True), Axis("mean attention distance, pixels")
     label = "Mean attention distance by layer and head"
     if first is None:
-        return [Figure("figure", label, curves([], label, x, y))]
+        return [Figure("figure", label, interval_chart([], label, x, y))]
     numbers = first.numbers
     layers = list(enumerate(numbers["distance"], start=1))
     heads = [(layer, point(value)) for layer, values in layers for value in values]
     even = [(layer, point(numbers["even"])) for layer in (1, len(layers))]
-    lines = [Curve("a head", heads, joined=False), Curve("even attention to all patches", even, 2)]
-    distance = curves(lines, label, x, y)
+    lines = [Series("a head", heads, joined=False), Series("even attention to all patches", even, 2)]
+    distance = interval_chart(lines, label, x, y)
     places = places_mosaic(
         np.array(numbers["similarity"]),
         "Similarity of position embeddings",

@@ -13,12 +13,13 @@ better, so the laptop's grids go on beyond them.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vitreous.drawing.interval_charts import Row, dots
+from vitreous.drawing.charts import Row, dot_plot
 from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.class_split import halves, write_halves
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import OptimizerConfig, RunConfig
 
 ADAM, SGD = ("Adam", "SGD")
@@ -108,7 +109,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         for rate, values in by_rate.items()
     ]
     label = "Validation accuracy after fine-tuning, by optimiser and rate of pre-training"
-    drawn = dots(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
+    drawn = dot_plot(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
     return Findings(verdicts, [table(grids, outcomes)], [Figure("figure", f"{label}.", drawn)], beyond(best, grids))
 
 

@@ -10,11 +10,13 @@ A seed's rate is chosen on the other seeds, so that choosing favours neither.
 
 from dataclasses import replace
 
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged, judged_same
 from vitreous.model.config import ViTConfig
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 
 MARGIN = 0.01
 """Accuracy within which both count as the same."""
@@ -76,10 +78,12 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
             ),
         ]
     lines = [
-        Curve(pool, [(rate, interval(values.values())) for rate, values in found[pool].items()], colour)
+        Series(pool, [(rate, interval(values.values())) for rate, values in found[pool].items()], colour)
         for colour, pool in enumerate(POOLS, start=1)
     ]
-    drawn = curves(lines, "Validation accuracy by learning rate and pooling", Axis("peak learning rate", log=True))
+    drawn = interval_chart(
+        lines, "Validation accuracy by learning rate and pooling", Axis("peak learning rate", log=True)
+    )
     caption = (
         "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
     )

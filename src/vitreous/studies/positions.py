@@ -11,7 +11,7 @@ from the mean of the seven (two one-sided tests at 5%).
 
 from dataclasses import replace
 
-from vitreous.drawing.interval_charts import Row, dots
+from vitreous.drawing.charts import Row, dot_plot
 from vitreous.metrics.seeds import (
     ERROR,
     Evidence,
@@ -25,9 +25,10 @@ from vitreous.metrics.seeds import (
     paired,
 )
 from vitreous.model.config import ViTConfig
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.few_shot_measure import with_few_shot
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import RunConfig
 
 SHARE = 0.5
@@ -83,7 +84,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         for kind, values in found.items()
     ]
     label = "Validation accuracy by kind and place of the position embedding"
-    drawn = dots(rows, label, "validation accuracy; mean, 95% interval, each seed")
+    drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
     caption = f"{label}: each seed, their mean and its 95% interval."
     tables = [
         table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),

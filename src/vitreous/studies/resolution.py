@@ -20,16 +20,17 @@ import torch
 from torch.nn import functional as F
 
 from vitreous.data.dataset import open_dataset
-from vitreous.drawing.interval_charts import Row, dots
+from vitreous.drawing.charts import Row, dot_plot
 from vitreous.evaluation.accuracy import evaluate
 from vitreous.metrics.seeds import Verdict, differences, interval, judged, judged_same
 from vitreous.model.config import ViTConfig
 from vitreous.model.positions.added import Learned
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Table
 from vitreous.shapes import Size
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, accuracy
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, accuracy
 from vitreous.training.config import RunConfig
 from vitreous.weights.model_folder import load_model, save_model
 
@@ -152,13 +153,13 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         Row(group, list(values.values()), interval(values.values()), 2 if group in (START, LOW) else 1)
         for group, values in after.items()
     ]
-    drawn = dots(
+    drawn = dot_plot(
         rows,
         "Validation accuracy after fine-tuning",
         "validation accuracy after fine-tuning; mean, 95% interval, each seed",
     )
     early = [Row(group, list(values.values()), interval(values.values())) for group, values in before.items() if values]
-    resized = dots(
+    resized = dot_plot(
         early,
         "Validation accuracy before fine-tuning",
         "accuracy of the resized model before fine-tuning; mean, 95% interval, each seed",

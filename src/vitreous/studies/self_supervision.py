@@ -14,15 +14,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vitreous.drawing.interval_charts import Row, dots
+from vitreous.drawing.charts import Row, dot_plot
 from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
 from vitreous.model.config import ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.unlabelled import MANY
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.class_split import halves, write_halves
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table, Trained, accuracy
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, accuracy
 from vitreous.training.config import RunConfig
 
 SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked patches", "masked autoencoder"
@@ -160,7 +161,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         for way, values in found.items()
     ]
     label = "Validation accuracy on the target, by what came before"
-    drawn = dots(rows, label, "validation accuracy; mean, 95% interval, each seed")
+    drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
     shown = [
         [way, *(interval(by_rate[way][rate].values()).percent() for rate in rates(setting)), own(found[way], best[way])]
         for way in SHOWN

@@ -10,12 +10,14 @@ so; for "depth more than width", of a model of twice the depth against one of th
 
 from dataclasses import replace
 
-from vitreous.drawing.interval_charts import Axis, Curve, curves
+from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import Verdict, differences, interval, judged
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
+from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import RunConfig
 
 BASE = "base"
@@ -95,9 +97,9 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     for colour, (way, groups) in enumerate(WAYS.items(), start=1):
         known = [group for group in groups if found.get(group)]
         points = [(count.flops(models[group]) / 1e6, interval(found[group].values())) for group in known]
-        lines.append(Curve(way, sorted(points, key=lambda point: point[0]), colour))
+        lines.append(Series(way, sorted(points, key=lambda point: point[0]), colour))
     axis = Axis("million operations an image (forward)", log=True)
-    drawn = curves(lines, "Validation accuracy by operations, one dimension scaled", axis)
+    drawn = interval_chart(lines, "Validation accuracy by operations, one dimension scaled", axis)
     caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
     return Findings(verdicts, [table(models, found)], [Figure("figure", caption, drawn)])
 

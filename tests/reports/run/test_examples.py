@@ -30,6 +30,6 @@ def test_every_pooling_has_its_words():
     ("kind", "count", "words"), [("plain", 1, "learned"), ("bias", 4, "4 of 6 are shown"), ("none", 0, "no position")]
 )
 def test_places_of_every_kind(kind, count, words):
-    page = places(folder(kind).model)
+    page = "".join(block.html() for block in places(folder(kind).model))
     assert page.count("<img") == count
     assert words in page

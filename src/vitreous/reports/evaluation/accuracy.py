@@ -1,7 +1,8 @@
 """The protocol `accuracy`: the model's own head on labelled images, as parts of a report."""
 
-from vitreous.drawing.charts import confusion_map, reliability
+from vitreous.drawing.charts import reliability
 from vitreous.drawing.html import plain
+from vitreous.drawing.matrices import confusion_map
 from vitreous.evaluation.details import Details
 from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.drawing.heatmap import heat_map
+from vitreous.drawing.matrices import heat_map
 from vitreous.evaluation.probes.cka import CKA
 from vitreous.reports.blocks import Drawing, Numbers, Part, Table, Words
 

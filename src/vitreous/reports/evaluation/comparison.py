@@ -10,7 +10,7 @@ from vitreous.metrics.comparison import Comparison
 from vitreous.metrics.mcnemar import McNemar
 from vitreous.reports.blocks import Block, Part, Table, Words
 from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
-from vitreous.reports.image_grid import Line, Tile, Tiles, seen
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
 from vitreous.weights.model_folder import ModelFolder
 
 SHOWN = 24
@@ -134,7 +134,7 @@ def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndar
         taken = int(answers.predicted[index])
         said = f"{answers.probability[index, taken]:.1%} ({name})" if found.sure else f"({name})"
         lines.append(Line(classes[taken], said, not answers.right[index]))
-    return Tile(pixels, label, lines, source.names[index])
+    return Tile(Picture(pixels, label), lines, source.names[index])
 
 
 def lines(result: ComparisonResult) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.drawing.charts import Series, line_chart, percent
+from vitreous.drawing.charts import Series, line_chart
+from vitreous.drawing.svg import Axis, percent
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import FewShot, Shot
 from vitreous.evaluation.probes.knn import KNN, KNNOptions
@@ -105,7 +106,9 @@ def curve(found: FewShot) -> list[Drawing]:
         for seed in range(len(numbers[0].accuracies))
     ]
     lines.append(Series("mean of the seeds", [(float(one.shots), one.mean) for one in numbers], 1, dots=True))
-    drawing = line_chart(lines, "Few-shot accuracy over images of each class", "images of each class", percent)
+    drawing = line_chart(
+        lines, "Few-shot accuracy over images of each class", Axis("images of each class"), Axis("", percent)
+    )
     return [Drawing(drawing, "Faint: each seed's draw of the images.", "Accuracy over shots")]
 
 
@@ -136,7 +139,10 @@ def linear_parts(found: Linear, train: Features, test: Features) -> list[Part]:
     if found.sweep:
         points = [(float(np.log10(value)), share) for value, share in found.sweep]
         chart = line_chart(
-            [Series("held-out", points, 1, dots=True)], f"Accuracy over {name}", f"log10 of {name}", percent
+            [Series("held-out", points, 1, dots=True)],
+            f"Accuracy over {name}",
+            Axis(f"log10 of {name}"),
+            Axis("", percent),
         )
         blocks.append(
             Beside([Drawing(chart, "On held-out training images.", "The sweep"), sweep_table(found)], wide=True)
@@ -197,7 +203,7 @@ def knn_curve(found: KNN) -> list[Drawing]:
         Series("test images", [(float(k), accuracy) for k, accuracy, _ in found.accuracies], 1, dots=True),
         Series("training images", [(float(k), own) for k, _, own in found.accuracies], 2, dots=True),
     ]
-    drawing = line_chart(lines, "Accuracy over the number of neighbours", "k", percent)
+    drawing = line_chart(lines, "Accuracy over the number of neighbours", Axis("k"), Axis("", percent))
     return [Drawing(drawing, "Training images are each classified by the others.", "Accuracy over k")]
 
 

@@ -1,12 +1,13 @@
 """Accuracy under corruptions as a part of a report."""
 
 from vitreous.data.sources.base import Source
-from vitreous.drawing.charts import Series, line_chart, percent
+from vitreous.drawing.charts import Series, line_chart
+from vitreous.drawing.svg import Axis, percent
 from vitreous.evaluation.robustness import Robustness, lost
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Part, Table, Words
-from vitreous.reports.image_grid import Strip, seen
+from vitreous.reports.image_grid import seen, strip
 
 NOTE = Words(
     "The corruptions are those of ImageNet-C (1903.12261), made here from the clean images as the model sees them, with its "
@@ -63,7 +64,7 @@ def chart(found: Robustness) -> Drawing:
     if len(order) > 1:
         lines.append(Series(order[0].replace("_", " "), _line(found, order[0]), 2, dots=True))
         lines.append(Series(order[-1].replace("_", " "), _line(found, order[-1]), 3, dots=True))
-    drawing = line_chart(lines, "Top-1 accuracy over severity", "severity", percent, (0, 1))
+    drawing = line_chart(lines, "Top-1 accuracy over severity", Axis("severity"), Axis("", percent, within=(0, 1)))
     return Drawing(
         drawing, "The mean of all, the hardest and the easiest; at 0, the images as they are.", "Top-1 accuracy"
     )
@@ -77,7 +78,7 @@ def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Bloc
     """Return the first image under each corruption."""
     pixels = seen(predictor.folder, source, 0)
     shown = [
-        Strip(
+        strip(
             name.replace("_", " "),
             [pixels, *(corrupt(pixels, name, severity, (0, 0)) for severity in found.severities)],
         )

@@ -1,25 +1,24 @@
 """An explanation's folder: an overlay for each image, and the page."""
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from importlib.resources import files
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vitreous.drawing.html import Section, page, paragraph
+from vitreous.drawing.html import page, resource
 from vitreous.drawing.images import overlay, png
 from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
 from vitreous.predictor import Image
+from vitreous.reports.blocks import Block, Part, Words, written
 from vitreous.reports.explanation.contents import Findings, Looked, Progress, Wish, gather
 from vitreous.reports.explanation.explorer import explorer
 from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
 from vitreous.storage.atomic import atomic_folder
 
 PAGE, MAPS = "index.html", "maps"
-SECTIONS: tuple[tuple[str, str, Callable[[Findings], str], bool], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[Findings], Sequence[Block]], bool], ...] = (
     ("explore", "What a patch looks at", explorer, True),
     ("maps", "Maps", maps, False),
     ("faithfulness", "How faithful the maps are", faithfulness, False),
@@ -68,11 +67,10 @@ def file_name(number: int, name: str, method: str) -> str:
 def render(found: Findings, name: str) -> bytes:
     """Return the whole page."""
     is_vit = isinstance(found.ready.model, ViT)
-    sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
-    lead = paragraph(_lead(found))
-    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    style, script = (_file(kind) for kind in ("css", "js"))
-    return page(f"What {name} looks at", lead, sections, foot, style, script if is_vit else "")
+    sections = [Part(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
+    style, script = (resource(f"reports/explanation/explorer.{kind}") for kind in ("css", "js"))
+    title, lead = f"What {name} looks at", [Words(_lead(found))]
+    return page(title, lead, sections, f"{written()}.", style, script if is_vit else "")
 
 
 def _lead(found: Findings) -> str:
@@ -83,7 +81,3 @@ def _lead(found: Findings) -> str:
     if found.broken:
         lead += f" {len(found.broken):,} could not be read."
     return lead
-
-
-def _file(kind: str) -> str:
-    return files("vitreous.reports.explanation").joinpath(f"explorer.{kind}").read_text(encoding="utf-8")

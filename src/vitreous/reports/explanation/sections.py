@@ -1,64 +1,76 @@
 """The parts of the page that stand still: maps, how faithful they are, how far heads look, positions, filters, features."""
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from vitreous.drawing.charts import Series, line_chart, percent
-from vitreous.drawing.html import figure, missing, paragraph, picture, table, text
-from vitreous.drawing.images import TINY, overlay, sheet, thumbnail
+import numpy as np
+from markupsafe import Markup
+
+from vitreous.drawing.charts import Series, line_chart
+from vitreous.drawing.html import macro
+from vitreous.drawing.images import overlay, sheet
+from vitreous.drawing.svg import Axis, percent
 from vitreous.images.pixels import colours_said
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import filter_components
 from vitreous.insight.methods import METHODS
 from vitreous.model.resnet import ResNet
+from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
 from vitreous.reports.explanation.contents import Findings, Looked
+from vitreous.reports.explanation.explorer import TEMPLATE
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
 from vitreous.reports.position_maps import places
 
 BEST, WIDE = 3, 224
 """Most classes named for an image, and pixels of a picture's longer side."""
 
 
-def maps(found: Findings) -> str:
+@dataclass(frozen=True)
+class Maps(Block):
+    """Each image with its prediction and every fitting method's map."""
+
+    found: Findings
+
+    def html(self) -> Markup:
+        """Return what the maps are, and a row of pictures for each image."""
+        found = self.found
+        methods = [(name, METHODS[name].what) for name in found.maps]
+        images = [(one.name, scores(found, one), self.tiles(place)) for place, one in enumerate(found.shown)]
+        return macro("maps", methods, images, template=TEMPLATE)
+
+    def tiles(self, place: int) -> Tiles:
+        """Return an image and its maps; the one that was asked for is named in bold."""
+        one, chosen = self.found.shown[place], self.found.choice.method
+        tiles = [Tile(Picture(one.picture, "the image", most=WIDE), [Line("", "the image")])]
+        for method, values in self.found.maps.items():
+            picture = Picture(overlay(one.picture, values[place].astype(np.float64)), method, most=WIDE)
+            tiles.append(Tile(picture, [Line(method) if method == chosen else Line("", method)]))
+        return Tiles(tiles, "maps")
+
+
+def maps(found: Findings) -> list[Block]:
     """Return each image with its prediction and every fitting method's map."""
-    lines = "".join(f"<li><strong>{name}</strong>: {text(METHODS[name].what)}</li>" for name in found.maps)
-    body = paragraph(
+    lead = (
         "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
         "the one in bold. " + colours_said(found.ready.folder.preprocess)
     )
-    body += f'<ul class="soft">{lines}</ul>'
-    for place, one in enumerate(found.shown):
-        tiles = _tile(one.picture, "the image")
-        for method, values in found.maps.items():
-            words, kind = method, "chosen" if method == found.choice.method else ""
-            tiles += _tile(overlay(one.picture, values[place].astype(np.float64)), words, kind)
-        body += f'<div class="one"><h3>{text(one.name)}</h3>{_scores(found, one)}<div class="maps">{tiles}</div></div>'
-    return body
+    return [Words(lead), Maps(found)]
 
 
-def _tile(pixels: np.ndarray, words: str, kind: str = "") -> str:
-    image = picture(thumbnail(pixels, WIDE), words, max(pixels.shape[:2]) <= 2 * TINY)
-    return f'<figure>{image}<figcaption class="{kind}">{text(words)}</figcaption></figure>'
-
-
-def _scores(found: Findings, one: Looked) -> str:
+def scores(found: Findings, one: Looked) -> list[tuple[str, str, bool]]:
+    """Return the likeliest classes, and the one that maps are about: name, probability, whether it is that one."""
     classes = found.ready.folder.classes
     if not classes:
-        return ""
+        return []
     order = list(map(int, np.argsort(-one.probabilities, kind="stable")[:BEST]))
-    items = ""
-    for index in order + [one.target] * (one.target not in order):
-        share = one.probabilities[index]
-        kind = ' class="about"' if index == one.target else ""
-        items += (
-            f'<li{kind}><span class="share" aria-hidden="true"><span style="width:{share:.1%}"></span></span>'
-            f"{text(classes[index])} {share:.1%}</li>"
-        )
-    return f'<ul class="said">{items}</ul>'
+    order += [one.target] * (one.target not in order)
+    return [(classes[index], f"{one.probabilities[index]:.1%}", index == one.target) for index in order]
 
 
-def faithfulness(found: Findings) -> str:
+def faithfulness(found: Findings) -> list[Block]:
     """Return how the methods' maps compare by deletion and insertion."""
     if not found.compared:
-        return missing("Not measured:", "it needs a model with a head, and --faithful above 0.")
+        return [Note("Not measured:", "it needs a model with a head, and --faithful above 0.")]
     over = f"Means over the first {found.held} images" if found.held > 1 else "Of the first image"
     lead = (
         f"{over}. Deletion puts the image's mean colour in place of the cells that a map calls "
@@ -72,29 +84,33 @@ def faithfulness(found: Findings) -> str:
         for name in order
     ]
     heads = ("map", "deletion (less is better)", "insertion (more is better)")
-    chosen = found.choice.method
-    charts = "".join(
-        figure(
-            line_chart(
-                [_curve(chosen, getattr(found.compared[chosen], way), 1), _curve("random", getattr(found.compared["random"], way), 2)],
-                f"Probability of the class by {way}", f"share of the image {done}", percent, (0, 1),
-            ),
-            f"Probability of the class as the image {goes}.", way.capitalize(),
-        )
-        for way, done, goes in (("deletion", "deleted", "goes"), ("insertion", "inserted", "comes"))
-    )  # fmt: skip
-    return paragraph(lead) + table("Area under the curve", heads, rows) + f'<div class="row">{charts}</div>'
+    charts = [
+        _over_share(found, "deletion", "deleted", "goes"),
+        _over_share(found, "insertion", "inserted", "comes"),
+    ]
+    return [Words(lead), Table("Area under the curve", heads, rows), Beside(charts)]
 
 
-def _curve(name: str, curve: Curve, style: int) -> Series:
-    return Series(name, list(zip(curve.shares.tolist(), curve.probabilities.tolist(), strict=True)), style)
+def _over_share(found: Findings, way: str, done: str, goes: str) -> Drawing:
+    """Draw the class's probability along a curve: of the map that was asked for, and of the random one."""
+    lines = [
+        _curve(method, getattr(found.compared[method], way), colour)
+        for colour, method in enumerate((found.choice.method, "random"), start=1)
+    ]
+    y = Axis("", percent, within=(0, 1))
+    chart = line_chart(lines, f"Probability of the class by {way}", Axis(f"share of the image {done}"), y)
+    return Drawing(chart, f"Probability of the class as the image {goes}.", way.capitalize())
 
 
-def distances(found: Findings) -> str:
+def _curve(name: str, curve: Curve, colour: int) -> Series:
+    return Series(name, list(zip(curve.shares.tolist(), curve.probabilities.tolist(), strict=True)), colour)
+
+
+def distances(found: Findings) -> list[Block]:
     """Return attention distance, entropy and the prefix tokens' share by depth, a dot for each head."""
     spread = found.spread
     if spread is None:
-        return missing("Nothing to show:", "a ResNet has no attention.")
+        return [Note("Nothing to show:", "a ResNet has no attention.")]
     config = found.ready.model.config
     tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
     told = [
@@ -103,48 +119,48 @@ def distances(found: Findings) -> str:
     ]  # fmt: skip
     if config.prefix:
         told.append(("To the prefix", spread.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
-    charts = ""
+    charts = []
     for title, values, unit, words in told:
         heads = [(float(layer), float(one)) for layer, row in enumerate(values.tolist()) for one in row]
         means = [(float(layer), float(row.mean())) for layer, row in enumerate(values)]
         series = [Series("heads", heads, 1, joined=False), Series("mean", means, 2)]
         form = percent if unit == "share" else "{:.3g}".format
-        charts += figure(line_chart(series, f"{title} by layer, in {unit}", "layer", form), words, title)
+        chart = line_chart(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
+        charts.append(Drawing(chart, words, title))
     lead = f"Means over {spread.images:,} image{'s' if spread.images > 1 else ''}; each dot is a head."
-    return paragraph(lead) + f'<div class="row">{charts}</div>'
+    return [Words(lead), Beside(charts)]
 
 
-def positions(found: Findings) -> str:
+def positions(found: Findings) -> Sequence[Block]:
     """Return what the model has learned about places."""
     model = found.ready.model
     if isinstance(model, ResNet):
-        return missing("Nothing to show:", "a ResNet has no position embedding.")
+        return [Note("Nothing to show:", "a ResNet has no position embedding.")]
     return places(model)
 
 
-def filters(found: Findings) -> str:
+def filters(found: Findings) -> list[Block]:
     """Return the principal components of the first layer's filters."""
     made = filter_components(found.ready.model)
     tiles = made.components.permute(0, 2, 3, 1).numpy()
     times = max(1, 24 // max(tiles.shape[1:3]))
-    image = picture(
-        thumbnail(sheet(tiles.repeat(times, axis=1).repeat(times, axis=2))), "Principal components", True, "sheet"
-    )
+    pixels = sheet(tiles.repeat(times, axis=1).repeat(times, axis=2))
     lead = (
         f"The first {len(tiles)} principal components of the filters of {made.of}, row by row; together they explain "
         f"{float(made.explained.sum()):.0%} of the filters' variance (2010.11929, figure 7, left). Grey is 0."
     )
-    return paragraph(lead) + image
+    return [Words(lead), Picture(pixels, "Principal components", "tiny sheet")]
 
 
-def features(found: Findings) -> str:
+def features(found: Findings) -> list[Block]:
     """Return patch features as colours, and the lengths of tokens by depth."""
     if found.colours is None or found.norms is None:
-        return missing("Nothing to show:", "a ResNet has no patches.")
-    tiles = "".join(
-        _tile((255 * values).round().astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1), one.name)
-        for one, values in zip(found.shown, found.colours, strict=True)
-    )
+        return [Note("Nothing to show:", "a ResNet has no patches.")]
+    pixels = (255 * found.colours).round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    tiles = [
+        Tile(Picture(values, one.name, "tiny", WIDE), [Line("", one.name)])
+        for one, values in zip(found.shown, pixels, strict=True)
+    ]
     lead = (
         "The first three principal components of the last layer's patch vectors, over all these images together, as red, "
         "green and blue: the same colour is the same content."
@@ -159,5 +175,5 @@ def features(found: Findings) -> str:
     words = "Length of the tokens' vectors after each layer"
     words += "; other tokens are [class], registers and the like. " if front else ". "
     words += "Patches far longer than the median are artefacts, which registers take away (2309.16588)."
-    chart = figure(line_chart(series, "Lengths of tokens by layer", "layer"), words, "Lengths of tokens")
-    return paragraph(lead) + f'<div class="maps">{tiles}</div><div class="lengths">{chart}</div>'
+    chart = line_chart(series, "Lengths of tokens by layer", Axis("layer"))
+    return [Words(lead), Tiles(tiles, "maps"), Beside([Drawing(chart, words, "Lengths of tokens")], wide=True)]

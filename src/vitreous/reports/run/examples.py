@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from vitreous.data.stream.loader import Example, TrainStream
-from vitreous.drawing.html import missing, paragraph, picture, text
-from vitreous.drawing.images import TINY, overlay, thumbnail
+from vitreous.drawing.images import overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import visible
 from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.predictor import Predictor
-from vitreous.reports.image_grid import given, seen, tile
+from vitreous.reports.blocks import Block, Note, Words
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, given, seen
 from vitreous.reports.position_maps import places
 from vitreous.reports.run import examples_multilabel
 from vitreous.reports.run.contents import Findings, Measured, is_resnet, without_labels
@@ -34,75 +34,63 @@ QUERIES = {
 """What of the last block represents the image."""
 
 
-def mistakes(found: Findings) -> str:
+def mistakes(found: Findings) -> Sequence[Block]:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
     if found.measured_sets is not None:
         return examples_multilabel.mistakes(found, found.measured_sets)
     if found.measured is None or found.dataset is None or found.predictor is None:
         return unmeasured(found)
-    measured, source = found.measured, found.dataset.validation
+    measured, source, names = found.measured, found.dataset.validation, found.classes
     predicted = measured.probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != measured.labels)
     if not len(wrong):
-        return paragraph(f"None: all {len(measured.labels):,} validation images are classified rightly.")
-    wrong = wrong[np.argsort(-measured.probabilities[wrong, predicted[wrong]], kind="stable")][:MISTAKES]
-    names, tiles = found.classes, ""
+        return [Words(f"None: all {len(measured.labels):,} validation images are classified rightly.")]
+    wrong, tiles = surest_first(measured, wrong)[:MISTAKES], []
     for index in map(int, wrong):
         true, taken = names[measured.labels[index]], names[predicted[index]]
         score = measured.probabilities[index, predicted[index]]
-        words = (
-            f'<span class="wrong name">{text(taken)}</span> {score:.1%}<br>true: <span class="name">{text(true)}</span>'
-            f'<br><span class="file">{text(source.names[index])}</span>'
-        )
-        tiles += tile(
-            seen(found.predictor.folder, found.dataset.validation, index), f"{true}, taken for {taken}", words
-        )
+        lines = [Line(taken, f"{score:.1%}", wrong=True), Line(true, before="true: ")]
+        picture = Picture(seen(found.predictor.folder, source, index), f"{true}, taken for {taken}")
+        tiles.append(Tile(picture, lines, source.names[index]))
     lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
-    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+    return [Words(lead), Tiles(tiles)]
 
 
-def positions(found: Findings) -> str | None:
+def positions(found: Findings) -> Sequence[Block] | None:
     """Return how alike the position embeddings of all pairs of places are."""
     if is_resnet(found):
         return None
     if found.trunk is None:
-        return missing("No model:", found.missing["trunk"])
+        return [Note("No model:", found.missing["trunk"])]
     return places(found.trunk)
 
 
-def attention(found: Findings) -> str | None:
+def attention(found: Findings) -> Sequence[Block] | None:
     """Return where the model looks, on a few validation examples."""
     if is_resnet(found):
         return None
     if found.predictor is None:
-        return missing("No model:", found.missing["predictor"])
+        return [Note("No model:", found.missing["predictor"])]
     if found.dataset is None or not (found.measured or found.measured_sets):
         return unmeasured(found)
-    model, chosen = found.predictor.model, looked_at(found)
-    folder = found.predictor.folder
+    model, folder, chosen = found.predictor.model, found.predictor.folder, looked_at(found)
     exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
     heat, pixels = last_layer(found.predictor, exact), [visible(one, folder.preprocess) for one in exact]
-    tiles = ""
-    for (_, shown, words), image, heads in zip(chosen, pixels, heat, strict=True):
-        pair = _picture(image, shown) + _picture(overlay(image, heads.mean(0)), "where it looks")
-        tiles += f'<figure><div class="pair">{pair}</div><figcaption>{words}</figcaption></figure>'
-    each = "".join(
-        tile(overlay(pixels[0], head), f"head {number}", f"head {number}")
+    pairs = [
+        Tile(Picture(image, shown), lines, second=Picture(overlay(image, heads.mean(0)), "where it looks"))
+        for (_, shown, lines), image, heads in zip(chosen, pixels, heat, strict=True)
+    ]
+    each = [
+        Tile(Picture(overlay(pixels[0], head), f"head {number}"), [Line("", f"head {number}")])
         for number, head in enumerate(heat[0][:HEADS])
-    )
+    ]
     query = QUERIES[model.config.pool]
     lead = f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
-    return paragraph(lead) + (
-        f'<div class="pairs">{tiles}</div><h3 style="margin-top:20px">Each head, on the first example</h3><div class="tiles">{each}</div>'
-    )
+    return [Words(lead), Tiles(pairs, "pairs"), Tiles(each, title="Each head, on the first example")]
 
 
-def _picture(pixels: UInt8[np.ndarray, "row col channel"], alternative: str) -> str:
-    return picture(thumbnail(pixels), alternative, tiny=max(pixels.shape[:2]) <= TINY)
-
-
-def looked_at(found: Findings) -> list[tuple[int, str, str]]:
-    """Return a few validation examples: which, what they show, and what the model says, in HTML."""
+def looked_at(found: Findings) -> list[tuple[int, str, list[Line]]]:
+    """Return a few validation examples: which, what they show, and what the model says."""
     names = found.classes
     if found.measured_sets is not None:
         return examples_multilabel.looked_at(found.measured_sets, names, LOOKED_AT)
@@ -111,10 +99,14 @@ def looked_at(found: Findings) -> list[tuple[int, str, str]]:
     for index in chosen_examples(measured, LOOKED_AT):
         true, best = names[measured.labels[index]], int(measured.probabilities[index].argmax())
         right = best == measured.labels[index]
-        words = f'<span class="name{"" if right else " wrong"}">{text(names[best])}</span>'
-        words += f" {measured.probabilities[index, best]:.1%}" + ("" if right else f"<br>true: {text(true)}")
-        chosen.append((index, true, words))
+        lines = [Line(names[best], f"{measured.probabilities[index, best]:.1%}", wrong=not right)]
+        chosen.append((index, true, lines if right else [*lines, Line("", f"true: {true}")]))
     return chosen
+
+
+def surest_first(measured: Measured, chosen: np.ndarray) -> np.ndarray:
+    """Return examples by the model's confidence in them, the largest first."""
+    return chosen[np.argsort(-measured.probabilities[chosen].max(1), kind="stable")]
 
 
 def chosen_examples(measured: Measured, most: int) -> list[int]:
@@ -123,7 +115,7 @@ def chosen_examples(measured: Measured, most: int) -> list[int]:
     right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
     _, first = np.unique(measured.labels[right], return_index=True)
     spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
-    surest = wrong[np.argsort(-measured.probabilities[wrong].max(1), kind="stable")] if len(wrong) else wrong
+    surest = surest_first(measured, wrong)
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
@@ -136,10 +128,10 @@ def last_layer(
     return list(read_attention(predictor.model, images).double().cpu().numpy())
 
 
-def training_batch(found: Findings) -> str:
+def training_batch(found: Findings) -> list[Block]:
     """Return the first examples of the run's training stream, augmented and mixed as the model saw them."""
     if found.dataset is None:
-        return missing("No data:", found.missing["dataset"])
+        return [Note("No data:", found.missing["dataset"])]
     settings, classes = found.settings, found.dataset.train.classes
     stream = TrainStream(
         found.dataset.train,
@@ -148,16 +140,17 @@ def training_batch(found: Findings) -> str:
         from_dict(PreprocessConfig, settings.get("preprocess") or {}, "preprocess"),
         from_dict(DecodeConfig, settings.get("decode") or {}, "decode"),
     )
-    tiles = ""
+    tiles = []
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        tiles += tile(visible(one.pixels, stream.preprocess), label(one, classes), text(label(one, classes)))
+        shown = Picture(visible(one.pixels, stream.preprocess), label(one, classes))
+        tiles.append(Tile(shown, [Line("", label(one, classes))]))
     lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
     lead += "" if without_labels(found) else " Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
         lead += f" Until {settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
-    return paragraph(lead) + f'<div class="tiles">{tiles}</div>'
+    return [Words(lead), Tiles(tiles)]
 
 
 def label(one: Example, classes: Sequence[str]) -> str:

@@ -5,8 +5,8 @@ import platform
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 
-from vitreous.drawing.charts import short
-from vitreous.drawing.html import missing, paragraph, table, text
+from vitreous.drawing.svg import short
+from vitreous.reports.blocks import Block, Code, Note, Table, Words
 from vitreous.reports.run.contents import Findings, mapping, without_labels
 
 PACKAGES = ("vitreous", "torch", "numpy", "pillow")
@@ -14,29 +14,24 @@ MOST_LINES = 400
 """Lines of the configuration that are shown; a longer one is cut."""
 
 
-def data(found: Findings) -> str:
+def data(found: Findings) -> list[Block]:
     """Return what the scan of the data found."""
     if found.dataset is None:
-        return missing("No data:", found.missing["dataset"])
-    report = found.dataset.report
-    notes = []
+        return [Note("No data:", found.missing["dataset"])]
+    report, notes = found.dataset.report, []
     if report.duplicates:
-        notes.append(
-            missing(
-                f"{len(report.duplicates):,} validation images are also among the training images;",
-                "the accuracy flatters the model by what it knew of them.",
-            )
-        )
+        known = f"{len(report.duplicates):,} validation images are also among the training images;"
+        notes.append(Note(known, "the accuracy flatters the model by what it knew of them."))
     if report.broken:
-        notes.append(missing(f"{len(report.broken):,} files can't be read", "and were left out."))
-    return "".join(notes) + f"<pre>{text(report)}</pre>"
+        notes.append(Note(f"{len(report.broken):,} files can't be read", "and were left out."))
+    return [*notes, Code(str(report))]
 
 
-def configuration(found: Findings) -> str:
+def configuration(found: Findings) -> list[Block]:
     """Return every setting of the run."""
     settings = found.settings
     if not settings:
-        return missing("No configuration:", "config.json doesn't hold one.")
+        return [Note("No configuration:", "config.json doesn't hold one.")]
     model = mapping(settings.get("model"))
     optimizer = mapping(settings.get("optimizer"))
     wanted = [
@@ -53,8 +48,10 @@ def configuration(found: Findings) -> str:
     rows = [(name, value) for name, value in wanted if value is not None]
     lines = json.dumps(settings, indent=2, ensure_ascii=False).splitlines()
     shown = "\n".join(lines[:MOST_LINES]) + ("\n..." if len(lines) > MOST_LINES else "")
-    whole = f"<details><summary>Every setting, as config.json has it</summary><pre>{text(shown)}</pre></details>"
-    return table("The settings that matter most", ("setting", "value"), rows, words=2) + whole
+    return [
+        Table("The settings that matter most", ("setting", "value"), rows, words=2),
+        Code(shown, "Every setting, as config.json has it"),
+    ]
 
 
 def _model(model: dict[str, object]) -> str | None:
@@ -67,7 +64,7 @@ def _model(model: dict[str, object]) -> str | None:
     return f"{model['depth']} blocks of width {model['width']}, {model['heads']} heads; images of {image}, patches of {patch}"
 
 
-def versions(found: Findings) -> str:
+def versions(found: Findings) -> list[Block]:
     """Return the machine of the run, and what wrote this page."""
     rows = [(f"run: {name}", value) for name, value in mapping(found.record.config.get("environment")).items()]
     rows += [(f"report: {name}", _version(name)) for name in PACKAGES]
@@ -76,7 +73,7 @@ def versions(found: Findings) -> str:
         ("report: machine", f"{platform.machine()} {platform.system()}"),
     ]
     rows += [("checkpoints", ", ".join(f"step {step:,}" for step in found.record.checkpoints) or "none")]
-    return table("Where it ran, and what wrote this page", ("what", "value"), rows, words=2)
+    return [Table("Where it ran, and what wrote this page", ("what", "value"), rows, words=2)]
 
 
 def _version(package: str) -> str:
@@ -86,7 +83,7 @@ def _version(package: str) -> str:
         return "not installed as a package"
 
 
-def commands(found: Findings) -> str:
+def commands(found: Findings) -> list[Block]:
     """Return the commands that go on from here."""
     run = shlex.quote(str(found.record.path))
     lines = []
@@ -99,4 +96,4 @@ def commands(found: Findings) -> str:
         lines.append(("classify images", f"vitreous predict {run} IMAGES..."))
     lines.append(("write this page anew", f"vitreous report {run}"))
     body = "\n".join(f"# {why}\n{command}" for why, command in lines)
-    return paragraph("In a terminal, from the folder that the run was started in:") + f"<pre>{text(body)}</pre>"
+    return [Words("In a terminal, from the folder that the run was started in:"), Code(body)]

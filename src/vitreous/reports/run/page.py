@@ -1,12 +1,14 @@
 """RUN/report.html: everything about a run on one page, in one file that needs no network."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitreous.drawing.html import Section, missing, page, text
+from markupsafe import Markup
+
+from vitreous.drawing.html import page, plain
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import colours_said
+from vitreous.reports.blocks import Block, Note, Part, Words, written
 from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
 from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
 from vitreous.reports.run.metadata import commands, configuration, data, versions
@@ -14,8 +16,8 @@ from vitreous.reports.run.results import calibration, classes, confusions, curve
 from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 
-Draw = Callable[[Findings], str | None]
-"""Returns a part's HTML; None where it has no place in this run's page."""
+Draw = Callable[[Findings], Sequence[Block] | None]
+"""Returns a part's blocks; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", headline),
     ("curves", "Learning curves", curves),
@@ -55,14 +57,15 @@ def write_report(run_path: str | Path) -> Path:
 
 def render(found: Findings) -> bytes:
     """Return the whole page."""
-    name = found.record.path.resolve().name
-    where = found.settings.get("data") or {}
-    lead = f'<p class="soft">A {kind(found)} trained on <code>{text(where.get("path", "data unknown"))}</code>'
-    lead += f", recipe {text(found.settings.get('recipe', 'unknown'))}.{text(pictures(found))}</p>"
-    foot = f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {text(found.record.path)}."
+    where = (found.settings.get("data") or {}).get("path", "data unknown")
+    said = Markup("A {} trained on <code>{}</code>, recipe {}.{}")
+    recipe = found.settings.get("recipe", "unknown")
+    lead = said.format(kind(found), plain(where), plain(recipe), plain(pictures(found)))
     left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
     parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
-    return page(name, lead, [Section(anchor, title, body) for anchor, title, body in parts if body is not None], foot)
+    sections = [Part(anchor, title, blocks) for anchor, title, blocks in parts if blocks is not None]
+    name = found.record.path.resolve().name
+    return page(name, [Words(lead)], sections, f"{written()} from {found.record.path}.")
 
 
 def pictures(found: Findings) -> str:
@@ -76,9 +79,9 @@ def kind(found: Findings) -> str:
     return "ResNet" if is_resnet(found) else "Vision Transformer"
 
 
-def drawn(found: Findings, draw: Draw) -> str | None:
-    """Return a part's HTML; what it needs and can't get is said in its place."""
+def drawn(found: Findings, draw: Draw) -> Sequence[Block] | None:
+    """Return a part's blocks; what it needs and can't get is said in its place."""
     try:
         return draw(found)
     except EXPECTED as error:
-        return missing("This part can't be drawn:", " ".join(str(error).split()))
+        return [Note("This part can't be drawn:", " ".join(str(error).split()))]

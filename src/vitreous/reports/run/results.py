@@ -1,19 +1,19 @@
 """The report's numbers: headline, learning curves, confusions, classes, calibration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from vitreous.drawing.charts import Series, line_chart, percent, short, smoothed
-from vitreous.drawing.html import figure, missing, paragraph
+from vitreous.drawing.charts import Series, line_chart, running_mean
+from vitreous.drawing.svg import Axis, Format, percent, short
 from vitreous.metrics.classification import TOP, wilson
-from vitreous.reports.blocks import Block, Numbers
+from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
 from vitreous.reports.evaluation import accuracy
 from vitreous.reports.evaluation.multilabel import figures as figures_of_sets
 from vitreous.reports.evaluation.multilabel import labels_table
-from vitreous.reports.run.contents import Findings, Measured, mapping, of_sets, without_labels
+from vitreous.reports.run.contents import Findings, mapping, of_sets, without_labels
 
 
-def headline(found: Findings) -> str:
+def headline(found: Findings) -> list[Block]:
     """Return the figures that matter most."""
     train, best = found.records("train"), exported_evaluation(found)
     if of_sets(found):
@@ -26,8 +26,7 @@ def headline(found: Findings) -> str:
         figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
         figures.append(("training time", duration(last["seconds"]), _progress(found)))
         figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
-    notes = [missing(*note) for note in _shortcomings(found)]
-    return Numbers(figures).html() + "".join(notes) + _caveat(found)
+    return [Numbers(figures), *_shortcomings(found), *_caveat(found)]
 
 
 def exported_evaluation(found: Findings) -> dict[str, Any] | None:
@@ -105,107 +104,73 @@ def _progress(found: Findings) -> str:
     return f"{found.step:,} of {found.steps:,} steps"
 
 
-def _shortcomings(found: Findings) -> list[tuple[str, str]]:
-    """List what the reader must know first: each a bold beginning and the rest."""
-    notes = []
+def _shortcomings(found: Findings) -> list[Block]:
+    """List what the reader must know first."""
+    notes: list[Block] = []
     if found.steps and found.step < found.steps:
-        notes.append(
-            (
-                "Not at its planned end.",
-                f"The run is at step {found.step:,} of {found.steps:,}: going on, interrupted, or stopped early.",
-            )
-        )
+        where = f"The run is at step {found.step:,} of {found.steps:,}: going on, interrupted, or stopped early."
+        notes.append(Note("Not at its planned end.", where))
     for part, words in (("predictor", "No model."), ("dataset", "No data."), ("measured", "Not measured.")):
         known = part == "measured" and (found.predictor is None or found.dataset is None)
         if part in found.missing and not known:
-            notes.append((words, found.missing[part]))
+            notes.append(Note(words, found.missing[part]))
     if "same data" in found.missing:
-        notes.append(("Other data.", found.missing["same data"]))
+        notes.append(Note("Other data.", found.missing["same data"]))
     return notes
 
 
-def _caveat(found: Findings) -> str:
+def _caveat(found: Findings) -> list[Block]:
     measured = found.measured or found.measured_sets
     if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
-        return ""
+        return []
     by = "mean average precision" if found.measured_sets else "accuracy"
-    return paragraph(
-        f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
-    )
+    said = f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
+    return [Words(said)]
 
 
-def curves(found: Findings) -> str:
+LOSS = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
+LOSS_OF_SETS = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
+LOSS_WITHOUT_LABELS = (
+    "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
+)
+ACCURACY = "Training accuracy is on augmented images, while the weights still moved."
+PRECISION = "Mean of the labels' average precisions: how well each label's images are ranked before all others."
+F1 = (
+    "Over all pairs of image and label, a label being claimed from a probability of one half. Training's is on "
+    "augmented images, while the weights still moved."
+)
+RATE = "What the schedule made of the peak learning rate."
+
+
+def curves(found: Findings) -> list[Block]:
     """Return the learning curves over epochs."""
     train, evaluations = found.records("train"), found.records("evaluation")
     if not train and not evaluations:
-        return missing("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")
-    loss, accuracy = points(train, "loss"), points(train, "accuracy")
-    said = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
-    if of_sets(found):
-        said = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
-    if without_labels(found):
-        said = (
-            "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
-        )
+        return [Note("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")]
+    sets, unlabelled = of_sets(found), without_labels(found)
     charts = [
-        figure(
-            line_chart(
-                [*averaged("training", loss), Series("validation", points(evaluations, "loss"), 2, dots=True)],
-                "Loss over epochs, training and validation",
-                "epoch",
-            ),
-            said,
-            "Loss",
-        ),
-        figure(
-            line_chart(
-                [*averaged("training", accuracy), Series("validation", points(evaluations, "top1"), 2, dots=True)],
-                "Top-1 accuracy over epochs, training and validation",
-                "epoch",
-                percent,
-            ),
-            "Training accuracy is on augmented images, while the weights still moved.",
-            "Accuracy",
-        ),
-        figure(
-            line_chart([Series("learning rate", points(train, "lr"), 3)], "Learning rate over epochs", "epoch"),
-            "What the schedule made of the peak learning rate.",
-            "Learning rate",
-        ),
+        _curve(found, "Loss", ("loss", "loss"), LOSS_OF_SETS if sets else LOSS_WITHOUT_LABELS if unlabelled else LOSS)
     ]
-    if without_labels(found):
-        del charts[1]
-    if of_sets(found):
-        charts[1:2] = curves_of_sets(found)
-    return f'<div class="row">{"".join(charts)}</div>'
+    if sets:
+        charts += [
+            _curve(found, "Mean average precision", (None, "map"), PRECISION),
+            _curve(found, "Micro F1", ("micro_f1", "micro_f1"), F1, percent),
+        ]
+    elif not unlabelled:
+        charts.append(_curve(found, "Accuracy", ("accuracy", "top1"), ACCURACY, percent))
+    rate = line_chart([Series("learning rate", points(train, "lr"), 3)], "Learning rate over epochs", Axis("epoch"))
+    return [Beside([*charts, Drawing(rate, RATE, "Learning rate")])]
 
 
-def curves_of_sets(found: Findings) -> list[str]:
-    """Return mean average precision and F1 over epochs, where an image may have several labels."""
-    train, evaluations = found.records("train"), found.records("evaluation")
-    precision = Series("validation", points(evaluations, "map"), 2, dots=True)
-    f1 = [
-        *averaged("training", points(train, "micro_f1")),
-        Series("validation", points(evaluations, "micro_f1"), 2, dots=True),
-    ]
-    return [
-        figure(
-            line_chart([precision], "Mean average precision over epochs, validation", "epoch"),
-            "Mean of the labels' average precisions: how well each label's images are ranked before all others.",
-            "Mean average precision",
-        ),
-        figure(
-            line_chart(f1, "Micro F1 over epochs, training and validation", "epoch", percent),
-            "Over all pairs of image and label, a label being claimed from a probability of one half. Training's is on "
-            "augmented images, while the weights still moved.",
-            "Micro F1",
-        ),
-    ]
-
-
-def averaged(name: str, line: Sequence[tuple[float, float]]) -> list[Series]:
-    """Return a noisy line faintly, and its running mean boldly."""
-    return [Series(name, line, 1, faint=True), Series(name, smoothed(line), 1)]
+def _curve(found: Findings, title: str, keys: tuple[str | None, str], said: str, form: Format = short) -> Drawing:
+    """Draw a number over epochs: of training, faintly and its running mean boldly, and of validation."""
+    training, validation = keys
+    lines = [Series("validation", points(found.records("evaluation"), validation), 2, dots=True)]
+    if training:
+        noisy = points(found.records("train"), training)
+        lines[:0] = [Series("training", noisy, faint=True), Series("training", running_mean(noisy))]
+    over = f"{title} over epochs, " + ("training and validation" if training else "validation")
+    return Drawing(line_chart(lines, over, Axis("epoch"), Axis("", form)), said, title)
 
 
 def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -213,28 +178,25 @@ def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, flo
     return [(one["epoch"], one[key]) for one in records if one.get(key) is not None and one.get("epoch") is not None]
 
 
-def unmeasured(found: Findings) -> str:
+def unmeasured(found: Findings) -> list[Block]:
     """Say why there are no predictions."""
-    return missing("Not measured:", found.missing.get("measured", "there is no model to measure"))
+    return [Note("Not measured:", found.missing.get("measured", "there is no model to measure"))]
 
 
-def confusions(found: Findings) -> str:
+def confusions(found: Findings) -> Sequence[Block]:
     """Return which classes are taken for which."""
-    return of_measured(found, lambda measured: accuracy.confusions(measured.metrics))
+    return accuracy.confusions(found.measured.metrics) if found.measured else unmeasured(found)
 
 
-def classes(found: Findings) -> str:
+def classes(found: Findings) -> Sequence[Block]:
     """Return each class's figures, the worst first."""
     if found.measured_sets is not None:
-        return labels_table(found.measured_sets.metrics).html()
-    return of_measured(found, lambda measured: [accuracy.classes(measured.metrics)])
+        return [labels_table(found.measured_sets.metrics)]
+    return [accuracy.classes(found.measured.metrics)] if found.measured else unmeasured(found)
 
 
-def calibration(found: Findings) -> str:
+def calibration(found: Findings) -> Sequence[Block]:
     """Return how far confidence can be believed, and what one temperature would mend."""
-    return of_measured(found, lambda measured: accuracy.calibration(measured.metrics, measured.scaled))
-
-
-def of_measured(found: Findings, draw: Callable[[Measured], Sequence[Block]]) -> str:
-    """Return the blocks that are drawn of the measured model, or say why there are none."""
-    return "".join(block.html() for block in draw(found.measured)) if found.measured else unmeasured(found)
+    if found.measured is None:
+        return unmeasured(found)
+    return accuracy.calibration(found.measured.metrics, found.measured.scaled)

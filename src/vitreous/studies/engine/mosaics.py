@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vitreous.drawing.images import colours
-from vitreous.drawing.interval_charts import WIDTH, chart, written
+from vitreous.drawing.svg import LARGE, svg, text_at
 
+WIDTH = LARGE.width
 LEVELS = 48
 """Colours of a heat map; each is one path, so that the file stays small."""
 
@@ -34,9 +35,8 @@ def places_mosaic(tiles: Float[np.ndarray, "row col row2 col2"], label: str, wor
         f'<path fill="{shown(palette[level])}" d="{"".join(found)}"/>' for level, found in sorted(paths.items())
     )
     floor = top + rows * (high + 1) * cell
-    return chart(
-        floor + 60, label, body + scale(floor + 16, palette) + written(WIDTH / 2, floor + 48, words, "soft", "middle")
-    )
+    body += scale(floor + 16, palette) + text_at(WIDTH / 2, floor + 48, words, anchor="middle")
+    return svg(WIDTH, floor + 60, label, body, alone=True)
 
 
 def scale(top: float, palette: UInt8[np.ndarray, "level 3"]) -> str:
@@ -46,7 +46,7 @@ def scale(top: float, palette: UInt8[np.ndarray, "level 3"]) -> str:
         f'<rect x="{left + level * step:.2f}" y="{top:g}" width="{step + 0.3:.2f}" height="9" fill="{shown(colour)}"/>'
         for level, colour in enumerate(palette)
     )
-    return written(left - 8, top + 9, "−1", "soft", "end") + bars + written(left + 208, top + 9, "1")
+    return text_at(left - 8, top + 9, "−1", anchor="end") + bars + text_at(left + 208, top + 9, "1")
 
 
 def filters_mosaic(
@@ -66,9 +66,10 @@ def filters_mosaic(
     for index, component in enumerate(components):
         x, y = left + index % line * (side + gap), 18 + index // line * (side + 34)
         body += picture(component, x, y, side)
-        body += written(x + side / 2, y + side + 16, f"{100 * explained[index]:.1f}%", "soft", "middle")
+        body += text_at(x + side / 2, y + side + 16, f"{100 * explained[index]:.1f}%", anchor="middle")
     floor = 18 + -(-len(components) // line) * (side + 34)
-    return chart(floor + 34, label, body + written(WIDTH / 2, floor + 16, words, "soft", "middle"))
+    body += text_at(WIDTH / 2, floor + 16, words, anchor="middle")
+    return svg(WIDTH, floor + 34, label, body, alone=True)
 
 
 def picture(component: Float[np.ndarray, "channel row col"], x: float, y: float, side: float) -> str:

@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from html import escape
 from typing import Any
 
-from vitreous.drawing.html import Section, page, paragraph, text
-from vitreous.drawing.html import figure as framed
-from vitreous.drawing.html import table as tabled
+from vitreous.drawing.html import page
 from vitreous.metrics.seeds import Verdict, settle
 from vitreous.model import count
+from vitreous.reports.blocks import Drawing, Part, Table, Words
 from vitreous.settings import to_json
 from vitreous.storage.atomic import write_atomically
 from vitreous.studies.answers import EACH
-from vitreous.studies.engine.study import Cell, Findings, Outcomes, Setting, Study, Table
+from vitreous.studies.engine.study import Cell, Findings, Outcomes, Setting, Study
 
 RESULTS, TABLE, REPORT = "results.json", "table.md", "report.html"
 RULES = (
@@ -95,7 +93,7 @@ def markdown(setting: Setting, outcomes: Outcomes, findings: Findings) -> str:
     """Return verdicts, tables and notes as Markdown."""
     parts = [f"Scale: {setting.scale}. Data: {shown_data(setting)}."]
     parts += [f"**{WORDS[one.seen]}**: {one.claim}. {told(one)}" for one in findings.verdicts]
-    parts += [pipes(one) for one in findings.tables]
+    parts += [f"{one.caption}\n\n{one.pipes()}" for one in findings.tables]
     parts += ["\n".join(f"- {note}" for note in notes(setting, outcomes, findings))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -113,46 +111,29 @@ def told(verdict: Verdict) -> str:
     return f"{verdict.sentence.removesuffix('.')} ({chance})."
 
 
-def pipes(table: Table) -> str:
-    """Return a Markdown table below its caption; the first column holds words, the others numbers."""
-    lines = [table.heads, ["---", *["---:"] * (len(table.heads) - 1)], *table.rows]
-    rows = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{table.caption}\n\n{rows}"
-
-
 def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Findings) -> bytes:
     """Return the page."""
-    seen = "".join(
-        f"<p><strong>{text(WORDS[one.seen])}</strong>: {text(one.claim)}. {text(told(one))}</p>"
-        for one in findings.verdicts
-    )
-    seen += "".join(paragraph(note) for note in notes(setting, outcomes, findings))
-    drawn = "".join(framed(one.svg, one.caption) for one in findings.figures)
-    counted = "".join(tabled(one.caption, one.heads, one.rows) for one in findings.tables)
-    lead = (
-        f'<p>{escape(study.question)}</p><p class="soft">Scale: {setting.scale}. Data: {text(shown_data(setting))}.</p>'
-    )
+    seen = [Words(f"{one.claim}. {told(one)}", strong=WORDS[one.seen], soft=False) for one in findings.verdicts]
     sections = [
-        Section("results", "What was seen", seen),
-        Section("paper", "What the paper found", paragraph(study.paper)),
-        Section("here", "What was done here", paragraph(study.here) + paragraph(RULES)),
-        Section("figures", "Figures", drawn),
-        Section("tables", "Numbers", counted),
-        Section("runs", "Runs", conditions(study.cells(setting)) + every_cell(study, outcomes)),
+        Part("results", "What was seen", [*seen, *map(Words, notes(setting, outcomes, findings))]),
+        Part("paper", "What the paper found", [Words(study.paper)]),
+        Part("here", "What was done here", [Words(study.here), Words(RULES)]),
+        Part("figures", "Figures", [Drawing(one.svg, one.caption) for one in findings.figures]),
+        Part("tables", "Numbers", findings.tables),
+        Part("runs", "Runs", [conditions(study.cells(setting)), every_cell(study, outcomes)]),
     ]
-    return page(study.title, lead, sections, f"Written by vitreous from {text(setting.folder.name)}.")
+    lead = [Words(study.question, soft=False), Words(f"Scale: {setting.scale}. Data: {shown_data(setting)}.")]
+    return page(study.title, lead, sections, f"Written by vitreous from {setting.folder.name}.")
 
 
-def conditions(cells: Sequence[Cell]) -> str:
+def conditions(cells: Sequence[Cell]) -> Table:
     """Return a table of what is trained in each condition, and on how many seeds."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
     rows = [[group, *trained(found[0]), len(found)] for group, found in groups.items()]
     heads = ("condition", "parameters", "image", "length", "batch", "optimizer", "rate", "seeds")
-    return tabled(
-        "What is trained in each condition; the length in images (ex), steps (st) or epochs (ep)", heads, rows
-    )
+    return Table("What is trained in each condition; the length in images (ex), steps (st) or epochs (ep)", heads, rows)
 
 
 def trained(cell: Cell) -> list[object]:
@@ -163,7 +144,7 @@ def trained(cell: Cell) -> list[object]:
     return [f"{count.parameters(config.model):,}", size, config.duration, config.batch, way.name, f"{rate:g}"]
 
 
-def every_cell(study: Study, outcomes: Outcomes) -> str:
+def every_cell(study: Study, outcomes: Outcomes) -> Table:
     """Return a table of all cells with those of their numbers that there are words for."""
     words = {
         name: what
@@ -174,4 +155,4 @@ def every_cell(study: Study, outcomes: Outcomes) -> str:
         [one.cell, *(f"{one.numbers[name]:.4g}" if name in one.numbers else "–" for name in words)]
         for one in outcomes.all
     ]
-    return tabled("What every cell came to: the condition and its seed", ("cell", *words.values()), rows)
+    return Table("What every cell came to: the condition and its seed", ("cell", *words.values()), rows)

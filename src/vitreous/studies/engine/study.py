@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from markupsafe import Markup
+
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts, open_dataset
 from vitreous.evaluation.accuracy import evaluate
@@ -12,6 +14,7 @@ from vitreous.metrics.seeds import Verdict
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.predictor import Predictor
 from vitreous.recipes.request import Request
+from vitreous.reports.blocks import Table
 from vitreous.studies.answers import EACH, packed, unpacked
 from vitreous.training.config import RunConfig
 
@@ -154,23 +157,13 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Numbers to read."""
-
-    caption: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    """The first column holds words."""
-
-
-@dataclass(frozen=True)
 class Figure:
     """A drawing (see `charts`)."""
 
     name: str
     """Its file: "figure" for the first, "figure-..." for others."""
     caption: str
-    svg: str
+    svg: Markup
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Heat maps: every cell, its value and its colour, whatever the names."""
+"""Matrices: every cell, its value and its colour, whatever the names."""
 
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from vitreous.drawing.heatmap import NUMBERED, heat_map
+from vitreous.drawing.matrices import COUNTED, NUMBERED, confusion_map, heat_map
 
 
 def drawn(matrix, rows, cols, titles=("first", "second")):
@@ -48,3 +48,22 @@ def test_cells_lie_inside_the_frame(count):
     assert frame["x"] + frame["width"] <= width
     assert frame["y"] + frame["height"] <= height
     assert any(one.get("class") == "count" for one in root.iter("text")) == (count <= NUMBERED)
+
+
+@pytest.mark.parametrize("count", [2, COUNTED, COUNTED + 1])
+def test_a_confusion_says_what_was_taken_for_what(count):
+    names = [f"<{n}> a name that is far too long" for n in range(count)]
+    counts = [[30 if row == col else int(col == row + 1) for col in range(count)] for row in range(count)]
+    drawing, least = confusion_map(counts, names, "a & b")
+    root = ElementTree.fromstring(drawing)
+    assert least > 0
+    assert root.get("aria-label") == "a & b"
+    hits, misses = ([one for one in root.iter("rect") if one.get("class") == kind] for kind in ("hit", "miss"))
+    assert (len(hits), len(misses)) == (count, count - 1)
+    said = [one.text for one in root.iter("title")][1:]
+    shown = [one.text for one in root.iter("text") if one.get("class") == "axis"]
+    assert "<0> a name that…" in shown
+    assert len(said) == (2 * count - 1 if count <= COUNTED else 0)
+    if said:
+        assert f"{names[0]} taken for {names[1]}: 1 of 31 (3.2%)" in said
+        assert f"{names[0]}, right: 30 of 31 (96.8%)" in said

@@ -1,0 +1,223 @@
+"""What every chart is drawn on: an SVG, a frame in it, axes with round numbers, text; see `charts.css` for the classes."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from vitreous.drawing.html import resource, text
+
+Format = Callable[[float], str]
+
+
+def short(value: float) -> str:
+    """Write a number for an axis: 0.002, 12, 1.5M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= unit:
+            scale = 1e3 if letter == "k" else unit
+            return f"{value / scale:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def percent(value: float) -> str:
+    """Write a share."""
+    return f"{100 * value:.4g}%"
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round numbers within low..high, about so many: steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / max(1, about)
+    if not rough > 0 or not math.isfinite(rough):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return the logarithms of round numbers between two logarithms to base 10: 1, 2, 5 of each power, or powers alone."""
+    factors = (1, 2, 5) if high - low < 3 else (1,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    found = [power + math.log10(factor) for power in powers for factor in factors]
+    return [value for value in found if low <= value <= high]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How an axis is named and numbered."""
+
+    name: str
+    form: Format = short
+    log: bool = False
+    """Logarithmic; all values above 0."""
+    whole: bool = False
+    """Numbered at whole numbers only."""
+    within: tuple[float, float] | None = None
+    """What it shows; None: from the data."""
+
+    def change(self, value: float) -> float:
+        """Return where a value lies."""
+        return math.log10(value) if self.log else float(value)
+
+    def marks(self, low: float, high: float) -> list[float]:
+        """Return where numbers stand between two places."""
+        if self.log:
+            return log_ticks(low, high)
+        return [value for value in ticks(low, high) if not self.whole or value == round(value)]
+
+    def number(self, place: float) -> str:
+        """Write the number that stands at a place."""
+        return self.form(10**place if self.log else place)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The size of a chart and its margins, in the SVG's units."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+    font: float
+    """Height of its letters, as `charts.css` has it."""
+    dot: float
+    """Radius of a point."""
+    alone: bool = False
+    """A file of its own: with style and background, and rules in both directions."""
+
+    def long(self, words: str) -> float:
+        """Return about how much room words take."""
+        return 0.56 * self.font * len(words)
+
+
+SMALL = Layout(360, 230, 44, 26, 10, 36, 11, 2.4)
+"""On a page, where it is shown as large as there is room."""
+LARGE = Layout(720, 360, 64, 44, 26, 50, 13, 4.5, alone=True)
+"""A file, for documents."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where data lands on the canvas."""
+
+    layout: Layout
+    x: tuple[float, float]
+    """Smallest and largest x."""
+    y: tuple[float, float]
+
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.layout.width - self.layout.right
+
+    @property
+    def floor(self) -> float:
+        """The lower edge."""
+        return self.layout.height - self.layout.bottom
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Return the canvas place of a data point, y upwards."""
+        (x0, x1), (y0, y1) = self.x, self.y
+        across = self.layout.left + (x - x0) / (x1 - x0) * (self.right - self.layout.left)
+        return across, self.floor - (y - y0) / (y1 - y0) * (self.floor - self.layout.top)
+
+
+def x_axis(frame: Frame, axis: Axis) -> str:
+    """Draw numbers and name of the x axis; with rules where the chart stands alone."""
+    body, layout = "", frame.layout
+    for value in axis.marks(*frame.x):
+        across = frame.place(value, frame.y[0])[0]
+        body += f'<path class="grid" d="M{across:.1f} {layout.top:g}V{frame.floor:g}"/>' if layout.alone else ""
+        body += text_at(across, frame.floor + 1.35 * layout.font, axis.number(value), anchor="middle")
+    return body + text_at(
+        (layout.left + frame.right) / 2, layout.height - 0.6 * layout.font, axis.name, anchor="middle"
+    )
+
+
+def y_axis(frame: Frame, axis: Axis) -> str:
+    """Draw rules and numbers of the y axis, its name above it."""
+    body, left, font = "", frame.layout.left, frame.layout.font
+    for value in axis.marks(*frame.y):
+        down = frame.place(frame.x[0], value)[1]
+        body += f'<path class="grid" d="M{left:g} {down:.1f}H{frame.right:g}"/>'
+        body += text_at(left - 0.6 * font, down + 0.33 * font, axis.number(value), anchor="end")
+    return body + (text_at(12, frame.layout.top - 18, axis.name) if axis.name else "")
+
+
+def text_at(x: float, y: float, words: str, kind: str = "axis", anchor: str = "start", turned: bool = False) -> str:
+    """Return a piece of text, escaped; turned: upwards."""
+    place = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)"' if turned else f'x="{x:.1f}" y="{y:.1f}"'
+    return f'<text class="{kind}" {place} text-anchor="{anchor}">{text(words)}</text>'
+
+
+def dot(place: tuple[float, float], colour: int, radius: float, kind: str = "mark") -> str:
+    """Return a point of one of the six colours."""
+    return f'<circle class="{kind} c{colour}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius:g}"/>'
+
+
+def box(kind: str, place: tuple[float, float], size: tuple[float, float], opacity: str = "") -> str:
+    """Return a rectangle from its upper left corner."""
+    (x, y), (width, height) = place, size
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{opacity}/>'
+
+
+def svg(width: float, height: float, label: str, body: str, alone: bool = False, scale: float = 2) -> Markup:
+    """Wrap marks into an SVG that tells screen readers what it shows.
+
+    Args:
+        width, height: of the canvas.
+        label: says in words what it shows.
+        body: the marks.
+        alone: it is a file, right in light and dark wherever it is shown; otherwise it takes the room that a page gives
+            it, up to `scale` times the canvas.
+        scale: how many pixels a unit takes at most.
+    """
+    said = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{text(label)}"'
+    if not alone:
+        return Markup(f'<svg {said} style="max-width:{scale * width:g}px"><title>{text(label)}</title>{body}</svg>')
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="alone" width="{width:g}" height="{height:g}" {said}>'
+        f"<title>{text(label)}</title><style>{_style()}</style>"
+        f'<rect class="card" width="{width:g}" height="{height:g}" rx="8"/>{body}</svg>\n'
+    )
+
+
+@functools.cache
+def _style() -> str:
+    return resource("drawing/palette.css") + resource("drawing/charts.css")
+
+
+def nothing(label: str, layout: Layout) -> Markup:
+    """Return a chart of no data."""
+    words = text_at(layout.width / 2, 34, "nothing measured yet" if layout.alone else "nothing yet", anchor="middle")
+    return svg(layout.width, 60, label, words, layout.alone)
+
+
+def span(values: Sequence[float], air: float = 0.06) -> tuple[float, float]:
+    """Return a range that shows all values with some air, never empty."""
+    low, high = min(values), max(values)
+    pad = air * (high - low) or (abs(low) / 10 or 0.5 if low == high else 0.0)
+    return low - pad, high + pad
+
+
+def span_from_zero(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range that shows all values, from 0 where that is not far; never empty."""
+    low, high = min(values), max(values)
+    if low == high:
+        pad = abs(low) / 2 or 0.5
+        return low - pad, high + pad
+    return 0.0 if 0 <= low < 0.3 * high else low, high
+
+
+def share_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range of the y axis for shares: all of them, at least a tenth high, never below 0 or above 1."""
+    low, high = span_from_zero(values) if min(values) < max(values) else (values[0], values[0])
+    room = max(0.0, 0.1 - (high - low)) / 2
+    low = min(max(0.0, low - room), 0.9)
+    return low, min(1.0, max(high + room, low + 0.1))

@@ -1,0 +1,71 @@
+"""Pages: every word escaped, nothing hidden or fetched, one palette; and their templates come with the package."""
+
+import re
+
+import pytest
+from tests.reports.test_blocks import Reader
+from tests.support.runs import HOSTILE
+
+from vitreous.drawing.html import STYLES, page, plain, resource, text
+from vitreous.drawing.svg import SMALL, nothing, svg
+from vitreous.reports.blocks import Code, Note, Numbers, Part, Table, Words
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
+
+EVIL = """<script>alert(1)</script>"'&{{ 7 * 7 }}{% raw %}\u202e\x00"""
+
+
+def blocks(word):
+    import numpy as np
+
+    picture = Picture(np.zeros((8, 8, 3), np.uint8), word)
+    return [
+        Words(word, strong=word),
+        Note(word, word),
+        Numbers([(word, word, word)]),
+        Table(word, (word, word), [(word, word)] * 3, fold_after=1),
+        Code(word, word),
+        Tiles([Tile(picture, [Line(word, word, True, word)], word, picture)], title=word),
+    ]
+
+
+@pytest.mark.parametrize("word", [EVIL, *HOSTILE])
+def test_whatever_is_said_stays_text(word):
+    made = page(word, [Words(word)], [Part("results", word, blocks(word))], word).decode()
+    reader = Reader(made)
+    assert not reader.open
+    assert not [tag for tag, _ in reader.tags if tag in ("script", "link", "iframe")]
+    assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
+    assert "".join(reader.words).count(plain(word)) >= 17
+    assert "\u202e" not in made and "\x00" not in made
+    assert "{{" not in made.replace("{{ 7 * 7 }}", "")
+    assert "49" not in "".join(reader.words)
+
+
+def test_only_the_named_script_may_run():
+    with_script = page("t", [], [], "", script="let a = '</b>';").decode()
+    assert "<script>let a = '</b>';</script>" in with_script
+    assert len(re.findall(r"script-src 'sha256-[\w+/=]{44}'", with_script)) == 1
+    assert "script" not in page("t", [], [], "").decode()
+
+
+def test_colours_are_those_of_the_palette():
+    """A colour that the palette lacks would be none at all."""
+    known = set(re.findall(r"(--[\w-]+):", "".join(map(resource, STYLES))))
+    for name in (*STYLES, "reports/explanation/explorer.css"):
+        used = set(re.findall(r"var\((--[\w-]+)\)", resource(name)))
+        assert used <= known, name
+        palette = name == "drawing/palette.css"
+        assert palette or "prefers-color-scheme" not in resource(name)
+    light, dark = resource("drawing/palette.css").split("@media(prefers-color-scheme:dark)")
+    assert set(re.findall(r"(--[\w-]+):", light)) - {"--sans"} == set(re.findall(r"(--[\w-]+):", dark))
+
+
+def test_a_drawing_alone_brings_its_style_and_one_on_a_page_does_not():
+    for label in ("a & <b>", EVIL):
+        alone, placed = svg(10, 20, label, "", alone=True), svg(10, 20, label, "")
+        assert resource("drawing/palette.css") in alone
+        assert "xmlns" in alone
+        assert "<style" not in placed
+        for one in (alone, placed, nothing(label, SMALL)):
+            assert text(label) in one
+            assert "<script" not in one
