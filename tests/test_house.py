@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def declared():
     }
 
 
+@functools.cache
 def imported():
     """Return the top-level modules that the package imports, anywhere."""
     found = set()
