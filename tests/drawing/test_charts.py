@@ -57,7 +57,7 @@ def test_dots_lie_in_the_order_of_their_values():
         Row("unmeasured", [], interval([])),
         Row("z", [0.2], interval([0.2]), 2),
     ]
-    drawn = dot_plot(rows, "what & why", "accuracy", band=(0.0, 0.1))
+    drawn = dot_plot(rows, "what & why", "accuracy")
     (seed_one, _), (seed_two, _), (mean, _) = places(drawn, "c1")
     assert seed_one < mean < seed_two
     assert mean == pytest.approx((seed_one + seed_two) / 2, abs=0.1)

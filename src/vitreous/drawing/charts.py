@@ -183,9 +183,7 @@ def legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
     return body, down - first + (20 if layout.alone and lines else 0)
 
 
-def dot_plot(
-    rows: Sequence[Row], label: str, name: str, form: Format = percent, band: tuple[float, float] | None = None
-) -> Markup:
+def dot_plot(rows: Sequence[Row], label: str, name: str, form: Format = percent) -> Markup:
     """Draw conditions below each other, as a file: each seed a faint dot, the mean a strong one in its interval.
 
     Args:
@@ -193,21 +191,17 @@ def dot_plot(
         label: says in words what the chart shows.
         name: of the axis across.
         form: writes its numbers.
-        band: a range to shade, such as a margin.
     """
     rows = [row for row in rows if len(row.values)]
     if not rows:
         return nothing(label, LARGE)
     left = 24 + max(LARGE.long(row.name) for row in rows)
     layout = replace(LARGE, height=34.0 * len(rows) + 76, left=left, top=22)
-    every = [value for row in rows for value in (*row.values, *bounds(row.interval))] + list(band or ())
+    every = [value for row in rows for value in (*row.values, *bounds(row.interval))]
     frame = Frame(layout, span(every), (0.0, float(len(rows))))
     body = x_axis(frame, Axis(name, form))
     if frame.x[0] < 0 < frame.x[1]:
         body += f'<path class="ideal" d="M{frame.place(0, 0)[0]:.1f} {layout.top:g}V{frame.floor:g}"/>'
-    if band is not None:
-        near, far = (frame.place(edge, 0)[0] for edge in band)
-        body += box("band", (near, layout.top), (far - near, frame.floor - layout.top))
     for index, row in enumerate(rows):
         body += _row(frame, len(rows) - index - 0.5, row)
     return svg(layout.width, layout.height, label, body, alone=True)

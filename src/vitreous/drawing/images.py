@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -40,34 +41,20 @@ def overlay(
 
 def _enlarged(values: Float[np.ndarray, "row col"], rows: int, cols: int) -> Float[np.ndarray, "row2 col2"]:
     """Interpolate linearly between the cells' middles."""
+    import torch
+    from torch.nn.functional import interpolate
 
-    def along(count: int, wanted: int) -> np.ndarray:
-        matrix = np.zeros((wanted, count))
-        place = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
-        low = np.minimum(place.astype(int), max(0, count - 2))
-        matrix[np.arange(wanted), low] += 1 - (place - low)
-        if count > 1:
-            matrix[np.arange(wanted), low + 1] += place - low
-        return matrix
-
-    return along(values.shape[0], rows) @ values @ along(values.shape[1], cols).T
+    cells = torch.from_numpy(values.astype(np.float64))[None, None]
+    return interpolate(cells, (rows, cols), mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
 def mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -> UInt8[np.ndarray, "height width 4"]:
     """Arrange small heat maps of values -1 to 1 in a grid, a clear pixel between; of larger grids every n-th is shown."""
-    rows, cols = tiles.shape[:2]
-    chosen = tiles[_spread(rows, most)][:, _spread(cols, most)]
+    chosen = tiles[_spread(tiles.shape[0], most)][:, _spread(tiles.shape[1], most)]
     times = max(1, 12 // max(chosen.shape[2:]))
-    chosen = chosen.repeat(times, axis=2).repeat(times, axis=3)
     rows, cols, high, wide = chosen.shape
-    canvas = np.zeros((rows * (high + 1) - 1, cols * (wide + 1) - 1, 4), np.uint8)
-    for row in range(rows):
-        for col in range(cols):
-            top, left = row * (high + 1), col * (wide + 1)
-            part = canvas[top : top + high, left : left + wide]
-            part[..., :3] = colours((chosen[row, col] + 1) / 2)
-            part[..., 3] = 255
-    return canvas
+    painted = colours((chosen.reshape(-1, wide) + 1) / 2).reshape(rows, cols, high, wide, 3)
+    return _arranged(painted.repeat(times, axis=2).repeat(times, axis=3), 1)
 
 
 def sheet(tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7) -> UInt8[np.ndarray, "height width 4"]:
@@ -79,23 +66,32 @@ def sheet(tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7) ->
         tiles = tiles.mean(axis=3, keepdims=True).repeat(3, axis=3)
     count, high, wide, _ = tiles.shape
     columns = min(columns, count)
-    gap = max(1, max(high, wide) // 10)
-    size = (-(-count // columns) * (high + gap) - gap, columns * (wide + gap) - gap, 4)
-    canvas = np.zeros(size, np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = index // columns * (high + gap), index % columns * (wide + gap)
-        part = canvas[top : top + high, left : left + wide]
-        part[..., :3] = (127.5 * (1 + tile / max(float(np.abs(tile).max()), 1e-12))).round()
-        part[..., 3] = 255
-    return canvas
+    largest = np.maximum(np.abs(tiles).max(axis=(1, 2, 3), keepdims=True), 1e-12)
+    painted = np.zeros((-(-count // columns) * columns, high, wide, 4), np.uint8)
+    painted[:count, ..., :3] = (127.5 * (1 + tiles / largest)).round()
+    painted[:count, ..., 3] = 255
+    return _arranged(painted.reshape(-1, columns, high, wide, 4), max(1, max(high, wide) // 10))
+
+
+def _arranged(tiles: UInt8[np.ndarray, "row col row2 col2 channel"], gap: int) -> UInt8[np.ndarray, "height width 4"]:
+    """Return tiles in a grid, so many clear pixels between; three channels are opaque."""
+    rows, cols, high, wide, channels = tiles.shape
+    canvas = np.zeros((rows, high + gap, cols, wide + gap, 4), np.uint8)
+    canvas[:, :high, :, :wide, 3] = 255
+    canvas[:, :high, :, :wide, :channels] = tiles.transpose(0, 2, 1, 3, 4)
+    return canvas.reshape(rows * (high + gap), cols * (wide + gap), 4)[:-gap, :-gap]
+
+
+def _image(pixels: UInt8[np.ndarray, "row col channel"]) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def png(pixels: UInt8[np.ndarray, "row col channel"]) -> bytes:
     """Return a picture as a PNG file."""
-    from PIL import Image
-
     file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", optimize=True)
+    _image(pixels).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -105,13 +101,16 @@ def _spread(count: int, most: int) -> np.ndarray:
 
 def thumbnail(pixels: UInt8[np.ndarray, "row col channel"], most: int = 160) -> str:
     """Return a picture as a data URI, its longer side at most `most` pixels: PNG if tiny or with alpha, else JPEG."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    keep = max(pixels.shape[:2]) <= TINY or pixels.shape[2] == 4
-    if not keep:
-        image.thumbnail((most, most), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True) if keep else image.save(file, "JPEG", quality=82)
-    kind = "png" if keep else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    if max(pixels.shape[:2]) <= TINY or pixels.shape[2] == 4:
+        return data_uri("png", png(pixels))
+    image, file = _image(pixels), io.BytesIO()
+    image.thumbnail((most, most), Resampling.LANCZOS)
+    image.save(file, "JPEG", quality=82)
+    return data_uri("jpeg", file.getvalue())
+
+
+def data_uri(kind: str, file: bytes) -> str:
+    """Return an image file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode('ascii')}"
