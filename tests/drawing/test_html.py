@@ -8,7 +8,7 @@ from tests.support.runs import HOSTILE
 
 from vitreous.drawing.html import STYLES, page, plain, resource, text
 from vitreous.drawing.svg import SMALL, nothing, svg
-from vitreous.reports.blocks import Code, Note, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Code, Note, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
 
 EVIL = """<script>alert(1)</script>"'&{{ 7 * 7 }}{% raw %}\u202e\x00"""
@@ -30,7 +30,7 @@ def blocks(word):
 
 @pytest.mark.parametrize("word", [EVIL, *HOSTILE])
 def test_whatever_is_said_stays_text(word):
-    made = page(word, [Words(word)], [Part("results", word, blocks(word))], word).decode()
+    made = page(word, [Words(word)], [Section("results", word, blocks(word))], word).decode()
     reader = Reader(made)
     assert not reader.open
     assert not [tag for tag, _ in reader.tags if tag in ("script", "link", "iframe")]

@@ -18,8 +18,8 @@ from vitreous.images.preprocess import example, normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Outcome, html, markdown
-from vitreous.reports.evaluation.robustness import lines, parts
+from vitreous.reports.blocks import Report, html, markdown
+from vitreous.reports.evaluation.robustness import lines, sections
 from vitreous.weights.model_folder import ModelFolder
 
 PREPROCESS = PreprocessConfig(size=(8, 8), crop=0.8)
@@ -91,7 +91,7 @@ def test_progress_comes_to_its_end(predictor, source):
 def test_what_is_gained_is_not_lost(predictor, source, clean, said):
     cells = tuple(Cell(name, severity, 0.75) for name in ("fog", "snow") for severity in (1, 2))
     found = Robustness(100, clean, 0.75, (0.7, 0.8), cells)
-    page = markdown(Outcome("", "", parts(found, predictor, source)))
+    page = markdown(Report("", "", sections(found, predictor, source)))
     assert page.count(said) == 4  # in front, of each corruption, and of all
     share, _, verb = said.partition(" ")
     assert f"{share} of clean accuracy {verb}" in lines(found)[1]
@@ -103,7 +103,7 @@ def test_nothing_right_at_all(predictor, source):
     wrong = ArraySource(source.pixels, source.names, (logits.argmax(1) + 1) % 3, CLASSES, "")
     found = robustness(predictor, wrong, ("contrast",), (1,))
     assert (found.clean, found.drop) == (0, None)
-    assert "–" in markdown(Outcome("", "", parts(found, predictor, wrong)))
+    assert "–" in markdown(Report("", "", sections(found, predictor, wrong)))
 
 
 def test_names_and_severities():
@@ -126,11 +126,11 @@ def test_unknown_classes_are_told_before_anything_is_measured(predictor, source)
 
 def test_the_report(predictor, source):
     found = robustness(predictor, source, ("fog", "elastic_transform"), (1, 5))
-    outcome = Outcome("t", "l", parts(found, predictor, source))
-    reader = Reader(html(outcome).decode())
+    report = Report("t", "l", sections(found, predictor, source))
+    reader = Reader(html(report).decode())
     assert not reader.open
     assert len([tag for tag, _ in reader.tags if tag == "img"]) == 2
-    text = markdown(outcome)
+    text = markdown(report)
     assert re.search(r"\| corruption \| group \| mean \| relative to clean \| 1 \| 5 \|", text)
     assert "| elastic transform | digital |" in text
     assert f"**{found.mean:.1%}**" in text

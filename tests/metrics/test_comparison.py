@@ -18,8 +18,8 @@ from vitreous.metrics.comparison import compare, matching
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Outcome, html, markdown
-from vitreous.reports.evaluation.comparison import mcnemar_said, parts
+from vitreous.reports.blocks import Report, html, markdown
+from vitreous.reports.evaluation.comparison import mcnemar_said, sections
 from vitreous.weights.model_folder import ModelFolder
 
 NAMES = ("one", "other")
@@ -124,8 +124,8 @@ def test_the_report_shows_where_they_differ(predictor, source):
     rng = np.random.default_rng(1)
     found = compare(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)), source.labels, HOSTILE)
     names = ("<b>one", "other & more")
-    outcome = Outcome("t", "l", parts(found, names, predictor.folder, source))
-    reader = Reader(html(outcome).decode())
+    report = Report("t", "l", sections(found, names, predictor.folder, source))
+    reader = Reader(html(report).decode())
     assert not reader.open
     shown = min(24, found.test.only_first) + min(24, found.test.only_second)
     assert len([tag for tag, _ in reader.tags if tag == "img"]) == shown > 10
@@ -133,7 +133,7 @@ def test_the_report_shows_where_they_differ(predictor, source):
     words = "".join(reader.words)
     assert "<i>" in words and "<b>one alone is right on" in words
     assert f"p = {found.test.p:.2g}" in words
-    text = markdown(outcome)
+    text = markdown(report)
     assert "| metric | \\<b>one | other & more | difference | 95% interval |" in text
     assert f"- \\<i>{found.only(0)[0]}\\</i>.png: true: " in text
 
@@ -142,7 +142,7 @@ def test_nothing_to_show_is_said(predictor, source):
     logits = np.eye(3)[source.labels]
     part = replace(source, pixels=source.pixels)
     text = markdown(
-        Outcome("t", "l", parts(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor.folder, part))
+        Report("t", "l", sections(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor.folder, part))
     )
     assert "There is no image that only one has right." in text
     assert "There is no image that only other has right." in text
@@ -154,6 +154,6 @@ def test_bare_decisions_have_no_confidence(predictor, source):
     found = compare(first, second, source.labels, HOSTILE, sure=False)
     assert [one.metric for one in found.differences] == ["top1", "balanced", "macro_f1"]
     assert found.only(0).tolist() == sorted(found.only(0).tolist())
-    text = markdown(Outcome("t", "l", parts(found, NAMES, predictor.folder, source)))
+    text = markdown(Report("t", "l", sections(found, NAMES, predictor.folder, source)))
     assert "loss" not in text
     assert "% (" not in text

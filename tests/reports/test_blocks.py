@@ -15,16 +15,16 @@ from vitreous.reports.blocks import (
     Drawing,
     Note,
     Numbers,
-    Outcome,
-    Part,
+    Report,
+    Section,
     Table,
     Words,
     html,
     markdown,
     safe,
-    write_outcome,
+    save_report,
 )
-from vitreous.reports.evaluation.accuracy import parts
+from vitreous.reports.evaluation.accuracy import sections
 
 
 class Reader(HTMLParser):
@@ -54,24 +54,24 @@ def measured(classes=HOSTILE, examples=40):
 
 
 def found(title="A model on photographs"):
-    return Outcome(
+    return Report(
         title,
         "One | two",
         [
-            Part("results", "Results", [Numbers([("top-1", "12.5%", "of 8"), ("images", "8", "")])]),
-            Part("more", "More", [
+            Section("results", "Results", [Numbers([("top-1", "12.5%", "of 8"), ("images", "8", "")])]),
+            Section("more", "More", [
                 Words("a_b"), Note("Beware.", "of <b>"),
                 Table("Each", ("name", "share"), [("a|b", "1%"), ("<i>", "2%")], fold_after=1),
                 Beside([Drawing(Markup("<svg></svg>"), "drawn"), Words("beside")]),
             ]),
-            Part("drawn", "Drawn alone", [Drawing(Markup("<svg></svg>"), "nothing but a picture")]),
+            Section("drawn", "Drawn alone", [Drawing(Markup("<svg></svg>"), "nothing but a picture")]),
         ],
         {"protocol": "accuracy", "results": {"top1": 0.125}},
     )  # fmt: skip
 
 
 def test_three_files_say_the_same(tmp_path):
-    page = write_outcome(tmp_path / "new" / "folder", found())
+    page = save_report(tmp_path / "new" / "folder", found())
     assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json", "report.md"]
     stored = json.loads((page.parent / "report.json").read_text())
     assert stored == {"vitreous_evaluation": 1, "protocol": "accuracy", "results": {"top1": 0.125}}
@@ -94,12 +94,12 @@ def test_markdown_is_whole_and_has_no_pictures():
 @pytest.mark.parametrize("classes", [HOSTILE, tuple(f"class {n}" for n in range(12)), tuple(map(str, range(50)))])
 def test_accuracy_of_any_names_and_any_number_of_classes(classes):
     metrics = measured(classes)
-    outcome = Outcome(HOSTILE[0], HOSTILE[1], parts(metrics), metrics.to_dict())
-    reader = Reader(html(outcome).decode())
+    report = Report(HOSTILE[0], HOSTILE[1], sections(metrics), metrics.to_dict())
+    reader = Reader(html(report).decode())
     assert not reader.open
     assert not [tag for tag, _ in reader.tags if tag in ("script", "img")]
     assert f"{metrics.top1:.1%}" in "".join(reader.words)
-    text = markdown(outcome)
+    text = markdown(report)
     assert f"**{metrics.top1:.1%}**" in text
     assert "<script" not in text.replace("\\<script", "")
     assert "\u202e" not in text
@@ -107,17 +107,17 @@ def test_accuracy_of_any_names_and_any_number_of_classes(classes):
 
 def test_a_model_that_is_never_wrong_has_no_confusions():
     labels = np.arange(6) % 3
-    text = markdown(Outcome("", "", parts(evaluate_logits(np.eye(3)[labels] * 9, labels, ("a", "b", "c")))))
+    text = markdown(Report("", "", sections(evaluate_logits(np.eye(3)[labels] * 9, labels, ("a", "b", "c")))))
     assert "Not one image was taken for another class." in text
 
 
 def test_what_is_no_number_in_json_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_outcome(tmp_path / "out", Outcome("", "", [], {"loss": float("nan")}))
+        save_report(tmp_path / "out", Report("", "", [], {"loss": float("nan")}))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
-        write_outcome(tmp_path / "file", found())
+        save_report(tmp_path / "file", found())
 
 
 def test_text_stays_text_on_one_line():

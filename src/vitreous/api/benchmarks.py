@@ -23,7 +23,7 @@ from vitreous.evaluation.probes.layers import find_layer
 from vitreous.evaluation.probes.options import PROBES, ProbeOptions, check_read
 from vitreous.images.config import DecodeConfig
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Outcome
+from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation import imagenet as sets
 from vitreous.reports.evaluation import vtab
 from vitreous.reports.evaluation.overlap import Overlap, overlap_of_files
@@ -73,7 +73,7 @@ class BenchmarkResult(Reported):
         return {**self.found.to_dict(), **steps, **seen_data(self.overlap)}
 
     @cached_property
-    def report(self) -> Outcome:
+    def report(self) -> Report:
         """The report: the figures, every task or corruption, the protocol."""
         how = {"accuracy": ", by its own head", FINE_TUNE: ": trained on each task"}
         lead = f"{self.model} on {self.benchmark}, the copy in {self.copy}"
@@ -81,12 +81,12 @@ class BenchmarkResult(Reported):
         protocol = "" if self.protocol == "accuracy" else f": {self.protocol}"
         title = f"{model_name(self.model)} on {self.benchmark}{protocol}"
         if isinstance(self.found, Score):
-            found = sets.parts(self.found)
+            found = sets.sections(self.found)
         else:
-            found = vtab.parts(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
-        parts = [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+            found = vtab.sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
+        parts = [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
         data = {"protocol": self.protocol, **self.said, "data": self.copy, "benchmark": self.benchmark}
-        return Outcome(title, f"{lead}.", parts, {**data, "results": self.to_dict()})
+        return Report(title, f"{lead}.", parts, {**data, "results": self.to_dict()})
 
 
 def benchmark(

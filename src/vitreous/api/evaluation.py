@@ -27,7 +27,7 @@ from vitreous.metrics.comparison import compare as compare_logits
 from vitreous.metrics.comparison import matching
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Outcome, Part
+from vitreous.reports.blocks import Report, Section
 from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.overlap import Overlap, overlap
@@ -85,25 +85,25 @@ class EvaluationResult(Reported):
         return found | seen_data(self.overlap)
 
     @cached_property
-    def report(self) -> Outcome:
+    def report(self) -> Report:
         """The report: figures, confusions, classes, calibration, cost, and what else was measured."""
         data = self.data or OwnRun.VALIDATION.value
         lead = f"{self.model} on {len(self.source):,} images of {data}, by its own head."
         said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
-        return Outcome(f"{model_name(self.model)} on {short_name(self.data)}: accuracy", lead, self._parts(), said)
+        return Report(f"{model_name(self.model)} on {short_name(self.data)}: accuracy", lead, self._sections(), said)
 
-    def _parts(self) -> list[Part]:
+    def _sections(self) -> list[Section]:
         if isinstance(self.metrics, MultiLabelMetrics):
-            found = multilabel.parts(self.metrics)
-            found += [Part("cost", "Cost", [accuracy.costs(self.cost)])] if self.cost else []
+            found = multilabel.sections(self.metrics)
+            found += [Section("cost", "Cost", [accuracy.costs(self.cost)])] if self.cost else []
         else:
-            found = accuracy.parts(self.metrics, self.details)
+            found = accuracy.sections(self.metrics, self.details)
         if self.comparison is not None:
             one = self.comparison
-            found += comparison.parts(one.found, one.names, self.predictor.folder, self.source, one.costs)
+            found += comparison.sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
         if self.corruptions is not None:
-            found += corrupted.parts(self.corruptions, self.predictor, self.source)
-        return [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+            found += corrupted.sections(self.corruptions, self.predictor, self.source)
+        return [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from vitreous.evaluation.probes.measurement import Found, check, measure, scores
 from vitreous.evaluation.probes.options import ProbeOptions, check_read
 from vitreous.metrics.comparison import compare as compare_logits
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Outcome, Part, Words
+from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import comparison
 from vitreous.reports.evaluation import probes as shown
 from vitreous.reports.evaluation.overlap import Overlap, overlap
@@ -87,25 +87,25 @@ class ProbeResult(Reported):
         return found | seen_data(self.overlap)
 
     @cached_property
-    def report(self) -> Outcome:
+    def report(self) -> Report:
         """The report: the headline, what was chosen, what is mistaken, and the comparison if there is one."""
         facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
         counts = {"train_images": len(self.train), "results": self.to_dict()}
         data = {"protocol": self.kind, **self.predictor.said, "data": self.data, **facts, **counts}
         title = f"{model_name(self.model)} on {short_name(self.data)}: {self.kind}"
-        return Outcome(title, f"{self.lead}.", self._parts(), data)
+        return Report(title, f"{self.lead}.", self._sections(), data)
 
-    def _parts(self) -> list[Part]:
-        found = shown.probe_parts(self.found, self.options, self.train, self.test)
+    def _sections(self) -> list[Section]:
+        found = shown.probe_sections(self.found, self.options, self.train, self.test)
         if self.comparison is not None and self.other is not None:
             one = self.comparison
-            first, *more = comparison.parts(one.found, one.names, self.predictor.folder, self.sources[1])
+            first, *more = comparison.sections(one.found, one.names, self.predictor.folder, self.sources[1])
             words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
             lead = "" if isinstance(self.other, FewShot) else shown.headline(self.other)
             alone = [*([Words(lead)] if lead else []), shown.probe_table(self.other)]
-            found += [Part("other", f"{one.names[1]} by itself", alone)]
+            found += [Section("other", f"{one.names[1]} by itself", alone)]
             found += [replace(first, blocks=[*words, *first.blocks]), *more]
-        return [found[0], *([self.overlap.part()] if self.overlap else []), *found[1:]]
+        return [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
 
 
 def probe(

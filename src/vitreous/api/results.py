@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.data.sources.base import Source
-from vitreous.reports.blocks import Outcome, html, write_outcome
+from vitreous.reports.blocks import Report, html, save_report
 from vitreous.reports.evaluation.overlap import Overlap
 from vitreous.reports.notebook import frame, preformatted
 
@@ -28,7 +28,7 @@ class Reported(Result):
 
     @property
     @abstractmethod
-    def report(self) -> Outcome:
+    def report(self) -> Report:
         """The report: drawn when it is first asked for."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Reported(Result):
             StorageError: the folder can't be written; then none of the three is there. ImageError: an image that the
                 report shows was there a moment ago and can't be read any more.
         """
-        return write_outcome(Path(folder), self.report)
+        return save_report(Path(folder), self.report)
 
 
 def left_out(source: Source) -> list[str]:

@@ -13,8 +13,8 @@ from vitreous.data.sources.subset import subset
 from vitreous.evaluation.probes.cka import CKA, check_images
 from vitreous.evaluation.probes.cka import cka as compare_layers
 from vitreous.evaluation.probes.features import FeatureOptions
-from vitreous.reports.blocks import Outcome
-from vitreous.reports.evaluation.cka import cka_data, cka_parts, cka_said
+from vitreous.reports.blocks import Report
+from vitreous.reports.evaluation.cka import cka_data, cka_said, cka_sections
 from vitreous.training.reporter import Reporter, Silent
 
 
@@ -43,13 +43,13 @@ class CKAResult(Reported):
         return cka_data(self.found)
 
     @cached_property
-    def report(self) -> Outcome:
+    def report(self) -> Report:
         """The report: the map, each layer's nearest, the method."""
         first, second = self.models
         lead = f"Linear CKA of the layers of {first} and {second}, on {self.found.examples:,} images of {self.data}."
         title = f"{self.names[0]} and {self.names[1]} on {called(self.data)}: CKA"
         data = {"protocol": "cka", "model": first, "other": second, "data": self.data}
-        return Outcome(title, lead, cka_parts(self.found, self.names), data | self.to_dict())
+        return Report(title, lead, cka_sections(self.found, self.names), data | self.to_dict())
 
 
 def cka(

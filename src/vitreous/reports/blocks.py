@@ -140,8 +140,8 @@ class Beside(Block):
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of the report. The first part's anchor is "results"."""
+class Section:
+    """One section of the page. The first section's anchor is "results"."""
 
     anchor: str
     title: str
@@ -149,35 +149,35 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Report:
     """Everything that one evaluation found."""
 
     title: str
     """What was measured, in a few words."""
     lead: str
     """One sentence: which model, on which images, by which protocol."""
-    parts: Sequence[Part]
+    sections: Sequence[Section]
     data: dict[str, Any] = field(default_factory=dict)
-    """What report.json holds: JSON values, everything that the parts show and more."""
+    """What report.json holds: JSON values, everything that the sections show and more."""
 
 
-def write_outcome(folder: Path, outcome: Outcome) -> Path:
+def save_report(folder: Path, report: Report) -> Path:
     """Write report.html, report.json and report.md into a new folder; return the page's path.
 
     Raises:
         StorageError: the folder can't be written; then none of the three is there.
     """
     with atomic_folder(folder) as partial:
-        (partial / PAGE).write_bytes(html(outcome))
-        document = {"vitreous_evaluation": FORMAT, **outcome.data}
+        (partial / PAGE).write_bytes(html(report))
+        document = {"vitreous_evaluation": FORMAT, **report.data}
         (partial / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (partial / MARKDOWN).write_text(markdown(outcome), encoding="utf-8")
+        (partial / MARKDOWN).write_text(markdown(report), encoding="utf-8")
     return folder / PAGE
 
 
-def html(outcome: Outcome) -> bytes:
+def html(report: Report) -> bytes:
     """Return the whole page."""
-    return page(outcome.title, [Words(outcome.lead)], outcome.parts, f"{written()}.")
+    return page(report.title, [Words(report.lead)], report.sections, f"{written()}.")
 
 
 def written() -> str:
@@ -185,10 +185,10 @@ def written() -> str:
     return f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(report: Report) -> str:
     """Return everything but the pictures, as Markdown."""
-    lines = [f"# {safe(outcome.title)}", safe(outcome.lead)]
-    for one in outcome.parts:
+    lines = [f"# {safe(report.title)}", safe(report.lead)]
+    for one in report.sections:
         shown = [block.markdown() for block in one.blocks]
         if any(shown):
             lines += [f"## {safe(one.title)}", *filter(None, shown)]

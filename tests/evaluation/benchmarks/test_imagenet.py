@@ -16,7 +16,7 @@ from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of
 from vitreous.images.preprocess import example, normalize
 from vitreous.metrics.classification import wilson
 from vitreous.predictor import Predictor
-from vitreous.reports.evaluation.imagenet import counted, lines, parts
+from vitreous.reports.evaluation.imagenet import counted, lines, sections
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_an_unknown_benchmark_suggests_the_nearest(predictor: Predictor, tmp_pat
 
 def test_the_report_says_the_same(predictor: Predictor, tmp_path: Path) -> None:
     found = score(predictor, "imagenet-a", class_tree(tmp_path, [6]))
-    shown = "\n".join(block.markdown() for part in parts(found) for block in part.blocks)
+    shown = "\n".join(block.markdown() for part in sections(found) for block in part.blocks)
     assert f"Top-1: **{found.top1:.2%}**" in shown
     assert "1907.07174" in shown
 

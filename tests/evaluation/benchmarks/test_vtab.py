@@ -16,7 +16,7 @@ from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.linear import linear_probe
-from vitreous.reports.evaluation.vtab import figures, lines, parts
+from vitreous.reports.evaluation.vtab import figures, lines, sections
 
 UNCACHED = FeatureOptions(cache=False)
 
@@ -146,7 +146,7 @@ def test_averages() -> None:
     assert (some.mean, some.of_group("Specialized"), some.of_group("Natural")) == (None, 0.5, None)
     assert [name for name, *_ in figures(some)] == ["Specialized"]
     assert "without Caltech101" in "\n".join(lines(some))
-    assert "Not all tasks" in "\n".join(block.markdown() for part in parts(some) for block in part.blocks)
+    assert "Not all tasks" in "\n".join(block.markdown() for part in sections(some) for block in part.blocks)
 
 
 def test_tasks_are_found_under_any_of_their_names(tmp_path: Path) -> None:

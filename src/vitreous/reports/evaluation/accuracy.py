@@ -1,4 +1,4 @@
-"""The protocol `accuracy`: the model's own head on labelled images, as parts of a report."""
+"""The protocol `accuracy`: the model's own head on labelled images, as sections of a report."""
 
 from vitreous.drawing.charts import reliability
 from vitreous.drawing.html import plain
@@ -8,7 +8,7 @@ from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval
 from vitreous.metrics.calibration import Scaled
 from vitreous.metrics.classification import Bin, Metrics
-from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
 
 MAP_CLASSES = 30
 """Most classes whose confusion matrix is drawn whole."""
@@ -19,17 +19,17 @@ MOST_CLASSES = 1000
 CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
 
 
-def parts(metrics: Metrics, details: Details | None = None) -> list[Part]:
-    """Return the report's parts: headline, confusions, classes, calibration; with details, also what it costs."""
+def sections(metrics: Metrics, details: Details | None = None) -> list[Section]:
+    """Return the report's sections: headline, confusions, classes, calibration; with details, also what it costs."""
     scaled = details.scaled if details else None
     found = [
-        Part("results", "Results", [headline(metrics, details)]),
-        Part("confusion", "Confusions", confusions(metrics)),
-        Part("classes", "Classes", [classes(metrics, details)]),
-        Part("calibration", "Calibration", calibration(metrics, scaled)),
+        Section("results", "Results", [headline(metrics, details)]),
+        Section("confusion", "Confusions", confusions(metrics)),
+        Section("classes", "Classes", [classes(metrics, details)]),
+        Section("calibration", "Calibration", calibration(metrics, scaled)),
     ]
     if details and details.cost:
-        found.append(Part("cost", "Cost", [costs(details.cost)]))
+        found.append(Section("cost", "Cost", [costs(details.cost)]))
     return found
 
 

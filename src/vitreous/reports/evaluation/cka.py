@@ -1,4 +1,4 @@
-"""What CKA found, as parts of a report."""
+"""What CKA found, as sections of a report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from vitreous.drawing.matrices import heat_map
 from vitreous.evaluation.probes.cka import CKA
-from vitreous.reports.blocks import Drawing, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Drawing, Numbers, Section, Table, Words
 
 EXACT = (
     "Linear CKA (Kornblith et al., 1905.00414), in float64. Of few images it comes out too high where features are wide; "
@@ -19,8 +19,8 @@ UNBIASED = (
 )
 
 
-def cka_parts(found: CKA, names: tuple[str, str]) -> list[Part]:
-    """Return the report's parts: the map, each layer's nearest, the method."""
+def cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
+    """Return the report's sections: the map, each layer's nearest, the method."""
     label = f"CKA of {len(found.rows)} layers of {names[0]} and {len(found.cols)} layers of {names[1]}"
     drawing, least = heat_map(found.matrix.tolist(), (short(found.rows), short(found.cols)), names, label)
     row, col = np.unravel_index(found.matrix.argmax(), found.matrix.shape)
@@ -33,10 +33,10 @@ def cka_parts(found: CKA, names: tuple[str, str]) -> list[Part]:
     how = Words(UNBIASED if found.unbiased else EXACT)
     what = Words("Each layer is represented by the mean of its patches (of a ResNet: over rows and columns).")
     return [
-        Part("results", "Results", [Numbers(figures)]),
-        Part("matrix", "Every layer against every layer", [Drawing(drawing, caption, least=least)]),
-        Part("nearest", "Nearest layers", [nearest(found, names)]),
-        Part("method", "Method", [what, how]),
+        Section("results", "Results", [Numbers(figures)]),
+        Section("matrix", "Every layer against every layer", [Drawing(drawing, caption, least=least)]),
+        Section("nearest", "Nearest layers", [nearest(found, names)]),
+        Section("method", "Method", [what, how]),
     ]
 
 

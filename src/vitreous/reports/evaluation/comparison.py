@@ -1,4 +1,4 @@
-"""The comparison of two models as parts of a report."""
+"""The comparison of two models as sections of a report."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from vitreous.evaluation.throughput import Cost
 from vitreous.images.pixels import colours_said
 from vitreous.metrics.comparison import Comparison
 from vitreous.metrics.mcnemar import McNemar
-from vitreous.reports.blocks import Block, Part, Table, Words
+from vitreous.reports.blocks import Block, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
 from vitreous.weights.model_folder import ModelFolder
@@ -21,13 +21,13 @@ SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1":
 NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
 
 
-def parts(
+def sections(
     found: Comparison,
     names: tuple[str, str],
     folder: ModelFolder,
     source: Source,
     prices: tuple[Cost, ...] = (),
-) -> list[Part]:
+) -> list[Section]:
     """Return side by side: figures, what both cost, classes, and the images that only one has right, as the first sees them.
 
     Raises:
@@ -36,10 +36,10 @@ def parts(
     both = [costs(*prices, names=names)] if prices else []
     shown = [_images(found, right, names, folder, source) for right in (0, 1)]
     return [
-        Part("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
-        Part("class-by-class", "Compared class by class", [classes(found, names)]),
-        Part("only-first", f"Only {names[0]} is right", shown[0]),
-        Part("only-second", f"Only {names[1]} is right", shown[1]),
+        Section("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
+        Section("class-by-class", "Compared class by class", [classes(found, names)]),
+        Section("only-first", f"Only {names[0]} is right", shown[0]),
+        Section("only-second", f"Only {names[1]} is right", shown[1]),
     ]
 
 

@@ -1,14 +1,14 @@
-"""What a model reached on one of ImageNet's other test sets, as parts of a report and as lines."""
+"""What a model reached on one of ImageNet's other test sets, as sections of a report and as lines."""
 
 from vitreous.data.listing.listing import few
 from vitreous.evaluation.benchmarks.imagenet import Score
 from vitreous.evaluation.benchmarks.imagenet_c import SEVERITIES, BaselineErrors
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
-from vitreous.reports.blocks import Block, Note, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 
-def parts(found: Score) -> list[Part]:
-    """Return the report's parts: the figures, ImageNet-C's table, what was measured."""
+def sections(found: Score) -> list[Section]:
+    """Return the report's sections: the figures, ImageNet-C's table, what was measured."""
     kind = SETS[found.benchmark]
     blocks: list[Block] = [Numbers(figures(found))]
     if found.corrupted is not None:
@@ -18,7 +18,7 @@ def parts(found: Score) -> list[Part]:
     if counted(found):
         blocks.append(Note("Another number of images:", counted(found)))
     method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
-    return [Part("results", "Results", blocks), Part("method", "Method", [method])]
+    return [Section("results", "Results", blocks), Section("method", "Method", [method])]
 
 
 def figures(found: Score) -> list[tuple[str, str, str]]:

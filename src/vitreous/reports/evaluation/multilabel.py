@@ -1,19 +1,19 @@
-"""A model on images with several labels each, as parts of a report and as lines for a terminal."""
+"""A model on images with several labels each, as sections of a report and as lines for a terminal."""
 
 from vitreous.metrics.multilabel import MultiLabelMetrics
-from vitreous.reports.blocks import Numbers, Part, Table, Words
+from vitreous.reports.blocks import Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES
 
 HEADS = ("label", "images", "precision", "recall", "F1", "AUROC", "average precision")
 
 
-def parts(metrics: MultiLabelMetrics) -> list[Part]:
+def sections(metrics: MultiLabelMetrics) -> list[Section]:
     """Return the headline and a table of the labels."""
     said = Words(
         "A label is claimed where its sigmoid is at least one half; AUROC and average precision need no such border."
     )
-    results = Part("results", "Results", [Numbers(figures(metrics)), said])
-    return [results, Part("labels", "Labels", [labels_table(metrics)])]
+    results = Section("results", "Results", [Numbers(figures(metrics)), said])
+    return [results, Section("labels", "Labels", [labels_table(metrics)])]
 
 
 def labels_table(metrics: MultiLabelMetrics) -> Table:

@@ -12,7 +12,7 @@ from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
-from vitreous.reports.blocks import Part, Words
+from vitreous.reports.blocks import Section, Words
 from vitreous.reports.run.contents import data_of
 from vitreous.run_folder import is_run, read_run
 
@@ -36,9 +36,9 @@ class Overlap:
             f"flatter it; {self.held_out:,} are its held-out ones (those alone: leave out DATA)"
         )
 
-    def part(self) -> Part:
-        """Return a part of the report that says so."""
-        return Part("trained-on", "Images that were trained on", [Words(f"{self}.")])
+    def section(self) -> Section:
+        """Return a section of the report that says so."""
+        return Section("trained-on", "Images that were trained on", [Words(f"{self}.")])
 
 
 def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None:

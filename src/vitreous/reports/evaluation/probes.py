@@ -1,4 +1,4 @@
-"""What probes of frozen features found, as parts of a report."""
+"""What probes of frozen features found, as sections of a report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from vitreous.evaluation.probes.linear import Linear
 from vitreous.evaluation.probes.measurement import Found, decisions
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.metrics.classification import evaluate_logits
-from vitreous.reports.blocks import Beside, Drawing, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Beside, Drawing, Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import calibration, classes, confusions
 
 FEW_SHOT_WORDS = (
@@ -33,13 +33,13 @@ KNN_WORDS = (
 )
 
 
-def probe_parts(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Part]:
-    """Return the report's parts of whichever probe it was."""
+def probe_sections(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Section]:
+    """Return the report's sections of whichever probe it was."""
     if isinstance(found, FewShot):
-        return few_shot_parts(found, train, test)
+        return few_shot_sections(found, train, test)
     if isinstance(found, Linear):
-        return linear_parts(found, train, test)
-    return knn_parts(found, options.knn(), train, test)
+        return linear_sections(found, train, test)
+    return knn_sections(found, options.knn(), train, test)
 
 
 def probe_table(found: Found) -> Table:
@@ -62,20 +62,20 @@ def probe_lines(found: Found) -> str:
     return "\n\n".join(filter(None, (lead, str(probe_table(found)))))
 
 
-def few_shot_parts(found: FewShot, train: Features, test: Features) -> list[Part]:
-    """Return the report's parts: the headline, every seed, what is mistaken at the most shots."""
+def few_shot_sections(found: FewShot, train: Features, test: Features) -> list[Section]:
+    """Return the report's sections: the headline, every seed, what is mistaken at the most shots."""
     figures = [(shot_name(one), f"{one.mean:.1%}", f"95% interval {span(one.interval)}") for one in found.shots[::-1]]
     method = Words(f"{FEW_SHOT_WORDS} {interval_words(found)}")
-    results = Part("results", "Results", [Numbers(figures), Beside([*curve(found), method], wide=True)])
+    results = Section("results", "Results", [Numbers(figures), Beside([*curve(found), method], wide=True)])
     most = found.shots[-1]
     asked = labels_of(train, test)
     metrics = decided(most.predicted[0], asked, train.classes)
     words = Words(f"With {shot_name(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
     return [
         results,
-        Part("seeds", "Every seed", [few_shot_table(found)]),
-        Part("confusion", "Confusions", [words, *confusions(metrics)]),
-        Part("classes", "Classes", [words, classes(metrics)]),
+        Section("seeds", "Every seed", [few_shot_table(found)]),
+        Section("confusion", "Confusions", [words, *confusions(metrics)]),
+        Section("classes", "Classes", [words, classes(metrics)]),
     ]
 
 
@@ -126,8 +126,8 @@ def few_shot_data(found: FewShot) -> dict[str, Any]:
     return {"test_images": found.examples, "shots": [{key: getattr(one, key) for key in keys} for one in found.shots]}
 
 
-def linear_parts(found: Linear, train: Features, test: Features) -> list[Part]:
-    """Return the report's parts: the headline, the sweep, what is mistaken, calibration."""
+def linear_sections(found: Linear, train: Features, test: Features) -> list[Section]:
+    """Return the report's sections: the headline, the sweep, what is mistaken, calibration."""
     metrics = evaluate_logits(found.logits, labels_of(train, test), train.classes)
     name = "l2" if found.solver == "lbfgs" else "rate"
     figures = [
@@ -148,11 +148,11 @@ def linear_parts(found: Linear, train: Features, test: Features) -> list[Part]:
             Beside([Drawing(chart, "On held-out training images.", "The sweep"), sweep_table(found)], wide=True)
         )
     return [
-        Part("results", "Results", blocks),
-        Part("confusion", "Confusions", confusions(metrics)),
-        Part("classes", "Classes", [classes(metrics)]),
-        Part("calibration", "Calibration", calibration(metrics)),
-        Part("method", "Method", [Words(LINEAR_WORDS[found.solver])]),
+        Section("results", "Results", blocks),
+        Section("confusion", "Confusions", confusions(metrics)),
+        Section("classes", "Classes", [classes(metrics)]),
+        Section("calibration", "Calibration", calibration(metrics)),
+        Section("method", "Method", [Words(LINEAR_WORDS[found.solver])]),
     ]
 
 
@@ -177,8 +177,8 @@ def headline(found: Linear | KNN) -> str:
     return f"top-1  {found.accuracy:.2%}   (95% interval {span(found.interval)}), {name} {found.chosen:g}"
 
 
-def knn_parts(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Part]:
-    """Return the report's parts: the headline, each k, what is mistaken."""
+def knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
+    """Return the report's sections: the headline, each k, what is mistaken."""
     metrics = decided(found.predicted, labels_of(train, test), train.classes)
     figures = [
         ("k-NN, top-1", f"{found.accuracy:.1%}", f"95% interval {span(found.interval)}"),
@@ -188,10 +188,10 @@ def knn_parts(found: KNN, options: KNNOptions, train: Features, test: Features) 
     near = "cosine similarity" if options.metric == "cosine" else "Euclidean distance"
     voting = f"exp(similarity / {options.temperature:g})" if options.votes == "temperature" else "1"
     return [
-        Part("results", "Results", [Numbers(figures), Beside([*knn_curve(found), knn_table(found)], wide=True)]),
-        Part("confusion", "Confusions", confusions(metrics)),
-        Part("classes", "Classes", [classes(metrics)]),
-        Part("method", "Method", [Words(f"Neighbours by {near}, each voting with weight {voting}. {KNN_WORDS}")]),
+        Section("results", "Results", [Numbers(figures), Beside([*knn_curve(found), knn_table(found)], wide=True)]),
+        Section("confusion", "Confusions", confusions(metrics)),
+        Section("classes", "Classes", [classes(metrics)]),
+        Section("method", "Method", [Words(f"Neighbours by {near}, each voting with weight {voting}. {KNN_WORDS}")]),
     ]
 
 

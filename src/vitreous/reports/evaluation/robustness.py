@@ -1,4 +1,4 @@
-"""Accuracy under corruptions as a part of a report."""
+"""Accuracy under corruptions as a section of a report."""
 
 from vitreous.data.sources.base import Source
 from vitreous.drawing.charts import Series, line_chart
@@ -6,7 +6,7 @@ from vitreous.drawing.svg import Axis, percent
 from vitreous.evaluation.robustness import Robustness, lost
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import seen, strip
 
 NOTE = Words(
@@ -16,15 +16,15 @@ NOTE = Words(
 )
 
 
-def parts(found: Robustness, predictor: Predictor, source: Source) -> list[Part]:
+def sections(found: Robustness, predictor: Predictor, source: Source) -> list[Section]:
     """Return figures, a table and a chart, and what each corruption looks like on the first image.
 
     Raises:
         ImageError: the first image can't be read any more.
     """
     return [
-        Part("corruptions", "Corruptions", [headline(found), Beside([chart(found), NOTE], wide=True), table(found)]),
-        Part("corrupted", "What the corruptions look like", strips(found, predictor, source)),
+        Section("corruptions", "Corruptions", [headline(found), Beside([chart(found), NOTE], wide=True), table(found)]),
+        Section("corrupted", "What the corruptions look like", strips(found, predictor, source)),
     ]
 
 

@@ -1,9 +1,9 @@
-"""What a model's features reached on VTAB-1k, as parts of a report."""
+"""What a model's features reached on VTAB-1k, as sections of a report."""
 
 from vitreous.data.listing.listing import few
 from vitreous.evaluation.benchmarks.vtab import VTAB
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS
-from vitreous.reports.blocks import Block, Note, Numbers, Part, Table, Words
+from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 WORDS = (
     "VTAB-1k (arXiv 1910.04867): each task has 1,000 training images and its whole test part. The mean of the 19 tasks is "
@@ -21,8 +21,8 @@ FINE_TUNED = (
 )
 
 
-def parts(found: VTAB, how: str = PROBED) -> list[Part]:
-    """Return the report's parts: the averages, every task, the protocol."""
+def sections(found: VTAB, how: str = PROBED) -> list[Section]:
+    """Return the report's sections: the averages, every task, the protocol."""
     blocks: list[Block] = [Numbers(figures(found)), table(found)]
     if found.missing:
         blocks.append(Note("Not all tasks:", f"without {few([TASKS[name].title for name in found.missing], 19)}."))
@@ -31,8 +31,8 @@ def parts(found: VTAB, how: str = PROBED) -> list[Part]:
         for score in found.scores
         if score.notes or score.unseen
     ]
-    copy = [Part("copy", "The copy", said)] if said else []
-    return [Part("results", "Results", blocks), *copy, Part("method", "Method", [Words(WORDS + how)])]
+    copy = [Section("copy", "The copy", said)] if said else []
+    return [Section("results", "Results", blocks), *copy, Section("method", "Method", [Words(WORDS + how)])]
 
 
 def figures(found: VTAB) -> list[tuple[str, str, str]]:

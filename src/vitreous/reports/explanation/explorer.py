@@ -1,4 +1,4 @@
-"""The part of the page that moves: pick an image, a layer, a head and a patch, and see what it looks at."""
+"""The section of the page that moves: pick an image, a layer, a head and a patch, and see what it looks at."""
 
 from dataclasses import dataclass
 

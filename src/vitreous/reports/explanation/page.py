@@ -11,7 +11,7 @@ from vitreous.drawing.images import overlay, png
 from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
 from vitreous.predictor import Image
-from vitreous.reports.blocks import Block, Part, Words, written
+from vitreous.reports.blocks import Block, Section, Words, written
 from vitreous.reports.explanation.contents import Findings, Looked, Progress, Wish, gather
 from vitreous.reports.explanation.explorer import explorer
 from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
@@ -27,7 +27,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Sequence[Block]], bool], ..
     ("filters", "Filters", filters, False),
     ("features", "Features", features, True),
 )
-"""Anchor, title and function of each part, in the page's order, and whether only Vision Transformers have it."""
+"""Anchor, title and function of each section, in the page's order, and whether only Vision Transformers have it."""
 
 
 def write_explanation(
@@ -67,7 +67,7 @@ def file_name(number: int, name: str, method: str) -> str:
 def render(found: Findings, name: str) -> bytes:
     """Return the whole page."""
     is_vit = isinstance(found.ready.model, ViT)
-    sections = [Part(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
+    sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
     style, script = (resource(f"reports/explanation/explorer.{kind}") for kind in ("css", "js"))
     title, lead = f"What {name} looks at", [Words(_lead(found))]
     return page(title, lead, sections, f"{written()}.", style, script if is_vit else "")

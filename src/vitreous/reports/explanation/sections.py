@@ -1,4 +1,4 @@
-"""The parts of the page that stand still: maps, how faithful they are, how far heads look, positions, filters, features."""
+"""The sections of the page that stand still: maps, how faithful they are, how far heads look, positions, filters, features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

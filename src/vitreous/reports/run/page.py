@@ -8,7 +8,7 @@ from markupsafe import Markup
 from vitreous.drawing.html import page, plain
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import colours_said
-from vitreous.reports.blocks import Block, Note, Part, Words, written
+from vitreous.reports.blocks import Block, Note, Section, Words, written
 from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
 from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
 from vitreous.reports.run.metadata import commands, configuration, data, versions
@@ -17,7 +17,7 @@ from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 
 Draw = Callable[[Findings], Sequence[Block] | None]
-"""Returns a part's blocks; None where it has no place in this run's page."""
+"""Returns a section's blocks; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", headline),
     ("curves", "Learning curves", curves),
@@ -33,17 +33,17 @@ SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("versions", "Versions and machine", versions),
     ("commands", "Next", commands),
 )
-"""Anchor, title and function of each part, in the page's order."""
+"""Anchor, title and function of each section, in the page's order."""
 PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
-"""Parts about a head's predictions, which a run without labels has none of."""
+"""Sections about a head's predictions, which a run without labels has none of."""
 OF_ONE_LABEL = ("confusion", "calibration")
-"""Parts that have a meaning only where an image has one label."""
+"""Sections that have a meaning only where an image has one label."""
 
 
 def write_report(run_path: str | Path) -> Path:
     """Write RUN/report.html and return its path. The page is replaced whole, or stays as it was.
 
-    A run that is unfinished, has no model yet, or whose data is gone gets a page too: each part that can't be drawn
+    A run that is unfinished, has no model yet, or whose data is gone gets a page too: each section that can't be drawn
     says what is missing and why.
 
     Raises:
@@ -63,7 +63,7 @@ def render(found: Findings) -> bytes:
     lead = said.format(kind(found), plain(where), plain(recipe), plain(pictures(found)))
     left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
     parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
-    sections = [Part(anchor, title, blocks) for anchor, title, blocks in parts if blocks is not None]
+    sections = [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks is not None]
     name = found.record.path.resolve().name
     return page(name, [Words(lead)], sections, f"{written()} from {found.record.path}.")
 
@@ -80,7 +80,7 @@ def kind(found: Findings) -> str:
 
 
 def drawn(found: Findings, draw: Draw) -> Sequence[Block] | None:
-    """Return a part's blocks; what it needs and can't get is said in its place."""
+    """Return a section's blocks; what it needs and can't get is said in its place."""
     try:
         return draw(found)
     except EXPECTED as error:

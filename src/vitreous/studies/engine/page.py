@@ -7,7 +7,7 @@ from typing import Any
 from vitreous.drawing.html import page
 from vitreous.metrics.seeds import Verdict, settle
 from vitreous.model import count
-from vitreous.reports.blocks import Drawing, Part, Table, Words
+from vitreous.reports.blocks import Drawing, Section, Table, Words
 from vitreous.settings import to_json
 from vitreous.storage.atomic import write_atomically
 from vitreous.studies.answers import EACH
@@ -115,12 +115,12 @@ def report(study: Study, setting: Setting, outcomes: Outcomes, findings: Finding
     """Return the page."""
     seen = [Words(f"{one.claim}. {told(one)}", strong=WORDS[one.seen], soft=False) for one in findings.verdicts]
     sections = [
-        Part("results", "What was seen", [*seen, *map(Words, notes(setting, outcomes, findings))]),
-        Part("paper", "What the paper found", [Words(study.paper)]),
-        Part("here", "What was done here", [Words(study.here), Words(RULES)]),
-        Part("figures", "Figures", [Drawing(one.svg, one.caption) for one in findings.figures]),
-        Part("tables", "Numbers", findings.tables),
-        Part("runs", "Runs", [conditions(study.cells(setting)), every_cell(study, outcomes)]),
+        Section("results", "What was seen", [*seen, *map(Words, notes(setting, outcomes, findings))]),
+        Section("paper", "What the paper found", [Words(study.paper)]),
+        Section("here", "What was done here", [Words(study.here), Words(RULES)]),
+        Section("figures", "Figures", [Drawing(one.svg, one.caption) for one in findings.figures]),
+        Section("tables", "Numbers", findings.tables),
+        Section("runs", "Runs", [conditions(study.cells(setting)), every_cell(study, outcomes)]),
     ]
     lead = [Words(study.question, soft=False), Words(f"Scale: {setting.scale}. Data: {shown_data(setting)}.")]
     return page(study.title, lead, sections, f"Written by vitreous from {setting.folder.name}.")
