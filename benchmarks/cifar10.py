@@ -46,7 +46,7 @@ from vitreous.training.run import train
 
 Files = list[tuple[Path, int]]
 SHAPE = ViTConfig(
-    image=(32, 32), patch=(4, 4), width=128, depth=6, heads=4, mlp=512, classes=10, pool="mean", class_token=False
+    image=(32, 32), patch=(4, 4), width=128, depth=6, heads=4, mlp_width=512, classes=10, pool="mean", class_token=False
 )
 """Of timm's model: what recipe `small` gives for a ViT on these images."""
 

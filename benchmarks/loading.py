@@ -24,7 +24,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import BlockConfig, named
+from vitreous.model.config import BlockConfig
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.weights.conversion import convert
 from vitreous.weights.model_folder import ModelFolder, save_model
@@ -98,7 +99,7 @@ COMPILED = {key: value for key, value in os.environ.items() if key != "PYTHONDON
 
 def write(folder: Path, name: str) -> None:
     """Write one random model in every format."""
-    config = named(name, block=BlockConfig(act="gelu"))
+    config = build_vit_config(name, block=BlockConfig(activation="gelu"))
     classes = tuple(f"class {number}" for number in range(config.classes))
     made = ModelFolder(create(config).eval(), PreprocessConfig(), DecodeConfig(), classes)
     save_model(folder / "own", made)

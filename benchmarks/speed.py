@@ -36,7 +36,8 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.data.stream.loader import Batch
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import ViTConfig
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.runtime.device import choose_device
 from vitreous.training.assembly import build
@@ -58,14 +59,14 @@ class Cell:
 
 
 INFERENCE = (
-    Cell("B/16 batch 1", named("B/16"), 1),
-    Cell("B/16 batch 16", named("B/16"), 16),
-    Cell("Ti/16 batch 1", named("Ti/16"), 1),
-    Cell("Ti/16 batch 32", named("Ti/16"), 32),
+    Cell("B/16 batch 1", build_vit_config("B/16"), 1),
+    Cell("B/16 batch 16", build_vit_config("B/16"), 16),
+    Cell("Ti/16 batch 1", build_vit_config("Ti/16"), 1),
+    Cell("Ti/16 batch 32", build_vit_config("Ti/16"), 32),
 )
 TRAINING = (
-    Cell("S/16 batch 32", named("S/16"), 32),
-    Cell("width 192, depth 12, patch 4 at 32 px, batch 128", named("Ti/4", image=(32, 32), classes=10), 128),
+    Cell("S/16 batch 32", build_vit_config("S/16"), 32),
+    Cell("width 192, depth 12, patch 4 at 32 px, batch 128", build_vit_config("Ti/4", image=(32, 32), classes=10), 128),
 )
 
 
@@ -180,9 +181,10 @@ def startup(rounds: int) -> None:
         folder = Path(name)
         classes = tuple(f"class {number}" for number in range(1000))
         save_model(
-            folder / "model", ModelFolder(create(named("B/16")), PreprocessConfig(), DecodeConfig(), classes, {})
+            folder / "model",
+            ModelFolder(create(build_vit_config("B/16")), PreprocessConfig(), DecodeConfig(), classes, {}),
         )
-        save_file(timm_model(named("B/16")).state_dict(), folder / "timm.safetensors")
+        save_file(timm_model(build_vit_config("B/16")).state_dict(), folder / "timm.safetensors")
         Image.fromarray(load_sample_images().images[0]).save(folder / "photo.jpg", quality=90)
         (folder / "peer.py").write_text(TIMM_SCRIPT)
         own, photo = [sys.executable, "-m", "vitreous"], str(folder / "photo.jpg")

@@ -25,7 +25,7 @@ CLASSES = ("ant", "bee", "cat", "dog")
 
 def folder_of(channels=3, classes=CLASSES):
     config = ViTConfig(
-        image=(16, 24), patch=(8, 8), channels=channels, width=16, depth=2, heads=2, mlp=32, classes=len(classes)
+        image=(16, 24), patch=(8, 8), channels=channels, width=16, depth=2, heads=2, mlp_width=32, classes=len(classes)
     )
     model = create(config, 0)
     with torch.no_grad():

@@ -22,7 +22,7 @@ SWEEP = Sweep(replace(TINY, duration="4st", evaluate_every="4st"), (1e-5, 1e-2),
 
 
 def test_a_share_of_the_training_images_stands_in_for_the_validation():
-    whole, part = open_dataset(DataConfig("digits")), open_dataset(DataConfig("digits", tune=0.1))
+    whole, part = open_dataset(DataConfig("digits")), open_dataset(DataConfig("digits", tuning_holdout=0.1))
     assert (len(part.train), len(part.validation)) == (1437 - 144, 144)
     names = [set(part.train.names), set(part.validation.names)]
     assert names[0] | names[1] == set(whole.train.names)
@@ -124,7 +124,7 @@ def test_the_papers_grids():
         (TINY, (), "recipe 'custom' has no grid of learning rates; give them with --rates"),
         (TINY, (0.1, 0.1), "must be different numbers above 0"),
         (TINY, (0.1, -0.1), "must be different numbers above 0"),
-        (replace(TINY, data=DataConfig(tune=0.1)), (0.1,), "data.tune is set by the sweep itself"),
+        (replace(TINY, data=DataConfig(tuning_holdout=0.1)), (0.1,), "data.tuning_holdout is set by the sweep itself"),
     ],
 )
 def test_what_cannot_be_swept(config, given, words):
@@ -151,4 +151,4 @@ def test_from_python(tmp_path):
 
 def test_too_few_images_to_hold_any_out():
     with pytest.raises(DataError, match="a single image"):
-        open_dataset(DataConfig("formula:fractals?classes=3&images=1&size=8", tune=0.1))
+        open_dataset(DataConfig("formula:fractals?classes=3&images=1&size=8", tuning_holdout=0.1))

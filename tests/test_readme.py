@@ -24,7 +24,7 @@ from PIL import Image
 from tests.support import forked
 
 from vitreous.model import count
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -183,7 +183,7 @@ def test_the_python_runs(tmp_path):
     label, top1 = printed[0].split()
     assert label in CLASSES["photos"]
     assert 0 <= float(top1) <= 1
-    expected = count.parameters(named("S/16", classes=10, image=(256, 192)))
+    expected = count.parameters(build_vit_config("S/16", classes=10, image=(256, 192)))
     assert printed[-1] == f"{expected:,} parameters"
     assert any(line.startswith("top-1 ") for line in printed)
 

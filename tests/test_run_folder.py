@@ -48,7 +48,7 @@ def test_a_fresh_run_is_empty(run):
     assert run.latest_checkpoint() is None
     record = read_run(run.path)
     assert (record.config, record.metrics, record.model, record.checkpoints) == (CONFIG, [], None, [])
-    assert json.loads((run.path / "config.json").read_text())["vitreous_run"] == 1
+    assert json.loads((run.path / "config.json").read_text())["vitreous_run"] == 2
     assert is_run(run.path)
     assert not is_run(run.path.parent)
 
@@ -267,7 +267,7 @@ def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b'{"vitreous_run": 99}', "is a run folder of format 99; this vitreous reads format 1"),
+        (b'{"vitreous_run": 99}', "is a run folder of format 99; this vitreous reads formats 1 to 2"),
         (b'{"vitreous_run": null}', "format None"),
         (b'{"vitreous_model": 1}', "is a model folder and no run folder"),
         (b'{"model_type": "vit"}', "is no run folder"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.settings import distinct_keys, from_dict, overlaid, to_dict
 from vitreous.training.config import RunConfig
@@ -176,8 +176,8 @@ def test_what_the_settings_refuse_themselves_passes_through():
         (ViTConfig, {"width": 10**400}, "width is 1000"),
         (ViTConfig, {"depth": 10**9}, "depth is 1000000000; it must be a finite number of at most 10,000"),
         (ViTConfig, {"image": [10**9, 16]}, "image is 1000000000; it must be a finite number of at most 131,072"),
-        (ViTConfig, {"dropout": float("inf")}, "dropout is inf; it must be a finite number"),
-        (ViTConfig, {"drop_path": 10**400}, "drop_path is 1000"),
+        (RegularisationConfig, {"dropout": float("inf")}, "dropout is inf; it must be a finite number"),
+        (RegularisationConfig, {"drop_path": 10**400}, "drop_path is 1000"),
         (ResNetConfig, {"units": [10**6]}, "units is 1000000; it must be a finite number of at most 10,000"),
         (RunConfig, {"batch": 10**30}, "batch is 1000"),
         (RunConfig, {"optimizer": {"lr": float("nan")}}, "optimizer.lr is nan; it must be a finite number"),

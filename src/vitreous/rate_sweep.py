@@ -65,8 +65,8 @@ def plan_sweep(config: RunConfig, examples: int, given: Sequence[float] = ()) ->
     chosen = tuple(given) or rates(examples)
     if len(set(chosen)) != len(chosen) or not all(0 < rate < math.inf for rate in chosen):
         raise ConfigError(f"the rates {', '.join(map(str, chosen))} must be different numbers above 0")
-    if config.data.tune:
-        raise ConfigError("data.tune is set by the sweep itself; leave it out")
+    if config.data.tuning_holdout:
+        raise ConfigError("data.tuning_holdout is set by the sweep itself; leave it out")
     return Sweep(config, chosen, tuning_share(examples), {})
 
 
@@ -99,7 +99,7 @@ def carry_out(sweep: Sweep, out: Path, reporter: Reporter) -> Result:
         if f"{rate:g}" in sweep.reached:
             continue
         reporter.message(f"learning rate {rate:g}, {len(sweep.reached) + 1} of {len(sweep.rates)}")
-        data = replace(sweep.config.data, tune=sweep.share)
+        data = replace(sweep.config.data, tuning_holdout=sweep.share)
         try:
             result = one(at_rate(replace(sweep.config, data=data), rate), out / f"rate-{rate:g}", reporter)
         except NonFiniteLoss as error:

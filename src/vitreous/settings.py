@@ -3,8 +3,9 @@
 A field that may be one of several dataclasses, `ViTConfig | ResNetConfig`, says which under the key "kind": the word that
 each of them has as its class variable KIND. Without that key it is the first.
 
-A dataclass whose settings had other names or another scale before lists those, with their defaults, in its class variable
-FORMER; its static method `renewed` takes them all by name and returns what they are today.
+A dataclass whose settings had other names before lists them in its class variable RENAMED: the former name, with dots where
+it lay deeper, to the name of today. One whose settings had another scale lists those, with their defaults, in its class
+variable FORMER; its static method `renewed` takes them all by name and returns what they are today.
 """
 
 import dataclasses
@@ -129,6 +130,7 @@ def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[s
     Raises:
         ConfigError: a value of the wrong type, or the same thing said in both ways.
     """
+    values = _renamed(getattr(kind, "RENAMED", {}), values, where)
     former: dict[str, Any] = getattr(kind, "FORMER", {})
     old = {name: values[name] for name in former if name in values}
     if not old:
@@ -139,6 +141,36 @@ def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[s
     for name in new.keys() & values.keys():
         raise ConfigError(f"{_join(where, name)} and {_join(where, next(iter(old)))} say the same thing; leave out one")
     return {name: value for name, value in values.items() if name not in old} | new
+
+
+def _renamed(names: Mapping[str, str], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return settings with those of former names under today's; raises ConfigError if one is given by both."""
+    for former, today in names.items():
+        given = _pop(values, former.split("."))
+        if given is None:
+            continue
+        values, value = given
+        if _pop(values, today.split(".")) is not None:
+            raise ConfigError(f"{_join(where, former)} is called {_join(where, today)} now; leave out the first")
+        values = _put(values, today.split("."), value)
+    return values
+
+
+def _pop(values: Mapping[str, Any], path: list[str]) -> tuple[Mapping[str, Any], Any] | None:
+    """Return the settings without the one at a path, and its value; None if there is none."""
+    name, *rest = path
+    if name not in values or (rest and not isinstance(values[name], Mapping)):
+        return None
+    if not rest:
+        return {key: value for key, value in values.items() if key != name}, values[name]
+    below = _pop(values[name], rest)
+    return None if below is None else ({**values, name: below[0]}, below[1])
+
+
+def _put(values: Mapping[str, Any], path: list[str], value: Any) -> Mapping[str, Any]:
+    """Return the settings with a value at a path."""
+    name, *rest = path
+    return {**values, name: _put(values.get(name) or {}, rest, value) if rest else value}
 
 
 def check_settings(settings: Any) -> None:

@@ -82,7 +82,26 @@ MISTAKES = {
     "numbers": (("train", "digits", "--rates", "fast"), "--rates can't be read: 'fast'"),
     "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
     "range": (("train", "digits", "--ema", "1"), "ema is 1; it must be at least 0 and below 1"),
-    "range of the model": (("train", "digits", "--model.dropout", "2"), "dropout is 2.0; it must be at least 0"),
+    "former name": (
+        ("train", "digits", "--model.positions-at", "layers"),
+        "--model.positions-at is called --model.position-placement now",
+    ),
+    "moved to training": (
+        ("train", "digits", "--model.drop_path=0.1"),
+        "--model.drop_path is called --regularisation.drop-path now",
+    ),
+    "moved to training, switched off": (
+        ("train", "digits", "--model.no-recompute"),
+        "--model.no-recompute is called --no-recompute now",
+    ),
+    "former name of two": (
+        ("train", "digits", "--recipe", "mae", "--objective.share", "0.5"),
+        "--objective.share is called --objective.corrupted-share or --objective.mask-ratio now",
+    ),
+    "range of the model": (
+        ("train", "digits", "--regularisation.dropout", "2"),
+        "dropout is 2.0; it must be at least 0",
+    ),
     "not finite": (("train", "digits", "--optimizer.weight-decay", "nan"), "optimizer.weight_decay is nan"),
     "minutes of nothing": (("train", "digits", "--minutes", "0"), "minutes is 0; it must be above 0"),
     "negative minutes": (("train", "digits", "--minutes", "-3"), "minutes is -3; it must be above 0"),

@@ -122,7 +122,7 @@ def test_a_split_of_its_own_needs_no_column(tmp_path):
     assert not set(dataset.train.names) & set(dataset.validation.names)
     again = open_dataset(DataConfig(str(tmp_path / "sets.csv")))
     assert again.train.fingerprint == dataset.train.fingerprint
-    tuned = open_dataset(DataConfig(str(tmp_path / "sets.csv"), tune=0.25))
+    tuned = open_dataset(DataConfig(str(tmp_path / "sets.csv"), tuning_holdout=0.25))
     assert set(tuned.train.names) | set(tuned.validation.names) == set(dataset.train.names)
     assert tuned.facts.counts == tuple(tuned.train.targets.sum(0))
 

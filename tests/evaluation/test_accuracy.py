@@ -24,7 +24,7 @@ CLASSES = tuple(str(number) for number in range(10))
 
 @pytest.fixture
 def predictor():
-    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=1, heads=2, mlp=16, classes=10)
+    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=1, heads=2, mlp_width=16, classes=10)
     model = create(config)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(5))
     return Predictor(ModelFolder(model, PREPROCESS, DecodeConfig(), CLASSES, {}), device="cpu")

@@ -31,7 +31,7 @@ def drawn(examples=120):
 
 @pytest.fixture
 def predictor():
-    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=1, heads=2, mlp=16, classes=7)
+    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=1, heads=2, mlp_width=16, classes=7)
     preprocess = PreprocessConfig(size=(8, 8), mode="L", crop=1.0)
     return Predictor(ModelFolder(create(config), preprocess, DecodeConfig(), CLASSES, {}), device="cpu")
 

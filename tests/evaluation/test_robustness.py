@@ -28,7 +28,7 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def predictor():
-    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=3, width=16, depth=1, heads=2, mlp=16, classes=3)
+    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=3, width=16, depth=1, heads=2, mlp_width=16, classes=3)
     model = create(config)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(3))
     return Predictor(ModelFolder(model, PREPROCESS, DecodeConfig(), CLASSES, {}), device="cpu")

@@ -12,8 +12,8 @@ from PIL import Image
 from vitreous.api.inspection import inspect
 from vitreous.data.listing.manifest import MANIFESTS
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import named
 from vitreous.model.factory import create
+from vitreous.model.names import build_vit_config
 from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.weights.model_folder import ModelFolder, save_model
@@ -93,7 +93,7 @@ def run_folder(folder: Path) -> Path:
 
 def model_folder(folder: Path) -> Path:
     """Write a small model."""
-    config = named("mu/4", image=(8, 8), classes=2)
+    config = build_vit_config("mu/4", image=(8, 8), classes=2)
     images = PreprocessConfig(size=(8, 8))
     save_model(folder, ModelFolder(create(config), images, DecodeConfig(), ("cat", "dog"), {"recipe": "small"}))
     return folder

@@ -26,7 +26,7 @@ LOCAL, CENTRAL = b"PK\3\4", b"PK\1\2"
 
 def model_folder() -> ModelFolder:
     """Make a model of a few hundred weights."""
-    config = ViTConfig(image=(8, 8), patch=(4, 4), width=16, depth=1, heads=2, mlp=8, classes=3)
+    config = ViTConfig(image=(8, 8), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=3)
     return ModelFolder(create(config).eval(), PreprocessConfig(size=(8, 8)), DecodeConfig(), LABELS)
 
 

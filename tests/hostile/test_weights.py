@@ -30,8 +30,8 @@ from vitreous.weights.loading import open_model
 from vitreous.weights.mapping import write
 from vitreous.weights.model_folder import ModelFolder
 
-CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp=8, classes=3)
-CONFIG = replace(CONFIG, block=BlockConfig(act="gelu"))
+CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=3)
+CONFIG = replace(CONFIG, block=BlockConfig(activation="gelu"))
 
 
 def model_folder() -> ModelFolder:

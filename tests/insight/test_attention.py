@@ -7,10 +7,12 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.insight import attention_weights as room
 from vitreous.insight.attention import attention_maps
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.vit import create
 
-CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), channels=1, width=24, depth=3, heads=4, mlp=32, classes=5, dropout=0.3)
+CONFIG = ViTConfig(
+    image=(8, 12), patch=(4, 4), channels=1, width=24, depth=3, heads=4, mlp_width=32, classes=5, dropout=0.3
+)
 
 
 @pytest.fixture
@@ -97,6 +99,7 @@ def test_looking_changes_no_bit_and_leaves_nothing(model, images):
 
 def test_modes_are_given_back_and_dropout_is_off(model, images):
     expected = attention_maps(model, images)
+    model.regularise(RegularisationConfig(dropout=0.3))
     model.train()
     model.blocks[1].eval()
     torch.testing.assert_close(attention_maps(model, images), expected)

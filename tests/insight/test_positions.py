@@ -12,7 +12,7 @@ from vitreous.model.vit import create
 
 def model(positions, pool="class"):
     config = ViTConfig(
-        image=(6, 8), patch=(2, 2), channels=1, width=16, depth=1, heads=2, mlp=16, positions=positions, pool=pool,
+        image=(6, 8), patch=(2, 2), channels=1, width=16, depth=1, heads=2, mlp_width=16, positions=positions, pool=pool,
         class_token=pool == "class",
     )  # fmt: skip
     return create(config, seed=3)

@@ -11,6 +11,7 @@ from vitreous.insight import attention_weights
 from vitreous.insight.relevance import gathering, gradient_attention, relevance
 from vitreous.model.attention import Attention
 from vitreous.model.axial import AxialAttention
+from vitreous.model.config import RegularisationConfig
 
 CLASSES = [3, 0]
 CHOSEN = (
@@ -73,7 +74,7 @@ def start(model, tokens):
     config, row = model.config, torch.zeros(tokens.shape[:2], dtype=torch.float64)
     patches = slice(config.prefix, None)
     if config.pool in ("class", "class+mean"):
-        row[:, : 1 + config.distillation] = 1 / (1 + config.distillation)
+        row[:, : 1 + config.distillation_token] = 1 / (1 + config.distillation_token)
     if config.pool in ("mean", "class+mean"):
         row[:, patches] = 1 / config.grid.rows / config.grid.cols
         row /= 1 + (config.pool == "class+mean")
@@ -123,7 +124,8 @@ def test_targets():
 
 
 def test_looking_changes_nothing(monkeypatch):
-    model = random_model(dropout=0.3).train()
+    model = random_model().train()
+    model.regularise(RegularisationConfig(dropout=0.3))
     model.blocks[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     every = relevance(model, images(4), 1)

@@ -107,7 +107,7 @@ def test_outputs_that_are_no_numbers():
 
 @pytest.fixture
 def predictor():
-    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=3, width=8, depth=1, heads=2, mlp=8, classes=3)
+    config = ViTConfig(image=(8, 8), patch=(4, 4), channels=3, width=8, depth=1, heads=2, mlp_width=8, classes=3)
     folder = ModelFolder(create(config), PreprocessConfig(size=(8, 8), crop=1.0), DecodeConfig(), HOSTILE, {})
     return Predictor(folder, device="cpu")
 

@@ -15,7 +15,7 @@ from vitreous.model.token_merging import Merging, merge
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 
-PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp=48, classes=5)
+PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp_width=48, classes=5)
 
 
 def random_model(**settings: object) -> ViT:
@@ -89,7 +89,7 @@ SETTINGS = [
     {},
     {"positions": "sincos2d", "pool": "mean", "class_token": False},
     {"positions": "learned2d", "registers": 2},
-    {"positions": "learned", "positions_at": "layers"},
+    {"positions": "learned", "position_placement": "layers"},
     {"positions": "none", "rotary": RotaryConfig("centred", 100.0), "registers": 2},
     {"pool": "map"},
 ]

@@ -16,7 +16,8 @@ from vitreous.insight.rollout import rollout_matrix
 from vitreous.model import count
 from vitreous.model.attention import Attention, Places
 from vitreous.model.axial import in_lines, in_whole
-from vitreous.model.config import BlockConfig, RotaryConfig, named
+from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig
+from vitreous.model.names import build_vit_config
 from vitreous.model.packing import forward_packed
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT, create
@@ -25,10 +26,10 @@ from vitreous.shapes import Size
 GRID = Size(4, 6)
 SETTINGS = {
     "plain": {},
-    "qk norm": {"block": BlockConfig(attention="axial", qk_norm=True, attention_norm=True)},
+    "qk norm": {"block": BlockConfig(attention="axial", qk_norm=True, attention_inner_norm=True)},
     "no key bias": {"block": BlockConfig(attention="axial", qkv_bias="no-key")},
     "rotary": {"positions": "none", "rotary": RotaryConfig("cells")},
-    "every layer": {"positions_at": "layers"},
+    "every layer": {"position_placement": "layers"},
 }
 
 
@@ -126,10 +127,11 @@ def test_another_resolution_has_other_lines() -> None:
 
 
 def test_recomputed_blocks_have_the_same_gradients() -> None:
-    shape = AXIAL | {"dropout": 0.1, "drop_path": 0.2}
     gradients = []
     for recompute in (False, True):
-        model = random_model(**shape, recompute=recompute).train()
+        model = random_model(**AXIAL).train()
+        model.regularise(RegularisationConfig(dropout=0.1, drop_path=0.2))
+        model.recompute = recompute
         torch.manual_seed(3)
         model(images()).square().sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -145,15 +147,17 @@ def test_operations_are_those_that_torch_counts(image: tuple[int, int]) -> None:
 
 
 def test_names() -> None:
-    full, axial = named("B/16"), named("Axial-ViT-B/16")
-    assert axial == named("Axial-B/16")
+    full, axial = build_vit_config("B/16"), build_vit_config("Axial-ViT-B/16")
+    assert axial == build_vit_config("Axial-B/16")
     assert (axial.depth, axial.pool, axial.class_token, axial.block.attention) == (24, "mean", False, "axial")
     # 12 blocks more; neither [class] nor its position.
     block = 4 * 768 * 769 + 768 * 3072 * 2 + 3072 + 768 + 4 * 768
     assert count.parameters(axial) - count.parameters(full) == 12 * block - 2 * 768
-    assert named("Axial-B/16", block=BlockConfig(norm="rms")).block == BlockConfig(attention="axial", norm="rms")
-    assert named("R50+Axial-B/16").stem == named("R50+B/16").stem
-    assert create(named("Axial-mu/16", image=(32, 48), classes=2)).config.depth == 2
+    assert build_vit_config("Axial-B/16", block=BlockConfig(norm="rms")).block == BlockConfig(
+        attention="axial", norm="rms"
+    )
+    assert build_vit_config("R50+Axial-B/16").stem == build_vit_config("R50+B/16").stem
+    assert create(build_vit_config("Axial-mu/16", image=(32, 48), classes=2)).config.depth == 2
 
 
 def test_what_needs_single_patches_is_refused() -> None:

@@ -20,16 +20,22 @@ SMALL: dict[str, Any] = {
     "width": 64,
     "depth": 2,
     "heads": 4,
-    "mlp": 96,
+    "mlp_width": 96,
     "classes": 5,
 }
 CASES: dict[str, dict[str, Any]] = {
     "offsets by an MLP": {"positions": "bias-log"},
-    "shared, Swin's": {"positions": "bias-log-swin", "positions_at": "shared", "position_hidden": 7},
-    "head width": {"head_width": 24, "block": BlockConfig(attention_norm=True, qk_norm=True, qkv_bias="no-key")},
-    "head width, relative": {"head_width": 8, "positions": "relative"},
+    "shared, Swin's": {"positions": "bias-log-swin", "position_placement": "shared", "position_mlp_width": 7},
+    "head width": {
+        "attention_head_width": 24,
+        "block": BlockConfig(attention_inner_norm=True, qk_norm=True, qkv_bias="no-key"),
+    },
+    "head width, relative": {"attention_head_width": 8, "positions": "relative"},
     "mixed rotary": {"rotary": RotaryConfig("mixed", 10.0)},
-    "columns first": {"rotary": RotaryConfig("cells", 100.0, (4, 4), offset=1.0, columns_first=True), "head_width": 8},
+    "columns first": {
+        "rotary": RotaryConfig("cells", 100.0, (4, 4), offset=1.0, columns_first=True),
+        "attention_head_width": 8,
+    },
     "norms of patches": {"patch_norm": "both", "block": BlockConfig(norm="rms")},
     "norms after": {"patch_norm": "after", "block": BlockConfig(norm_order="after", layer_scale=0.1)},
     "pooling's own heads": {"pool": "map", "pool_heads": 2, "pool_prefix": True},

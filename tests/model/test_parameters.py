@@ -12,12 +12,13 @@ from tests.model.test_options import CASES, SMALL
 from tests.model.test_variants import PLAIN, VARIANTS
 from torch import nn
 
-from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.factory import create, empty
 from vitreous.model.lora import add_lora
+from vitreous.model.names import build_vit_config
 from vitreous.model.parameters import roles
 from vitreous.model.positions.added import sincos_places
-from vitreous.model.resnet_config import StemConfig, named_resnet
+from vitreous.model.resnet_config import StemConfig, build_resnet_config
 from vitreous.model.vit import ViT
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
@@ -57,14 +58,14 @@ STILL = (
 MORE = {
     "resnet stem": {"stem": StemConfig("resnet", units=(1,)), "image": (16, 32), "patch": (8, 8)},
     "convolutions": {"stem": StemConfig("conv", convolutions=(32, 64)), "image": (16, 32), "patch": (8, 8)},
-    "no last norm": {"norm_at": "none", "recompute": True, "block": BlockConfig(act="silu")},
+    "no last norm": {"final_norm": "none", "block": BlockConfig(activation="silu")},
     "rounded": {"rotary": RotaryConfig("centred", rounded=True), "position_init": "sincos2d"},
-    "mae": {"start": "mae", "positions": "sincos2d-mae"},
+    "mae": {"init": "mae", "positions": "sincos2d-mae"},
 }
 MODELS = {name: replace(PLAIN, **settings) for name, settings in (VARIANTS | MORE).items()}
 MODELS |= {
-    "R26x1": named_resnet("R26x1", image=(32, 32), classes=5),
-    "R26x1, 3x3": named_resnet("R26x1", image=(32, 32), root="3x3", classes=0),
+    "R26x1": build_resnet_config("R26x1", image=(32, 32), classes=5),
+    "R26x1, 3x3": build_resnet_config("R26x1", image=(32, 32), root="3x3", classes=0),
 }
 
 
@@ -105,9 +106,14 @@ def test_roles_of_every_model(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [MaskedPatchesConfig(), MaskedPatchesConfig("full"), MaskedAutoencoderConfig(width=16, depth=2, heads=2)]
+    "config",
+    [
+        MaskedPatchesConfig(),
+        MaskedPatchesConfig("full"),
+        MaskedAutoencoderConfig(decoder_width=16, decoder_depth=2, decoder_heads=2),
+    ],
 )
-@pytest.mark.parametrize("classes", [{}, {"registers": 2, "position_tokens": "class"}, {"positions": "learned2d"}])
+@pytest.mark.parametrize("classes", [{}, {"registers": 2, "positioned_tokens": "class"}, {"positions": "learned2d"}])
 def test_roles_of_what_is_trained_without_labels(config, classes: dict[str, object]) -> None:
     trained = objective(config, create(replace(PLAIN, classes=0, **classes))).trained
     assert declared(trained) == {name: expected(name) for name, _ in trained.named_parameters()}
@@ -190,20 +196,20 @@ def test_a_parameter_that_nobody_declared_is_an_error() -> None:
 
 @pytest.mark.parametrize("place", ["input", "shared", "layers"])
 def test_learned_positions_start_where_they_are_told_wherever_they_enter(place: str) -> None:
-    config = named("mu/4", image=(8, 12), depth=3, positions_at=place, position_init="sincos2d")
+    config = build_vit_config("mu/4", image=(8, 12), depth=3, position_placement=place, position_init="sincos2d")
     model = create(config)
     for positions in (model.positions, *model.layer_positions):
         assert torch.equal(positions.embedding, sincos_places(config))
 
 
 def test_a_masked_autoencoder_starts_as_the_authors_draw() -> None:
-    model = create(named("B/16", image=(32, 32), depth=1, start="mae", classes=0), seed=1)
+    model = create(build_vit_config("B/16", image=(32, 32), depth=1, init="mae", classes=0), seed=1)
     kernel = model.patches.embed.weight.detach()
     bound = (6 / (768 + 768)) ** 0.5
     assert 0.99 * bound < kernel.abs().max() <= bound
     assert kernel.std() == pytest.approx(bound / 3**0.5, rel=0.01)
     assert model.class_token.detach().std() == pytest.approx(0.02, rel=0.1)
     assert not any(parameter.any() for name, parameter in model.named_parameters() if name.endswith(".bias"))
-    plain = create(named("B/16", image=(32, 32), depth=1, classes=0), seed=1)
+    plain = create(build_vit_config("B/16", image=(32, 32), depth=1, classes=0), seed=1)
     assert plain.patches.embed.weight.detach().std() == pytest.approx(768**-0.5, rel=0.01)
     assert not plain.class_token.any()

@@ -9,7 +9,7 @@ from tests.support.one_graph import check_one_graph
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.count_resnet import resnet_flops, resnet_parameters
 from vitreous.model.resnet import ResNet, StdConv, create
-from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig, named_resnet
+from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig, build_resnet_config
 from vitreous.settings import from_dict, to_dict
 
 # With 1000 classes. All but R200x3, which timm doesn't build, are what timm 1.0.31 counts too (tests/references).
@@ -46,9 +46,9 @@ def images(config: ResNetConfig, count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_are_pinned(name: str) -> None:
     with torch.device("meta"):
-        model = ResNet(named_resnet(name))
+        model = ResNet(build_resnet_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
-    assert resnet_parameters(named_resnet(name)) == COUNTS[name]
+    assert resnet_parameters(build_resnet_config(name)) == COUNTS[name]
 
 
 @settings(max_examples=10)
@@ -80,7 +80,7 @@ def test_other_roots(root: str, channels: int) -> None:
 def test_flops_are_what_torch_counts() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = create(named_resnet("R50x1", image=(70, 45), classes=10)).eval()
+    model = create(build_resnet_config("R50x1", image=(70, 45), classes=10)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(images(model.config, 1))
     assert counter.get_total_flops() == resnet_flops(model.config)
@@ -173,14 +173,14 @@ def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> 
 
 
 def test_settings_go_through_json() -> None:
-    config = named_resnet("R152x2", image=(128, 96), channels=1)
+    config = build_resnet_config("R152x2", image=(128, 96), channels=1)
     assert from_dict(ResNetConfig, to_dict(config)) == config
 
 
 @pytest.mark.parametrize(("name", "suggested"), [("r50x1", "'R50x1'"), ("R51x1", "R50x1"), ("R50", "Known")])
 def test_unknown_models_suggest_the_nearest(name: str, suggested: str) -> None:
     with pytest.raises(UnknownName, match=suggested):
-        named_resnet(name)
+        build_resnet_config(name)
 
 
 def test_a_wrong_image_gets_one_clear_line() -> None:

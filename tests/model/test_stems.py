@@ -6,7 +6,8 @@ from tests.support.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import ViTConfig
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import StemConfig
 from vitreous.model.vit import ViT, create
 from vitreous.settings import from_dict, to_dict
@@ -35,7 +36,7 @@ configs = st.builds(
     lambda stem, rows, cols, patch, **more: ViTConfig(
         image=(rows * patch[0] * stem.stride, cols * patch[1] * stem.stride),
         patch=(patch[0] * stem.stride, patch[1] * stem.stride),
-        **({"stem": stem, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "classes": 3} | more),
+        **({"stem": stem, "width": 8, "depth": 1, "heads": 2, "mlp_width": 8, "classes": 3} | more),
     ),
     stems,
     rows=st.integers(1, 3),
@@ -48,7 +49,7 @@ configs = st.builds(
 
 def small(**overrides: object) -> ViT:
     made = {"image": (32, 48), "patch": (8, 8), "stem": StemConfig("resnet", (1, 1)), "classes": 5, "depth": 2}
-    return create(named("mu/8", **(made | overrides)), seed=0).eval()
+    return create(build_vit_config("mu/8", **(made | overrides)), seed=0).eval()
 
 
 def images(config: ViTConfig, count: int = 2) -> torch.Tensor:
@@ -59,11 +60,11 @@ def images(config: ViTConfig, count: int = 2) -> torch.Tensor:
 def test_the_papers_hybrids_count_what_they_should(name: str) -> None:
     parameters, grid = HYBRIDS[name]
     with torch.device("meta"):
-        model = ViT(named(name))
+        model = ViT(build_vit_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert count.parameters(named(name)) == parameters
-    assert named(name).grid == grid
-    assert named(name.replace("+", "+ViT-")) == named(name)
+    assert count.parameters(build_vit_config(name)) == parameters
+    assert build_vit_config(name).grid == grid
+    assert build_vit_config(name.replace("+", "+ViT-")) == build_vit_config(name)
 
 
 @settings(max_examples=15)
@@ -89,7 +90,7 @@ def test_flops_are_what_torch_counts(settings: dict) -> None:
 
 
 def test_a_stem_needs_memory() -> None:
-    plain, hybrid = named("B/16"), named("R50+B/16")
+    plain, hybrid = build_vit_config("B/16"), build_vit_config("R50+B/16")
     for training in (False, True):
         needs = [count.activation_bytes(config, 1, training=training) for config in (plain, hybrid)]
         assert needs[0] < needs[1]
@@ -139,8 +140,8 @@ def test_hybrids_are_resized_and_repatched() -> None:
         (lambda: StemConfig(units=(2,)), "for kind='resnet', not for 'none'"),
         (lambda: StemConfig("conv", width=2, convolutions=(8,)), "for kind='resnet', not for 'conv'"),
         (lambda: StemConfig("resnet", units=(2, 0)), "at least 1"),
-        (lambda: named("R50+B/16", patch=(8, 8)), "16 pixels wide.*multiple of 16"),
-        (lambda: named("B/16", stem=StemConfig("conv", convolutions=(8,) * 5)), "multiple of 32"),
+        (lambda: build_vit_config("R50+B/16", patch=(8, 8)), "16 pixels wide.*multiple of 16"),
+        (lambda: build_vit_config("B/16", stem=StemConfig("conv", convolutions=(8,) * 5)), "multiple of 32"),
     ],
 )
 def test_stems_that_cannot_be_are_refused(made, complaint: str) -> None:
@@ -151,7 +152,7 @@ def test_stems_that_cannot_be_are_refused(made, complaint: str) -> None:
 @pytest.mark.parametrize(("name", "suggested"), [("R51+B/16", r"R50\+B/16"), ("R50+X/16", "B/16")])
 def test_unknown_hybrids_suggest_the_nearest(name: str, suggested: str) -> None:
     with pytest.raises(UnknownName, match=suggested):
-        named(name)
+        build_vit_config(name)
 
 
 def test_unknown_settings_of_a_stem_are_named() -> None:
@@ -166,5 +167,5 @@ BACKENDS = ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("stem", [StemConfig("resnet", (1, 1)), EARLY], ids=["resnet", "conv"])
 def test_compiles_without_graph_breaks(stem: StemConfig, backend: str, as_users_run_it: None) -> None:
-    model = create(named("mu/8", image=(32, 48), classes=3, depth=1, stem=stem)).train()
+    model = create(build_vit_config("mu/8", image=(32, 48), classes=3, depth=1, stem=stem)).train()
     check_one_graph(model, torch.randn(2, 3, 32, 48), backend)

@@ -8,47 +8,48 @@ import torch
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import attention_maps
 from vitreous.model import count
-from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig, ViTConfig
 from vitreous.model.positions.resize import RULES, resize_grid
 from vitreous.model.vit import ViT, create
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 
-PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp=48, classes=5)
+PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp_width=48, classes=5)
 KINDS = ("none", "learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias")
 PLACES = ("input", "layers", "shared")
 BLOCKS = {
     "rms": BlockConfig(norm="rms"),
-    "quick-gelu": BlockConfig(act="quick-gelu"),
-    "gelu-tanh": BlockConfig(act="gelu-tanh"),
+    "quick-gelu": BlockConfig(activation="quick-gelu"),
+    "gelu-tanh": BlockConfig(activation="gelu-tanh"),
     "swiglu": BlockConfig(mlp="swiglu"),
-    "eva": BlockConfig(mlp="swiglu", mlp_norm=True, qkv_bias="no-key", attention_norm=True),
+    "eva": BlockConfig(mlp="swiglu", mlp_inner_norm=True, qkv_bias="no-key", attention_inner_norm=True),
     "no biases": BlockConfig(qkv_bias="none", biases=False),
     "qk norm": BlockConfig(qk_norm=True),
     "qk rms norm": BlockConfig(qk_norm=True, norm="rms"),
     "layer scale": BlockConfig(layer_scale=0.1),
-    "parallel": BlockConfig(parallel=True, drop_path="constant"),
+    "parallel": BlockConfig(parallel=True),
 }
-VARIANTS = {f"{kind} at {place}": {"positions": kind, "positions_at": place} for kind in KINDS for place in PLACES}
+VARIANTS = {
+    f"{kind} at {place}": {"positions": kind, "position_placement": place} for kind in KINDS for place in PLACES
+}
 VARIANTS |= {name: {"block": block} for name, block in BLOCKS.items()}
 VARIANTS |= {
-    f"registers, positions of {who}": {"registers": 3, "position_tokens": who} for who in ("all", "class", "patches")
+    f"registers, positions of {who}": {"registers": 3, "positioned_tokens": who} for who in ("all", "class", "patches")
 }
 VARIANTS |= {
-    "distilled": {"distillation": True},
+    "distilled": {"distillation_token": True},
     "max": {"pool": "max"},
-    "attention pooling": {"pool": "map", "class_token": False, "pool_mlp": 20},
-    "class and mean": {"pool": "class+mean", "norm_at": "pooled", "pre_logits": True},
-    "mean, normed after": {"pool": "mean", "class_token": False, "norm_at": "pooled"},
+    "attention pooling": {"pool": "map", "class_token": False, "pool_mlp_width": 20},
+    "class and mean": {"pool": "class+mean", "final_norm": "pooled", "pre_logits": True},
+    "mean, normed after": {"pool": "mean", "class_token": False, "final_norm": "pooled"},
     "rotary cells": {"positions": "none", "rotary": RotaryConfig("cells", reference=(16, 16))},
     "rotary centred": {"registers": 4, "rotary": RotaryConfig("centred", 100.0)},
     "clip": {"embed_norm": True, "patch_bias": False, "head_bias": False},
-    "patch dropout": {"patch_dropout": 0.5},
 }
 AXIAL = {"block": BlockConfig(attention="axial"), "depth": 4, "class_token": False, "pool": "mean"}
 VARIANTS |= {
     "axial": AXIAL,
-    "axial, learned in every layer": AXIAL | {"positions": "learned2d", "positions_at": "layers"},
+    "axial, learned in every layer": AXIAL | {"positions": "learned2d", "position_placement": "layers"},
     "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("cells"), "pool": "map"},
     "axial, parallel": AXIAL
     | {"block": BlockConfig(attention="axial", parallel=True, qk_norm=True, layer_scale=0.1), "pool": "max"},
@@ -147,13 +148,30 @@ def test_rotation_depends_on_offsets_alone() -> None:
 
 
 def test_patch_dropout_leaves_out_patches_in_training_alone() -> None:
-    model = random_model(patch_dropout=0.5)
+    model = random_model()
+    model.regularise(RegularisationConfig(patch_dropout=0.5))
     assert model.train().embed(images()).shape[1] == 1 + 12
     assert model.eval().embed(images()).shape[1] == 1 + 24
 
 
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"positions": "bias"}, "patch_dropout is for positions that are added at the input"),
+        ({"rotary": RotaryConfig("cells")}, "patch_dropout is for positions that are added at the input"),
+        ({"position_placement": "layers"}, "patch_dropout is for positions that are added at the input"),
+        (AXIAL, "holes in the grid"),
+    ],
+)
+def test_patch_dropout_is_refused_where_blocks_need_every_patch(settings: dict, complaint: str) -> None:
+    model = random_model(**settings)
+    with pytest.raises(ConfigError, match=complaint):
+        model.regularise(RegularisationConfig(patch_dropout=0.5))
+    assert model.regularisation == RegularisationConfig()
+
+
 def test_a_distilled_models_heads_are_averaged() -> None:
-    model = random_model(distillation=True).eval()
+    model = random_model(distillation_token=True).eval()
     with torch.no_grad():
         z = model.tokens(images())
         expected = (model.head(z[:, 0]) + model.distillation_head(z[:, 1])) / 2
@@ -194,17 +212,15 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
     ("settings", "complaint"),
     [
         ({"pool": "class+mean", "class_token": False}, "class_token=True"),
-        ({"distillation": True, "pool": "mean"}, "distillation token needs"),
+        ({"distillation_token": True, "pool": "mean"}, "distillation token needs"),
         ({"positions": "learned2d", "width": 33, "heads": 1}, "is odd"),
         ({"rotary": RotaryConfig("cells"), "width": 36, "heads": 6}, "divisible by 4, not 6"),
-        ({"patch_dropout": 0.3, "positions": "bias"}, "patch_dropout"),
         ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
         ({"registers": -1}, "0 \\(none\\) or more"),
         (AXIAL | {"registers": 1}, r"\[class\] and registers have no place; set class_token=False"),
         (AXIAL | {"class_token": True}, r"\[class\] and registers have no place"),
         (AXIAL | {"depth": 3}, "depth 3 must be even, such as 4"),
         (AXIAL | {"positions": "relative"}, "compares those of a line alone"),
-        (AXIAL | {"patch_dropout": 0.5}, "holes in the grid"),
         ({"positions": "rel"}, "positions is 'rel'; it must be 'learned' or"),
         ({"pool": "avg"}, "pool is 'avg'; it must be 'class' or"),
         ({"image": 16}, "image is 16; it must be a list of 2 whole numbers"),

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import RegularisationConfig, ViTConfig
+from vitreous.model.factory import build_config
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 
@@ -34,7 +36,7 @@ configs = st.builds(
     heads=st.integers(1, 3),
     channels=st.integers(1, 5),
     depth=st.integers(1, 3),
-    mlp=st.integers(1, 9),
+    mlp_width=st.integers(1, 9),
     classes=st.integers(0, 4),
     pool=st.sampled_from(["class", "mean"]),
     positions=st.sampled_from(["learned", "sincos2d", "none"]),
@@ -44,7 +46,7 @@ configs = st.builds(
 
 def small(**overrides: object) -> ViT:
     settings = {"image": (8, 12), "classes": 5, "depth": 3} | overrides
-    return create(named("mu/4", **settings), seed=0)
+    return create(build_vit_config("mu/4", **settings), seed=0)
 
 
 def images(model: ViT, count: int = 2) -> torch.Tensor:
@@ -55,9 +57,9 @@ def images(model: ViT, count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
-        model = ViT(named(name))
+        model = ViT(build_vit_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
-    assert count.parameters(named(name)) == COUNTS[name]
+    assert count.parameters(build_vit_config(name)) == COUNTS[name]
 
 
 @given(configs)
@@ -73,7 +75,7 @@ def test_flops_are_what_torch_counts() -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = create(named("Ti/16", image=(64, 96), classes=10)).eval()
+    model = create(build_vit_config("Ti/16", image=(64, 96), classes=10)).eval()
     # Fused attention isn't counted on a CPU; the plain products are.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(images(model, 1))
@@ -96,7 +98,7 @@ def test_the_head_starts_at_zero() -> None:
 
 
 def test_initial_deviations() -> None:
-    model = create(named("S/16", classes=10))
+    model = create(build_vit_config("S/16", classes=10))
     assert model.positions.embedding.std().item() == pytest.approx(0.02, rel=0.02)
     assert model.patches.embed.weight.std().item() == pytest.approx(768**-0.5, rel=0.02)
     query = model.blocks[0].attention.qkv.weight[:384]
@@ -119,9 +121,11 @@ def test_intermediates_are_named_and_the_same_bits() -> None:
 
 
 def test_recomputing_changes_no_number() -> None:
-    plain, frugal = small(dropout=0.2, drop_path=0.2), small(dropout=0.2, drop_path=0.2, recompute=True)
     gradients = []
-    for model in (plain, frugal):
+    for recompute in (False, True):
+        model = small()
+        model.regularise(RegularisationConfig(dropout=0.2, drop_path=0.2))
+        model.recompute = recompute
         torch.manual_seed(3)
         torch.nn.init.ones_(model.head.weight)
         model.train()(images(model)).square().sum().backward()
@@ -130,13 +134,27 @@ def test_recomputing_changes_no_number() -> None:
 
 
 def test_dropout_and_drop_path_act_in_training_alone() -> None:
-    model = small(dropout=0.5, drop_path=0.5)
+    model = small()
+    model.regularise(RegularisationConfig(dropout=0.5, drop_path=0.5))
     torch.nn.init.ones_(model.head.weight)
     assert torch.equal(model.eval()(images(model)), model(images(model)))
     model.train()
     assert not torch.equal(model(images(model)), model(images(model)))
     rates = [block.drop_path.rate for block in model.blocks]
     assert rates == [0.0, 0.25, 0.5]
+    model.regularise(RegularisationConfig(drop_path=0.5, drop_path_schedule="constant"))
+    assert [block.drop_path.rate for block in model.blocks] == [0.5] * 3
+
+
+def test_a_rebuilt_model_is_trained_as_before() -> None:
+    model = small()
+    model.regularise(RegularisationConfig(0.1, 0.2, "constant", 0.5))
+    model.recompute = True
+    for other in (model.resized((16, 20)), model.repatched((8, 8))):
+        assert other.regularisation == model.regularisation
+        assert other.recompute
+        assert [block.drop_path.rate for block in other.blocks] == [0.2] * 3
+        assert other.dropout.p == other.blocks[0].mlp.dropout.p == 0.1
 
 
 def test_a_dropped_path_is_scaled_so_that_its_mean_stays() -> None:
@@ -168,7 +186,6 @@ def test_a_wrong_image_gets_one_clear_line() -> None:
         ({"image": (225, 224)}, "multiple of the patch, such as 224"),
         ({"heads": 5}, "heads must divide"),
         ({"pool": "class", "class_token": False}, "pool='mean'"),
-        ({"dropout": 1.0}, "below 1"),
         ({"depth": 0}, "at least 1"),
         ({"classes": -1}, "0 \\(none\\)"),
     ],
@@ -178,10 +195,24 @@ def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> 
         replace(ViTConfig(), **settings)
 
 
+@pytest.mark.parametrize("name", ["dropout", "drop_path", "patch_dropout"])
+@pytest.mark.parametrize("rate", [1.0, -0.1])
+def test_rates_that_leave_out_everything_are_refused(name: str, rate: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is {rate}; it must be at least 0 and below 1"):
+        RegularisationConfig(**{name: rate})
+
+
 @pytest.mark.parametrize(("name", "suggested"), [("s/16", "'S/16'"), ("B16", "B/16"), ("X/16", "Known")])
 def test_unknown_models_suggest_the_nearest(name: str, suggested: str) -> None:
     with pytest.raises(UnknownName, match=suggested):
-        named(name)
+        build_vit_config(name)
+
+
+def test_former_settings_are_answered_by_todays() -> None:
+    with pytest.raises(UnknownName, match="'norm_at'; did you mean 'final_norm'"):
+        build_config("S/16", norm_at="none")
+    with pytest.raises(ConfigError, match=r"drop_path is a setting of training, .* give regularisation\.drop_path"):
+        build_config("S/16", drop_path=0.1)
 
 
 def test_resizing_keeps_the_function_of_a_constant_grid_and_the_class_position() -> None:
@@ -209,17 +240,21 @@ def test_a_low_resolution_trains_the_full_grid() -> None:
 
 
 ONE_GRAPH = (
-    {},
-    {"drop_path": 0.3, "dropout": 0.1},
-    {"recompute": True},
-    {"pool": "mean", "positions": "sincos2d"},
-    {"pool": "mean", "drop_path": 0.3, "dropout": 0.1, "recompute": True},
+    ({}, 0.0, False),
+    ({}, 0.3, False),
+    ({}, 0.0, True),
+    ({"pool": "mean", "positions": "sincos2d"}, 0.0, False),
+    ({"pool": "mean"}, 0.3, True),
 )
+"""Settings of the model, its rates of dropout and drop path, and whether it recomputes."""
 
 
-def one_graph(training: bool, settings: dict, backend: str) -> None:
+def one_graph(training: bool, kind: tuple[dict, float, bool], backend: str) -> None:
+    settings, rate, recompute = kind
     torch._dynamo.reset()
-    model = create(named("mu/4", image=(8, 12), classes=3, depth=2, **settings)).train(training)
+    model = create(build_vit_config("mu/4", image=(8, 12), classes=3, depth=2, **settings)).train(training)
+    model.regularise(RegularisationConfig(dropout=rate, drop_path=rate))
+    model.recompute = recompute
     torch.nn.init.ones_(model.head.weight)
     x = torch.randn(4, 3, 8, 12)
     y = torch.compile(model, fullgraph=True, backend=backend)(x)
@@ -230,16 +265,14 @@ def one_graph(training: bool, settings: dict, backend: str) -> None:
         torch.testing.assert_close(y, model(x))
 
 
-@pytest.mark.parametrize(("training", "settings"), [(True, ONE_GRAPH[-1]), (False, ONE_GRAPH[-2])])
-def test_compiles_without_graph_breaks(training: bool, settings: dict, as_users_run_it: None) -> None:
+@pytest.mark.parametrize(("training", "kind"), [(True, ONE_GRAPH[-1]), (False, ONE_GRAPH[-2])])
+def test_compiles_without_graph_breaks(training: bool, kind: tuple, as_users_run_it: None) -> None:
     """Table 8's tests compile a model as it is by itself, for training."""
-    one_graph(training, settings, "eager")
+    one_graph(training, kind, "eager")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("settings", ONE_GRAPH)
-def test_compiles_without_graph_breaks_for_other_backends(
-    training: bool, settings: dict, as_users_run_it: None
-) -> None:
-    one_graph(training, settings, "aot_eager")
+@pytest.mark.parametrize("kind", ONE_GRAPH)
+def test_compiles_without_graph_breaks_for_other_backends(training: bool, kind: tuple, as_users_run_it: None) -> None:
+    one_graph(training, kind, "aot_eager")

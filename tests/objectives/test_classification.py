@@ -5,14 +5,14 @@ import torch
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
-from vitreous.objectives.classification import Classify, balanced, head_bias, soft_targets
+from vitreous.objectives.classification import Classify, balanced, choose_head_bias, soft_targets
 from vitreous.objectives.config import ClassifyConfig
 
 
 def objective(config: ClassifyConfig, counts: tuple[int, ...] = ()) -> Classify:
-    return Classify(create(named("mu/4", image=(8, 8), classes=5), seed=0), config, counts)
+    return Classify(create(build_vit_config("mu/4", image=(8, 8), classes=5), seed=0), config, counts)
 
 
 def mixed_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -50,7 +50,7 @@ def test_class_weights_equal_torchs_up_to_their_normalisation() -> None:
     labels = torch.tensor([0, 1, 2, 2])
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     weights = balanced((5, 10, 15))
-    model = create(named("mu/4", image=(8, 8), classes=3), seed=0)
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=3), seed=0)
     ours = Classify(model, ClassifyConfig(class_weights="balanced"), (5, 10, 15)).losses(
         logits, F.one_hot(labels, 3).float()
     )
@@ -74,7 +74,7 @@ def test_smoothing_out_of_range_is_refused() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_each_head_of_a_distilled_model_has_a_loss_of_its_own(smoothing: float) -> None:
     """DeiT's losses.py: (1 - alpha) of the class head's and alpha of the distillation head's, alpha 0.5."""
-    model = create(named("mu/4", image=(8, 8), classes=5, distillation=True), seed=0).double()
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=5, distillation_token=True), seed=0).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -92,13 +92,13 @@ def test_each_head_of_a_distilled_model_has_a_loss_of_its_own(smoothing: float) 
 def test_a_sigmoids_head_starts_at_its_labels_log_odds() -> None:
     sigmoid = ClassifyConfig(loss="sigmoid")
     many = 21_841
-    bias = head_bias(sigmoid, (3,) * many, 3 * many, several=False)
+    bias = choose_head_bias(sigmoid, (3,) * many, 3 * many, several=False)
     assert bias == pytest.approx(-10, abs=0.01)  # big_vision's init_head_bias
     targets = F.one_hot(torch.tensor([7]), many).float()
     loss = F.binary_cross_entropy_with_logits(torch.full((1, many), bias), targets, reduction="sum")
     assert float(loss) == pytest.approx(10.99, abs=0.01)  # nats; 15,139 from zero
-    assert head_bias(sigmoid, (1, 2, 3), 20, several=True) == pytest.approx(math.log(0.1 / 0.9))
-    assert head_bias(ClassifyConfig(loss="sigmoid", class_weights="balanced"), (1, 2), 20, several=True) == 0
-    assert head_bias(ClassifyConfig(loss="sigmoid", head_bias=-3), (1, 2), 3, several=False) == -3
-    assert math.isfinite(head_bias(sigmoid, (0,), 5, several=True))
-    assert head_bias(ClassifyConfig(), (1, 2), 3, several=False) == 0
+    assert choose_head_bias(sigmoid, (1, 2, 3), 20, several=True) == pytest.approx(math.log(0.1 / 0.9))
+    assert choose_head_bias(ClassifyConfig(loss="sigmoid", class_weights="balanced"), (1, 2), 20, several=True) == 0
+    assert choose_head_bias(ClassifyConfig(loss="sigmoid", head_bias_init=-3), (1, 2), 3, several=False) == -3
+    assert math.isfinite(choose_head_bias(sigmoid, (0,), 5, several=True))
+    assert choose_head_bias(ClassifyConfig(), (1, 2), 3, several=False) == 0

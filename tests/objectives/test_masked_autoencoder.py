@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import BlockConfig, RotaryConfig, named
+from vitreous.model.config import BlockConfig, RotaryConfig
 from vitreous.model.factory import create
+from vitreous.model.names import build_vit_config
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
 
-MODEL = named("mu/4", image=(8, 16), classes=0, depth=2, registers=2)
-SMALL = {"width": 32, "depth": 1, "heads": 2}
+MODEL = build_vit_config("mu/4", image=(8, 16), classes=0, depth=2, registers=2)
+SMALL = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
 IMAGES = torch.randn(3, 3, 8, 16, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,7 +31,7 @@ def drawn(built: MaskedAutoencoder, count: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_the_loss_is_that_of_plain_loops(normalised: bool) -> None:
-    built = made(normalised=normalised).eval()
+    built = made(normalise_targets=normalised).eval()
     noise, model = drawn(built), built.model
     with torch.no_grad():
         loss, numbers = built(IMAGES, noise)
@@ -98,12 +99,16 @@ AXIAL = replace(MODEL, block=BlockConfig(attention="axial"), class_token=False, 
     [
         (replace(MODEL, positions="relative"), {}, "positions must be added at the input"),
         (replace(MODEL, positions="none", rotary=RotaryConfig("cells")), {}, "positions must be added at the input"),
-        (replace(MODEL, positions_at="layers"), {}, "positions must be added at the input"),
+        (replace(MODEL, position_placement="layers"), {}, "positions must be added at the input"),
         (AXIAL, {}, "needs whole rows and columns; choose --model.block.attention full"),
         (replace(MODEL, classes=5), {}, "set --model.classes 0"),
-        (MODEL, {"share": 0.0}, r"objective.share is 0.0; it must be above 0"),
-        (MODEL, {"heads": 3}, r"the decoder \(objective.width, .depth, .heads\) can't be: width 32"),
-        (MODEL, {"width": 30}, r"the decoder .* divisible by 4"),
+        (MODEL, {"mask_ratio": 0.0}, r"objective.mask_ratio is 0.0; it must be above 0"),
+        (
+            MODEL,
+            {"decoder_heads": 3},
+            r"the decoder \(objective.decoder_width, .decoder_depth, .decoder_heads\) can't be: width 32",
+        ),
+        (MODEL, {"decoder_width": 30}, r"the decoder .* divisible by 4"),
     ],
 )
 def test_what_cannot_be_is_refused(model, config, words) -> None:
@@ -113,4 +118,4 @@ def test_what_cannot_be_is_refused(model, config, words) -> None:
 
 @pytest.mark.parametrize(("share", "visible"), [(0.75, 2), (0.01, 7), (0.99, 1)])
 def test_some_are_hidden_and_some_seen(share: float, visible: int) -> None:
-    assert made(share=share).visible == visible
+    assert made(mask_ratio=share).visible == visible

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from vitreous.data.stream.order import mix
 from vitreous.errors import ConfigError
-from vitreous.model.config import RotaryConfig, named
+from vitreous.model.config import RotaryConfig
 from vitreous.model.factory import create
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.objectives.build import objective
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.objectives.masked_patches import MaskedPatches, another, colours
 from vitreous.shapes import Size
 
-MODEL = named("mu/4", image=(8, 16), classes=0, depth=2)
+MODEL = build_vit_config("mu/4", image=(8, 16), classes=0, depth=2)
 PIXELS = torch.randint(0, 256, (3, 3, 8, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 IMAGES = PIXELS.float() / 127.5 - 1
 
@@ -67,7 +68,7 @@ def test_white_is_the_last_colour_and_black_the_first() -> None:
 
 
 def test_half_are_corrupted_by_eighty_ten_ten() -> None:
-    built = made(named("mu/1", image=(16, 16), classes=0))
+    built = made(build_vit_config("mu/1", image=(16, 16), classes=0))
     assert built.corrupted == 128
     z = torch.arange(256.0).view(1, 256, 1).expand(40, -1, 32)
     noise = drawn(built, 40)
@@ -174,8 +175,8 @@ def test_what_is_trained_beside_the_model_goes_into_checkpoints() -> None:
         (replace(MODEL, stem=StemConfig("conv", convolutions=(8,))), {}, "a stem looks across them"),
         (replace(MODEL, classes=5), {}, "set --model.classes 0"),
         (replace(MODEL, image=(4, 4)), {}, "at least two patches, and the grid is 1x1"),
-        (MODEL, {"share": 1.0}, r"objective.share is 1.0; it must be above 0 and below 1"),
-        (MODEL, {"masked": 0.8, "swapped": 0.3}, "together at most 1"),
+        (MODEL, {"corrupted_share": 1.0}, r"objective.corrupted_share is 1.0; it must be above 0 and below 1"),
+        (MODEL, {"mask_probability": 0.8, "swap_probability": 0.3}, "together at most 1"),
     ],
 )
 def test_what_cannot_be_is_refused(model, config, words) -> None:

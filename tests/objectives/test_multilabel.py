@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.objectives.build import objective as build
 from vitreous.objectives.config import ClassifyConfig
@@ -17,7 +17,7 @@ SIGMOID = ClassifyConfig(loss="sigmoid")
 
 
 def objective(config=SIGMOID, counts=(), examples=8):
-    model = create(named("mu/4", image=(8, 8), classes=4), seed=0)
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=4), seed=0)
     return ClassifySets(model, config, counts, examples)
 
 
@@ -81,7 +81,7 @@ def test_the_forward_pass_counts_pairs():
 
 
 def test_the_objective_is_chosen_by_the_data():
-    model = create(named("mu/4", image=(8, 8), classes=4), seed=0)
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=4), seed=0)
     assert isinstance(build(SIGMOID, model, (3, 4, 5, 6), several=8), ClassifySets)
     assert not build(SIGMOID, model, (3, 4, 5, 6)).several
     with pytest.raises(ConfigError, match="smoothing"):

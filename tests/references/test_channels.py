@@ -14,7 +14,7 @@ from vitreous.weights.model_folder import ModelFolder
 def test_sum_and_tile_are_what_timm_does(channels: int) -> None:
     from timm.models._manipulate import adapt_input_conv
 
-    model = create(ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp=8, classes=0))
+    model = create(ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=0))
     theirs = adapt_input_conv(channels, model.patches.kernel.detach().clone())
     folder = ModelFolder(model, PreprocessConfig(size=(8, 12)), DecodeConfig(), ())
     ours, _ = rechannelled(folder, channels, "sum" if channels == 1 else "tile")

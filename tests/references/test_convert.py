@@ -14,7 +14,7 @@ from vitreous.weights.conversion import convert
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 
-PLAIN = ViTConfig(image=(32, 48), patch=(8, 8), width=64, depth=2, heads=4, mlp=96, classes=3)
+PLAIN = ViTConfig(image=(32, 48), patch=(8, 8), width=64, depth=2, heads=4, mlp_width=96, classes=3)
 SQUARE = replace(PLAIN, image=(32, 32))
 CLASSES = ("a", "b", "c")
 
@@ -34,13 +34,15 @@ def images(config: ViTConfig) -> torch.Tensor:
 
 TIMM = {
     "plain": PLAIN,
-    "registers": replace(PLAIN, registers=2, position_tokens="patches"),
-    "distilled": replace(PLAIN, distillation=True),
+    "registers": replace(PLAIN, registers=2, positioned_tokens="patches"),
+    "distilled": replace(PLAIN, distillation_token=True),
     "mean, layer scale, qk norm": replace(
-        PLAIN, pool="mean", class_token=False, norm_at="pooled", block=BlockConfig(layer_scale=0.1, qk_norm=True)
+        PLAIN, pool="mean", class_token=False, final_norm="pooled", block=BlockConfig(layer_scale=0.1, qk_norm=True)
     ),
     "attention pooling": replace(PLAIN, pool="map", class_token=False),
-    "tanh gelu, norm before": replace(PLAIN, embed_norm=True, patch_bias=False, block=BlockConfig(act="gelu-tanh")),
+    "tanh gelu, norm before": replace(
+        PLAIN, embed_norm=True, patch_bias=False, block=BlockConfig(activation="gelu-tanh")
+    ),
 }
 
 
@@ -63,7 +65,7 @@ def test_timm_reads_what_we_write_and_we_too(name: str, tmp_path: Path) -> None:
 
 
 def test_google_npz_comes_back_to_the_bit(tmp_path: Path) -> None:
-    first = folder(replace(SQUARE, pre_logits=True, block=BlockConfig(act="gelu-tanh")))
+    first = folder(replace(SQUARE, pre_logits=True, block=BlockConfig(activation="gelu-tanh")))
     proof = convert(first, tmp_path / "google", "google")
     assert proof.difference == 0
     again, _ = open_model(tmp_path / "google" / "model.npz")
@@ -74,7 +76,7 @@ def test_google_npz_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_timm_reads_our_npz(tmp_path: Path) -> None:
     import timm
 
-    config = replace(ViTConfig(image=(224, 224), width=192, depth=12, heads=3, mlp=768, classes=3))
+    config = replace(ViTConfig(image=(224, 224), width=192, depth=12, heads=3, mlp_width=768, classes=3))
     first = folder(config)
     convert(first, tmp_path / "google", "google")
     theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3)

@@ -15,7 +15,7 @@ from torch import nn
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.resnet import ResNet, create
-from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig, named_resnet
+from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig, build_resnet_config
 from vitreous.predictor import Predictor
 from vitreous.weights.conversion import convert
 from vitreous.weights.foreign import load_foreign
@@ -83,7 +83,7 @@ def test_timms_architecture_by_its_name(tmp_path: Path) -> None:
     torch.save({"state_dict": twin.state_dict()}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnetv2_50x1_bit", "pretrained_cfg": cfg}))
     folder, report = load_foreign(tmp_path)
-    assert folder.model.config == named_resnet("R50x1", classes=10, image=(448, 448))
+    assert folder.model.config == build_resnet_config("R50x1", classes=10, image=(448, 448))
     assert folder.preprocess == PreprocessConfig(
         (448, 448), "RGB", "short", 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3, rounding="timm"
     )
@@ -169,7 +169,7 @@ def same(one: ModelFolder, other: ModelFolder) -> None:
 def test_timm_reads_what_we_write(tmp_path: Path) -> None:
     import timm
 
-    first = made(named_resnet("R50x1", image=(64, 96), classes=10))
+    first = made(build_resnet_config("R50x1", image=(64, 96), classes=10))
     assert convert(first, tmp_path / "timm", "timm-bit").difference == 0
     theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
     assert difference(first.model, theirs, (64, 96)) < CLOSE

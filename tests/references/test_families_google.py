@@ -16,8 +16,8 @@ from vitreous.weights.foreign import load_foreign
 from vitreous.weights.mapping import write
 from vitreous.weights.options import Wish
 
-BASE: dict[str, Any] = {"image": (96, 96), "width": 64, "depth": 2, "heads": 4, "mlp": 96, "classes": 5}
-TANH = BlockConfig(act="gelu-tanh")
+BASE: dict[str, Any] = {"image": (96, 96), "width": 64, "depth": 2, "heads": 4, "mlp_width": 96, "classes": 5}
+TANH = BlockConfig(activation="gelu-tanh")
 Arrays = dict[str, np.ndarray]
 
 
@@ -46,7 +46,7 @@ def timm_twin(path: Path, model: ViT, **settings: Any) -> nn.Module:
     config = model.config
     pool = {"class": "token", "mean": "avg", "map": "map"}[config.pool]
     shape = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads, "mlp_ratio": 1.5}
-    more = {"class_token": config.class_token, "no_embed_class": config.position_tokens == "patches"}
+    more = {"class_token": config.class_token, "no_embed_class": config.positioned_tokens == "patches"}
     given = {"img_size": config.image, "num_classes": config.classes, "global_pool": pool, "fc_norm": False}
     twin = VisionTransformer(patch_size=config.patch[0], **shape | more | given | settings)
     twin.load_pretrained(str(path))
@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
     "big_vision mean": (True, {"pool": "mean", "class_token": False}),
     "big_vision map": (True, {"pool": "map", "class_token": False}),
     "big_vision class, placed": (True, {}),
-    "big_vision class, not placed": (True, {"position_tokens": "patches"}),
+    "big_vision class, not placed": (True, {"positioned_tokens": "patches"}),
     "SigLIP's tower": (True, {"pool": "map", "class_token": False, "classes": 0}),
 }
 
@@ -169,7 +169,7 @@ def half(array: np.ndarray) -> np.ndarray:
 def test_positions_that_are_not_in_the_file_are_sines_and_cosines(tmp_path: Path) -> None:
     """big_vision's S/16 baselines (2205.01580)."""
     model = random_model(
-        pool="mean", class_token=False, positions="sincos2d", position_tokens="patches", image=(224, 224), block=TANH
+        pool="mean", class_token=False, positions="sincos2d", positioned_tokens="patches", image=(224, 224), block=TANH
     )
     arrays = arrays_of(model, linen=True)
     assert not any("pos_embedding" in name for name in arrays)
@@ -186,7 +186,7 @@ def test_the_numbers_of_linen_with_vision_transformers_positions(tmp_path: Path)
     assert difference(folder.model, model) == 0.0
 
 
-@pytest.mark.parametrize("settings", [{}, {"position_tokens": "patches"}])
+@pytest.mark.parametrize("settings", [{}, {"positioned_tokens": "patches"}])
 def test_flexivit_in_patches_and_grids_of_other_sizes(settings: dict[str, Any], tmp_path: Path) -> None:
     """As the authors publish it: positions for 7 x 7 cells and a kernel larger than most patches that it is used with.
 

@@ -19,7 +19,7 @@ from vitreous.model.vit import create
 from vitreous.weights.foreign import families, load_foreign
 from vitreous.weights.mapping import write
 
-BASE: dict[str, Any] = {"image": (32, 32), "patch": (16, 16), "width": 64, "depth": 2, "heads": 1, "mlp": 24}
+BASE: dict[str, Any] = {"image": (32, 32), "patch": (16, 16), "width": 64, "depth": 2, "heads": 1, "mlp_width": 24}
 BASE |= {"classes": 3}
 SCALED = BlockConfig(layer_scale=1.0)
 CENTRED = RotaryConfig("centred", 100.0)
@@ -52,7 +52,7 @@ SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         VIT | {"model_type": "dinov3_vit", "num_register_tokens": 4},
     ),
     "hf-clip": (
-        {"patch_bias": False, "embed_norm": True, "norm_at": "pooled", "head_bias": False},
+        {"patch_bias": False, "embed_norm": True, "final_norm": "pooled", "head_bias": False},
         {"model_type": "clip", "vision_config": VIT},
     ),
     "hf-siglip": (

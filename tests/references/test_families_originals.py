@@ -287,7 +287,7 @@ def test_clip_without_a_config_asks_which_one_it_is(tmp_path: Path) -> None:
         load_foreign(written(clip_tensors(), tmp_path))
     openai = clip_tensors() | {"input_resolution": torch.tensor(96)}
     folder, _ = load_foreign(written(openai, tmp_path))
-    assert folder.model.config.block.act == "quick-gelu"
+    assert folder.model.config.block.activation == "quick-gelu"
 
 
 def test_an_open_clip_config_is_followed(tmp_path: Path) -> None:

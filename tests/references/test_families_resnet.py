@@ -77,7 +77,7 @@ def test_a_hybrid_on_another_network_is_refused(tmp_path: Path) -> None:
 def made(units: tuple[int, ...], cells: int = 1, **given: Any) -> ModelFolder:
     stem = given.pop("stem", StemConfig("resnet", units))
     patch = (stem.stride * cells, stem.stride * cells)
-    shape = {"width": 64, "depth": 2, "heads": 4, "mlp": 96, "classes": 3}
+    shape = {"width": 64, "depth": 2, "heads": 4, "mlp_width": 96, "classes": 3}
     model = create(ViTConfig(**{"image": (2 * patch[0], 3 * patch[1]), "patch": patch, "stem": stem} | shape | given))
     randomise(model)
     return ModelFolder(model, PreprocessConfig(size=model.config.image), DecodeConfig(), ("a", "b", "c"))
@@ -145,7 +145,13 @@ def test_names_of_the_authors_newer_code_mean_the_same(tmp_path: Path) -> None:
 
 
 def test_a_hybrid_written_for_google_is_read_by_timm_and_comes_back(tmp_path: Path) -> None:
-    shape = {"image": (64, 64), "patch": (32, 32), "mlp": 256, "classes": 10, "block": BlockConfig(act="gelu-tanh")}
+    shape = {
+        "image": (64, 64),
+        "patch": (32, 32),
+        "mlp_width": 256,
+        "classes": 10,
+        "block": BlockConfig(activation="gelu-tanh"),
+    }
     shape["stem"] = StemConfig("resnet", (2, 2, 2, 2), epsilons=FLAX_EPSILONS)
     first = made((2, 2, 2, 2), **shape)
     first = ModelFolder(first.model, first.preprocess, first.decode, tuple("abcdefghij"))

@@ -162,7 +162,7 @@ def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str, depth: dict[str, i
         "GELUTanh()": "gelu-tanh",
         "QuickGELU()": "quick-gelu",
     }
-    assert found.block.mlp == "swiglu" or found.block.act == acts[str(block.mlp.act)]
+    assert found.block.mlp == "swiglu" or found.block.activation == acts[str(block.mlp.act)]
 
 
 @pytest.mark.parametrize("kernel", ["lanczos", "bilinear", "hamming"])

@@ -14,14 +14,15 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize, to_pixels
-from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig, named
+from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.weights.conversion import convert, formats
 from vitreous.weights.families.timm.write import named_there
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.model_folder import ModelFolder
 
-BASE: dict[str, Any] = {"image": (96, 96), "width": 128, "depth": 2, "heads": 2, "mlp": 96, "classes": 5}
+BASE: dict[str, Any] = {"image": (96, 96), "width": 128, "depth": 2, "heads": 2, "mlp_width": 96, "classes": 5}
 
 
 def random_folder(preprocess: PreprocessConfig | None = None, **settings: Any) -> ModelFolder:
@@ -35,9 +36,9 @@ def random_folder(preprocess: PreprocessConfig | None = None, **settings: Any) -
 HUGGING_FACE: dict[str, dict[str, Any]] = {
     "classes": {},
     "tall images": {"image": (96, 64)},
-    "tanh": {"block": BlockConfig(act="gelu-tanh", qkv_bias="none"), "norm_eps": 1e-5},
+    "tanh": {"block": BlockConfig(activation="gelu-tanh", qkv_bias="none"), "norm_eps": 1e-5},
     "pooler": {"classes": 0, "pre_logits": True},
-    "distilled": {"distillation": True},
+    "distilled": {"distillation_token": True},
     "grey": {"channels": 1},
 }
 
@@ -65,7 +66,7 @@ def test_transformers_reads_what_we_write(kind: str, tmp_path: Path) -> None:
 def test_every_size_has_an_architecture_that_timm_knows(size: str, distilled: bool) -> None:
     import timm
 
-    config = named(f"{size}/14" if size in "HgG" else f"{size}/16", distillation=distilled)
+    config = build_vit_config(f"{size}/14" if size in "HgG" else f"{size}/16", distillation_token=distilled)
     assert timm.is_model(named_there(config))
 
 
@@ -115,7 +116,7 @@ def test_torchvision_loads_what_we_write(tmp_path: Path) -> None:
 )
 def test_a_round_trip_changes_no_bit(to: str, tmp_path: Path) -> None:
     act = "gelu-tanh" if to == "google" else "gelu"
-    folder = random_folder(block=BlockConfig(act=act))
+    folder = random_folder(block=BlockConfig(activation=act))
     convert(folder, tmp_path / "theirs", to)
     again, report = load_foreign(tmp_path / "theirs")
     assert (report.new, report.unused) == ((), ())
@@ -129,7 +130,7 @@ INEXPRESSIBLE: list[dict[str, Any]] = [
     {"rotary": RotaryConfig("centred", 100.0), "positions": "none"},
     {"block": BlockConfig(norm="rms")},
     {"pool": "class+mean"},
-    {"position_tokens": "patches"},
+    {"positioned_tokens": "patches"},
     {"positions": "relative"},
     {"block": BlockConfig(attention="axial"), "class_token": False, "pool": "mean"},
 ]

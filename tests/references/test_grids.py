@@ -201,7 +201,7 @@ def test_torchvisions_positions_are_told_their_grid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tokens", ["all", "patches"])
 def test_googles_positions_are_told_their_grid(tokens: str, tmp_path: Path) -> None:
-    model = random_model(image=SIZE, position_tokens=tokens)
+    model = random_model(image=SIZE, positioned_tokens=tokens)
     path = saved_npz(arrays_of(model, linen=True), tmp_path)
     folder, _ = load_foreign(path, Wish(family="big_vision:timm", grid=(2, 8), heads=4))
     assert folder.model.config == model.config

@@ -61,7 +61,7 @@ def test_deit3_as_its_authors_wrote_it(tmp_path: Path) -> None:
     assert made.pos_embed.shape[1] == 16
     torch.save({"model": spelled(made, "gamma_1", "gamma_2"), "epoch": 3}, tmp_path / "deit_3_small_224_1k.pth")
     folder, report = load_foreign(tmp_path / "deit_3_small_224_1k.pth")
-    assert folder.model.config.position_tokens == "patches"
+    assert folder.model.config.positioned_tokens == "patches"
     assert (folder.preprocess.mean[0], folder.preprocess.crop, folder.resize) == (0.485, 1.0, "bicubic")
     assert any("DeiT-III" in note for note in report.assumed)
     assert difference(folder.model, made) < CLOSE

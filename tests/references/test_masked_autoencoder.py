@@ -60,7 +60,7 @@ def test_encoder_decoder_and_loss_equal_transformers(normalised: bool, tmp_path:
     fix_positions(twin.decoder)
     twin.save_pretrained(tmp_path)
     model = load_foreign(tmp_path)[0].model
-    settings = MaskedAutoencoderConfig(width=32, depth=2, heads=2, normalised=normalised)
+    settings = MaskedAutoencoderConfig(decoder_width=32, decoder_depth=2, decoder_heads=2, normalise_targets=normalised)
     ours = MaskedAutoencoder(model, settings).eval()
     take_decoder(ours, twin.decoder)
     noise = ours.noise(2, torch.Generator().manual_seed(3))

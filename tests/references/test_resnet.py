@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.model import count
-from vitreous.model.config import named
 from vitreous.model.count_resnet import resnet_parameters
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import ResNet, create
-from vitreous.model.resnet_config import named_resnet
+from vitreous.model.resnet_config import build_resnet_config
 from vitreous.model.vit import ViT
 from vitreous.model.vit import create as create_vit
 
@@ -46,7 +46,7 @@ def bit_to_timm(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def bit() -> tuple[ResNet, nn.Module]:
     import timm
 
-    model = create(named_resnet("R50x1"))
+    model = create(build_resnet_config("R50x1"))
     randomise(model)
     twin = timm.create_model("resnetv2_50x1_bit", pretrained=False)
     twin.load_state_dict(bit_to_timm(model.state_dict()))
@@ -91,7 +91,7 @@ def test_parameters_are_as_many_as_timms(name: str) -> None:
 
     with torch.device("meta"):
         twin = timm.create_model(f"resnetv2_{name[1:]}_bit", pretrained=False)
-    assert resnet_parameters(named_resnet(name)) == sum(parameter.numel() for parameter in twin.parameters())
+    assert resnet_parameters(build_resnet_config(name)) == sum(parameter.numel() for parameter in twin.parameters())
 
 
 HYBRIDS = {
@@ -136,7 +136,7 @@ def hybrid_to_timm(model: ViT) -> dict[str, Tensor]:
 def hybrids(name: str, size: tuple[int, int], **overrides: int) -> tuple[ViT, nn.Module]:
     import timm
 
-    model = create_vit(named(name, image=size, **overrides))
+    model = create_vit(build_vit_config(name, image=size, **overrides))
     randomise(model)
     twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000, img_size=size, **overrides)
     twin.load_state_dict(hybrid_to_timm(model))
@@ -169,4 +169,4 @@ def test_hybrids_have_as_many_parameters_as_timms(name: str) -> None:
 
     with torch.device("meta"):
         twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000)
-    assert count.parameters(named(name)) == sum(parameter.numel() for parameter in twin.parameters())
+    assert count.parameters(build_vit_config(name)) == sum(parameter.numel() for parameter in twin.parameters())

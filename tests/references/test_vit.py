@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT, create
 
 MODELS = [("Ti/16", 12), ("B/16", 2), pytest.param("B/16", 12, marks=pytest.mark.slow)]
@@ -12,7 +12,7 @@ MODELS = [("Ti/16", 12), ("B/16", 2), pytest.param("B/16", 12, marks=pytest.mark
 
 def random_model(name: str, **overrides: object) -> ViT:
     """Every parameter drawn at random: a zero head or zero biases would hide mistakes."""
-    model = create(named(name, **overrides), seed=0)
+    model = create(build_vit_config(name, **overrides), seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
@@ -64,7 +64,7 @@ def transformers_twin(model: ViT) -> nn.Module:
         hidden_size=model.config.width,
         num_hidden_layers=model.config.depth,
         num_attention_heads=model.config.heads,
-        intermediate_size=model.config.mlp,
+        intermediate_size=model.config.mlp_width,
         layer_norm_eps=1e-6,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,

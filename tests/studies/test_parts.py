@@ -67,7 +67,7 @@ def vit(side, **fields):
         "width": 8,
         "depth": 1,
         "heads": 2,
-        "mlp": 8,
+        "mlp_width": 8,
         "classes": 3,
     }
     return create(ViTConfig(**shape, **fields), seed=5)

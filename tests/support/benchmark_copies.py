@@ -9,7 +9,7 @@ from tests.support.pictures import encoded, write
 
 from vitreous.evaluation.benchmarks.imagenet_classes import wnids
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.weights.model_folder import ModelFolder
 
@@ -17,7 +17,7 @@ from vitreous.weights.model_folder import ModelFolder
 def imagenet_model(classes: tuple[str, ...] | None = None) -> ModelFolder:
     """A model whose predictions differ from image to image."""
     names = classes or tuple(f"class {number}" for number in range(1000))
-    model = create(named("mu/4", image=(8, 8), classes=len(names)))
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=len(names)))
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
     return ModelFolder(model.eval(), PreprocessConfig(size=(8, 8)), DecodeConfig(), names)
 

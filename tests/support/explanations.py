@@ -16,7 +16,7 @@ KINDS = {
     "pooling": {"pool": "map", "class_token": False},
     "headless": {"classes": 0},
     "hybrid": {"stem": StemConfig("resnet", (1,)), "patch": (4, 4)},
-    "bias": {"positions": "bias", "positions_at": "layers"},
+    "bias": {"positions": "bias", "position_placement": "layers"},
     "none": {"positions": "none"},
 }
 

@@ -16,7 +16,7 @@ from vitreous.run_folder import Run
 from vitreous.settings import to_dict
 from vitreous.weights.model_folder import ModelFolder, save_model
 
-MODEL = ViTConfig(image=(8, 8), patch=(2, 2), channels=3, width=16, depth=2, heads=2, mlp=16, classes=0)
+MODEL = ViTConfig(image=(8, 8), patch=(2, 2), channels=3, width=16, depth=2, heads=2, mlp_width=16, classes=0)
 PREPROCESS = PreprocessConfig(size=(8, 8), crop=1.0)
 HOSTILE = ('<script>alert("a")</script>', "b'&\"<img src=x>", "c\u202ed")
 STEPS = 8

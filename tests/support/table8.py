@@ -10,9 +10,9 @@ from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 
-PLAIN = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=2, heads=2, mlp=24, classes=3)
+PLAIN = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=2, heads=2, mlp_width=24, classes=3)
 LEARNED = {
-    f"{kind}, {place}": {"positions": kind, "positions_at": place}
+    f"{kind}, {place}": {"positions": kind, "position_placement": place}
     for kind in ("learned", "learned2d")
     for place in ("input", "layers", "shared")
 }
@@ -20,17 +20,17 @@ CELLS = {"none": {"positions": "none"}, **LEARNED, "relative": {"positions": "re
 """The paper's eight: its columns are where positions enter; relative ones have one column alone."""
 AXIAL = {"block": BlockConfig(attention="axial"), "class_token": False, "pool": "mean"}
 LATER = {
-    "relative, shared": {"positions": "relative", "positions_at": "shared"},
+    "relative, shared": {"positions": "relative", "position_placement": "shared"},
     "bias": {"positions": "bias"},
-    "bias, shared": {"positions": "bias", "positions_at": "shared"},
+    "bias, shared": {"positions": "bias", "position_placement": "shared"},
     "sincos2d": {"positions": "sincos2d"},
     "sincos2d-mae": {"positions": "sincos2d-mae"},
     "rotary cells": {"positions": "none", "rotary": RotaryConfig("cells")},
     "rotary centred": {"positions": "none", "rotary": RotaryConfig("centred")},
     "no class": {"positions": "learned", "class_token": False, "pool": "mean"},
     "map pooling": {"positions": "learned2d", "pool": "map"},
-    "registers without places": {"registers": 2, "position_tokens": "class"},
-    "distilled": {"distillation": True},
+    "registers without places": {"registers": 2, "positioned_tokens": "class"},
+    "distilled": {"distillation_token": True},
     "axial": AXIAL,
     "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("centred")},
 }

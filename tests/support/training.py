@@ -4,7 +4,7 @@ import hashlib
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.reporter import Silent
 from vitreous.weights.model_folder import load_model
@@ -13,7 +13,7 @@ TINY = RunConfig(
     data=DataConfig("digits", holdout=0.05),
     preprocess=PreprocessConfig(size=(8, 8), mode="L", crop=1.0),
     augment=AugmentConfig(crop="pad", crop_pad=1, flip=False, mixup=0.2),
-    model=named("mu/4", image=(8, 8), channels=1, classes=10, depth=2),
+    model=build_vit_config("mu/4", image=(8, 8), channels=1, classes=10, depth=2),
     optimizer=OptimizerConfig(lr=3e-3),
     schedule=ScheduleConfig(warmup="10%"),
     duration="12st",

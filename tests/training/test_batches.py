@@ -8,7 +8,7 @@ from tests.support.training import TINY, Listener
 from tests.training.test_recipes import facts
 
 from vitreous.data.config import DataConfig
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request
 from vitreous.run_folder import read_run
@@ -27,7 +27,7 @@ def few(tmp_path_factory):
 def go_on_few(go, few, **changed):
     """Train two classes on eight images; return the result and what was said."""
     listener = Listener()
-    model = named("mu/4", image=(8, 8), channels=1, classes=2)
+    model = build_vit_config("mu/4", image=(8, 8), channels=1, classes=2)
     return go(replace(TINY, data=DataConfig(str(few)), model=model), listener, **changed), listener.messages
 
 

@@ -17,7 +17,7 @@ from vitreous.cli.translate import translated
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, DataError, RunError, RunLocked, StorageError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.run_folder import checkpoint_steps, read_run
 from vitreous.storage.atomic import claim_file, claim_folder, give_up_claims
 from vitreous.storage.lock import FolderLock, never_began
@@ -240,7 +240,7 @@ def photos(tmp_path, monkeypatch):
         SHORT,
         data=DataConfig("photos"),
         preprocess=PreprocessConfig(size=(8, 8)),
-        model=named("mu/4", image=(8, 8), classes=2, depth=1),
+        model=build_vit_config("mu/4", image=(8, 8), classes=2, depth=1),
         batch=4,
         duration="4st",
     )

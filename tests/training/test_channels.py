@@ -115,7 +115,7 @@ def test_other_channels_than_were_asked_for_are_one_line(folder):
 
 
 def test_weights_of_three_channels_learn_five(folder, tmp_path):
-    model = create(ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp=32, classes=3), 0)
+    model = create(ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=32, classes=3), 0)
     images = PreprocessConfig(size=(16, 16), crop=1.0, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
     save_model(tmp_path / "weights", ModelFolder(model.eval(), images, DecodeConfig(), ("a", "b", "c")))
     config = planned(folder, "finetune", weights=str(tmp_path / "weights"))

@@ -12,7 +12,8 @@ from tests.support.forked import Forked
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import named
+from vitreous.model.config import RegularisationConfig
+from vitreous.model.names import build_vit_config
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.run import resume, train
 
@@ -20,7 +21,8 @@ CONFIG = RunConfig(
     data=DataConfig("digits"),
     preprocess=PreprocessConfig(size=(8, 8), mode="L", crop=1.0),
     augment=AugmentConfig(crop="pad", crop_pad=1, flip=False, mixup=0.4, cutmix=1.0, erase=0.2),
-    model=named("mu/2", image=(8, 8), channels=1, classes=10, depth=2, dropout=0.1, drop_path=0.1),
+    model=build_vit_config("mu/2", image=(8, 8), channels=1, classes=10, depth=2),
+    regularisation=RegularisationConfig(dropout=0.1, drop_path=0.1),
     optimizer=OptimizerConfig(lr=3e-3),
     schedule=ScheduleConfig(warmup="10%"),
     batch=32,

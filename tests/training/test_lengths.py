@@ -11,7 +11,8 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import ViTConfig
+from vitreous.model.names import build_vit_config
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
 from vitreous.run_folder import read_run
@@ -77,13 +78,13 @@ def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
 
 def test_a_resnets_rate_drops_after_its_shares_of_the_run():
     config = configure("pretrain", Request(facts(1_281_167), model="R50x1"))
-    assert plan(config, 1_281_167).drops == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
-    assert plan(replace(config, duration="9st"), 1_281_167).drops == (3, 6, 8)
+    assert plan(config, 1_281_167).milestones == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
+    assert plan(replace(config, duration="9st"), 1_281_167).milestones == (3, 6, 8)
     assert plan(replace(config, duration="1st"), 1_281_167).share(0) == 1
 
 
 def test_minutes_count_the_low_resolution_in_epochs_too():
-    config = RunConfig(batch=10, low_resolution=0.5, low_resolution_until="5ep")
+    config = RunConfig(batch=10, low_resolution=0.5, low_resolution_duration="5ep")
     # 50 steps of half a second, then 75; or the first ten of those 50 take two seconds more each.
     assert steps_within(100, config, 100, Speed(1.0, 0.5)) == 125
     assert steps_within(100, config, 100, Speed(1.0, 0.5, 2.0)) == 105
@@ -104,7 +105,7 @@ def test_what_was_asked_for_is_held_to():
     asked = replace(config, schedule=ScheduleConfig(warmup="20st"), duration="7st")
     with pytest.raises(ConfigError, match=r"warm-up \(20 steps\) .* are longer than the run \(7 steps\)"):
         plan(asked, 1000)
-    assert low_steps(replace(config, low_resolution_until="100%"), 1000, 4) == 4
+    assert low_steps(replace(config, low_resolution_duration="100%"), 1000, 4) == 4
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,14 @@ def shrunk(config: RunConfig) -> RunConfig:
     """Return a recipe's run on images of 8 x 8 in batches of 8; its schedule, optimizer and objective stay."""
     seen = {"image": (8, 8), "channels": 1}
     if isinstance(config.model, ViTConfig):
-        model = replace(config.model, **seen, patch=(4, 4), width=32, depth=1, heads=2, mlp=32)
+        model = replace(config.model, **seen, patch=(4, 4), width=32, depth=1, heads=2, mlp_width=32)
     else:
         model = replace(config.model, **seen, units=(1,), root_channels=32, root="3x3")
-    objective = replace(config.objective, width=16, heads=2, depth=1) if config.recipe == "mae" else config.objective
+    objective = (
+        replace(config.objective, decoder_width=16, decoder_heads=2, decoder_depth=1)
+        if config.recipe == "mae"
+        else config.objective
+    )
     return replace(
         config,
         model=model,
@@ -170,7 +175,7 @@ def test_every_recipe_trains_one_step_and_ten(weights, tmp_path, monkeypatch):  
 def test_minutes_are_measured_and_become_a_run(monkeypatch):
     monkeypatch.setattr(resolving, "seconds_a_step", lambda trial, low: 8.6)
     dataset, listener = open_dataset(DataConfig("digits")), Listener()
-    model = named("mu/4", image=(8, 8), channels=1, classes=10)
+    model = build_vit_config("mu/4", image=(8, 8), channels=1, classes=10)
     config = replace(
         configure("small", Request(dataset.facts, minutes=1)),
         model=model,

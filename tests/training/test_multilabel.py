@@ -19,7 +19,7 @@ from vitreous.evaluation.accuracy import evaluate, evaluate_sets
 from vitreous.images.config import AugmentConfig
 from vitreous.images.preprocess import example
 from vitreous.metrics.headline import headline
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
@@ -32,7 +32,7 @@ from vitreous.weights.model_folder import load_model
 
 SETS = replace(
     TINY,
-    model=named("mu/4", image=(8, 8), channels=1, classes=4, depth=1, pool="mean", class_token=False),
+    model=build_vit_config("mu/4", image=(8, 8), channels=1, classes=4, depth=1, pool="mean", class_token=False),
     objective=ClassifyConfig(loss="sigmoid"),
     batch=16,
 )

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.config import BlockConfig, named
+from vitreous.model.config import BlockConfig
 from vitreous.model.lora import add_lora
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon, orthogonalize
@@ -17,7 +18,7 @@ from vitreous.training.optimizer import Optimizer, averaged
 
 
 def tiny(**settings: object) -> ViT:
-    return create(named("mu/4", **({"image": (8, 8), "classes": 5, "depth": 2} | settings)), seed=0)
+    return create(build_vit_config("mu/4", **({"image": (8, 8), "classes": 5, "depth": 2} | settings)), seed=0)
 
 
 def one_step(model: nn.Module, optimizer: Optimizer, seed: int = 0) -> None:
@@ -29,10 +30,10 @@ def one_step(model: nn.Module, optimizer: Optimizer, seed: int = 0) -> None:
 
 UNUSUAL = {
     "relative, registers": {"positions": "relative", "registers": 2},
-    "bias, shared": {"positions": "bias", "positions_at": "shared"},
-    "positions in every layer": {"positions_at": "layers"},
-    "two-dimensional in every layer": {"positions": "learned2d", "positions_at": "layers"},
-    "distilled": {"distillation": True, "block": BlockConfig(layer_scale=0.1, qkv_bias="no-key")},
+    "bias, shared": {"positions": "bias", "position_placement": "shared"},
+    "positions in every layer": {"position_placement": "layers"},
+    "two-dimensional in every layer": {"positions": "learned2d", "position_placement": "layers"},
+    "distilled": {"distillation_token": True, "block": BlockConfig(layer_scale=0.1, qkv_bias="no-key")},
     "attention pooling": {"pool": "map", "block": BlockConfig(mlp="swiglu")},
 }
 STILL = re.compile(r"bias$|norm|scale$|token$|registers|positions|table|probe")
@@ -75,7 +76,7 @@ def test_muon_takes_the_matrices_of_blocks_alone(settings: dict[str, object]) ->
 def test_muon_orthogonalises_gate_and_value_each_for_itself() -> None:
     stepped = {}
     for block in (BlockConfig(mlp="swiglu"), BlockConfig()):
-        model = tiny(block=block, mlp=24)
+        model = tiny(block=block, mlp_width=24)
         weight = model.blocks[0].mlp.expand.weight
         generator = torch.Generator().manual_seed(0)
         for parameter in model.parameters():

@@ -11,10 +11,11 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.count import parameters
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import create as create_resnet
-from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
 from vitreous.model.vit import create
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
@@ -50,7 +51,7 @@ FROM_WEIGHTS = ("finetune", "hyperrule")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Save an untrained model for 224x112 images, pre-trained in the paper's way: with a tanh layer."""
-    config = named("mu/16", image=(224, 112), classes=5, pre_logits=True)
+    config = build_vit_config("mu/16", image=(224, 112), classes=5, pre_logits=True)
     path = tmp_path_factory.mktemp("weights") / "model"
     preprocess = PreprocessConfig(size=(224, 112), mean=(0.1,), std=(0.2,))
     save_model(path, ModelFolder(create(config, 0), preprocess, DecodeConfig(max_pixels=10**6), tuple("abcde")))
@@ -154,7 +155,8 @@ def test_unknown_recipe():
 
 def test_pretraining_is_the_papers():
     config = configure("pretrain", Request(KINDS["ImageNet"]))
-    assert config.model == ViTConfig(pre_logits=True, dropout=0.1)
+    assert config.model == ViTConfig(pre_logits=True)
+    assert config.regularisation == RegularisationConfig(dropout=0.1)
     made = config.optimizer
     assert (made.name, made.lr, made.betas, made.weight_decay, made.clip) == ("adamw", 3e-3, (0.9, 0.999), 0.3, 1.0)
     assert (config.batch, config.duration, config.schedule.kind, config.schedule.warmup) == (
@@ -182,7 +184,7 @@ def test_resnets_by_name():
 def test_pretraining_a_resnet_is_bits():
     config = configure("pretrain", Request(KINDS["ImageNet"], model="R101x3"))
     check_complete(config, KINDS["ImageNet"])
-    assert config.model == named_resnet("R101x3")
+    assert config.model == build_resnet_config("R101x3")
     made = config.optimizer
     assert (made.name, made.lr, made.momentum, made.weight_decay) == ("sgd", pytest.approx(0.48), 0.9, 1e-4)
     schedule = plan(config, 1_281_167)
@@ -204,9 +206,9 @@ def test_masked_patches_are_the_papers():
 
 def test_the_masked_autoencoder_is_the_authors():
     config = configure("mae", Request(KINDS["ImageNet"]))
-    assert config.model == ViTConfig(classes=0, positions="sincos2d-mae", start="mae")
+    assert config.model == ViTConfig(classes=0, positions="sincos2d-mae", init="mae")
     assert (config.preprocess.mean, config.preprocess.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalised=True)
+    assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalise_targets=True)
     made = config.optimizer
     assert (made.lr, made.betas, made.weight_decay) == (pytest.approx(2.4e-3), (0.9, 0.95), 0.05)
     assert (config.batch, config.duration, config.schedule.warmup) == (4096, "800ep", "5%")
@@ -265,10 +267,10 @@ def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration,
 def test_the_hyperrule_goes_by_the_datas_size(weights, examples, steps, warmup, drops, mixup):
     config = configure("hyperrule", Request(facts(examples), weights=weights))
     schedule = plan(config, examples)
-    assert (schedule.total, schedule.warmup, schedule.drops, config.augment.mixup) == (steps, warmup, drops, mixup)
+    assert (schedule.total, schedule.warmup, schedule.milestones, config.augment.mixup) == (steps, warmup, drops, mixup)
     made = config.optimizer
     assert (made.name, made.lr, made.momentum, made.weight_decay, made.clip) == ("sgd", 0.003, 0.9, 0.0, 0.0)
-    assert (config.batch, config.schedule.drop, config.objective.smoothing) == (512, 0.1, 0.0)
+    assert (config.batch, config.schedule.milestone_factor, config.objective.smoothing) == (512, 0.1, 0.0)
 
 
 @pytest.mark.parametrize(

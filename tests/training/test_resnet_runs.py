@@ -11,7 +11,7 @@ import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError, UserError
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.predictor import Predictor
@@ -22,7 +22,7 @@ from vitreous.training.run import dry_run, resume, train
 from vitreous.weights.model_folder import load_model
 
 SMALL = ResNetConfig(image=(8, 8), channels=1, units=(1, 2), classes=10, root="3x3", root_channels=32)
-HYBRID = named("mu/4", image=(8, 8), channels=1, classes=10, stem=StemConfig("resnet"))
+HYBRID = build_vit_config("mu/4", image=(8, 8), channels=1, classes=10, stem=StemConfig("resnet"))
 RESNET = replace(TINY, model=SMALL)
 
 
@@ -48,7 +48,7 @@ def test_a_run_learns_and_is_reported(go, model, steps):
 def test_a_cut_run_comes_to_the_same_bits(tmp_path, model):
     config = replace(
         TINY, model=model, ema=0.9, checkpoint_every="3st", optimizer=OptimizerConfig(name="sgd", lr=0.03), batch=16,
-        low_resolution=0.5, low_resolution_until="50%",
+        low_resolution=0.5, low_resolution_duration="50%",
     )  # fmt: skip
     whole = train(config, tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -144,6 +144,6 @@ def test_a_kind_can_be_chosen_by_settings(tmp_path):
 
 
 def test_a_drop_of_the_rate_is_in_the_records(go):
-    result = go(RESNET, schedule=ScheduleConfig(kind="steps", warmup="0st", drops=("50%",)), evaluate_every="12st")
+    result = go(RESNET, schedule=ScheduleConfig(kind="steps", warmup="0st", milestones=("50%",)), evaluate_every="12st")
     rates = [line.split('"lr": ')[1].split(",")[0] for line in (result.run / "metrics.jsonl").open() if '"lr"' in line]
     assert [float(rate) / 3e-3 for rate in rates] == pytest.approx([1.0] * 6 + [0.1] * 6)

@@ -19,7 +19,7 @@ from vitreous.training.run import resume
 MUON, SGD = OptimizerConfig(name="muon", weight_decay=0.0), OptimizerConfig(name="sgd", weight_decay=1e-4)
 TOUCHED = {
     "relative": {"model": replace(TINY.model, positions="relative")},
-    "layers": {"model": replace(TINY.model, positions_at="layers")},
+    "layers": {"model": replace(TINY.model, position_placement="layers")},
     "registers": {"model": replace(TINY.model, registers=1)},
     "biases under Muon": {"model": replace(TINY.model, positions="bias"), "optimizer": MUON},
     "gated under Muon": {"model": replace(TINY.model, block=BlockConfig(mlp="swiglu")), "optimizer": MUON},

@@ -125,7 +125,7 @@ def test_minutes_become_steps(monkeypatch):
     steps = int(config.duration.removesuffix("st"))
     assert steps > 12
     assert f"so 2 min are {steps:,} steps of 32 images" in listener.messages[0]
-    low = resolved(replace(TINY, duration="2min", low_resolution=0.5, low_resolution_until="50%"))
+    low = resolved(replace(TINY, duration="2min", low_resolution=0.5, low_resolution_duration="50%"))
     assert int(low.duration.removesuffix("st")) > 12
 
 
@@ -185,7 +185,7 @@ def test_a_gain_too_small_does_not_count(go):
 
 @pytest.mark.parametrize("low", [1.0, 0.5])
 def test_the_average_is_what_is_evaluated_and_exported(go, low):
-    result = go(ema=0.8, low_resolution=low, low_resolution_until="50%", checkpoint_every="1st")
+    result = go(ema=0.8, low_resolution=low, low_resolution_duration="50%", checkpoint_every="1st")
     with Run.open(result.run) as run:
         tensors = run.latest_checkpoint().tensors
     averages = {

@@ -50,8 +50,8 @@ def test_every_share_lies_between_0_and_1(kind: str, warmup: int, cooldown: int)
 
 
 def test_steps_drop_at_durations_and_shares() -> None:
-    plan = schedule("steps", drops=("30%", "66st", "9ep"), drop=0.5, total=1000)
-    assert plan.drops == (300, 66, 900)
+    plan = schedule("steps", milestones=("30%", "66st", "9ep"), milestone_factor=0.5, total=1000)
+    assert plan.milestones == (300, 66, 900)
     assert [plan.share(step) for step in (9, 65, 66, 299, 300, 899, 900, 999)] == [
         1,
         1,

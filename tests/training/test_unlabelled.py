@@ -29,7 +29,7 @@ from vitreous.weights.model_folder import load_model
 
 MODEL = replace(TINY.model, classes=0, patch=(2, 2))
 PATCHES = replace(TINY, model=MODEL, objective=MaskedPatchesConfig(), augment=replace(TINY.augment, mixup=0.0))
-AUTOENCODER = replace(PATCHES, objective=MaskedAutoencoderConfig(width=32, depth=1, heads=2))
+AUTOENCODER = replace(PATCHES, objective=MaskedAutoencoderConfig(decoder_width=32, decoder_depth=1, decoder_heads=2))
 KINDS = pytest.mark.parametrize("config", [PATCHES, AUTOENCODER], ids=["patches", "autoencoder"])
 LONG = {"duration": "60st", "evaluate_every": "60st", "optimizer": OptimizerConfig(lr=1e-2), "batch": 64}
 
@@ -53,7 +53,7 @@ def test_colours_are_learned_from_their_surroundings(go):
 
 def test_hidden_patches_are_learned_from_visible_ones(go):
     # Each normalised patch has a mean of 0 and an unbiased variance of 1: all zeros would miss by (4 - 1) / 4.
-    result = go(replace(AUTOENCODER, objective=replace(AUTOENCODER.objective, share=0.5)), **LONG)
+    result = go(replace(AUTOENCODER, objective=replace(AUTOENCODER.objective, mask_ratio=0.5)), **LONG)
     assert result.metrics["loss"] < 0.8 * 0.75
 
 
@@ -140,8 +140,14 @@ def test_what_it_learned_is_where_fine_tuning_starts(go):
         ({"ema": 0.9}, "ema is 0.9; objective masked-patches has no average"),
         ({"low_resolution": 0.5}, "low_resolution is 0.5; objective masked-patches sees the full resolution"),
         ({"model": ResNetConfig((8, 8), 1, (1,), classes=0)}, "hides patches, and a ResNet has none"),
-        ({"objective": MaskedPatchesConfig(share=1.5)}, "objective.share is 1.5; it must be above 0 and below 1"),
-        ({"objective": MaskedAutoencoderConfig(width=0)}, "objective.width is 0; it must be at least 1"),
+        (
+            {"objective": MaskedPatchesConfig(corrupted_share=1.5)},
+            "objective.corrupted_share is 1.5; it must be above 0 and below 1",
+        ),
+        (
+            {"objective": MaskedAutoencoderConfig(decoder_width=0)},
+            "objective.decoder_width is 0; it must be at least 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(changed, words, tmp_path):

@@ -114,7 +114,7 @@ def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
     [("learned2d", "layers"), ("learned", "shared"), ("relative", "layers"), ("bias", "shared"), ("bias", "layers")],
 )
 def test_frozen_positions_are_all_that_there_are(positions, place):
-    model = replace(TINY.model, positions=positions, positions_at=place, registers=2)
+    model = replace(TINY.model, positions=positions, position_placement=place, registers=2)
     job = build(replace(TINY, model=model, freeze="positions"), open_dataset(TINY.data), Silent())
     still = {name for name, parameter in job.model.named_parameters() if not parameter.requires_grad}
     tables = ("positions.", "layer_positions.", "relative.")
@@ -123,7 +123,7 @@ def test_frozen_positions_are_all_that_there_are(positions, place):
 
 
 def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(base):
-    objective = replace(TINY.objective, head_bias=-3.0)
+    objective = replace(TINY.objective, head_bias_init=-3.0)
     assert start(base, head="new", objective=objective)[0].model.head.bias.eq(-3).all()
     assert torch.equal(start(base, objective=objective)[0].model.head.bias, exported(base)["head.bias"])
     model = replace(TINY.model, head_bias=False)

@@ -25,7 +25,7 @@ from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 from vitreous.weights.options import Wish
 
-SMALL = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp=8, classes=3)
+SMALL = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=3)
 CLASSES = ("cat", "dog, hound", "tench, Tinca tinca")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -121,7 +121,7 @@ def test_stems_are_adapted_and_say_what_they_cannot_keep() -> None:
 
 
 def test_a_head_is_sliced_by_labels_and_by_synonyms() -> None:
-    folder = folder_of(replace(SMALL, distillation=True))
+    folder = folder_of(replace(SMALL, distillation_token=True))
     expected = outputs(folder, grey(3))
     two, said = sliced(folder, ("Tinca tinca", "cat"))
     assert (said, two.classes) == ("sliced: 2 of 3 classes", ("Tinca tinca", "cat"))

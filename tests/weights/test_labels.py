@@ -85,7 +85,8 @@ def test_numbers_of_outputs_still_choose_among_them_and_names_do(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "config", [replace(SMALL, classes=0), replace(SMALL, distillation=True), ResNetConfig((32, 48), 3, (1,), 1, 0)]
+    "config",
+    [replace(SMALL, classes=0), replace(SMALL, distillation_token=True), ResNetConfig((32, 48), 3, (1,), 1, 0)],
 )
 def test_a_new_head_is_of_zeros_on_the_same_features(config: object) -> None:
     folder = folder_of(config)

@@ -14,10 +14,11 @@ import vitreous
 from vitreous.api.inspection import inspect
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig, named
+from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
+from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import ResNet
-from vitreous.model.resnet_config import ResNetConfig, StemConfig, named_resnet
+from vitreous.model.resnet_config import ResNetConfig, StemConfig, build_resnet_config
 from vitreous.predictor import Predictor
 from vitreous.training.config import RunConfig
 from vitreous.training.initial_weights import initial_model
@@ -30,7 +31,14 @@ from vitreous.weights.options import Wish
 
 SMALL = ResNetConfig(image=(32, 48), units=(1, 2), classes=3)
 HYBRID = ViTConfig(
-    image=(32, 48), patch=(16, 16), width=32, depth=1, heads=2, mlp=48, classes=3, stem=StemConfig("resnet", (1, 1))
+    image=(32, 48),
+    patch=(16, 16),
+    width=32,
+    depth=1,
+    heads=2,
+    mlp_width=48,
+    classes=3,
+    stem=StemConfig("resnet", (1, 1)),
 )
 ONE_OF_EACH = pytest.mark.parametrize("config", [SMALL, HYBRID], ids=["resnet", "hybrid"])
 
@@ -149,7 +157,7 @@ def test_the_command_line_predicts(tmp_path: Path) -> None:
 def test_create_knows_resnets_by_name() -> None:
     model = vitreous.create("R26x1", classes=3, seed=1)
     assert isinstance(model, ResNet)
-    assert model.config == named_resnet("R26x1", classes=3)
+    assert model.config == build_resnet_config("R26x1", classes=3)
     assert model.head.out_features == 3
     with pytest.raises(UnknownName, match="setting of a ResNet 'clases'; did you mean 'classes'"):
         vitreous.create("R26x1", clases=3)
@@ -160,17 +168,17 @@ def test_create_knows_resnets_by_name() -> None:
 
 
 NAMES = {
-    "R50x1 for 224x224 images": named_resnet("R50x1"),
-    "R152x4 for 480x480 images": named_resnet("R152x4", image=(480, 480)),
+    "R50x1 for 224x224 images": build_resnet_config("R50x1"),
+    "R152x4 for 480x480 images": build_resnet_config("R152x4", image=(480, 480)),
     "a ResNet of 1+2 units of width 1 for 32x48 images": SMALL,
-    "R50+B/16 for": named("R50+B/16"),
-    "R50+L/32 for": named("R50+L/32"),
-    "R26+S/32 for": named("R26+S/32"),
-    "R+Ti/16 for": named("R+Ti/16"),
-    "B/32 on a ResNet of 3+4+9 units of width 1 for": named("R50+B/16", patch=(32, 32)),
+    "R50+B/16 for": build_vit_config("R50+B/16"),
+    "R50+L/32 for": build_vit_config("R50+L/32"),
+    "R26+S/32 for": build_vit_config("R26+S/32"),
+    "R+Ti/16 for": build_vit_config("R+Ti/16"),
+    "B/32 on a ResNet of 3+4+9 units of width 1 for": build_vit_config("R50+B/16", patch=(32, 32)),
     "a ViT with patch 16 on a ResNet of 1+1 units of width 1 for": HYBRID,
-    "S/16 on 4 convolutions for": named("S/16", stem=StemConfig("conv", convolutions=(48, 96, 192, 384))),
-    "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536, 1000 classes)": named("S/16"),
+    "S/16 on 4 convolutions for": build_vit_config("S/16", stem=StemConfig("conv", convolutions=(48, 96, 192, 384))),
+    "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536, 1000 classes)": build_vit_config("S/16"),
 }
 
 

@@ -94,7 +94,7 @@ def test_it_is_openais_clip_widened_to_float32(archive: Path, tmp_path: Path) ->
     folder, report = load_foreign(archive)
     assert report.origin.startswith("clip:")
     assert any("its code was not run" in note for note in report.notes)
-    assert folder.model.config.block.act == "quick-gelu"  # type: ignore[union-attr]
+    assert folder.model.config.block.activation == "quick-gelu"  # type: ignore[union-attr]
     assert folder.model.head.weight.dtype == torch.float32
     torch.save({name: tensor.half().float() for name, tensor in clip().items() if tensor.ndim}, tmp_path / "same.pth")
     same, _ = load_foreign(tmp_path / "same.pth", Wish(family="openai"))

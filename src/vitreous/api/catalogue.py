@@ -6,8 +6,8 @@ from fnmatch import fnmatch
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.model import count
-from vitreous.model.config import SIZES, named
-from vitreous.model.resnet_config import named_resnet
+from vitreous.model.names import SIZES, build_vit_config
+from vitreous.model.resnet_config import build_resnet_config
 from vitreous.weights.families.base import Family
 from vitreous.weights.foreign import families
 
@@ -60,6 +60,6 @@ def models(pattern: str = "*") -> ModelsResult:
     chosen = [name for name in names if fnmatch(name, pattern)]
     if not chosen:
         raise UnknownName("model", pattern, names)
-    configs = {name: named_resnet(name) if name in RESNETS else named(name) for name in chosen}
+    configs = {name: build_resnet_config(name) if name in RESNETS else build_vit_config(name) for name in chosen}
     sizes = (ModelSize(name, count.parameters(one), count.flops(one)) for name, one in configs.items())
     return ModelsResult(tuple(sizes), tuple(families().values()))

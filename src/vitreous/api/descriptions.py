@@ -63,7 +63,7 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     )
     along = "attention along rows and columns in turn, " if config.block.attention == "axial" else ""
     return (
-        f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp}, {along}"
+        f"width {config.width}, depth {config.depth}, heads {config.heads}, MLP {config.mlp_width}, {along}"
         f"patches {config.patch[0]}x{config.patch[1]} in a grid of {config.grid}{under}"
     )
 

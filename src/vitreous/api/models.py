@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import UnknownName
-from vitreous.model.factory import Model, configured
+from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
 from vitreous.predictor import Predictor
 from vitreous.weights.labels import listed
@@ -29,7 +29,7 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
     Raises:
         ConfigError: an unknown name, or settings that don't go together.
     """
-    return create_model(configured(name, **overrides), seed)
+    return create_model(build_config(name, **overrides), seed)
 
 
 def load(

@@ -63,7 +63,11 @@ def named(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def refuse_former(kind: type, arguments: Sequence[str]) -> None:
-    """Refuse options of before whose meaning changed, with what says the same today; raises ConfigError."""
+    """Refuse options of before whose name or scale changed, with what says the same today; raises ConfigError."""
+    today_of = renamed(kind)
+    for option in named(arguments):
+        if names := today_of.get(option.replace("_", "-")):
+            raise ConfigError(f"{option} is called {' or '.join(names)} now; give that")
     for prefix, settings in within(kind):
         before: dict[str, Any] = getattr(settings, "FORMER", {})
         given = {}
@@ -82,8 +86,27 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
 
 def former(kind: type) -> Iterator[str]:
     """Yield the options of before that `refuse_former` knows."""
+    yield from renamed(kind)
     for prefix, settings in within(kind):
         yield from (f"--{prefix}{name.replace('_', '-')}" for name in getattr(settings, "FORMER", ()))
+
+
+def renamed(kind: type) -> dict[str, list[str]]:
+    """Return the options that had another name before: former name -> today's, of each kind of settings that had it."""
+    found: dict[str, list[str]] = {}
+    for prefix, settings in within(kind):
+        for old, new in getattr(settings, "RENAMED", {}).items():
+            for flag in ("", "no-"):
+                before, now = (f"--{prefix}{switched(name, flag)}" for name in (old, new))
+                if now not in found.setdefault(before, []):
+                    found[before].append(now)
+    return found
+
+
+def switched(name: str, flag: str) -> str:
+    """Return a setting's dotted name as an option, with a flag such as "no-" before its last word."""
+    head, dot, tail = name.replace("_", "-").rpartition(".")
+    return f"{head}{dot}{flag}{tail}"
 
 
 def typed(prefix: str, settings: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Where examples come from: settings only, no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 Policy = Literal["raise", "skip"]
 
@@ -19,7 +19,7 @@ class DataConfig:
     """Share held out for validation, stratified by class, when the data has no split of its own; above 0, below 1."""
     split_seed: int = 0
     """Seed of that split. Apart from the run's seed, so that runs of several seeds share one validation set."""
-    tune: float = 0.0
+    tuning_holdout: float = 0.0
     """Share of the training examples that are held out in place of the validation examples, to choose settings by without
     looking at those; stratified by class, 0 (off) to below 1."""
     broken: Policy = "raise"
@@ -28,3 +28,6 @@ class DataConfig:
     """optional: a folder of images without class folders will do, as one class; for training without labels."""
     verify: Literal["full", "header"] = "full"
     """How the scan checks images: decode each one, or read headers only. The result is cached."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"tune": "tuning_holdout"}
+    """Settings that had another name in files of layout 1."""

@@ -76,12 +76,12 @@ def open_dataset(
         DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
     """
     dataset = open_whole(config, decode, progress)
-    return for_tuning(dataset, config) if config.tune else dataset
+    return for_tuning(dataset, config) if config.tuning_holdout else dataset
 
 
 def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
     """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
-    train, validation = divided(dataset.train, config.tune, config.split_seed + 1)
+    train, validation = divided(dataset.train, config.tuning_holdout, config.split_seed + 1)
     counts, held = (counted(part) for part in (train, validation))
     facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
     note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
@@ -103,7 +103,7 @@ def counted(source: Source) -> list[int]:
 
 
 def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> Dataset:
-    """Find, verify and split the data, without regard to `data.tune`; raises DataError."""
+    """Find, verify and split the data, without regard to `data.tuning_holdout`; raises DataError."""
     if config.path == DIGITS:
         return open_digits(config)
     if is_formula(config.path):

@@ -143,7 +143,7 @@ def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor
     z = z.detach().requires_grad_()
     watched = gathering(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
     with torch.enable_grad(), evaluating(model), watched:
-        logits = model.logits(model.norm(z) if model.config.norm_at == "tokens" else z)
+        logits = model.logits(model.norm(z) if model.config.final_norm == "tokens" else z)
         score = logits[range(len(z)), list(targets)].sum()
     gradient, *of_gathered = torch.autograd.grad(score, [z, *(gathered for _, gathered in kept)])
     step = Step(model.config.depth, _detached(kept[0][0]), of_gathered[0]) if kept else None

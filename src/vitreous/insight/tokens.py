@@ -45,7 +45,7 @@ def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tenso
     count = tokens.shape[1]
     first = F.one_hot(torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), count).to(tokens.dtype)
     if kind == "class":
-        return (first + first.roll(1, dims=1)) / 2 if model.config.distillation else first
+        return (first + first.roll(1, dims=1)) / 2 if model.config.distillation_token else first
     front = 0 if model.config.pool_prefix and kind != "class+mean" else prefix
     patches = tokens[:, front:]
     if kind == "max":

@@ -59,9 +59,9 @@ class Attention(nn.Module):
         self.no_key_bias = made.qkv_bias == "no-key"
         self.q_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
         self.k_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
-        self.relative = relative(config) if config.positions_at != "shared" else None
+        self.relative = relative(config) if config.position_placement != "shared" else None
         self.rotary = MixedRotary(config) if config.rotary.kind == "mixed" else None
-        self.norm = norm(config, inner) if made.attention_norm else nn.Identity()
+        self.norm = norm(config, inner) if made.attention_inner_norm else nn.Identity()
         self.out = Dense(inner, width, bias=made.biases)
 
     def forward(

@@ -1,15 +1,10 @@
-"""The shapes of Vision Transformers: settings only, no torch.
+"""The shapes of Vision Transformers, and how they are regularised: settings only, no torch. `model/names.py` has their names."""
 
-Sizes Ti and S are from DeiT (2012.12877) and AugReg (2106.10270), B, L and H from the paper (2010.11929, table 1),
-g and G from "Scaling Vision Transformers" (2106.04560, table 2), mu from big_vision (for tests).
-"""
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-import re
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, NamedTuple
-
-from vitreous.errors import ConfigError, UnknownName
-from vitreous.model.resnet_config import StemConfig, hybrid
+from vitreous.errors import ConfigError
+from vitreous.model.resnet_config import StemConfig
 from vitreous.settings import check_settings
 from vitreous.shapes import Size
 
@@ -17,29 +12,8 @@ Positions = Literal[
     "learned", "learned2d", "sincos2d", "sincos2d-mae", "relative", "bias", "bias-log", "bias-log-swin", "none"
 ]
 Pool = Literal["class", "mean", "max", "map", "class+mean"]
-
-
-class Shape(NamedTuple):
-    """What a size's letter stands for."""
-
-    width: int
-    depth: int
-    heads: int
-    mlp: int
-
-
-SIZES = {
-    "mu": Shape(width=32, depth=1, heads=2, mlp=128),
-    "Ti": Shape(width=192, depth=12, heads=3, mlp=768),
-    "S": Shape(width=384, depth=12, heads=6, mlp=1536),
-    "B": Shape(width=768, depth=12, heads=12, mlp=3072),
-    "L": Shape(width=1024, depth=24, heads=16, mlp=4096),
-    "H": Shape(width=1280, depth=32, heads=16, mlp=5120),
-    "g": Shape(width=1408, depth=40, heads=16, mlp=6144),
-    "G": Shape(width=1664, depth=48, heads=16, mlp=8192),
-}
-OTHERS = ("R50+B/16", "R50x1", "Axial-B/16")
-"""A hybrid, a ResNet and an Axial-ViT, named beside the sizes where a name is unknown."""
+TRAINING_SETTINGS = ("dropout", "drop_path", "patch_dropout", "recompute")
+"""What architectures held in files of layout 1, and runs hold today (`RunConfig`): no output depends on them."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +25,11 @@ class BlockConfig:
     column in the next, and so on in turn."""
     norm: Literal["layer", "rms"] = "layer"
     """Layer norm, or RMS norm (1910.07467), wherever the model normalises."""
-    act: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
+    activation: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
     """Activation: GELU exact, by its tanh approximation (flax's default), x sigmoid(1.702 x) (OpenAI's CLIP), or SiLU."""
     mlp: Literal["plain", "swiglu"] = "plain"
     """plain: contract(act(expand(z))). swiglu (2002.05202): contract(act(gate(z)) * value(z)), gate and value in one map."""
-    mlp_norm: bool = False
+    mlp_inner_norm: bool = False
     """Normalise the hidden layer before contracting it (EVA-02)."""
     qkv_bias: Literal["all", "no-key", "none"] = "all"
     """Which of q, k and v have biases."""
@@ -63,7 +37,7 @@ class BlockConfig:
     """Biases of the attention's output map and of the MLP."""
     qk_norm: bool = False
     """Normalise q and k of each head (2302.05442)."""
-    attention_norm: bool = False
+    attention_inner_norm: bool = False
     """Normalise what the heads gathered before the output map (EVA-02 and NormFormer)."""
     layer_scale: float = 0.0
     """Initial value of a learned scale on each branch (CaiT, 2103.17239); 0: none."""
@@ -71,8 +45,13 @@ class BlockConfig:
     """Normalise what a branch reads (the paper's), or what it adds (Swin v2's residual post-norm)."""
     parallel: bool = False
     """Attention and MLP side by side on one norm's output (2302.05442) instead of one after the other."""
-    drop_path: Literal["linear", "constant"] = "linear"
-    """How the drop-path rate goes through the depth: rising linearly from 0, or the same in every block."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "act": "activation",
+        "mlp_norm": "mlp_inner_norm",
+        "attention_norm": "attention_inner_norm",
+    }
+    """Settings that had another name in files of layout 1."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -102,6 +81,39 @@ class RotaryConfig:
 
 
 @dataclass(frozen=True)
+class RegularisationConfig:
+    """What a ViT leaves out at random while it trains. Not part of an architecture: no model folder holds it."""
+
+    dropout: float = 0.0
+    """Dropout after positions and after every dense layer but qkv, 0 to below 1."""
+    drop_path: float = 0.0
+    """Stochastic depth (1603.09382): the rate of the last block, 0 to below 1."""
+    drop_path_schedule: Literal["linear", "constant"] = "linear"
+    """How that rate runs through the depth: rising linearly from 0 at the first block, or the same in every block."""
+    patch_dropout: float = 0.0
+    """Share of the patches that training leaves out, drawn anew for each image (FLIP, 2212.00794), 0 to below 1."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name in ("dropout", "drop_path", "patch_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+
+    def check_model(self, model: "ViTConfig") -> None:
+        """Raise ConfigError if a model can't be trained so."""
+        if not self.patch_dropout:
+            return
+        if model.rotary.kind != "none" or model.in_attention or model.position_placement != "input":
+            raise ConfigError(
+                "patch_dropout is for positions that are added at the input; blocks can't know the others'"
+            )
+        if model.block.attention == "axial":
+            raise ConfigError(
+                "patch_dropout leaves holes in the grid, and axial attention needs whole rows and columns"
+            )
+
+
+@dataclass(frozen=True)
 class ViTConfig:
     """One Vision Transformer, completely described. The defaults are ViT-B/16 as in the paper."""
 
@@ -110,7 +122,7 @@ class ViTConfig:
         **dict.fromkeys(("image", "patch", "width", "heads", "registers"), 2**17),
         "channels": 2**12,
         "depth": 10_000,
-        "mlp": 2**20,
+        "mlp_width": 2**20,
         "classes": 10**8,
     }
     """Numbers beyond which no model is built."""
@@ -126,17 +138,17 @@ class ViTConfig:
     depth: int = 12
     """Encoder blocks (the paper's L). Axial ones come in pairs, of which each stands for one block of full attention."""
     heads: int = 12
-    """Attention heads; must divide the width, unless head_width says theirs."""
-    head_width: int = 0
+    """Attention heads; must divide the width, unless attention_head_width says theirs."""
+    attention_head_width: int = 0
     """Values of each head of the blocks; 0: the heads share the width (vit-pytorch: dim_head)."""
-    mlp: int = 3072
+    mlp_width: int = 3072
     """Hidden width of the MLP."""
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     pool: Pool = "class"
     """What represents the image: the [class] token's output; the mean or maximum over the patches' outputs; map: attention
     pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
-    pool_mlp: int = 0
+    pool_mlp_width: int = 0
     """Hidden width of the MLP after attention pooling; 0: as in the blocks."""
     pool_heads: int = 0
     """Heads of attention pooling; 0: as in the blocks."""
@@ -148,7 +160,7 @@ class ViTConfig:
     """class+mean: the last blocks whose [class] counts, each normalised, side by side (DINOv2's linear heads: 1 or 4)."""
     class_token: bool = True
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
-    distillation: bool = False
+    distillation_token: bool = False
     """Put a learned distillation token after [class], with a head of its own (DeiT, 2012.12877); heads are averaged."""
     registers: int = 0
     """Learned tokens after those, thrown away at the end (2309.16588)."""
@@ -157,16 +169,16 @@ class ViTConfig:
     (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (the paper's: query times an
     embedding of the 1-D offset), bias (per head and 2-D offset: Swin, BEiT), bias-log (the same
     by an MLP of the offset's logarithm: timm), bias-log-swin (Swin v2's). Or none."""
-    position_hidden: int = 128
+    position_mlp_width: int = 128
     """bias-log: hidden width of the MLP from offsets to biases."""
-    positions_at: Literal["input", "layers", "shared"] = "input"
+    position_placement: Literal["input", "layers", "shared"] = "input"
     """Where positions enter (table 8): at the input; in every layer, each its own; in every layer, all the same.
     Relative ones and biases act in every layer: layers (input means the same), or shared."""
-    position_tokens: Literal["all", "class", "patches"] = "all"
+    positioned_tokens: Literal["all", "class", "patches"] = "all"
     """Which tokens have added positions: all; [class] and patches, registers not (DINOv2); patches alone (DeiT-III)."""
     position_init: Literal["normal", "sincos2d"] = "normal"
     """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
-    start: Literal["paper", "mae"] = "paper"
+    init: Literal["paper", "mae"] = "paper"
     """What fresh weights are drawn from. paper: as the authors' code (vit_jax), but for draws that it cuts off at two deviations;
     mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws of deviation 0.02, biases zero."""
     position_temperature: float = 10_000.0
@@ -179,7 +191,7 @@ class ViTConfig:
     """Bias of the patch embedding (CLIP has none)."""
     embed_norm: bool = False
     """Normalise the sequence before the first block (CLIP)."""
-    norm_at: Literal["tokens", "pooled", "none"] = "tokens"
+    final_norm: Literal["tokens", "pooled", "none"] = "tokens"
     """Where the final norm stands: over the sequence (equation 4), after pooling, or nowhere."""
     head_bias: bool = True
     """Bias of the head (CLIP's projection has none)."""
@@ -187,16 +199,21 @@ class ViTConfig:
     """A tanh layer before the head, as in the paper's pre-training."""
     pre_logits_width: int = 0
     """Width of that layer; 0: that of what it reads (big_vision: rep_size)."""
-    dropout: float = 0.0
-    """Dropout after positions and after every dense layer but qkv, 0 to below 1."""
-    drop_path: float = 0.0
-    """Stochastic depth: the last block's rate, rising linearly from 0 at the first block."""
     norm_eps: float = 1e-6
     """Epsilon of every layer norm."""
-    patch_dropout: float = 0.0
-    """Share of the patches that training leaves out, drawn anew for each image (FLIP, 2212.00794)."""
-    recompute: bool = False
-    """Activation checkpointing: recompute blocks in the backward pass, for less memory. Never changes a number."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "mlp": "mlp_width",
+        "head_width": "attention_head_width",
+        "pool_mlp": "pool_mlp_width",
+        "distillation": "distillation_token",
+        "position_hidden": "position_mlp_width",
+        "positions_at": "position_placement",
+        "position_tokens": "positioned_tokens",
+        "norm_at": "final_norm",
+        "start": "init",
+    }
+    """Settings that had another name in files of layout 1."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -207,11 +224,11 @@ class ViTConfig:
                     f"an image of {size} {axis} can't be cut into patches of {patch}; "
                     f"use an image size that is a multiple of the patch, such as {near}"
                 )
-        if self.heads < 1 or (self.width % self.heads and not self.head_width):
+        if self.heads < 1 or (self.width % self.heads and not self.attention_head_width):
             raise ConfigError(f"width {self.width} can't be shared by {self.heads} heads; heads must divide the width")
         if self.pool in ("class", "class+mean") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
-        if self.distillation and not (self.class_token and self.pool == "class"):
+        if self.distillation_token and not (self.class_token and self.pool == "class"):
             raise ConfigError("a distillation token needs class_token=True and pool='class'")
         self._check_ranges()
         self._check_pool()
@@ -228,21 +245,25 @@ class ViTConfig:
             raise ConfigError(f"pool_layers={self.pool_layers} is for pool='class+mean', not for {self.pool!r}")
         if self.pool_layers > self.depth:
             raise ConfigError(f"pool_layers is {self.pool_layers}, and there are only {self.depth} blocks")
-        if self.pool_layers > 1 and self.norm_at == "pooled":
-            raise ConfigError("pool_layers above 1 needs norm_at='tokens' or 'none'")
+        if self.pool_layers > 1 and self.final_norm == "pooled":
+            raise ConfigError("pool_layers above 1 needs final_norm='tokens' or 'none'")
         if self.block.parallel and self.block.norm_order == "after":
             raise ConfigError(
                 "parallel branches share one norm before them; norm_order='after' is for branches in turn"
             )
 
     def _check_ranges(self) -> None:
-        for name in ("dropout", "drop_path", "patch_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        for name in ("channels", "width", "depth", "mlp", "pool_layers", "position_hidden"):
+        for name in ("channels", "width", "depth", "mlp_width", "pool_layers", "position_mlp_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("classes", "registers", "pool_mlp", "pool_heads", "head_width", "pre_logits_width"):
+        for name in (
+            "classes",
+            "registers",
+            "pool_mlp_width",
+            "pool_heads",
+            "attention_head_width",
+            "pre_logits_width",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
 
@@ -253,11 +274,6 @@ class ViTConfig:
             raise ConfigError(f"learned2d gives half of the width to rows and half to columns; {self.width} is odd")
         if self.rotary.kind != "none" and self.per_head % 4:
             raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.per_head}")
-        told = self.rotary.kind != "none" or self.in_attention or self.positions_at != "input"
-        if self.patch_dropout and told:
-            raise ConfigError(
-                "patch_dropout is for positions that are added at the input; blocks can't know the others'"
-            )
         if self.position_init == "sincos2d" and self.positions not in ("learned", "sincos2d"):
             raise ConfigError(f"position_init='sincos2d' is for learned positions, not for {self.positions!r}")
 
@@ -289,10 +305,6 @@ class ViTConfig:
             )
         if self.rotary.kind == "mixed":
             raise ConfigError("axial attention takes rotary positions of fixed frequencies, not mixed ones")
-        if self.patch_dropout:
-            raise ConfigError(
-                "patch_dropout leaves holes in the grid, and axial attention needs whole rows and columns"
-            )
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
@@ -308,17 +320,19 @@ class ViTConfig:
     @property
     def prefix(self) -> int:
         """Tokens before the patches: [class], distillation, registers."""
-        return self.class_token + self.distillation + self.registers
+        return self.class_token + self.distillation_token + self.registers
 
     @property
     def placed_prefix(self) -> int:
         """Tokens before the patches that have an added position, the first of them."""
-        return {"all": self.prefix, "class": self.class_token + self.distillation, "patches": 0}[self.position_tokens]
+        return {"all": self.prefix, "class": self.class_token + self.distillation_token, "patches": 0}[
+            self.positioned_tokens
+        ]
 
     @property
     def per_head(self) -> int:
         """Values of each head."""
-        return self.head_width or self.width // self.heads
+        return self.attention_head_width or self.width // self.heads
 
     @property
     def gathered(self) -> int:
@@ -344,52 +358,3 @@ class ViTConfig:
     def head_inputs(self) -> int:
         """Width of what the head reads: the representation, or the layer before the head."""
         return (self.pre_logits_width or self.features) if self.pre_logits else self.features
-
-
-AXIAL = r"(?:R\d*\+)?Axial-"
-"""How the names of Axial-ViTs begin."""
-
-
-def parse_name(name: str) -> tuple[Shape, Size]:
-    """Read "S/16", "B/16x8" (rows x cols of a patch), "R50+B/16" or "Axial-B/16" as (shape, patch size in pixels)."""
-    match = re.fullmatch(r"(?:R\d*\+)?(?:Axial-)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
-    if match is None:
-        known = [f"{size}/16" for size in SIZES]
-        raise UnknownName("model", name, [*known, *OTHERS], meant(name))
-    if match["size"] not in SIZES:
-        raise UnknownName("model", name, [*(f"{size}/{name.split('/', 1)[1]}" for size in SIZES), *OTHERS])
-    rows = int(match["rows"])
-    patch = Size(rows, int(match["cols"] or rows))
-    if min(patch) < 1:
-        raise ConfigError(f"model {name!r} has patches of {patch} pixels; they must have at least one, as in S/16")
-    return SIZES[match["size"]], hybrid(name, patch)[1]
-
-
-WORDS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G"}
-"""What other code bases call the sizes."""
-
-
-def meant(name: str) -> str | None:
-    """Return the shape that a name of timm, torchvision, OpenCLIP or Hugging Face has here, if it has one.
-
-    >>> meant("vit_small_patch16_224"), meant("ViT-B-32"), meant("resnet50")
-    ('S/16', 'B/32', 'R50x1')
-    """
-    last = name.rsplit("/", 1)[-1].lower()
-    vit = re.match(r"(?:vit|deit3?|dinov?\d?|beit)[_-]?(?P<size>[a-z]+)[_-]?(?:patch)?[_-]?(?P<patch>\d+)", last)
-    if vit is not None:
-        size = WORDS.get(vit["size"]) or next((known for known in SIZES if known.lower() == vit["size"]), None)
-        return f"{size}/{vit['patch']}" if size else None
-    resnet = re.match(r"resnet(?:v2)?[_-]?(?P<layers>\d+)", last)
-    return f"R{resnet['layers']}x1" if resnet is not None else None
-
-
-def named(name: str, **overrides: Any) -> ViTConfig:
-    """Return the configuration called e.g. "S/16", "R50+B/16" or "Axial-B/16", with any field overridden."""
-    shape, patch = parse_name(name)
-    config = {"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()}
-    if re.match(AXIAL, name):
-        # Two axial blocks stand for each block of full attention.
-        overrides["block"] = replace(overrides.get("block", BlockConfig()), attention="axial")
-        config |= {"depth": 2 * shape.depth, "class_token": False, "pool": "mean"}
-    return ViTConfig(**(config | overrides))

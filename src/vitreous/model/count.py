@@ -17,13 +17,13 @@ def parameters(config: ViTConfig | ResNetConfig) -> int:
     embed += {"none": 0, "after": 1, "both": 1}[config.patch_norm] * _norm(config, width)
     embed += (config.patch_norm == "both") * _norm(config, math.prod(config.patch_shape))
     embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
-    last = {"tokens": width, "pooled": config.features, "none": 0}[config.norm_at]
+    last = {"tokens": width, "pooled": config.features, "none": 0}[config.final_norm]
     features = config.features
     pre_logits = (features + 1) * config.head_inputs if config.pre_logits else 0
-    head = (config.head_inputs + config.head_bias) * config.classes * (1 + config.distillation)
+    head = (config.head_inputs + config.head_bias) * config.classes * (1 + config.distillation_token)
     pool = _pool(config) if config.pool == "map" else 0
     norms = (1 if made.parallel else 2) * _norm(config, width)
-    block = _attention(config) + _mlp(config, config.mlp) + norms + 2 * width * bool(made.layer_scale)
+    block = _attention(config) + _mlp(config, config.mlp_width) + norms + 2 * width * bool(made.layer_scale)
     return embed + _positions(config) + config.depth * block + _norm(config, last) + pool + pre_logits + head
 
 
@@ -34,26 +34,28 @@ def _norm(config: ViTConfig, width: int) -> int:
 def _attention(config: ViTConfig) -> int:
     width, made, inner = config.width, config.block, config.gathered
     biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] * inner + made.biases * width
-    norms = 2 * made.qk_norm * _norm(config, config.per_head) + made.attention_norm * _norm(config, inner)
+    norms = 2 * made.qk_norm * _norm(config, config.per_head) + made.attention_inner_norm * _norm(config, inner)
     return 4 * width * inner + biases + norms
 
 
 def _mlp(config: ViTConfig, hidden: int) -> int:
     width, made = config.width, config.block
     expand = hidden * (2 if made.mlp == "swiglu" else 1)
-    return (width + made.biases) * expand + (hidden + made.biases) * width + made.mlp_norm * _norm(config, hidden)
+    return (width + made.biases) * expand + (hidden + made.biases) * width + made.mlp_inner_norm * _norm(config, hidden)
 
 
 def _pool(config: ViTConfig) -> int:
     width = config.width
     if config.pool_plain:
         return width + (3 * width + 1) * width + 2 * width * (config.block.qkv_bias == "all")
-    return width + 4 * (width + 1) * width + _norm(config, width) + _mlp(config, config.pool_mlp or config.mlp)
+    return (
+        width + 4 * (width + 1) * width + _norm(config, width) + _mlp(config, config.pool_mlp_width or config.mlp_width)
+    )
 
 
 def _positions(config: ViTConfig) -> int:
     rows, cols = config.grid
-    layers = config.depth if config.positions_at == "layers" else 1
+    layers = config.depth if config.position_placement == "layers" else 1
     added = {
         "learned": (rows * cols + config.placed_prefix) * config.width,
         "learned2d": config.placed_prefix * config.width + (rows + cols) * (config.width // 2),
@@ -61,12 +63,12 @@ def _positions(config: ViTConfig) -> int:
     if config.positions in added:
         mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
         return layers * added[config.positions] + mixed
-    layers = 1 if config.positions_at == "shared" else config.depth
+    layers = 1 if config.position_placement == "shared" else config.depth
     offsets = {
         "relative": (2 * config.tokens - 1) * config.per_head,
         "bias": ((2 * rows - 1) * (2 * cols - 1) + (3 if config.prefix else 0)) * config.heads,
-        "bias-log": 3 * config.position_hidden + (config.position_hidden + 1) * config.heads,
-        "bias-log-swin": (3 + config.heads) * config.position_hidden,
+        "bias-log": 3 * config.position_mlp_width + (config.position_mlp_width + 1) * config.heads,
+        "bias-log-swin": (3 + config.heads) * config.position_mlp_width,
     }
     mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
     return layers * offsets.get(config.positions, 0) + mixed
@@ -83,32 +85,33 @@ def flops(config: ViTConfig | ResNetConfig) -> int:
     relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
     # Tokens that a query looks at in two blocks: axial ones go along rows and columns in turn.
     seen = sum(config.grid) if config.block.attention == "axial" else 2 * tokens
-    block = tokens * (4 * width * inner + mlp * config.mlp) + tokens * seen * inner + relative
+    block = tokens * (4 * width * inner + mlp * config.mlp_width) + tokens * seen * inner + relative
     pooled = cells + (config.prefix if config.pool_prefix else 0)
-    pool = 2 * width * width * (1 + pooled) + 2 * pooled * width + mlp * (config.pool_mlp or config.mlp)
+    pool = 2 * width * width * (1 + pooled) + 2 * pooled * width + mlp * (config.pool_mlp_width or config.mlp_width)
     if config.pool_plain:
-        pool -= width * width + mlp * (config.pool_mlp or config.mlp)
-    head = config.head_inputs * config.classes * (1 + config.distillation)
+        pool -= width * width + mlp * (config.pool_mlp_width or config.mlp_width)
+    head = config.head_inputs * config.classes * (1 + config.distillation_token)
     pre_logits = config.features * config.head_inputs if config.pre_logits else 0
     stem = stem_flops(config.stem, config.channels, Size(*config.image))
     pool *= config.pool == "map"
     return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
 
 
-def activation_bytes(config: ViTConfig | ResNetConfig, batch: int, *, training: bool, bytes_each: int = 4) -> int:
+def activation_bytes(config: ViTConfig | ResNetConfig, batch: int, *, training: bool, recompute: bool = False) -> int:
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
     the MLP's hidden layer before and after the GELU. Of a stem or a ResNet: what each convolution puts out, before and
-    after its norm.
+    after its norm. Values take 4 bytes. `recompute`: only what enters each block is kept, as `ViT.recompute` does.
     """
+    bytes_each = 4
     image = config.channels * config.image[0] * config.image[1] * 4
     if isinstance(config, ResNetConfig):
         whole, largest = convolved_values(config, Size(*config.image))
         return batch * (2 * (whole if training else 2 * largest) * bytes_each + 2 * image)
-    block = config.tokens * (10 * config.width + 2 * config.mlp) * bytes_each
+    block = config.tokens * (10 * config.width + 2 * config.mlp_width) * bytes_each
     stream = config.tokens * config.width * bytes_each
-    kept = config.depth * (stream if config.recompute else block) + block if training else 2 * block
+    kept = config.depth * (stream if recompute else block) + block if training else 2 * block
     whole, largest = convolved_values(config.stem, Size(*config.image))
     stem = 2 * (whole if training else largest) * bytes_each
     return batch * (kept + 2 * stream + 2 * image + stem)

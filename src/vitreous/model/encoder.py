@@ -1,7 +1,7 @@
 """The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
-from itertools import cycle
-from typing import ClassVar
+from itertools import cycle, islice
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.layers import activation, norm
 from vitreous.model.parameters import VECTOR, Dense
 
@@ -25,14 +25,14 @@ class MLP(nn.Module):
 
     def __init__(self, config: ViTConfig, hidden: int | None = None, *, in_block: bool = True) -> None:
         super().__init__()
-        made, hidden = config.block, hidden or config.mlp
+        made, hidden = config.block, hidden or config.mlp_width
         self.gated = made.mlp == "swiglu"
         stacked = 2 if self.gated else 1
         self.expand = Dense(config.width, stacked * hidden, bias=made.biases, stacked=stacked, in_block=in_block)
-        self.act = activation("silu" if self.gated else made.act)
-        self.norm = norm(config, hidden) if made.mlp_norm else nn.Identity()
+        self.act = activation("silu" if self.gated else made.activation)
+        self.norm = norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
         self.contract = Dense(hidden, config.width, bias=made.biases, in_block=in_block)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Transform every token by itself. A gated layer's first half is the gate, its second the value."""
@@ -48,7 +48,7 @@ class MLP(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (1603.09382): drop a branch for whole examples, and scale the others up by 1 / kept share."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
         self.rate = rate
 
@@ -78,18 +78,18 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream; or both side by side."""
 
-    def __init__(self, config: ViTConfig, drop_path: float, axis: Axis | None = None) -> None:
+    def __init__(self, config: ViTConfig, axis: Axis | None = None) -> None:
         super().__init__()
         made = config.block
         self.after = made.norm_order == "after"
         self.attention_norm = norm(config)
         self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(0.0)
         self.attention_scale = layer_scale(config)
         self.mlp_norm = None if made.parallel else norm(config)
         self.mlp = MLP(config)
         self.mlp_scale = layer_scale(config)
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath()
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
@@ -115,11 +115,13 @@ def layer_scale(config: ViTConfig) -> nn.Module:
 
 
 def blocks(config: ViTConfig) -> nn.ModuleList:
-    """Build the stack; the drop-path rate rises linearly from 0 at the first block to the configured one at the last,
-    or is constant. Axial blocks go along rows and columns in turn, rows first.
-    """
-    last = max(1, config.depth - 1)
-    constant = config.block.drop_path == "constant"
-    rates = [config.drop_path * (1 if constant else index / last) for index in range(config.depth)]
+    """Build the stack. Axial blocks go along rows and columns in turn, rows first."""
     axes: tuple[Axis | None, ...] = ("rows", "cols") if config.block.attention == "axial" else (None,)
-    return nn.ModuleList(Block(config, rate, axis) for rate, axis in zip(rates, cycle(axes), strict=False))
+    return nn.ModuleList(Block(config, axis) for axis in islice(cycle(axes), config.depth))
+
+
+def set_drop_path(stack: nn.ModuleList, config: RegularisationConfig) -> None:
+    """Set each block's drop-path rate: from 0 at the first linearly to the configured one at the last, or all the same."""
+    last, constant = max(1, len(stack) - 1), config.drop_path_schedule == "constant"
+    for index, block in enumerate(stack):
+        cast("Block", block).drop_path.rate = config.drop_path * (1 if constant else index / last)

@@ -3,12 +3,13 @@
 from dataclasses import fields
 from typing import Any
 
-from vitreous.errors import UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import resnet, vit
-from vitreous.model.config import ViTConfig, named, parse_name
+from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
 from vitreous.model.meta_device import blank
+from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet import ResNet
-from vitreous.model.resnet_config import ResNetConfig, named_resnet, names_resnet
+from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
 from vitreous.model.vit import ViT
 
 Config = ViTConfig | ResNetConfig
@@ -17,30 +18,36 @@ CONFIGS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {kind.KIND: kind for 
 """The word for each kind in files, and its configuration."""
 
 
-def kind_of(config: Config) -> str:
+def get_kind(config: Config) -> str:
     """Return the word for a configuration's kind."""
     return config.KIND
 
 
-def configured(name: str, **overrides: Any) -> Config:
+def build_config(name: str, **overrides: Any) -> Config:
     """Return the configuration called e.g. "B/16", "R50+B/16" or "R50x1", with any field overridden.
 
     Raises:
-        UnknownName: no such model, or no such field.
+        UnknownName: no such model, or no such field; a former name of a field is answered by today's.
         ConfigError: settings that don't go together.
     """
-    kind = "resnet" if names_resnet(name) else "vit"
+    kind = "resnet" if is_resnet_name(name) else "vit"
     known = [field.name for field in fields(CONFIGS[kind])]
     for key in overrides:
+        if key in TRAINING_SETTINGS:
+            raise ConfigError(
+                f"{key} is a setting of training, not of a model; in a run give regularisation.{key} (or recompute), in a loop "
+                "of your own call model.regularise, or set model.recompute"
+            )
         if key not in known:
-            raise UnknownName("setting of a ResNet" if kind == "resnet" else "setting of a ViT", key, known)
-    return named_resnet(name, **overrides) if kind == "resnet" else named(name, **overrides)
+            what = "setting of a ResNet" if kind == "resnet" else "setting of a ViT"
+            raise UnknownName(what, key, known, getattr(CONFIGS[kind], "RENAMED", {}).get(key))
+    return build_resnet_config(name, **overrides) if kind == "resnet" else build_vit_config(name, **overrides)
 
 
 def check_name(name: str) -> None:
     """Raise UnknownName unless there is such a model, whatever size of image it will see."""
-    if names_resnet(name):
-        named_resnet(name)
+    if is_resnet_name(name):
+        build_resnet_config(name)
     else:
         parse_name(name)
 

@@ -58,7 +58,7 @@ class AttentionPool(nn.Module):
         self.kv = Dense(width, 2 * width, bias=biased, stacked=2, in_block=False)
         self.out = Dense(width, width, in_block=False)
         self.norm = nn.Identity() if plain else norm(config)
-        self.mlp = None if plain else MLP(config, config.pool_mlp or None, in_block=False)
+        self.mlp = None if plain else MLP(config, config.pool_mlp_width or None, in_block=False)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
         """Gather from all patches."""

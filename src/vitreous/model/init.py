@@ -24,7 +24,7 @@ def initialise(model: "ViT", seed: int) -> None:
     flax's cut at two deviations. Positions,
     relative ones too: normal, 0.02, or sines and cosines. Registers and the pooling query: normal, 0.02. MLP biases: normal,
     1e-6. Norms: one and zero. Layer scale: as configured. A stem's kernels: LeCun normal. [class], distillation, heads
-    and other biases: zero. `start` "mae" differs in what its help says.
+    and other biases: zero. `init` "mae" differs in what its help says.
 
     Every parameter is first filled with NaN, so that one which is forgotten shows at once.
     """
@@ -38,7 +38,7 @@ def initialise(model: "ViT", seed: int) -> None:
         elif isinstance(module, nn.RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, nn.Linear):
-            linear(name, module, generator, model.config.start == "mae")
+            linear(name, module, generator, model.config.init == "mae")
         elif isinstance(module, LayerScale):
             module.scale.fill_(module.initial)
         elif isinstance(module, Learned) and model.config.position_init == "sincos2d":

@@ -22,6 +22,6 @@ def norm(config: ViTConfig, width: int | None = None) -> nn.Module:
 
 
 def activation(name: str) -> nn.Module:
-    """Return the activation of that name (see BlockConfig.act)."""
+    """Return the activation of that name (see BlockConfig.activation)."""
     kinds = {"gelu": nn.GELU, "gelu-tanh": lambda: nn.GELU("tanh"), "quick-gelu": QuickGELU, "silu": nn.SiLU}
     return kinds[name]()

@@ -45,11 +45,11 @@ def forward_packed(
     z = torch.cat(parts, dim=1)
     places = Places(angles(model, sized, images), mask=own_tokens(lengths, z.device))
     for index, block in enumerate(model.blocks):
-        if index and model.config.positions_at != "input":
+        if index and model.config.position_placement != "input":
             owners = zip(images, z.split(lengths, dim=1), strict=True)
             z = torch.cat([sized[sides(image)].placed(part, index) for image, part in owners], dim=1)
         z = block(z, places)
-    z = model.norm(z) if model.config.norm_at == "tokens" else z
+    z = model.norm(z) if model.config.final_norm == "tokens" else z
     return torch.cat([model.logits(part) for part in z.split(lengths, dim=1)])
 
 

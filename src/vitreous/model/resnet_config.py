@@ -156,15 +156,15 @@ class ResNetConfig:
         return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
 
 
-def names_resnet(name: str) -> bool:
+def is_resnet_name(name: str) -> bool:
     """Tell whether a model's name is that of a ResNet, such as "R50x1", whether there is one or not."""
     return re.fullmatch(r"(BiT-)?R\d+x\d+", name) is not None
 
 
-def named_resnet(name: str, **overrides: Any) -> ResNetConfig:
+def build_resnet_config(name: str, **overrides: Any) -> ResNetConfig:
     """Return the configuration called e.g. "R50x1" (layers x width), with any field overridden.
 
-    >>> named_resnet("R152x4", classes=10).units
+    >>> build_resnet_config("R152x4", classes=10).units
     (3, 8, 36, 3)
     """
     match = re.fullmatch(r"(?:BiT-)?R(?P<layers>\d+)x(?P<width>[1-9]\d*)", name)

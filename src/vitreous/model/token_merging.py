@@ -23,7 +23,7 @@ class Merging(nn.Module):
         config = model.config
         if each < 0:
             raise ConfigError(f"the tokens to merge in each block are {each}; it must be 0 or more")
-        if config.rotary.kind != "none" or config.in_attention or config.positions_at != "input":
+        if config.rotary.kind != "none" or config.in_attention or config.position_placement != "input":
             raise ConfigError(
                 "merged tokens have no place of their own; token merging needs positions added at the input"
             )
@@ -45,7 +45,7 @@ class Merging(nn.Module):
         for block in model.blocks:
             assert isinstance(block, Block)
             z, size = self._block(block, z, size)
-        return model.logits(model.norm(z) if model.config.norm_at == "tokens" else z)
+        return model.logits(model.norm(z) if model.config.final_norm == "tokens" else z)
 
     def _block(self, block: Block, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         attention = block.attention

@@ -1,6 +1,6 @@
 """The Vision Transformer (2010.11929, figure 1). Read `ViT.forward` beside the figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
-from vitreous.model.config import ViTConfig
-from vitreous.model.encoder import blocks
+from vitreous.model.config import RegularisationConfig, ViTConfig
+from vitreous.model.encoder import blocks, set_drop_path
 from vitreous.model.heads import Pool, PreLogits, head
 from vitreous.model.hooks import gathered
 from vitreous.model.init import initialise
@@ -37,30 +37,36 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        token = TABLE if config.start == "mae" else ZEROS
+        token = TABLE if config.init == "mae" else ZEROS
         self.roles = {"class_token": token, "distillation_token": token, "registers": TABLE}
         self.image = Size(*config.image)
         """Rows and columns that the model sees for now; see `at_resolution`."""
+        self.regularisation = RegularisationConfig()
+        """What training leaves out at random; see `regularise`."""
+        self.recompute = False
+        """Activation checkpointing: recompute blocks in the backward pass, for less memory. Changes no number."""
         self.patches = PatchEmbedding(config)
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
-        self.distillation_token = nn.Parameter(torch.empty(config.width)) if config.distillation else None
+        self.distillation_token = nn.Parameter(torch.empty(config.width)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.empty(config.registers, config.width)) if config.registers else None
         self.positions = positions(config)
         self.layer_positions = nn.ModuleList(
-            module for _ in range(config.depth - 1) if config.positions_at == "layers" and (module := positions(config))
+            module
+            for _ in range(config.depth - 1)
+            if config.position_placement == "layers" and (module := positions(config))
         )
-        self.relative = relative(config) if config.positions_at == "shared" else None
+        self.relative = relative(config) if config.position_placement == "shared" else None
         self.rotary = Rotary(config) if config.rotary.kind in ("cells", "centred") else None
         self.embed_norm = norm(config) if config.embed_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(0.0)
         self.blocks = blocks(config)
-        self.norm = norm(config, config.features if config.norm_at == "pooled" else None)
-        if config.norm_at == "none":
+        self.norm = norm(config, config.features if config.final_norm == "pooled" else None)
+        if config.final_norm == "none":
             self.norm = nn.Identity()
         self.pool = Pool(config)
         self.pre_logits = PreLogits(config.features, config.head_inputs) if config.pre_logits else nn.Identity()
         self.head = head(config)
-        self.distillation_head = head(config) if config.distillation else None
+        self.distillation_head = head(config) if config.distillation_token else None
 
     @property
     def grid(self) -> Size:
@@ -92,7 +98,7 @@ class ViT(nn.Module):
     def represent(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
         """Return what represents each image, of the sequence that `tokens` returns."""
         pooled = self.pool(z)
-        return self.pre_logits(self.norm(pooled) if self.config.norm_at == "pooled" else pooled)
+        return self.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return the sequence after the last block and, unless it stands after pooling, the final norm.
@@ -111,7 +117,7 @@ class ViT(nn.Module):
             if first <= index < self.config.depth - 1:
                 earlier.append(z[:, :1])
         z = torch.cat([z, *earlier], dim=1) if earlier else z
-        return self.norm(z) if self.config.norm_at == "tokens" else z
+        return self.norm(z) if self.config.final_norm == "tokens" else z
 
     def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return z0 of equation 1: [class] and the embedded patches, with their positions."""
@@ -138,16 +144,16 @@ class ViT(nn.Module):
 
     def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
         """Add positions before a block, where they enter in every layer; the first has them from the input."""
-        if index == 0 or self.config.positions_at == "input" or self.positions is None:
+        if index == 0 or self.config.position_placement == "input" or self.positions is None:
             return z
-        return self.positions(z) if self.config.positions_at == "shared" else self.layer_positions[index - 1](z)
+        return self.positions(z) if self.config.position_placement == "shared" else self.layer_positions[index - 1](z)
 
     def _thinned(self, z: Tensor) -> Tensor:
         """Leave out a share of the patches of each image, in training."""
-        if not self.training or self.config.patch_dropout == 0:
+        if not self.training or self.regularisation.patch_dropout == 0:
             return z
         patches = z.shape[1] - self.config.prefix
-        kept = max(1, round(patches * (1 - self.config.patch_dropout)))
+        kept = max(1, round(patches * (1 - self.regularisation.patch_dropout)))
         chosen = torch.rand((len(z), patches), device=z.device).topk(kept, dim=1, sorted=False).indices
         return self.thinned(z, chosen)
 
@@ -189,7 +195,7 @@ class ViT(nn.Module):
         """
         names = [f"block.{layer + self.config.depth if layer < 0 else layer}" for layer in layers]
         found = self.intermediates(images, names)
-        through = self.norm if norm and self.config.norm_at == "tokens" else nn.Identity()
+        through = self.norm if norm and self.config.final_norm == "tokens" else nn.Identity()
         return [through(found[name])[:, self.config.prefix :].unflatten(1, self.grid) for name in names]
 
     def repatched(self, patch: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
@@ -204,7 +210,7 @@ class ViT(nn.Module):
         image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
         config = replace(self.config, image=image, patch=tuple(patch))
         kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]), rule)
-        return remade(self, config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
+        return self._rebuild(config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
 
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule.
@@ -222,7 +228,27 @@ class ViT(nn.Module):
             if isinstance(module, (AddedPositions, Relative)):
                 resized = module.resized(config.grid, rule)
                 weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
-        return remade(self, config, weights, share=share)
+        return self._rebuild(config, weights, share=share)
+
+    def _rebuild(self, config: ViTConfig, weights: Mapping[str, Tensor], *, share: bool = False) -> "ViT":
+        """Return this model for another configuration, with these weights, trained in the same way."""
+        other = remade(self, config, weights, share=share)
+        other.regularise(self.regularisation)
+        other.recompute = self.recompute
+        return other
+
+    def regularise(self, config: RegularisationConfig) -> None:
+        """From now on leave out so much at random in training mode.
+
+        Raises:
+            ConfigError: patches are to be left out, and this model's positions or attention need them all.
+        """
+        config.check_model(self.config)
+        self.regularisation = config
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = config.dropout
+        set_drop_path(self.blocks, config)
 
     def at_resolution(self, image: Size | None) -> None:
         """From now on see images of this size, at the same patch size; None: the configured one. No parameter changes.
@@ -240,8 +266,8 @@ class ViT(nn.Module):
                 module.place(Size(image.rows // rows, image.cols // cols))
 
     def _run(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:
-        """Run one block, recomputing it in the backward pass if so configured."""
-        if self.config.recompute and self.training and torch.is_grad_enabled():
+        """Run one block, recomputing it in the backward pass where `recompute` is set."""
+        if self.recompute and self.training and torch.is_grad_enabled():
             return cast("Tensor", checkpoint(block, z, places, use_reentrant=False))
         return block(z, places)
 

@@ -87,14 +87,14 @@ def trunk(model: Model, what: str) -> ViT:
     return model
 
 
-def count_of(share: float, patches: int) -> int:
-    """Return how many patches a share is, to the nearest: at least one, and not all.
+def count_of(share: float, setting: str, patches: int) -> int:
+    """Return how many patches a share is, to the nearest: at least one, and not all. `setting` holds the share.
 
     Raises:
         ConfigError: the share is not between 0 and 1.
     """
     if not 0 < share < 1:
-        raise ConfigError(f"objective.share is {share}; it must be above 0 and below 1")
+        raise ConfigError(f"objective.{setting} is {share}; it must be above 0 and below 1")
     return min(patches - 1, max(1, round(share * patches)))
 
 

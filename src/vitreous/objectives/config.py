@@ -15,12 +15,15 @@ class ClassifyConfig:
     smoothing: float = 0.0
     """Label smoothing: share of each target spread evenly over all classes, 0 to below 1; with several labels an image, spread
     evenly over a label's presence and absence."""
-    head_bias: float | Literal["auto"] = "auto"
+    head_bias_init: float | Literal["auto"] = "auto"
     """What a new head's biases start from. auto: with softmax 0; with sigmoid the log-odds of a label that is as frequent as
     labels are in training, -log(classes - 1) with one label an image: -10 with ImageNet-21k's, as the authors' code."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data; with several
     labels an image, weigh presence and absence of each label so."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"head_bias": "head_bias_init"}
+    """Settings that had another name in files of layout 1."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,19 @@ class MaskedPatchesConfig:
     KIND: ClassVar[str] = "masked-patches"
     target: Literal["mean", "small", "full"] = "mean"
     """mean: the mean colour, 3 bits a channel. small: a version of 4 x 4 such colours. full: every value, by least squares."""
-    share: float = 0.5
+    corrupted_share: float = 0.5
     """Share of each image's patches that are corrupted and predicted, above 0 and below 1."""
-    masked: float = 0.8
+    mask_probability: float = 0.8
     """Probability that a corrupted patch's embedding becomes the learned [mask] embedding, 0 to 1."""
-    swapped: float = 0.1
+    swap_probability: float = 0.1
     """Probability that it becomes that of another patch of the image, 0 to 1; in what is left it stays as it is."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "share": "corrupted_share",
+        "masked": "mask_probability",
+        "swapped": "swap_probability",
+    }
+    """Settings that had another name in files of layout 1."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +53,25 @@ class MaskedAutoencoderConfig:
     """Masked autoencoder (2111.06377): the model sees few patches, a decoder draws the others."""
 
     KIND: ClassVar[str] = "masked-autoencoder"
-    share: float = 0.75
+    mask_ratio: float = 0.75
     """Share of each image's patches that are hidden, above 0 and below 1."""
-    width: int = 512
+    decoder_width: int = 512
     """Width of the decoder, which is thrown away after training."""
-    depth: int = 8
+    decoder_depth: int = 8
     """Blocks of the decoder."""
-    heads: int = 16
+    decoder_heads: int = 16
     """Attention heads of the decoder."""
-    normalised: bool = True
+    normalise_targets: bool = True
     """Predict each patch's values relative to its own mean and deviation."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "share": "mask_ratio",
+        "width": "decoder_width",
+        "depth": "decoder_depth",
+        "heads": "decoder_heads",
+        "normalised": "normalise_targets",
+    }
+    """Settings that had another name in files of layout 1."""
 
 
 ObjectiveConfig = ClassifyConfig | MaskedPatchesConfig | MaskedAutoencoderConfig

@@ -45,7 +45,7 @@ class MaskedAutoencoder(Objective):
     def __init__(self, model: Model, config: MaskedAutoencoderConfig, seed: int = 0) -> None:
         super().__init__(trunk(model, "a masked autoencoder"))
         made = self.model.config
-        if made.rotary.kind != "none" or made.in_attention or made.positions_at != "input":
+        if made.rotary.kind != "none" or made.in_attention or made.position_placement != "input":
             raise ConfigError(
                 "a masked autoencoder leaves patches out, so positions must be added at the input; "
                 "choose --model.positions learned or sincos2d"
@@ -57,7 +57,7 @@ class MaskedAutoencoder(Objective):
             )
         self.config = config
         patches = made.tokens - made.prefix
-        self.visible = patches - count_of(config.share, patches)
+        self.visible = patches - count_of(config.mask_ratio, "mask_ratio", patches)
         self.decoder = Decoder(made, config)
         initialise_extras(self.decoder, torch.Generator().manual_seed(seed))
 
@@ -79,7 +79,7 @@ class MaskedAutoencoder(Objective):
     def targets(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token value"]:
         """Return what is to be predicted of each patch: its values, or how they deviate from their own mean."""
         patches = cut(images.float(), Size(*self.model.config.patch))
-        if not self.config.normalised:
+        if not self.config.normalise_targets:
             return patches
         variance, mean = torch.var_mean(patches, dim=2, keepdim=True)
         return (patches - mean) / (variance + TARGET_EPS).sqrt()
@@ -127,18 +127,17 @@ def decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> ViTConf
     try:
         return replace(
             model,
-            width=config.width,
-            depth=config.depth,
-            heads=config.heads,
-            mlp=4 * config.width,
+            width=config.decoder_width,
+            depth=config.decoder_depth,
+            heads=config.decoder_heads,
+            mlp_width=4 * config.decoder_width,
             positions="sincos2d-mae",
-            position_tokens="all",
+            positioned_tokens="all",
             position_init="normal",
             rotary=RotaryConfig(),
             block=BlockConfig(),
-            dropout=0.0,
-            drop_path=0.0,
-            patch_dropout=0.0,
         )
     except ConfigError as error:
-        raise ConfigError(f"the decoder (objective.width, .depth, .heads) can't be: {error}") from error
+        raise ConfigError(
+            f"the decoder (objective.decoder_width, .decoder_depth, .decoder_heads) can't be: {error}"
+        ) from error

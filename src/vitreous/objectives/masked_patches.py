@@ -46,14 +46,18 @@ class MaskedPatches(Objective):
 
     def __init__(self, model: Model, config: MaskedPatchesConfig, seed: int = 0) -> None:
         super().__init__(trunk(model, "masked patch prediction"))
-        if config.masked < 0 or config.swapped < 0 or config.masked + config.swapped > 1:
+        if (
+            config.mask_probability < 0
+            or config.swap_probability < 0
+            or config.mask_probability + config.swap_probability > 1
+        ):
             raise ConfigError(
-                f"objective.masked is {config.masked} and objective.swapped {config.swapped}; both are shares, and "
+                f"objective.mask_probability is {config.mask_probability} and objective.swap_probability {config.swap_probability}; both are shares, and "
                 "together at most 1"
             )
         self.config = config
         made = self.model.config
-        self.corrupted = count_of(config.share, made.tokens - made.prefix)
+        self.corrupted = count_of(config.corrupted_share, "corrupted_share", made.tokens - made.prefix)
         self.mask_token = nn.Parameter(torch.empty(made.width))
         self.head = nn.Linear(made.width, outputs(config, self.model))
         extras = nn.ModuleDict({"head": self.head})
@@ -92,8 +96,8 @@ class MaskedPatches(Objective):
         """Return patch embeddings, those at `places` replaced by [mask], by another's, or left as they are."""
         chance = noise[:, 1].gather(1, places).unsqueeze(2)
         others = at(z, another(places, noise[:, 2].gather(1, places), z.shape[1]))
-        kept = torch.where(chance < self.config.masked + self.config.swapped, others, at(z, places))
-        new = torch.where(chance < self.config.masked, self.mask_token.to(z.dtype), kept)
+        kept = torch.where(chance < self.config.mask_probability + self.config.swap_probability, others, at(z, places))
+        new = torch.where(chance < self.config.mask_probability, self.mask_token.to(z.dtype), kept)
         return z.scatter(1, places.unsqueeze(2).expand_as(new), new)
 
 

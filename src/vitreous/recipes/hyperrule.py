@@ -44,7 +44,7 @@ def hyperrule(request: Request) -> RunConfig:
         schedule=ScheduleConfig(
             kind="steps",
             warmup="20%" if few else f"{500 / steps:.1%}",
-            drops=("40%", "60%", "80%") if few else ("30%", "60%", "90%"),
+            milestones=("40%", "60%", "80%") if few else ("30%", "60%", "90%"),
         ),
         duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
         batch=batch_of(request),

@@ -25,8 +25,10 @@ def mae(request: Request) -> RunConfig:
     if request.facts.train < MANY:
         config = little_data(request, "mae", MaskedAutoencoderConfig())
         width = max(32, config.model.width // 2 // 32 * 32)
-        return replace(config, objective=MaskedAutoencoderConfig(width=width, depth=2, heads=width // 16))
-    model = base_model(request, positions="sincos2d-mae", position_temperature=10_000.0, start="mae")
+        return replace(
+            config, objective=MaskedAutoencoderConfig(decoder_width=width, decoder_depth=2, decoder_heads=width // 16)
+        )
+    model = base_model(request, positions="sincos2d-mae", position_temperature=10_000.0, init="mae")
     constants = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if model.channels == 3 else {}
     return RunConfig(
         recipe="mae",

@@ -1,8 +1,9 @@
 """The paper's pre-training on ImageNet (2010.11929, section 4.1, appendix B.1, table 3)."""
 
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import named, parse_name
-from vitreous.model.resnet_config import named_resnet, names_resnet
+from vitreous.model.config import RegularisationConfig
+from vitreous.model.names import build_vit_config, parse_name
+from vitreous.model.resnet_config import build_resnet_config, is_resnet_name
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
@@ -18,7 +19,7 @@ def pretrain(request: Request) -> RunConfig:
     Reached: by the paper ViT-B/16 77.91% and ViT-L/16 76.53% on ImageNet after fine-tuning at 384 px (table 5). Not
     run here: that takes many accelerator-days. A ResNet that was named: see `pretrain_resnet`. On small data (thousands of images) use the recipe `small`.
     """
-    if request.model is not None and names_resnet(request.model):
+    if request.model is not None and is_resnet_name(request.model):
         return pretrain_resnet(request, request.model)
     _, patch = parse_name(request.model or "B/16")
     size = request.seen(Size(224, 224), patch)
@@ -28,14 +29,14 @@ def pretrain(request: Request) -> RunConfig:
         data=request.data,
         preprocess=PreprocessConfig(size=size, mode=request.mode),
         augment=AugmentConfig(crop="inception", flip=True),
-        model=named(
+        model=build_vit_config(
             request.model or "B/16",
             image=size,
             channels=request.planes,
             classes=len(request.facts.classes),
             pre_logits=True,
-            dropout=0.1,
         ),
+        regularisation=RegularisationConfig(dropout=0.1),
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="adamw", lr=3e-3, weight_decay=0.3, decoupled=False, clip=1.0),
         schedule=ScheduleConfig(kind="cosine", warmup="10000st,11%"),
@@ -60,10 +61,10 @@ def pretrain_resnet(request: Request, name: str) -> RunConfig:
         data=request.data,
         preprocess=PreprocessConfig(size=size, mode=request.mode),
         augment=AugmentConfig(crop="inception", flip=True),
-        model=named_resnet(name, image=size, channels=request.planes, classes=len(request.facts.classes)),
+        model=build_resnet_config(name, image=size, channels=request.planes, classes=len(request.facts.classes)),
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.03 * batch / 256, weight_decay=1e-4, decoupled=False, clip=0.0),
-        schedule=ScheduleConfig(kind="steps", warmup="5000st,18%", drops=("33.3333%", "66.6667%", "88.8889%")),
+        schedule=ScheduleConfig(kind="steps", warmup="5000st,18%", milestones=("33.3333%", "66.6667%", "88.8889%")),
         duration=f"{request.minutes:g}min" if request.minutes else "90ep",
         batch=batch,
         export="last",

@@ -1,8 +1,9 @@
 """From scratch on small data: thousands of images, a laptop, minutes."""
 
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig, named, parse_name
-from vitreous.model.resnet_config import named_resnet, names_resnet
+from vitreous.model.config import ViTConfig
+from vitreous.model.names import build_vit_config, parse_name
+from vitreous.model.resnet_config import build_resnet_config, is_resnet_name
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
@@ -57,7 +58,7 @@ def larger_images(request: Request) -> RunConfig:
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
         duration=f"{request.minutes:g}min" if request.minutes else f"{min(200, max(20, round(thousand_epochs)))}ep",
         low_resolution=0.5 if transformer else 1.0,
-        low_resolution_until="92%",
+        low_resolution_duration="92%",
         batch=request.batch(min(128, max(8, request.facts.train // 8))),
         evaluate_every="10%",
         export="last",
@@ -93,19 +94,19 @@ def shape(
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
     rows, cols = request.image or default_size(request.facts.size)
     given = {"channels": request.planes, "classes": len(request.facts.classes)}
-    if request.model is not None and names_resnet(request.model):
+    if request.model is not None and is_resnet_name(request.model):
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
-        return named_resnet(request.model, image=(rows, cols), root=root, **given)
+        return build_resnet_config(request.model, image=(rows, cols), root=root, **given)
     details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}
     details["position_temperature"] = position_temperature
     if request.model is not None:
         size = request.seen(Size(rows, cols), parse_name(request.model)[1])
-        return named(request.model, image=tuple(size), **details)
+        return build_vit_config(request.model, image=tuple(size), **details)
     patch = max(1, min(rows, cols) // grid)
     if request.image is not None:
         patch = next((side for side in range(patch, patch // 2, -1) if rows % side == cols % side == 0), patch)
     size = request.seen(Size(rows, cols), Size(patch, patch))
-    layers = {"width": width, "depth": depth, "heads": heads, "mlp": 4 * width}
+    layers = {"width": width, "depth": depth, "heads": heads, "mlp_width": 4 * width}
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.config import ViTConfig, named, parse_name
-from vitreous.model.resnet_config import names_resnet
+from vitreous.model.config import ViTConfig
+from vitreous.model.names import build_vit_config, parse_name
+from vitreous.model.resnet_config import is_resnet_name
 from vitreous.objectives.config import ObjectiveConfig
 from vitreous.recipes.request import Request
 from vitreous.recipes.small import small
@@ -22,7 +23,7 @@ def base_model(request: Request, **settings: Any) -> ViTConfig:
     check_name(request)
     name = request.model or "B/16"
     size = request.seen(Size(224, 224), parse_name(name)[1])
-    return named(name, image=size, channels=request.planes, classes=0, **settings)
+    return build_vit_config(name, image=size, channels=request.planes, classes=0, **settings)
 
 
 def preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
@@ -47,5 +48,5 @@ def little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> Ru
 
 def check_name(request: Request) -> None:
     """Refuse a ResNet, which has no patches to hide; raises ConfigError."""
-    if request.model is not None and names_resnet(request.model):
+    if request.model is not None and is_resnet_name(request.model):
         raise ConfigError(f"{request.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")

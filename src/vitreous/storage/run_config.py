@@ -10,8 +10,10 @@ from vitreous.settings import SEAL, distinct_keys, seal, to_json
 from vitreous.storage.lock import LOCK, never_began
 from vitreous.storage.presence import is_there
 
-RUN_FORMAT = 1
-"""Version of the run folder's layout; a folder of another one can't be opened."""
+RUN_FORMAT = 2
+"""Version of the run folder's layout that is written: 2 since settings have the names of today (`RunConfig.RENAMED`)."""
+READABLE = (1, 2)
+"""Versions that are read; a folder of another one can't be opened."""
 FORMAT_KEY = "vitreous_run"
 """Where config.json holds that version."""
 CONFIG, METRICS = "config.json", "metrics.jsonl"
@@ -70,8 +72,8 @@ def _check_document(path: Path, document: Any) -> None:
         above = path.resolve().parent
         hint = f"; did you mean {above}?" if is_run(above) else ""
         raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
-    if document[FORMAT_KEY] != RUN_FORMAT:
+    if document[FORMAT_KEY] not in READABLE:
         raise RunError(
-            f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads format {RUN_FORMAT}. "
+            f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads formats {READABLE[0]} to {RUN_FORMAT}. "
             "Use the vitreous that wrote it (its config.json names the version)"
         )

@@ -112,7 +112,7 @@ def table(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> T
     rows = [
         [
             name,
-            f"{model.depth} / {model.width} / {model.mlp}",
+            f"{model.depth} / {model.width} / {model.mlp_width}",
             f"{model.patch[0]} / {model.grid}",
             f"{count.parameters(model):,}",
             f"{count.flops(model) / 1e6:,.1f}",

@@ -128,7 +128,7 @@ def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConf
         stem = stem or StemConfig()
         sides = tuple(max(1, side // patches // stem.stride) * stem.stride for side in vit.image)
         patch = whole(vit.image, sides)
-        shape = {"width": width, "depth": depth, "heads": width // 16, "mlp": 2 * width}
+        shape = {"width": width, "depth": depth, "heads": width // 16, "mlp_width": 2 * width}
         return replace(vit, patch=patch, stem=stem, **shape)
 
     def resnet(units: tuple[int, ...], root: str) -> ResNetConfig:

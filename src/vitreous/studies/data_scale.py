@@ -33,7 +33,7 @@ from vitreous.metrics.seeds import Interval, Verdict, all_of, differences, inter
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet_config import ResNetConfig, named_resnet
+from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Table
@@ -123,13 +123,15 @@ def model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetCon
     }
     if setting.scale == "paper":
         return (
-            replace(base_runs.paper(setting, "B/32").model, **given) if arm == VIT else named_resnet("R50x1", **given)
+            replace(base_runs.paper(setting, "B/32").model, **given)
+            if arm == VIT
+            else build_resnet_config("R50x1", **given)
         )
     if arm == RESNET:
         units, channels = setting.choose(smoke=((1,), 32), laptop=((1, 1, 1), 32), gpu=((2, 2, 2), 64), paper=((), 0))
         return ResNetConfig(units=units, root="7x7", root_channels=channels, **given)
     width, depth, patch = setting.choose(smoke=(16, 1, 8), laptop=(96, 4, 8), gpu=(192, 8, 4), paper=(0, 0, 0))
-    shape = {"patch": (patch, patch), "width": width, "depth": depth, "heads": width // 16, "mlp": 2 * width}
+    shape = {"patch": (patch, patch), "width": width, "depth": depth, "heads": width // 16, "mlp_width": 2 * width}
     start = {"position_init": "sincos2d", "position_temperature": 10.0}
     return ViTConfig(**given, **shape, **start, pool="mean", class_token=False)
 

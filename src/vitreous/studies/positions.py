@@ -37,13 +37,13 @@ of each other, 0.12 of the gain."""
 NONE = "none"
 KINDS = {
     NONE: {"positions": "none"},
-    "1-D, input": {"positions": "learned", "positions_at": "input"},
-    "1-D, every layer": {"positions": "learned", "positions_at": "layers"},
-    "1-D, shared": {"positions": "learned", "positions_at": "shared"},
-    "2-D, input": {"positions": "learned2d", "positions_at": "input"},
-    "2-D, every layer": {"positions": "learned2d", "positions_at": "layers"},
-    "2-D, shared": {"positions": "learned2d", "positions_at": "shared"},
-    "relative": {"positions": "relative", "positions_at": "layers"},
+    "1-D, input": {"positions": "learned", "position_placement": "input"},
+    "1-D, every layer": {"positions": "learned", "position_placement": "layers"},
+    "1-D, shared": {"positions": "learned", "position_placement": "shared"},
+    "2-D, input": {"positions": "learned2d", "position_placement": "input"},
+    "2-D, every layer": {"positions": "learned2d", "position_placement": "layers"},
+    "2-D, shared": {"positions": "learned2d", "position_placement": "shared"},
+    "relative": {"positions": "relative", "position_placement": "layers"},
 }
 """Table 8's cells: settings of a ViTConfig."""
 PAPER = dict(zip(KINDS, (0.61382, 0.64206, 0.63964, 0.64292, 0.64001, 0.64046, 0.64022, 0.64032), strict=True))

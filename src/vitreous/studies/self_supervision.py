@@ -16,7 +16,7 @@ from typing import Any
 
 from vitreous.drawing.charts import Row, dot_plot
 from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.unlabelled import MANY
@@ -109,7 +109,7 @@ def first(setting: Setting, way: str) -> RunConfig:
         many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
         config = configure(RECIPES[way], many.request())  # the paper's settings, however few images there are
         assert isinstance(plain.model, ViTConfig)
-        return replace(config, model=replace(plain.model, classes=0, pre_logits=False, dropout=0.0))
+        return replace(config, model=replace(plain.model, classes=0, pre_logits=False))
     config = replace(base(setting), duration=lengths(setting)[0])
     if way == SUPERVISED:
         return config
@@ -128,7 +128,7 @@ def objective(way: str, width: int) -> ObjectiveConfig:
     if way == PATCHES:
         return MaskedPatchesConfig()
     half = max(32, width // 2)
-    return MaskedAutoencoderConfig(width=half, depth=2, heads=half // 16)
+    return MaskedAutoencoderConfig(decoder_width=half, decoder_depth=2, decoder_heads=half // 16)
 
 
 def last(setting: Setting, weights: str | None) -> RunConfig:
@@ -138,7 +138,8 @@ def last(setting: Setting, weights: str | None) -> RunConfig:
         assert isinstance(plain.model, ViTConfig)
         if weights is None:
             return plain
-        plain = replace(plain, model=replace(plain.model, pre_logits=False, dropout=0.0), batch=512)
+        model = replace(plain.model, pre_logits=False)
+        plain = replace(plain, model=model, regularisation=RegularisationConfig(), batch=512)
         return base_runs.fine_tuned(plain, weights, 0.03, "20000st")
     config = base_runs.fine_tuned(base(setting), weights or "", RATES[0], lengths(setting)[2 if weights is None else 1])
     return replace(config, weights=weights)

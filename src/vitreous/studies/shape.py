@@ -51,7 +51,7 @@ def started(setting: Setting) -> RunConfig:
     if setting.scale == "paper":
         base = base_runs.paper(setting, "B/32")
         assert isinstance(base.model, ViTConfig)
-        return replace(base, model=replace(base.model, depth=8, width=1024, heads=16, mlp=2048))
+        return replace(base, model=replace(base.model, depth=8, width=1024, heads=16, mlp_width=2048))
     width, depth = setting.choose(smoke=(16, 4), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
     base = base_runs.small(setting, 4, width, depth)
     return replace(base, duration=setting.choose(smoke="128ex", laptop="24kex", gpu="300kex", paper=""))
@@ -70,10 +70,11 @@ def scaled(base: RunConfig, group: str) -> RunConfig | None:
         return replace(base, model=replace(model, depth=times(model.depth)))
     if what == "width":
         return replace(
-            base, model=replace(model, width=times(model.width), mlp=times(model.mlp), heads=times(model.heads))
+            base,
+            model=replace(model, width=times(model.width), mlp_width=times(model.mlp_width), heads=times(model.heads)),
         )
     if what == "MLP":
-        return replace(base, model=replace(model, mlp=times(model.mlp)))
+        return replace(base, model=replace(model, mlp_width=times(model.mlp_width)))
     patch = (times(model.patch[0]), times(model.patch[1]))
     if any(before * int(number) % int(over or 1) for before in model.patch):
         return None
@@ -108,7 +109,7 @@ def table(models: dict, found: dict[str, dict[int, float]]) -> Table:
     """Return each condition with its size, work and accuracy."""
     rows = []
     for group, model in models.items():
-        shape = f"{model.depth} / {model.width} / {model.mlp} / {model.patch[0]}"
+        shape = f"{model.depth} / {model.width} / {model.mlp_width} / {model.patch[0]}"
         numbers = [
             f"{count.parameters(model):,}",
             f"{count.flops(model) / 1e6:,.1f}",

@@ -9,7 +9,7 @@ from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import mix
 from vitreous.model.config import ViTConfig
 from vitreous.objectives.build import objective as build_objective
-from vitreous.objectives.classification import head_bias
+from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Size
@@ -43,7 +43,7 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     facts = dataset.facts
     bias = 0.0
     if isinstance(config.objective, ClassifyConfig):
-        bias = head_bias(config.objective, facts.counts, facts.train, facts.several)
+        bias = choose_head_bias(config.objective, facts.counts, facts.train, facts.several)
     model = initial_model(config, classes, reporter, bias).to(device)
     several = facts.train if facts.several else 0
     objective = build_objective(config.objective, model, facts.counts, mix(config.seed, EXTRAS), several).to(device)
@@ -78,7 +78,7 @@ def low_steps(config: RunConfig, examples: int, total: int) -> int:
     """Return how many of a run's first steps see the low resolution: not the last one, unless that was asked for."""
     if config.low_resolution == 1:
         return 0
-    scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_until)
+    scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_duration)
     return min(until.steps(scale), total if until.exact(scale) >= total else total - 1)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from vitreous.errors import ConfigError
-from vitreous.settings import to_dict
+from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 from vitreous.training.settings_check import flat
@@ -75,8 +75,8 @@ def applied(config: RunConfig, changes: Changes, step: int, seconds: float) -> R
 
 
 def differing(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the settings that differ, by dotted name: what they were and what they are."""
-    old, new = (flat(one if isinstance(one, dict) else to_dict(one)) for one in (before, now))
+    """Return the settings that differ, by dotted name of today: what they were and what they are."""
+    old, new = (flat(to_dict(from_dict(RunConfig, one) if isinstance(one, dict) else one)) for one in (before, now))
     names = dict.fromkeys((*old, *new))
     return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
 

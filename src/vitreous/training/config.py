@@ -1,11 +1,11 @@
 """Everything a run is: settings only, no torch. A recipe returns a complete RunConfig; config.json holds it resolved."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig, ObjectiveConfig
 
@@ -46,7 +46,7 @@ class ScheduleConfig:
 
     kind: Literal["cosine", "linear", "rsqrt", "constant", "steps"] = "cosine"
     """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down; steps: multiplied
-    by `drop` at each of `drops`."""
+    by `milestone_factor` at each of `milestones`."""
     warmup: str = "10000st,10%"
     """Linear warm-up, (t + 1) / w of the peak at step t of w, the first being 0 (big_vision: t / w): a duration such as 500st, 5ep, 1.28Mex, a share of the run such as 5%, or the shorter of two: 500st,10%."""
     cooldown: str = "0%"
@@ -55,10 +55,13 @@ class ScheduleConfig:
     """Learning rate at the end, as a share of the peak, 0 to 1."""
     timescale: int = 10_000
     """rsqrt only: steps after which the decay sets in."""
-    drops: tuple[str, ...] = ("30%", "60%", "90%")
+    milestones: tuple[str, ...] = ("30%", "60%", "90%")
     """steps only: when the rate drops, durations or shares of the run (the defaults are BiT-HyperRule's, 1912.11370)."""
-    drop: float = 0.1
-    """steps only: what each drop multiplies the rate by, 0 to 1."""
+    milestone_factor: float = 0.1
+    """steps only: what each milestone multiplies the rate by, 0 to 1."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"drops": "milestones", "drop": "milestone_factor"}
+    """Settings that had another name in files of layout 1."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class RunConfig:
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ViTConfig)
+    regularisation: RegularisationConfig = field(default_factory=RegularisationConfig)
     objective: ObjectiveConfig = field(default_factory=ClassifyConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -107,7 +111,7 @@ class RunConfig:
     """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
     low_resolution: float = 1.0
     """Share of the rows and columns that the first part of the run sees, for cheaper steps: 0.5 is a quarter of the tokens; 1: all."""
-    low_resolution_until: str = "90%"
+    low_resolution_duration: str = "90%"
     """How long the run stays at the low resolution, a duration."""
     batch: int = 1024
     """Examples an optimizer step."""
@@ -131,5 +135,17 @@ class RunConfig:
     """bf16: autocast. auto: bf16 where the hardware multiplies it natively, else fp32."""
     compile: bool = False
     """Compile the training step with torch.compile."""
+    recompute: bool = False
+    """Activation checkpointing: recompute a ViT's blocks in the backward pass, for less memory. Never changes a number."""
     workers: int | Literal["auto"] = "auto"
     """Processes that decode and augment; 0: none. Never changes a number."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "model.dropout": "regularisation.dropout",
+        "model.drop_path": "regularisation.drop_path",
+        "model.block.drop_path": "regularisation.drop_path_schedule",
+        "model.patch_dropout": "regularisation.patch_dropout",
+        "model.recompute": "recompute",
+        "low_resolution_until": "low_resolution_duration",
+    }
+    """Settings that had another name, or stood elsewhere, in files of layout 1."""

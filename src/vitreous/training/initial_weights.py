@@ -22,12 +22,8 @@ MAY_DIFFER = (
     "image",
     "classes",
     "pre_logits",
-    "dropout",
-    "drop_path",
-    "patch_dropout",
-    "recompute",
     "position_init",
-    "start",
+    "init",
 )
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
@@ -43,6 +39,9 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
         ConfigError: a bias is asked for, and the head has none.
     """
     model = create(config.model, config.seed)
+    if isinstance(model, ViT):  # of others, such settings are refused before
+        model.regularise(config.regularisation)
+        model.recompute = config.recompute
     if bias:
         start_heads(model, bias)
     if config.weights is not None:
@@ -61,7 +60,7 @@ def start_heads(model: Model, bias: float) -> None:
             if head.bias is None:
                 raise ConfigError(
                     f"the heads' biases are to start at {bias:.3g}, and this model's head has none; "
-                    "set --objective.head-bias 0, or --model.head-bias"
+                    "set --objective.head-bias-init 0, or --model.head-bias"
                 )
             nn.init.constant_(head.bias, bias)
 

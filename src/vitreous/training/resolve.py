@@ -16,10 +16,12 @@ from vitreous.data.channels import check_same
 from vitreous.data.dataset import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
+from vitreous.model.config import RegularisationConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, native_bf16
 from vitreous.runtime.memory import memory
+from vitreous.settings import to_dict
 from vitreous.storage.limits import said
 from vitreous.training.assembly import build, low_steps, plan
 from vitreous.training.config import RunConfig
@@ -83,6 +85,8 @@ def check(config: RunConfig, dataset: Dataset) -> None:
     check_kept(config, dataset)
     if isinstance(model, ResNetConfig):
         check_resnet(config)
+    else:
+        config.regularisation.check_model(model)
     pad, side = config.augment.crop_pad, min(preprocess.size)
     if config.augment.crop == "pad" and pad >= side:
         raise ConfigError(f"augment.crop_pad is {pad}; it must be below the image's shorter side, {side}")
@@ -130,6 +134,11 @@ def check_sets(objective: ClassifyConfig) -> None:
 
 def check_unlabelled(config: RunConfig) -> None:
     """Refuse what self-supervision has no use for; raises ConfigError."""
+    if config.regularisation.patch_dropout:
+        raise ConfigError(
+            f"regularisation.patch_dropout is {config.regularisation.patch_dropout}; objective {config.objective.KIND} chooses "
+            "itself which patches the model sees, set --regularisation.patch-dropout 0"
+        )
     if config.model.classes:
         raise ConfigError(
             f"objective {config.objective.KIND} trains a model without head, and this one has {config.model.classes} "
@@ -146,6 +155,13 @@ def check_unlabelled(config: RunConfig) -> None:
 
 def check_resnet(config: RunConfig) -> None:
     """Refuse what is for Vision Transformers alone; raises ConfigError."""
+    for name, value in to_dict(config.regularisation).items():
+        if value != getattr(RegularisationConfig(), name):
+            raise ConfigError(
+                f"regularisation.{name} is {value}; it is for Vision Transformers, leave it out with a ResNet"
+            )
+    if config.recompute:
+        raise ConfigError("recompute is for the blocks of a Vision Transformer; leave it out with a ResNet")
     if config.lora:
         raise ConfigError(
             f"lora is {config.lora}; LoRA is for a ViT's dense layers, and a ResNet has none: leave it out"
@@ -229,7 +245,7 @@ def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter)
         micro = fits_on_cuda(config, dataset, reporter)
     else:
         state = 16 * count.parameters(config.model)
-        each = count.activation_bytes(config.model, 1, training=True)
+        each = count.activation_bytes(config.model, 1, training=True, recompute=config.recompute)
         room = MEMORY_SHARE * free_memory() - state
         micro = min(config.batch, math.floor(room / each)) if room > each else 0
         if micro < 1:

@@ -34,7 +34,7 @@ def decayed_positions(config: RunConfig) -> bool:
     if not isinstance(model, ViTConfig):
         return False
     inside = model.positions in ("relative", "bias")
-    layers = model.positions in ("learned", "learned2d") and model.positions_at == "layers" and model.depth > 1
+    layers = model.positions in ("learned", "learned2d") and model.position_placement == "layers" and model.depth > 1
     if config.optimizer.name == "muon" and (inside or config.lora or model.block.mlp == "swiglu"):
         return True
     return bool(config.optimizer.weight_decay and (inside or layers or model.registers))
@@ -48,7 +48,7 @@ def decay_by_momentum(config: RunConfig) -> bool:
 
 def one_loss_for_two_heads(config: RunConfig) -> bool:
     """Tell whether a distilled model was trained by one loss, on the averaged logits."""
-    return isinstance(config.model, ViTConfig) and config.model.distillation and bool(config.model.classes)
+    return isinstance(config.model, ViTConfig) and config.model.distillation_token and bool(config.model.classes)
 
 
 CHANGES = (

@@ -238,7 +238,8 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     loss, _ = train_step(job, batch)
     seconds = time.perf_counter() - started
     parameters = count.parameters(config.model)
-    activations = count.activation_bytes(config.model, int(config.micro_batch) or config.batch, training=True)
+    each_time = int(config.micro_batch) or config.batch
+    activations = count.activation_bytes(config.model, each_time, training=True, recompute=config.recompute)
     return DryRun(
         config=config,
         parameters=parameters,

@@ -16,8 +16,8 @@ class Schedule:
     total: int
     warmup: int
     cooldown: int
-    drops: tuple[int, ...] = ()
-    """Steps before which the rate drops, none of them the first."""
+    milestones: tuple[int, ...] = ()
+    """Steps before which the rate milestones, none of them the first."""
 
     @classmethod
     def plan(cls, config: ScheduleConfig, scale: Scale) -> "Schedule":
@@ -25,7 +25,7 @@ class Schedule:
         assert scale.total is not None
         warming, cooling = (Duration.parse(text) for text in (config.warmup, config.cooldown))
         warmup, cooldown = warming.steps(scale), cooling.steps(scale)
-        drops = tuple(max(1, Duration.parse(drop).steps(scale)) for drop in config.drops)
+        milestones = tuple(max(1, Duration.parse(milestone).steps(scale)) for milestone in config.milestones)
         if not 0 <= config.final <= 1:
             raise ConfigError(f"schedule.final is {config.final}; it is a share of the peak rate, from 0 to 1")
         if warming.exact(scale) + cooling.exact(scale) > scale.total:
@@ -34,7 +34,7 @@ class Schedule:
                 f"({scale.total} steps); shorten them (schedule.warmup, schedule.cooldown) or train longer (duration)"
             )
         # Both may have been rounded up: 50% and 50% of 3 steps.
-        return cls(config, scale.total, warmup, min(cooldown, scale.total - warmup), drops)
+        return cls(config, scale.total, warmup, min(cooldown, scale.total - warmup), milestones)
 
     def share(self, step: int) -> float:
         """Return the learning rate of this step as a share of the peak, 0 to 1."""
@@ -51,7 +51,7 @@ class Schedule:
             case "linear":
                 return 1 - since / max(1, self.total - self.warmup)
             case "steps":
-                return self.config.drop ** sum(step >= drop for drop in self.drops)
+                return self.config.milestone_factor ** sum(step >= milestone for milestone in self.milestones)
             case "rsqrt":
                 body = math.sqrt(self.config.timescale / (since + self.config.timescale))
             case "constant":

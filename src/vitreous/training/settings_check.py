@@ -9,7 +9,7 @@ from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 
 RANGES = {
-    "data.tune": "[0, 1)",
+    "data.tuning_holdout": "[0, 1)",
     "decode.max_pixels": "[1, inf)",
     "decode.max_bytes": "[1, inf)",
     "decode.background": "[0, 255]",
@@ -35,12 +35,13 @@ RANGES = {
     "model.stem.epsilons.norm": "[0, 1)",
     "model.block.layer_scale": "[0, inf)",
     "objective.smoothing": "[0, 1)",
-    "objective.share": "(0, 1)",
-    "objective.masked": "[0, 1]",
-    "objective.swapped": "[0, 1]",
-    "objective.width": "[1, inf)",
-    "objective.depth": "[1, inf)",
-    "objective.heads": "[1, inf)",
+    "objective.corrupted_share": "(0, 1)",
+    "objective.mask_ratio": "(0, 1)",
+    "objective.mask_probability": "[0, 1]",
+    "objective.swap_probability": "[0, 1]",
+    "objective.decoder_width": "[1, inf)",
+    "objective.decoder_depth": "[1, inf)",
+    "objective.decoder_heads": "[1, inf)",
     "optimizer.lr": "[0, inf)",
     "optimizer.weight_decay": "[0, inf)",
     "optimizer.betas": "[0, 1)",
@@ -51,7 +52,7 @@ RANGES = {
     "optimizer.clip": "[0, inf)",
     "schedule.final": "[0, 1]",
     "schedule.timescale": "[1, inf)",
-    "schedule.drop": "[0, 1]",
+    "schedule.milestone_factor": "[0, 1]",
     "early_stop.patience": "[0, inf)",
     "early_stop.min_delta": "[0, 1]",
     "freeze": "[0, inf)",
@@ -67,12 +68,12 @@ RANGES = {
 """Numbers by setting, in the notation of intervals; every other number must be finite."""
 DURATIONS = (
     "duration",
-    "low_resolution_until",
+    "low_resolution_duration",
     "evaluate_every",
     "checkpoint_every",
     "schedule.warmup",
     "schedule.cooldown",
-    "schedule.drops",
+    "schedule.milestones",
 )
 BY_CLOCK = ("duration", "checkpoint_every")
 """Durations that may be minutes."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
-from vitreous.model.config import SIZES, Shape, ViTConfig
+from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Config
+from vitreous.model.names import SIZES, Shape
 from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, hybrid
 from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, release, windows
@@ -28,8 +29,7 @@ def describe(config: Config) -> str:
     """Say an architecture in a few words, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
     if isinstance(config, ResNetConfig):
         return f"{resnet_name(config)} for {Size(*config.image)} images ({config.classes} classes)"
-    shape = Shape(config.width, config.depth, config.heads, config.mlp)
-    details = ", ".join(f"{name} {value}" for name, value in shape._asdict().items())
+    details = f"width {config.width}, depth {config.depth}, heads {config.heads}, mlp {config.mlp_width}"
     return f"{vit_name(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
 
 
@@ -44,7 +44,7 @@ def resnet_name(config: ResNetConfig) -> str:
 def vit_name(config: ViTConfig) -> str:
     """Return "S/16", "R50+B/16" or "Axial-S/16"; where there is no name, the patch and the stem."""
     axial = config.block.attention == "axial"
-    shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp)
+    shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp_width)
     letter = next((f"Axial-{name}" if axial else name for name, known in SIZES.items() if known == shape), None)
     patch, stem = Size(*config.patch), replace(config.stem, epsilons=EpsilonConfig())
     for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:

@@ -11,7 +11,7 @@ from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import uncropped
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import Config, kind_of
+from vitreous.model.factory import Config, get_kind
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.settings import to_json
 from vitreous.shapes import Size
@@ -89,7 +89,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
 def back(folder: ModelFolder, family: Family) -> str:
     """Return the variant under which the written file is read back, where the format can't tell."""
     config = folder.model.config
-    exact = isinstance(config, ViTConfig) and config.block.act == "gelu"
+    exact = isinstance(config, ViTConfig) and config.block.activation == "gelu"
     return ":timm" if "timm" in family.variants and exact else ""
 
 
@@ -126,7 +126,7 @@ def spread(values: tuple[float, ...]) -> list[float]:
 
 def unfit(config: Config, family: Family) -> str | None:
     """Say which formats hold models of this kind, if this one doesn't."""
-    kind = kind_of(config)
+    kind = get_kind(config)
     if kind == family.kind:
         return None
     fitting = ", ".join(name for name, known in formats().items() if known is None or known.kind == kind)

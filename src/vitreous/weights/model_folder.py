@@ -8,7 +8,7 @@ weights come from, and the hash of model.safetensors.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError, ConfigError, suggestion
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import ViTConfig
-from vitreous.model.factory import CONFIGS, Config, Model, empty, kind_of
+from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
+from vitreous.model.factory import CONFIGS, Config, Model, empty, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
@@ -30,8 +30,10 @@ from vitreous.storage.versions import versions
 from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid
 from vitreous.weights.limits import check_model
 
-MODEL_FORMAT = 1
-"""Version of the model folder's layout; a folder of another one can't be loaded."""
+MODEL_FORMAT = 2
+"""Version of the model folder's layout that is written: 2 since settings have the names of today (`ViTConfig.RENAMED`)."""
+READABLE = (1, 2)
+"""Versions that are read; a folder of another one can't be loaded."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHEAP_BYTES = 128 * 2**20
 """Files up to this size are held against their hash whenever they are loaded: about 0.1 s."""
@@ -61,8 +63,6 @@ class ModelFolder:
 def save_model(path: str | Path, folder: ModelFolder) -> None:
     """Write a model folder, atomically; a model folder that is there already is replaced.
 
-    Settings that only training uses (dropout, drop_path, recompute) are left out: they belong to a run.
-
     Raises:
         ConfigError: the class names don't match the model's outputs.
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
@@ -78,7 +78,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
-    architecture = lasting(model.config)
+    architecture = model.config
     clear_partials(path.parent, path.name)
     placed = {}
     if isinstance(architecture, ViTConfig):
@@ -87,7 +87,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         digest = save_tensors(partial / WEIGHTS, tensors)
         document = {
             "vitreous_model": MODEL_FORMAT,
-            "kind": kind_of(architecture),
+            "kind": get_kind(architecture),
             "architecture": to_dict(architecture),
             "preprocess": to_dict(folder.preprocess),
             "decode": to_dict(folder.decode),
@@ -98,13 +98,6 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             **({"several": True} if folder.several else {}),
         }
         write_atomically(partial / CONFIG, to_json(document))
-
-
-def lasting(config: Config) -> Config:
-    """Return a configuration without the settings that only training uses."""
-    if isinstance(config, ViTConfig):
-        return replace(config, dropout=0.0, drop_path=0.0, recompute=False)
-    return config
 
 
 def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
@@ -184,7 +177,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
     keys += ["several"] if "several" in document else []
     try:
-        config = from_dict(CONFIGS[kind], document["architecture"], "architecture")
+        config = from_dict(CONFIGS[kind], _architecture(document), "architecture")
         preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
         decode = from_dict(DecodeConfig, document["decode"], "decode")
         stored = from_dict(_Stored, {key: document[key] for key in keys})
@@ -198,6 +191,17 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
         known = suggestion(stored.positions.resize, ALL_RULES)
         raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
     return config, preprocess, decode, stored
+
+
+def _architecture(document: dict[str, Any]) -> Any:
+    """Return the settings of the architecture; those of format 1 without what only training uses."""
+    found = document["architecture"]
+    if document["vitreous_model"] != 1 or not isinstance(found, dict):
+        return found
+    found = {name: value for name, value in found.items() if name not in TRAINING_SETTINGS}
+    if isinstance(found.get("block"), dict):
+        found["block"] = {name: value for name, value in found["block"].items() if name != "drop_path"}
+    return found
 
 
 def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
@@ -289,9 +293,9 @@ def _document(path: Path) -> dict[str, Any]:
         document = read_json(path / CONFIG)
     if not isinstance(document, dict) or "vitreous_model" not in document:
         raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
-    if document["vitreous_model"] != MODEL_FORMAT:
+    if document["vitreous_model"] not in READABLE:
         raise CheckpointError(
-            f"{path} is a model folder of format {document['vitreous_model']!r}; this vitreous reads format {MODEL_FORMAT}. "
+            f"{path} is a model folder of format {document['vitreous_model']!r}; this vitreous reads formats {READABLE[0]} to {MODEL_FORMAT}. "
             "Use the vitreous that wrote it (its config.json names the version)"
         )
     return document

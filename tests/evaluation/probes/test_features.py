@@ -28,7 +28,7 @@ from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder
 
 PREPROCESS = PreprocessConfig(size=(8, 8), mode="L", crop=1.0, mean=(0.5,), std=(0.5,))
-CONFIG = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=3, heads=2, mlp=16, classes=0)
+CONFIG = ViTConfig(image=(8, 8), patch=(4, 4), channels=1, width=16, depth=3, heads=2, mlp_width=16, classes=0)
 RESNET = ResNetConfig(image=(32, 32), units=(1, 1), channels=1, classes=3)
 
 
@@ -241,7 +241,7 @@ def test_every_layer_of_a_vit():
     for changes in (
         {},
         {"pool": "mean"},
-        {"pool": "mean", "class_token": False, "norm_at": "pooled"},
+        {"pool": "mean", "class_token": False, "final_norm": "pooled"},
         {"registers": 2},
     ):
         model = folder(replace(CONFIG, classes=4, **changes)).model
@@ -249,7 +249,7 @@ def test_every_layer_of_a_vit():
         own = model.config.pool == "class"
         with torch.no_grad():
             names = (
-                [f"block.{n}" for n in range(3)] + ["pooled", "patches"] + ([] if "norm_at" in changes else ["norm"])
+                [f"block.{n}" for n in range(3)] + ["pooled", "patches"] + ([] if "final_norm" in changes else ["norm"])
             )
             inner = model.intermediates(images, names)
             last = inner.get("norm", inner["block.2"])

@@ -16,7 +16,7 @@ from vitreous.insight.attention import attention_maps
 from vitreous.insight.attention_distance import spread
 from vitreous.insight.explanation import opened
 from vitreous.insight.methods import Choice, settled
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Kept, attention_rows, fitting, left_out
 from vitreous.reports.explanation.contents import Wish, gather, short_names
@@ -105,7 +105,7 @@ def test_a_large_model_is_thinned_and_says_so():
     import torch
 
     with torch.device("meta"):
-        model = ViT(named("L/16", registers=4))
+        model = ViT(build_vit_config("L/16", registers=4))
     one = 201 * 201 * 4 / 3
     for budget, images in ((12 * 2**20, 8), (2**20, 8), (10, 2), (10**9, 1)):
         kept = fitting(model, images, budget)

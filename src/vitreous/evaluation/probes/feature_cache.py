@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float32
 
 from vitreous.data.dataset import Source
-from vitreous.model.factory import Model, kind_of
+from vitreous.model.factory import Model, get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials
 from vitreous.storage.safetensors_file import file_hash
-from vitreous.weights.model_folder import ModelFolder, lasting
+from vitreous.weights.model_folder import ModelFolder
 
 FORMAT = 1
 """Part of every name; to be raised when the same request gives other numbers."""
@@ -39,8 +39,8 @@ def cache_key(folder: ModelFolder, source: Source, layer: str, bf16: bool, devic
     """Hash everything that the features depend on."""
     facts = {
         "format": FORMAT,
-        "kind": kind_of(folder.model.config),
-        "architecture": to_dict(lasting(folder.model.config)),
+        "kind": get_kind(folder.model.config),
+        "architecture": to_dict(folder.model.config),
         "weights": weights_hash(folder.model),
         "preprocess": to_dict(folder.preprocess),
         "decode": to_dict(folder.decode),

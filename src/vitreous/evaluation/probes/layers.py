@@ -74,7 +74,7 @@ def find_layer(model: Model, text: str) -> Layer:
         raise ConfigError(f"layer {text!r}: the model has no [class] token; use {name}:mean")
     if name == "mean":
         name, way = "norm", "mean"
-    if name == "norm" and config.norm_at != "tokens":  # the norm stands after pooling, or nowhere
+    if name == "norm" and config.final_norm != "tokens":  # the norm stands after pooling, or nowhere
         name = f"block.{config.depth - 1}"
     if name == "patches":
         return Layer(name, "mean")

@@ -28,8 +28,8 @@ class OffsetBias(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.swin, self.prefix, self.grid = config.positions == "bias-log-swin", config.prefix, config.grid
-        self.expand = nn.Linear(2, config.position_hidden)
-        self.contract = nn.Linear(config.position_hidden, config.heads, bias=not self.swin)
+        self.expand = nn.Linear(2, config.position_mlp_width)
+        self.contract = nn.Linear(config.position_mlp_width, config.heads, bias=not self.swin)
         self.register_buffer("places", None, persistent=False)
         self.register_buffer("coordinates", None, persistent=False)
         self.place(config.grid)

@@ -93,7 +93,7 @@ def left_out(kept: Kept, model: ViT, images: int) -> str:
 def prefix_names(model: ViT) -> tuple[str, ...]:
     """Return the names of the tokens before the patches, in their order."""
     config = model.config
-    names = ["[class]"] * config.class_token + ["distillation"] * config.distillation
+    names = ["[class]"] * config.class_token + ["distillation"] * config.distillation_token
     return (*names, *(f"register {number}" for number in range(config.registers)))
 
 

@@ -149,7 +149,7 @@ def training_batch(found: Findings) -> list[Block]:
     lead += "" if without_labels(found) else " Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
-        lead += f" Until {settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
+        lead += f" Until {settings.get('low_resolution_duration') or settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
     return [Words(lead), Tiles(tiles)]
 
 

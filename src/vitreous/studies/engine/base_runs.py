@@ -35,7 +35,7 @@ def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -
         width=width,
         depth=depth,
         heads=max(1, width // 16),
-        mlp=2 * width,
+        mlp_width=2 * width,
         position_temperature=10.0 if max(image) // patch <= 8 else 10_000.0,
     )
     return seen_at(

@@ -71,12 +71,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool=pool_of(tensors, weights),
         positions="bias",
-        positions_at="layers" if OWN in tensors else "shared",
-        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens" if "norm.weight" in tensors else "none",
+        position_placement="layers" if OWN in tensors else "shared",
+        final_norm="pooled" if "fc_norm.weight" in tensors else "tokens" if "norm.weight" in tensors else "none",
         block=block_of(tensors),
     )
     architecture = architecture_of(weights, name)

@@ -122,7 +122,7 @@ def pooling_of(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
     if kind not in ("tok", "avg") or vision.get("attentional_pool"):
         raise CheckpointError(f"{where}: its pooling ({kind}) is one that vitreous can't build")
     after = bool(vision.get("final_ln_after_pool"))
-    return {"pool": "class" if kind == "tok" else "mean", "norm_at": "pooled" if after else "tokens"}
+    return {"pool": "class" if kind == "tok" else "mean", "final_norm": "pooled" if after else "tokens"}
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
@@ -144,13 +144,13 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"visual\.transformer\.resblocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, f"{ROOT}transformer.resblocks.0.mlp.c_fc.weight", where)[0],
+        mlp_width=shape_of(tensors, f"{ROOT}transformer.resblocks.0.mlp.c_fc.weight", where)[0],
         classes=classes,
         norm_eps=eps,
         patch_bias=f"{ROOT}conv1.bias" in tensors,
         embed_norm=f"{ROOT}ln_pre.weight" in tensors,
         head_bias=False,
-        block=BlockConfig(act=act, layer_scale=1e-5 * (f"{ROOT}transformer.resblocks.0.ls_1.gamma" in tensors)),
+        block=BlockConfig(activation=act, layer_scale=1e-5 * (f"{ROOT}transformer.resblocks.0.ls_1.gamma" in tensors)),
         **pooling_of(vision, where),
     )
     config = config if classes else replace(config, head_bias=True)

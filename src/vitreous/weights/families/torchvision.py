@@ -65,7 +65,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"encoder\.layers\.encoder_layer_(\d+)\."),
         heads=heads,
-        mlp=hidden_of(tensors, where),
+        mlp_width=hidden_of(tensors, where),
         classes=tensors["heads.head.weight"].shape[0] if "heads.head.weight" in tensors else 0,
         pre_logits="heads.pre_logits.weight" in tensors,
     )
@@ -92,15 +92,15 @@ def hidden_of(tensors: Mapping[str, Tensor], where: str) -> int:
 FIXED = (
     "pool",
     "class_token",
-    "distillation",
+    "distillation_token",
     "registers",
     "positions",
-    "positions_at",
-    "position_tokens",
+    "position_placement",
+    "positioned_tokens",
     "rotary",
     "patch_bias",
     "embed_norm",
-    "norm_at",
+    "final_norm",
     "head_bias",
     "norm_eps",
     "stem",
@@ -113,7 +113,7 @@ def unwritable(config: ViTConfig) -> str | None:
     unlike = unlike_plain(config, FIXED, "torchvision")
     if unlike:
         return unlike
-    if config.block != BlockConfig(drop_path=config.block.drop_path):
+    if config.block != BlockConfig():
         return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
     if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:
         return "torchvision's images and patches are square, and of three channels"

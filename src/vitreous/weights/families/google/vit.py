@@ -161,17 +161,17 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"Transformer/encoderblock_(\d+)/"),
         heads=heads,
-        mlp=shape_of(tensors, f"{block}/{mlp}/Dense_0/kernel", where)[1],
+        mlp_width=shape_of(tensors, f"{block}/{mlp}/Dense_0/kernel", where)[1],
         classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0,
         pool="map" if "MAPHead_0/probe" in tensors else ("class" if token else "mean"),
         class_token=token,
         pre_logits="pre_logits/kernel" in tensors,
         pre_logits_width=rep_size(tensors, width),
-        block=BlockConfig(act="gelu" if timm else "gelu-tanh"),
+        block=BlockConfig(activation="gelu" if timm else "gelu-tanh"),
     )
     config, assumed = placed(config, tensors, weights)
     assumed = (
-        f"activation {config.block.act} ({VARIANTS['timm' if timm else 'flax'].rpartition(', with')[0]})",
+        f"activation {config.block.activation} ({VARIANTS['timm' if timm else 'flax'].rpartition(', with')[0]})",
         "mean and deviation 0.5",
         *assumed,
     )
@@ -202,12 +202,12 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -
         grid = weights.told.grid or (224 // rows, 224 // cols)
         size = "" if weights.told.grid else ", of images of 224 pixels"
         config = replace(
-            config, image=(grid[0] * rows, grid[1] * cols), positions="sincos2d", position_tokens="patches"
+            config, image=(grid[0] * rows, grid[1] * cols), positions="sincos2d", positioned_tokens="patches"
         )
         return config, (f"positions are fixed sines and cosines{size}",)
     prefix, grid, assumed = grid_of(weights, positions.shape[1], (0, 1) if config.class_token else (0,))
     tokens = "all" if prefix == config.class_token else "patches"
-    return replace(config, image=(grid.rows * rows, grid.cols * cols), position_tokens=tokens), assumed
+    return replace(config, image=(grid.rows * rows, grid.cols * cols), positioned_tokens=tokens), assumed
 
 
 def is_linen(tensors: Mapping[str, Tensor]) -> bool:
@@ -229,15 +229,15 @@ def recognise_big_vision(weights: Weights) -> float:
 
 
 FIXED = (
-    "distillation",
+    "distillation_token",
     "registers",
     "positions",
-    "positions_at",
+    "position_placement",
     "rotary",
     "patch_bias",
     "embed_norm",
     "head_bias",
-    "norm_at",
+    "final_norm",
 )
 """What the authors' format knows in one way only."""
 
@@ -247,11 +247,11 @@ def unwritable(config: ViTConfig) -> str | None:
     unlike = unlike_plain(config, FIXED, "the format")
     if unlike:
         return unlike
-    if config.block != BlockConfig(act=config.block.act, drop_path=config.block.drop_path):
+    if config.block != BlockConfig(activation=config.block.activation):
         return "its blocks are not the paper's (norms, biases, gates or scales differ)"
     if config.stem.kind == "conv":
         return "its stem is of another kind"
-    if config.class_token and config.position_tokens != "all":
+    if config.class_token and config.positioned_tokens != "all":
         return "its [class] token has no position"
     if config.pool not in ("class", "mean"):
         return f"it pools by {config.pool!r}"

@@ -64,7 +64,9 @@ def block_of(tensors: Mapping[str, Tensor], block: str, out: str, down: str, whe
     if len(outer) > 1:
         raise CheckpointError(f"{where}: an AIMv2 with biases in attention or in the MLP alone can't be built here")
     inner = any(name.startswith(block) and name.endswith(("qkv.bias", "q_proj.bias")) for name in tensors)
-    return BlockConfig(norm="rms", act="silu", mlp="swiglu", qkv_bias="all" if inner else "none", biases=outer.pop())
+    return BlockConfig(
+        norm="rms", activation="silu", mlp="swiglu", qkv_bias="all" if inner else "none", biases=outer.pop()
+    )
 
 
 def table(config: ViTConfig) -> Table:
@@ -118,7 +120,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=size_of(tensors, "head.weight", 0),
         pool=pool_of(tensors, weights),
         class_token=False,
@@ -189,7 +191,7 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=blocks_of(tensors, r"encoder\.layers\.(\d+)\.", where),
         heads=int(said("num_attention_heads")) if document else max(1, width // HEAD_WIDTH),
-        mlp=shape_of(tensors, "encoder.layers.0.ffn.down_proj.weight", where)[1],
+        mlp_width=shape_of(tensors, "encoder.layers.0.ffn.down_proj.weight", where)[1],
         classes=size_of(tensors, "visual_projection.weight", 0),
         head_bias="visual_projection.weight" not in tensors,
         pool="map" if pooled else "mean",

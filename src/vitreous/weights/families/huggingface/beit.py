@@ -44,7 +44,7 @@ def table(config: ViTConfig) -> Table:
     """Return the rules, of names as `plain_names` makes them."""
     apart = tuple(f"{BLOCK}.attention.{part}" for part in ("query", "key", "value"))
     newer = tuple(f"{BLOCK}.attention.{part}_proj" for part in "qkv")
-    norm = "pooler.layernorm" if config.norm_at == "pooled" else "layernorm"
+    norm = "pooler.layernorm" if config.final_norm == "pooled" else "layernorm"
     return [
         Rule("patches.embed.weight", (PATCHES,), convolution(config)),
         Rule("patches.embed.bias", ("embeddings.patch_embeddings.projection.bias",)),
@@ -123,11 +123,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=blocks_of(tensors, r"layer\.(\d+)\.", where),
         heads=offsets_of.shape[1] if offsets_of is not None else heads_of(weights, said, width),
-        mlp=tensors[hidden].shape[0],
+        mlp_width=tensors[hidden].shape[0],
         classes=tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0,
         norm_eps=float(said("layer_norm_eps")),
         block=BlockConfig(
-            act=activation_of(said("hidden_act"), where),
+            activation=activation_of(said("hidden_act"), where),
             qkv_bias="no-key",
             layer_scale=0.1 if "layer.0.lambda_1" in tensors else 0.0,
         ),
@@ -155,7 +155,7 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTC
         )
     if not kinds or kinds[0] == "embeddings.position_embeddings":
         return replace(config, positions="learned" if kinds else "none")
-    return replace(config, positions="bias", positions_at="layers" if kinds[0] == OWN else "shared")
+    return replace(config, positions="bias", position_placement="layers" if kinds[0] == OWN else "shared")
 
 
 def positions_in(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
@@ -170,8 +170,8 @@ def positions_in(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
 def normed(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViTConfig:
     """Settle the final norm: over the mean of the patches, or over the sequence, whose [class] then stands for the image."""
     if "pooler.layernorm.weight" in tensors:
-        return replace(config, pool="mean", norm_at="pooled")
-    return replace(config, norm_at="tokens" if "layernorm.weight" in tensors else "none")
+        return replace(config, pool="mean", final_norm="pooled")
+    return replace(config, final_norm="tokens" if "layernorm.weight" in tensors else "none")
 
 
 FAMILY = Family("hf-beit", "Hugging Face transformers (BEiT, data2vec-vision)", recognise, interpret, table)

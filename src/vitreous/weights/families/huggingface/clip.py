@@ -144,11 +144,11 @@ def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> Vi
         width=width,
         depth=blocks_of(tensors, r"vision_model\.encoder\.layers\.(\d+)\.", where),
         heads=heads_of(weights, said, width),
-        mlp=shape_of(tensors, f"{ROOT}encoder.layers.0.mlp.fc1.weight", where)[0],
+        mlp_width=shape_of(tensors, f"{ROOT}encoder.layers.0.mlp.fc1.weight", where)[0],
         classes=0,
         norm_eps=float(said("layer_norm_eps")),
         patch_bias=f"{ROOT}embeddings.patch_embedding.bias" in tensors,
-        block=BlockConfig(act=activation_of(said("hidden_act"), where)),
+        block=BlockConfig(activation=activation_of(said("hidden_act"), where)),
     )
 
 
@@ -156,10 +156,10 @@ def interpret_clip(weights: Weights, name: str | None) -> Reading:
     """Read CLIP: [class], normed, then projected; a classifier sees the mean over patches, not normed."""
     tensors = plain_names(weights.tensors)
     said = Said(vision_of(weights.config), CLIP_DEFAULTS)
-    config = replace(config_of(weights, tensors, said), embed_norm=True, norm_at="pooled")
+    config = replace(config_of(weights, tensors, said), embed_norm=True, final_norm="pooled")
     ignored, labels = IGNORED, ()
     if CLASSIFIER in tensors:
-        config = replace(config, classes=tensors[CLASSIFIER].shape[0], pool="mean", norm_at="none")
+        config = replace(config, classes=tensors[CLASSIFIER].shape[0], pool="mean", final_norm="none")
         ignored, labels = (
             (*IGNORED, r"post_layernorm\.", r"^visual_projection\."),
             labels_of(weights.config, config.classes),

@@ -123,12 +123,12 @@ def interpret2(weights: Weights, name: str | None) -> Reading:
     config = config_of(weights, tensors, said, PATCHES)
     registers, classes = config.registers, config.classes
     block = BlockConfig(
-        act="gelu" if gated else activation_of(said("hidden_act"), where),
+        activation="gelu" if gated else activation_of(said("hidden_act"), where),
         mlp="swiglu" if gated else "plain",
         qkv_bias="all" if has(tensors, r"layer\.0\.attention\.(attention\.query|q_proj)\.bias$") else "none",
         layer_scale=1.0,
     )
-    config = replace(config, positions="learned", position_tokens="class" if registers else "all", block=block)
+    config = replace(config, positions="learned", positioned_tokens="class" if registers else "all", block=block)
     rule = "bicubic-antialias" if registers else "bicubic"
     images = preprocess_of(weights, config.image, default_images(config), said.assumed)
     labels = labels_of(weights.config, classes)
@@ -148,7 +148,7 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
         raise CheckpointError(f"{where}: a DINOv3 with these biases or this activation can't be built here")
     config = config_of(weights, tensors, said, "embeddings.patch_embeddings.weight")
     block = BlockConfig(
-        act="gelu" if gated else act,
+        activation="gelu" if gated else act,
         mlp="swiglu" if gated else "plain",
         qkv_bias=kinds[biases],
         biases=outer.pop(),
@@ -179,7 +179,7 @@ def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patch
         width=width,
         depth=blocks_of(tensors, r"(?:encoder\.)?layer\.(\d+)\.", where),
         heads=heads_of(weights, said, width),
-        mlp=tensors[contract].shape[1],
+        mlp_width=tensors[contract].shape[1],
         classes=classes,
         pool="class+mean" if classes else "class",
         registers=registers,

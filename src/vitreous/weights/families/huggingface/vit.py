@@ -47,11 +47,11 @@ def root_of(distilled: bool) -> str:
 
 def table(config: ViTConfig) -> Table:
     """Return the rules; each layer of a block has its name of transformers 4 first, then that of 5."""
-    root = root_of(config.distillation)
+    root = root_of(config.distillation_token)
     old, new = f"{root}.encoder.layer.{{i}}", f"{root}.layers.{{i}}"
     apart = tuple(f"{old}.attention.attention.{part}" for part in QKV)
     attention = joined("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
-    classifier = "cls_classifier" if config.distillation else "classifier"
+    classifier = "cls_classifier" if config.distillation_token else "classifier"
     return [
         Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution(config)),
         Rule("patches.embed.bias", (f"{root}.{PATCHES}.bias",)),
@@ -113,11 +113,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=blocks_of(tensors, rf"{root}\.(?:encoder\.layer|layers)\.(\d+)\.", where),
         heads=heads_of(weights, said, width),
-        mlp=next(tensors[key] for key in hidden if key in tensors).shape[0],
+        mlp_width=next(tensors[key] for key in hidden if key in tensors).shape[0],
         classes=classes,
         pool="class" if token else "mean",
         class_token=token,
-        distillation=distilled,
+        distillation_token=distilled,
         registers=int(f"{root}.embeddings.distillation_token" in tensors and not distilled),
         norm_eps=float(said("layer_norm_eps")),
         pre_logits=f"{root}.pooler.dense.weight" in tensors and token and not classes,
@@ -133,12 +133,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
 def block_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:
     """Return how the blocks are made."""
     bias = has(tensors, r"\.0\.attention\.(attention\.query|q_proj)\.bias$")
-    return BlockConfig(act=activation_of(said("hidden_act"), where), qkv_bias="all" if bias else "none")
+    return BlockConfig(activation=activation_of(said("hidden_act"), where), qkv_bias="all" if bias else "none")
 
 
 def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:
     """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; the others' are ImageNet's."""
-    if document.get("model_type") in IMAGENETS or config.distillation:
+    if document.get("model_type") in IMAGENETS or config.distillation_token:
         return PreprocessConfig(
             size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET
         )

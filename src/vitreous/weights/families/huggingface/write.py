@@ -16,12 +16,12 @@ FIXED = (
     "class_token",
     "registers",
     "positions",
-    "positions_at",
-    "position_tokens",
+    "position_placement",
+    "positioned_tokens",
     "rotary",
     "patch_bias",
     "embed_norm",
-    "norm_at",
+    "final_norm",
     "head_bias",
     "stem",
 )
@@ -37,9 +37,9 @@ def unwritable(config: ViTConfig) -> str | None:
     made = config.block
     if made.qkv_bias == "no-key":
         return "q and v have biases but k has none"
-    if made != BlockConfig(act=made.act, qkv_bias=made.qkv_bias, drop_path=made.drop_path):
+    if made != BlockConfig(activation=made.activation, qkv_bias=made.qkv_bias):
         return "its blocks are not the paper's (norms, biases, gates or scales differ)"
-    if config.distillation and not config.classes:
+    if config.distillation_token and not config.classes:
         return "it has a distillation token but no heads"
     if config.pre_logits and config.classes:
         return "it has a tanh layer before the head; transformers has that layer only in a model without head"
@@ -49,16 +49,16 @@ def unwritable(config: ViTConfig) -> str | None:
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return the JSON files, as `AutoModel...from_pretrained` and `AutoImageProcessor.from_pretrained` read them."""
     config = folder.model.config
-    kind = "deit" if config.distillation else "vit"
+    kind = "deit" if config.distillation_token else "vit"
     plain = "ViTForImageClassification" if config.classes else "ViTModel"
     document: dict[str, Any] = {
-        "architectures": ["DeiTForImageClassificationWithTeacher" if config.distillation else plain],
+        "architectures": ["DeiTForImageClassificationWithTeacher" if config.distillation_token else plain],
         "model_type": kind,
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp,
-        "hidden_act": NAMES[config.block.act],
+        "intermediate_size": config.mlp_width,
+        "hidden_act": NAMES[config.block.activation],
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": config.norm_eps,

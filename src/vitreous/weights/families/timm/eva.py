@@ -66,7 +66,7 @@ def table(config: ViTConfig) -> Table:
     gated = [
         stacked("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
     ]
-    aligned = config.block.mlp == "swiglu" and (config.block.mlp_norm or config.rotary.kind == "centred")
+    aligned = config.block.mlp == "swiglu" and (config.block.mlp_inner_norm or config.rotary.kind == "centred")
     return [
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
@@ -74,7 +74,7 @@ def table(config: ViTConfig) -> Table:
         Rule("registers", ("reg_token",), leading(1)),
         Rule("positions.embedding", ("pos_embed",), leading(1)),
         *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
-        *([*split, *joined, *biases] if config.block.mlp_norm else [*joined, *biases, *split]),
+        *([*split, *joined, *biases] if config.block.mlp_inner_norm else [*joined, *biases, *split]),
         *dense("blocks.{i}.attention.qkv", f"{attention}.qkv")[1:],
         *dense("blocks.{i}.attention.norm", f"{attention}.norm"),
         *dense("blocks.{i}.attention.out", f"{attention}.proj"),
@@ -84,7 +84,7 @@ def table(config: ViTConfig) -> Table:
         *dense("blocks.{i}.mlp.norm", f"{mlp}.norm"),
         *dense("blocks.{i}.mlp.contract", f"{mlp}.fc2"),
         Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.gamma_2",)),
-        *dense("norm", "fc_norm" if config.norm_at == "pooled" else "norm"),
+        *dense("norm", "fc_norm" if config.final_norm == "pooled" else "norm"),
         *dense("head", "head"),
     ]
 
@@ -162,12 +162,12 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool=pool,
         class_token="cls_token" in tensors,
         registers=tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
-        norm_at="pooled" if "fc_norm.weight" in tensors else "tokens",
+        final_norm="pooled" if "fc_norm.weight" in tensors else "tokens",
         norm_eps=details.get("eps", line.eps),
         rotary=line.rotary,
         block=block_of(tensors),
@@ -192,9 +192,9 @@ def block_of(tensors: Mapping[str, Tensor]) -> BlockConfig:
     no_key = has(tensors, r"^blocks\.0\.attn\.(q_bias|q_proj\.bias)$")
     return BlockConfig(
         mlp="swiglu" if is_packed(tensors) or has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") else "plain",
-        mlp_norm="blocks.0.mlp.norm.weight" in tensors,
+        mlp_inner_norm="blocks.0.mlp.norm.weight" in tensors,
         qkv_bias="no-key" if no_key else ("all" if "blocks.0.attn.qkv.bias" in tensors else "none"),
-        attention_norm="blocks.0.attn.norm.weight" in tensors,
+        attention_inner_norm="blocks.0.attn.norm.weight" in tensors,
         layer_scale=1e-5 if "blocks.0.gamma_1" in tensors else 0.0,
     )
 

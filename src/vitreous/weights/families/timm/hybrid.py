@@ -79,4 +79,4 @@ def unwritable_stem(config: ViTConfig) -> str | None:
         return None
     if stem.kind != "resnet" or stem.units not in ENTRIES or stem.width != 1:
         return "timm has no architecture with this stem"
-    return "timm has no hybrid with a distillation token" if config.distillation else None
+    return "timm has no hybrid with a distillation token" if config.distillation_token else None

@@ -18,7 +18,7 @@ MARKS = ("patch_embed.proj.weight", "blocks.0.in_norm.weight", "blocks.0.in_proj
 
 def table(config: ViTConfig) -> Table:
     """Return the rules: in_proj is the MLP's first layer above q, k and v."""
-    whole, mlp = config.mlp + 3 * config.gathered, config.mlp
+    whole, mlp = config.mlp_width + 3 * config.gathered, config.mlp_width
     rules = [rule for rule in vit.table(config) if not rule.ours.startswith("blocks.")]
     for suffix in ("weight", "bias"):
         entry = (f"{BLOCK}.in_proj.{suffix}",)
@@ -68,19 +68,19 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
+        mlp_width=shape_of(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
         classes=vit.size_of(tensors, "head.weight", 0),
         pool=pool_of(tensors, weights),
-        pool_mlp=vit.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
+        pool_mlp_width=vit.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         class_token="cls_token" in tensors,
         registers=vit.size_of(tensors, "reg_token", 1),
         patch_bias="patch_embed.proj.bias" in tensors,
         embed_norm="norm_pre.weight" in tensors,
-        norm_at=vit.norm_of(tensors),
+        final_norm=vit.norm_of(tensors),
         norm_eps=details.get("eps", 1e-6),
         block=BlockConfig(
             norm="layer" if "blocks.0.in_norm.bias" in tensors else "rms",
-            act=details.get("act", "gelu"),
+            activation=details.get("act", "gelu"),
             qkv_bias="all" if "blocks.0.in_proj.bias" in tensors else "none",
             biases="blocks.0.attn_out_proj.bias" in tensors,
             qk_norm=told,

@@ -82,7 +82,7 @@ SHARED = (
 
 def table(config: ViTConfig) -> Table:
     """Return the rules."""
-    norm = "fc_norm" if config.norm_at == "pooled" else "norm"
+    norm = "fc_norm" if config.final_norm == "pooled" else "norm"
     return [
         *stem_rules(config),
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
@@ -155,19 +155,19 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth_of(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=size_of(tensors, "head.weight", 0),
         pool=pool_of(tensors, weights),
         pool_prefix=bool(arguments_in(weights).get("pool_include_prefix")) and pool_of(tensors, weights) != "class",
         class_token="cls_token" in tensors,
-        distillation="dist_token" in tensors,
+        distillation_token="dist_token" in tensors,
         registers=size_of(tensors, "reg_token", 1),
-        norm_at=norm_of(tensors),
+        final_norm=norm_of(tensors),
         norm_eps=details.get("eps", 1e-6),
         embed_norm="norm_pre.weight" in tensors,
         patch_bias="norm_pre.weight" not in tensors,
         pre_logits="pre_logits.fc.weight" in tensors,
-        pool_mlp=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
+        pool_mlp_width=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
         block=block_of(tensors, details, width),
     )
     config, positioned = placed(config, tensors, weights)
@@ -277,14 +277,14 @@ def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: i
     hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
     return BlockConfig(
         norm="layer" if "blocks.0.norm1.bias" in tensors else "rms",
-        act=details.get("act", "gelu"),
+        activation=details.get("act", "gelu"),
         norm_order=details.get("order", "before"),
         mlp="swiglu" if expand == 2 * hidden else "plain",
-        mlp_norm="blocks.0.mlp.norm.weight" in tensors,
+        mlp_inner_norm="blocks.0.mlp.norm.weight" in tensors,
         qkv_bias="all" if "blocks.0.attn.qkv.bias" in tensors else "none",
         biases="blocks.0.attn.proj.bias" in tensors,
         qk_norm="blocks.0.attn.q_norm.weight" in tensors,
-        attention_norm="blocks.0.attn.norm.weight" in tensors,
+        attention_inner_norm="blocks.0.attn.norm.weight" in tensors,
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
     )
 
@@ -309,7 +309,7 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -
     image = (grid.rows * config.patch[0], grid.cols * config.patch[1])
     if images is not None and image != images:
         notes += (f"images of {Size(*image)}, as the positions are; pretrained_cfg names {Size(*images)}",)
-    return replace(config, image=image, position_tokens=kinds[prefix]), notes
+    return replace(config, image=image, positioned_tokens=kinds[prefix]), notes
 
 
 def kinds_of(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:

@@ -23,16 +23,20 @@ ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_ge
 def unwritable(config: ViTConfig) -> str | None:
     """Say what timm's VisionTransformer can't express, if anything."""
     made, plain = config.block, BlockConfig()
-    for name in ("attention", "norm", "mlp", "mlp_norm", "attention_norm", "parallel", "biases"):
+    for name in ("attention", "norm", "mlp", "mlp_inner_norm", "attention_inner_norm", "parallel", "biases"):
         if getattr(made, name) != getattr(plain, name):
             return f"block.{name} is {getattr(made, name)!r}"
     if made.qkv_bias == "no-key":
         return "q and v have biases but k has none"
-    if config.positions not in ("learned", "none") or config.positions_at != "input" or config.rotary.kind != "none":
+    if (
+        config.positions not in ("learned", "none")
+        or config.position_placement != "input"
+        or config.rotary.kind != "none"
+    ):
         return "its positions are not learned ones, added at the input"
-    if config.pool == "class+mean" or config.norm_at == "none" or not config.head_bias:
+    if config.pool == "class+mean" or config.final_norm == "none" or not config.head_bias:
         return "its head is of another kind"
-    if config.distillation and config.registers:
+    if config.distillation_token and config.registers:
         return "it has a distillation token and registers"
     if config.patch_bias == config.embed_norm:
         return "timm's patch embedding has a bias just where no norm stands before the first block"
@@ -47,7 +51,7 @@ def named_there(config: ViTConfig) -> str:
     """Return an architecture of timm's that config.json can make this model of."""
     if config.stem.kind != "none":
         return ENTRIES[config.stem.units]
-    if config.distillation:
+    if config.distillation_token:
         return DISTILLED.get(config.width, "deit_base_distilled_patch16_224")
     return NAMES.get(config.width, NAMES[768])
 
@@ -77,18 +81,18 @@ def arguments(config: ViTConfig) -> dict[str, Any]:
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.heads,
-        "mlp_ratio": ratio(config.width, config.mlp),
+        "mlp_ratio": ratio(config.width, config.mlp_width),
         "global_pool": POOLS[config.pool],
         "class_token": config.class_token,
         "reg_tokens": config.registers,
-        "no_embed_class": config.position_tokens != "all",
+        "no_embed_class": config.positioned_tokens != "all",
         "init_values": config.block.layer_scale or None,
         "qkv_bias": config.block.qkv_bias == "all",
         "qk_norm": config.block.qk_norm,
         "pre_norm": config.embed_norm,
-        "fc_norm": config.norm_at == "pooled",
+        "fc_norm": config.final_norm == "pooled",
         "final_norm": True,
-        "act_layer": ACTIVATIONS[config.block.act],
+        "act_layer": ACTIVATIONS[config.block.activation],
         "pos_embed": "learn" if config.positions == "learned" else "none",
     }
 
@@ -103,7 +107,7 @@ def transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
         "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
         "first_conv": first_conv(config.stem),
-        "classifier": ["head", "head_dist"] if config.distillation else "head",
+        "classifier": ["head", "head_dist"] if config.distillation_token else "head",
         "num_classes": config.classes,
     }
 
