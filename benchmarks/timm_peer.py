@@ -32,7 +32,7 @@ def timm_model(shape: ViTConfig) -> nn.Module:
         embed_dim=shape.width,
         depth=shape.depth,
         num_heads=shape.heads,
-        mlp_ratio=shape.mlp / shape.width,
+        mlp_ratio=shape.mlp_width / shape.width,
         class_token=shape.class_token,
         global_pool="token" if shape.pool == "class" else "avg",
     )

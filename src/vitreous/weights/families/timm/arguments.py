@@ -165,7 +165,7 @@ def same(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
         return size_in(value) == size_in(ours)
     if name == "mlp_ratio":
         return (
-            config.block.mlp == "swiglu" or int(config.width * value) == config.mlp
+            config.block.mlp == "swiglu" or int(config.width * value) == config.mlp_width
         )  # a gated one's is counted otherwise
     if name == "init_values":
         return bool(value) == bool(ours)
