@@ -15,7 +15,8 @@ import torch
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import parse
-from vitreous.cli.train import batch_auto, read
+from vitreous.cli.train import read
+from vitreous.cli.translate import batch_auto
 from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
 from vitreous.model.vit import create

@@ -1,13 +1,18 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import dataclasses
 import functools
+import inspect
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
+
+import vitreous
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "vitreous"
@@ -145,6 +150,58 @@ def imported():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found |= {name.partition(".")[0] for name in names}
     return found
+
+
+WITHOUT_FUNCTION = {"predict", "completion"}
+"""The Predictor that `vitreous.load` returns is what the first one calls; the second is for shells."""
+
+
+def test_every_command_has_its_function():
+    from vitreous.cli.main import COMMANDS
+
+    for name in set(COMMANDS) - WITHOUT_FUNCTION:
+        function = getattr(vitreous, name)
+        assert name in vitreous.__all__ and function.__module__.startswith("vitreous.api."), name
+        for words in (">>> ", "Args:", "Raises:"):
+            assert words in function.__doc__, f"vitreous.{name} doesn't say {words}"
+        told = inspect.signature(function).parameters
+        assert all(f"\n        {argument}:" in function.__doc__ for argument in told), name
+        results = typing.get_args(typing.get_type_hints(function)["return"]) or [
+            typing.get_type_hints(function)["return"]
+        ]
+        for kind in results:
+            shown = hasattr(kind, "_repr_html_") or kind.__name__ == "DryRun"
+            assert dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen and shown, (name, kind)
+
+
+def test_commands_only_parse_call_and_print():
+    """What a command does lies below: nothing of `cli/` is imported from elsewhere, nor does it reach for metrics and models."""
+    below = {
+        "data",
+        "drawing",
+        "evaluation",
+        "insight",
+        "metrics",
+        "model",
+        "objectives",
+        "reports",
+        "weights",
+        "training",
+    }
+    allowed = {
+        "vitreous.data.config", "vitreous.data.dataset", "vitreous.data.listing.ignored", "vitreous.data.listing.scan_report",
+        "vitreous.evaluation.probes.cka", "vitreous.evaluation.probes.feature_file", "vitreous.evaluation.probes.options",
+        "vitreous.metrics.headline", "vitreous.training.changes", "vitreous.training.config", "vitreous.training.duration",
+        "vitreous.training.reporter", "vitreous.training.run", "vitreous.training.settings_check",
+    }  # fmt: skip
+    found = set()
+    for path in sorted((PACKAGE / "cli").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        hints = {node for block in ast.walk(tree) if isinstance(block, ast.If) for node in ast.walk(block)}
+        for node in set(ast.walk(tree)) - hints:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitreous."):
+                found |= {node.module} if node.module.split(".")[1] in below else set()
+    assert found - allowed == set()
 
 
 def test_every_dependency_at_run_time_is_imported():

@@ -135,7 +135,7 @@ class Predictor:
         """
         folder, report = open_model(path)
         predictor = cls(folder, device, batch, precision, top)
-        predictor.report = report
+        predictor.report, predictor.path = report, str(path)
         return predictor
 
     @overload
@@ -291,13 +291,12 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
         if isinstance(image, (str, Path)):
-            if told := url(image):
-                raise ImageError(told)
             image = read(Path(image), folder.decode)
         pixels = _pixels(image, name, folder)
         return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
     except VitreousError as error:
-        return Ready(name, None, _line(error))
+        told = url(image) if isinstance(image, (str, Path)) else None  # it could not be read
+        return Ready(name, None, told or _line(error))
 
 
 def is_filled(data: bytes, decode: DecodeConfig) -> bool:

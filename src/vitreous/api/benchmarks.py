@@ -11,7 +11,7 @@ from vitreous.api.fine_tuning import STEPS, fine_tune
 from vitreous.api.models import ModelLike, opened
 from vitreous.api.names import model_name
 from vitreous.api.probes import options_of
-from vitreous.api.results import Reported, seen_data
+from vitreous.api.results import Reported, seen_data, with_overlap
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -84,9 +84,8 @@ class BenchmarkResult(Reported):
             found = sets.sections(self.found)
         else:
             found = vtab.sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
-        parts = [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
         data = {"protocol": self.protocol, **self.said, "data": self.copy, "benchmark": self.benchmark}
-        return Report(title, f"{lead}.", parts, {**data, "results": self.to_dict()})
+        return Report(title, f"{lead}.", with_overlap(found, self.overlap), {**data, "results": self.to_dict()})
 
 
 def benchmark(

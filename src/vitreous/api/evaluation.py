@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from vitreous.api.data import Data, OwnRun, labelled, name_of, short_name
 from vitreous.api.models import ModelLike, opened
 from vitreous.api.names import apart, model_name
-from vitreous.api.results import Reported, left_out, seen_data
+from vitreous.api.results import Reported, left_out, seen_data, with_overlap
 from vitreous.data.sources.base import Source, label_sets
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
@@ -103,7 +103,7 @@ class EvaluationResult(Reported):
             found += comparison.sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
         if self.corruptions is not None:
             found += corrupted.sections(self.corruptions, self.predictor, self.source)
-        return [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
+        return with_overlap(found, self.overlap)
 
 
 def evaluate(

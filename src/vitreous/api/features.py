@@ -17,7 +17,7 @@ from vitreous.evaluation.probes.features import FeatureOptions, Features, featur
 from vitreous.evaluation.probes.layers import find_layer
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
-from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.reporter import Reporter, Silent, progress_of
 
 Images = str | Path | Iterable[str | Path]
 """Files, folders and globs, one or many; an iterator's paths are taken as files, whatever they look like."""
@@ -121,7 +121,7 @@ def embed(
     found = {}
     for part, source in sources.items():
         display.phase(f"features of {len(source):,} {part} images".replace("  ", " "))
-        found[part] = features(predictor, source, how, lambda done, total: display.progress(done, total, {}))
+        found[part] = features(predictor, source, how, progress_of(display))
     if target is not None:
         write_features(target, found, {"model": predictor.path, "layer": layer, "precision": precision})
     skipped = tuple(one for source in sources.values() for one in getattr(source, "skipped", ()))

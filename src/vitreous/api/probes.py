@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.api.data import Data, OwnRun, name_of, probe_parts, short_name
 from vitreous.api.models import ModelLike, opened
 from vitreous.api.names import apart, model_name
-from vitreous.api.results import Reported, left_out, seen_data
+from vitreous.api.results import Reported, left_out, seen_data, with_overlap
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
 from vitreous.evaluation.comparison import ComparisonResult
@@ -105,7 +105,7 @@ class ProbeResult(Reported):
             alone = [*([Words(lead)] if lead else []), shown.probe_table(self.other)]
             found += [Section("other", f"{one.names[1]} by itself", alone)]
             found += [replace(first, blocks=[*words, *first.blocks]), *more]
-        return [found[0], *([self.overlap.section()] if self.overlap else []), *found[1:]]
+        return with_overlap(found, self.overlap)
 
 
 def probe(

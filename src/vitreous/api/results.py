@@ -1,12 +1,13 @@
 """What the results of commands have in common: a report, written to a folder or shown in a notebook."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.sources.base import Source
-from vitreous.reports.blocks import Report, html, save_report
+from vitreous.reports.blocks import Report, Section, html, save_report
 from vitreous.reports.evaluation.overlap import Overlap
 from vitreous.reports.notebook import frame, preformatted
 
@@ -56,6 +57,11 @@ def left_out(source: Source) -> list[str]:
     if skipped:
         said.append(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
     return said
+
+
+def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:
+    """Return a report's sections with the one, if there is an overlap, that tells it after the results."""
+    return [sections[0], *([overlap.section()] if overlap else []), *sections[1:]]
 
 
 def seen_data(overlap: Overlap | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from vitreous.evaluation.probes.cka import cka as compare_layers
 from vitreous.evaluation.probes.features import FeatureOptions
 from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation.cka import cka_data, cka_said, cka_sections
-from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.reporter import Reporter, Silent, progress_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,5 +95,5 @@ def cka(
     source = subset(open_source(str(data), None, folders[0].decode, broken), images)
     display.phase(f"comparing on {len(source):,} images")
     how = FeatureOptions(precision=precision, batch=batch, device=str(both[0].device))
-    found = compare_layers(folders, source, how, unbiased, lambda done, total: display.progress(done, total, {}))
+    found = compare_layers(folders, source, how, unbiased, progress_of(display))
     return CKAResult((both[0].path, both[1].path), str(data), found)

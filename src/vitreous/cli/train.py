@@ -1,20 +1,19 @@
 """`vitreous train` and `vitreous resume`."""
 
-import json
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
 from vitreous.cli.parse import given, named, parse, suited
 from vitreous.cli.progress import reporter
+from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
 from vitreous.metrics.headline import headline, reached
 
 if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter
-    from vitreous.training.run import DryRun, Result
+    from vitreous.training.run import Result
 
 
 def train(arguments: list[str]) -> int:
@@ -41,7 +40,7 @@ def train(arguments: list[str]) -> int:
         found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **wishes)
         if isinstance(found, DryRun):
             display.close()
-            show_plan(found)
+            print(f"{found}\nnothing was written; leave out --dry-run to train")
             return 0
         return tell(found, display)
     finally:
@@ -64,15 +63,6 @@ def check(options: Train, arguments: list[str]) -> None:
         raise ConfigError(
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
         )
-
-
-def batch_auto(arguments: list[str]) -> list[str]:
-    """Read `--batch auto` as `--micro-batch auto`: the recipe's batch stays, gathered from parts that fit."""
-    joined = ["--micro-batch=auto" if argument == "--batch=auto" else argument for argument in arguments]
-    for place in range(len(joined) - 1):
-        if joined[place : place + 2] == ["--batch", "auto"]:
-            joined[place] = "--micro-batch"
-    return joined
 
 
 def resume(arguments: list[str]) -> int:
@@ -107,17 +97,3 @@ def tell(result: "Result", display: "Reporter") -> int:
     else:
         print(f"next: vitreous train DATA --recipe finetune --weights {run}")
     return 0
-
-
-def show_plan(plan: "DryRun") -> None:
-    """Print what a run would be."""
-    from vitreous.settings import to_dict
-
-    print(json.dumps(to_dict(plan.config), indent=2))
-    image = replace(plan.config.model).image
-    print(f"\nparameters   {plan.parameters:,}")
-    print(f"FLOPs        {plan.flops / 1e9:.3f} G an image of {image[0]}x{image[1]} (forward)")
-    print(f"memory       about {plan.memory / 2**20:,.0f} MiB in training, data aside")
-    print(f"steps        {plan.steps:,} of {plan.config.batch} images ({plan.config.duration})")
-    print(f"one batch    loss {plan.loss:.4f}, {plan.seconds:.2f} s (the first, so slower than later ones)")
-    print("nothing was written; leave out --dry-run to train")

@@ -179,3 +179,12 @@ def placed(words: Words) -> list[str]:
             )
         bare[at:at] = words.places.get(place, [])
     return [*bare, *words.out[leading:]]
+
+
+def batch_auto(arguments: list[str]) -> list[str]:
+    """Read `--batch auto` as `--micro-batch auto`: the recipe's batch stays, gathered from parts that fit."""
+    joined = ["--micro-batch=auto" if argument == "--batch=auto" else argument for argument in arguments]
+    for place in range(len(joined) - 1):
+        if joined[place : place + 2] == ["--batch", "auto"]:
+            joined[place] = "--micro-batch"
+    return joined

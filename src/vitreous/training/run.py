@@ -1,5 +1,6 @@
 """Start a run, or go on with one: the entry points of this storey."""
 
+import json
 import platform
 import time
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from vitreous.data.listing.listing import few
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.model import count
+from vitreous.reports.notebook import frame, preformatted
 from vitreous.run_folder import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.presence import is_there
@@ -48,6 +50,10 @@ class Result:
     outcome: Outcome
     """Finished, stopped early, or interrupted."""
 
+    def _repr_html_(self) -> str:
+        """Return the run's page for a notebook, or its numbers where there is none yet."""
+        return frame(self.report.read_text(encoding="utf-8")) if self.report else preformatted(self)
+
 
 @dataclass(frozen=True)
 class DryRun:
@@ -64,6 +70,18 @@ class DryRun:
     """Of one real batch."""
     seconds: float
     """That one step took."""
+
+    def __str__(self) -> str:
+        rows, cols = self.config.model.image
+        lines = [
+            json.dumps(to_dict(self.config), indent=2),
+            f"\nparameters   {self.parameters:,}",
+            f"FLOPs        {self.flops / 1e9:.3f} G an image of {rows}x{cols} (forward)",
+            f"memory       about {self.memory / 2**20:,.0f} MiB in training, data aside",
+            f"steps        {self.steps:,} of {self.config.batch} images ({self.config.duration})",
+            f"one batch    loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
+        ]
+        return "\n".join(lines)
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Result:
