@@ -139,3 +139,13 @@ def test_a_reliability_diagram_says_each_bin():
 def test_numbers_are_short():
     assert [short(value) for value in (0.002, 12, 12_000, 1_500_000, 2e9)] == ["0.002", "12", "12k", "1.5M", "2G"]
     assert percent(0.125) == "12.5%"
+
+
+def test_an_interval_without_bounds_is_a_point():
+    one = interval([0.3])
+    assert math.isinf(one.high)
+    drawn = interval_chart([Series("one seed", [(1.0, one), (2.0, one)], joined=False)], "label", Axis("x"))
+    assert drawn.count('class="mark c1"') == 3, "two points, and one in the legend"
+    assert 'class="line' not in drawn
+    assert 'class="line c2' not in dot_plot([Row("a", [0.3], one, 2), Row("b", [0.4], one, 1)], "label", "x")
+    assert 'class="line c2' in dot_plot([Row("a", [0.2, 0.4], interval([0.2, 0.4]), 2)], "label", "x")

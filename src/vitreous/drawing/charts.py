@@ -159,11 +159,13 @@ def _line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
 
 
 def whisker(first: tuple[float, float], second: tuple[float, float], colour: int) -> str:
-    """Draw a line between two points above or beside each other, a stroke across at both ends."""
+    """Draw a line between two points above or beside each other, a stroke across at both ends; nothing of no length."""
     (x, y), (x2, y2) = first, second
+    if first == second:
+        return ""
     upright = f"M{x:.1f} {y:.1f}V{y2:.1f}M{x - 4:.1f} {y:.1f}h8M{x - 4:.1f} {y2:.1f}h8"
     level = f"M{x:.1f} {y:.1f}H{x2:.1f}M{x:.1f} {y - 5:.1f}v10M{x2:.1f} {y - 5:.1f}v10"
-    return f'<path class="line c{colour}" d="{upright if x == x2 and y != y2 else level}"/>'
+    return f'<path class="line c{colour}" d="{upright if x == x2 else level}"/>'
 
 
 def legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
