@@ -18,6 +18,7 @@ from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 from vitreous.evaluation.benchmarks.vtab import VTAB, Reading, run_vtab
 from vitreous.evaluation.benchmarks.vtab_probes import vtab_probe
 from vitreous.evaluation.benchmarks.vtab_tasks import task_named
+from vitreous.evaluation.overlap import Overlap, overlap_of_files
 from vitreous.evaluation.probes.features import check_batch
 from vitreous.evaluation.probes.layers import find_layer
 from vitreous.evaluation.probes.options import PROBES, ProbeOptions, check_read
@@ -26,7 +27,6 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation import imagenet as sets
 from vitreous.reports.evaluation import vtab
-from vitreous.reports.evaluation.overlap import Overlap, overlap_of_files
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 VTAB_NAME, FINE_TUNE = "vtab", "fine-tune"

@@ -8,10 +8,10 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, called, open_dataset, open_source, open_training
 from vitreous.data.label_sets import open_label_sets
 from vitreous.data.listing.manifest import has_label_sets
+from vitreous.data.run_data import data_of
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.predictor import Predictor
-from vitreous.reports.run.contents import data_of
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run import fingerprint

@@ -19,6 +19,7 @@ from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_sets, outputs
 from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.details import Details, details
+from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
 from vitreous.evaluation.throughput import Cost, cost
 from vitreous.images.corruptions.catalog import SEVERITIES
@@ -30,7 +31,6 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, Section
 from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
-from vitreous.reports.evaluation.overlap import Overlap, overlap
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 

@@ -12,6 +12,7 @@ from vitreous.api.results import Reported, left_out, seen_data, with_overlap
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
 from vitreous.evaluation.comparison import ComparisonResult
+from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.evaluation.probes.features import Features, check_batch, features
 from vitreous.evaluation.probes.few_shot import FewShot
 from vitreous.evaluation.probes.layers import find_layer
@@ -22,7 +23,6 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import comparison
 from vitreous.reports.evaluation import probes as shown
-from vitreous.reports.evaluation.overlap import Overlap, overlap
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 MOST_SHOTS = "With the most shots, as seed 0 draws them."

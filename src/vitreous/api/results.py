@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.data.sources.base import Source
-from vitreous.reports.blocks import Report, Section, html, save_report
-from vitreous.reports.evaluation.overlap import Overlap
+from vitreous.evaluation.overlap import Overlap
+from vitreous.reports.blocks import Report, Section, Words, html, save_report
 from vitreous.reports.notebook import frame, preformatted
 
 
@@ -61,7 +61,10 @@ def left_out(source: Source) -> list[str]:
 
 def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:
     """Return a report's sections with the one, if there is an overlap, that tells it after the results."""
-    return [sections[0], *([overlap.section()] if overlap else []), *sections[1:]]
+    if overlap is None:
+        return list(sections)
+    seen = Section("trained-on", "Images that were trained on", [Words(f"{overlap}.")])
+    return [sections[0], seen, *sections[1:]]
 
 
 def seen_data(overlap: Overlap | None) -> dict[str, Any]:

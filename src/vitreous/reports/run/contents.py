@@ -1,15 +1,15 @@
 """Gather all that a report shows; what can't be had leaves a reason in its place."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.data.run_data import data_of
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import evaluate, evaluate_sets
 from vitreous.images.config import DecodeConfig
@@ -23,7 +23,6 @@ from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import RunRecord, read_run
 from vitreous.settings import from_dict
-from vitreous.storage.relocation import located
 from vitreous.weights.model_folder import load_model
 
 T = TypeVar("T")
@@ -182,14 +181,6 @@ def _open(found: Findings) -> Dataset:
             "the data has changed since this run began; what follows is on the data as it is now"
         )
     return dataset
-
-
-def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
-    """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
-    data = from_dict(DataConfig, mapping(config.get("config")).get("data"), "data")
-    known = config.get("places")
-    validation = data.validation and located(data.validation, known, run)
-    return replace(data, path=located(data.path, known, run), validation=validation)
 
 
 def _measurable(found: Findings) -> tuple[Predictor, Source]:

@@ -8,7 +8,7 @@ from tests.support.pictures import tree
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset, open_source
 from vitreous.data.sources.subset import subset
-from vitreous.reports.evaluation.overlap import Overlap, compared
+from vitreous.evaluation.overlap import Overlap, compared
 
 
 def test_the_folder_itself_and_copies_of_its_files(tmp_path):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.data.dataset import Dataset
+from vitreous.data.run_data import data_of
 from vitreous.data.sources.base import ArraySource, FileSource, Over, Source
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
-from vitreous.reports.blocks import Section, Words
-from vitreous.reports.run.contents import data_of
 from vitreous.run_folder import is_run, read_run
 
 Item = Path | bytes
@@ -35,10 +34,6 @@ class Overlap:
             f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, so the numbers "
             f"flatter it; {self.held_out:,} are its held-out ones (those alone: leave out DATA)"
         )
-
-    def section(self) -> Section:
-        """Return a section of the report that says so."""
-        return Section("trained-on", "Images that were trained on", [Words(f"{self}.")])
 
 
 def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None:

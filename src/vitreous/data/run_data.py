@@ -1,0 +1,19 @@
+"""Where a run's data is now."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.config import DataConfig
+from vitreous.settings import from_dict
+from vitreous.storage.relocation import located
+
+
+def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
+    """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
+    settings = config.get("config")
+    data = from_dict(DataConfig, settings.get("data") if isinstance(settings, Mapping) else None, "data")
+    known = config.get("places")
+    validation = data.validation and located(data.validation, known, run)
+    return replace(data, path=located(data.path, known, run), validation=validation)
