@@ -43,7 +43,7 @@ def test_embed(command, trained, here):
         "features of 1,437 train images",
         "features of 360 validation images",
     ]
-    assert (len(found), found.width, list(found.parts)) == (1797, 32, ["train", "validation"])
+    assert (len(found), found.width, list(found.splits)) == (1797, 32, ["train", "validation"])
 
 
 def test_embed_of_a_loaded_model_writes_nothing_unasked(trained, here):

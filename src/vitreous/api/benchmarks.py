@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.evaluation import headed
+from vitreous.api.evaluation import as_classifier
 from vitreous.api.fine_tuning import STEPS, fine_tune
-from vitreous.api.models import ModelLike, opened
+from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
-from vitreous.api.probes import options_of
-from vitreous.api.results import Reported, seen_data, with_overlap
+from vitreous.api.probes import read_options
+from vitreous.api.results import Reported, overlap_data, with_overlap
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -70,7 +70,7 @@ class BenchmarkResult(Reported):
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         steps = {} if self.steps is None else {"steps": self.steps}
-        return {**self.found.to_dict(), **steps, **seen_data(self.overlap)}
+        return {**self.found.to_dict(), **steps, **overlap_data(self.overlap)}
 
     @cached_property
     def report(self) -> Report:
@@ -128,23 +128,23 @@ def benchmark(
             without a head for ImageNet. CheckpointError: no such model.
         DataError, ImageError: a copy that can't be used. FailedError: fine-tuning broke off.
     """
-    protocol, how = protocol or "accuracy", options_of(options)
+    protocol, how = protocol or "accuracy", read_options(options)
     check_request(name, protocol, tuple(tasks), steps, how)
     display, root = reporter or Silent(), Path(copy)
     measured: dict[str, Any] = {"layer": how.layer}
     if protocol == FINE_TUNE:
-        said = {"model": weights_of(model)}
+        said = {"model": weights_path(model)}
         chosen = {"steps": steps, "device": device}
         found, signal = fine_tune(said["model"], root, tuple(tasks), chosen, broken, display)
         measured |= {"steps": steps, "signal": signal}
     elif name == VTAB_NAME:
-        predictor = opened(model, device)
+        predictor = as_predictor(model, device)
         found, said = (
-            probed(predictor, root, (protocol, how), batch, Reading(tuple(tasks), broken), display),
+            probe_tasks(predictor, root, (protocol, how), batch, Reading(tuple(tasks), broken), display),
             predictor.said,
         )
     else:
-        predictor = headed(model, device)
+        predictor = as_classifier(model, device)
         display.phase("opening the data")
         loading = Loading(batch, "auto", broken, progress_of(display), display.phase)
         found, said = score(predictor, name, root, loading), predictor.said
@@ -152,7 +152,7 @@ def benchmark(
     return BenchmarkResult(name, str(copy), protocol, found, said, **measured, overlap=seen)
 
 
-def probed(
+def probe_tasks(
     predictor: Predictor, root: Path, probe: tuple[str, ProbeOptions], batch: int, reading: Reading, display: Reporter
 ) -> VTAB:
     """Measure a model's frozen features on the tasks of VTAB-1k."""
@@ -167,7 +167,7 @@ def probed(
     return run_vtab(predictor.folder, root, vtab_probe(*probe), how, reading, told)
 
 
-def weights_of(model: ModelLike) -> str:
+def weights_path(model: ModelLike) -> str:
     """Return what fine-tuning begins with; raises ConfigError for a model that is not as it lies on the disk."""
     if isinstance(model, (str, Path)):
         return str(model)
@@ -188,7 +188,7 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
         raise ConfigError("--tasks are for --benchmark vtab; leave them out")
     elif protocol == FINE_TUNE:
         raise ConfigError("--protocol fine-tune is for --benchmark vtab; elsewhere: vitreous train --recipe finetune")
-    elif protocol != "accuracy" or how.changed():
+    elif protocol != "accuracy" or how.differing():
         raise ConfigError(f"{name} is measured by the model's own head; leave out --protocol")
     if steps != STEPS and protocol != FINE_TUNE:
         raise ConfigError("--steps are for --protocol fine-tune; leave them out")
@@ -204,8 +204,8 @@ def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOpti
         )
     if protocol not in (*PROBES, FINE_TUNE):
         raise UnknownName("protocol", protocol, (*PROBES, FINE_TUNE))
-    if protocol == FINE_TUNE and how.changed():
-        raise ConfigError(f"{how.changed()[0]} is for a probe, not for fine-tune; leave it out")
+    if protocol == FINE_TUNE and how.differing():
+        raise ConfigError(f"{how.differing()[0]} is for a probe, not for fine-tune; leave it out")
     if steps < 1:
         raise ConfigError(f"steps is {steps}; it must be at least 1")
     if how.shots not in (ProbeOptions.shots, ("all",)):

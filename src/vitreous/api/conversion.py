@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.models import taken
+from vitreous.api.models import open_weights
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.training.reporter import Reporter
@@ -58,7 +58,7 @@ def convert(
     """
     if to not in formats():
         raise UnknownName("format", to, formats())
-    folder, report = (source, None) if isinstance(source, ModelFolder) else taken(source, load)
+    folder, report = (source, None) if isinstance(source, ModelFolder) else open_weights(source, load)
     if report is not None and reporter is not None:
         reporter.message(str(report))
     return ConversionResult(Path(path), to, write(folder, path, to), report)

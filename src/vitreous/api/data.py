@@ -38,7 +38,7 @@ def short_name(data: str | None) -> str:
     return called(data) if data else "its validation part"
 
 
-def labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
+def open_labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
     """Return the labelled images to measure on: those that are named, or the validation part of the model's run.
 
     Raises:
@@ -46,7 +46,7 @@ def labelled(data: Data | None, predictor: Predictor, broken: str, display: Repo
     """
     folder = predictor.folder
     if data is None:
-        return run_data(predictor, broken, display).validation
+        return open_run_data(predictor, broken, display).validation
     if not isinstance(data, (str, Path)):
         return data
     if has_label_sets(Path(data)):
@@ -54,7 +54,7 @@ def labelled(data: Data | None, predictor: Predictor, broken: str, display: Repo
     return open_source(str(data), folder.classes, folder.decode, broken)
 
 
-def run_data(predictor: Predictor, broken: str, display: Reporter) -> Dataset:
+def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Dataset:
     """Return the data of the run that a model belongs to; raises DataError if there is none."""
     if not predictor.path:
         raise DataError("a model from memory belongs to no run, so name the labelled images")
@@ -74,7 +74,7 @@ def run_data(predictor: Predictor, broken: str, display: Reporter) -> Dataset:
     return dataset
 
 
-def probe_parts(
+def open_probe_splits(
     train: Data | None, test: Data | OwnRun | None, predictor: Predictor, broken: str, display: Reporter
 ) -> tuple[Source, Source]:
     """Return the images that a probe learns from and those that it is measured on; see `vitreous.probe`.
@@ -84,9 +84,9 @@ def probe_parts(
             belongs to no run.
     """
     if test is not None:
-        return named_parts(train, test, predictor, broken, display)
+        return open_named_splits(train, test, predictor, broken, display)
     if train is None:
-        dataset = run_data(predictor, broken, display)
+        dataset = open_run_data(predictor, broken, display)
         if predictor.folder.classes:
             display.message(
                 "note: the model has learned the labels of the images that the probe learns from and chooses its setting on; "
@@ -103,7 +103,7 @@ def probe_parts(
     return dataset.train, dataset.validation
 
 
-def named_parts(
+def open_named_splits(
     train: Data | None, test: Data | OwnRun, predictor: Predictor, broken: str, display: Reporter
 ) -> tuple[Source, Source]:
     """Return the training part of some data, and the images of other data to measure on."""
@@ -112,7 +112,7 @@ def named_parts(
         raise ConfigError("name the images that the probe learns from too")
     learned = open_training(str(train), decode, broken) if isinstance(train, (str, Path)) else train
     if isinstance(test, OwnRun):
-        measured = run_data(predictor, broken, display).validation
+        measured = open_run_data(predictor, broken, display).validation
     else:
         measured = open_source(str(test), None, decode, broken) if isinstance(test, (str, Path)) else test
     if learned.fingerprint == measured.fingerprint:

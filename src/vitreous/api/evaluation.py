@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from vitreous.api.data import Data, OwnRun, labelled, name_of, short_name
-from vitreous.api.models import ModelLike, opened
-from vitreous.api.names import apart, model_name
-from vitreous.api.results import Reported, left_out, seen_data, with_overlap
+from vitreous.api.data import Data, OwnRun, name_of, open_labelled, short_name
+from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.names import model_name, tell_apart
+from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
 from vitreous.data.sources.base import Source, label_sets
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
@@ -68,7 +68,7 @@ class EvaluationResult(Reported):
         lines += comparison.lines(self.comparison) if self.comparison else []
         lines += corrupted.lines(self.corruptions) if self.corruptions else []
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
-        return "\n".join([*lines, *left_out(self.source)])
+        return "\n".join([*lines, *list_left_out(self.source)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as JSON values."""
@@ -82,7 +82,7 @@ class EvaluationResult(Reported):
             found["comparison"] = {**self.comparison.to_dict(), "cost": costs[1].to_dict() if costs else None}
         if self.corruptions is not None:
             found["corruptions"] = self.corruptions.to_dict()
-        return found | seen_data(self.overlap)
+        return found | overlap_data(self.overlap)
 
     @cached_property
     def report(self) -> Report:
@@ -143,17 +143,17 @@ def evaluate(
             several labels. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
-    display, wanted = reporter or Silent(), corruptions_named(corruptions, severities)
+    display, wanted = reporter or Silent(), check_corruptions(corruptions, severities)
     if batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1")
-    predictor = headed(model, device)
-    rival = None if compare is None else rival_of(predictor, compare, device)
+    predictor = as_classifier(model, device)
+    rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     several = predictor.folder.several
     only_one = "--compare" if rival else "--corruptions" if wanted else ""
     if several and only_one:
         refuse_sets(f"{predictor.path} gives")
-    source = labelled(data, predictor, broken, display)
+    source = open_labelled(data, predictor, broken, display)
     if label_sets(source) is not None and only_one:
         refuse_sets(f"{name_of(data) or OwnRun.VALIDATION.value} has")
     several = several or label_sets(source) is not None
@@ -166,8 +166,8 @@ def evaluate(
     more = None if several else details(logits, targets, predictor.folder.classes, price)
     return EvaluationResult(
         predictor.path, name_of(data), metrics, logits, targets, more, price,
-        None if rival is None else compared(rival, source, (logits, targets), price, batch, display),
-        None if wanted is None else under(wanted, predictor, source, batch, display),
+        None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
+        None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
         overlap(Path(predictor.path), source, predictor.folder.decode) if data is not None and predictor.path else None,
         source=source, predictor=predictor,
     )  # fmt: skip
@@ -186,21 +186,21 @@ class Rival:
     """For each class of the model, its index among this one's."""
 
 
-def headed(model: ModelLike, device: str) -> Predictor:
+def as_classifier(model: ModelLike, device: str) -> Predictor:
     """Return a model that can classify; raises ConfigError for one without head."""
-    predictor = opened(model, device)
+    predictor = as_predictor(model, device)
     predictor.check_head()
     return predictor
 
 
-def rival_of(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
+def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
     """Load the model to compare with.
 
     Raises:
         CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several labels.
     """
-    rival = headed(compare, device)
-    names = apart((model_name(predictor.path), model_name(rival.path)))
+    rival = as_classifier(compare, device)
+    names = tell_apart((model_name(predictor.path), model_name(rival.path)))
     if rival.folder.several:
         refuse_sets(f"{rival.path} gives")
     classes = predictor.folder.classes
@@ -212,7 +212,7 @@ def refuse_sets(what: str) -> None:
     raise ConfigError(f"{what} several labels an image; --compare and --corruptions need one label an image")
 
 
-def corruptions_named(
+def check_corruptions(
     corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
     """Return the corruptions and severities that are meant, to be measured in all pairs; None if none were asked for.
@@ -228,7 +228,7 @@ def corruptions_named(
     return chosen(names), checked(SEVERITIES if severities is None else severities)
 
 
-def compared(
+def compare_with(
     rival: Rival,
     source: Source,
     own: tuple[np.ndarray, np.ndarray],
@@ -245,7 +245,7 @@ def compared(
     return ComparisonResult(rival.predictor.path, rival.names, found, costs)
 
 
-def under(
+def measure_corruptions(
     wanted: tuple[tuple[str, ...], tuple[int, ...]],
     predictor: Predictor,
     source: Source,

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from vitreous.api.models import ModelLike
-from vitreous.api.models import opened as loaded
+from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
@@ -120,7 +119,7 @@ def explain(
         StorageError: the disk is full or read-only.
     """
     check_page(page, faithful)
-    predictor = loaded(model, device)
+    predictor = as_predictor(model, device)
     if out is None:
         return look(predictor, images, method, layer, head, target)
     ready, display = opened(predictor), reporter or Silent()

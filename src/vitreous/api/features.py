@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from vitreous.api.models import ModelLike, opened
+from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result
 from vitreous.data.dataset import Source
 from vitreous.data.parts import names_data, open_images, open_parts
@@ -30,8 +30,8 @@ class EmbeddingResult(Result):
     model: str
     """Where the model was loaded from."""
     layer: str
-    parts: Mapping[str, Features]
-    """The vectors by the part of the data: train and validation, or all under ""."""
+    splits: Mapping[str, Features]
+    """The vectors by the split of the data: train and validation, or all under ""."""
     path: Path | None
     """The file that holds them, if one was written."""
     skipped: tuple[tuple[str, str], ...]
@@ -39,27 +39,27 @@ class EmbeddingResult(Result):
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return sum(map(len, self.parts.values()))
+        return sum(map(len, self.splits.values()))
 
     @property
     def vectors(self) -> Float32[np.ndarray, "image features"]:
         """All vectors, part after part."""
-        return np.concatenate([part.vectors for part in self.parts.values()])
+        return np.concatenate([part.vectors for part in self.splits.values()])
 
     @property
     def names(self) -> tuple[str, ...]:
         """The images' names, in the same order."""
-        return tuple(name for part in self.parts.values() for name in part.names)
+        return tuple(name for part in self.splits.values() for name in part.names)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The images' classes by name, in the same order; empty names where the images have no labels."""
-        return tuple(part.classes[label] for part in self.parts.values() for label in part.labels)
+        return tuple(part.classes[label] for part in self.splits.values() for label in part.labels)
 
     @property
     def width(self) -> int:
         """The length of a vector."""
-        return next(iter(self.parts.values())).vectors.shape[1]
+        return next(iter(self.splits.values())).vectors.shape[1]
 
     def __str__(self) -> str:
         where = f"are in {self.path}" if self.path else f"of layer {self.layer}"
@@ -113,7 +113,7 @@ def embed(
     target = None if out is None else Path(out)
     if target is not None:
         check_target(target)
-    display, predictor = reporter or Silent(), opened(model, device)
+    display, predictor = reporter or Silent(), as_predictor(model, device)
     find_layer(predictor.folder.model, layer)
     display.phase("opening the images")
     sources = open_sources(images, data, predictor.folder.decode, broken)

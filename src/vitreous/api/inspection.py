@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitreous.api.descriptions import channels, levels, progress, shape
-from vitreous.api.models import taken
+from vitreous.api.models import open_weights
 from vitreous.api.results import Result
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import DIGITS, open_dataset
@@ -75,7 +75,7 @@ def inspect(path: str | Path, **load: Any) -> InspectionResult:
 
 def model(path: str, load: Mapping[str, Any]) -> InspectionResult:
     """Describe a model folder, or somebody's weights as vitreous would load them."""
-    folder, report = taken(path, load)
+    folder, report = open_weights(path, load)
     told = [] if report is None else [str(report)]
     assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
     named = shlex.quote(path)

@@ -63,14 +63,14 @@ def load(
         CheckpointError: nothing there that can be loaded.
         ConfigError: a wish that there is not, or that can't be met.
     """
-    folder, report = taken(path, wish)
+    folder, report = open_weights(path, wish)
     predictor = Predictor(folder, device, batch, precision, top)
     predictor.report, predictor.path = report, str(path)
     predictor.load_options = {name: value for name, value in wish.items() if value}
     return predictor
 
 
-def taken(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Report | None]:
+def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Report | None]:
     """Open a model as `load` does, without a device for it; return what became of its weights too."""
     known = [field.name for field in fields(Wish)]
     for name in wish:
@@ -85,7 +85,7 @@ def taken(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Repor
     return open_model(path, Wish(**given))
 
 
-def opened(model: ModelLike, device: str = "auto") -> Predictor:
+def as_predictor(model: ModelLike, device: str = "auto") -> Predictor:
     """Return a model that is ready to be measured; one that is loaded already stays on its own device."""
     if isinstance(model, Predictor):
         return model

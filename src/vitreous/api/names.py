@@ -14,6 +14,6 @@ def model_name(model: str) -> str:
     return (path.stem if is_file(path) else name) or "model"
 
 
-def apart(names: tuple[str, str]) -> tuple[str, str]:
+def tell_apart(names: tuple[str, str]) -> tuple[str, str]:
     """Return two models' names, told apart where they are the same."""
     return (names[0], f"{names[1]} (the other)") if names[0] == names[1] else names

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.data import Data, OwnRun, name_of, probe_parts, short_name
-from vitreous.api.models import ModelLike, opened
-from vitreous.api.names import apart, model_name
-from vitreous.api.results import Reported, left_out, seen_data, with_overlap
+from vitreous.api.data import Data, OwnRun, name_of, open_probe_splits, short_name
+from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.names import model_name, tell_apart
+from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
 from vitreous.evaluation.comparison import ComparisonResult
@@ -77,14 +77,14 @@ class ProbeResult(Reported):
             lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
             lines += comparison.lines(self.comparison)
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
-        return "\n".join([*lines, *(line for source in self.sources for line in left_out(source))])
+        return "\n".join([*lines, *(line for source in self.sources for line in list_left_out(source))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
         found = shown.probe_data(self.found)
         if self.comparison is not None and self.other is not None:
             found["comparison"] = {**self.comparison.to_dict(), "other": shown.probe_data(self.other)}
-        return found | seen_data(self.overlap)
+        return found | overlap_data(self.overlap)
 
     @cached_property
     def report(self) -> Report:
@@ -147,35 +147,35 @@ def probe(
             is out of range. CheckpointError: no such model.
         DataError, ImageError: data that can't be used: a single class, a test class without training images, too few.
     """
-    how, display = options_of(options), reporter or Silent()
+    how, display = read_options(options), reporter or Silent()
     check_read(kind, how)
     check_batch(how.features(batch, device))
-    predictor = opened(model, device)
+    predictor = as_predictor(model, device)
     find_layer(predictor.folder.model, how.layer)
     display.phase("opening the data")
-    sources = probe_parts(train, test, predictor, broken, display)
-    rival = None if compare is None else opened(compare, device)
+    sources = open_probe_splits(train, test, predictor, broken, display)
+    rival = None if compare is None else as_predictor(compare, device)
     if rival is not None:
         find_layer(rival.folder.model, how.layer)
     check(kind, how, *sources)
-    parts = both_features(predictor, sources, how, batch, display)
+    parts = extract_features(predictor, sources, how, batch, display)
     display.phase(f"measuring: {kind}")
     found = measure(kind, how, *parts)
     other = None
     if rival is not None:
         display.phase(f"the same of {rival.path}")
-        other = measure(kind, how, *both_features(rival, sources, how, batch, display))
+        other = measure(kind, how, *extract_features(rival, sources, how, batch, display))
     named = test is not None
     return ProbeResult(
         predictor.path, kind, name_of(test if named else train), name_of(train) if named else None, found, *parts, how,
-        None if rival is None or other is None else compared(predictor, rival, (found, other), parts),
+        None if rival is None or other is None else compare_probes(predictor, rival, (found, other), parts),
         other,
-        seen(predictor, train, test, sources[1]),
+        find_overlap(predictor, train, test, sources[1]),
         sources=sources, predictor=predictor,
     )  # fmt: skip
 
 
-def options_of(given: dict[str, Any]) -> ProbeOptions:
+def read_options(given: dict[str, Any]) -> ProbeOptions:
     """Return settings of a probe; one value stands for a tuple of one. Raises UnknownName for one that there is not."""
     known = {one.name: one.default for one in fields(ProbeOptions)}
     for name in given:
@@ -190,7 +190,7 @@ def options_of(given: dict[str, Any]) -> ProbeOptions:
     return ProbeOptions(**values)
 
 
-def both_features(
+def extract_features(
     predictor: Predictor, sources: tuple[Source, Source], how: ProbeOptions, batch: int, display: Reporter
 ) -> tuple[Features, Features]:
     """Compute a model's features of the training and the test part."""
@@ -202,7 +202,7 @@ def both_features(
     return found[0], found[1]
 
 
-def compared(
+def compare_probes(
     predictor: Predictor, rival: Predictor, both: tuple[Found, Found], parts: tuple[Features, Features]
 ) -> ComparisonResult:
     """Return what tells two models apart by the same probe on the same images; labels and classes are those of either."""
@@ -210,10 +210,12 @@ def compared(
     mine, theirs = (scores(one, classes) for one in both)
     sure = not any(isinstance(one, FewShot) or not hasattr(one, "logits") for one in both)
     found = compare_logits(mine, theirs, shown.labels_of(*parts), classes, sure=sure)
-    return ComparisonResult(rival.path, apart((model_name(predictor.path), model_name(rival.path))), found)
+    return ComparisonResult(rival.path, tell_apart((model_name(predictor.path), model_name(rival.path))), found)
 
 
-def seen(predictor: Predictor, train: Data | None, test: Data | OwnRun | None, source: Source) -> Overlap | None:
+def find_overlap(
+    predictor: Predictor, train: Data | None, test: Data | OwnRun | None, source: Source
+) -> Overlap | None:
     """Return how many of the named test images the model was trained on."""
     named = train is not None if test is None else not isinstance(test, OwnRun)
     return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None

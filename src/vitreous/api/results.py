@@ -50,7 +50,7 @@ class Reported(Result):
         return save_report(Path(folder), self.report)
 
 
-def left_out(source: Source) -> list[str]:
+def list_left_out(source: Source) -> list[str]:
     """Say which files of a source were filled or left out, a paragraph each."""
     filled, skipped = getattr(source, "filled", 0), getattr(source, "skipped", ())
     said = [f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey"] if filled else []
@@ -67,6 +67,6 @@ def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[S
     return [sections[0], seen, *sections[1:]]
 
 
-def seen_data(overlap: Overlap | None) -> dict[str, Any]:
+def overlap_data(overlap: Overlap | None) -> dict[str, Any]:
     """Return how many of the images the model was trained on as JSON values; nothing where it was on none."""
     return {"trained_on": asdict(overlap)} if overlap else {}

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.models import ModelLike, opened
+from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
 from vitreous.api.results import Reported
 from vitreous.data.dataset import called, open_source
@@ -89,7 +89,7 @@ def cka(
     """
     check_images(images)
     display = reporter or Silent()
-    both = opened(model, device), opened(other, device)
+    both = as_predictor(model, device), as_predictor(other, device)
     display.phase("opening the data")
     folders = both[0].folder, both[1].folder
     source = subset(open_source(str(data), None, folders[0].decode, broken), images)

@@ -139,14 +139,14 @@ def suited(settings: T, arguments: Sequence[str]) -> T:
     return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
 
 
-def given(settings: Any, arguments: Sequence[str], prefix: str = "") -> dict[str, Any]:
+def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> dict[str, Any]:
     """Return the settings that the arguments name, nested as they are, with the values that they were read as."""
     wanted = {option.replace("_", "-") for option in named(arguments)}
     found: dict[str, Any] = {}
     for field, (name, _, told) in annotated(type(settings)).items():
         value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
-            inner = given(value, arguments, prefix if told == "" else f"{prefix}{name}.")
+            inner = collect_named(value, arguments, prefix if told == "" else f"{prefix}{name}.")
             found |= {field: inner} if inner else {}
         elif wanted & {f"--{prefix}{name}", f"--{prefix}no-{name}"}:
             found[field] = value

@@ -4,7 +4,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
-from vitreous.cli.parse import given, named, parse, suited
+from vitreous.cli.parse import collect_named, named, parse, suited
 from vitreous.cli.progress import reporter
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
@@ -35,7 +35,7 @@ def train(arguments: list[str]) -> int:
     how = {"out": options.out, "sweep": options.rates or options.sweep, "dry_run": options.dry_run}
     display = reporter()
     try:
-        settings = given(config, arguments)
+        settings = collect_named(config, arguments)
         data = options.data or config.data.path
         found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **wishes)
         if isinstance(found, DryRun):

@@ -19,20 +19,20 @@ def check(options: Evaluate) -> None:
         check_benchmark(options)
     if options.steps != Evaluate.steps and options.protocol != FINE_TUNE:
         raise ConfigError("--steps are for --protocol fine-tune; leave them out")
-    for name in changed(options.load_other, LoadOther()):
+    for name in find_changes(options.load_other, LoadOther()):
         if options.compare is None:
-            raise ConfigError(f"{written(name)} says what the weights of --compare are; give both, or neither")
+            raise ConfigError(f"{option_name(name)} says what the weights of --compare are; give both, or neither")
 
 
 def check_protocol(options: Evaluate) -> None:
     """Raise ConfigError for an option that the protocol would not read."""
     given = [("train", PROBES)] if options.train is not None else []
-    given += [(name, READERS.get(name, PROBES)) for name in options.probe.changed()]
-    given += [(name, ("accuracy",)) for name in changed(options, Evaluate("")) if name in OF_ACCURACY]
+    given += [(name, READERS.get(name, PROBES)) for name in options.probe.differing()]
+    given += [(name, ("accuracy",)) for name in find_changes(options, Evaluate("")) if name in OF_ACCURACY]
     for name, readers in given:
         if options.protocol not in readers:
             raise ConfigError(
-                f"{written(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
+                f"{option_name(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
             )
     check_solver(options.protocol, options.probe)
 
@@ -48,16 +48,16 @@ def check_benchmark(options: Evaluate) -> None:
         raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
     if options.data is None:
         raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")
-    for name in [*changed(options, Evaluate("")), *changed(options.load_other, LoadOther())]:
+    for name in [*find_changes(options, Evaluate("")), *find_changes(options.load_other, LoadOther())]:
         if name in ("compare", *vars(LoadOther()), *OF_ACCURACY):
-            raise ConfigError(f"{written(name)} doesn't go with --benchmark; leave it out")
+            raise ConfigError(f"{option_name(name)} doesn't go with --benchmark; leave it out")
 
 
-def written(name: str) -> str:
+def option_name(name: str) -> str:
     """Return an option as it is typed to change what is so by default."""
     return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
 
 
-def changed(given: Evaluate | LoadOther, standard: Evaluate | LoadOther) -> list[str]:
+def find_changes(given: Evaluate | LoadOther, standard: Evaluate | LoadOther) -> list[str]:
     """Return the names of the settings that are not as in `standard`."""
     return [one.name for one in fields(given) if getattr(given, one.name) != getattr(standard, one.name)]

@@ -55,7 +55,7 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def changed(self) -> list[str]:
+    def differing(self) -> list[str]:
         """Return the names of the settings that are not as by default."""
         return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
 
@@ -96,7 +96,7 @@ def check_read(kind: str, options: ProbeOptions) -> None:
     """Raise UnknownName for a probe that there is not, and ConfigError for a setting that it would not read."""
     if kind not in PROBES:
         raise UnknownName("kind of probe", kind, PROBES)
-    for name in options.changed():
+    for name in options.differing():
         readers = READERS.get(name, PROBES)
         if kind not in readers:
             raise ConfigError(f"{name} is for a probe of kind {' or '.join(readers)}, not for {kind}; leave it out")
