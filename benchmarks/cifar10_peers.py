@@ -122,9 +122,9 @@ class TimmModel(nn.Module):
         self.model, self.grid = timm_model(shape), shape.grid
         self.model.patch_embed.strict_img_size = False
         if sincos:
-            from vitreous.model.positions.added import sincos_places
+            from vitreous.model.positions.added import encode_places
 
-            self.model.pos_embed.data.copy_(sincos_places(shape).reshape(self.model.pos_embed.shape))
+            self.model.pos_embed.data.copy_(encode_places(shape).reshape(self.model.pos_embed.shape))
 
     def forward(self, images: Tensor) -> Tensor:
         model, rows = self.model, images.shape[2] // self.model.patch_embed.patch_size[0]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitreous.data.config import DataConfig
-from vitreous.studies.data_scale import ARMS, started
+from vitreous.studies.data_scale import ARMS, configure_run
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.training.run import train
 
@@ -31,7 +31,7 @@ def main() -> None:
         for arm in [options.arm] if options.arm else ARMS:
             for rate in TRIED:
                 config = replace(
-                    started(setting, arm, 1000, options.each, rate), seed=options.seed, duration=options.duration
+                    configure_run(setting, arm, 1000, options.each, rate), seed=options.seed, duration=options.duration
                 )
                 result = train(config, Path(folder) / f"{arm}-{rate:g}")
                 if result.outcome.signal is not None:

@@ -19,8 +19,8 @@ from loader import jpegs, ours
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Source, open_dataset
 from vitreous.data.stream.loader import TrainStream
-from vitreous.data.synthetic.contours import contour_of
-from vitreous.data.synthetic.fractals import system_of
+from vitreous.data.synthetic.contours import draw_contour
+from vitreous.data.synthetic.fractals import find_system
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.runtime.device import tune_cpu
 
@@ -67,7 +67,7 @@ def main() -> None:
     rounds = 3 if parser.parse_args().quick else 15
     torch.set_num_threads(1)
     tune_cpu()
-    for kind, find in (("fractals", system_of), ("contours", contour_of)):
+    for kind, find in (("fractals", find_system), ("contours", draw_contour)):
         taken = seconds(lambda label, find=find: find(1, label), 0, 200)
         print(f"{kind}: {taken / 200 * 1000:.2f} ms to find a class, once in each process")
     for size in AUGMENT:

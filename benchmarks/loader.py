@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from vitreous.images.augment import Box, augment, inception_box
+from vitreous.images.augment import Box, augment, draw_inception_box
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.runtime.device import tune_cpu
 from vitreous.shapes import Size
@@ -60,7 +60,7 @@ def pillow(data: bytes, seed: int, draft: bool = False) -> Tensor:
     rng = np.random.default_rng(seed)
     with Image.open(io.BytesIO(data)) as file:
         cols, rows = file.size
-        box = inception_box(Size(rows, cols), AUGMENT, rng)
+        box = draw_inception_box(Size(rows, cols), AUGMENT, rng)
         if draft:
             file.draft("RGB", (round(cols * 224 / box.cols), round(rows * 224 / box.rows)))
         image = file.convert("RGB")

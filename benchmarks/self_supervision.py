@@ -26,7 +26,7 @@ from cifar10 import unpacked
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, Source, open_dataset
-from vitreous.data.sources.subset import subset
+from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.probes.features import FeatureOptions, Features, layer_chunks
 from vitreous.evaluation.probes.knn import knn
 from vitreous.evaluation.probes.layers import find_layer
@@ -56,7 +56,8 @@ def probed(folder: ModelFolder, dataset: Dataset, images: int) -> dict[str, dict
     """Return the accuracy of both probes on what the head reads and on the block that was chosen."""
     blocks = [f"block.{index}:mean" for index in range(len(folder.model.blocks))]
     learn, test = (
-        layered(folder, part, ["features", *blocks]) for part in (subset(dataset.train, images), dataset.validation)
+        layered(folder, part, ["features", *blocks])
+        for part in (draw_subset(dataset.train, images), dataset.validation)
     )
     line = {name: linear_probe(learn[name], test[name]) for name in learn}
     best = max(blocks, key=lambda name: max(accuracy for _, accuracy in line[name].sweep))

@@ -40,7 +40,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.runtime.device import choose_device
-from vitreous.training.assembly import build
+from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.loop import train_step
 from vitreous.training.reporter import Silent
@@ -147,7 +147,7 @@ def own_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], N
         device="cuda" if device.type == "cuda" else "cpu",
         duration="1000000st",
     )
-    job = build(config, open_digits(DataConfig()), Silent())  # the data is not looked at
+    job = build_job(config, open_digits(DataConfig()), Silent())  # the data is not looked at
     labels = torch.randint(cell.model.classes, (cell.batch,))
     pixels = torch.randint(256, (cell.batch, cell.model.channels, *cell.model.image), dtype=torch.uint8)
     batch = Batch(pixels, labels, labels, torch.ones(cell.batch), torch.arange(cell.batch))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import example
+from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
@@ -66,9 +66,11 @@ def test_one_image_gives_one_prediction(predictor):
 
 def test_scores_are_the_softmax_of_the_model(predictor):
     folder = predictor.folder
-    from vitreous.images.preprocess import example, normalize
+    from vitreous.images.preprocess import normalize, preprocess_image
 
-    ready = torch.from_numpy(example(png(pixels()), folder.decode, folder.preprocess, "x")).permute(2, 0, 1)[None]
+    ready = torch.from_numpy(preprocess_image(png(pixels()), folder.decode, folder.preprocess, "x")).permute(2, 0, 1)[
+        None
+    ]
     with torch.inference_mode():
         expected = folder.model(normalize(ready, folder.preprocess)).double().softmax(-1)[0]
     assert dict(predictor(png(pixels())).top) == pytest.approx(
@@ -257,7 +259,7 @@ def test_several_labels_have_a_sigmoid_each(shift, claimed):
     predictor = Predictor(folder, device="cpu", top=1)
     images = [pixels(seed) for seed in range(3)]
     for image, one in zip(images, predictor(images), strict=True):
-        ready = torch.from_numpy(example(image, folder.decode, folder.preprocess)).permute(2, 0, 1)[None]
+        ready = torch.from_numpy(preprocess_image(image, folder.decode, folder.preprocess)).permute(2, 0, 1)[None]
         shares = torch.sigmoid(predictor.logits(ready))[0].numpy()
         order = np.argsort(-shares, kind="stable")
         assert list(one.labels) == [CLASSES[place] for place in order[:claimed]]

@@ -14,8 +14,8 @@ from vitreous.api.inspection import inspect
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError, NonFiniteLoss, RunError
-from vitreous.rate_sweep import Sweep, begin, best, go_on, is_sweep, plan_sweep
-from vitreous.recipes.finetune import rates, tuning_share
+from vitreous.rate_sweep import Sweep, begin_sweep, choose_rate, continue_sweep, is_sweep, plan_sweep
+from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.run_folder import read_run
 
 SWEEP = Sweep(replace(TINY, duration="4st", evaluate_every="4st"), (1e-5, 1e-2), 0.1, {})
@@ -40,7 +40,7 @@ def test_a_share_of_the_training_images_stands_in_for_the_validation():
 def swept(tmp_path_factory):
     """Return a finished sweep's folder, its result and what was said."""
     out, listener = tmp_path_factory.mktemp("sweep") / "out", Listener()
-    return out, begin(replace(SWEEP, reached={}), out, listener), listener.messages
+    return out, begin_sweep(replace(SWEEP, reached={}), out, listener), listener.messages
 
 
 def test_the_best_rate_trains_on_everything(swept):
@@ -86,7 +86,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
     again = vitreous.resume(cut)
     assert begun == ["rate-0.01", "final"]
     assert digest(again.run) == digest(result.run)
-    assert go_on(cut).run == cut / "final", "a finished sweep is finished"
+    assert continue_sweep(cut).run == cut / "final", "a finished sweep is finished"
 
 
 whole = module.train
@@ -95,25 +95,28 @@ whole = module.train
 def test_a_rate_that_diverges_is_passed_over(tmp_path):
     wild = replace(SWEEP.config, optimizer=replace(TINY.optimizer, clip=0.0), duration="6st", evaluate_every="6st")
     listener = Listener()
-    result = begin(Sweep(wild, (1e30, 1e-3), 0.1, {}), tmp_path / "out", listener)
+    result = begin_sweep(Sweep(wild, (1e30, 1e-3), 0.1, {}), tmp_path / "out", listener)
     assert result.run == tmp_path / "out" / "final"
     assert any(text.startswith("rate 1e+30 is too high") for text in listener.messages)
     with pytest.raises(NonFiniteLoss, match="diverged with every learning rate"):
-        best(replace(SWEEP, reached={"1e-05": {}, "0.01": {}}))
+        choose_rate(replace(SWEEP, reached={"1e-05": {}, "0.01": {}}))
 
 
 def test_the_best_is_of_accuracy_then_loss():
     several = replace(SWEEP, rates=(1.0, 2.0, 3.0))
     assert (
-        best(replace(several, reached={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})) == 2
+        choose_rate(
+            replace(several, reached={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})
+        )
+        == 2
     )
-    assert best(replace(several, reached={"1": {"loss": 1.0}, "2": {"loss": 0.9}, "3": {"loss": 2.0}})) == 2
+    assert choose_rate(replace(several, reached={"1": {"loss": 1.0}, "2": {"loss": 0.9}, "3": {"loss": 2.0}})) == 2
 
 
 def test_the_papers_grids():
-    assert rates(1_281_167) == (0.003, 0.01, 0.03, 0.06)
-    assert rates(50_000) == rates(3_680) == (0.001, 0.003, 0.01, 0.03)
-    assert [tuning_share(examples) for examples in (1_281_167, 50_000, 3_680)] == [0.01, 0.02, 0.1]
+    assert list_rates(1_281_167) == (0.003, 0.01, 0.03, 0.06)
+    assert list_rates(50_000) == list_rates(3_680) == (0.001, 0.003, 0.01, 0.03)
+    assert [choose_tuning_share(examples) for examples in (1_281_167, 50_000, 3_680)] == [0.01, 0.02, 0.1]
     made = plan_sweep(replace(TINY, recipe="finetune"), 50_000)
     assert (made.rates, made.share) == ((0.001, 0.003, 0.01, 0.03), 0.02)
 
@@ -136,11 +139,11 @@ def test_a_folder_in_use_and_a_damaged_plan(swept, tmp_path):
     with pytest.raises(
         RunError, match="is not empty; choose another folder with --out, or go on with `vitreous resume"
     ):
-        begin(SWEEP, swept[0])
+        begin_sweep(SWEEP, swept[0])
     for text, words in (("{", "can't be read"), ('{"vitreous_sweep": 9}', "is of version 9"), ("{}", "can't be read")):
         (tmp_path / "sweep.json").write_text(text)
         with pytest.raises(RunError, match=words):
-            go_on(tmp_path)
+            continue_sweep(tmp_path)
 
 
 def test_from_python(tmp_path):

@@ -183,7 +183,7 @@ def test_the_python_runs(tmp_path):
     label, top1 = printed[0].split()
     assert label in CLASSES["photos"]
     assert 0 <= float(top1) <= 1
-    expected = count.parameters(build_vit_config("S/16", classes=10, image=(256, 192)))
+    expected = count.count_parameters(build_vit_config("S/16", classes=10, image=(256, 192)))
     assert printed[-1] == f"{expected:,} parameters"
     assert any(line.startswith("top-1 ") for line in printed)
 

@@ -15,9 +15,9 @@ import torch
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.config import BlockConfig, RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.rate_sweep import read as read_sweep
+from vitreous.rate_sweep import read_plan as read_sweep
 from vitreous.run_folder import read_run
-from vitreous.settings import from_dict, overlaid
+from vitreous.settings import from_dict, override_settings
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig, ScheduleConfig
 from vitreous.training.run import resume
@@ -152,7 +152,7 @@ def test_an_edit_is_told_by_the_name_of_today(begun):
 
 
 def test_former_names_in_settings_mean_todays():
-    config = overlaid(
+    config = override_settings(
         RunConfig(), {"model": {"positions_at": "layers", "drop_path": 0.1}, "low_resolution_until": "5ep"}
     )
     assert config == replace(

@@ -12,7 +12,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.settings import distinct_keys, from_dict, overlaid, to_dict
+from vitreous.settings import from_dict, override_settings, refuse_double_keys, to_dict
 from vitreous.training.config import RunConfig
 
 
@@ -90,12 +90,14 @@ def test_without_a_tag_it_is_the_first_kind():
 
 def test_settings_are_laid_over_others():
     disc = Drawn(Disc(3.0, Inner((5, 6))), "blue")
-    assert overlaid(disc, {"shape": {"radius": 4}}) == Drawn(Disc(4.0, Inner((5, 6))), "blue")
-    assert overlaid(disc, {"shape": {"kind": "disc", "inner": {"mean": [1.0]}}}).shape.inner == Inner((5, 6), (1.0,))
-    assert overlaid(disc, {"shape": {"kind": "square", "side": 2}}) == Drawn(Square(2.0), "blue")
-    assert overlaid(Outer(1, extra={"a": 1.0}), {"extra": {"b": 2}}).extra == {"a": 1.0, "b": 2.0}
+    assert override_settings(disc, {"shape": {"radius": 4}}) == Drawn(Disc(4.0, Inner((5, 6))), "blue")
+    assert override_settings(disc, {"shape": {"kind": "disc", "inner": {"mean": [1.0]}}}).shape.inner == Inner(
+        (5, 6), (1.0,)
+    )
+    assert override_settings(disc, {"shape": {"kind": "square", "side": 2}}) == Drawn(Square(2.0), "blue")
+    assert override_settings(Outer(1, extra={"a": 1.0}), {"extra": {"b": 2}}).extra == {"a": 1.0, "b": 2.0}
     with pytest.raises(UnknownName, match="did you mean 'radius'"):
-        overlaid(disc, {"shape": {"raduis": 4}})
+        override_settings(disc, {"shape": {"raduis": 4}})
 
 
 def test_a_run_of_before_there_were_kinds_opens():
@@ -117,7 +119,7 @@ def test_a_run_of_before_there_were_kinds_opens():
 def test_randaugment_of_before_keeps_its_strength(then, now):
     """A magnitude of 30 was full strength, which is 10 in every paper."""
     assert from_dict(RunConfig, {"augment": then}).augment.randaugment == pytest.approx(now)
-    assert overlaid(RunConfig(), {"augment": then}).augment.randaugment == pytest.approx(now)
+    assert override_settings(RunConfig(), {"augment": then}).augment.randaugment == pytest.approx(now)
 
 
 def test_a_setting_of_before_is_read_as_strictly():
@@ -190,5 +192,5 @@ def test_numbers_beyond_any_use_are_refused_at_once(kind, values, words):
 
 def test_a_key_that_stands_twice_is_named():
     with pytest.raises(ConfigError, match="'depth' is given twice"):
-        json.loads('{"model": {"depth": 2, "width": 64, "depth": 4}}', object_pairs_hook=distinct_keys)
-    assert json.loads('[{"a": 1}, {"a": 2}]', object_pairs_hook=distinct_keys) == [{"a": 1}, {"a": 2}]
+        json.loads('{"model": {"depth": 2, "width": 64, "depth": 4}}', object_pairs_hook=refuse_double_keys)
+    assert json.loads('[{"a": 1}, {"a": 2}]', object_pairs_hook=refuse_double_keys) == [{"a": 1}, {"a": 2}]

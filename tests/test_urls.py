@@ -10,7 +10,7 @@ from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.run_folder import Run
 from vitreous.storage.atomic import check_name
-from vitreous.storage.presence import url
+from vitreous.storage.presence import explain_url
 from vitreous.weights.loading import open_model
 
 TOLD = {
@@ -27,22 +27,22 @@ TOLD = {
 
 @pytest.mark.parametrize("text", TOLD)
 def test_what_is_a_url_and_what_to_give_instead(text):
-    assert TOLD[text] in str(url(text))
+    assert TOLD[text] in str(explain_url(text))
     if not text.startswith("ftp"):
-        assert TOLD[text] in str(url(Path(text)))
+        assert TOLD[text] in str(explain_url(Path(text)))
 
 
 @pytest.mark.parametrize(
     "text", ["cats", "./https", "C:/cats", "formula:atoms?classes=3", "a:b", "/s3/cats", "owner/name", ""]
 )
 def test_what_is_none(text):
-    assert url(text) is None
+    assert explain_url(text) is None
 
 
 def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
     (tmp_path / "s3:" / "bucket").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert url("s3://bucket") is None
+    assert explain_url("s3://bucket") is None
 
 
 @pytest.mark.parametrize(

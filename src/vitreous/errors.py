@@ -46,7 +46,7 @@ class UnknownName(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], meant: str | None = None) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        told = f"did you mean {meant!r}? Known: {listed(self.known)}" if meant else suggestion(name, self.known)
+        told = f"did you mean {meant!r}? Known: {format_known(self.known)}" if meant else suggest(name, self.known)
         super().__init__(f"unknown {kind} {name!r}; {told}")
 
 
@@ -114,7 +114,7 @@ ASKED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|G
 SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
 
-def out_of_means(error: BaseException) -> FailedError | None:
+def explain_exhaustion(error: BaseException) -> FailedError | None:
     """Say in one line that the machine has run out of something, if that is what an exception means; else None.
 
     Told by its type or its error number, and where torch has only words, by those: torch raises plain RuntimeErrors for
@@ -143,18 +143,18 @@ def out_of_means(error: BaseException) -> FailedError | None:
     return None
 
 
-def suggestion(name: str, known: Iterable[str], most: int = 16) -> str:
+def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
     """Say which of the known names was probably meant, and which others there are.
 
-    >>> suggestion("smal", ["small", "pretrain", "finetune"])
+    >>> suggest("smal", ["small", "pretrain", "finetune"])
     "did you mean 'small'? Known: small, pretrain, finetune"
     """
     known = list(known)
     by_lower = {item.lower(): item for item in known}
     near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)]
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {listed(known, most)}"
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {format_known(known, most)}"
 
 
-def listed(known: Sequence[str], most: int = 16) -> str:
+def format_known(known: Sequence[str], most: int = 16) -> str:
     """List the first names, and say how many there are."""
     return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vitreous.data.listing.ignored import is_junk, kind_of
+from vitreous.data.listing.ignored import is_junk, name_kind
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
-from vitreous.storage.presence import is_folder, is_there, url
+from vitreous.storage.presence import explain_url, is_folder, path_exists
 
 
 def expand_paths(
@@ -18,16 +18,16 @@ def expand_paths(
     """Yield image paths in the order that was asked for.
 
     A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
-    "-" gives one path a line of `stdin`, or one between NULs, as they arrive (see `names_in`). A path that leads to nothing is passed on, so that whoever
+    "-" gives one path a line of `stdin`, or one between NULs, as they arrive (see `split_names`). A path that leads to nothing is passed on, so that whoever
     reads it says so in its place; only if there is nothing else at all is it an error here. In `passed` the files of folders
-    that are passed over are counted, as `ignored.words` says them.
+    that are passed over are counted, as `ignored.describe_ignored` says them.
 
     Raises:
         DataError: not one image was found, or an argument is a URL.
     """
     missing: list[Path] = []
     found = False
-    for path, exists in _candidates(arguments, stdin, null, passed):
+    for path, exists in _list_candidates(arguments, stdin, null, passed):
         if not (exists or found):
             missing.append(path)
             continue
@@ -36,34 +36,34 @@ def expand_paths(
             found = True
         yield path
     if not found:
-        raise DataError(_nothing(arguments, missing))
+        raise DataError(_explain_nothing(arguments, missing))
 
 
-def _candidates(
+def _list_candidates(
     arguments: Sequence[str], stdin: Iterable[str] | None, null: bool, passed: Counter[str] | None
 ) -> Iterator[tuple[Path, bool]]:
     """Yield each path with whether it leads anywhere."""
     for argument in arguments:
         if argument == "-" and stdin is not None:
-            yield from ((Path(name), True) for name in names_in(stdin, null) if name)
+            yield from ((Path(name), True) for name in split_names(stdin, null) if name)
             continue
-        if told := url(argument):
+        if told := explain_url(argument):
             raise DataError(told)
         path = Path(argument)
-        matches = [path] if is_there(path) or not glob.has_magic(argument) else _matches(argument)
+        matches = [path] if path_exists(path) or not glob.has_magic(argument) else _match_pattern(argument)
         for match in matches:
             if is_folder(match):
-                inside = _images(match, passed)
+                inside = _list_images(match, passed)
                 first = next(inside, None)
                 yield (match, False) if first is None else (first, True)
                 yield from ((image, True) for image in inside)
             else:
-                yield match, is_there(match)
+                yield match, path_exists(match)
         if not matches:
             yield path, False
 
 
-def names_in(lines: Iterable[str], null: bool = False) -> Iterator[str]:
+def split_names(lines: Iterable[str], null: bool = False) -> Iterator[str]:
     """Yield the names in a text: one a line, as they arrive, or one between NULs, as `find -print0` writes them.
 
     A first line with a NUL says so itself; if the first name has a line break in it, `null` must.
@@ -79,11 +79,11 @@ def names_in(lines: Iterable[str], null: bool = False) -> Iterator[str]:
     yield rest.rstrip("\n")
 
 
-def _matches(pattern: str) -> list[Path]:
+def _match_pattern(pattern: str) -> list[Path]:
     return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
 
 
-def _images(folder: Path, passed: Counter[str] | None = None) -> Iterator[Path]:
+def _list_images(folder: Path, passed: Counter[str] | None = None) -> Iterator[Path]:
     """Yield the images below a folder, sorted, folder by folder; links to folders are followed once."""
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -97,10 +97,10 @@ def _images(folder: Path, passed: Counter[str] | None = None) -> Iterator[Path]:
             if not is_junk(name) and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(root, name)
             elif passed is not None:
-                passed[kind_of(name)] += 1
+                passed[name_kind(name)] += 1
 
 
-def _nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:
+def _explain_nothing(arguments: Sequence[str], missing: Sequence[Path]) -> str:
     if not arguments:
         return "no images were given; name files, folders, globs, or - for paths on standard input"
     first = missing[0] if missing else Path(arguments[0])

@@ -19,12 +19,12 @@ from torch import Tensor
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import probe, read
-from vitreous.images.pixels import kept
-from vitreous.images.preprocess import example, normalize
+from vitreous.images.pixels import keep_scale
+from vitreous.images.preprocess import normalize, preprocess_image
 from vitreous.model.vit import ViT
-from vitreous.runtime.device import choose_device, native_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
-from vitreous.storage.presence import url
+from vitreous.storage.presence import explain_url
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report
@@ -115,7 +115,7 @@ class Predictor:
         if self.device.type == "cpu":
             tune_cpu()
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
-        self.bf16 = precision == "bf16" or (precision == "auto" and native_bf16(self.device))
+        self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
         self.model = folder.model.to(self.device).eval()
         self.report: Report | None = None
         """What became of the weights, where there is something to tell."""
@@ -152,7 +152,7 @@ class Predictor:
             ConfigError: the model has no head.
         """
         self.check_head()
-        if is_one(images):
+        if is_single(images):
             return next(self._classify([prepare(images, 1, self.folder)]))
         return list(self.predict_many(images))
 
@@ -219,7 +219,7 @@ class Predictor:
 
     def _seen(self, images: Image, see: Callable[[Tensor], Tensor]) -> Tensor:
         """Pass one image or many through a part of the model, a batch at a time."""
-        single = is_one(images)
+        single = is_single(images)
         found: list[Tensor] = []
         source = enumerate([images] if single else images, start=1)
         while group := [prepare(image, number, self.folder) for number, image in islice(source, self.batch)]:
@@ -292,11 +292,11 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
     try:
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
-        pixels = _pixels(image, name, folder)
+        pixels = _read_pixels(image, name, folder)
         return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
     except VitreousError as error:
-        told = url(image) if isinstance(image, (str, Path)) else None  # it could not be read
-        return Ready(name, None, told or _line(error))
+        told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
+        return Ready(name, None, told or _format_line(error))
 
 
 def is_filled(data: bytes, decode: DecodeConfig) -> bool:
@@ -304,17 +304,17 @@ def is_filled(data: bytes, decode: DecodeConfig) -> bool:
     return decode.truncated == "fill" and not probe(data, decode).complete
 
 
-def _pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:
+def _read_pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:
     decode, preprocess = folder.decode, folder.preprocess
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return example(bytes(image), decode, preprocess, name)
+        return preprocess_image(bytes(image), decode, preprocess, name)
     if isinstance(image, np.ndarray):
-        image = _from_kept(image, folder, name) if isinstance(preprocess.mode, int) else _from_array(image, name)
+        image = _convert_kept(image, folder, name) if isinstance(preprocess.mode, int) else _convert_array(image, name)
     elif _is_pillow(image):
-        image = _from_pillow(image, name)
+        image = _convert_pillow(image, name)
     else:
         raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
-    return example(image, decode, preprocess, name)
+    return preprocess_image(image, decode, preprocess, name)
 
 
 _pillow_lock = threading.Lock()
@@ -325,7 +325,7 @@ def _is_pillow(image: Image) -> bool:
     return hasattr(image, "getexif") and hasattr(image, "mode")
 
 
-def is_one(images: Image) -> bool:
+def is_single(images: Image) -> bool:
     """Tell one image from many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3
@@ -333,7 +333,7 @@ def is_one(images: Image) -> bool:
     return single or not isinstance(images, Iterable)
 
 
-def _from_kept(array: np.ndarray, folder: ModelFolder, name: str) -> Float[np.ndarray, "row col channel"]:
+def _convert_kept(array: np.ndarray, folder: ModelFolder, name: str) -> Float[np.ndarray, "row col channel"]:
     """Bring an array's channels to 0 to 255 as those of a file: uint8, whole numbers of more bits, or floats with levels."""
     if array.ndim == 2:
         array = array[:, :, None]
@@ -342,12 +342,12 @@ def _from_kept(array: np.ndarray, folder: ModelFolder, name: str) -> Float[np.nd
             f"{name} is an array of {array.dtype}, shape {array.shape}; expected numbers, (row, col, {folder.preprocess.mode})"
         )
     try:
-        return kept(array, folder.decode)
+        return keep_scale(array, folder.decode)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
 
 
-def _from_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
     if array.dtype != np.uint8:
         hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
@@ -363,11 +363,11 @@ def _from_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col cha
     if array.shape[2] in (2, 4):
         from PIL import Image as Pillow
 
-        return _as_file(Pillow.fromarray(np.ascontiguousarray(array)), "PNG")
+        return _encode(Pillow.fromarray(np.ascontiguousarray(array)), "PNG")
     return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
 
 
-def _from_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+def _convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
     from PIL import ImageOps
 
@@ -378,16 +378,16 @@ def _from_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel
         if image.mode in ("RGB", "L") and not image.has_transparency_data:
             return np.array(image).reshape(image.height, image.width, -1)
         kind = next((kind for kind, modes in FILES.items() if image.mode in modes), None)
-        return _as_file(image, kind) if kind else np.array(image.convert("RGB"))
+        return _encode(image, kind) if kind else np.array(image.convert("RGB"))
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
         raise ImageError(f"{name} can't be read: {error or type(error).__name__}") from error
 
 
-def _as_file(image: Image, kind: str) -> bytes:
+def _encode(image: Image, kind: str) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
     return file.getvalue()
 
 
-def _line(error: Exception) -> str:
+def _format_line(error: Exception) -> str:
     return " ".join(str(error).split())

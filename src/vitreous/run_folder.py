@@ -22,20 +22,29 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.errors import CheckpointError, RunError, StorageError
-from vitreous.settings import SEAL, seal
+from vitreous.settings import SEAL, hash_document
 from vitreous.storage.atomic import (
     check_name,
     clear_partials,
+    find_settled,
     recover_all,
     remove_folder,
-    settled,
-    storing,
+    translate_write_errors,
     write_atomically,
 )
 from vitreous.storage.jsonl import RecordWriter, read_records
-from vitreous.storage.lock import LOCK, FolderLock, never_began
-from vitreous.storage.presence import is_there
-from vitreous.storage.run_config import CONFIG, FORMAT_KEY, METRICS, RUN_FORMAT, contents, is_run, read_config, text_of
+from vitreous.storage.lock import LOCK, FolderLock, has_never_begun
+from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import (
+    CONFIG,
+    FORMAT_KEY,
+    METRICS,
+    RUN_FORMAT,
+    encode_document,
+    is_run,
+    read_config,
+    strip_document,
+)
 from vitreous.storage.snapshot import read_snapshot, read_state, write_snapshot
 
 CHECKPOINTS, MODEL, REPORT = "checkpoints", "model", "report.html"
@@ -105,9 +114,9 @@ class Run:
             StorageError: the disk is full or read-only; nothing is left behind.
         """
         path = Path(path)
-        text = text_of(config)
+        text = encode_document(config)
         _check_free(path)
-        with storing(path), _made(path) as lock:
+        with translate_write_errors(path), _make_folder(path) as lock:
             _check_free(path)
             metrics = RecordWriter(path / METRICS)
             try:
@@ -115,7 +124,7 @@ class Run:
             except BaseException:
                 metrics.close()
                 raise
-        return cls(path, contents(json.loads(text)), keep, lock, metrics, _lock_notices(lock))
+        return cls(path, strip_document(json.loads(text)), keep, lock, metrics, _explain_lock(lock))
 
     @classmethod
     def open(cls, path: str | Path, keep: int = 2) -> "Run":
@@ -130,11 +139,11 @@ class Run:
         lock = FolderLock(path)
         try:
             document = read_config(path)  # again, now that nobody else writes it
-            with storing(path):
+            with translate_write_errors(path):
                 _tidy(path)
                 metrics = RecordWriter(path / METRICS)
-            sealed = document[SEAL] == seal(document) if SEAL in document else None
-            run = cls(path, contents(document), keep, lock, metrics, _lock_notices(lock), sealed)
+            sealed = document[SEAL] == hash_document(document) if SEAL in document else None
+            run = cls(path, strip_document(document), keep, lock, metrics, _explain_lock(lock), sealed)
             run._drop_torn_record()
         except BaseException:
             lock.release()
@@ -165,9 +174,9 @@ class Run:
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replace what config.json holds; raises StorageError."""
         self.still_there()
-        text = text_of(config)
+        text = encode_document(config)
         write_atomically(self.path / CONFIG, text)
-        self.config, self.sealed = contents(json.loads(text)), True
+        self.config, self.sealed = strip_document(json.loads(text)), True
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record, with its "step", to metrics.jsonl; once this returns, it survives the process.
@@ -205,7 +214,7 @@ class Run:
 
     def _prune(self, newest: int) -> None:
         """Remove checkpoints beyond the newest `keep`, and those of later steps: a future that this one replaces."""
-        steps = checkpoint_steps(self.path)
+        steps = list_checkpoint_steps(self.path)
         kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
         for step in set(steps) - set(kept):
             remove_folder(self._checkpoint_path(step))
@@ -219,7 +228,7 @@ class Run:
             RunError: there are checkpoints, but every one is damaged.
         """
         failures: list[str] = []
-        for step in reversed(checkpoint_steps(self.path)):
+        for step in reversed(list_checkpoint_steps(self.path)):
             try:
                 tensors, document = read_snapshot(self._checkpoint_path(step))
             except CheckpointError as error:
@@ -233,7 +242,7 @@ class Run:
                 f"{self.path} can't go on, all its checkpoints are damaged ({failures[0]}); "
                 f"restore one from a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
             )
-        if is_there(settled(self.model_path)):  # which is never exported before a checkpoint
+        if path_exists(find_settled(self.model_path)):  # which is never exported before a checkpoint
             raise RunError(
                 f"{self.path} can't go on, its checkpoints are gone; put them back, or begin a new run from its model with "
                 f"--weights {self.path}"
@@ -303,23 +312,23 @@ def read_run(path: str | Path) -> RunRecord:
     """
     path = Path(path)
     config = read_config(path)
-    model = settled(path / MODEL)
+    model = find_settled(path / MODEL)
     return RunRecord(
         path=path,
-        config=contents(config),
+        config=strip_document(config),
         metrics=[record for record, _ in read_records(path / METRICS)],
         model=model if (model / CONFIG).is_file() else None,
-        checkpoints=checkpoint_steps(path),
+        checkpoints=list_checkpoint_steps(path),
     )
 
 
-def checkpoint_steps(path: Path) -> list[int]:
+def list_checkpoint_steps(path: Path) -> list[int]:
     """List the steps of a run's checkpoints, ascending, damaged ones included."""
     numbers = (folder.name.removeprefix("step-") for folder in (path / CHECKPOINTS).glob("step-*"))
     return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
 
 
-def _lock_notices(lock: FolderLock) -> list[str]:
+def _explain_lock(lock: FolderLock) -> list[str]:
     warning = f"{lock.path.parent} is on a file system without locks; make sure that no other process writes to it"
     return [] if lock.effective else [warning]
 
@@ -331,9 +340,9 @@ def _tidy(path: Path) -> None:
 
 
 @contextmanager
-def _made(path: Path) -> Iterator[FolderLock]:
+def _make_folder(path: Path) -> Iterator[FolderLock]:
     """Make a folder and lock it; on an error inside the block, unmake all of it."""
-    new = [folder for folder in (path, *path.parents) if not is_there(folder)]
+    new = [folder for folder in (path, *path.parents) if not path_exists(folder)]
     lock = None
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -352,19 +361,19 @@ def _made(path: Path) -> Iterator[FolderLock]:
 def _check_free(path: Path) -> None:
     """Refuse a folder that holds anything but the traces of a run that never began."""
     check_name(path)
-    if not is_there(path):
+    if not path_exists(path):
         return
     if not path.is_dir():
         raise RunError(f"{path} is a file; choose another folder for the run")
     if is_run(path):
-        steps = checkpoint_steps(path)
+        steps = list_checkpoint_steps(path)
         at = f"at step {steps[-1]}" if steps else "without checkpoints yet"
         raise RunError(
             f"{path} already holds a run, {at}; go on with `vitreous resume {path}`, or choose another folder"
         )
-    with storing(path):
+    with translate_write_errors(path):
         clear_partials(path, CONFIG)
-        if never_began(path, METRICS):
+        if has_never_begun(path, METRICS):
             return
         found = min(entry.name for entry in path.iterdir() if entry.name != LOCK)
     raise RunError(f"{path} is not empty (it holds {found}); choose a new folder for the run")

@@ -5,7 +5,7 @@ each of them has as its class variable KIND. Without that key it is the first.
 
 A dataclass whose settings had other names before lists them in its class variable RENAMED: the former name, with dots where
 it lay deeper, to the name of today. One whose settings had another scale lists those, with their defaults, in its class
-variable FORMER; its static method `renewed` takes them all by name and returns what they are today.
+variable FORMER; its static method `renew_settings` takes them all by name and returns what they are today.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ WORDS = {
 }
 
 
-def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object of JSON (`object_pairs_hook`); raises ConfigError for a key that stands in it twice.
 
     JSON's own readers keep the last value and drop the others untold.
@@ -53,8 +53,8 @@ def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """Return a dataclass as a dict that JSON holds exactly: tuples become lists, nested dataclasses dicts."""
-    tagged = alternatives(type(settings))
-    values = {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    tagged = list_alternatives(type(settings))
+    values = {field.name: _convert_plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
     return {
         name: {TAG: getattr(settings, name).KIND, **value} if name in tagged else value
         for name, value in values.items()
@@ -62,7 +62,7 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def alternatives(kind: type) -> dict[str, dict[str, type]]:
+def list_alternatives(kind: type) -> dict[str, dict[str, type]]:
     """Return the fields of a dataclass that may hold one of several dataclasses: {field: {KIND: dataclass}}."""
     found = {}
     for name, hint in get_type_hints(kind).items():
@@ -72,23 +72,23 @@ def alternatives(kind: type) -> dict[str, dict[str, type]]:
     return found
 
 
-def overlaid(settings: T, values: Mapping[str, Any]) -> T:
+def override_settings(settings: T, values: Mapping[str, Any]) -> T:
     """Return settings with some replaced, nested as they are; another "kind" begins with that kind's defaults.
 
     Raises:
         UnknownName: a key that is no field. ConfigError: a value of the wrong type, or what the dataclass refuses.
     """
-    return from_dict(type(settings), _overlaid(settings, values))
+    return from_dict(type(settings), _override(settings, values))
 
 
-def _overlaid(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    result, tagged = to_dict(settings), alternatives(type(settings))
-    for name, value in renewed(type(settings), values).items():
+def _override(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    result, tagged = to_dict(settings), list_alternatives(type(settings))
+    for name, value in renew_settings(type(settings), values).items():
         old = getattr(settings, name, None)
         if not isinstance(value, Mapping) or (name in tagged and value.get(TAG, old.KIND) != old.KIND):
             result[name] = value
         elif dataclasses.is_dataclass(old):
-            result[name] = {**({TAG: old.KIND} if name in tagged else {}), **_overlaid(old, value)}
+            result[name] = {**({TAG: old.KIND} if name in tagged else {}), **_override(old, value)}
         else:
             result[name] = {**old, **value} if isinstance(old, Mapping) else value
     return result
@@ -109,9 +109,9 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
         ConfigError: a value of the wrong type, a field without default that is absent, or what `kind` itself refuses.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or kind.__name__} must be an object of settings, not {_shown(values)}")
+        raise ConfigError(f"{where or kind.__name__} must be an object of settings, not {_format_value(values)}")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
-    values = renewed(kind, values, where)
+    values = renew_settings(kind, values, where)
     for key in values:
         if key not in fields:
             raise UnknownName(f"setting in {where}" if where else "setting", str(key), fields)
@@ -120,17 +120,17 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     for name, field in fields.items():
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in given and not optional:
-            raise ConfigError(f"{_join(where, name)} is missing; it must be {_words(types_of[name])}")
+            raise ConfigError(f"{_join(where, name)} is missing; it must be {_describe_type(types_of[name])}")
     return kind(**given)
 
 
-def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
+def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
     """Return settings with those of before as they are said today, in the same meaning; one that is absent had its default.
 
     Raises:
         ConfigError: a value of the wrong type, or the same thing said in both ways.
     """
-    values = _renamed(getattr(kind, "RENAMED", {}), values, where)
+    values = _rename(getattr(kind, "RENAMED", {}), values, where)
     former: dict[str, Any] = getattr(kind, "FORMER", {})
     old = {name: values[name] for name in former if name in values}
     if not old:
@@ -143,7 +143,7 @@ def renewed(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[s
     return {name: value for name, value in values.items() if name not in old} | new
 
 
-def _renamed(names: Mapping[str, str], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _rename(names: Mapping[str, str], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return settings with those of former names under today's; raises ConfigError if one is given by both."""
     for former, today in names.items():
         given = _pop(values, former.split("."))
@@ -187,7 +187,7 @@ def check_settings(settings: Any) -> None:
         annotation = types_of[name]
         if dataclasses.is_dataclass(annotation):
             if not isinstance(value, annotation):  # type: ignore[arg-type]
-                raise ConfigError(f"{name} is {_shown(value)}; it must be a {annotation.__name__}")
+                raise ConfigError(f"{name} is {_format_value(value)}; it must be a {annotation.__name__}")
             continue
         read = _read(annotation, value, name)
         if name in largest:
@@ -210,7 +210,7 @@ def to_json(document: Mapping[str, Any]) -> bytes:
         return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-def seal(document: Mapping[str, Any]) -> str:
+def hash_document(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a JSON document's contents, however it is written down; its own entry under SEAL is left out."""
     contents = {name: value for name, value in document.items() if name != SEAL}
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
@@ -220,13 +220,13 @@ def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _plain(value: Any) -> Any:
+def _convert_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _convert_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_convert_plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{type(value).__name__} is no setting that JSON holds")
@@ -246,7 +246,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if _fits(kind, value):
         check_size(value, where)
         return float(value) if kind is float else value
-    raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+    raise ConfigError(f"{where} is {_format_value(value)}; it must be {_describe_type(kind)}")
 
 
 def check_size(value: Any, where: str, most: float = 2**63 - 1) -> None:
@@ -254,7 +254,7 @@ def check_size(value: Any, where: str, most: float = 2**63 - 1) -> None:
     if isinstance(value, (int, float)) and not (
         math.isfinite(value) if isinstance(value, float) else abs(value) <= most
     ):
-        raise ConfigError(f"{where} is {_shown(value)}; it must be a finite number of at most {most:,}")
+        raise ConfigError(f"{where} is {_format_value(value)}; it must be a finite number of at most {most:,}")
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -278,7 +278,7 @@ def _read_union(kind: Any, value: Any, where: str) -> Any:
             return _read(alternative, value, where)
         except ConfigError:
             continue
-    raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+    raise ConfigError(f"{where} is {_format_value(value)}; it must be {_describe_type(kind)}")
 
 
 def _read_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> Any:
@@ -293,7 +293,7 @@ def _read_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> An
 def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     inner = get_args(kind)
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{where} is {_shown(value)}; it must be {_words(kind)}")
+        raise ConfigError(f"{where} is {_format_value(value)}; it must be {_describe_type(kind)}")
     if len(inner) == 2 and inner[1] is Ellipsis:
         inner = (inner[0],) * len(value)
     if len(inner) != len(value):
@@ -302,21 +302,21 @@ def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     return tuple(_read(item_kind, item, f"{where}[{index}]") for index, (item_kind, item) in pairs)
 
 
-def _words(kind: Any) -> str:
+def _describe_type(kind: Any) -> str:
     """Describe a type for people."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(repr(item) for item in inner)
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(item) for item in inner)
+        return " or ".join(_describe_type(item) for item in inner)
     if origin is tuple:
-        each = _words(inner[0]).removeprefix("a ") + "s"
+        each = _describe_type(inner[0]).removeprefix("a ") + "s"
         return f"a list of {each}" if inner[-1] is Ellipsis else f"a list of {len(inner)} {each}"
     if dataclasses.is_dataclass(kind) or origin is dict:
         return "an object of settings"
     return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

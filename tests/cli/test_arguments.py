@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from vitreous.cli.main import COMMANDS
-from vitreous.errors import suggestion
+from vitreous.errors import suggest
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -152,8 +152,8 @@ def test_each_mistake_is_one_clear_line(vitreous, here, mistake):
 
 
 def test_nothing_is_suggested_for_a_word_that_is_like_no_other():
-    assert suggestion("nope", ["compute", "data"]) == "Known: compute, data"
-    assert suggestion("comptue", ["compute", "data"]).startswith("did you mean 'compute'?")
+    assert suggest("nope", ["compute", "data"]) == "Known: compute, data"
+    assert suggest("comptue", ["compute", "data"]).startswith("did you mean 'compute'?")
 
 
 @pytest.mark.parametrize("cols", [40, 200])

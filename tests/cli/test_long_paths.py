@@ -5,7 +5,7 @@ from tests.support.pictures import encoded, picture, write
 
 import vitreous as library
 from vitreous.errors import CheckpointError, UserError
-from vitreous.storage.presence import is_link, is_there
+from vitreous.storage.presence import is_link, path_exists
 
 LONG = {"name": "n" * 5000, "path": "ab/" * 2000 + "c", "like a model's name": "owner/" + "n" * 300}
 """Longer than a name (255 bytes) or a path (4,096) may be."""
@@ -87,12 +87,12 @@ def test_a_name_with_a_nul_among_images_is_named(vitreous, trained, here):
 
 def test_nothing_is_where_nothing_can_be(tmp_path):
     for path in (*LONG.values(), "a\0b", tmp_path / "none"):
-        assert not is_there(path)
+        assert not path_exists(path)
         with pytest.raises(CheckpointError):
             library.load(path)
     (tmp_path / "round").symlink_to("round")
-    assert is_there(tmp_path)
+    assert path_exists(tmp_path)
     assert is_link(tmp_path / "round")
-    assert not is_there(tmp_path / "round")
+    assert not path_exists(tmp_path / "round")
     with pytest.raises(UserError):
         library.train("digits", out="a\0b")

@@ -16,7 +16,7 @@ from tests.cli.conftest import TINY
 from tests.support import forked
 from tests.support.pictures import tree, write
 
-from vitreous.run_folder import Run, checkpoint_steps, read_run
+from vitreous.run_folder import Run, list_checkpoint_steps, read_run
 
 FOREVER = (*(option for option in TINY if "duration" not in option), "--duration=100000st")
 
@@ -133,18 +133,18 @@ def test_a_model_folder_is_no_run(vitreous, trained):
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(vitreous, run):
-    newest, before = checkpoint_steps(run)[::-1]
+    newest, before = list_checkpoint_steps(run)[::-1]
     damage(run / "checkpoints" / f"step-{newest}" / "tensors.safetensors")
     whole = snapshot(run / "model")
     vitreous("resume", run).worked(
         f"passed over a damaged checkpoint, going on from step {before}", f"resuming at step {before} of 6", "finished"
     )
-    assert checkpoint_steps(run)[-1] == newest
+    assert list_checkpoint_steps(run)[-1] == newest
     assert snapshot(run / "model")["model.safetensors"] == whole["model.safetensors"]
 
 
 def test_all_checkpoints_damaged(vitreous, run):
-    for step in checkpoint_steps(run):
+    for step in list_checkpoint_steps(run):
         damage(run / "checkpoints" / f"step-{step}" / "tensors.safetensors")
     vitreous("resume", run).refused("all its checkpoints are damaged", "config.json")
 
@@ -212,7 +212,7 @@ def test_no_room_for_a_checkpoint(vitreous, here):
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert done.stderr.startswith("vitreous: error: can't write run/checkpoints/.step-2.")
     assert "the file would be larger than is allowed here. What was saved before is untouched" in done.stderr
-    assert checkpoint_steps(Path("run")) == []
+    assert list_checkpoint_steps(Path("run")) == []
     assert not list(Path("run").rglob("*.partial"))
     vitreous("resume", "run").worked("no checkpoint yet: starting from the beginning", "finished")
 
@@ -234,7 +234,7 @@ def test_no_space_left(vitreous, tiny_disk):
     run = tiny_disk / "run"
     vitreous("train", "digits", *TINY, "--out", run).refused("the disk is full", "free some space", code=1)
     assert not list(run.rglob("*.partial"))
-    steps = checkpoint_steps(run)
+    steps = list_checkpoint_steps(run)
     subprocess.run(["mount", "-o", "remount,size=20m", tiny_disk], check=True)
     said = f"resuming at step {steps[-1]} of 6" if steps else "starting from the beginning"
     vitreous("resume", run).worked(said, "finished")
@@ -249,7 +249,7 @@ def test_nothing_is_left_where_nothing_fits(vitreous, tiny_disk):
 def wait_for_checkpoint(process: forked.Forked, run: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
-        if checkpoint_steps(run):
+        if list_checkpoint_steps(run):
             return
         time.sleep(0.05)
     pytest.fail(f"no checkpoint was written: {process.communicate()}")
@@ -266,7 +266,7 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
     assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Go on with: vitreous resume {run}"
-    step = checkpoint_steps(run)[-1]
+    step = list_checkpoint_steps(run)[-1]
     assert not (run / "report.html").exists()
     vitreous("inspect", run).worked(f"step {step:,} of 100,000", "next: vitreous resume")
     vitreous("resume", run, "--duration", f"{step + 5}st", "--workers", 0).worked(
@@ -279,7 +279,7 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
 def test_a_run_that_stopped_early_is_done(vitreous, here):
     stop = ("--duration=60st", "--optimizer.lr=0", "--early-stop.patience=2", "--evaluate-every=3st", "--out=run")
     vitreous("train", "digits", *TINY, *stop).worked("stopped early: validation top-1")
-    assert checkpoint_steps(Path("run"))[-1] == 9
+    assert list_checkpoint_steps(Path("run"))[-1] == 9
     vitreous("inspect", "run").worked("step 9 of 60", "stopped early", "next: vitreous evaluate")
     vitreous("resume", "run").worked("resuming at step 9 of 60", "stopped early")
 
@@ -288,6 +288,6 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(vitreous, here):
     done = vitreous("train", "digits", *TINY, "--out", "run", "--optimizer.lr", "1e30", "--schedule.warmup", "6st")
     done.refused("the last good checkpoint is kept", "--optimizer.lr", code=1)
     assert read_run("run").config["config"]["optimizer"]["lr"] == 1e30
-    for step in checkpoint_steps(Path("run")):
+    for step in list_checkpoint_steps(Path("run")):
         with Run.open("run") as opened:
             assert all(tensor.isfinite().all() for tensor in opened.latest_checkpoint().tensors.values()), step

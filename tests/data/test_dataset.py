@@ -201,6 +201,6 @@ def test_the_held_out_digits_for_any_order_of_classes():
 
 
 def test_digits_are_the_same_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch, tmp_path):
-    file = digits._table()
+    file = digits._load_table()
     monkeypatch.setattr(digits, "Path", lambda origin: tmp_path / "nowhere")
-    assert np.array_equal(digits._table(), file)
+    assert np.array_equal(digits._load_table(), file)

@@ -9,7 +9,7 @@ from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset, open_source, open_training
-from vitreous.data.label_sets import as_label_sets, open_label_sets
+from vitreous.data.label_sets import convert_to_label_sets, open_label_sets
 from vitreous.data.listing.manifest import has_label_sets
 from vitreous.data.parts import open_parts
 from vitreous.data.sources.base import SEVERAL
@@ -176,10 +176,10 @@ def test_what_needs_one_label_refuses(images):
 
 def test_under_a_models_classes(images):
     source, targets = open_label_sets(manifest(images, "path,labels\na/0.png,dog\na/1.png,tree;dog\n"), CLASSES)
-    np.testing.assert_array_equal(as_label_sets(source, CLASSES[::-1]), targets[:, ::-1])
-    np.testing.assert_array_equal(as_label_sets(source, ("dog", "tree")), targets[:, 1:])
+    np.testing.assert_array_equal(convert_to_label_sets(source, CLASSES[::-1]), targets[:, ::-1])
+    np.testing.assert_array_equal(convert_to_label_sets(source, ("dog", "tree")), targets[:, 1:])
     with pytest.raises(DataError, match="not trained on: 'tree'; known: dog, cat"):
-        as_label_sets(source, ("dog", "cat"))
+        convert_to_label_sets(source, ("dog", "cat"))
     tree(images / "folders", dog=1, tree=2)
     single = open_source(str(images / "folders"))
-    np.testing.assert_array_equal(as_label_sets(single, CLASSES), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(convert_to_label_sets(single, CLASSES), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitreous.drawing.charts import Row, Series, dot_plot, interval_chart, line_chart, reliability, thin
 from vitreous.drawing.svg import Axis, log_ticks, percent, share_range, short
-from vitreous.metrics.seeds import interval
+from vitreous.metrics.seeds import find_interval
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
@@ -53,9 +53,9 @@ def places(svg, kind):
 
 def test_dots_lie_in_the_order_of_their_values():
     rows = [
-        Row("a <b> & c", [0.1, 0.3], interval([0.1, 0.3]), 1),
-        Row("unmeasured", [], interval([])),
-        Row("z", [0.2], interval([0.2]), 2),
+        Row("a <b> & c", [0.1, 0.3], find_interval([0.1, 0.3]), 1),
+        Row("unmeasured", [], find_interval([])),
+        Row("z", [0.2], find_interval([0.2]), 2),
     ]
     drawn = dot_plot(rows, "what & why", "accuracy")
     (seed_one, _), (seed_two, _), (mean, _) = places(drawn, "c1")
@@ -68,7 +68,7 @@ def test_dots_lie_in_the_order_of_their_values():
 
 
 def test_logarithmic_curves_are_evenly_spaced():
-    points = [(10.0**power, interval([0.1 * power])) for power in (0, 1, 2)]
+    points = [(10.0**power, find_interval([0.1 * power])) for power in (0, 1, 2)]
     drawn = interval_chart([Series("one", points), Series("empty", [])], "label", Axis("x", log=True))
     xs = [x for x, _ in places(drawn, "c1")]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)
@@ -77,7 +77,9 @@ def test_logarithmic_curves_are_evenly_spaced():
 
 
 def test_conditions_at_the_same_x_stand_side_by_side():
-    here, there = ([(0.0, interval(values)), (1.0, interval(values))] for values in ([0.1, 0.2], [0.15, 0.25]))
+    here, there = (
+        [(0.0, find_interval(values)), (1.0, find_interval(values))] for values in ([0.1, 0.2], [0.15, 0.25])
+    )
     drawn = interval_chart([Series("one", here), Series("other", there, 2)], "label", Axis("x"))
     (one, _), (other, _) = (places(drawn, kind)[-1] for kind in ("c1", "c2"))
     assert other - one == pytest.approx(6, abs=0.2)
@@ -142,10 +144,10 @@ def test_numbers_are_short():
 
 
 def test_an_interval_without_bounds_is_a_point():
-    one = interval([0.3])
+    one = find_interval([0.3])
     assert math.isinf(one.high)
     drawn = interval_chart([Series("one seed", [(1.0, one), (2.0, one)], joined=False)], "label", Axis("x"))
     assert drawn.count('class="mark c1"') == 3, "two points, and one in the legend"
     assert 'class="line' not in drawn
     assert 'class="line c2' not in dot_plot([Row("a", [0.3], one, 2), Row("b", [0.4], one, 1)], "label", "x")
-    assert 'class="line c2' in dot_plot([Row("a", [0.2, 0.4], interval([0.2, 0.4]), 2)], "label", "x")
+    assert 'class="line c2' in dot_plot([Row("a", [0.2, 0.4], find_interval([0.2, 0.4]), 2)], "label", "x")

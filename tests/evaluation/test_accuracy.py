@@ -89,6 +89,6 @@ def test_an_example_that_comes_twice_is_noticed(predictor, source, monkeypatch):
             yield batch
             yield batch
 
-    monkeypatch.setattr(room, "evaluation_batches", doubling)
+    monkeypatch.setattr(room, "load_evaluation_batches", doubling)
     with pytest.raises(AssertionError, match="exactly once"):
         evaluate(predictor, source)

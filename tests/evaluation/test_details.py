@@ -11,7 +11,7 @@ from vitreous.evaluation import throughput as room
 from vitreous.evaluation.details import details
 from vitreous.evaluation.throughput import cost
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.metrics.calibration import scale
+from vitreous.metrics.calibration import cross_fit_temperature
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.metrics.ranking import rank_classes
 from vitreous.model.config import ViTConfig
@@ -44,7 +44,7 @@ def test_the_details_are_those_of_their_own_modules():
         assert one.value == pytest.approx(getattr(metrics, name))
         assert one.low < one.value < one.high
     assert found.ranking == rank_classes(logits, labels, CLASSES)
-    assert found.scaled == scale(logits, labels)
+    assert found.scaled == cross_fit_temperature(logits, labels)
     stored = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert stored["temperature"]["temperatures"] == list(found.scaled.temperatures)
     assert stored["cost"] is None

@@ -7,7 +7,7 @@ from tests.support.pictures import tree
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset, open_source
-from vitreous.data.sources.subset import subset
+from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.overlap import Overlap, compared
 
 
@@ -27,7 +27,7 @@ def test_the_folder_itself_and_copies_of_its_files(tmp_path):
     )
     assert compared(fresh, data) == Overlap(10, expected, compared(fresh, data).held_out)
     assert expected >= 3
-    assert compared(subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
+    assert compared(draw_subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
 
 
 def test_nothing_in_common_and_images_that_are_drawn(tmp_path):

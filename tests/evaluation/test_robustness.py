@@ -14,7 +14,7 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.evaluation.robustness import Cell, Corrupted, Robustness, checked, chosen, robustness
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
-from vitreous.images.preprocess import example, normalize
+from vitreous.images.preprocess import normalize, preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
@@ -50,7 +50,7 @@ def test_the_model_sees_what_corrupt_makes_of_the_preprocessed_image(predictor, 
     ]  # fmt: skip
     for cell in found.cells:
         pixels = [
-            corrupt(example(image, DecodeConfig(), PREPROCESS), cell.corruption, cell.severity, (0, index))
+            corrupt(preprocess_image(image, DecodeConfig(), PREPROCESS), cell.corruption, cell.severity, (0, index))
             for index, image in enumerate(source.pixels)
         ]
         with torch.no_grad():

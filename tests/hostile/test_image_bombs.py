@@ -14,7 +14,7 @@ from vitreous.images.augment import augment
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.containers.survey import FRAMES
 from vitreous.images.decode import decode, probe
-from vitreous.images.preprocess import example
+from vitreous.images.preprocess import preprocess_image
 
 OTHERS = {
     "PSD": (b"8BPS\0\1", "Photoshop"),
@@ -74,7 +74,7 @@ def test_other_formats_reach_no_reader(kind, monkeypatch):
 
 def test_heif_without_the_extra_says_what_to_install(monkeypatch):
     data = saved_heif()
-    monkeypatch.setattr("vitreous.images.decode.formats", lambda: ("JPEG",))
+    monkeypatch.setattr("vitreous.images.decode.list_formats", lambda: ("JPEG",))
     with pytest.raises(ImageError, match=r"IMG.HEIC is HEIF: install vitreous\[formats\]"):
         decode(data, name="IMG.HEIC")
 
@@ -91,7 +91,7 @@ def test_every_command_reads_images_by_the_same_limits(tmp_path):
         lambda path: augment(
             path.read_bytes(), AugmentConfig(), PreprocessConfig(), DecodeConfig(), np.random.default_rng(0), "bomb.png"
         ),
-        lambda path: example(path.read_bytes(), DecodeConfig(), PreprocessConfig(), "bomb.png"),
+        lambda path: preprocess_image(path.read_bytes(), DecodeConfig(), PreprocessConfig(), "bomb.png"),
     ):
         with pytest.raises(ImageError, match=r"bomb.png claims .*--decode\.max-expansion") as caught:
             reads(path)

@@ -24,10 +24,10 @@ from vitreous.model.vit import create
 from vitreous.weights import foreign
 from vitreous.weights.conversion import convert
 from vitreous.weights.files import read_npz, read_weights
-from vitreous.weights.foreign import families, load_foreign
+from vitreous.weights.foreign import list_families, load_foreign
 from vitreous.weights.hub import download, is_repository
 from vitreous.weights.loading import open_model
-from vitreous.weights.mapping import write
+from vitreous.weights.mapping import write_tensors
 from vitreous.weights.model_folder import ModelFolder
 
 CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=3)
@@ -47,7 +47,7 @@ def timms(folder: Path) -> dict[str, Tensor]:
     convert(model_folder(), folder, "timm")
     (folder / "model.safetensors").unlink()
     model = model_folder().model
-    return write(families()["timm"].table(CONFIG), model.state_dict(), 1)[0]
+    return write_tensors(list_families()["timm"].table(CONFIG), model.state_dict(), 1)[0]
 
 
 def refused(path: Path, words: str) -> str:
@@ -242,9 +242,9 @@ def test_pickles_cut_short_or_bare(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 def test_two_families_that_fit_equally_well_are_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(timms(tmp_path / "a"), tmp_path / "a" / "model.safetensors")
-    known = families()
+    known = list_families()
     twin = replace(known["timm"], name="twin")
-    monkeypatch.setattr(foreign, "families", lambda: known | {"twin": twin})
+    monkeypatch.setattr(foreign, "list_families", lambda: known | {"twin": twin})
     refused(tmp_path / "a", "fits timm and twin equally well; say which with --as timm")
     folder, report = load_foreign(tmp_path / "a", foreign.Wish(family="twin"))
     assert report.origin.startswith("twin:")

@@ -7,9 +7,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitreous.errors import ConfigError
-from vitreous.images.augment import augment, cutmix, erase, inception_box, mirrored, mixup, pad_crop, scaled_box
+from vitreous.images.augment import (
+    augment,
+    cutmix,
+    draw_inception_box,
+    draw_scaled_box,
+    erase,
+    mirror_indices,
+    mixup,
+    pad_crop,
+)
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import resize, to_pixels
+from vitreous.images.preprocess import convert_to_pixels, resize
 from vitreous.images.randaugment import FULL, OPERATIONS, randaugment
 from vitreous.shapes import Size
 
@@ -43,7 +52,7 @@ def test_equal_generators_give_equal_pixels(seed: int, crop: str) -> None:
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 10**6))
 def test_inception_boxes_lie_inside_and_have_the_ranges(rows: int, cols: int, seed: int) -> None:
     config = AugmentConfig(crop_area=(0.2, 0.9))
-    box = inception_box(Size(rows, cols), config, rng(seed))
+    box = draw_inception_box(Size(rows, cols), config, rng(seed))
     assert 0 <= box.top <= rows - box.rows
     assert 0 <= box.left <= cols - box.cols
     assert box.rows >= 1
@@ -52,7 +61,7 @@ def test_inception_boxes_lie_inside_and_have_the_ranges(rows: int, cols: int, se
 
 def test_inception_areas_and_aspects_are_spread_over_their_ranges() -> None:
     generator, size = rng(), Size(500, 500)
-    boxes = [inception_box(size, AugmentConfig(crop_area=(0.1, 0.6)), generator) for _ in range(4000)]
+    boxes = [draw_inception_box(size, AugmentConfig(crop_area=(0.1, 0.6)), generator) for _ in range(4000)]
     areas = np.array([box.rows * box.cols / 250_000 for box in boxes])
     aspects = np.log([box.cols / box.rows for box in boxes])
     assert abs(areas.mean() - 0.35) < 0.01
@@ -66,7 +75,7 @@ def test_a_crop_of_a_reduced_jpeg_is_the_crop_of_the_whole_snapped_to_its_pixels
     data, config = jpeg(800, 1200), AugmentConfig(flip=False, crop_area=(0.5, 1.0))
     whole, full, reduced = np.asarray(Image.open(io.BytesIO(data))), Size(800, 1200), Size(100, 150)
     for seed in range(5):
-        box = scaled_box(inception_box(full, config, rng(seed)), full, reduced)
+        box = draw_scaled_box(draw_inception_box(full, config, rng(seed)), full, reduced)
         top, left, rows, cols = (8 * value for value in box)
         exact = resize(whole[top : top + rows, left : left + cols], Size(*SMALL.size))
         ours = augment(data, config, SMALL, DecodeConfig(), rng(seed))
@@ -88,7 +97,7 @@ def test_window_crop_is_a_window_of_the_larger_image() -> None:
         PreprocessConfig((8, 16), resize="squash"),
     )
     image = noise(37, 29)
-    large = to_pixels(image, PreprocessConfig((10, 20), resize="squash", crop=1.0))
+    large = convert_to_pixels(image, PreprocessConfig((10, 20), resize="squash", crop=1.0))
     seen = set()
     for seed in range(200):
         result = augment(image, config, preprocess, DecodeConfig(), rng(seed))
@@ -117,8 +126,8 @@ def test_pad_crop_is_a_window_of_the_padded_image(fill: str) -> None:
 
 
 def test_reflection() -> None:
-    assert mirrored(-2, 4).tolist() == [2, 1, 0, 1]
-    assert mirrored(2, 4).tolist() == [2, 3, 2, 1]
+    assert mirror_indices(-2, 4).tolist() == [2, 1, 0, 1]
+    assert mirror_indices(2, 4).tolist() == [2, 3, 2, 1]
 
 
 def test_a_pad_as_large_as_the_image_is_refused() -> None:

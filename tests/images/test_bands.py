@@ -14,9 +14,9 @@ from PIL import Image
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.augment import augment, mixup
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.decode import decode, probe, turn, value_range
-from vitreous.images.pixels import colours_said, visible
-from vitreous.images.preprocess import example, resize
+from vitreous.images.decode import decode, probe, read_value_range, turn
+from vitreous.images.pixels import describe_colours, select_visible
+from vitreous.images.preprocess import preprocess_image, resize
 from vitreous.shapes import Size
 
 LEVELS = DecodeConfig(levels=(-500, 3000))
@@ -69,7 +69,7 @@ def test_sixteen_bits_keep_their_depth(bigtiff):
     pixels = (np.arange(8 * 8 * 5).reshape(8, 8, 5) + 30_000).astype(np.uint16)
     found = decode(tiff(pixels, bigtiff=bigtiff), DecodeConfig(), 5)
     np.testing.assert_array_equal(np.rint(found.astype(np.float64) * 65_535 / 255), pixels)
-    assert value_range(tiff(pixels)) == (30_000, 30_319)
+    assert read_value_range(tiff(pixels)) == (30_000, 30_319)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -177,7 +177,7 @@ def test_huge_claims_are_refused_before_any_work(base, tags):
         with pytest.raises(ImageError):
             decode(data, DecodeConfig(), mode)
     with pytest.raises(ImageError):
-        value_range(data)
+        read_value_range(data)
     assert time.process_time() - started < 1
 
 
@@ -224,18 +224,22 @@ def test_augmenting_keeps_the_depth(crop):
 
 def test_extreme_shapes_and_borders():
     long = values("u2", 5, (4, 3000))
-    assert example(tiff(long), DecodeConfig(), PreprocessConfig(size=(16, 16), mode=5, crop=0.1)).shape == (16, 16, 5)
+    assert preprocess_image(tiff(long), DecodeConfig(), PreprocessConfig(size=(16, 16), mode=5, crop=0.1)).shape == (
+        16,
+        16,
+        5,
+    )
     bordered = PreprocessConfig(size=(16, 16), mode=5, crop=1.0, resize="border", mean=(0.1, 0.2, 0.3, 0.4, 0.51))
-    found = example(tiff(long), DecodeConfig(), bordered)
+    found = preprocess_image(tiff(long), DecodeConfig(), bordered)
     np.testing.assert_allclose(found[0, 0], [25.5, 51, 76.5, 102, 130.05], rtol=1e-6)
 
 
 def test_pictures_show_three_chosen_channels_and_say_so():
     pixels = values("u2", 5).astype(np.float32) / 16
     config = PreprocessConfig(mode=5, colours=(3, 2, 0))
-    np.testing.assert_array_equal(visible(pixels, config), np.rint(np.clip(pixels[:, :, [3, 2, 0]], 0, 255)))
-    assert "channels 3, 2, 0 (counted from 0) of 5" in colours_said(config)
-    assert colours_said(PreprocessConfig()) == ""
+    np.testing.assert_array_equal(select_visible(pixels, config), np.rint(np.clip(pixels[:, :, [3, 2, 0]], 0, 255)))
+    assert "channels 3, 2, 0 (counted from 0) of 5" in describe_colours(config)
+    assert describe_colours(PreprocessConfig()) == ""
     with pytest.raises(ConfigError, match="must be 0 to 4"):
         PreprocessConfig(mode=5, colours=(3, 2, 5))
     with pytest.raises(ConfigError, match="RGB, L, or 1 to"):

@@ -124,29 +124,29 @@ def test_defocus_of_a_point_is_a_disk():
 def test_motion_of_a_point_is_half_a_gaussian_along_its_line():
     point = np.zeros((61, 61, 1))
     point[30, 30] = 1
-    found = blur.smeared(point, 10, 5, 0)[:, :, 0]
+    found = blur.smear(point, 10, 5, 0)[:, :, 0]
     expected = np.exp(-(np.arange(21) ** 2) / 50)
     np.testing.assert_allclose(found[30, 30:51], expected / expected.sum(), atol=1e-9)
     assert found.sum() == pytest.approx(1)
-    turned = blur.smeared(point, 10, 5, 90)[:, :, 0]
+    turned = blur.smear(point, 10, 5, 90)[:, :, 0]
     np.testing.assert_allclose(turned, found.T, atol=1e-9)
 
 
 def test_filtering_is_scipys_convolution():
     image, kernel = np.random.default_rng(0).random((20, 17, 3)), np.random.default_rng(1).random((5, 7))
     for border, mode in (("reflect", "mirror"), ("edge", "nearest")):
-        found = blur.filtered(image, kernel, border)
+        found = blur.filter_channels(image, kernel, border)
         expected = [ndimage.convolve(image[:, :, one], kernel, mode=mode) for one in range(3)]
         np.testing.assert_allclose(found, np.stack(expected, -1), atol=1e-12)
 
 
 def test_zooming_is_linear_interpolation_about_the_middle():
     image = np.random.default_rng(0).random((31, 24, 3))
-    np.testing.assert_allclose(blur.zoomed(image, 1.0), image)
+    np.testing.assert_allclose(blur.zoom_in(image, 1.0), image)
     middle = (np.array(image.shape[:2]) - 1) / 2
     for layer in range(3):
         expected = ndimage.affine_transform(image[:, :, layer], [1 / 1.3] * 2, middle - middle / 1.3, order=1)
-        np.testing.assert_allclose(blur.zoomed(image, 1.3)[:, :, layer], expected, atol=1e-12)
+        np.testing.assert_allclose(blur.zoom_in(image, 1.3)[:, :, layer], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_zooms_are_those_of_the_authors_ranges(table, bounds):
     image = np.random.default_rng(0).random((20, 20, 1))
     for setting, (bound, step) in zip(table, bounds, strict=True):
         zooms = np.arange(1, bound, step)
-        expected = (image + sum(blur.zoomed(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
+        expected = (image + sum(blur.zoom_in(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
         found = blur.zoom_blur(image, setting, 1.0, np.random.default_rng(0))
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -197,7 +197,7 @@ def test_pixelate_leaves_few_values():
 
 
 def test_elastic_field_is_a_gaussian_of_noise():
-    found = digital.smooth_field(50, 40, 3.0, np.random.default_rng(2))
+    found = digital.draw_smooth_field(50, 40, 3.0, np.random.default_rng(2))
     noise = np.random.default_rng(2).uniform(-1, 1, size=(50, 40))
     np.testing.assert_allclose(found, ndimage.gaussian_filter(noise, 3.0, mode="reflect", truncate=8), atol=1e-6)
 
@@ -209,7 +209,7 @@ def test_elastic_without_strength_changes_nothing():
 
 
 def test_plasma_is_rougher_the_slower_it_decays():
-    clouds = [weather.plasma(60, decay, np.random.default_rng(0)) for decay in (3.0, 1.4)]
+    clouds = [weather.draw_plasma(60, decay, np.random.default_rng(0)) for decay in (3.0, 1.4)]
     for cloud in clouds:
         assert cloud.shape == (64, 64)
         assert (cloud.min(), cloud.max()) == (0, 1)
@@ -238,7 +238,7 @@ def test_frost_is_as_bright_as_the_photographs():
 
 def test_crystals_have_mean_0_and_deviation_1():
     for rows, cols in ((50, 70), (8, 8)):
-        found = weather.crystals(rows, cols, np.random.default_rng(0))
+        found = weather.draw_crystals(rows, cols, np.random.default_rng(0))
         assert (found.mean(), found.std()) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read, turn
-from vitreous.images.formats import formats
+from vitreous.images.formats import list_formats
 from vitreous.shapes import Size
 
 
@@ -30,7 +30,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", formats())
+@pytest.mark.parametrize("kind", list_formats())
 def test_every_format_is_what_pillow_reads(kind: str) -> None:
     data = encoded(picture(), kind)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -8,27 +8,27 @@ def extra(monkeypatch):
     """Pretend that the extra is installed, or not."""
 
     def there(yes):
-        monkeypatch.setattr(formats, "extra_installed", lambda name: yes)
-        formats.suffixes.cache_clear()
+        monkeypatch.setattr(formats, "is_extra_installed", lambda name: yes)
+        formats.list_suffixes.cache_clear()
 
     yield there
-    formats.suffixes.cache_clear()
+    formats.list_suffixes.cache_clear()
 
 
 def test_heic_is_read_with_the_extra_and_named_without(extra):
     extra(False)
-    assert formats.remedy(".HEIC") == "install vitreous[formats]"
-    assert "HEIF" not in formats.formats()
-    assert ".heic" not in formats.suffixes()
+    assert formats.suggest_remedy(".HEIC") == "install vitreous[formats]"
+    assert "HEIF" not in formats.list_formats()
+    assert ".heic" not in formats.list_suffixes()
     extra(True)
-    assert formats.remedy(".HEIC") == ""
-    assert "HEIF" in formats.formats()
+    assert formats.suggest_remedy(".HEIC") == ""
+    assert "HEIF" in formats.list_formats()
 
 
 def test_every_ending_is_read_or_has_a_remedy_or_is_no_images():
-    assert {formats.remedy(ending) for endings in formats.READ.values() for ending in endings} == {""}
+    assert {formats.suggest_remedy(ending) for endings in formats.READ.values() for ending in endings} == {""}
     assert set(formats.UNREAD).isdisjoint(
         ending for endings in (formats.READ | formats.EXTRA).values() for ending in endings
     )
-    assert "PNG" in (formats.remedy(".PSD") or "")
-    assert [formats.remedy(ending) for ending in ("", ".txt", ".csv", ".db")] == [None] * 4
+    assert "PNG" in (formats.suggest_remedy(".PSD") or "")
+    assert [formats.suggest_remedy(ending) for ending in ("", ".txt", ".csv", ".db")] == [None] * 4

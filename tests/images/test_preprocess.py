@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import example, normalize, resize, to_mode, to_pixels
+from vitreous.images.preprocess import convert_mode, convert_to_pixels, normalize, preprocess_image, resize
 from vitreous.shapes import Size
 
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -37,12 +37,12 @@ def test_resize_is_pillows_but_for_rounding(rows: int, cols: int, to_rows: int, 
 @given(sides, sides, st.sampled_from(["short", "squash"]), st.floats(0.3, 1.0))
 def test_every_size_comes_out_as_configured(rows: int, cols: int, rule: str, crop: float) -> None:
     config = PreprocessConfig(size=(24, 16), resize=rule, crop=crop)
-    assert to_pixels(noise(rows, cols), config).shape == (24, 16, 3)
+    assert convert_to_pixels(noise(rows, cols), config).shape == (24, 16, 3)
 
 
 def test_short_keeps_the_aspect_and_crops_the_centre() -> None:
     image = noise(60, 100)
-    ours = to_pixels(image, PreprocessConfig(size=(32, 32), crop=0.8))
+    ours = convert_to_pixels(image, PreprocessConfig(size=(32, 32), crop=0.8))
     whole = np.asarray(Image.fromarray(image).resize((67, 40), Image.Resampling.BICUBIC))
     expected = whole[4:36, 17:49]
     assert np.abs(ours.astype(int) - expected).max() <= 1
@@ -53,7 +53,7 @@ def test_extreme_shapes_stay_small_in_memory() -> None:
 
     image = noise(2, 20_000)
     tracemalloc.start()
-    assert to_pixels(image, PreprocessConfig()).shape == (224, 224, 3)
+    assert convert_to_pixels(image, PreprocessConfig()).shape == (224, 224, 3)
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
 
@@ -62,7 +62,7 @@ def test_cutting_before_the_resize_changes_nothing() -> None:
     image = noise(20, 300)
     config = PreprocessConfig(size=(16, 16), crop=1.0)
     whole = resize(image, Size(16, 240))[:, 112:128]
-    assert np.abs(to_pixels(image, config).astype(int) - whole).max() <= 1
+    assert np.abs(convert_to_pixels(image, config).astype(int) - whole).max() <= 1
 
 
 def test_normalize_is_the_closed_form() -> None:
@@ -81,14 +81,14 @@ def test_a_wrong_number_of_channels_is_refused() -> None:
 
 def test_grey_and_colour_follow_the_mode() -> None:
     colour = noise(3, 4)
-    grey = to_mode(colour, PreprocessConfig(mode="L"))
+    grey = convert_mode(colour, PreprocessConfig(mode="L"))
     assert np.array_equal(grey[:, :, 0], np.asarray(Image.fromarray(colour).convert("L")))
-    assert to_mode(grey, PreprocessConfig(mode="RGB")).shape == (3, 4, 3)
+    assert convert_mode(grey, PreprocessConfig(mode="RGB")).shape == (3, 4, 3)
 
 
 def test_files_and_arrays_take_the_same_path() -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise(40, 50)).save(buffer, "PNG")
     config = PreprocessConfig(size=(32, 32))
-    from_file = example(buffer.getvalue(), DecodeConfig(), config)
-    assert np.array_equal(from_file, example(noise(40, 50), DecodeConfig(), config))
+    from_file = preprocess_image(buffer.getvalue(), DecodeConfig(), config)
+    assert np.array_equal(from_file, preprocess_image(noise(40, 50), DecodeConfig(), config))

@@ -5,7 +5,7 @@ import torch
 from tests.model.test_variants import images, random_model
 
 from vitreous.errors import ConfigError
-from vitreous.insight.activations import activation_map, grad_cam
+from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.model.resnet import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 
@@ -60,12 +60,12 @@ def test_of_a_hybrid_it_is_the_stems_map():
 def test_activation_maps(resnet):
     pixels = images(2, 32, 48)
     expected = resnet.last_maps(pixels).square().mean(1).sqrt()
-    torch.testing.assert_close(activation_map(resnet, pixels), expected.detach())
-    assert activation_map(resnet, pixels, 0).shape == (2, 8, 12)
+    torch.testing.assert_close(compute_activation_map(resnet, pixels), expected.detach())
+    assert compute_activation_map(resnet, pixels, 0).shape == (2, 8, 12)
     model = random_model(registers=2).eval()
     block = model.intermediates(images(), ["block.1"])["block.1"][:, 3:]
     expected = block.square().mean(2).sqrt().view(2, 4, 6)
-    torch.testing.assert_close(activation_map(model, images(), 1), expected.detach())
+    torch.testing.assert_close(compute_activation_map(model, images(), 1), expected.detach())
 
 
 def test_frozen_models_too(resnet):

@@ -6,7 +6,7 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.insight import attention_weights as room
-from vitreous.insight.attention import attention_maps
+from vitreous.insight.attention import compute_attention_maps
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.vit import create
 
@@ -64,7 +64,7 @@ def eager(model, images):
 
 def test_equals_eager_attention_in_float64(model, images):
     expected = eager(model, images)
-    found = attention_maps(model, images)
+    found = compute_attention_maps(model, images)
     assert list(found) == [0, 1, 2]
     for layer, weights in found.items():
         np.testing.assert_allclose(weights.numpy(), expected[layer], atol=1e-5)
@@ -72,25 +72,25 @@ def test_equals_eager_attention_in_float64(model, images):
 
 
 def test_layers_and_queries_choose(model, images):
-    every = attention_maps(model, images)
-    some = attention_maps(model, images, layers=[-1, 0], queries=[3, 0])
+    every = compute_attention_maps(model, images)
+    some = compute_attention_maps(model, images, layers=[-1, 0], queries=[3, 0])
     assert list(some) == [0, 2]
     torch.testing.assert_close(some[2], every[2][:, :, [3, 0]])
 
 
 def test_a_batch_larger_than_a_chunk(model, images, monkeypatch):
-    every = attention_maps(model, images)
+    every = compute_attention_maps(model, images)
     monkeypatch.setattr(room, "CHUNK_IMAGES", 2)
-    torch.testing.assert_close(attention_maps(model, images)[1], every[1])
+    torch.testing.assert_close(compute_attention_maps(model, images)[1], every[1])
     monkeypatch.setattr(room, "CHUNK_WEIGHTS", 1)
-    torch.testing.assert_close(attention_maps(model, images)[1], every[1])
+    torch.testing.assert_close(compute_attention_maps(model, images)[1], every[1])
 
 
 def test_looking_changes_no_bit_and_leaves_nothing(model, images):
     before = model(images)
     seen = []
     handle = model.head.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    attention_maps(model, images)
+    compute_attention_maps(model, images)
     handle.remove()
     assert torch.equal(seen[0], before)
     assert torch.equal(model(images), before)
@@ -98,11 +98,11 @@ def test_looking_changes_no_bit_and_leaves_nothing(model, images):
 
 
 def test_modes_are_given_back_and_dropout_is_off(model, images):
-    expected = attention_maps(model, images)
+    expected = compute_attention_maps(model, images)
     model.regularise(RegularisationConfig(dropout=0.3))
     model.train()
     model.blocks[1].eval()
-    torch.testing.assert_close(attention_maps(model, images), expected)
+    torch.testing.assert_close(compute_attention_maps(model, images), expected)
     assert model.training
     assert not model.blocks[1].training
     assert model.blocks[2].mlp.training
@@ -110,11 +110,11 @@ def test_modes_are_given_back_and_dropout_is_off(model, images):
 
 def test_hooks_go_after_an_error(model):
     with pytest.raises(ConfigError):
-        attention_maps(model, torch.zeros(1, 1, 4, 4))
+        compute_attention_maps(model, torch.zeros(1, 1, 4, 4))
     assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("wrong", [{"layers": [3]}, {"queries": [7]}, {"queries": [-8]}])
 def test_places_that_are_not_there(model, images, wrong):
     with pytest.raises(ConfigError, match="outside the model's"):
-        attention_maps(model, images, **wrong)
+        compute_attention_maps(model, images, **wrong)

@@ -9,9 +9,9 @@ from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.errors import ConfigError
 from vitreous.insight import attention_weights
-from vitreous.insight.attention import attention_maps, read_attention
-from vitreous.insight.attention_distance import joined, spread
-from vitreous.insight.rollout import rollout
+from vitreous.insight.attention import compute_attention_maps, read_attention
+from vitreous.insight.attention_distance import join_distances, measure_attention_distance
+from vitreous.insight.rollout import compute_rollout
 from vitreous.shapes import Size
 
 NAMES = ("learned at input", "registers, positions of class", "attention pooling", "rotary centred", "bias at shared")
@@ -21,7 +21,7 @@ def brute_force(model, pixels):
     """Sum over every image, query and key."""
     config, (rows, cols) = model.config, model.config.grid
     found = np.zeros((3, config.depth, config.heads))
-    for layer, maps in attention_maps(model, pixels).items():
+    for layer, maps in compute_attention_maps(model, pixels).items():
         for (_, head), weights in zip(np.ndindex(len(pixels), config.heads), maps.flatten(0, 1), strict=True):
             for query, row in enumerate(weights.double().numpy()[config.prefix :]):
                 patches = row[config.prefix :]
@@ -38,7 +38,7 @@ def brute_force(model, pixels):
 def test_equals_loops_over_all_pairs(name):
     model = random_model(**VARIANTS[name], patch=(4, 8))
     pixels = images(2)
-    found = spread(model, pixels)
+    found = measure_attention_distance(model, pixels)
     for own, expected in zip((found.distance, found.entropy, found.prefix), brute_force(model, pixels), strict=True):
         np.testing.assert_allclose(own.numpy(), expected, atol=2e-6)
     assert found.images == 2
@@ -51,7 +51,7 @@ def test_uniform_attention_has_a_closed_form():
         for block in model.blocks:
             block.attention.qkv.weight.zero_()
             block.attention.qkv.bias.zero_()
-    found = spread(model, images(2, 4, 24))
+    found = measure_attention_distance(model, images(2, 4, 24))
     n = 6
     expected = (4 * (n * n - 1) / (3 * n), math.log(n + 1), 1 / (n + 1))
     for own, value in zip((found.distance, found.entropy, found.prefix), expected, strict=True):
@@ -60,12 +60,12 @@ def test_uniform_attention_has_a_closed_form():
 
 def test_a_stream_equals_one_batch_and_chunks_change_nothing(monkeypatch):
     model, pixels = random_model(**VARIANTS["relative at layers"]), images(5)
-    whole = spread(model, pixels)
-    parts = [spread(model, part) for part in pixels.split(2)]
-    for other in (spread(model, iter(pixels.split(2))), joined(parts), None):
+    whole = measure_attention_distance(model, pixels)
+    parts = [measure_attention_distance(model, part) for part in pixels.split(2)]
+    for other in (measure_attention_distance(model, iter(pixels.split(2))), join_distances(parts), None):
         if other is None:
             monkeypatch.setattr(attention_weights, "CHUNK_WEIGHTS", 100)
-            other = spread(model, pixels)
+            other = measure_attention_distance(model, pixels)
         torch.testing.assert_close(other.distance, whole.distance)
         torch.testing.assert_close(other.entropy, whole.entropy)
         assert other.images == 5
@@ -79,7 +79,7 @@ def test_no_more_weights_at_once_than_a_chunk(name, monkeypatch):
     monkeypatch.setattr(attention_weights, "attention_weights", record)
     monkeypatch.setattr(attention_weights, "CHUNK_WEIGHTS", 600)
     pixels = images(4)
-    for look in (spread, rollout, read_attention):
+    for look in (measure_attention_distance, compute_rollout, read_attention):
         look(model, pixels)
         assert max(one.numel() for one in made) <= 600
         assert sum(one.numel() for one in made) > 4000
@@ -89,11 +89,11 @@ def test_no_more_weights_at_once_than_a_chunk(name, monkeypatch):
 def test_pixels_are_those_of_the_resolution_that_is_seen():
     model = random_model()
     model.at_resolution(Size(8, 8))
-    assert float(spread(model, images(1, 8, 8)).distance.max()) < math.hypot(8, 8)
+    assert float(measure_attention_distance(model, images(1, 8, 8)).distance.max()) < math.hypot(8, 8)
 
 
 def test_no_images():
     with pytest.raises(ConfigError, match="no images"):
-        spread(random_model(), iter(()))
+        measure_attention_distance(random_model(), iter(()))
     with pytest.raises(ConfigError, match="no images"):
-        joined([])
+        join_distances([])

@@ -7,14 +7,14 @@ from tests.support.explanations import CLASSES, folder, pictures
 
 import vitreous
 from vitreous.errors import ConfigError, DataError, ImageError
-from vitreous.images.preprocess import example
+from vitreous.images.preprocess import preprocess_image
 from vitreous.insight import explanation as room
-from vitreous.insight.activations import activation_map, grad_cam
+from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.insight.attention import pool_maps, read_attention
 from vitreous.insight.explanation import explain, opened
-from vitreous.insight.methods import METHODS, Choice, fitting, settled
-from vitreous.insight.relevance import gradient_attention, relevance
-from vitreous.insight.rollout import rollout
+from vitreous.insight.methods import METHODS, Choice, list_fitting, settle_choice
+from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
+from vitreous.insight.rollout import compute_rollout
 from vitreous.predictor import Predictor
 
 FITTING = {
@@ -30,9 +30,9 @@ FITTING = {
 @pytest.mark.parametrize("kind", FITTING)
 def test_which_methods_fit(kind):
     made = folder(kind)
-    assert fitting(made) == FITTING[kind].split()
-    assert settled(Choice(), made).method == fitting(made)[0]
-    assert {name for kind in FITTING for name in fitting(folder(kind))} == set(METHODS)
+    assert list_fitting(made) == FITTING[kind].split()
+    assert settle_choice(Choice(), made).method == list_fitting(made)[0]
+    assert {name for kind in FITTING for name in list_fitting(folder(kind))} == set(METHODS)
 
 
 def test_each_method_is_its_function():
@@ -41,18 +41,18 @@ def test_each_method_is_its_function():
     images = opened(made).images(pixels)
     best = model(images).argmax(1).tolist()
     expected = {
-        ("relevance",): relevance(model, images, best),
-        ("rollout",): rollout(model, images),
+        ("relevance",): compute_relevance(model, images, best),
+        ("rollout",): compute_rollout(model, images),
         ("attention",): read_attention(model, images).mean(1),
         ("attention", 1, 0): read_attention(model, images, 1)[:, 0],
-        ("gradient", -3, 1): gradient_attention(model, images, best, 0)[:, 1],
-        ("activation", 0): activation_map(model, images, 0),
+        ("gradient", -3, 1): compute_gradient_attention(model, images, best, 0)[:, 1],
+        ("activation", 0): compute_activation_map(model, images, 0),
     }
     for wish, maps in expected.items():
         np.testing.assert_allclose(explain(made, pictures(), *wish).maps, maps.numpy(), atol=1e-6)
     found = explain(made, pictures(), "relevance", target="fish")
     assert found.targets.tolist() == [2, 2, 2]
-    np.testing.assert_allclose(found.maps, relevance(model, images, 2).numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.maps, compute_relevance(model, images, 2).numpy(), atol=1e-6)
     found = explain(resnet, pictures(), layer=0, target=1)
     images = opened(resnet).images(found.pixels)
     np.testing.assert_allclose(found.maps, grad_cam(resnet.model, images, 1, 0).numpy(), atol=1e-6)
@@ -67,7 +67,7 @@ def test_what_comes_beside_the_maps(monkeypatch):
     assert (found.method, found.layer, found.classes) == ("attention", None, CLASSES)
     assert found.names == ("image 1", "image 2", "image 3")
     for own, image in zip(found.pixels, many, strict=True):
-        assert np.array_equal(own, example(image, made.decode, made.preprocess))
+        assert np.array_equal(own, preprocess_image(image, made.decode, made.preprocess))
     predicted = Predictor(made)(many)
     for own, one in zip(found.probabilities, predicted, strict=True):
         assert CLASSES[own.argmax()] == one.label
@@ -115,8 +115,8 @@ def test_mistakes(kind, wish, words):
 
 
 def test_a_class_by_its_name_before_its_number():
-    assert settled(Choice(target="7"), folder("plain")).target == 4
-    assert settled(Choice(target="2"), folder("plain")).target == 2
+    assert settle_choice(Choice(target="7"), folder("plain")).target == 4
+    assert settle_choice(Choice(target="2"), folder("plain")).target == 2
 
 
 def test_images_that_are_none():

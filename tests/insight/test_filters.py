@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from tests.model.test_variants import random_model
 
-from vitreous.insight.filters import filter_components, first_filters
+from vitreous.insight.filters import find_components, read_filters
 from vitreous.model.resnet import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 
@@ -21,8 +21,8 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_equal_scikit_learns(name):
-    kernel, of = first_filters(MODELS[name]())
-    found = filter_components(MODELS[name](), 6)
+    kernel, of = read_filters(MODELS[name]())
+    found = find_components(MODELS[name](), 6)
     fitted = PCA(6).fit(kernel.flatten(1).numpy())
     assert found.components.shape == (6, *kernel.shape[1:])
     assert found.of == of
@@ -33,7 +33,7 @@ def test_equal_scikit_learns(name):
 
 
 def test_standardised_convolutions_are_taken_as_they_act():
-    kernel, _ = first_filters(MODELS["hybrid"]())
+    kernel, _ = read_filters(MODELS["hybrid"]())
     torch.testing.assert_close(kernel.flatten(1).mean(1), torch.zeros(64, dtype=torch.float64))
     torch.testing.assert_close(
         kernel.flatten(1).var(1, correction=0), torch.ones(64, dtype=torch.float64), rtol=1e-4, atol=0
@@ -41,5 +41,5 @@ def test_standardised_convolutions_are_taken_as_they_act():
 
 
 def test_no_more_than_there_are():
-    assert filter_components(random_model()).components.shape == (28, 3, 4, 4)
-    assert len(filter_components(random_model(channels=1)).components) == 16
+    assert find_components(random_model()).components.shape == (28, 3, 4, 4)
+    assert len(find_components(random_model(channels=1)).components) == 16

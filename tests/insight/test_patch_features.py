@@ -8,7 +8,12 @@ from tests.model.test_variants import images, random_model
 
 from vitreous.errors import ConfigError
 from vitreous.insight import patch_features as room
-from vitreous.insight.patch_features import feature_colours, nearest_patches, patch_features, token_norms
+from vitreous.insight.patch_features import (
+    colour_features,
+    compute_patch_features,
+    compute_token_norms,
+    find_nearest_patches,
+)
 
 
 def drawn(*shape, seed=0):
@@ -18,7 +23,7 @@ def drawn(*shape, seed=0):
 def test_features_are_the_models_maps():
     model = random_model(registers=2)
     expected = model.eval().maps(images(), [1])[0]
-    assert torch.equal(patch_features(model.train(), images(), 1), expected)
+    assert torch.equal(compute_patch_features(model.train(), images(), 1), expected)
     assert model.training
 
 
@@ -26,7 +31,7 @@ def test_colours_are_the_principal_components():
     features = drawn(2, 3, 4, 8) * torch.arange(1, 9)
     rows = features.flatten(0, 2).double().numpy()
     places = PCA(3).fit_transform(rows)
-    found = feature_colours(features).values.flatten(0, 2).numpy()
+    found = colour_features(features).values.flatten(0, 2).numpy()
     for colour in range(3):
         low, high = np.quantile(places[:, colour], [0.01, 0.99])
         stretched = np.clip((places[:, colour] - low) / (high - low), 0, 1)
@@ -39,14 +44,14 @@ def test_the_foreground_is_what_the_border_is_not():
     inside = torch.zeros(2, 6, 6, dtype=torch.bool)
     inside[0, 1:4, 2:5] = inside[1, 2:5, 1:4] = True
     features[inside] += 3
-    found = feature_colours(features, foreground=True)
+    found = colour_features(features, foreground=True)
     assert torch.equal(found.foreground, inside)
     assert not found.values[~inside].any()
     assert found.values[inside].std() > 0.1
 
 
 def test_fewer_patches_than_colours():
-    found = feature_colours(drawn(1, 1, 2, 2)).values
+    found = colour_features(drawn(1, 1, 2, 2)).values
     assert found.shape == (1, 1, 2, 3)
     assert torch.isfinite(found).all()
 
@@ -55,7 +60,7 @@ def test_fewer_patches_than_colours():
 def test_nearest_patches(own, monkeypatch):
     monkeypatch.setattr(room, "CHUNK_WEIGHTS", 60)
     features = drawn(3, 2, 3, 5)
-    found = nearest_patches(features, 2, own)
+    found = find_nearest_patches(features, 2, own)
     unit = (features / features.norm(dim=3, keepdim=True)).numpy()
     for place in np.ndindex(3, 2, 3):
         others = [
@@ -71,7 +76,7 @@ def test_nearest_patches(own, monkeypatch):
 def test_lengths_of_tokens():
     model = random_model(registers=2).eval()
     kept = model.intermediates(images(3), ["block.0", "block.2"])
-    found = token_norms(model, images(3))
+    found = compute_token_norms(model, images(3))
     assert found.shape == (3, 3, 27)
     for layer in (0, 2):
         torch.testing.assert_close(found[layer], kept[f"block.{layer}"].norm(dim=2).detach())
@@ -79,4 +84,4 @@ def test_lengths_of_tokens():
 
 def test_no_such_layer():
     with pytest.raises(ConfigError, match="block"):
-        patch_features(random_model(), images(), 3)
+        compute_patch_features(random_model(), images(), 3)

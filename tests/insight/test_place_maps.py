@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.model.test_variants import VARIANTS, images, random_model
 
-from vitreous.insight.positions import place_maps, similarity
+from vitreous.insight.positions import compute_position_maps, compute_similarity
 from vitreous.model.positions.rotary import rotate
 from vitreous.shapes import Size
 
@@ -28,7 +28,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_kind_has_its_maps(name):
-    found = place_maps(random_model(**VARIANTS[name]))
+    found = compute_position_maps(random_model(**VARIANTS[name]))
     assert len(found) == COUNTS[name] == len({one.name for one in found})
     for one in found:
         assert one.values.shape == (4, 6, 4, 6)
@@ -43,14 +43,14 @@ def test_each_layer_has_its_own_vectors():
     model = random_model(**VARIANTS["learned at layers"])
     vectors = model.layer_positions[1].embedding.detach().double().numpy()[1:]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(similarity(model, 2).numpy().reshape(24, 24), unit @ unit.T, atol=1e-9)
-    assert torch.equal(place_maps(model)[2].values, similarity(model, -1))
+    np.testing.assert_allclose(compute_similarity(model, 2).numpy().reshape(24, 24), unit @ unit.T, atol=1e-9)
+    assert torch.equal(compute_position_maps(model)[2].values, compute_similarity(model, -1))
 
 
 def test_relative_embeddings_of_offsets():
     model = random_model(**VARIANTS["relative at shared"])
     table = model.relative.table.detach().double().numpy()
-    (found,) = place_maps(model)
+    (found,) = compute_position_maps(model)
     middle = table[24]
     for query, key in np.ndindex(24, 24):
         offset = table[key - query + 24]
@@ -64,7 +64,7 @@ def test_biases_are_what_is_added_to_the_logits():
         model.at_resolution(Size(4 * cells.rows, 4 * cells.cols))
         relative = model.blocks[2].attention.relative
         bias = relative(torch.zeros(1, 2, cells.rows * cells.cols + 1, 16))[0, 1, 1:, 1:]
-        found = next(one for one in place_maps(model) if one.name == "layer 2, head 1")
+        found = next(one for one in compute_position_maps(model) if one.name == "layer 2, head 1")
         assert found.kind == "logit"
         expected = bias.detach().double().view(*cells, *cells)
         torch.testing.assert_close(found.values, expected, atol=1e-6, rtol=1e-5)
@@ -76,12 +76,12 @@ def test_rotary_likeness_is_that_of_one_vector_turned_to_both(name):
     model = random_model(**VARIANTS[name])
     ones = torch.ones(1, 1, 24, 16)
     turned = rotate(ones, model.rotary(), model.config.rotary.kind)[0, 0].double()
-    found = place_maps(model)[-1]
+    found = compute_position_maps(model)[-1]
     expected = (turned @ turned.T / 16).view(4, 6, 4, 6)
     torch.testing.assert_close(found.values, expected, atol=1e-6, rtol=0)
 
 
 def test_looking_needs_no_gradient():
     model = random_model()
-    assert not place_maps(model)[0].values.requires_grad
+    assert not compute_position_maps(model)[0].values.requires_grad
     assert model(images()).requires_grad

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError
-from vitreous.insight.positions import similarity
+from vitreous.insight.positions import compute_similarity
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 
@@ -22,7 +22,7 @@ def model(positions, pool="class"):
 @pytest.mark.parametrize("positions", ["learned", "sincos2d"])
 def test_cosine_of_every_pair(positions, pool):
     made = model(positions, pool)
-    found = similarity(made)
+    found = compute_similarity(made)
     assert found.shape == (3, 4, 3, 4)
     vectors = made.positions.embedding.detach().double().numpy()[int(pool == "class") :]
     for a in range(12):
@@ -33,11 +33,11 @@ def test_cosine_of_every_pair(positions, pool):
 
 
 def test_a_place_is_itself():
-    found = similarity(model("learned")).flatten(2).flatten(0, 1)
+    found = compute_similarity(model("learned")).flatten(2).flatten(0, 1)
     torch.testing.assert_close(found.diagonal(), torch.ones(12, dtype=torch.float64))
     torch.testing.assert_close(found, found.T)
 
 
 def test_none_says_so():
     with pytest.raises(ConfigError, match="adds no vectors"):
-        similarity(model("none"))
+        compute_similarity(model("none"))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight import attention_weights
-from vitreous.insight.relevance import gathering, gradient_attention, relevance
+from vitreous.insight.relevance import compute_gradient_attention, compute_relevance, watch_attention
 from vitreous.model.attention import Attention
 from vitreous.model.axial import AxialAttention
 from vitreous.model.config import RegularisationConfig
@@ -38,7 +38,7 @@ CHOSEN = (
 def test_gathering_in_view_is_the_same_function(name):
     model = random_model(**VARIANTS[name]).eval()
     fused, seen = model(images()), []
-    with gathering(model, lambda layer, heads, gathered: seen.append((layer, heads.q.shape == gathered.shape))):
+    with watch_attention(model, lambda layer, heads, gathered: seen.append((layer, heads.q.shape == gathered.shape))):
         watched = model(images())
     assert (watched - fused).abs().max() < 1e-5
     assert all(alike for _, alike in seen)
@@ -97,7 +97,7 @@ def test_equals_one_graph_through_the_model(name, monkeypatch):
         weights, gradient = steps[-1]
         read[:, model.config.prefix :] = (weights * gradient).clamp(min=0).mean(1)[:, 0]
     expected = torch.einsum("bq,bqk->bk", read, whole)[:, model.config.prefix :]
-    found = relevance(model, images(), CLASSES)
+    found = compute_relevance(model, images(), CLASSES)
     np.testing.assert_allclose(found.flatten(1).double().numpy(), expected.numpy(), atol=1e-6, rtol=1e-4)
     assert float(expected.std()) > 0
 
@@ -107,20 +107,20 @@ def test_gradient_attention_is_one_layers_product(monkeypatch):
     steps, _ = one_graph(model, images(), CLASSES, monkeypatch)
     weights, gradient = steps[1]
     expected = (weights * gradient).clamp(min=0)[:, :, 0, 1:].unflatten(2, (4, 6))
-    torch.testing.assert_close(gradient_attention(model, images(), CLASSES, layer=1).double(), expected)
+    torch.testing.assert_close(compute_gradient_attention(model, images(), CLASSES, layer=1).double(), expected)
 
 
 def test_targets():
     model = random_model()
     best = model.eval()(images()).argmax(1).tolist()
-    torch.testing.assert_close(relevance(model, images()), relevance(model, images(), best))
-    torch.testing.assert_close(relevance(model, images(), 2), relevance(model, images(), [2, 2]))
-    torch.testing.assert_close(relevance(model, images(), -1), relevance(model, images(), 4))
+    torch.testing.assert_close(compute_relevance(model, images()), compute_relevance(model, images(), best))
+    torch.testing.assert_close(compute_relevance(model, images(), 2), compute_relevance(model, images(), [2, 2]))
+    torch.testing.assert_close(compute_relevance(model, images(), -1), compute_relevance(model, images(), 4))
     for wrong, words in ((5, "class 5 is outside"), ([1], "1 targets were given for 2 images")):
         with pytest.raises(ConfigError, match=words):
-            relevance(model, images(), wrong)
+            compute_relevance(model, images(), wrong)
     with pytest.raises(ConfigError, match="has no head"):
-        relevance(random_model(classes=0), images())
+        compute_relevance(random_model(classes=0), images())
 
 
 def test_looking_changes_nothing(monkeypatch):
@@ -128,9 +128,9 @@ def test_looking_changes_nothing(monkeypatch):
     model.regularise(RegularisationConfig(dropout=0.3))
     model.blocks[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    every = relevance(model, images(4), 1)
+    every = compute_relevance(model, images(4), 1)
     monkeypatch.setattr(attention_weights, "CHUNK_WEIGHTS", 1)
-    torch.testing.assert_close(relevance(model, images(4), 1), every)
+    torch.testing.assert_close(compute_relevance(model, images(4), 1), every)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert model.training and not model.blocks[1].training
@@ -139,7 +139,7 @@ def test_looking_changes_nothing(monkeypatch):
 
 def test_frozen_models_and_no_grad():
     model = random_model()
-    expected = relevance(model, images(), 1)
+    expected = compute_relevance(model, images(), 1)
     model.requires_grad_(False)
     with torch.no_grad():
-        torch.testing.assert_close(relevance(model, images(), 1), expected)
+        torch.testing.assert_close(compute_relevance(model, images(), 1), expected)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import DataError
-from vitreous.metrics.calibration import COLDEST, HOTTEST, fit_temperature, halves, scale
+from vitreous.metrics.calibration import COLDEST, HOTTEST, cross_fit_temperature, fit_temperature, split_halves
 from vitreous.metrics.classification import evaluate_logits, log_sum_exp
 
 
@@ -51,8 +51,8 @@ def test_ends():
 
 def test_each_half_is_scaled_by_the_other():
     logits, labels = sure(1, 4.0)
-    found = scale(logits, labels)
-    first, second = halves(labels)
+    found = cross_fit_temperature(logits, labels)
+    first, second = split_halves(labels)
     assert found.temperatures == (
         fit_temperature(logits[first], labels[first]),
         fit_temperature(logits[second], labels[second]),
@@ -71,13 +71,13 @@ def test_each_half_is_scaled_by_the_other():
 def test_labels_of_one_half_do_not_touch_its_own_report():
     """Spoil the labels of one half: the temperature that is applied to it stays."""
     logits, labels = sure(2, 4.0)
-    first, _ = halves(labels)
-    before = scale(logits, labels).temperatures
+    first, _ = split_halves(labels)
+    before = cross_fit_temperature(logits, labels).temperatures
     spoiled = labels.copy()
     swapped = np.flatnonzero(first)
     spoiled[swapped] = labels[swapped][::-1]
     same = np.sort(spoiled[first]).tolist() == np.sort(labels[first]).tolist()
-    assert same and halves(spoiled)[0].sum() == first.sum()
+    assert same and split_halves(spoiled)[0].sum() == first.sum()
     second_only = fit_temperature(logits[~first], labels[~first])
     assert before[1] == second_only == fit_temperature(logits[~first], spoiled[~first])
 
@@ -86,7 +86,7 @@ def test_labels_of_one_half_do_not_touch_its_own_report():
 @given(labels=st.lists(st.integers(0, 4), min_size=2, max_size=60), seed=st.integers(0, 100))
 def test_halves_are_even_in_every_class(labels, seed):
     labels = np.array(labels)
-    first, second = halves(labels, seed)
+    first, second = split_halves(labels, seed)
     np.testing.assert_array_equal(first, ~second)
     assert abs(int(first.sum()) - int(second.sum())) <= 1
     for label in np.unique(labels):
@@ -95,7 +95,7 @@ def test_halves_are_even_in_every_class(labels, seed):
 
 def test_too_few():
     with pytest.raises(DataError, match="1 example can't be split"):
-        scale(np.zeros((1, 2)), np.zeros(1, np.int64))
+        cross_fit_temperature(np.zeros((1, 2)), np.zeros(1, np.int64))
 
 
 def test_outputs_that_are_no_numbers():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from vitreous.errors import ConfigError, DataError
-from vitreous.metrics.classification import Judged, evaluate_logits, judge, measure, top_k, wilson
+from vitreous.metrics.classification import Judged, evaluate_logits, judge, measure, top_k, wilson_interval
 
 
 def names(count):
@@ -95,7 +95,7 @@ def test_of_equal_logits_the_first_five_count():
 def test_wilson_solves_its_equation(data, count):
     """Both ends p satisfy (share - p)^2 = z^2 p (1 - p) / count."""
     hits = data.draw(st.integers(0, count))
-    low, high = wilson(hits, count)
+    low, high = wilson_interval(hits, count)
     for end in (low, high):
         assert (hits / count - end) ** 2 == pytest.approx(1.959963984540054**2 * end * (1 - end) / count, abs=1e-9)
 

@@ -14,7 +14,7 @@ from vitreous.data.sources.base import ArraySource
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.metrics.classification import evaluate_logits
-from vitreous.metrics.comparison import compare, matching
+from vitreous.metrics.comparison import compare, match_classes
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.predictor import Predictor
@@ -83,19 +83,19 @@ def test_a_model_and_itself():
 
 
 def test_classes_are_matched_by_name():
-    assert matching(("a", "b", "c"), ("c", "a", "b")).tolist() == [1, 2, 0]
+    assert match_classes(("a", "b", "c"), ("c", "a", "b")).tolist() == [1, 2, 0]
     _, second, _, classes = drawn()
     turn = np.array([2, 0, 3, 1])
     other = tuple(classes[place] for place in turn)
-    order = matching(classes, other)
+    order = match_classes(classes, other)
     np.testing.assert_array_equal(second[:, turn][:, order], second)
 
 
 def test_classes_that_only_one_knows():
     with pytest.raises(DataError, match=r"the same classes, but only m has 'b'; only n has 'x', 'y'$"):
-        matching(("a", "b"), ("a", "x", "y"), ("m", "n"))
+        match_classes(("a", "b"), ("a", "x", "y"), ("m", "n"))
     with pytest.raises(DataError, match=r"only the other model has '0', '1', '2', '3', '4' and 2 more$"):
-        matching((), tuple(map(str, range(7))))
+        match_classes((), tuple(map(str, range(7))))
 
 
 def test_outputs_that_are_no_numbers():

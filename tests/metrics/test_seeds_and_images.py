@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vitreous.metrics.seeds_and_images import Scores, crossed, estimate
+from vitreous.metrics.seeds_and_images import Scores, estimate, estimate_crossed
 
 
 def tables(seeds: int, images: int, of_seed: float, of_image: float, rest: float, count: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def tables(seeds: int, images: int, of_seed: float, of_image: float, rest: float
 )
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_error_is_that_of_the_model_and_intervals_err_in_a_twentieth(seeds, of_seed, of_image, rest):
-    found = [crossed(table) for table in tables(seeds, 200, of_seed, of_image, rest, 600)]
+    found = [estimate_crossed(table) for table in tables(seeds, 200, of_seed, of_image, rest, 600)]
     true = of_seed**2 / seeds + of_image**2 / 200 + rest**2 / seeds / 200
     squared = np.mean([one.error**2 for one in found])
     assert true * 0.9 < squared < true * 1.45  # never below seeds' or images' own share, so a little above
@@ -42,14 +42,14 @@ def test_seeds_alone_err_more_often_where_images_matter():
 
 def test_images_that_never_differ_leave_the_seeds_t_interval():
     rows = np.array([0.1, 0.3, 0.35])
-    found = crossed(np.repeat(rows[:, None], 50, axis=1))
+    found = estimate_crossed(np.repeat(rows[:, None], 50, axis=1))
     low, high = stats.t.interval(0.95, 2, loc=rows.mean(), scale=stats.sem(rows))
     assert found.within() == pytest.approx((low, high), rel=1e-9)
 
 
 def test_seeds_that_never_differ_leave_the_images_t_interval():
     images = np.random.default_rng(0).random(80)
-    found = crossed(np.repeat(images[None], 4, axis=0))
+    found = estimate_crossed(np.repeat(images[None], 4, axis=0))
     low, high = stats.t.interval(0.95, 79, loc=images.mean(), scale=stats.sem(images))
     assert found.within() == pytest.approx((low, high), rel=1e-9)
 
@@ -78,4 +78,4 @@ def test_one_sided_probabilities_are_scipys():
 def test_one_seed_and_none_say_nothing():
     assert math.isinf(estimate([0.3]).error)
     assert math.isnan(estimate([]).mean)
-    assert crossed(np.ones((3, 9))).within() == (1.0, 1.0)
+    assert estimate_crossed(np.ones((3, 9))).within() == (1.0, 1.0)

@@ -7,11 +7,11 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import RotaryConfig, ViTConfig
-from vitreous.model.lora import add_lora, merge_lora, plain_state, unmerge_lora
+from vitreous.model.lora import add_lora, merge_lora, merge_state, unmerge_lora
 from vitreous.model.packing import forward_packed
 from vitreous.model.patches import resample_kernel
 from vitreous.model.positions.resize import resize_matrix
-from vitreous.model.token_merging import Merging, merge
+from vitreous.model.token_merging import Merging, merge_pairs
 from vitreous.model.vit import ViT, create
 from vitreous.shapes import Size
 
@@ -53,11 +53,11 @@ def test_lora_merges_and_unmerges() -> None:
         merge_lora(model)
         torch.testing.assert_close(model(images()), adapted, atol=1e-5, rtol=1e-5)
         plain = random_model()
-        plain.load_state_dict(plain_state(model))
+        plain.load_state_dict(merge_state(model))
         assert torch.equal(plain(images()), model(images()))
         unmerge_lora(model)
         assert torch.equal(model(images()), adapted)
-        plain.load_state_dict(plain_state(model))
+        plain.load_state_dict(merge_state(model))
         torch.testing.assert_close(plain(images()), adapted, atol=1e-5, rtol=1e-5)
     for name, tensor in model.state_dict().items():
         if ".base." in name:
@@ -127,7 +127,7 @@ def test_equal_patches_merge_without_loss() -> None:
 
 def test_merging_keeps_the_weighed_mean() -> None:
     z, size, keys = torch.randn(2, 9, 4), torch.ones(2, 9, 1), torch.randn(2, 9, 6)
-    merged, sizes = merge(z, size, keys, 3, prefix=1)
+    merged, sizes = merge_pairs(z, size, keys, 3, prefix=1)
     assert merged.shape == (2, 6, 4)
     assert torch.equal(sizes.sum(1), size.sum(1))
     torch.testing.assert_close((merged * sizes).sum(1), z.sum(1))

@@ -10,12 +10,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import attention_maps
-from vitreous.insight.attention_distance import spread
-from vitreous.insight.rollout import rollout_matrix
+from vitreous.insight.attention import compute_attention_maps
+from vitreous.insight.attention_distance import measure_attention_distance
+from vitreous.insight.rollout import compute_rollout_matrix
 from vitreous.model import count
 from vitreous.model.attention import Attention, Places
-from vitreous.model.axial import in_lines, in_whole
+from vitreous.model.axial import join_lines, split_lines
 from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig
 from vitreous.model.names import build_vit_config
 from vitreous.model.packing import forward_packed
@@ -71,13 +71,13 @@ def test_the_model_is_full_attention_with_all_but_a_line_masked_out(name: str) -
 
 def test_lines_are_rows_and_columns_and_come_back() -> None:
     numbers = torch.arange(2 * 24).float().view(2, 1, 24, 1)
-    rows, cols = in_lines(numbers, GRID, "rows"), in_lines(numbers, GRID, "cols")
+    rows, cols = split_lines(numbers, GRID, "rows"), split_lines(numbers, GRID, "cols")
     assert rows.shape == (2 * 4, 1, 6, 1)
     assert cols.shape == (2 * 6, 1, 4, 1)
     assert rows[5].flatten().tolist() == [24 + 6 + col for col in range(6)]
     assert cols[8].flatten().tolist() == [24 + 2 + 6 * row for row in range(4)]
-    assert torch.equal(in_whole(rows, GRID, "rows"), numbers)
-    assert torch.equal(in_whole(cols, GRID, "cols"), numbers)
+    assert torch.equal(join_lines(rows, GRID, "rows"), numbers)
+    assert torch.equal(join_lines(cols, GRID, "cols"), numbers)
 
 
 def test_a_patch_reaches_its_row_first_and_then_everything() -> None:
@@ -95,13 +95,15 @@ def test_maps_are_zero_off_the_line() -> None:
     model = random_model(**AXIAL)
     same_row = torch.arange(24)[:, None] // 6 == torch.arange(24)[None, :] // 6
     same_col = torch.arange(24)[:, None] % 6 == torch.arange(24)[None, :] % 6
-    maps = attention_maps(model, images(2))
+    maps = compute_attention_maps(model, images(2))
     for layer, same in enumerate((same_row, same_col, same_row, same_col)):
         assert bool((maps[layer][..., same] > 0).all())
         assert not maps[layer][..., ~same].any()
         torch.testing.assert_close(maps[layer].sum(-1), torch.ones(2, 2, 24))
-    assert bool((rollout_matrix(model, images(2)) > 0).all()), "after a pair of blocks every patch reaches every other"
-    found = spread(model, images(2))
+    assert bool((compute_rollout_matrix(model, images(2)) > 0).all()), (
+        "after a pair of blocks every patch reaches every other"
+    )
+    found = measure_attention_distance(model, images(2))
     assert bool((found.entropy[::2] <= torch.tensor(6.0).log()).all())
     assert bool((found.distance[1::2] <= 4 * 3).all())
 
@@ -143,7 +145,7 @@ def test_operations_are_those_that_torch_counts(image: tuple[int, int]) -> None:
     model = random_model(**AXIAL | {"image": image}).eval()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(images(1, *image))
-    assert counter.get_total_flops() == count.flops(model.config)
+    assert counter.get_total_flops() == count.count_flops(model.config)
 
 
 def test_names() -> None:
@@ -152,7 +154,7 @@ def test_names() -> None:
     assert (axial.depth, axial.pool, axial.class_token, axial.block.attention) == (24, "mean", False, "axial")
     # 12 blocks more; neither [class] nor its position.
     block = 4 * 768 * 769 + 768 * 3072 * 2 + 3072 + 768 + 4 * 768
-    assert count.parameters(axial) - count.parameters(full) == 12 * block - 2 * 768
+    assert count.count_parameters(axial) - count.count_parameters(full) == 12 * block - 2 * 768
     assert build_vit_config("Axial-B/16", block=BlockConfig(norm="rms")).block == BlockConfig(
         attention="axial", norm="rms"
     )

@@ -7,7 +7,7 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.count import flops, parameters
+from vitreous.model.count import count_flops, count_parameters
 from vitreous.model.packing import forward_packed
 from vitreous.model.parameters import roles
 from vitreous.model.token_merging import Merging
@@ -50,8 +50,8 @@ CASES: dict[str, dict[str, Any]] = {
 def test_parameters_are_counted_declared_and_learn(case: str) -> None:
     config = ViTConfig(**SMALL | CASES[case])
     model = create(config, seed=1)
-    assert parameters(config) == sum(parameter.numel() for parameter in model.parameters())
-    assert flops(config) > 0
+    assert count_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+    assert count_flops(config) > 0
     assert len(roles(model)) == len(list(model.parameters()))
     torch.nn.init.normal_(model.head.weight)
     model(torch.randn(2, 3, 32, 48)).square().sum().backward()

@@ -13,16 +13,16 @@ from tests.model.test_variants import PLAIN, VARIANTS
 from torch import nn
 
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.factory import create, empty
+from vitreous.model.factory import create, create_empty
 from vitreous.model.lora import add_lora
 from vitreous.model.names import build_vit_config
 from vitreous.model.parameters import roles
-from vitreous.model.positions.added import sincos_places
+from vitreous.model.positions.added import encode_places
 from vitreous.model.resnet_config import StemConfig, build_resnet_config
 from vitreous.model.vit import ViT
-from vitreous.objectives.build import objective
+from vitreous.objectives.build import build_objective
 from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.training.optimizer import averaged
+from vitreous.training.optimizer import build_average
 
 MATRICES = {
     r"(?:decoder\.|model\.)?blocks\.\d+\.attention\.qkv\.weight": 3,
@@ -100,7 +100,7 @@ def test_every_choice_of_every_setting_is_among_the_models() -> None:
 def test_roles_of_every_model(name: str) -> None:
     config = MODELS[name]
     gated = isinstance(config, ViTConfig) and config.block.mlp == "swiglu"
-    model = empty(config)
+    model = create_empty(config)
     assert list(roles(model)) == [name for name, _ in model.named_parameters()]
     assert declared(model) == {name: expected(name, gated) for name, _ in model.named_parameters()}
 
@@ -115,14 +115,14 @@ def test_roles_of_every_model(name: str) -> None:
 )
 @pytest.mark.parametrize("classes", [{}, {"registers": 2, "positioned_tokens": "class"}, {"positions": "learned2d"}])
 def test_roles_of_what_is_trained_without_labels(config, classes: dict[str, object]) -> None:
-    trained = objective(config, create(replace(PLAIN, classes=0, **classes))).trained
+    trained = build_objective(config, create(replace(PLAIN, classes=0, **classes))).trained
     assert declared(trained) == {name: expected(name) for name, _ in trained.named_parameters()}
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_an_objective_with_labels_trains_the_model_alone(loss: str) -> None:
     model = create(PLAIN)
-    trained = objective(ClassifyConfig(loss=loss), model, several=9 if loss == "sigmoid" else 0).trained
+    trained = build_objective(ClassifyConfig(loss=loss), model, several=9 if loss == "sigmoid" else 0).trained
     assert declared(trained) == declared(model)
 
 
@@ -138,7 +138,7 @@ def other_head(model: ViT) -> ViT:
 COPIES = {
     "deep copy": copy.deepcopy,
     "pickle": lambda model: pickle.loads(pickle.dumps(model)),
-    "average": lambda model: averaged(model, 0.9).module,
+    "average": lambda model: build_average(model, 0.9).module,
     "float64": lambda model: model.double(),
     "larger image": lambda model: model.resized((32, 24)),
     "larger patch": lambda model: model.repatched((8, 8)),
@@ -156,7 +156,7 @@ def test_copies_keep_their_roles(how: str) -> None:
 
 def test_loading_by_assignment_from_no_weights_keeps_roles() -> None:
     model = create(WIDE)
-    other = empty(WIDE)
+    other = create_empty(WIDE)
     assert roles(other) == roles(model)
     other.load_state_dict(model.state_dict(), assign=True)
     assert roles(other) == roles(model)
@@ -165,7 +165,7 @@ def test_loading_by_assignment_from_no_weights_keeps_roles() -> None:
 def test_wrappers_put_a_prefix_before_the_names() -> None:
     model = create(WIDE)
     before = roles(model)
-    assert roles(averaged(model, 0.9)) == {f"module.{name}": role for name, role in before.items()}
+    assert roles(build_average(model, 0.9)) == {f"module.{name}": role for name, role in before.items()}
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_learned_positions_start_where_they_are_told_wherever_they_enter(place: 
     config = build_vit_config("mu/4", image=(8, 12), depth=3, position_placement=place, position_init="sincos2d")
     model = create(config)
     for positions in (model.positions, *model.layer_positions):
-        assert torch.equal(positions.embedding, sincos_places(config))
+        assert torch.equal(positions.embedding, encode_places(config))
 
 
 def test_a_masked_autoencoder_starts_as_the_authors_draw() -> None:

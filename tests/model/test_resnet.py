@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.support.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.model.count_resnet import resnet_flops, resnet_parameters
+from vitreous.model.count_resnet import count_resnet_flops, count_resnet_parameters
 from vitreous.model.resnet import ResNet, StdConv, create
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig, build_resnet_config
 from vitreous.settings import from_dict, to_dict
@@ -48,14 +48,14 @@ def test_parameter_counts_are_pinned(name: str) -> None:
     with torch.device("meta"):
         model = ResNet(build_resnet_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
-    assert resnet_parameters(build_resnet_config(name)) == COUNTS[name]
+    assert count_resnet_parameters(build_resnet_config(name)) == COUNTS[name]
 
 
 @settings(max_examples=10)
 @given(configs)
 def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
     model = create(config).eval()
-    assert sum(parameter.numel() for parameter in model.parameters()) == resnet_parameters(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count_resnet_parameters(config)
     found = model.intermediates(images(config), ["norm", "logits"])
     assert found["norm"].shape == (2, config.features, *config.grid)
     assert found["logits"].shape == (2, config.classes or config.features)
@@ -68,11 +68,11 @@ def test_other_roots(root: str, channels: int) -> None:
 
     model = small(image=(9, 14), root=root, root_channels=channels, width=2)
     config = model.config
-    assert sum(parameter.numel() for parameter in model.parameters()) == resnet_parameters(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count_resnet_parameters(config)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         maps = model.last_maps(images(config, 1))
         model.head(model.pool(maps))
-    assert counter.get_total_flops() == resnet_flops(config)
+    assert counter.get_total_flops() == count_resnet_flops(config)
     assert maps.shape == (1, 2 * channels * 4 * 2, *config.grid)
     assert config.grid == ((5, 7) if root == "3x3" else (2, 2))
 
@@ -83,7 +83,7 @@ def test_flops_are_what_torch_counts() -> None:
     model = create(build_resnet_config("R50x1", image=(70, 45), classes=10)).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(images(model.config, 1))
-    assert counter.get_total_flops() == resnet_flops(model.config)
+    assert counter.get_total_flops() == count_resnet_flops(model.config)
 
 
 def test_a_kernel_is_standardised_whatever_its_scale_and_offset() -> None:

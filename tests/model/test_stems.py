@@ -62,7 +62,7 @@ def test_the_papers_hybrids_count_what_they_should(name: str) -> None:
     with torch.device("meta"):
         model = ViT(build_vit_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert count.parameters(build_vit_config(name)) == parameters
+    assert count.count_parameters(build_vit_config(name)) == parameters
     assert build_vit_config(name).grid == grid
     assert build_vit_config(name.replace("+", "+ViT-")) == build_vit_config(name)
 
@@ -71,7 +71,7 @@ def test_the_papers_hybrids_count_what_they_should(name: str) -> None:
 @given(configs)
 def test_any_stem_any_patch_any_channels(config: ViTConfig) -> None:
     model = create(config).eval()
-    assert sum(parameter.numel() for parameter in model.parameters()) == count.parameters(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count.count_parameters(config)
     found = model.intermediates(images(config), ["patches", "logits"])
     assert found["patches"].shape == (2, config.grid.rows * config.grid.cols, 8)
     assert bool(torch.isfinite(found["patches"]).all())
@@ -86,13 +86,13 @@ def test_flops_are_what_torch_counts(settings: dict) -> None:
     model = small(**settings)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(images(model.config, 1))
-    assert counter.get_total_flops() == count.flops(model.config)
+    assert counter.get_total_flops() == count.count_flops(model.config)
 
 
 def test_a_stem_needs_memory() -> None:
     plain, hybrid = build_vit_config("B/16"), build_vit_config("R50+B/16")
     for training in (False, True):
-        needs = [count.activation_bytes(config, 1, training=training) for config in (plain, hybrid)]
+        needs = [count.estimate_activation_bytes(config, 1, training=training) for config in (plain, hybrid)]
         assert needs[0] < needs[1]
 
 

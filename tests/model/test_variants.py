@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.insight.attention import attention_maps
+from vitreous.insight.attention import compute_attention_maps
 from vitreous.model import count
 from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig, ViTConfig
 from vitreous.model.positions.resize import RULES, resize_grid
@@ -74,7 +74,7 @@ def images(count: int = 2, rows: int = 16, cols: int = 24) -> torch.Tensor:
 def test_builds_counts_trains_and_resizes(name: str) -> None:
     model = random_model(**VARIANTS[name]).train()
     config = model.config
-    assert sum(parameter.numel() for parameter in model.parameters()) == count.parameters(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count.count_parameters(config)
     assert from_dict(ViTConfig, to_dict(config)) == config
     model(images()).square().sum().backward()
     without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
@@ -106,7 +106,7 @@ def test_attention_maps_are_what_the_kernel_used(name: str) -> None:
         handle.remove()
         tokens, places = seen["inputs"]
         heads = block.attention.heads_of(block.attention.project(tokens), places)
-        weights = attention_maps(model, images(), [1])[1]
+        weights = compute_attention_maps(model, images(), [1])[1]
         gathered = (weights @ heads.v).transpose(1, 2).flatten(2)
         found = block.attention.out(block.attention.norm(gathered))
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))

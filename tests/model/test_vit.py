@@ -59,13 +59,13 @@ def test_parameter_counts_are_the_published_ones(name: str) -> None:
     with torch.device("meta"):
         model = ViT(build_vit_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == COUNTS[name]
-    assert count.parameters(build_vit_config(name)) == COUNTS[name]
+    assert count.count_parameters(build_vit_config(name)) == COUNTS[name]
 
 
 @given(configs)
 def test_the_closed_form_counts_every_variant(config: ViTConfig) -> None:
     model = create(config)
-    assert sum(parameter.numel() for parameter in model.parameters()) == count.parameters(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count.count_parameters(config)
     outputs = model(images(model))
     assert outputs.shape == (2, config.classes or config.width)
     assert bool(torch.isfinite(outputs).all())
@@ -79,7 +79,7 @@ def test_flops_are_what_torch_counts() -> None:
     # Fused attention isn't counted on a CPU; the plain products are.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(images(model, 1))
-    assert counter.get_total_flops() == count.flops(model.config)
+    assert counter.get_total_flops() == count.count_flops(model.config)
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
@@ -167,12 +167,12 @@ def test_a_dropped_path_is_scaled_so_that_its_mean_stays() -> None:
 
 
 def test_a_patch_embedding_is_a_convolution_and_can_be_undone() -> None:
-    from vitreous.model.patches import convolve, cut, uncut
+    from vitreous.model.patches import convolve, cut_patches, join_patches
 
     model = small(image=(12, 8), channels=2)
     x = images(model)
     torch.testing.assert_close(model.patches(x), convolve(model.patches, x), rtol=1e-5, atol=1e-6)
-    assert torch.equal(uncut(cut(x, Size(4, 4)), Size(4, 4), Size(3, 2)), x)
+    assert torch.equal(join_patches(cut_patches(x, Size(4, 4)), Size(4, 4), Size(3, 2)), x)
 
 
 def test_a_wrong_image_gets_one_clear_line() -> None:

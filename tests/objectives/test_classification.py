@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
-from vitreous.objectives.classification import Classify, balanced, choose_head_bias, soft_targets
+from vitreous.objectives.classification import Classify, balance_classes, choose_head_bias, mix_targets
 from vitreous.objectives.config import ClassifyConfig
 
 
@@ -24,7 +24,7 @@ def mixed_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_softmax_equals_torchs_cross_entropy(smoothing: float) -> None:
     labels, partners, weights = mixed_batch()
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
-    targets = soft_targets(labels, partners, weights, 5)
+    targets = mix_targets(labels, partners, weights, 5)
     ours = objective(ClassifyConfig(smoothing=smoothing)).losses(logits, targets)
     own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
     other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
@@ -41,7 +41,7 @@ def test_sigmoid_equals_torchs_binary_cross_entropy() -> None:
 
 def test_balanced_weights_have_mean_one_over_the_examples() -> None:
     counts = (10, 30, 60)
-    weights = balanced(counts)
+    weights = balance_classes(counts)
     assert float((weights * torch.tensor(counts)).sum() / 100) == pytest.approx(1.0)
     assert float(weights[0] / weights[2]) == pytest.approx(6.0)
 
@@ -49,7 +49,7 @@ def test_balanced_weights_have_mean_one_over_the_examples() -> None:
 def test_class_weights_equal_torchs_up_to_their_normalisation() -> None:
     labels = torch.tensor([0, 1, 2, 2])
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
-    weights = balanced((5, 10, 15))
+    weights = balance_classes((5, 10, 15))
     model = create(build_vit_config("mu/4", image=(8, 8), classes=3), seed=0)
     ours = Classify(model, ClassifyConfig(class_weights="balanced"), (5, 10, 15)).losses(
         logits, F.one_hot(labels, 3).float()

@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.objectives.build import objective
+from vitreous.objectives.build import build_objective
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
 
@@ -20,7 +20,7 @@ IMAGES = torch.randn(3, 3, 8, 16, generator=torch.Generator().manual_seed(0))
 
 
 def made(model=MODEL, seed: int = 0, **config: object) -> MaskedAutoencoder:
-    built = objective(MaskedAutoencoderConfig(**(SMALL | config)), create(model), seed=seed)
+    built = build_objective(MaskedAutoencoderConfig(**(SMALL | config)), create(model), seed=seed)
     assert isinstance(built, MaskedAutoencoder)
     return built
 

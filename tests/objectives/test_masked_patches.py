@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitreous.data.stream.order import mix
+from vitreous.data.stream.order import hash_integers
 from vitreous.errors import ConfigError
 from vitreous.model.config import RotaryConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
-from vitreous.objectives.build import objective
+from vitreous.objectives.build import build_objective
 from vitreous.objectives.config import MaskedPatchesConfig
-from vitreous.objectives.masked_patches import MaskedPatches, another, colours
+from vitreous.objectives.masked_patches import MaskedPatches, draw_other, quantise_colours
 from vitreous.shapes import Size
 
 MODEL = build_vit_config("mu/4", image=(8, 16), classes=0, depth=2)
@@ -25,7 +25,7 @@ IMAGES = PIXELS.float() / 127.5 - 1
 
 
 def made(model=MODEL, seed: int = 0, **config: object) -> MaskedPatches:
-    built = objective(MaskedPatchesConfig(**config), create(model), seed=seed)
+    built = build_objective(MaskedPatchesConfig(**config), create(model), seed=seed)
     assert isinstance(built, MaskedPatches)
     torch.nn.init.normal_(built.head.weight, std=0.5, generator=torch.Generator().manual_seed(1))
     return built
@@ -40,7 +40,7 @@ def drawn(built: MaskedPatches, count: int = 3, seed: int = 5) -> torch.Tensor:
 def test_colours_are_the_shades_of_the_mean(batch: int, channels: int, rows: int, cols: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (batch, channels, 2 * rows, 3 * cols), dtype=np.uint8)
-    found = colours(torch.from_numpy(pixels), Size(rows, cols), Size(1, 1))
+    found = quantise_colours(torch.from_numpy(pixels), Size(rows, cols), Size(1, 1))
     assert found.shape == (batch, 6, 1)
     for image in range(batch):
         for place in range(6):
@@ -54,7 +54,7 @@ def test_colours_are_the_shades_of_the_mean(batch: int, channels: int, rows: int
 
 def test_a_small_version_is_four_by_four_means() -> None:
     pixels = torch.randint(0, 256, (2, 3, 16, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    found = colours(pixels, Size(16, 16), Size(4, 4))
+    found = quantise_colours(pixels, Size(16, 16), Size(4, 4))
     for place, row, col in ((0, 0, 0), (0, 3, 2), (1, 1, 3)):
         part = pixels[1, :, 4 * row : 4 * row + 4, 16 * place + 4 * col : 16 * place + 4 * col + 4]
         red, green, blue = (int(channel.sum()) // (16 * 32) for channel in part.to(torch.int64))
@@ -64,7 +64,7 @@ def test_a_small_version_is_four_by_four_means() -> None:
 def test_white_is_the_last_colour_and_black_the_first() -> None:
     pixels = torch.zeros(1, 3, 2, 4, dtype=torch.uint8)
     pixels[..., 2:] = 255
-    assert colours(pixels, Size(2, 2), Size(1, 1)).flatten().tolist() == [0, 511]
+    assert quantise_colours(pixels, Size(2, 2), Size(1, 1)).flatten().tolist() == [0, 511]
 
 
 def test_half_are_corrupted_by_eighty_ten_ten() -> None:
@@ -85,11 +85,11 @@ def test_half_are_corrupted_by_eighty_ten_ten() -> None:
 
 def test_another_patch_is_any_but_the_own() -> None:
     places = torch.arange(5).repeat(4000, 1)
-    others = another(places, torch.rand((4000, 5), generator=torch.Generator().manual_seed(0)), 5)
+    others = draw_other(places, torch.rand((4000, 5), generator=torch.Generator().manual_seed(0)), 5)
     assert not (others == places).any()
     counts = torch.bincount(others.flatten(), minlength=5) / others.numel()
     assert counts.tolist() == pytest.approx([0.2] * 5, abs=0.015)
-    assert another(torch.tensor([[0, 1]]), torch.tensor([[0.999999, 0.0]]), 2).tolist() == [[1, 0]]
+    assert draw_other(torch.tensor([[0, 1]]), torch.tensor([[0.999999, 0.0]]), 2).tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize("target", ["mean", "small", "full"])
@@ -136,7 +136,7 @@ def expected_loss(target: str, output: np.ndarray, patch: np.ndarray) -> float:
 
 
 def test_it_starts_at_the_loss_of_ignorance() -> None:
-    built = objective(MaskedPatchesConfig(), create(MODEL))
+    built = build_objective(MaskedPatchesConfig(), create(MODEL))
     loss, _ = built(IMAGES, PIXELS, built.noise(3, torch.Generator().manual_seed(0)))
     assert float(loss.detach()) == pytest.approx(np.log(512), rel=1e-6)
 
@@ -153,7 +153,7 @@ def test_every_parameter_learns_and_the_seed_decides() -> None:
 def test_draws_depend_on_the_seed_alone() -> None:
     built = made()
     state = torch.get_rng_state()
-    first, second = (built.noise(5, torch.Generator().manual_seed(mix(3, 7))) for _ in range(2))
+    first, second = (built.noise(5, torch.Generator().manual_seed(hash_integers(3, 7))) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(state, torch.get_rng_state())
     assert first.shape == (5, 3, 8)
@@ -181,7 +181,7 @@ def test_what_is_trained_beside_the_model_goes_into_checkpoints() -> None:
 )
 def test_what_cannot_be_is_refused(model, config, words) -> None:
     with pytest.raises(ConfigError, match=words):
-        objective(MaskedPatchesConfig(**config), create(model))
+        build_objective(MaskedPatchesConfig(**config), create(model))
 
 
 def test_any_position_will_do() -> None:

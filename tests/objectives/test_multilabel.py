@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
-from vitreous.objectives.build import objective as build
+from vitreous.objectives.build import build_objective as build
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.objectives.multilabel import ClassifySets, balanced_pairs, mixed_targets
+from vitreous.objectives.multilabel import ClassifySets, balance_labels, mix_targets
 
 SIGMOID = ClassifyConfig(loss="sigmoid")
 
@@ -40,7 +40,7 @@ def test_a_mixture_costs_what_its_parts_cost_in_their_shares():
     partners, weights = drawn(1)[1], torch.rand(8, generator=torch.Generator().manual_seed(2))
     room = objective()
     own, other = (room.losses(logits, one.float()) for one in (labels, partners))
-    mixed = room.losses(logits, mixed_targets(labels, partners, weights))
+    mixed = room.losses(logits, mix_targets(labels, partners, weights))
     torch.testing.assert_close(mixed, weights * own + (1 - weights) * other)
 
 
@@ -55,7 +55,7 @@ def test_balanced_weights_are_scikit_learns_of_each_label():
         1
     )
     torch.testing.assert_close(room.losses(logits, labels.float()), expected.float())
-    presence, absence = balanced_pairs(counts, 40)
+    presence, absence = balance_labels(counts, 40)
     torch.testing.assert_close(torch.where(labels, presence, absence).mean(0), torch.ones(4))
 
 
@@ -76,7 +76,7 @@ def test_the_forward_pass_counts_pairs():
     sums = {name: float(value) for name, value in numbers.items()} | {"samples": 8.0}
     expected = f1_score(leading.flatten().numpy(), (logits >= 0).flatten().numpy())
     assert room.shares(sums) == {"micro_f1": pytest.approx(expected)}
-    torch.testing.assert_close(loss, room.losses(logits, mixed_targets(labels, partners, weights)).mean())
+    torch.testing.assert_close(loss, room.losses(logits, mix_targets(labels, partners, weights)).mean())
     assert room.shares({"hits": 0, "claimed": 0, "wanted": 0, "samples": 8}) == {"micro_f1": 0.0}
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.references.test_families_huggingface import CASES, made
 from tests.support.twins import images
 
-from vitreous.insight.attention import attention_maps, pool_maps
+from vitreous.insight.attention import compute_attention_maps, pool_maps
 from vitreous.weights.foreign import load_foreign
 
 CLOSE = 1e-5
@@ -23,7 +23,7 @@ def test_maps_equal_transformers(name: str, tmp_path: Path) -> None:
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         theirs = model(pixels, output_attentions=True).attentions
-    found = attention_maps(ours, pixels)
+    found = compute_attention_maps(ours, pixels)
     assert len(found) == len(theirs) == CASES[name][2]["num_hidden_layers"]
     for layer, expected in enumerate(theirs):
         assert found[layer].shape == expected.shape

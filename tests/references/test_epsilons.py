@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.model.meta_device import remade
+from vitreous.model.meta_device import rebuild
 from vitreous.model.resnet import StdConv
 from vitreous.model.resnet_config import (
     BIT_EPSILONS,
@@ -151,7 +151,7 @@ def test_a_hybrid_keeps_the_authors_epsilons_in_their_format(tmp_path: Path) -> 
     folder, _ = load_foreign(small_kernels("hybrid").save(tmp_path / "hybrid.npz"))
     proof = convert(folder, tmp_path / "out", "google")
     assert (proof.difference, proof.lost) == (0, "")
-    folder = replace(folder, model=remade(folder.model, with_timms(folder.model.config), folder.model.state_dict()))
+    folder = replace(folder, model=rebuild(folder.model, with_timms(folder.model.config), folder.model.state_dict()))
     with pytest.raises(CheckpointError, match=r"off by the epsilons: the model has 1e-08 on kernels' variance"):
         convert(folder, tmp_path / "other", "google")
 

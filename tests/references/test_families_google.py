@@ -13,7 +13,7 @@ from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.vit import ViT, create
 from vitreous.weights.families.google.vit import table
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.mapping import write
+from vitreous.weights.mapping import write_tensors
 from vitreous.weights.options import Wish
 
 BASE: dict[str, Any] = {"image": (96, 96), "width": 64, "depth": 2, "heads": 4, "mlp_width": 96, "classes": 5}
@@ -29,7 +29,7 @@ def random_model(**settings: Any) -> ViT:
 
 def arrays_of(model: ViT, linen: bool) -> Arrays:
     """The authors' arrays, by our table backwards."""
-    theirs, left = write(table(model.config, linen=linen), model.state_dict(), model.config.depth)
+    theirs, left = write_tensors(table(model.config, linen=linen), model.state_dict(), model.config.depth)
     assert left == []
     return {name: tensor.numpy() for name, tensor in theirs.items()}
 

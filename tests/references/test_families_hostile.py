@@ -16,8 +16,8 @@ from torch import Tensor
 from vitreous.errors import UserError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.vit import create
-from vitreous.weights.foreign import families, load_foreign
-from vitreous.weights.mapping import write
+from vitreous.weights.foreign import list_families, load_foreign
+from vitreous.weights.mapping import write_tensors
 
 BASE: dict[str, Any] = {"image": (32, 32), "patch": (16, 16), "width": 64, "depth": 2, "heads": 1, "mlp_width": 24}
 BASE |= {"classes": 3}
@@ -70,7 +70,7 @@ Files = tuple[dict[str, Tensor], dict[str, Any]]
 def written(name: str) -> dict[str, Tensor]:
     model = create(ViTConfig(**BASE | SOUND[name][0]))
     randomise(model)
-    tensors, left = write(families()[name].table(model.config), model.state_dict(), model.config.depth)
+    tensors, left = write_tensors(list_families()[name].table(model.config), model.state_dict(), model.config.depth)
     assert left == []
     return tensors
 
@@ -81,7 +81,7 @@ def sound(name: str) -> Files:
 
 def saved(files: Files, name: str, folder: Path) -> Path:
     tensors, document = files
-    if families()[name].container == "npz" or name == "big_vision":
+    if list_families()[name].container == "npz" or name == "big_vision":
         np.savez(folder / "weights.npz", **{key: tensor.numpy() for key, tensor in tensors.items()})
     else:
         torch.save(tensors, folder / "pytorch_model.bin")

@@ -360,11 +360,11 @@ def test_torchvisions_published_names_and_its_resize(tmp_path: Path) -> None:
 
 def test_what_is_written_for_torchvision_loads_into_its_model(tmp_path: Path) -> None:
     from vitreous.weights.families.torchvision import table
-    from vitreous.weights.mapping import write
+    from vitreous.weights.mapping import write_tensors
 
     model = torchvision_model(96)
     folder, _ = load_foreign(written(model.state_dict(), tmp_path))
-    back, left = write(table(folder.model.config), folder.model.state_dict(), 2)
+    back, left = write_tensors(table(folder.model.config), folder.model.state_dict(), 2)
     assert left == []
     assert all(torch.equal(tensor, back[name]) for name, tensor in model.state_dict().items())
     assert set(back) == set(model.state_dict())

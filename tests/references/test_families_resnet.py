@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.meta_device import remade
+from vitreous.model.meta_device import rebuild
 from vitreous.model.resnet_config import FLAX_EPSILONS, TIMM_EPSILONS, StemConfig
 from vitreous.model.vit import create
 from vitreous.weights.conversion import convert
@@ -159,7 +159,7 @@ def test_a_hybrid_written_for_google_is_read_by_timm_and_comes_back(tmp_path: Pa
     twin = hybrid("vit_small_r26_s32_224", num_heads=4, act_layer="gelu_tanh")
     twin.load_pretrained(tmp_path / "google" / "model.npz")
     stem = replace(first.model.config.stem, epsilons=TIMM_EPSILONS)
-    as_timm = remade(first.model, replace(first.model.config, stem=stem), first.model.state_dict())
+    as_timm = rebuild(first.model, replace(first.model.config, stem=stem), first.model.state_dict())
     assert difference(as_timm, twin) < CLOSE
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import normalize, to_pixels
+from vitreous.images.preprocess import convert_to_pixels, normalize
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import create
 from vitreous.weights.conversion import convert, formats
-from vitreous.weights.families.timm.write import named_there
+from vitreous.weights.families.timm.write import find_timm_name
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.model_folder import ModelFolder
 
@@ -67,7 +67,7 @@ def test_every_size_has_an_architecture_that_timm_knows(size: str, distilled: bo
     import timm
 
     config = build_vit_config(f"{size}/14" if size in "HgG" else f"{size}/16", distillation_token=distilled)
-    assert timm.is_model(named_there(config))
+    assert timm.is_model(find_timm_name(config))
 
 
 TRANSFORMS = [
@@ -93,7 +93,7 @@ def test_transformers_prepares_images_as_we_do(images: PreprocessConfig, tmp_pat
     processor = AutoImageProcessor.from_pretrained(tmp_path / "theirs", backend="pil")
     pixels = np.random.default_rng(0).integers(0, 256, (96, 144, 3), dtype=np.uint8)
     theirs = torch.as_tensor(processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
-    ours = np.ascontiguousarray(to_pixels(pixels, images).transpose(2, 0, 1))
+    ours = np.ascontiguousarray(convert_to_pixels(pixels, images).transpose(2, 0, 1))
     ours = normalize(torch.from_numpy(ours)[None], images)[0]
     assert ours.shape == theirs.shape
     grey_levels = (ours - theirs) * 255 * torch.tensor(processor.image_std).view(3, 1, 1)
@@ -148,9 +148,9 @@ def test_what_a_format_cannot_express_is_refused_with_the_reason(
 
 @pytest.mark.parametrize(("width", "mlp"), [(896, 488), (1152, 4304), (384, 1537)])
 def test_timm_makes_the_hidden_width_that_its_config_says(width: int, mlp: int) -> None:
-    from vitreous.weights.families.timm.write import ratio
+    from vitreous.weights.families.timm.write import find_ratio
 
-    assert int(width * ratio(width, mlp)) == mlp
+    assert int(width * find_ratio(width, mlp)) == mlp
 
 
 def test_several_classes_an_image_is_told_or_kept(tmp_path):

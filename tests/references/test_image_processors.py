@@ -9,7 +9,7 @@ import torch
 from tests.references.test_families_huggingface import made
 
 from vitreous.errors import CheckpointError
-from vitreous.images.preprocess import normalize, to_pixels
+from vitreous.images.preprocess import convert_to_pixels, normalize
 from vitreous.weights.families.huggingface.preprocessor import KERNELS
 from vitreous.weights.foreign import load_foreign
 
@@ -37,7 +37,7 @@ def test_preprocessing_follows_transformers_own_processor(settings: dict[str, An
     folder, _ = load_foreign(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     theirs = torch.as_tensor(processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
-    ours = to_pixels(pixels, folder.preprocess).transpose(2, 0, 1)
+    ours = convert_to_pixels(pixels, folder.preprocess).transpose(2, 0, 1)
     ours = normalize(torch.from_numpy(np.ascontiguousarray(ours))[None], folder.preprocess)[0]
     grey_levels = (ours - theirs) * 255 * torch.tensor(folder.preprocess.std).view(-1, 1, 1)
     assert float(grey_levels.abs().max()) <= 2

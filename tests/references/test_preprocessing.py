@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.preprocess import to_pixels
+from vitreous.images.preprocess import convert_to_pixels
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.weights.families.google.bit import preprocess as timm_bit
@@ -71,7 +71,7 @@ def test_timms_transform(case: str) -> None:
     assert timm_bit(ResNetConfig(image=tuple(size)), given) == replace(ours, mean=given["mean"], std=given["std"])
     for sides in SIZES + EXTREME * (case == "augreg"):
         image = picture(*sides)
-        assert apart(theirs(Image.fromarray(image)), to_pixels(image, ours)) <= 1, sides
+        assert apart(theirs(Image.fromarray(image)), convert_to_pixels(image, ours)) <= 1, sides
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_torchvisions_transform(resize: int, crop: int, kernel: str) -> None:
     ours = PreprocessConfig((crop, crop), rounding="torchvision", crop=crop / resize, interpolation=kernel)
     for sides in SIZES:
         image = picture(*sides)
-        assert apart(theirs(Image.fromarray(image)), to_pixels(image, ours)) <= 1, sides
+        assert apart(theirs(Image.fromarray(image)), convert_to_pixels(image, ours)) <= 1, sides
 
 
 PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -117,7 +117,7 @@ def test_transformers_processors(case: str, backend: str, tmp_path: Any) -> None
     for sides in SIZES:
         image = picture(*sides)
         made_of_it = theirs(Image.fromarray(image), return_tensors="np", input_data_format="channels_last")
-        assert apart(made_of_it["pixel_values"][0], to_pixels(image, ours)) <= 1, sides
+        assert apart(made_of_it["pixel_values"][0], convert_to_pixels(image, ours)) <= 1, sides
 
 
 def tensorflow_resize(image: np.ndarray, rows: int, cols: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_googles_transform(size: tuple[int, int]) -> None:
     )
     for sides in SIZES:
         image = picture(*sides)
-        assert apart(tensorflow_resize(image, *size), to_pixels(image, ours)) <= 1, sides
+        assert apart(tensorflow_resize(image, *size), convert_to_pixels(image, ours)) <= 1, sides
 
 
 def test_big_visions_resize_small_and_central_crop() -> None:
@@ -152,13 +152,13 @@ def test_big_visions_resize_small_and_central_crop() -> None:
         rows, cols = (int(np.round(np.float32(side) * factor)) for side in sides)
         top, left = (rows - 224) // 2, (cols - 224) // 2
         theirs = tensorflow_resize(image, rows, cols)[:, top : top + 224, left : left + 224]
-        assert apart(theirs, to_pixels(image, ours)) <= 1, sides
+        assert apart(theirs, convert_to_pixels(image, ours)) <= 1, sides
 
 
 def test_openclips_longest_is_a_border_of_black() -> None:
     """open_clip/transform.py: the longer side fills the target, the rest is black."""
     ours = PreprocessConfig((224, 224), resize="border", rounding="timm", crop=1.0, fill="black")
-    pixels = to_pixels(picture(112, 224), ours)
+    pixels = convert_to_pixels(picture(112, 224), ours)
     assert pixels[:56].max() == pixels[168:].max() == 0
     assert np.array_equal(pixels[56:168], picture(112, 224))
 
@@ -166,7 +166,7 @@ def test_openclips_longest_is_a_border_of_black() -> None:
 def test_before_there_were_rules_sizes_were_rounded_to_the_nearest() -> None:
     """A model folder of before says nothing of rounding: 249 of 224 / 0.9, and half of what is too much cut off at the top."""
     image = picture(333, 500)
-    ours = to_pixels(image, PreprocessConfig((224, 224), crop=0.9))
+    ours = convert_to_pixels(image, PreprocessConfig((224, 224), crop=0.9))
     whole = F.interpolate(
         torch.from_numpy(image).permute(2, 0, 1)[None], (249, round(500 * 249 / 333)), mode="bicubic", antialias=True
     )
@@ -181,4 +181,4 @@ def test_long_images_are_computed_only_where_they_are_seen() -> None:
         whole = F.interpolate(
             torch.from_numpy(image).permute(2, 0, 1)[None], (20, 1556), mode="bilinear", antialias=antialias
         )[0, :, 2:18, 770:786]
-        assert apart(whole, to_pixels(image, config)) <= 1
+        assert apart(whole, convert_to_pixels(image, config)) <= 1

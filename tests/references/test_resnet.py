@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.model import count
-from vitreous.model.count_resnet import resnet_parameters
+from vitreous.model.count_resnet import count_resnet_parameters
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import ResNet, create
 from vitreous.model.resnet_config import build_resnet_config
@@ -91,7 +91,9 @@ def test_parameters_are_as_many_as_timms(name: str) -> None:
 
     with torch.device("meta"):
         twin = timm.create_model(f"resnetv2_{name[1:]}_bit", pretrained=False)
-    assert resnet_parameters(build_resnet_config(name)) == sum(parameter.numel() for parameter in twin.parameters())
+    assert count_resnet_parameters(build_resnet_config(name)) == sum(
+        parameter.numel() for parameter in twin.parameters()
+    )
 
 
 HYBRIDS = {
@@ -169,4 +171,4 @@ def test_hybrids_have_as_many_parameters_as_timms(name: str) -> None:
 
     with torch.device("meta"):
         twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000)
-    assert count.parameters(build_vit_config(name)) == sum(parameter.numel() for parameter in twin.parameters())
+    assert count.count_parameters(build_vit_config(name)) == sum(parameter.numel() for parameter in twin.parameters())

@@ -20,7 +20,7 @@ def products():
 )  # fmt: skip
 def test_only_amd_without_amx_sends_float32_to_onednn(monkeypatch, products, vendor, amx, expected):
     products("highest")
-    monkeypatch.setattr(device, "cpu_vendor", lambda: f"vendor_id : {vendor}")
+    monkeypatch.setattr(device, "read_cpu_vendor", lambda: f"vendor_id : {vendor}")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     device.tune_cpu.__wrapped__()
     assert torch.get_float32_matmul_precision() == expected

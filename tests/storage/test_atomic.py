@@ -12,7 +12,14 @@ import pytest
 
 from vitreous.errors import StorageError
 from vitreous.storage import atomic
-from vitreous.storage.atomic import atomic_folder, clear_partials, recover, recover_all, settled, write_atomically
+from vitreous.storage.atomic import (
+    atomic_folder,
+    clear_partials,
+    find_settled,
+    recover_all,
+    recover_folder,
+    write_atomically,
+)
 
 
 def names(folder):
@@ -60,11 +67,11 @@ def test_a_folder_replaces_all_of_the_old_one(tmp_path):
 def test_between_the_two_renames_the_old_folder_is_found(tmp_path):
     path, previous = tmp_path / "a", tmp_path / ".a.previous"
     previous.mkdir()
-    assert settled(path) == previous
+    assert find_settled(path) == previous
     recover_all(tmp_path)
-    assert settled(path) == path
+    assert find_settled(path) == path
     previous.mkdir()
-    recover(path)
+    recover_folder(path)
     assert names(tmp_path) == ["a"]
 
 
@@ -94,7 +101,7 @@ def test_a_full_device_is_a_storage_error():
         pytest.skip("no /dev/full here")
     with (
         pytest.raises(StorageError, match="the disk is full"),
-        atomic.storing(Path("x")),
+        atomic.translate_write_errors(Path("x")),
         Path("/dev/full").open("w") as file,
     ):
         file.write("x")
@@ -145,7 +152,7 @@ def test_killed_at_any_instant_the_old_or_the_new_opens(tmp_path):
         time.sleep(chance.uniform(0.002, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        here = settled(path)
+        here = find_settled(path)
         if here.exists():
             assert (here / "one").read_text() == (here / "two").read_text()
         recover_all(tmp_path)

@@ -4,11 +4,11 @@ import pytest
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts
-from vitreous.metrics.seeds import beyond, settle
+from vitreous.metrics.seeds import note_grid_edges, settle_verdicts
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.shapes import Size
 from vitreous.studies import optimiser
-from vitreous.studies.compute import HYBRID, RESNET, VIT, budgets, cells, conditions, envelope, operations
+from vitreous.studies.compute import HYBRID, RESNET, VIT, cells, count_work, find_envelope, list_budgets, plan_runs
 from vitreous.studies.compute import STUDY as COMPUTE
 from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 
@@ -23,21 +23,21 @@ def laptop(tmp_path):
 def test_an_envelope_takes_what_is_best_on_the_other_seeds_within_the_budget():
     spent = {"short": 1.0, "deep": 3.0, "long": 3.0}
     found = {"short": {0: 0.30, 1: 0.31, 2: 0.32}, "deep": {0: 0.2, 1: 0.25, 2: 0.9}, "long": {0: 0.4, 1: 0.5, 2: 0.4}}
-    assert envelope(spent, found, 0.5) == {}
-    assert envelope(spent, found, 2.9) == dict.fromkeys(range(3), "short")
-    assert envelope(spent, found, 3.0) == {0: "deep", 1: "deep", 2: "long"}, (
+    assert find_envelope(spent, found, 0.5) == {}
+    assert find_envelope(spent, found, 2.9) == dict.fromkeys(range(3), "short")
+    assert find_envelope(spent, found, 3.0) == {0: "deep", 1: "deep", 2: "long"}, (
         "the lucky seed 2 doesn't choose for itself"
     )
-    assert envelope(spent, found) == envelope(spent, found, 3.0)
-    assert envelope(spent, {"short": {0: 0.3, 1: 0.4}, "long": {1: 0.5}}) == {1: "long"}
-    assert envelope(spent, {"short": {0: 0.3}, "long": {1: 0.5}}) == {}
+    assert find_envelope(spent, found) == find_envelope(spent, found, 3.0)
+    assert find_envelope(spent, {"short": {0: 0.3, 1: 0.4}, "long": {1: 0.5}}) == {1: "long"}
+    assert find_envelope(spent, {"short": {0: 0.3}, "long": {1: 0.5}}) == {}
     scores = {name: {seed: Scores([value, 1.0]) for seed, value in by.items()} for name, by in found.items()}
-    assert envelope(spent, scores) == envelope(spent, found)
+    assert find_envelope(spent, scores) == find_envelope(spent, found)
 
 
 def outcomes_of(setting, level, dropped=lambda run, seed: False, failed=lambda run, seed: False):
     """Outcomes as if all cells had been run, but for those dropped: level(run) and a little for the seed."""
-    runs = {run.group: run for run in conditions(setting)}
+    runs = {run.group: run for run in plan_runs(setting)}
     found = []
     for cell in cells(setting):
         run = runs[cell.group]
@@ -51,12 +51,12 @@ def outcomes_of(setting, level, dropped=lambda run, seed: False, failed=lambda r
 
 def seen(setting, outcomes):
     """What is called of ViT over ResNet at both ends, of the hybrids' lead, and of its shrinking."""
-    return [one.seen for one in settle(COMPUTE.conclude(setting, outcomes).verdicts)]
+    return [one.seen for one in settle_verdicts(COMPUTE.conclude(setting, outcomes).verdicts)]
 
 
 def levels(setting, vit, resnet, hybrid):
     """Accuracy by run from each family's at the smallest and at the largest budget; the middle rate is best."""
-    small, *_, large = budgets(setting)
+    small, *_, large = list_budgets(setting)
 
     def level(run):
         low, high = {VIT: vit, RESNET: resnet, HYBRID: hybrid}[run.family]
@@ -117,12 +117,12 @@ def test_part_of_compute_is_concluded_from(laptop):
 def test_every_model_spends_each_budget_and_all_of_it_stays_bounded(tmp_path, scale, most):
     facts = FACTS if scale == "laptop" else Facts(FACTS.classes, 50_000, 10_000, 3, Size(32, 32), (5000,) * 10)
     setting = Setting(scale, DataConfig("photos"), facts, tmp_path)
-    for run, config in conditions(setting).items():
-        assert 0.98 * run.budget < operations(config, setting) <= run.budget
+    for run, config in plan_runs(setting).items():
+        assert 0.98 * run.budget < count_work(config, setting) <= run.budget
         assert config.optimizer.lr == run.rate
-        if run.budget == budgets(setting)[-1]:
-            assert operations(config, setting) / run.budget > 0.99
-    assert sum(operations(cell.config, setting) for cell in cells(setting)) < most
+        if run.budget == list_budgets(setting)[-1]:
+            assert count_work(config, setting) / run.budget > 0.99
+    assert sum(count_work(cell.config, setting) for cell in cells(setting)) < most
 
 
 def test_optimiser_holds_both_at_their_best_rates(laptop):
@@ -136,11 +136,11 @@ def test_optimiser_holds_both_at_their_best_rates(laptop):
         level = 0.5 + 0.03 * (name == "Adam") - 0.04 * (float(rate) != best[name])
         found.append(Outcome(cell.name, cell.group, cell.seed, {"top1": level + 0.001 * cell.seed * len(name)}))
     findings = optimiser.conclude(laptop, Outcomes(found, len(found)))
-    verdicts = settle(findings.verdicts)
+    verdicts = settle_verdicts(findings.verdicts)
     assert [one.seen for one in verdicts] == ["seen"]
     assert "Adam (rate 0.003) minus SGD (rate 1)" in verdicts[0].sentence
     assert findings.notes == (), "neither optimum is at an end"
 
 
 def test_a_grid_of_one_rate_has_no_ends():
-    assert beyond({"Adam": {0: 0.1}}, {"Adam": (0.1,)}) == ()
+    assert note_grid_edges({"Adam": {0: 0.1}}, {"Adam": (0.1,)}) == ()

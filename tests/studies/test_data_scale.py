@@ -10,14 +10,14 @@ import pytest
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts
 from vitreous.data.synthetic.formula import FormulaSource, parse_formula, split_formula
-from vitreous.metrics.seeds import settle
+from vitreous.metrics.seeds import settle_verdicts
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
-from vitreous.studies.answers import EACH, packed
+from vitreous.studies.answers import EACH, pack_answers
 from vitreous.studies.catalog import find
-from vitreous.studies.data_scale import ARMS, HELD, MEASURES, RATES, RESNET, TESTED, VIT, cells, group, sizes
+from vitreous.studies.data_scale import ARMS, HELD, MEASURES, RATES, RESNET, TESTED, VIT, cells, list_sizes, name_group
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.studies.engine.run import run_study
 from vitreous.studies.engine.study import Outcome, Outcomes, Setting
@@ -35,7 +35,7 @@ def laptop(tmp_path):
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu", "paper"])
 def test_sets_grow_by_instances_and_all_else_is_equal(tmp_path, scale):
     setting = Setting(scale, DataConfig("photos"), FACTS, tmp_path)
-    classes, images = sizes(setting)
+    classes, images = list_sizes(setting)
     settings = {arm: set() for arm in ARMS}
     for cell in cells(setting):
         arm, count_, seed = cell.name.split("-")
@@ -43,7 +43,11 @@ def test_sets_grow_by_instances_and_all_else_is_equal(tmp_path, scale):
         formula = parse_formula(config.data.path)
         train, held = split_formula(formula, config.data.holdout, config.data.split_seed)
         assert (formula.classes, train.each, held.each) == (classes, int(count_) // classes, HELD)
-        assert (formula.size, int(seed), cell.group) == (max(config.model.image), config.seed, group(arm, int(count_)))
+        assert (formula.size, int(seed), cell.group) == (
+            max(config.model.image),
+            config.seed,
+            name_group(arm, int(count_)),
+        )
         tested = FormulaSource(formula, TESTED, first=max(images) + HELD)
         assert not {tested.place(index)[1] for index in range(TESTED)} & set(range(formula.images)), "unseen instances"
         settings[arm].add(repr(replace(config, data=DataConfig(), seed=0)))
@@ -53,7 +57,7 @@ def test_sets_grow_by_instances_and_all_else_is_equal(tmp_path, scale):
 
 def test_the_arms_cost_about_the_same_and_differ_in_model_and_rate_alone(laptop):
     vit, resnet = (cell.config for cell in cells(laptop)[:2])
-    assert 0.75 < count.flops(vit.model) / count.flops(resnet.model) < 1.3
+    assert 0.75 < count.count_flops(vit.model) / count.count_flops(resnet.model) < 1.3
     assert (vit.optimizer.lr, resnet.optimizer.lr) == (RATES[VIT], RATES[RESNET])
     alike = [replace(one, model=ViTConfig(), optimizer=replace(one.optimizer, lr=1.0)) for one in (vit, resnet)]
     assert alike[0] == alike[1]
@@ -68,7 +72,7 @@ def outcomes_of(setting, accuracy, images=400):
         right = np.random.default_rng(0).permutation(images) < round(accuracy(arm, int(size), cell.seed) * images)
         numbers = dict.fromkeys(MEASURES, float(right.mean()))
         found.append(
-            Outcome(cell.name, cell.group, cell.seed, {**numbers, EACH: dict.fromkeys(MEASURES, packed(right))})
+            Outcome(cell.name, cell.group, cell.seed, {**numbers, EACH: dict.fromkeys(MEASURES, pack_answers(right))})
         )
     return Outcomes(found, len(found))
 
@@ -79,7 +83,7 @@ def verdicts(setting, slopes, start):
     def accuracy(arm, images, seed):
         return start[arm] + slopes[arm] * math.log10(images / 2000) + 0.005 * seed * (1 + (arm == VIT))
 
-    found = settle(STUDY.conclude(setting, outcomes_of(setting, accuracy)).verdicts)
+    found = settle_verdicts(STUDY.conclude(setting, outcomes_of(setting, accuracy)).verdicts)
     assert [one.seen for one in found[:4]] == [one.seen for one in found[4:]], "both measures got the same numbers"
     return [one.seen for one in found[:4]]
 

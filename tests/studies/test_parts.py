@@ -7,13 +7,13 @@ import torch
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
-from vitreous.metrics.seeds import settle
+from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import create
 from vitreous.studies import inside, resolution
-from vitreous.studies.engine.class_split import halves, write_halves
+from vitreous.studies.engine.class_split import split_classes, write_split
 from vitreous.studies.engine.data_subset import open_setting
-from vitreous.studies.engine.few_shot_measure import of_each_class
+from vitreous.studies.engine.few_shot_measure import take_each_class
 from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 
 
@@ -23,8 +23,8 @@ def digits(tmp_path):
 
 
 def test_halves_are_what_they_say(digits):
-    source, target = halves(digits, labelled=20)
-    write_halves(digits, labelled=20)
+    source, target = split_classes(digits, labelled=20)
+    write_split(digits, labelled=20)
     for part, classes in ((source, "02468"), (target, "13579")):
         found = open_dataset(part.data)
         assert found.facts.classes == part.facts.classes == tuple(classes)
@@ -45,18 +45,18 @@ def test_halves_of_few_classes_are_refused(digits, tmp_path):
 
     few = replace(digits, facts=replace(digits.facts, classes=("a", "b", "c"), counts=(1, 1, 1)))
     with pytest.raises(ConfigError, match="needs four or more; the data has 3"):
-        halves(few)
+        split_classes(few)
 
 
 def test_a_part_of_each_class_reads_the_same_images(digits):
     train = open_dataset(digits.data).train
-    part = of_each_class(train, 3)
+    part = take_each_class(train, 3)
     assert np.bincount(part.labels).tolist() == [3] * 10
     for index in range(len(part)):
         place = train.names.index(part.names[index])
         assert train.labels[place] == part.labels[index]
         assert np.array_equal(train.read(place), part.read(index))
-    assert part.fingerprint != of_each_class(train, 4).fingerprint
+    assert part.fingerprint != take_each_class(train, 4).fingerprint
 
 
 def vit(side, **fields):
@@ -76,13 +76,13 @@ def vit(side, **fields):
 def test_positions_along_the_sequence_and_anew():
     old = vit(4)
     new = old.resized((8, 8))
-    resolution.replace_positions(old, new, resolution.along, torch.Generator())
+    resolution.replace_positions(old, new, resolution.interpolate_sequence, torch.Generator())
     before, after = old.positions.embedding.detach(), new.positions.embedding.detach()
     assert torch.equal(after[0], before[0]), "[class] keeps its own"
     places = (np.arange(16) + 0.5) / 4 - 0.5
     expected = [np.interp(places, np.arange(4), before[1:, column].numpy()) for column in range(8)]
     np.testing.assert_allclose(after[1:].numpy().T, expected, atol=1e-6)
-    resolution.replace_positions(old, new, resolution.anew, torch.Generator().manual_seed(1))
+    resolution.replace_positions(old, new, resolution.draw_positions, torch.Generator().manual_seed(1))
     assert after[1:].std().item() == pytest.approx(0.02, rel=0.3)
 
 
@@ -91,11 +91,11 @@ def test_similar_places_are_measured_as_they_are():
     r, c = np.mgrid[:rows, :cols].reshape(2, -1)
     down, across = np.abs(r[:, None] - r), np.abs(c[:, None] - c)
     by_distance = -np.hypot(down, across).reshape(rows, cols, rows, cols)
-    found = inside.alike(by_distance)
+    found = inside.measure_similarity(by_distance)
     assert found["near"] == pytest.approx(-1)
     assert found["cross"] == pytest.approx(0, abs=1e-12), "distance alone is no cross"
     crosses = ((down == 0) | (across == 0)).astype(float).reshape(rows, cols, rows, cols)
-    assert inside.alike(crosses)["cross"] == pytest.approx(1)
+    assert inside.measure_similarity(crosses)["cross"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("narrowest", "seen"), [(-0.3, ("seen", "seen")), (0.45, ("can't be told", "not seen"))])
@@ -114,12 +114,12 @@ def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
         for seed in range(3)
     ]
     setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
-    told = {one.claim: one.seen for one in settle(inside.conclude(setting, Outcomes(done, 3)).verdicts)}
+    told = {one.claim: one.seen for one in settle_verdicts(inside.conclude(setting, Outcomes(done, 3)).verdicts)}
     assert (told[inside.CLAIMS["global"][0]], told[inside.CLAIMS["local"][0]]) == seen
 
 
 def test_smoothness_is_one_for_flat_and_minus_one_for_chequered_filters():
     flat, chequered = np.ones((1, 3, 4, 4)), (np.indices((4, 4)).sum(0) % 2 * 2.0 - 1)[None, None]
-    assert inside.smoothness(flat) == pytest.approx(1)
-    assert inside.smoothness(chequered) == pytest.approx(-1)
-    assert inside.smoothness(np.ones((1, 1, 1, 1))) == 0
+    assert inside.measure_smoothness(flat) == pytest.approx(1)
+    assert inside.measure_smoothness(chequered) == pytest.approx(-1)
+    assert inside.measure_smoothness(np.ones((1, 1, 1, 1))) == 0

@@ -12,9 +12,9 @@ import vitreous.studies.engine.run as running
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.settings import to_dict
 from vitreous.studies.catalog import find
-from vitreous.studies.engine.data_subset import open_setting, stratified
+from vitreous.studies.engine.data_subset import open_setting, stratify
 from vitreous.studies.engine.run import run_study
-from vitreous.studies.engine.settings_diff import digest
+from vitreous.studies.engine.settings_diff import hash_settings
 from vitreous.training.reporter import Silent
 
 STUDY = find("positions")
@@ -156,7 +156,7 @@ def test_a_folder_with_hashes_of_settings_is_read_too(done, tmp_path, same):
     about["cells"] = {}
     for cell in short(STUDY).cells(setting):
         settings, config = to_dict(cell.config), tmp_path / "runs" / cell.name / "config.json"
-        about["cells"][cell.name] = digest({name: settings[name] for name in settings if name != "ema"})
+        about["cells"][cell.name] = hash_settings({name: settings[name] for name in settings if name != "ema"})
         run = json.loads(config.read_text())
         run["config"].pop("ema" if same else "seed")
         config.write_text(json.dumps(run))
@@ -197,7 +197,7 @@ def test_what_starts_from_a_run_that_diverged_fails_with_it(tmp_path, monkeypatc
 
 def test_a_part_is_stratified_and_fixed():
     names, labels = [f"image-{n}" for n in range(100)], [0] * 60 + [1] * 38 + [2] * 2
-    chosen = stratified(names, labels, 20)
-    assert chosen == stratified(names, labels, 20)
+    chosen = stratify(names, labels, 20)
+    assert chosen == stratify(names, labels, 20)
     assert [sum(labels[index] == label for index in chosen) for label in range(3)] == [12, 8, 1]
-    assert stratified(names, labels, 1000) == list(range(100))
+    assert stratify(names, labels, 1000) == list(range(100))

@@ -14,20 +14,20 @@ from vitreous.data.dataset import ArraySource, Dataset, Facts
 from vitreous.data.listing.scan_report import ScanReport
 from vitreous.data.synthetic.formula import is_formula, parse_formula
 from vitreous.errors import UnknownName
-from vitreous.metrics.seeds import settle
+from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model import count
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 from vitreous.studies.catalog import STUDIES, find
-from vitreous.studies.engine.class_split import halves
+from vitreous.studies.engine.class_split import split_classes
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.studies.engine.page import markdown, report, results
-from vitreous.studies.engine.run import checked
+from vitreous.studies.engine.run import check_study_cells
 from vitreous.studies.engine.study import Outcome, Outcomes, Setting
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 from vitreous.training.initial_weights import MAY_DIFFER
-from vitreous.training.resolve import check
+from vitreous.training.resolve import check_settings
 from vitreous.training.run import dry_run
 from vitreous.training.settings_check import check_ranges
 
@@ -65,7 +65,7 @@ def facts_of(cell, setting):
         return setting.facts
     if is_formula(cell.config.data.path):
         return replace(setting.facts, classes=parse_formula(cell.config.data.path).names)
-    part = halves(setting)[cell.config.data.path.endswith("target.csv")]
+    part = split_classes(setting)[cell.config.data.path.endswith("target.csv")]
     assert part.data == cell.config.data
     return part.facts
 
@@ -75,12 +75,12 @@ def test_cells_are_valid_at_every_scale(name, tmp_path):
     study = find(name)
     assert study.name == name
     for setting in settings(tmp_path):
-        cells = checked(study.cells(setting))
+        cells = check_study_cells(study.cells(setting))
         by_name = {cell.name: cell for cell in cells}
         assert len({(cell.group, cell.seed) for cell in cells}) == len(cells)
         for cell in [cell for cell in cells if cell.seed == 0]:
             check_ranges(cell.config)
-            check(cell.config, dataset(facts_of(cell, setting)))
+            check_settings(cell.config, dataset(facts_of(cell, setting)))
             assert from_dict(RunConfig, to_dict(cell.config)) == cell.config
             assert Duration.parse(cell.config.duration).unit != "min", "a cell's length must not depend on the machine"
             assert Path(cell.config.weights or setting.run("x")).is_relative_to(tmp_path)
@@ -141,7 +141,7 @@ def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen
     outcomes = made(
         study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
     )
-    assert [verdict.seen for verdict in settle(study.conclude(setting, outcomes).verdicts)] == seen
+    assert [verdict.seen for verdict in settle_verdicts(study.conclude(setting, outcomes).verdicts)] == seen
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_axial_concludes_what_the_numbers_say(tmp_path, axial, deep, seen):
         return levels[kind] + noise[kind] * (-1) ** seed
 
     findings = study.conclude(setting, made(study, setting, top1))
-    verdicts = settle(findings.verdicts)
+    verdicts = settle_verdicts(findings.verdicts)
     assert [verdict.seen for verdict in verdicts] == seen
     assert "for 1.84 times the operations" in verdicts[0].sentence
     assert len(findings.tables[0].rows) == 6
@@ -175,8 +175,8 @@ def test_axial_compares_models_that_differ_in_attention_alone(tmp_path):
             plain, axial, deep = (models[f"{kind}, {size}"] for kind in ("ViT", "Axial-ViT", "ViT of twice the depth"))
             assert replace(axial, block=deep.block) == deep == replace(plain, depth=2 * plain.depth)
             assert axial.block == replace(deep.block, attention="axial")
-            assert count.parameters(axial) == count.parameters(deep)
-            assert count.flops(plain) < count.flops(axial) < count.flops(deep)
+            assert count.count_parameters(axial) == count.count_parameters(deep)
+            assert count.count_flops(plain) < count.count_flops(axial) < count.count_flops(deep)
         assert models["ViT, small patches"].tokens == 4 * models["ViT, large patches"].tokens
 
 
@@ -199,7 +199,7 @@ def test_the_papers_configurations_take_a_step(name, photographs, tmp_path):
     setting = open_setting("paper", str(photographs), tmp_path)
     tried = set()
     for cell in find(name).cells(setting):
-        if cell.config.weights or cell.group in tried or count.parameters(cell.config.model) > 1e8:
+        if cell.config.weights or cell.group in tried or count.count_parameters(cell.config.model) > 1e8:
             continue
         tried.add(cell.group)
         if cell.prepare:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from tests.support.training import TINY, Listener, digest
 
-from vitreous.errors import FailedError, ImageError, OutOfMeans, OutOfMemory, WorkerKilled, out_of_means
+from vitreous.errors import FailedError, ImageError, OutOfMeans, OutOfMemory, WorkerKilled, explain_exhaustion
 from vitreous.objectives.classification import Classify
-from vitreous.run_folder import checkpoint_steps
+from vitreous.run_folder import list_checkpoint_steps
 from vitreous.training import validate
 from vitreous.training.optimizer import Optimizer
 from vitreous.training.run import resume, train
@@ -58,7 +58,7 @@ def test_a_worker_killed_between_two_steps(tmp_path, straight):
         WorkerKilled, match=r"was killed by SIGKILL, most often for want of memory; use fewer"
     ) as caught:
         train(CONFIG, tmp_path / "run", KillsAtStep())
-    steps = checkpoint_steps(tmp_path / "run")
+    steps = list_checkpoint_steps(tmp_path / "run")
     assert steps[-1] >= 4
     assert f"Step {steps[-1]} is saved; go on with: vitreous resume {tmp_path / 'run'}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -82,7 +82,7 @@ def test_a_worker_killed_in_the_middle_of_an_optimizer_step(tmp_path, straight, 
         patch.setattr(Optimizer, "step", killing)
         with pytest.raises(WorkerKilled):
             train(CONFIG, tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run")[-1] >= 4
+    assert list_checkpoint_steps(tmp_path / "run")[-1] >= 4
     goes_on(tmp_path / "run", straight)
 
 
@@ -91,7 +91,7 @@ def test_a_worker_killed_while_evaluating(tmp_path, straight, monkeypatch):
         patch.setattr(validate, "check_outputs", lambda job, outputs: kill_a_worker())
         with pytest.raises(WorkerKilled, match="Step 6 is saved"):
             train(replace(CONFIG, batch=32, micro_batch=16), tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run") == [6]
+    assert list_checkpoint_steps(tmp_path / "run") == [6]
 
 
 def failing(monkeypatch, kind, name, at, error):
@@ -127,7 +127,7 @@ def test_a_failure_in_a_step_keeps_the_steps_before(tmp_path, straight, monkeypa
         failing(patch, Classify, "forward", 5, error)
         with pytest.raises(kind, match=words) as caught:
             train(replace(CONFIG, workers=0), tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run") == [4]
+    assert list_checkpoint_steps(tmp_path / "run") == [4]
     assert "tep 4 is saved; go on with: vitreous resume" in "".join(
         (str(caught.value), *getattr(caught.value, "__notes__", ()))
     )
@@ -139,7 +139,7 @@ def test_half_an_optimizer_step_is_not_saved(tmp_path, straight, monkeypatch):
         failing(patch, Optimizer, "step", 8, MemoryError())
         with pytest.raises(OutOfMemory, match="Step 6 is saved"):
             train(replace(CONFIG, workers=0), tmp_path / "run")
-    assert checkpoint_steps(tmp_path / "run") == [6]
+    assert list_checkpoint_steps(tmp_path / "run") == [6]
     goes_on(tmp_path / "run", straight)
 
 
@@ -161,7 +161,7 @@ def test_half_an_optimizer_step_is_not_saved(tmp_path, straight, monkeypatch):
     ],
 )  # fmt: skip
 def test_what_a_machine_runs_out_of(error, kind):
-    found = out_of_means(error)
+    found = explain_exhaustion(error)
     assert type(found) is (type(None) if kind is None else kind)
     assert isinstance(found, FailedError) == (kind is not None)
     assert "\n" not in str(found)

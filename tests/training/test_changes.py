@@ -18,9 +18,9 @@ from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, DataError, RunError, RunLocked, StorageError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.names import build_vit_config
-from vitreous.run_folder import checkpoint_steps, read_run
+from vitreous.run_folder import list_checkpoint_steps, read_run
 from vitreous.storage.atomic import claim_file, claim_folder, give_up_claims
-from vitreous.storage.lock import FolderLock, never_began
+from vitreous.storage.lock import FolderLock, has_never_begun
 from vitreous.training import run as training_run
 from vitreous.training.changes import Changes
 from vitreous.training.config import ScheduleConfig
@@ -87,7 +87,7 @@ def test_a_run_of_before_goes_on_and_is_told_once(run):
         del document["sha256"], document["data"]["sample"]
 
     edit(run, former)
-    for step in checkpoint_steps(run):
+    for step in list_checkpoint_steps(run):
         folder = run / "checkpoints" / f"step-{step}"
         state = json.loads((folder / "state.json").read_text())
         for name in ("config", "metrics_sha256"):
@@ -156,7 +156,7 @@ def test_a_folder_replaced_while_training_is_left_alone(tmp_path):
 
     with pytest.raises(StorageError, match="removed, renamed or replaced"):
         train(SHORT, run, At(3, replaced))
-    assert checkpoint_steps(run) == checkpoint_steps(tmp_path / "moved") == [2]
+    assert list_checkpoint_steps(run) == list_checkpoint_steps(tmp_path / "moved") == [2]
     assert resume(tmp_path / "moved").outcome.stopped == "finished"
 
 
@@ -183,12 +183,12 @@ def test_a_lengthened_run_that_is_broken_off_goes_on_to_the_same_bits(run, tmp_p
         raise ZeroDivisionError
 
     with pytest.MonkeyPatch.context() as patch:  # as soon as the change is noted
-        patch.setattr(training_run, "carry_out", killed)
+        patch.setattr(training_run, "carry_out_run", killed)
         with pytest.raises(ZeroDivisionError):
             resume(run, None, Changes(duration="12st"))
-    assert checkpoint_steps(run)[-1] == 6
+    assert list_checkpoint_steps(run)[-1] == 6
     assert digest(resume(run).run) == digest(whole)
-    assert checkpoint_steps(run)[-1] == 12
+    assert list_checkpoint_steps(run)[-1] == 12
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_never_changes_a_number_may_change(run, finished):
     shutil.rmtree(run / "checkpoints" / "step-6")
     told(run, workers=1, checkpoint_every="1st", keep_checkpoints=2)
     assert digest(run) == digest(finished)
-    assert checkpoint_steps(run) == [5, 6]
+    assert list_checkpoint_steps(run) == [5, 6]
     settings = read_run(run).config["changes"][0]["settings"]
     assert settings == {"workers": [0, 1], "checkpoint_every": ["2st", "1st"], "keep_checkpoints": [3, 2]}
 
@@ -261,7 +261,7 @@ def test_moved_data_is_named_and_found_from_then_on(photos, tmp_path, monkeypatc
 
 
 def test_images_replaced_behind_the_scans_back_are_named(photos, monkeypatch):
-    monkeypatch.setattr(training_run, "fingerprint", lambda dataset: read_run(photos).config["data"]["fingerprint"])
+    monkeypatch.setattr(training_run, "hash_dataset", lambda dataset: read_run(photos).config["data"]["fingerprint"])
     name = next(iter(read_run(photos).config["data"]["sample"]["train"]))
     path = Path("photos") / name
     times = path.stat()
@@ -284,7 +284,7 @@ def test_a_folder_that_never_became_a_run_is_free(tmp_path):
     assert (
         train(replace(SHORT, duration="1st", schedule=ScheduleConfig(warmup="0st")), run).outcome.stopped == "finished"
     )
-    assert not never_began(run)
+    assert not has_never_begun(run)
 
 
 def test_names_that_are_asked_for_at_once_differ(tmp_path):
@@ -304,10 +304,10 @@ def test_a_sweep_finds_its_data_from_another_folder_and_has_one_writer(tmp_path,
     (tmp_path / "photos").mkdir()
     (tmp_path / "sweep").mkdir()
     planned = rate_sweep.Sweep(replace(SHORT, data=DataConfig("photos")), (0.1,), 0.1, {})
-    rate_sweep.write(planned, Path("sweep"))
-    assert rate_sweep.read(Path("sweep")).config.data.path == "photos"
+    rate_sweep.write_plan(planned, Path("sweep"))
+    assert rate_sweep.read_plan(Path("sweep")).config.data.path == "photos"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert rate_sweep.read(tmp_path / "sweep").config.data.path == str(tmp_path / "photos")
+    assert rate_sweep.read_plan(tmp_path / "sweep").config.data.path == str(tmp_path / "photos")
     with FolderLock(tmp_path / "sweep"), pytest.raises(RunLocked):
-        rate_sweep.go_on(tmp_path / "sweep")
+        rate_sweep.continue_sweep(tmp_path / "sweep")

@@ -11,14 +11,14 @@ from PIL import Image
 
 import vitreous
 from vitreous.api.training import plan
-from vitreous.data.channels import statistics
+from vitreous.data.channels import measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
-from vitreous.settings import overlaid
+from vitreous.settings import override_settings
 from vitreous.training.run import train
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
@@ -50,7 +50,9 @@ def folder(tmp_path: Path) -> Path:
 def planned(folder: Path, recipe: str = "small", **wishes: object) -> "vitreous.RunConfig":
     decode = DecodeConfig(levels=(0, 4095))
     settings = {name: value for name, value in SMALL.items() if recipe == "small" or name != "low_resolution"}
-    return overlaid(plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **wishes}, None, decode), settings)
+    return override_settings(
+        plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **wishes}, None, decode), settings
+    )
 
 
 def test_from_a_folder_to_labels_and_on(folder, tmp_path):
@@ -84,7 +86,7 @@ def test_facts_and_statistics(folder):
     dataset = open_dataset(DataConfig(str(folder)))
     assert dataset.facts.channels == 5
     assert dataset.report.modes == {"5;16": 20}
-    mean, std = statistics(dataset.train, DecodeConfig(levels=(0, 4095)), PreprocessConfig(mode=5))
+    mean, std = measure_channels(dataset.train, DecodeConfig(levels=(0, 4095)), PreprocessConfig(mode=5))
     every = np.concatenate(
         [
             (one if one.shape[2] == 5 else one.transpose(1, 2, 0)).reshape(-1, 5)

@@ -18,9 +18,9 @@ from vitreous.recipes.request import Request
 from vitreous.run_folder import read_run
 from vitreous.training import resolve as resolving
 from vitreous.training import run as running
-from vitreous.training.assembly import low_steps, plan
+from vitreous.training.assembly import count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig, ScheduleConfig
-from vitreous.training.resolve import Speed, resolve, seconds_of, steps_within
+from vitreous.training.resolve import Speed, count_steps, predict_seconds, resolve
 from vitreous.training.run import train
 from vitreous.training.settings_check import check_ranges
 
@@ -48,13 +48,13 @@ def longest_warmup(recipe: str, examples: int, steps: int) -> float:
 def check_length(config: RunConfig, examples: int) -> None:
     """Hold a run's schedule against its recipe's documents, at this length."""
     check_ranges(config)
-    schedule = plan(config, examples)
+    schedule = plan_schedule(config, examples)
     assert abs(schedule.warmup - longest_warmup(config.recipe, examples, schedule.total)) <= 1
     assert schedule.warmup + schedule.cooldown <= schedule.total
     shares = [schedule.share(step) for step in (0, schedule.total // 2, schedule.total - 1)]
     assert 0 < min(shares) <= max(shares) <= 1
     assert schedule.total > 1 or shares == [1, 1, 1]
-    assert low_steps(config, examples, schedule.total) < schedule.total
+    assert count_low_steps(config, examples, schedule.total) < schedule.total
 
 
 @pytest.mark.parametrize("examples", SIZES)
@@ -65,29 +65,29 @@ def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
     assert config.batch <= examples
     check_length(config, examples)
     if known := PAPERS.get(recipe, {}).get(examples):
-        assert plan(config, examples).total == known
+        assert plan_schedule(config, examples).total == known
     for duration in ("1st", "7st", "0.01ep", "5kex"):
-        plan(replace(config, duration=duration), examples)
+        plan_schedule(replace(config, duration=duration), examples)
     timed = configure(recipe, replace(request, minutes=1))
     for minutes, speed in ((1, Speed(8.6, 8.6, 2.0)), (0.02, Speed(0.5, 0.1)), (10_000, Speed(0.004, 0.003, 0.1))):
-        steps = steps_within(60 * minutes, timed, examples, speed)
-        assert seconds_of(steps, timed, examples, speed) <= 60 * minutes or steps == 1
-        assert seconds_of(steps + 1, timed, examples, speed) > 60 * minutes
+        steps = count_steps(60 * minutes, timed, examples, speed)
+        assert predict_seconds(steps, timed, examples, speed) <= 60 * minutes or steps == 1
+        assert predict_seconds(steps + 1, timed, examples, speed) > 60 * minutes
         check_length(replace(timed, duration=f"{steps}st"), examples)
 
 
 def test_a_resnets_rate_drops_after_its_shares_of_the_run():
     config = configure("pretrain", Request(facts(1_281_167), model="R50x1"))
-    assert plan(config, 1_281_167).milestones == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
-    assert plan(replace(config, duration="9st"), 1_281_167).milestones == (3, 6, 8)
-    assert plan(replace(config, duration="1st"), 1_281_167).share(0) == 1
+    assert plan_schedule(config, 1_281_167).milestones == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
+    assert plan_schedule(replace(config, duration="9st"), 1_281_167).milestones == (3, 6, 8)
+    assert plan_schedule(replace(config, duration="1st"), 1_281_167).share(0) == 1
 
 
 def test_minutes_count_the_low_resolution_in_epochs_too():
     config = RunConfig(batch=10, low_resolution=0.5, low_resolution_duration="5ep")
     # 50 steps of half a second, then 75; or the first ten of those 50 take two seconds more each.
-    assert steps_within(100, config, 100, Speed(1.0, 0.5)) == 125
-    assert steps_within(100, config, 100, Speed(1.0, 0.5, 2.0)) == 105
+    assert count_steps(100, config, 100, Speed(1.0, 0.5)) == 125
+    assert count_steps(100, config, 100, Speed(1.0, 0.5, 2.0)) == 105
 
 
 @pytest.mark.parametrize(("warmup", "cooldown", "total"), [("50%", "50%", 3), ("5%", "95%", 10), ("25%", "75%", 6)])
@@ -95,7 +95,7 @@ def test_shares_that_fill_the_run_fit_in_spite_of_rounding(warmup, cooldown, tot
     config = RunConfig(
         schedule=ScheduleConfig("constant", warmup=warmup, cooldown=cooldown), batch=1, duration=f"{total}st"
     )
-    schedule = plan(config, 10)
+    schedule = plan_schedule(config, 10)
     assert schedule.warmup + schedule.cooldown <= total
     assert all(0 < schedule.share(step) <= 1 for step in range(total))
 
@@ -104,8 +104,8 @@ def test_what_was_asked_for_is_held_to():
     config = configure("small", Request(facts(1000)))
     asked = replace(config, schedule=ScheduleConfig(warmup="20st"), duration="7st")
     with pytest.raises(ConfigError, match=r"warm-up \(20 steps\) .* are longer than the run \(7 steps\)"):
-        plan(asked, 1000)
-    assert low_steps(replace(config, low_resolution_duration="100%"), 1000, 4) == 4
+        plan_schedule(asked, 1000)
+    assert count_low_steps(replace(config, low_resolution_duration="100%"), 1000, 4) == 4
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_every_recipe_trains_one_step_and_ten(weights, tmp_path, monkeypatch):  
 
 
 def test_minutes_are_measured_and_become_a_run(monkeypatch):
-    monkeypatch.setattr(resolving, "seconds_a_step", lambda trial, low: 8.6)
+    monkeypatch.setattr(resolving, "time_step", lambda trial, low: 8.6)
     dataset, listener = open_dataset(DataConfig("digits")), Listener()
     model = build_vit_config("mu/4", image=(8, 8), channels=1, classes=10)
     config = replace(
@@ -183,7 +183,7 @@ def test_minutes_are_measured_and_become_a_run(monkeypatch):
         schedule=ScheduleConfig(warmup="500st,10%"),
     )
     resolved = resolve(config, dataset, listener)
-    assert (resolved.duration, plan(resolved, 1437).warmup) == ("6st", 1)
+    assert (resolved.duration, plan_schedule(resolved, 1437).warmup) == ("6st", 1)
     assert "so 1 min are 6 steps of 64 images" in listener.messages[-1]
 
 

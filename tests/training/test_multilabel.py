@@ -17,8 +17,8 @@ from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.accuracy import evaluate, evaluate_sets
 from vitreous.images.config import AugmentConfig
-from vitreous.images.preprocess import example
-from vitreous.metrics.headline import headline
+from vitreous.images.preprocess import preprocess_image
+from vitreous.metrics.headline import find_headline
 from vitreous.model.names import build_vit_config
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
@@ -26,7 +26,7 @@ from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request
 from vitreous.run_folder import read_run
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig
-from vitreous.training.loop import better
+from vitreous.training.loop import is_better
 from vitreous.training.run import dry_run, resume, train
 from vitreous.weights.model_folder import load_model
 
@@ -97,7 +97,7 @@ def test_the_model_knows_that_an_image_may_have_several(learned, data):
     source = open_dataset(data).validation
     for index in range(4):
         one = predictor(source.root / source.names[index])
-        pixels = torch.from_numpy(example(source.read(index), folder.decode, folder.preprocess))
+        pixels = torch.from_numpy(preprocess_image(source.read(index), folder.decode, folder.preprocess))
         logits = predictor.logits(pixels.permute(2, 0, 1)[None])[0]
         shares = dict(zip(QUARTERS, logits.sigmoid().tolist(), strict=True))
         assert set(one.labels) == {label for label, share in shares.items() if share >= 0.5}
@@ -187,15 +187,15 @@ def test_weights_are_fine_tuned_and_labels_without_use_do_no_harm(data, learned,
         "device": "cpu",
     }
     tuned = vitreous.train(data.path, recipe="finetune", weights=learned.run, out=tmp_path / "tuned", settings=settings)
-    assert (headline(tuned.metrics), load_model(tuned.run).several) == ("map", True)
+    assert (find_headline(tuned.metrics), load_model(tuned.run).several) == ("map", True)
     masked = vitreous.train(data.path, recipe="mae", out=tmp_path / "mae", settings=settings | {"batch": 8})
-    assert (headline(masked.metrics), load_model(masked.run).several) == (None, False)
+    assert (find_headline(masked.metrics), load_model(masked.run).several) == (None, False)
 
 
 def test_the_best_has_the_highest_mean_average_precision(start):
-    assert better({"map": 0.5, "loss": 2.0}, {"map": 0.4, "loss": 1.0}, 0.0)
-    assert not better({"map": 0.5, "loss": 0.5}, {"map": 0.6, "loss": 1.0}, 0.0)
-    assert better({"map": 0.5, "loss": 0.5}, {"map": 0.5, "loss": 1.0}, 0.0)
+    assert is_better({"map": 0.5, "loss": 2.0}, {"map": 0.4, "loss": 1.0}, 0.0)
+    assert not is_better({"map": 0.5, "loss": 0.5}, {"map": 0.6, "loss": 1.0}, 0.0)
+    assert is_better({"map": 0.5, "loss": 0.5}, {"map": 0.5, "loss": 1.0}, 0.0)
     result = start(export="best", early_stop=EarlyStopConfig(patience=1, min_delta=1.0), evaluate_every="2st")
     assert (result.outcome.stopped, result.metrics["step"]) == ("early", 2)
     assert load_model(result.run).origin["metrics"] == {
@@ -208,4 +208,4 @@ def test_a_sweep_is_judged_by_it_too(data, tmp_path):
     result = vitreous.train(data.path, out=tmp_path / "sweep", settings=settings, sweep=(1e-3, 1e-2))
     reached = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["reached"]
     assert [set(one) for one in reached.values()] == [{"map", "loss"}] * 2
-    assert headline(result.metrics) == "map"
+    assert find_headline(result.metrics) == "map"

@@ -14,7 +14,7 @@ from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT, create
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon, orthogonalize
-from vitreous.training.optimizer import Optimizer, averaged
+from vitreous.training.optimizer import Optimizer, build_average
 
 
 def tiny(**settings: object) -> ViT:
@@ -216,7 +216,7 @@ def test_everything_frozen_is_refused() -> None:
 
 def test_the_average_ramps_up_and_is_the_closed_form() -> None:
     model = nn.Linear(1, 1, bias=False)
-    average = averaged(model, 0.9)
+    average = build_average(model, 0.9)
     expected = None
     for count in range(6):
         with torch.no_grad():

@@ -12,17 +12,17 @@ from vitreous.data.dataset import Facts
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.count import parameters
+from vitreous.model.count import count_parameters
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import create as create_resnet
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
 from vitreous.model.vit import create
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
-from vitreous.recipes.request import Request, to_multiple
+from vitreous.recipes.request import Request, round_to_multiple
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
-from vitreous.training.assembly import plan
+from vitreous.training.assembly import plan_schedule
 from vitreous.training.config import RunConfig
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import ModelFolder, save_model
@@ -74,7 +74,7 @@ def check_complete(config, found):
     assert config.model.channels == {"RGB": 3, "L": 1}[config.preprocess.mode]
     if config.augment.crop == "pad":
         assert config.augment.crop_pad < min(config.model.image)
-    assert parameters(config.model) > 0
+    assert count_parameters(config.model) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +103,7 @@ def test_any_data_gets_a_complete_configuration(recipe, train, size, channels, c
 @pytest.mark.parametrize("recipe", ["small", "finetune", *UNLABELLED])
 def test_the_schedule_fits_into_the_run(recipe, kind, weights):
     config = configure(recipe, request_for(recipe, kind, weights))
-    schedule = plan(config, KINDS[kind].train)
+    schedule = plan_schedule(config, KINDS[kind].train)
     assert 0 <= schedule.warmup < schedule.total
     assert schedule.share(schedule.total - 1) < 0.6
 
@@ -140,7 +140,7 @@ def test_an_image_size_is_taken_as_it_was_asked_for(recipe, weights):
 def test_sizes_that_nobody_asked_for_are_made_to_fit():
     config = configure("small", Request(facts(size=(30, 50))))
     assert tuple(config.model.image) == (30, 51)
-    assert [to_multiple(pixels, 16) for pixels in (1, 16, 23, 25, 384)] == [16, 16, 16, 32, 384]
+    assert [round_to_multiple(pixels, 16) for pixels in (1, 16, 23, 25, 384)] == [16, 16, 16, 32, 384]
 
 
 @pytest.mark.parametrize(("examples", "batch"), [(6, 6), (200, 25), (1437, 64), (10**6, 64)])
@@ -165,7 +165,7 @@ def test_pretraining_is_the_papers():
         "cosine",
         "10000st,11%",
     )
-    assert plan(config, 1_281_167).warmup == 10_000
+    assert plan_schedule(config, 1_281_167).warmup == 10_000
     assert (config.augment.crop, config.augment.mixup, config.augment.randaugment[0]) == ("inception", 0.0, 0)
 
 
@@ -187,7 +187,7 @@ def test_pretraining_a_resnet_is_bits():
     assert config.model == build_resnet_config("R101x3")
     made = config.optimizer
     assert (made.name, made.lr, made.momentum, made.weight_decay) == ("sgd", pytest.approx(0.48), 0.9, 1e-4)
-    schedule = plan(config, 1_281_167)
+    schedule = plan_schedule(config, 1_281_167)
     assert (schedule.total, schedule.warmup) == (28151, 5000)
     assert [schedule.share(round(epoch * 1_281_167 / 4096)) for epoch in (29, 31, 61, 81)] == pytest.approx(
         [1, 0.1, 0.01, 0.001]
@@ -201,7 +201,7 @@ def test_masked_patches_are_the_papers():
     made = config.optimizer
     assert (made.name, made.lr, made.betas, made.weight_decay) == ("adamw", 2e-4, (0.9, 0.999), 0.05)
     assert (config.batch, config.duration) == (4096, "1000000st")
-    assert (config.schedule.kind, plan(config, 1_281_167).warmup) == ("cosine", 10_000)
+    assert (config.schedule.kind, plan_schedule(config, 1_281_167).warmup) == ("cosine", 10_000)
 
 
 def test_the_masked_autoencoder_is_the_authors():
@@ -266,7 +266,7 @@ def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration,
 )
 def test_the_hyperrule_goes_by_the_datas_size(weights, examples, steps, warmup, drops, mixup):
     config = configure("hyperrule", Request(facts(examples), weights=weights))
-    schedule = plan(config, examples)
+    schedule = plan_schedule(config, examples)
     assert (schedule.total, schedule.warmup, schedule.milestones, config.augment.mixup) == (steps, warmup, drops, mixup)
     made = config.optimizer
     assert (made.name, made.lr, made.momentum, made.weight_decay, made.clip) == ("sgd", 0.003, 0.9, 0.0, 0.0)

@@ -15,8 +15,8 @@ from vitreous.model.names import build_vit_config
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.predictor import Predictor
-from vitreous.run_folder import checkpoint_steps
-from vitreous.training.assembly import build
+from vitreous.run_folder import list_checkpoint_steps
+from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, ScheduleConfig
 from vitreous.training.run import dry_run, resume, train
 from vitreous.weights.model_folder import load_model
@@ -54,9 +54,9 @@ def test_a_cut_run_comes_to_the_same_bits(tmp_path, model):
     cut = tmp_path / "cut"
     shutil.copytree(whole.run, cut)
     shutil.rmtree(cut / "model")
-    for step in checkpoint_steps(cut)[-1:]:
+    for step in list_checkpoint_steps(cut)[-1:]:
         shutil.rmtree(cut / "checkpoints" / f"step-{step}")
-    assert checkpoint_steps(cut)
+    assert list_checkpoint_steps(cut)
     assert digest(resume(cut).run) == digest(whole.run)
 
 
@@ -69,7 +69,7 @@ def start(base, **changed):
     """Return a job that starts from the weights, and what was said."""
     listener = Listener()
     config = replace(RESNET, weights=str(base), **changed)
-    return build(config, open_dataset(config.data), listener), listener.messages
+    return build_job(config, open_dataset(config.data), listener), listener.messages
 
 
 def test_a_resnet_starts_from_weights_at_another_size(base):

@@ -9,11 +9,11 @@ from tests.support.training import TINY, digest
 
 from vitreous.errors import RunError
 from vitreous.model.config import BlockConfig
-from vitreous.run_folder import checkpoint_steps
+from vitreous.run_folder import list_checkpoint_steps
 from vitreous.settings import to_dict
 from vitreous.training import run as running
 from vitreous.training.config import OptimizerConfig
-from vitreous.training.rules import outdated
+from vitreous.training.rules import find_outdated
 from vitreous.training.run import resume
 
 MUON, SGD = OptimizerConfig(name="muon", weight_decay=0.0), OptimizerConfig(name="sgd", weight_decay=1e-4)
@@ -41,8 +41,8 @@ UNTOUCHED = {
 @pytest.mark.parametrize("name", [*TOUCHED, *UNTOUCHED])
 def test_what_the_change_of_rules_touches(name):
     written = {"config": to_dict(replace(TINY, **(TOUCHED | UNTOUCHED)[name]))}
-    assert bool(outdated(written)) == (name in TOUCHED)
-    assert not outdated(written | {"rules": running.RULES})
+    assert bool(find_outdated(written)) == (name in TOUCHED)
+    assert not find_outdated(written | {"rules": running.RULES})
 
 
 def begun_before(go, monkeypatch, **changed):
@@ -50,7 +50,7 @@ def begun_before(go, monkeypatch, **changed):
     with monkeypatch.context() as then:
         then.setattr(running, "RULES", 1)
         run = go(**changed, checkpoint_every="4st", keep_checkpoints=9).run
-    for step in checkpoint_steps(run)[1:]:
+    for step in list_checkpoint_steps(run)[1:]:
         shutil.rmtree(run / "checkpoints" / f"step-{step}")
     return run
 

@@ -17,10 +17,10 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import Run, read_run
-from vitreous.runtime.device import native_bf16
+from vitreous.runtime.device import has_native_bf16
 from vitreous.settings import from_dict
 from vitreous.training import resolve as resolving
-from vitreous.training.assembly import build
+from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.reporter import Silent
 from vitreous.training.resolve import resolve
@@ -111,9 +111,9 @@ def test_the_micro_batch_that_fits(monkeypatch):
     everything = resolving.count.parameters(TINY.model) * 16
     each = resolving.count.activation_bytes(TINY.model, 1, training=True)
     for images, expected in ((31.5, 16), (10.5, 8), (1.5, 1)):
-        monkeypatch.setattr(resolving, "free_memory", lambda n=images: int((everything + n * each) / 0.6))
+        monkeypatch.setattr(resolving, "read_free_memory", lambda n=images: int((everything + n * each) / 0.6))
         assert resolved(replace(TINY, micro_batch="auto")).micro_batch == expected
-    monkeypatch.setattr(resolving, "free_memory", lambda: everything)
+    monkeypatch.setattr(resolving, "read_free_memory", lambda: everything)
     with pytest.raises(OutOfMemory, match="choose a smaller --model or image size"):
         resolved(replace(TINY, micro_batch="auto"))
 
@@ -133,13 +133,13 @@ def test_minutes_become_steps(monkeypatch):
 def test_the_precision_that_was_used_is_written_down(go, precision):
     result = go(precision=precision)
     used = read_run(result.run).config["config"]["precision"]
-    assert used == ({True: "bf16", False: "fp32"}[native_bf16(CPU)] if precision == "auto" else precision)
+    assert used == ({True: "bf16", False: "fp32"}[has_native_bf16(CPU)] if precision == "auto" else precision)
     assert {tensor.dtype for tensor in exported(result.run).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_emulated_bf16_is_said(monkeypatch, native):
-    monkeypatch.setattr(resolving, "native_bf16", lambda device: native)
+    monkeypatch.setattr(resolving, "has_native_bf16", lambda device: native)
     listener = Listener()
     for precision, used in (("auto", "bf16" if native else "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
         assert resolved(replace(TINY, precision=precision), listener).precision == used
@@ -216,7 +216,7 @@ def test_balanced_class_weights(tmp_path):
     config = replace(
         TINY, data=data, model=replace(TINY.model, classes=2), objective=ClassifyConfig(class_weights="balanced")
     )
-    job = build(config, open_dataset(data), Silent())
+    job = build_job(config, open_dataset(data), Silent())
     assert job.classes == ("common", "rare")
     assert job.objective.class_weights.tolist() == pytest.approx([15 / (2 * 12), 15 / (2 * 3)])
     assert train(config, tmp_path / "run").outcome.stopped == "finished"
@@ -244,7 +244,7 @@ def test_a_dry_run_measures_one_batch_and_writes_nothing(tmp_path, monkeypatch):
     assert (shown.steps, shown.config.batch) == (12, 32)
     assert shown.loss == pytest.approx(np.log(10), abs=0.01)
     assert shown.parameters == sum(
-        tensor.numel() for tensor in build(TINY, open_dataset(TINY.data), Silent()).model.parameters()
+        tensor.numel() for tensor in build_job(TINY, open_dataset(TINY.data), Silent()).model.parameters()
     )
     assert shown.memory > 20 * shown.parameters
     assert list(tmp_path.iterdir()) == []

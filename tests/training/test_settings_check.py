@@ -12,7 +12,7 @@ from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, 
 from vitreous.settings import to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.run import dry_run, train
-from vitreous.training.settings_check import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges, flat
+from vitreous.training.settings_check import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges, flatten
 
 KINDS = [
     RunConfig(model=model, objective=objective)
@@ -22,7 +22,7 @@ KINDS = [
 """A configuration of every kind; each setting is looked for in the first that has it."""
 STEMMED = [RunConfig(model=ViTConfig(stem=StemConfig("resnet", (1,))))]
 """What a stem's epsilons are for."""
-SETTINGS = {name: value for config in reversed(KINDS) for name, value in flat(to_dict(config)).items()}
+SETTINGS = {name: value for config in reversed(KINDS) for name, value in flatten(to_dict(config)).items()}
 FLOATS = [
     name for name, value in SETTINGS.items() if type((value or [0])[0] if isinstance(value, list) else value) is float
 ]
@@ -33,7 +33,7 @@ def changed(name, value):
     for part in reversed(name.split(".")):
         nested = {part: nested}
     made = STEMMED if name.startswith("model.stem.epsilons.") else KINDS
-    return override(next(config for config in made if name in flat(to_dict(config))), nested)
+    return override(next(config for config in made if name in flatten(to_dict(config))), nested)
 
 
 def like(old, number):

@@ -13,16 +13,16 @@ from tests.support.training import TINY, Listener, digest
 import vitreous
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
-from vitreous.images.preprocess import to_pixels
+from vitreous.images.preprocess import convert_to_pixels
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.objectives.masked_patches import colours
-from vitreous.run_folder import checkpoint_steps
+from vitreous.objectives.masked_patches import quantise_colours
+from vitreous.run_folder import list_checkpoint_steps
 from vitreous.shapes import Size
 from vitreous.storage.snapshot import read_snapshot
-from vitreous.training.assembly import build
+from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig
-from vitreous.training.loop import better
+from vitreous.training.loop import is_better
 from vitreous.training.reporter import Silent
 from vitreous.training.run import dry_run, resume, train
 from vitreous.weights.model_folder import load_model
@@ -37,10 +37,12 @@ LONG = {"duration": "60st", "evaluate_every": "60st", "optimizer": OptimizerConf
 def marginal_entropy():
     """Return the loss of knowing how frequent each colour is, and nothing else."""
     dataset = open_dataset(TINY.data)
-    pixels = [to_pixels(dataset.validation.read(index), TINY.preprocess) for index in range(len(dataset.validation))]
+    pixels = [
+        convert_to_pixels(dataset.validation.read(index), TINY.preprocess) for index in range(len(dataset.validation))
+    ]
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     shares = (
-        np.bincount(colours(stacked, Size(2, 2), Size(1, 1)).flatten().numpy(), minlength=8)
+        np.bincount(quantise_colours(stacked, Size(2, 2), Size(1, 1)).flatten().numpy(), minlength=8)
         / stacked[:, 0, ::2, ::2].numel()
     )
     return -(shares * np.log(np.maximum(shares, 1e-12))).sum()
@@ -63,7 +65,7 @@ def test_a_cut_run_comes_to_the_same_bits(config, tmp_path):
     cut = tmp_path / "cut"
     shutil.copytree(whole.run, cut)
     shutil.rmtree(cut / "model")
-    last = checkpoint_steps(cut)[-1]
+    last = list_checkpoint_steps(cut)[-1]
     shutil.rmtree(cut / "checkpoints" / f"step-{last}")
     again = resume(cut)
     assert digest(again.run) == digest(whole.run)
@@ -108,10 +110,10 @@ def test_evaluations_hide_the_same_patches_every_time(go):
 
 
 def test_the_best_is_that_of_the_least_loss(go):
-    assert better({"loss": 1.0}, None, 0.0)
-    assert better({"loss": 0.9}, {"loss": 1.0}, 0.05)
-    assert not better({"loss": 0.96}, {"loss": 1.0}, 0.05)
-    assert better({"loss": 2.0, "top1": 0.6}, {"loss": 1.0, "top1": 0.5}, 0.05)
+    assert is_better({"loss": 1.0}, None, 0.0)
+    assert is_better({"loss": 0.9}, {"loss": 1.0}, 0.05)
+    assert not is_better({"loss": 0.96}, {"loss": 1.0}, 0.05)
+    assert is_better({"loss": 2.0, "top1": 0.6}, {"loss": 1.0, "top1": 0.5}, 0.05)
     still = OptimizerConfig(lr=0.0, weight_decay=0.0)
     stopped = go(AUTOENCODER, optimizer=still, early_stop=EarlyStopConfig(patience=1), export="best")
     assert (stopped.outcome.stopped, stopped.metrics["step"]) == ("early", 4)
@@ -121,15 +123,15 @@ def test_what_it_learned_is_where_fine_tuning_starts(go):
     first = go(AUTOENCODER)
     listener = Listener()
     config = replace(TINY, model=replace(MODEL, classes=10), weights=str(first.run))
-    job = build(config, open_dataset(config.data), listener)
+    job = build_job(config, open_dataset(config.data), listener)
     assert listener.messages == ["the head is new, zero-initialised, for 10 classes"]
     learned = load_model(first.run).model.state_dict()
     assert all(torch.equal(job.model.state_dict()[name], tensor) for name, tensor in learned.items())
-    further = build(replace(PATCHES, weights=str(first.run)), open_dataset(config.data), Silent())
+    further = build_job(replace(PATCHES, weights=str(first.run)), open_dataset(config.data), Silent())
     assert all(torch.equal(further.model.state_dict()[name], tensor) for name, tensor in learned.items())
     labelled = go(model=config.model)
     listener = Listener()
-    build(replace(PATCHES, weights=str(labelled.run)), open_dataset(config.data), listener)
+    build_job(replace(PATCHES, weights=str(labelled.run)), open_dataset(config.data), listener)
     assert listener.messages == []
 
 

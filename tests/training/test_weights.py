@@ -13,8 +13,8 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.run_folder import checkpoint_steps
-from vitreous.training.assembly import build
+from vitreous.run_folder import list_checkpoint_steps
+from vitreous.training.assembly import build_job
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
 from vitreous.weights.model_folder import load_model
@@ -30,7 +30,7 @@ def start(base, **changed):
     """Return a job that starts from the weights, and what was said."""
     listener = Listener()
     config = replace(TINY, weights=str(base), **changed)
-    return build(config, open_dataset(config.data), listener), listener.messages
+    return build_job(config, open_dataset(config.data), listener), listener.messages
 
 
 def test_weights_with_the_same_classes_keep_their_head(base):
@@ -115,7 +115,7 @@ def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
 )
 def test_frozen_positions_are_all_that_there_are(positions, place):
     model = replace(TINY.model, positions=positions, position_placement=place, registers=2)
-    job = build(replace(TINY, model=model, freeze="positions"), open_dataset(TINY.data), Silent())
+    job = build_job(replace(TINY, model=model, freeze="positions"), open_dataset(TINY.data), Silent())
     still = {name for name, parameter in job.model.named_parameters() if not parameter.requires_grad}
     tables = ("positions.", "layer_positions.", "relative.")
     assert still == {name for name, _ in job.model.named_parameters() if any(part in name for part in tables)}
@@ -128,7 +128,7 @@ def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(ba
     assert torch.equal(start(base, objective=objective)[0].model.head.bias, exported(base)["head.bias"])
     model = replace(TINY.model, head_bias=False)
     with pytest.raises(ConfigError, match="biases are to start at -3, and this model's head has none"):
-        build(replace(TINY, model=model, objective=objective), open_dataset(TINY.data), Silent())
+        build_job(replace(TINY, model=model, objective=objective), open_dataset(TINY.data), Silent())
 
 
 def test_too_many_frozen_blocks(base):
@@ -143,7 +143,7 @@ def test_a_resumed_run_needs_its_first_weights_no_more(base, go, tmp_path):
     whole = go(**settings)
     cut = tmp_path / "cut"
     shutil.copytree(whole.run, cut)
-    for step in checkpoint_steps(cut)[1:]:
+    for step in list_checkpoint_steps(cut)[1:]:
         shutil.rmtree(cut / "checkpoints" / f"step-{step}")
     shutil.rmtree(borrowed)
     listener = Listener()

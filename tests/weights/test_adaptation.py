@@ -18,9 +18,9 @@ from vitreous.images.preprocess import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
-from vitreous.weights.adaptation import adapt, has_all, sliced
-from vitreous.weights.channels import rechannelled
-from vitreous.weights.labels import listed
+from vitreous.weights.adaptation import adapt, knows_all, slice_head
+from vitreous.weights.channels import change_channels
+from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 from vitreous.weights.options import Wish
@@ -60,7 +60,7 @@ def test_a_grey_image_is_the_same_to_a_model_that_sees_one_channel() -> None:
     def check(mean: tuple[float, ...], std: tuple[float, ...], bias: bool, seed: int) -> None:
         folder = folder_of(replace(SMALL, patch_bias=bias), mean=mean, std=std)
         expected = outputs(folder, grey(3, seed))
-        one, said = rechannelled(folder, 1)
+        one, said = change_channels(folder, 1)
         assert said.startswith("3 -> 1 by sum")
         assert ("taken into kernel and bias" in said) == (len(set(zip(mean, std, strict=True))) > 1)
         assert one.preprocess.mode == "L"
@@ -75,7 +75,7 @@ def test_a_grey_image_is_the_same_to_a_model_that_sees_one_channel() -> None:
 def test_other_counts_keep_the_function_on_grey_images(channels: int, rule: str, images: dict[str, Any]) -> None:
     folder = folder_of(**images)
     expected = outputs(folder, grey(3))
-    other, said = rechannelled(folder, channels, rule)
+    other, said = change_channels(folder, channels, rule)
     assert said.startswith(f"3 -> {channels} by {rule}")
     assert (outputs(other, grey(channels)) - expected).abs().max() < 1e-5
 
@@ -85,17 +85,17 @@ def test_further_channels_of_zeros_change_nothing_whatever_they_show(images: dic
     folder = folder_of(**images)
     pixels = torch.randint(256, (4, 5, 8, 12), dtype=torch.uint8)
     expected = outputs(folder, pixels[:, :3])
-    five, said = rechannelled(folder, 5)
+    five, said = change_channels(folder, 5)
     assert said == "3 -> 5 by zero"
     assert (outputs(five, pixels) - expected).abs().max() < 1e-6
     with pytest.raises(ConfigError, match="only adds channels; for 2 of 5 use sum or tile"):
-        rechannelled(five, 2, "zero")
+        change_channels(five, 2, "zero")
 
 
 def test_a_grey_model_sees_colours_by_their_mean() -> None:
     folder = folder_of(replace(SMALL, channels=1))
     expected = outputs(folder, grey(1))
-    three, said = rechannelled(folder, 3)
+    three, said = change_channels(folder, 3)
     assert (said, three.preprocess.mode) == ("1 -> 3 by sum", "RGB")
     assert (outputs(three, grey(3)) - expected).abs().max() < 1e-5
 
@@ -105,17 +105,17 @@ CONV = StemConfig("conv", (), 1, (8, 8))
 
 def test_stems_are_adapted_and_say_what_they_cannot_keep() -> None:
     hybrid = folder_of(replace(SMALL, image=(64, 64), patch=(32, 32), stem=StemConfig("resnet", (1,), 1)), **IMAGENET)
-    one, said = rechannelled(hybrid, 1)
+    one, said = change_channels(hybrid, 1)
     assert "standardised afterwards" in said
     assert "which this first layer can't take in" in said
     assert one.model(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
-    resnet, said = rechannelled(folder_of(ResNetConfig(image=(32, 48), units=(1,), classes=3)), 4)
+    resnet, said = change_channels(folder_of(ResNetConfig(image=(32, 48), units=(1,), classes=3)), 4)
     assert "3 -> 4 by zero; these kernels are standardised" in said
     assert resnet.model(torch.zeros(1, 4, 32, 48)).shape == (1, 3)
     conv = folder_of(replace(SMALL, image=(16, 24), stem=CONV))
     pixels = torch.randint(256, (2, 1, 16, 24), dtype=torch.uint8)
     expected = outputs(conv, pixels.expand(-1, 3, -1, -1))
-    one, said = rechannelled(conv, 1)
+    one, said = change_channels(conv, 1)
     assert said == "3 -> 1 by sum"
     assert (outputs(one, pixels) - expected).abs().max() < 1e-5
 
@@ -123,7 +123,7 @@ def test_stems_are_adapted_and_say_what_they_cannot_keep() -> None:
 def test_a_head_is_sliced_by_labels_and_by_synonyms() -> None:
     folder = folder_of(replace(SMALL, distillation_token=True))
     expected = outputs(folder, grey(3))
-    two, said = sliced(folder, ("Tinca tinca", "cat"))
+    two, said = slice_head(folder, ("Tinca tinca", "cat"))
     assert (said, two.classes) == ("sliced: 2 of 3 classes", ("Tinca tinca", "cat"))
     assert torch.equal(outputs(two, grey(3)), expected[:, [2, 0]])
 
@@ -131,28 +131,28 @@ def test_a_head_is_sliced_by_labels_and_by_synonyms() -> None:
 def test_labels_that_do_not_settle_a_class_are_refused() -> None:
     folder = folder_of()
     with pytest.raises(UnknownName, match="unknown class 'dgo'"):
-        sliced(folder, ("dgo",))
+        slice_head(folder, ("dgo",))
     with pytest.raises(ConfigError, match="'cat' is named twice"):
-        sliced(folder, ("cat", "cat"))
+        slice_head(folder, ("cat", "cat"))
     twins = replace(folder, classes=("crane, bird", "crane, machine", "x"))
     with pytest.raises(ConfigError, match="2 classes are called 'crane'"):
-        sliced(twins, ("crane",))
+        slice_head(twins, ("crane",))
     with pytest.raises(ConfigError, match="no head"):
-        sliced(replace(folder_of(replace(SMALL, classes=0)), classes=()), ("cat",))
-    assert has_all(("a", "b", "b"), ("a",))
-    assert not has_all(("a", "b", "b"), ("b",))
-    assert not has_all(("a", "b"), ("a", "c"))
+        slice_head(replace(folder_of(replace(SMALL, classes=0)), classes=()), ("cat",))
+    assert knows_all(("a", "b", "b"), ("a",))
+    assert not knows_all(("a", "b", "b"), ("b",))
+    assert not knows_all(("a", "b"), ("a", "c"))
 
 
 def test_wishes_are_checked_and_lists_of_labels_read(tmp_path: Path) -> None:
-    assert listed("cat, dog ,") == ("cat", "dog")
+    assert read_labels("cat, dog ,") == ("cat", "dog")
     (tmp_path / "labels.txt").write_text("tench, Tinca tinca\ncat\n\n")
-    assert listed(str(tmp_path / "labels.txt")) == ("tench, Tinca tinca", "cat")
+    assert read_labels(str(tmp_path / "labels.txt")) == ("tench, Tinca tinca", "cat")
     with pytest.raises(ConfigError, match="names no class"):
-        listed(" , ")
+        read_labels(" , ")
     (tmp_path / "bad").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ConfigError, match="can't read the labels"):
-        listed(str(tmp_path / "bad"))
+        read_labels(str(tmp_path / "bad"))
     with pytest.raises(UnknownName, match="rule for channels 'sums'"):
         Wish(channel_rule="sums")
     with pytest.raises(UnknownName, match="difference to allow 'mising'"):

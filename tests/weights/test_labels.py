@@ -11,8 +11,8 @@ from tests.weights.test_adaptation import CLASSES, SMALL, folder_of, grey, outpu
 import vitreous
 from vitreous.errors import ConfigError
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.weights.adaptation import adapt, numbers, reheaded
-from vitreous.weights.labels import listed
+from vitreous.weights.adaptation import adapt, number_outputs, replace_head
+from vitreous.weights.labels import read_labels
 from vitreous.weights.model_folder import ModelFolder, save_model
 from vitreous.weights.options import Wish
 
@@ -32,7 +32,7 @@ def written(folder: Path, content: str | bytes, name: str = "names.txt") -> str:
     ],
 )
 def test_files_of_names(name: str, content: str | bytes, tmp_path: Path) -> None:
-    assert listed(written(tmp_path, content, name)) == ("tench, Tinca tinca", "crème", "cat")
+    assert read_labels(written(tmp_path, content, name)) == ("tench, Tinca tinca", "crème", "cat")
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_files_of_names(name: str, content: str | bytes, tmp_path: Path) -> None
 )
 def test_files_that_name_no_outputs(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
-        listed(written(tmp_path, content, name))
+        read_labels(written(tmp_path, content, name))
     with pytest.raises(ConfigError, match="no such file"):
-        listed(str(tmp_path / "absent.txt"))
+        read_labels(str(tmp_path / "absent.txt"))
 
 
 def unnamed() -> ModelFolder:
     folder = folder_of()
-    return replace(folder, classes=numbers(len(folder.classes)))
+    return replace(folder, classes=number_outputs(len(folder.classes)))
 
 
 def test_outputs_without_names_are_named_in_their_order() -> None:
@@ -94,7 +94,7 @@ def test_a_new_head_is_of_zeros_on_the_same_features(config: object) -> None:
     with torch.inference_mode():
         features = folder.model.features(pixels)
     old = len(folder.classes)
-    found, said = reheaded(folder, ("a", "b", "c", "d"))
+    found, said = replace_head(folder, ("a", "b", "c", "d"))
     assert found.classes == ("a", "b", "c", "d")
     assert said.startswith("new, of zeros, for 4 classes: untrained")
     assert ("for 3, was left out" in said) == bool(old)

@@ -21,7 +21,7 @@ from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, StemConfig, build_resnet_config
 from vitreous.predictor import Predictor
 from vitreous.training.config import RunConfig
-from vitreous.training.initial_weights import initial_model
+from vitreous.training.initial_weights import create_initial_model
 from vitreous.training.reporter import Silent
 from vitreous.weights.compatibility import describe
 from vitreous.weights.conversion import convert
@@ -191,7 +191,7 @@ def test_training_a_vit_from_a_resnet_is_refused(tmp_path: Path) -> None:
     saved(SMALL, tmp_path / "model")
     config = RunConfig(model=replace(HYBRID, stem=StemConfig()), weights=str(tmp_path / "model"))
     with pytest.raises(CheckpointError, match="holds a ResNet, and this run trains a ViT"):
-        initial_model(config, ("a", "b", "c"), Silent())
+        create_initial_model(config, ("a", "b", "c"), Silent())
 
 
 def test_a_format_for_vits_names_those_for_resnets(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from vitreous.model import count
 from vitreous.model.names import SIZES, build_vit_config
 from vitreous.model.resnet_config import build_resnet_config
 from vitreous.weights.families.base import Family
-from vitreous.weights.foreign import families
+from vitreous.weights.foreign import list_families
 
 PATCHES = (8, 14, 16, 32)
 AXIAL = ("Axial-B/32", "Axial-B/16")
@@ -61,5 +61,5 @@ def models(pattern: str = "*") -> ModelsResult:
     if not chosen:
         raise UnknownName("model", pattern, names)
     configs = {name: build_resnet_config(name) if name in RESNETS else build_vit_config(name) for name in chosen}
-    sizes = (ModelSize(name, count.parameters(one), count.flops(one)) for name, one in configs.items())
-    return ModelsResult(tuple(sizes), tuple(families().values()))
+    sizes = (ModelSize(name, count.count_parameters(one), count.count_flops(one)) for name, one in configs.items())
+    return ModelsResult(tuple(sizes), tuple(list_families().values()))

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, called, open_dataset, open_source, open_training
+from vitreous.data.dataset import Dataset, name_dataset, open_dataset, open_source, open_training
 from vitreous.data.label_sets import open_label_sets
 from vitreous.data.listing.manifest import has_label_sets
 from vitreous.data.run_data import data_of
@@ -14,7 +14,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.predictor import Predictor
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter, progress_of
-from vitreous.training.run import fingerprint
+from vitreous.training.run import hash_dataset
 
 Data = str | Path | Source
 """A folder, a manifest, "digits" or a formula, by name; or images that are opened already."""
@@ -35,7 +35,7 @@ def name_of(data: Data | OwnRun | None) -> str | None:
 
 def short_name(data: str | None) -> str:
     """Return a short name of data for a title."""
-    return called(data) if data else "its validation part"
+    return name_dataset(data) if data else "its validation part"
 
 
 def open_labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
@@ -67,7 +67,7 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Datas
     if broken == "skip":
         config = replace(config, broken="skip")
     dataset = open_dataset(config, predictor.folder.decode)
-    if fingerprint(dataset) != record["data"]["fingerprint"]:
+    if hash_dataset(dataset) != record["data"]["fingerprint"]:
         display.message(
             "note: the data has changed since the run began; images that were trained on may be among these"
         )

@@ -6,13 +6,13 @@ from typing import Any
 
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
-from vitreous.metrics.headline import digits, headline, reached
+from vitreous.metrics.headline import find_headline, format_figure, format_reached
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, ResNetConfig
 from vitreous.run_folder import CHECKPOINTS, RunRecord
 from vitreous.storage.snapshot import read_state
-from vitreous.training.reporter import duration
+from vitreous.training.reporter import format_duration
 from vitreous.weights.model_folder import ModelFolder
 
 
@@ -22,7 +22,7 @@ def shape(path: str, folder: ModelFolder) -> list[str]:
     lines = [
         f"model       {path}",
         f"shape       {layers(config)}",
-        f"parameters  {count.parameters(config):,}, {count.flops(config) / 1e9:.3f} GFLOPs an image",
+        f"parameters  {count.count_parameters(config):,}, {count.count_flops(config) / 1e9:.3f} GFLOPs an image",
         f"images      {config.image[0]}x{config.image[1]}, {transform(folder.preprocess)}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.several else ''}",
@@ -31,7 +31,7 @@ def shape(path: str, folder: ModelFolder) -> list[str]:
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
     metrics = folder.origin.get("metrics")
     if isinstance(metrics, dict) and "loss" in metrics:
-        lines.append(f"reached     validation {reached(metrics)}")
+        lines.append(f"reached     validation {format_reached(metrics)}")
     return lines
 
 
@@ -79,13 +79,13 @@ def progress(path: Path, record: RunRecord) -> str:
         f"run         {path}",
         f"recipe      {config['recipe']} on {config['data']['path']}, {record.config['parameters']:,} parameters",
         f"progress    step {at:,} of {steps:,}"
-        + (f", {duration(trained[-1]['seconds'])} of training" if trained else "")
+        + (f", {format_duration(trained[-1]['seconds'])} of training" if trained else "")
         + (", stopped early" if done and at < steps else ""),
         f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
     ]
     if measured:
         lines.append(f"validation  {validation(measured)}")
-    labelled = not measured or headline(measured[-1]) is not None
+    labelled = not measured or find_headline(measured[-1]) is not None
     named = shlex.quote(str(path))
     onwards = f"evaluate {named}" if labelled else f"train DATA --recipe finetune --weights {named}"
     lines.append(f"next: vitreous {onwards if done else f'resume {named}'}")
@@ -95,9 +95,9 @@ def progress(path: Path, record: RunRecord) -> str:
 def validation(measured: list[dict[str, Any]]) -> str:
     """Say what the last and the best evaluation found: accuracy or mAP, or without labels the loss."""
     last = measured[-1]
-    name = headline(last) or "loss"
+    name = find_headline(last) or "loss"
     best = (min if name == "loss" else max)(measured, key=lambda entry: entry[name])
-    return f"{reached(last)} last, {digits(name, best[name])} best (step {best['step']:,})"
+    return f"{format_reached(last)} last, {format_figure(name, best[name])} best (step {best['step']:,})"
 
 
 def has_ended(record: RunRecord) -> bool:

@@ -13,7 +13,7 @@ from vitreous.api.data import Data, OwnRun, name_of, open_labelled, short_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name, tell_apart
 from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
-from vitreous.data.sources.base import Source, label_sets
+from vitreous.data.sources.base import Source, read_label_sets
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_sets, outputs
@@ -25,7 +25,7 @@ from vitreous.evaluation.throughput import Cost, cost
 from vitreous.images.corruptions.catalog import SEVERITIES
 from vitreous.metrics.classification import Metrics
 from vitreous.metrics.comparison import compare as compare_logits
-from vitreous.metrics.comparison import matching
+from vitreous.metrics.comparison import match_classes
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, Section
@@ -154,9 +154,9 @@ def evaluate(
     if several and only_one:
         refuse_sets(f"{predictor.path} gives")
     source = open_labelled(data, predictor, broken, display)
-    if label_sets(source) is not None and only_one:
+    if read_label_sets(source) is not None and only_one:
         refuse_sets(f"{name_of(data) or OwnRun.VALIDATION.value} has")
-    several = several or label_sets(source) is not None
+    several = several or read_label_sets(source) is not None
     display.phase(f"evaluating on {len(source):,} images")
     progress = progress_of(display)
     metrics, logits, targets = (evaluate_sets if several else measure)(predictor, source, batch, progress=progress)
@@ -204,7 +204,7 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
     if rival.folder.several:
         refuse_sets(f"{rival.path} gives")
     classes = predictor.folder.classes
-    return Rival(rival, names, classes, matching(classes, rival.folder.classes, names))
+    return Rival(rival, names, classes, match_classes(classes, rival.folder.classes, names))
 
 
 def refuse_sets(what: str) -> None:

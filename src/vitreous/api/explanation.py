@@ -11,8 +11,8 @@ from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.explanation import explain as look
-from vitreous.insight.methods import Choice, settled
-from vitreous.predictor import Image, is_one
+from vitreous.insight.methods import Choice, settle_choice
+from vitreous.predictor import Image, is_single
 from vitreous.reports.explanation.contents import Compared, Wish
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
 from vitreous.reports.notebook import frame
@@ -123,8 +123,8 @@ def explain(
     if out is None:
         return look(predictor, images, method, layer, head, target)
     ready, display = opened(predictor), reporter or Silent()
-    choice = settled(Choice(method, layer, head, target), ready.folder)
-    many: Iterable[Image] = [images] if is_one(images) else images
+    choice = settle_choice(Choice(method, layer, head, target), ready.folder)
+    many: Iterable[Image] = [images] if is_single(images) else images
     total = len(many) if isinstance(many, list | tuple) else 0
 
     def progress(doing: str, done: int) -> None:

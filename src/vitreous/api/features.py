@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result
 from vitreous.data.dataset import Source
-from vitreous.data.parts import names_data, open_images, open_parts
+from vitreous.data.parts import is_data_name, open_images, open_parts
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.feature_file import check_target, write_features
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
@@ -137,7 +137,7 @@ def open_sources(
         ConfigError: neither images nor data are named, or both. DataError: images that can't be read.
     """
     paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
-    if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and names_data(str(paths[0])):
+    if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and is_data_name(str(paths[0])):
         paths, data = [], paths[0]
     if (data is None) == (not paths):
         raise ConfigError(

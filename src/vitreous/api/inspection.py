@@ -11,18 +11,18 @@ from vitreous.api.models import open_weights
 from vitreous.api.results import Result
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import DIGITS, open_dataset
-from vitreous.data.listing.discovery import MANIFESTS, missing
+from vitreous.data.listing.discovery import MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
-from vitreous.images.decode import ImageInfo, decode, probe, read, value_range
-from vitreous.images.pillow import channels_in
-from vitreous.rate_sweep import FINAL, Sweep, best, is_sweep, table
-from vitreous.rate_sweep import read as read_sweep
+from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
+from vitreous.images.pillow import count_mode_channels
+from vitreous.rate_sweep import FINAL, Sweep, choose_rate, format_table, is_sweep
+from vitreous.rate_sweep import read_plan as read_sweep
 from vitreous.run_folder import RunRecord, is_run, read_run
-from vitreous.storage.presence import is_there
-from vitreous.weights.files import holds_weights
+from vitreous.storage.presence import path_exists
+from vitreous.weights.files import has_weights
 from vitreous.weights.hub import is_repository
 from vitreous.weights.model_folder import ModelFolder, is_model
 
@@ -58,19 +58,19 @@ def inspect(path: str | Path, **load: Any) -> InspectionResult:
     """
     named, place = str(path), Path(path)
     built_in = named == DIGITS or is_formula(named)
-    if not built_in and not is_there(place):
+    if not built_in and not path_exists(place):
         if is_repository(named):
             return model(named, load)
-        raise DataError(missing(place))
+        raise DataError(explain_missing(place))
     if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(named)
     if place.is_file():
-        return model(named, load) if holds_weights(place) else image(place)
+        return model(named, load) if has_weights(place) else image(place)
     if is_run(place):
         return run(place)
     if is_sweep(place):
         return sweep(place)
-    return model(named, load) if is_model(place) or holds_weights(place) else data(named)
+    return model(named, load) if is_model(place) or has_weights(place) else data(named)
 
 
 def model(path: str, load: Mapping[str, Any]) -> InspectionResult:
@@ -94,8 +94,8 @@ def sweep(path: Path) -> InspectionResult:
         f"sweep       {path}",
         f"recipe      {config.recipe} on {config.data.path}, rates on {1 - found.share:.0%} of the training images",
     ]
-    lines += table(found).splitlines()
-    lines.append(f"left        {', '.join(left)}" if left else f"best        {best(found):g}")
+    lines += format_table(found).splitlines()
+    lines.append(f"left        {', '.join(left)}" if left else f"best        {choose_rate(found):g}")
     done = not left and is_run(path / FINAL)
     then = f"inspect {shlex.quote(str(path / FINAL))}" if done else f"resume {shlex.quote(str(path))}"
     return InspectionResult(str(path), "sweep", found, "\n".join([*lines, f"next: vitreous {then}"]))
@@ -124,8 +124,8 @@ def image(path: Path) -> InspectionResult:
     """Describe an image file."""
     bytes_read = read(path, DecodeConfig())
     info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
-    found = value_range(bytes_read, DecodeConfig())
-    kept = channels_in(info.mode) if ";" in info.mode and info.mode[0].isdigit() else None
+    found = read_value_range(bytes_read, DecodeConfig())
+    kept = count_mode_channels(info.mode) if ";" in info.mode and info.mode[0].isdigit() else None
     if not info.mode.endswith("F"):
         decode(bytes_read, DecodeConfig(), kept or "RGB", name=str(path))
     turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""

@@ -9,7 +9,7 @@ from vitreous.errors import UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
 from vitreous.predictor import Predictor
-from vitreous.weights.labels import listed
+from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report, Wish
@@ -79,7 +79,7 @@ def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder
     given = dict(wish)
     for name in ("labels", "classes"):
         if isinstance(given.get(name), (str, Path)):
-            given[name] = listed(str(given[name]))
+            given[name] = read_labels(str(given[name]))
         elif isinstance(given.get(name), list):
             given[name] = tuple(given[name])
     return open_model(path, Wish(**given))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from vitreous.storage.presence import is_file, is_there
+from vitreous.storage.presence import is_file, path_exists
 
 
 def model_name(model: str) -> str:
     """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
     path = Path(model)
-    name = path.resolve().name if is_there(path) else path.name
-    if name == "model" and is_there(path):
+    name = path.resolve().name if path_exists(path) else path.name
+    if name == "model" and path_exists(path):
         return path.resolve().parent.name or name
     return (path.stem if is_file(path) else name) or "model"
 

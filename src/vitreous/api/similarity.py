@@ -8,8 +8,8 @@ from typing import Any
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
 from vitreous.api.results import Reported
-from vitreous.data.dataset import called, open_source
-from vitreous.data.sources.subset import subset
+from vitreous.data.dataset import name_dataset, open_source
+from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.probes.cka import CKA, check_images
 from vitreous.evaluation.probes.cka import cka as compare_layers
 from vitreous.evaluation.probes.features import FeatureOptions
@@ -47,7 +47,7 @@ class CKAResult(Reported):
         """The report: the map, each layer's nearest, the method."""
         first, second = self.models
         lead = f"Linear CKA of the layers of {first} and {second}, on {self.found.examples:,} images of {self.data}."
-        title = f"{self.names[0]} and {self.names[1]} on {called(self.data)}: CKA"
+        title = f"{self.names[0]} and {self.names[1]} on {name_dataset(self.data)}: CKA"
         data = {"protocol": "cka", "model": first, "other": second, "data": self.data}
         return Report(title, lead, cka_sections(self.found, self.names), data | self.to_dict())
 
@@ -92,7 +92,7 @@ def cka(
     both = as_predictor(model, device), as_predictor(other, device)
     display.phase("opening the data")
     folders = both[0].folder, both[1].folder
-    source = subset(open_source(str(data), None, folders[0].decode, broken), images)
+    source = draw_subset(open_source(str(data), None, folders[0].decode, broken), images)
     display.phase(f"comparing on {len(source):,} images")
     how = FeatureOptions(precision=precision, batch=batch, device=str(both[0].device))
     found = compare_layers(folders, source, how, unbiased, progress_of(display))

@@ -7,20 +7,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
-from vitreous.data.channels import check_same, spaced, statistics
+from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, called, open_dataset
+from vitreous.data.dataset import Dataset, name_dataset, open_dataset
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
-from vitreous.rate_sweep import begin, go_on, is_sweep, plan_sweep
+from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
 from vitreous.recipes.request import Request
-from vitreous.settings import TAG, alternatives, overlaid
+from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, give_up_claims
-from vitreous.storage.lock import never_began
-from vitreous.storage.presence import is_there
+from vitreous.storage.lock import has_never_begun
+from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import METRICS
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
@@ -108,7 +108,7 @@ def train(
 def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:
     """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says how."""
     examples = open_dataset(config.data, config.decode).facts.train
-    return begin(plan_sweep(config, examples, tuple(rates)), out, reporter)
+    return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
 def plan(
@@ -155,16 +155,16 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConf
             f"{channels}; mean and deviation are those of the weights (set --preprocess.mean and .std for others)"
         )
         return config
-    mean, std = statistics(dataset.train, config.decode, config.preprocess)
+    mean, std = measure_channels(dataset.train, config.decode, config.preprocess)
     reporter.message(
-        f"{channels}; of the training images, mean {spaced(mean)}, deviation {spaced(std)} on a scale of 0 to 1"
+        f"{channels}; of the training images, mean {format_values(mean)}, deviation {format_values(std)} on a scale of 0 to 1"
     )
     return replace(config, preprocess=replace(config.preprocess, mean=mean, std=std))
 
 
 def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
-    for part, members in alternatives(RunConfig).items():
+    for part, members in list_alternatives(RunConfig).items():
         given, own = settings.get(part), {one.name for one in fields(getattr(config, part))}
         for name in given if isinstance(given, Mapping) and TAG not in given else ():
             if name not in own and any(name in {one.name for one in fields(member)} for member in members.values()):
@@ -172,7 +172,7 @@ def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
                     f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's, which --recipe, --model and "
                     "--weights decide"
                 )
-    return overlaid(config, settings)
+    return override_settings(config, settings)
 
 
 def refuse_used(out: str | Path | None) -> None:
@@ -180,9 +180,9 @@ def refuse_used(out: str | Path | None) -> None:
     if out is None:
         return
     path = Path(out)
-    if is_there(path) and not path.is_dir():
+    if path_exists(path) and not path.is_dir():
         raise RunError(f"{path} is a file; --out must name a new or empty folder")
-    if is_there(path) and not never_began(path, METRICS):
+    if path_exists(path) and not has_never_begun(path, METRICS):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
             if any((path / name).exists() for name in ("config.json", "sweep.json"))
@@ -195,7 +195,7 @@ def refuse_used(out: str | Path | None) -> None:
 def refuse_impossible(path: Path) -> None:
     """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
     try:
-        above = next(place for place in (path, *path.absolute().parents) if is_there(place))
+        above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
         with TemporaryDirectory(dir=above, prefix=".vitreous-"):
             pass
     except OSError as error:
@@ -206,7 +206,7 @@ def refuse_impossible(path: Path) -> None:
 
 def free_run(config: RunConfig) -> Path:
     """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
-    return claim_folder(RUNS, f"{called(config.data.path)}-{config.recipe}")
+    return claim_folder(RUNS, f"{name_dataset(config.data.path)}-{config.recipe}")
 
 
 def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> Result:
@@ -235,4 +235,4 @@ def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any)
         raise ConfigError(
             f"{run} is a sweep, which goes on as it began; change its last run once it is done: {run}/final"
         )
-    return go_on(Path(run), reporter)
+    return continue_sweep(Path(run), reporter)

@@ -14,11 +14,11 @@ def cka(arguments: list[str]) -> int:
     """Run `vitreous cka`."""
     options = parse(Cka, arguments, "cka")
     from vitreous.api.similarity import cka as compare
-    from vitreous.data.dataset import called
+    from vitreous.data.dataset import name_dataset
     from vitreous.evaluation.probes.cka import check_images
 
     check_images(options.images)
-    stem = f"{model_name(options.model)}-{model_name(options.other)}-{called(options.data)}-cka"
+    stem = f"{model_name(options.model)}-{model_name(options.other)}-{name_dataset(options.data)}-cka"
     out = free_or_named(options.out, stem)
     how = {name: getattr(options, name) for name in ("images", "unbiased", "batch", "precision", "broken")}
     display = reporter()

@@ -87,7 +87,7 @@ def rival(options: Evaluate) -> "Predictor | None":
 
 def folder_of(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
-    from vitreous.data.dataset import called
+    from vitreous.data.dataset import name_dataset
 
-    data = options.benchmark or (called(options.data) if options.data else "validation")
+    data = options.benchmark or (name_dataset(options.data) if options.data else "validation")
     return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")

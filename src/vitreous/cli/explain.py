@@ -10,7 +10,7 @@ from vitreous.cli.options.commands import Explain
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.cli.progress import reporter
-from vitreous.data.listing.scan_report import printable
+from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 
 EXPLANATIONS = Path("explanations")
@@ -43,6 +43,6 @@ def explain(arguments: list[str]) -> int:
 def tell_broken(broken: Sequence[str], total: int) -> None:
     """Name the images that could not be read, on standard error."""
     for line in broken:
-        print(f"vitreous: {printable(line)}", file=sys.stderr)
+        print(f"vitreous: {escape(line)}", file=sys.stderr)
     if broken:
         print(f"vitreous: {len(broken):,} of {total:,} images could not be read", file=sys.stderr)

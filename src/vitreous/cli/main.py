@@ -16,7 +16,7 @@ from importlib import import_module
 from types import FrameType
 
 from vitreous.cli.streams import lost, standard_streams
-from vitreous.errors import Signalled, UnknownName, VitreousError, out_of_means
+from vitreous.errors import Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.storage.atomic import give_up_claims
 
 COMMANDS = {
@@ -72,7 +72,7 @@ def run_to_code(arguments: list[str]) -> int:
             why = "it is closed" if error.errno == errno.EBADF else error.strerror
             print(f"vitreous: error: can't write the output: {why}", file=sys.stderr)
             return 1
-        if (failure := out_of_means(error)) is not None:
+        if (failure := explain_exhaustion(error)) is not None:
             return told(failure)
         traceback.print_exc()
         print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
@@ -83,9 +83,9 @@ def run_to_code(arguments: list[str]) -> int:
 
 def told(error: VitreousError) -> int:
     """Say in one line what went wrong; return the exit code."""
-    from vitreous.data.listing.scan_report import printable
+    from vitreous.data.listing.scan_report import escape
 
-    print(f"vitreous: error: {printable(str(error))}", file=sys.stderr)
+    print(f"vitreous: error: {escape(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import atomic_file, check_name, claim_file, claim_folder, storing
-from vitreous.storage.lock import never_began
-from vitreous.storage.presence import is_file, is_folder, is_there
+from vitreous.storage.atomic import atomic_file, check_name, claim_file, claim_folder, translate_write_errors
+from vitreous.storage.lock import has_never_begun
+from vitreous.storage.presence import is_file, is_folder, path_exists
 
 EVALUATIONS = Path("evaluations")
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -31,7 +31,7 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
     check_name(path)
     if is_folder(path):
         raise ConfigError(f"{path} is a folder; {option} must name a file")
-    if not is_there(path.parent):
+    if not path_exists(path.parent):
         raise ConfigError(
             f"can't write {path}: there is no folder {path.parent}; make it, or name another file with {option}"
         )
@@ -62,9 +62,9 @@ def result_folder(named: str) -> Path:
     """
     path = Path(named)
     check_name(path)
-    if is_there(path) and not path.is_dir():
+    if path_exists(path) and not path.is_dir():
         raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
-    if is_there(path) and not never_began(path):
+    if path_exists(path) and not has_never_begun(path):
         raise ConfigError(f"{path} is not empty; choose another folder with --out")
     return path
 
@@ -76,8 +76,8 @@ def output(path: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     place = Path(path)
-    with storing(place):
-        if is_there(place) and not (place.is_file() or place.is_dir()):
+    with translate_write_errors(place):
+        if path_exists(place) and not (place.is_file() or place.is_dir()):
             with place.open("w", **TEXT) as stream:
                 yield stream
         else:

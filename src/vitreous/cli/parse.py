@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import tyro
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.settings import alternatives
-from vitreous.storage.presence import url
+from vitreous.settings import list_alternatives
+from vitreous.storage.presence import explain_url
 
 T = TypeVar("T")
 OWN = ("--help", "-h")
@@ -131,7 +131,7 @@ def suited(settings: T, arguments: Sequence[str]) -> T:
     """Return settings whose every field that may be one of several dataclasses is one that has the options named."""
     wanted = {option.replace("_", "-") for option in named(arguments)}
     changed: dict[str, Any] = {}
-    for name, members in alternatives(type(settings)).items():
+    for name, members in list_alternatives(type(settings)).items():
         given = {option for option in wanted if option.startswith(f"--{name}.")}
         fitting = [member for member in members.values() if given <= set(options(member, f"{name}."))]
         if fitting and not isinstance(getattr(settings, name), tuple(fitting)):
@@ -158,7 +158,7 @@ def options(kind: Any, prefix: str = "") -> Iterator[str]:
 
     Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
     """
-    several = alternatives(kind if isinstance(kind, type) else type(kind))
+    several = list_alternatives(kind if isinstance(kind, type) else type(kind))
     for field, (name, hint, told) in annotated(kind if isinstance(kind, type) else type(kind)).items():
         value = None if isinstance(kind, type) else getattr(kind, field)
         if field in several and value is None:
@@ -199,8 +199,8 @@ def refuse_urls(settings: Any) -> None:
         for text in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(text):
                 refuse_urls(text)
-            elif isinstance(text, str) and url(text):
-                raise ConfigError(str(url(text)))
+            elif isinstance(text, str) and explain_url(text):
+                raise ConfigError(str(explain_url(text)))
 
 
 REWRITES = (

@@ -11,8 +11,8 @@ from vitreous.cli.output import output, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import WRITERS, Layout
 from vitreous.cli.streams import endure
-from vitreous.data.listing.ignored import words
-from vitreous.data.listing.scan_report import printable
+from vitreous.data.listing.ignored import describe_ignored
+from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def predict(arguments: list[str]) -> int:
     with output(options.out) as stream:
         done, broken = WRITERS[options.format](results, stream, Layout(options.top, predictor.folder.several))
     if passed:
-        print(f"vitreous: passed over: {words(passed)}", file=sys.stderr)
+        print(f"vitreous: passed over: {describe_ignored(passed)}", file=sys.stderr)
     if filled:
-        said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {printable(filled[0])}"
+        said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {escape(filled[0])}"
         print(f"vitreous: {said}", file=sys.stderr)
     if broken:
         print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)

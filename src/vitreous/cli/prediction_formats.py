@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vitreous.data.listing.scan_report import printable
+from vitreous.data.listing.scan_report import escape
 
 if TYPE_CHECKING:
     from vitreous.predictor import Prediction
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def complain(one: "Prediction") -> None:
     """Name an image that could not be read."""
-    print(f"vitreous: {printable(one.error or '')}", file=sys.stderr)
+    print(f"vitreous: {escape(one.error or '')}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
         if one.error:
             broken += 1
             complain(one)
-            print(f"{printable(one.name)}  -  unreadable", file=stream)
+            print(f"{escape(one.name)}  -  unreadable", file=stream)
             continue
         done += 1
-        print(printable(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
+        print(escape(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
     return done, broken
 
 
@@ -83,7 +83,7 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         cells += [""] * (2 * len(numbers) - len(cells))
         said = [";".join(one.labels or ())] if layout.several else []
         row = [one.name, *said, *cells, one.error or ""]
-        table.writerow(map(printable, row) if stream.isatty() else row)
+        table.writerow(map(escape, row) if stream.isatty() else row)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
             complain(one)

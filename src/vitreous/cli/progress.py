@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.metrics.headline import SAID, written
-from vitreous.training.reporter import Reporter, duration
+from vitreous.metrics.headline import SAID, format_named
+from vitreous.training.reporter import Reporter, format_duration
 
 EVERY = 5.0
 """Seconds between plain lines."""
@@ -29,13 +29,13 @@ def describe(numbers: Mapping[str, float]) -> str:
     if "images_per_second" in numbers:
         parts.append(f"{numbers['images_per_second']:,.0f} img/s")
     if "eta_seconds" in numbers:
-        parts.append(f"{duration(numbers['eta_seconds'])} left")
+        parts.append(f"{format_duration(numbers['eta_seconds'])} left")
     return "  ".join(parts)
 
 
 def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
     """Write an evaluation."""
-    figures = "".join(f"{written(name, numbers[name])}, " for name in SAID if name in numbers)
+    figures = "".join(f"{format_named(name, numbers[name])}, " for name in SAID if name in numbers)
     text = f"step {step:,}: validation {figures}loss {numbers['loss']:.4f}"
     return text + (" (best so far)" if best else "")
 

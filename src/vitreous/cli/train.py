@@ -9,7 +9,7 @@ from vitreous.cli.progress import reporter
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
-from vitreous.metrics.headline import headline, reached
+from vitreous.metrics.headline import find_headline, format_reached
 
 if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter
@@ -85,8 +85,8 @@ def tell(result: "Result", display: "Reporter") -> int:
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
         return 128 + (result.outcome.signal or 2)
     ended = "stopped early" if result.outcome.stopped == "early" else "finished"
-    labelled = headline(result.metrics) is not None
-    print(f"\n{ended}{f': validation {reached(result.metrics)}' if result.metrics else ''}")
+    labelled = find_headline(result.metrics) is not None
+    print(f"\n{ended}{f': validation {format_reached(result.metrics)}' if result.metrics else ''}")
     print(f"  run     {result.run}")
     if result.model:
         print(f"  model   {result.model}")

@@ -9,8 +9,8 @@ from vitreous.cli.aliases import CONVERTED, INSTEAD, PLACES, PROJECT, RENAMED, S
 from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import OWN, former, named, options, positional
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.storage.presence import is_there
-from vitreous.training.changes import options as may_change
+from vitreous.storage.presence import path_exists
+from vitreous.training.changes import format_options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -84,7 +84,7 @@ def divided(words: Words, argument: str) -> tuple[str | None, str | None]:
 
     A file whose name reads as key=value is a file; a short option that is unknown is left to the command to refuse.
     """
-    match = None if argument.startswith("-") or is_there(argument) else KEY_VALUE.fullmatch(argument)
+    match = None if argument.startswith("-") or path_exists(argument) else KEY_VALUE.fullmatch(argument)
     if match is not None:
         name, value = f"--{match['key']}", match["value"]
     elif argument.startswith("--") or argument.partition("=")[0] in RENAMED:

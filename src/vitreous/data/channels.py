@@ -9,8 +9,8 @@ import numpy as np
 from vitreous.data.sources.base import Source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.pillow import channels_in
-from vitreous.images.preprocess import whole
+from vitreous.images.pillow import count_mode_channels
+from vitreous.images.preprocess import decode_whole
 
 GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
 """Modes that show no colours."""
@@ -18,15 +18,15 @@ SAMPLE = 256
 """Images that mean and deviation are measured on."""
 
 
-def counted(modes: Mapping[str, int]) -> Counter[int]:
+def count_channels(modes: Mapping[str, int]) -> Counter[int]:
     """Return how many images have how many channels, from how many are of which mode."""
     found: Counter[int] = Counter()
     for mode, count in modes.items():
-        found[channels_in(mode)] += count
+        found[count_mode_channels(mode)] += count
     return found
 
 
-def said(found: Mapping[int, int]) -> str:
+def format_channel_counts(found: Mapping[int, int]) -> str:
     """Say how many images have how many channels."""
     return ", ".join(f"{count:,} of {channels}" for channels, count in sorted(found.items()))
 
@@ -37,22 +37,26 @@ def common_channels(path: str, modes: Mapping[str, int]) -> int:
     Raises:
         DataError: they have different numbers of channels, some more than colours are.
     """
-    found = counted(modes)
+    found = count_channels(modes)
     if max(found) <= 4:
         return 1 if all(mode in GREY for mode in modes) else 3
     if len(found) > 1:
-        raise DataError(f"{path} mixes images of different channels ({said(found)}); a model sees one number of them")
+        raise DataError(
+            f"{path} mixes images of different channels ({format_channel_counts(found)}); a model sees one number of them"
+        )
     return max(found)
 
 
 def check_same(path: str, modes: Mapping[str, int], channels: int) -> None:
     """Raise DataError unless all images have so many channels."""
-    found = counted(modes)
+    found = count_channels(modes)
     if set(found) != {channels}:
-        raise DataError(f"{path} has images of other channels than the {channels} that the model sees: {said(found)}")
+        raise DataError(
+            f"{path} has images of other channels than the {channels} that the model sees: {format_channel_counts(found)}"
+        )
 
 
-def statistics(
+def measure_channels(
     source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel over the pixels of SAMPLE images, evenly spread, on a scale of 0 to 1.
@@ -62,23 +66,23 @@ def statistics(
     total = square = np.zeros(preprocess.channels)
     count = 0
     for index in np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int)).tolist():
-        image = whole(source.read(index), decoding, preprocess, source.names[index])
+        image = decode_whole(source.read(index), decoding, preprocess, source.names[index])
         pixels = image.reshape(-1, image.shape[2]).astype(np.float64) / 255
         total, square, count = total + pixels.sum(0), square + (pixels**2).sum(0), count + len(pixels)
     mean = total / count
     deviation = np.sqrt(np.maximum(square / count - mean**2, 0))
-    return tuple(map(rounded, mean)), tuple(rounded(value) or 1.0 for value in deviation)
+    return tuple(map(round_digits, mean)), tuple(round_digits(value) or 1.0 for value in deviation)
 
 
-def spaced(values: Sequence[float]) -> str:
+def format_values(values: Sequence[float]) -> str:
     """Write numbers as an option takes them."""
     return " ".join(f"{value:g}" for value in values)
 
 
-def rounded(value: float) -> float:
+def round_digits(value: float) -> float:
     """Round to four digits.
 
-    >>> rounded(0.0123456), rounded(0.0)
+    >>> round_digits(0.0123456), round_digits(0.0)
     (0.01235, 0.0)
     """
     return round(value, 3 - math.floor(math.log10(abs(value)))) if value else 0.0

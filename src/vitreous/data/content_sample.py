@@ -15,13 +15,13 @@ COUNT = 64
 """Files of each part: of data of which a twentieth was replaced, one of them is missed once in 27 times."""
 
 
-def sample(source: Source, seed: int, count: int = COUNT) -> dict[str, str]:
+def hash_sample(source: Source, seed: int, count: int = COUNT) -> dict[str, str]:
     """Return the hashes of some files' bytes by name, drawn by a seed; none of a source whose images are no files."""
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]
-    return hashes(source, sorted(int(index) for index in chosen))
+    return hash_files(source, sorted(int(index) for index in chosen))
 
 
-def hashes(source: Source, indices: Iterable[int]) -> dict[str, str]:
+def hash_files(source: Source, indices: Iterable[int]) -> dict[str, str]:
     """Return the hashes of the bytes of these files by name; "" for one that can't be read."""
     found = {}
     for index in indices:
@@ -35,8 +35,8 @@ def hashes(source: Source, indices: Iterable[int]) -> dict[str, str]:
     return found
 
 
-def changed(source: Source, known: Mapping[str, str]) -> list[str]:
+def find_changed(source: Source, known: Mapping[str, str]) -> list[str]:
     """Return the names of the files that aren't there any more, or hold something else than they did."""
     places = {name: index for index, name in enumerate(source.names) if name in known}
-    now = hashes(source, places.values())
+    now = hash_files(source, places.values())
     return [name for name, digest in known.items() if now.get(name) != digest]

@@ -10,13 +10,13 @@ import numpy as np
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.discovery import list_data, list_labelled
-from vitreous.data.listing.listing import Listing, few
+from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
-from vitreous.data.listing.split import held_out, held_out_sets
-from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, label_sets
+from vitreous.data.listing.split import hold_out, hold_out_multilabel
+from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, read_label_sets
 from vitreous.data.sources.digits import DIGITS, load_digits
-from vitreous.data.sources.files import Part, file_source, known_classes, sound
-from vitreous.data.sources.subset import divided
+from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.subset import divide
 from vitreous.data.synthetic.formula import FormulaSource, is_formula, parse_formula, split_formula
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
@@ -76,13 +76,13 @@ def open_dataset(
         DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
     """
     dataset = open_whole(config, decode, progress)
-    return for_tuning(dataset, config) if config.tuning_holdout else dataset
+    return hold_out_for_tuning(dataset, config) if config.tuning_holdout else dataset
 
 
-def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
+def hold_out_for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
     """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
-    train, validation = divided(dataset.train, config.tuning_holdout, config.split_seed + 1)
-    counts, held = (counted(part) for part in (train, validation))
+    train, validation = divide(dataset.train, config.tuning_holdout, config.split_seed + 1)
+    counts, held = (count_labels(part) for part in (train, validation))
     facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
     note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
     report = replace(
@@ -96,9 +96,9 @@ def for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
     return Dataset(train, validation, facts, report)
 
 
-def counted(source: Source) -> list[int]:
+def count_labels(source: Source) -> list[int]:
     """Return the number of examples of each class."""
-    targets = label_sets(source)
+    targets = read_label_sets(source)
     return (np.bincount(source.labels, minlength=len(source.classes)) if targets is None else targets.sum(0)).tolist()
 
 
@@ -116,21 +116,21 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         parts.append(Part(listing, scan(listing, decode, config.verify, tell)))
         done += len(listing)
     broken = tuple(pair for part in parts for pair in part.broken)
-    good = [sound(part, config.broken) for part in parts]
+    good = [keep_readable(part, config.broken) for part in parts]
     if config.labels == "needed":
         check_classes(config.path, good[0])
     if len(good) == 1:
-        held = held_files(good[0].listing, config)
+        held = choose_held_out(good[0].listing, config)
         good = [good[0].take([not out for out in held]), good[0].take(held)]
     return assemble(config, decode, good[0], good[1], broken)
 
 
-def held_files(listing: Listing, config: DataConfig) -> list[bool]:
+def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
     """Tell for each file whether it is held out; raises DataError."""
     how = (config.holdout, config.split_seed)
     if listing.several:
-        return held_out_sets(listing.names, listing.sets, *how)
-    return held_out(listing.names, listing.labels, *how)
+        return hold_out_multilabel(listing.names, listing.sets, *how)
+    return hold_out(listing.names, listing.labels, *how)
 
 
 def list_parts(config: DataConfig) -> list[Listing]:
@@ -174,9 +174,13 @@ def open_source(
     """
     if path == DIGITS or is_formula(path):
         found = open_dataset(DataConfig(path)).validation
-        return found if classes is None else relabelled(found, tuple(classes), "the digits" if path == DIGITS else path)
+        return (
+            found
+            if classes is None
+            else renumber_labels(found, tuple(classes), "the digits" if path == DIGITS else path)
+        )
     listing = list_labelled(Path(path).expanduser() if path else Path(), classes or ())
-    return opened(listing, classes, decode, broken)
+    return open_listing(listing, classes, decode, broken)
 
 
 def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
@@ -187,18 +191,20 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     """
     if path == DIGITS or is_formula(path):
         return open_dataset(DataConfig(path)).train
-    return opened(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
+    return open_listing(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
 
 
-def opened(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
+def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
     """Look at every file of a listing and return those that can be read; raises DataError."""
     part = Part(listing, scan(listing, decode, "full"))
-    return file_source(sound(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
+    return build_file_source(
+        keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken
+    )
 
 
-def relabelled(found: Source, classes: tuple[str, ...], where: str) -> Source:
+def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Source:
     """Number a source's labels by a model's classes; raises DataError for a class that the model doesn't know."""
-    known = known_classes(classes, found.classes, where)
+    known = number_classes(classes, found.classes, where)
     numbers = np.array([known[name] for name in found.classes], dtype=np.int64)
     return Relabelled(found, classes, numbers[found.labels])
 
@@ -218,13 +224,13 @@ def assemble(
     """Put two checked parts together."""
     counts, held = Counter(train.listing.found), Counter(validation.listing.found)
     classes, several = tuple(sorted(counts)), train.listing.several
-    known_classes(classes, held, f"the validation data in {validation.listing.root}")
+    number_classes(classes, held, f"the validation data in {validation.listing.root}")
     notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))
     absent = [label for label in classes if label not in held]
     if absent:
-        notes.append(f"{len(absent):,} classes have no validation images: {few(absent)}")
+        notes.append(f"{len(absent):,} classes have no validation images: {format_names(absent)}")
     if several:
-        notes.append(several_said(train))
+        notes.append(describe_multilabel(train))
     if several and not held and config.labels == "needed":
         raise DataError(
             f"{config.path}: not one of its {len(validation):,} validation images has a label, so nothing could be "
@@ -246,38 +252,38 @@ def assemble(
         modes=dict(Counter(record.mode for record in everything).most_common()),
         formats=dict(Counter(record.format for record in everything).most_common()),
         broken=broken,
-        duplicates=same_bytes(train, validation),
-        conflicts=conflicting(train, validation),
+        duplicates=find_same_bytes(train, validation),
+        conflicts=find_conflicts(train, validation),
         ignored=dict(Counter(train.listing.ignored) + Counter(validation.listing.ignored if own_files else {})),
         notes=tuple(notes),
     )
     channels = common_channels(config.path, report.modes)
     each = tuple(counts[label] for label in classes)
     facts = Facts(classes, len(train), len(validation), channels, median, each, several)
-    sources = (file_source(part, classes, decode, broken) for part in (train, validation))
+    sources = (build_file_source(part, classes, decode, broken) for part in (train, validation))
     return Dataset(*sources, facts, report)
 
 
-def several_said(train: Part) -> str:
+def describe_multilabel(train: Part) -> str:
     """Say how many labels the training images have."""
     sets = train.listing.sets
     mean, bare = sum(map(len, sets)) / len(sets), sum(not labels for labels in sets)
     return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
 
 
-def same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+def find_same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
     """List the validation images that stand in the training data too."""
-    names, others = told_apart(train, validation)
+    names, others = list_split_names(train, validation)
     first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
     pairs = zip(validation.records, others, strict=True)
     return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
 
 
-def conflicting(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+def find_conflicts(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
     """List the images that stand twice, with different labels."""
     seen: dict[str, tuple[str, str]] = {}
     found = []
-    for part, names in zip((train, validation), told_apart(train, validation), strict=True):
+    for part, names in zip((train, validation), list_split_names(train, validation), strict=True):
         for record, name, label in zip(part.records, names, part.listing.labels, strict=True):
             before, other = seen.setdefault(record.digest, (name, label))
             if label != other:
@@ -285,13 +291,13 @@ def conflicting(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def told_apart(*parts: Part) -> list[list[str]]:
+def list_split_names(*parts: Part) -> list[list[str]]:
     """Return the names of each part's files, with their folder before them where the parts have folders of their own."""
     apart = len({part.listing.root for part in parts}) > 1
     return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]
 
 
-def called(path: str) -> str:
+def name_dataset(path: str) -> str:
     """Return a short name for a data set, fit for a folder: of a formula its kind, of a path its last part."""
     if is_formula(path):
         return f"formula-{parse_formula(path).kind}"
@@ -300,23 +306,23 @@ def called(path: str) -> str:
 
 def open_digits(config: DataConfig) -> Dataset:
     """Return the digits, with their facts."""
-    own_holdout(config)
+    refuse_second_holdout(config)
     train, validation = load_digits(config.holdout, config.split_seed)
-    return pixels_dataset(config.path, train, validation, (8, 8, 1))
+    return open_pixels(config.path, train, validation, (8, 8, 1))
 
 
 def open_formula(config: DataConfig) -> Dataset:
     """Return images from formulas, with their facts; none is drawn."""
-    own_holdout(config)
+    refuse_second_holdout(config)
     formula = parse_formula(config.path)
     train, validation = split_formula(formula, config.holdout, config.split_seed)
     notes = (f"drawn when they are asked for: {formula}",)
     if formula.images == 1:
         notes += ("one image a class is for training; the validation is another instance of each",)
-    return pixels_dataset(config.path, train, validation, train.shape, notes)
+    return open_pixels(config.path, train, validation, train.shape, notes)
 
 
-def own_holdout(config: DataConfig) -> None:
+def refuse_second_holdout(config: DataConfig) -> None:
     """Refuse validation data beside a set that holds out its own; raises DataError."""
     if config.validation is not None:
         raise DataError(
@@ -325,7 +331,7 @@ def own_holdout(config: DataConfig) -> None:
         )
 
 
-def pixels_dataset(
+def open_pixels(
     path: str,
     train: ArraySource | FormulaSource,
     validation: ArraySource | FormulaSource,

@@ -8,8 +8,8 @@ from jaxtyping import Bool
 
 from vitreous.data.listing.manifest import read_manifest
 from vitreous.data.listing.scan import scan
-from vitreous.data.sources.base import FileSource, Source, label_sets
-from vitreous.data.sources.files import Part, file_source, known_classes, sound
+from vitreous.data.sources.base import FileSource, Source, read_label_sets
+from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -34,24 +34,24 @@ def open_label_sets(
     train, validation = read_manifest(path, several=True)
     listing = validation or train
     every = Part(listing, scan(listing, decode, "full"))
-    source = file_source(sound(every, broken), tuple(classes), decode, every.broken)
+    source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
     assert source.targets is not None
     if not source.targets.any():
         raise DataError(f"{path}: not one of its {len(source):,} images has a label")
     return source, source.targets
 
 
-def as_label_sets(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
+def convert_to_label_sets(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
     """Return which of a model's classes each example of a source has; one label an example is a set of one.
 
     Raises:
         DataError: a class that the model doesn't know.
     """
-    targets = label_sets(source)
+    targets = read_label_sets(source)
     if targets is None:
         targets = np.arange(len(source.classes)) == source.labels[:, None]
     used = np.flatnonzero(targets.any(0))
-    index = known_classes(classes, [source.classes[label] for label in used], "the data")
+    index = number_classes(classes, [source.classes[label] for label in used], "the data")
     found = np.zeros((len(targets), len(classes)), bool)
     found[:, [index[source.classes[label]] for label in used]] = targets[:, used]
     return found

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_dataset, opened
+from vitreous.data.dataset import open_dataset, open_listing
 from vitreous.data.listing.discovery import MANIFESTS, list_data
 from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.images.config import DecodeConfig
-from vitreous.storage.presence import is_there
+from vitreous.storage.presence import path_exists
 
 
 def open_parts(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
@@ -25,8 +25,11 @@ def open_parts(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "
         return {TRAIN[0]: found.train, VALIDATION[2]: found.validation}
     train, validation = list_data(Path(path).expanduser() if path else Path())
     if validation is None:
-        return {"": opened(train, None, decode, broken)}
-    return {TRAIN[0]: opened(train, None, decode, broken), VALIDATION[2]: opened(validation, None, decode, broken)}
+        return {"": open_listing(train, None, decode, broken)}
+    return {
+        TRAIN[0]: open_listing(train, None, decode, broken),
+        VALIDATION[2]: open_listing(validation, None, decode, broken),
+    }
 
 
 def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
@@ -42,11 +45,11 @@ def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), br
             rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
         except (OSError, ValueError):  # the latter of a name with a NUL
             rows.append(Row(str(path), ""))
-    return opened(Listing(Path(), tuple(rows)), ("",), decode, broken)
+    return open_listing(Listing(Path(), tuple(rows)), ("",), decode, broken)
 
 
-def names_data(name: str) -> bool:
+def is_data_name(name: str) -> bool:
     """Tell whether a word names labelled data rather than images: digits, a formula, or a manifest."""
     if name == DIGITS or is_formula(name):
-        return not is_there(name)
+        return not path_exists(name)
     return Path(name).suffix.lower() in MANIFESTS

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitreous.data.config import DataConfig
 from vitreous.settings import from_dict
-from vitreous.storage.relocation import located
+from vitreous.storage.relocation import locate
 
 
 def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
@@ -15,5 +15,5 @@ def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
     settings = config.get("config")
     data = from_dict(DataConfig, settings.get("data") if isinstance(settings, Mapping) else None, "data")
     known = config.get("places")
-    validation = data.validation and located(data.validation, known, run)
-    return replace(data, path=located(data.path, known, run), validation=validation)
+    validation = data.validation and locate(data.validation, known, run)
+    return replace(data, path=locate(data.path, known, run), validation=validation)

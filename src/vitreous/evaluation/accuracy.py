@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vitreous.data.dataset import Source
-from vitreous.data.label_sets import as_label_sets
-from vitreous.data.sources.base import one_label
-from vitreous.data.stream.loader import evaluation_batches
+from vitreous.data.label_sets import convert_to_label_sets
+from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import Metrics, evaluate_logits
@@ -43,7 +43,7 @@ def evaluate(
         DataError: no examples, several labels an image, or a class that the model doesn't know. ImageError: a file that
             can't be read.
     """
-    one_label(source, "accuracy")
+    refuse_multilabel(source, "accuracy")
     folder = predictor.folder
     own = class_indices(source, folder.classes)
     logits = outputs(predictor, source, batch, workers, progress)
@@ -64,7 +64,7 @@ def evaluate_sets(
         DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
     """
     classes = predictor.folder.classes
-    targets = as_label_sets(source, classes)
+    targets = convert_to_label_sets(source, classes)
     logits = outputs(predictor, source, batch, workers, progress)
     return evaluate_labels(logits, targets, classes), logits, targets
 
@@ -89,7 +89,7 @@ def outputs(
         raise DataError("there are no examples to evaluate on")
     logits = np.empty((len(source), len(folder.classes)), np.float32)
     seen = np.zeros(len(source), np.int64)
-    for part in evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
+    for part in load_evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
         places = part.indices.numpy()
         logits[places] = predictor.logits(part.pixels).cpu().numpy()
         np.add.at(seen, places, 1)

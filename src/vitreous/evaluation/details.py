@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from vitreous.evaluation.throughput import Cost
-from vitreous.metrics.bootstrap import Interval, bootstrap_all, of_balanced, of_macro_f1, of_mean
-from vitreous.metrics.calibration import Scaled, scale
-from vitreous.metrics.classification import finite, log_sum_exp
+from vitreous.metrics.bootstrap import Interval, balanced_statistic, bootstrap_all, macro_f1_statistic, mean_statistic
+from vitreous.metrics.calibration import Scaled, cross_fit_temperature
+from vitreous.metrics.classification import check_finite, log_sum_exp
 from vitreous.metrics.ranking import Ranking, rank_classes
 
 
@@ -55,17 +55,17 @@ def details(
     cost: Cost | None = None,
 ) -> Details:
     """Compute the details; raises DataError as `evaluate_logits` does."""
-    scores = finite(logits)
+    scores = check_finite(logits)
     predicted = scores.argmax(1).astype(np.int64)
     loss = (log_sum_exp(scores) - np.take_along_axis(scores, labels[:, None], 1))[:, 0]
     statistics = {
-        "balanced": of_balanced(labels, predicted == labels),
-        "macro_f1": of_macro_f1(labels, predicted),
-        "nll": of_mean(loss),
+        "balanced": balanced_statistic(labels, predicted == labels),
+        "macro_f1": macro_f1_statistic(labels, predicted),
+        "nll": mean_statistic(loss),
     }
     return Details(
         intervals=bootstrap_all(statistics, len(labels)),
         ranking=rank_classes(logits, labels, classes),
-        scaled=scale(logits, labels) if len(labels) > 1 else None,
+        scaled=cross_fit_temperature(logits, labels) if len(labels) > 1 else None,
         cost=cost,
     )

@@ -13,8 +13,8 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
-from vitreous.images.preprocess import example
-from vitreous.metrics.bootstrap import bootstrap, of_mean
+from vitreous.images.preprocess import preprocess_image
+from vitreous.metrics.bootstrap import bootstrap, mean_statistic
 from vitreous.predictor import Predictor
 
 Told = Callable[[int, int, str], None]
@@ -108,7 +108,7 @@ class Corrupted(Reread):
 
     def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
         """Return an example's corrupted pixels; raises ImageError."""
-        pixels = example(self.source.read(index), self.decode, self.preprocess, self.source.names[index])
+        pixels = preprocess_image(self.source.read(index), self.decode, self.preprocess, self.source.names[index])
         return corrupt(pixels, self.corruption, self.severity, (self.seed, index))
 
 
@@ -159,7 +159,7 @@ def robustness(
         images = Corrupted(kept, folder.decode, folder.preprocess, name, severity)
         every.append(hits(number, images, name, whole))
     shares = np.mean(every, axis=0)
-    found = bootstrap(of_mean(shares), len(labels))
+    found = bootstrap(mean_statistic(shares), len(labels))
     cells = tuple(Cell(*kind, float(one.mean())) for kind, one in zip(kinds, every, strict=True))
     return Robustness(len(labels), float(clean.mean()), found.value, (found.low, found.high), cells)
 

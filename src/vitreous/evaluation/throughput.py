@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vitreous.model.count import flops, parameters
+from vitreous.model.count import count_flops, count_parameters
 from vitreous.predictor import Predictor
 
 FEWEST, MOST = 3, 50
@@ -74,8 +74,8 @@ def cost(predictor: Predictor, batch: int = 64) -> Cost:
     while len(taken) < FEWEST or (sum(taken) < LONG_ENOUGH and len(taken) < MOST):
         taken.append(_timed(predictor, pixels))
     return Cost(
-        parameters=parameters(config),
-        flops=flops(config),
+        parameters=count_parameters(config),
+        flops=count_flops(config),
         images_per_second=batch / statistics.median(taken),
         range=(batch / max(taken), batch / min(taken)),
         passes=len(taken),

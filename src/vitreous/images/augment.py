@@ -9,7 +9,7 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
-from vitreous.images.preprocess import resize, to_mode, to_pixels
+from vitreous.images.preprocess import convert_mode, convert_to_pixels, resize
 from vitreous.images.randaugment import randaugment
 from vitreous.shapes import Box, Pixels, Size
 
@@ -55,24 +55,24 @@ def crop(
     if config.crop != "inception":
         decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
         if config.crop == "window":
-            return window_crop(to_mode(decoded, preprocess), config, preprocess, rng)
-        whole = to_pixels(to_mode(decoded, preprocess), preprocess)
+            return window_crop(convert_mode(decoded, preprocess), config, preprocess, rng)
+        whole = convert_to_pixels(convert_mode(decoded, preprocess), preprocess)
         return pad_crop(whole, config, rng) if config.crop == "pad" else whole
     target = Size(*preprocess.size)
     if not isinstance(image, bytes):
-        decoded = to_mode(image, preprocess)
-        box = inception_box(Size(*decoded.shape[:2]), config, rng)
+        decoded = convert_mode(image, preprocess)
+        box = draw_inception_box(Size(*decoded.shape[:2]), config, rng)
     else:
         full = probe(image, decoding, name).size
-        box = inception_box(full, config, rng)
+        box = draw_inception_box(full, config, rng)
         need = Size(math.ceil(full.rows * target.rows / box.rows), math.ceil(full.cols * target.cols / box.cols))
         decoded = decode(image, decoding, preprocess.mode, at_least=need, name=name)
-        box = scaled_box(box, full, Size(*decoded.shape[:2]))
+        box = draw_scaled_box(box, full, Size(*decoded.shape[:2]))
     part = decoded[box.top : box.top + box.rows, box.left : box.left + box.cols]
     return resize(part, target, preprocess.interpolation, antialias=preprocess.antialias)
 
 
-def inception_box(size: Size, config: AugmentConfig, rng: np.random.Generator) -> Box:
+def draw_inception_box(size: Size, config: AugmentConfig, rng: np.random.Generator) -> Box:
     """Draw a crop of random area and aspect (Szegedy et al., 1409.4842, section 6); the centre after TRIES failures.
 
     The area is uniform within `crop_area`, the aspect (cols / rows) uniform in its logarithm within `crop_aspect`.
@@ -90,7 +90,7 @@ def inception_box(size: Size, config: AugmentConfig, rng: np.random.Generator) -
     return Box((size.rows - rows) // 2, (size.cols - cols) // 2, rows, cols)
 
 
-def scaled_box(box: Box, full: Size, reduced: Size) -> Box:
+def draw_scaled_box(box: Box, full: Size, reduced: Size) -> Box:
     """Express a box of the full image in the pixels of its reduced decoding."""
     if full == reduced:
         return box
@@ -110,7 +110,7 @@ def window_crop(
     """Resize to the model's size divided by `crop_window`, as evaluation would, then take a random window of that size."""
     rows, cols = preprocess.size
     large = (round(rows / config.crop_window), round(cols / config.crop_window))
-    whole = to_pixels(pixels, replace(preprocess, size=large, crop=1.0))
+    whole = convert_to_pixels(pixels, replace(preprocess, size=large, crop=1.0))
     top, left = int(rng.integers(large[0] - rows + 1)), int(rng.integers(large[1] - cols + 1))
     return whole[top : top + rows, left : left + cols]
 
@@ -129,10 +129,10 @@ def pad_crop(
         padded = np.zeros((rows + 2 * pad, cols + 2 * pad, pixels.shape[2]), pixels.dtype)
         padded[pad : pad + rows, pad : pad + cols] = pixels
         return padded[top : top + rows, left : left + cols]
-    return pixels[mirrored(int(top) - pad, rows)][:, mirrored(int(left) - pad, cols)]
+    return pixels[mirror_indices(int(top) - pad, rows)][:, mirror_indices(int(left) - pad, cols)]
 
 
-def mirrored(start: int, count: int) -> np.ndarray:
+def mirror_indices(start: int, count: int) -> np.ndarray:
     """Return the indices start, start + 1, ... reflected into 0 .. count - 1."""
     index = np.abs(np.arange(start, start + count))
     return np.where(index >= count, 2 * (count - 1) - index, index)
@@ -190,14 +190,14 @@ def cutmix(
     rows, cols = pixels.shape[:2]
     side = math.sqrt(1 - float(rng.beta(alpha, alpha)))
     middle_row, middle_col = int(rng.integers(rows)), int(rng.integers(cols))
-    top, bottom = span(middle_row, rows, side)
-    left, right = span(middle_col, cols, side)
+    top, bottom = find_span(middle_row, rows, side)
+    left, right = find_span(middle_col, cols, side)
     pasted = pixels.copy()
     pasted[top:bottom, left:right] = partner[top:bottom, left:right]
     return pasted, 1 - (bottom - top) * (right - left) / (rows * cols)
 
 
-def span(middle: int, count: int, share: float) -> tuple[int, int]:
+def find_span(middle: int, count: int, share: float) -> tuple[int, int]:
     """Return the part of 0 .. count that lies within half of share x count around the middle."""
     half = round(count * share) / 2
     return max(0, math.floor(middle - half)), min(count, math.floor(middle + half))

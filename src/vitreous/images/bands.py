@@ -14,7 +14,7 @@ from jaxtyping import Num, UInt8
 from PIL import TiffImagePlugin
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import Entry, directory, start
+from vitreous.images.containers.exif import Entry, read_directory, read_start
 from vitreous.images.containers.tiff import (
     BITS,
     COLS,
@@ -27,7 +27,7 @@ from vitreous.images.containers.tiff import (
     TILE_COLS,
     TILE_OFFSETS,
     TILE_ROWS,
-    value,
+    read_value,
 )
 
 PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, FORMAT = 262, 278, 284, 317, 325, 339
@@ -91,22 +91,22 @@ class Layout:
         return 3.0 * self.dtype.itemsize * self.channels * self.across / self.cols + 8.0 * self.channels
 
 
-def layout(data: bytes) -> Layout | None:
+def read_layout(data: bytes) -> Layout | None:
     """Return how a TIFF's pixels lie, None for what isn't read here: palettes, bits that are no bytes, JPEG and fax inside.
 
     Raises:
         ImageError: it is damaged.
     """
     try:
-        order, big, place = start(data)
-        entries, _ = directory(data, place, order, big)
+        order, big, place = read_start(data)
+        entries, _ = read_directory(data, place, order, big)
     except (KeyError, struct.error) as error:
         raise ImageError("its first directory lies outside of the file") from error
-    channels, rows, cols = (value(entries, tag, default) for tag, default in ((SAMPLES, 1), (ROWS, 0), (COLS, 0)))
-    bits, kinds = (told(entries, tag, channels) for tag in (BITS, FORMAT))
+    channels, rows, cols = (read_value(entries, tag, default) for tag, default in ((SAMPLES, 1), (ROWS, 0), (COLS, 0)))
+    bits, kinds = (read_per_channel(entries, tag, channels) for tag in (BITS, FORMAT))
     tiled = TILE_OFFSETS in entries
     tags = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
-    photometric, compression = value(entries, PHOTOMETRIC, 1), value(entries, COMPRESSION, 1)
+    photometric, compression = read_value(entries, PHOTOMETRIC, 1), read_value(entries, COMPRESSION, 1)
     letter = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f"}.get(min(kinds))
     known = (1, 2) if channels <= MANY else (0, 1, 2, 5, 6, 8)
     if (
@@ -120,7 +120,7 @@ def layout(data: bytes) -> Layout | None:
         or not all(tag in entries for tag in tags)
     ):
         return None
-    strip = min(rows, value(entries, STRIP_ROWS, rows) or rows), cols
+    strip = min(rows, read_value(entries, STRIP_ROWS, rows) or rows), cols
     return Layout(
         rows,
         cols,
@@ -128,24 +128,24 @@ def layout(data: bytes) -> Layout | None:
         np.dtype(f"{order}{letter}{bits[0] // 8}"),
         photometric,
         compression,
-        value(entries, PLANAR, 1) == 2 and channels > 1,
-        value(entries, PREDICTOR, 1),
-        (value(entries, TILE_ROWS, 0), value(entries, TILE_COLS, 0)) if tiled else strip,
+        read_value(entries, PLANAR, 1) == 2 and channels > 1,
+        read_value(entries, PREDICTOR, 1),
+        (read_value(entries, TILE_ROWS, 0), read_value(entries, TILE_COLS, 0)) if tiled else strip,
         tiled,
         entries[tags[0]],
         entries[tags[1]],
     )
 
 
-def told(entries: dict[int, Entry], tag: int, channels: int) -> tuple[int, ...]:
+def read_per_channel(entries: dict[int, Entry], tag: int, channels: int) -> tuple[int, ...]:
     """Return what is said of each channel; one value, or none, is said of all."""
     if tag not in entries:
         return (1,)
-    values = numbers(entries[tag], max(1, min(channels, PARTS)))
+    values = read_numbers(entries[tag], max(1, min(channels, PARTS)))
     return tuple(values.tolist()) or (1,)
 
 
-def numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
+def read_numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
     """Return an entry's whole numbers, at most so many; of another kind, or cut short, there are fewer."""
     letter = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}.get(entry.kind)
     if letter is None:
@@ -155,7 +155,7 @@ def numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
     return np.frombuffer(raw[: len(raw) // width * width], f"{entry.order}{letter}").astype(np.int64)
 
 
-def values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
+def read_values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
     """Return what the file holds, in the machine's byte order.
 
     Raises:
@@ -166,19 +166,19 @@ def values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
         raise ImageError(f"its tiles of {how.part[0]} x {how.part[1]} pixels are larger than the image")
     planes = how.channels if how.planar else 1
     count = -(-how.rows // how.part[0]) * (how.across // how.part[1])
-    offsets, lengths = (numbers(entry, PARTS) for entry in (how.offsets, how.lengths))
+    offsets, lengths = (read_numbers(entry, PARTS) for entry in (how.offsets, how.lengths))
     if min(len(offsets), len(lengths)) < planes * count:
         raise ImageError(f"it has {min(len(offsets), len(lengths)):,} strips or tiles and needs {planes * count:,}")
     out = np.empty((how.rows, how.cols, how.channels), how.dtype.newbyteorder("="))
     for plane in range(planes):
         chosen = slice(plane * count, (plane + 1) * count)
-        packed = unpacked(data, how, offsets[chosen], lengths[chosen])
+        packed = unpack_strips(data, how, offsets[chosen], lengths[chosen])
         place = out[:, :, plane : plane + 1] if how.planar else out
-        place[:] = undone(packed, how)[:, : how.cols]
+        place[:] = undo_predictor(packed, how)[:, : how.cols]
     return out
 
 
-def unpacked(
+def unpack_strips(
     data: bytes, how: Layout, offsets: Num[np.ndarray, " part"], lengths: Num[np.ndarray, " part"]
 ) -> UInt8[np.ndarray, "row byte"]:
     """Unpack the strips or tiles of a plane, as the grey pixels of a TIFF made of them; raises ImageError."""
@@ -190,12 +190,12 @@ def unpacked(
     size += [(PHOTOMETRIC, 1), (SAMPLES, 1)]
     size += [(TILE_COLS, width), (TILE_ROWS, rows)] if how.tiled else [(STRIP_ROWS, rows)]
     tags = (TILE_OFFSETS, TILE_BYTES) if how.tiled else (STRIP_OFFSETS, STRIP_BYTES)
-    image = TiffImagePlugin.TiffImageFile(file_of(parts, size, tags))
+    image = TiffImagePlugin.TiffImageFile(write_tiff(parts, size, tags))
     image.load()
     return np.asarray(image)
 
 
-def file_of(parts: list[bytes], size: list[tuple[int, int]], tags: tuple[int, int]) -> io.BytesIO:
+def write_tiff(parts: list[bytes], size: list[tuple[int, int]], tags: tuple[int, int]) -> io.BytesIO:
     """Write a TIFF of one directory around strips or tiles."""
     ends = np.cumsum([8, *map(len, parts)])
     count, after = len(parts), int(ends[-1])
@@ -209,14 +209,14 @@ def file_of(parts: list[bytes], size: list[tuple[int, int]], tags: tuple[int, in
     return io.BytesIO(b"".join((head, *parts, body, struct.pack("<H", len(entries)), *entries, bytes(4))))
 
 
-def undone(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np.ndarray, "row col channel"]:
+def undo_predictor(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np.ndarray, "row col channel"]:
     """Turn unpacked bytes into values, undoing what a predictor made of each strip's or tile's rows; raises ImageError."""
     channels = how.pixel // how.dtype.itemsize
     if how.predictor not in (1, HORIZONTAL, FLOATING):
         raise ImageError(f"its predictor {how.predictor} is unknown")
     if how.predictor == FLOATING:
         packed = np.concatenate(
-            [floats(part, how, channels) for part in np.split(packed, how.across // how.part[1], 1)], 1
+            [undo_float_predictor(part, how, channels) for part in np.split(packed, how.across // how.part[1], 1)], 1
         )
     whole = np.ascontiguousarray(packed).view(how.dtype).reshape(len(packed), -1, channels)
     if how.predictor != HORIZONTAL:
@@ -230,7 +230,9 @@ def undone(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np.ndarray
     return whole
 
 
-def floats(part: UInt8[np.ndarray, "row byte"], how: Layout, channels: int) -> UInt8[np.ndarray, "row byte"]:
+def undo_float_predictor(
+    part: UInt8[np.ndarray, "row byte"], how: Layout, channels: int
+) -> UInt8[np.ndarray, "row byte"]:
     """Undo the predictor of floating-point numbers (Adobe's TIFF technical note 3), into the file's byte order."""
     rows, width = part.shape
     summed = np.cumsum(part.reshape(rows, -1, channels), axis=1, dtype=np.uint8)

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from vitreous.errors import ConfigError
-from vitreous.images.formats import suffixes
+from vitreous.images.formats import list_suffixes
 
 Mode = Literal["RGB", "L"] | int
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Rounding = Literal["nearest", "timm", "torchvision", "transformers", "tensorflow"]
 
-SUFFIXES = suffixes()
+SUFFIXES = list_suffixes()
 """What counts as an image inside a folder; once found, its format is told by content alone."""
 HALF = (0.5, 0.5, 0.5)
 MOST_CHANNELS = 1024

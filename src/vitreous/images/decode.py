@@ -19,21 +19,30 @@ from vitreous.errors import ImageError
 from vitreous.images import bands
 from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
-from vitreous.images.containers.survey import Survey, turned_size
-from vitreous.images.formats import EXTRA, REMEDY, SAVE, formats, sniff
-from vitreous.images.limits import check
-from vitreous.images.pillow import mode_name, opened, orientation_left, turn
-from vitreous.images.pixels import DEEP, UNKNOWN, WHITE, as_they_are, from_pillow, grey_to, kept, scale
+from vitreous.images.containers.survey import Survey, turn_size
+from vitreous.images.formats import EXTRA, REMEDY, SAVE, list_formats, sniff_format
+from vitreous.images.limits import check_limits
+from vitreous.images.pillow import apply_orientation, find_remaining_orientation, name_mode, open_limited
+from vitreous.images.pixels import (
+    DEEP,
+    UNKNOWN,
+    WHITE,
+    convert_from_pillow,
+    convert_grey,
+    keep_scale,
+    read_channels,
+    scale_to_bytes,
+)
 from vitreous.shapes import Pixels, Size
 
 SURVEYS: dict[str, Callable[[bytes], Survey]] = {
-    "JPEG": jpeg.survey,
-    "PNG": png.survey,
-    "GIF": gif.survey,
-    "TIFF": tiff.survey,
-    "WEBP": webp.survey,
-    "BMP": bmp.survey,
-    "PPM": ppm.survey,
+    "JPEG": jpeg.survey_jpeg,
+    "PNG": png.survey_png,
+    "GIF": gif.survey_gif,
+    "TIFF": tiff.survey_tiff,
+    "WEBP": webp.survey_webp,
+    "BMP": bmp.survey_bmp,
+    "PPM": ppm.survey_ppm,
 }
 MEDIA = 20
 """Bytes that a pixel of AVIF or HEIF takes: their decoders hold planes, references and a copy."""
@@ -82,33 +91,33 @@ def probe(data: bytes, config: DecodeConfig = DecodeConfig(), name: str = "image
     """Read an image's header alone; raises ImageError if it is no image or over the limits."""
     kind = None
     try:
-        kind, survey = _surveyed(data, config)
-        return _info(kind, survey, len(data), config)
+        kind, survey = _survey(data, config)
+        return _describe(kind, survey, len(data), config)
     except Exception as error:
-        raise _broken(error, name, kind) from error
+        raise _explain_broken(error, name, kind) from error
 
 
-def _info(kind: str, survey: Survey, length: int, config: DecodeConfig) -> ImageInfo:
+def _describe(kind: str, survey: Survey, length: int, config: DecodeConfig) -> ImageInfo:
     """Read what a header says beyond the survey, within the limits."""
     turned = survey.orientation
     if kind == "PPM":
-        told = ppm.header(survey.data)
-        check(told.size, survey, length, config)
+        told = ppm.read_header(survey.data)
+        check_limits(told.size, survey, length, config)
         mode = "RGB" if told.channels == 3 else "I;16" if told.top > 255 else "1" if told.top == 1 else "L"
         return ImageInfo(kind, told.size, mode, turned, survey.frames)
-    if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
+    if kind == "JPEG" and (header := _read_jpeg_header(survey.data)) is not None:
         size, space = header
-        check(size, survey, length, config)
-        upright = turned_size(*size, turned)
+        check_limits(size, survey, length, config)
+        upright = turn_size(*size, turned)
         return ImageInfo(kind, upright, "L" if space == "Gray" else "RGB", turned, 1, ENDING in survey.data)
-    if (how := _beyond_pillow(kind, survey, length, config)) is not None:
-        return ImageInfo(kind, turned_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
-    with opened(kind, survey, length, config) as image:
-        turned = orientation_left(image, kind, survey)
+    if (how := _find_band_layout(kind, survey, length, config)) is not None:
+        return ImageInfo(kind, turn_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
+    with open_limited(kind, survey, length, config) as image:
+        turned = find_remaining_orientation(image, kind, survey)
         cols, rows = image.size
-        upright = survey.size or turned_size(rows, cols, turned)
+        upright = survey.size or turn_size(rows, cols, turned)
         frames = survey.frames if kind in SURVEYS else getattr(image, "n_frames", 1)
-        return ImageInfo(kind, upright, mode_name(image, kind), turned, frames)
+        return ImageInfo(kind, upright, name_mode(image, kind), turned, frames)
 
 
 def decode(
@@ -134,35 +143,35 @@ def decode(
     """
     kind = None
     try:
-        kind, survey = _surveyed(data, config)
+        kind, survey = _survey(data, config)
         if isinstance(mode, int):
             return _decode_kept(kind, survey, len(data), config, mode, at_least)
         if kind == "PPM":
-            check(ppm.header(data).size, survey, len(data), config)
+            check_limits(ppm.read_header(data).size, survey, len(data), config)
             return _decode_ppm(data, config, mode)
-        if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
-            check(header[0], survey, len(data), config)
+        if kind == "JPEG" and (header := _read_jpeg_header(survey.data)) is not None:
+            check_limits(header[0], survey, len(data), config)
             return _decode_jpeg(survey, header[0], config, mode, at_least)
         return _decode_pillow(kind, survey, len(data), config, mode)
     except MemoryError as error:
         raise ImageError(f"{name}: too little memory to decode it") from error
     except Exception as error:
-        raise _broken(error, name, kind) from error
+        raise _explain_broken(error, name, kind) from error
 
 
-def value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[float, float] | None:
+def read_value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[float, float] | None:
     """Return the smallest and the largest value of an image of more than 8 bits a channel, None for others; ImageError."""
     try:
-        kind, survey = _surveyed(data, config)
-        if (how := _beyond_pillow(kind, survey, len(data), config)) is not None and how.dtype.itemsize > 1:
-            found = bands.values(survey.data, how)
+        kind, survey = _survey(data, config)
+        if (how := _find_band_layout(kind, survey, len(data), config)) is not None and how.dtype.itemsize > 1:
+            found = bands.read_values(survey.data, how)
             return float(found.min()), float(found.max())
         if kind in ("JPEG", "PPM"):  # eight bits, or a header that says what white is
             return None
-        with opened(kind, survey, len(data), config) as image:
-            name = mode_name(image, kind)
+        with open_limited(kind, survey, len(data), config) as image:
+            name = name_mode(image, kind)
             if name.endswith(";16") and name[0].isdigit():
-                found = _pillow_kept(kind, survey, len(data), config)
+                found = _decode_pillow_kept(kind, survey, len(data), config)
                 return float(found.min()), float(found.max())
             if image.mode not in DEEP:
                 return None
@@ -170,34 +179,34 @@ def value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[flo
             low, high = image.getextrema()
             return float(low), float(high)
     except Exception as error:
-        raise _broken(error, "image", None) from error
+        raise _explain_broken(error, "image", None) from error
 
 
-def _surveyed(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
+def _survey(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
     """Tell a file's format by its content and survey its container, within the limits; raises ImageError."""
     if not data:
         raise ImageError("it is empty (0 bytes)")
     if len(data) > config.max_bytes:
         raise ImageError(f"it has {len(data):,} bytes, more than the limit of {config.max_bytes:,}")
-    kind = sniff(data)
+    kind = sniff_format(data)
     if kind is None:
-        raise ImageError(f"it is not an image of a known format ({', '.join(formats())})")
-    if kind not in formats():
+        raise ImageError(f"it is not an image of a known format ({', '.join(list_formats())})")
+    if kind not in list_formats():
         raise ImageError(f"it is {kind}: {REMEDY if kind in EXTRA else SAVE}")
     return kind, SURVEYS[kind](data) if kind in SURVEYS else Survey(data, working=MEDIA)
 
 
 def _decode_ppm(data: bytes, config: DecodeConfig, mode: Mode) -> UInt8[np.ndarray, "row col channel"]:
-    told = ppm.header(data)
+    told = ppm.read_header(data)
     deep = replace(config, levels=None) if told.top <= 255 else config
-    pixels = scale(ppm.values(data, told), told.top, deep)
-    return _to_grey_or_rgb(pixels, mode)
+    pixels = scale_to_bytes(ppm.read_values(data, told), told.top, deep)
+    return _convert_mode(pixels, mode)
 
 
-def _to_grey_or_rgb(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> UInt8[np.ndarray, "row col channel2"]:
+def _convert_mode(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> UInt8[np.ndarray, "row col channel2"]:
     """Bring grey or RGB to the mode, as Pillow does."""
     if pixels.shape[2] == 1:
-        return grey_to(pixels, mode)
+        return convert_grey(pixels, mode)
     return pixels if mode == "RGB" else np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
@@ -205,26 +214,26 @@ def _decode_kept(
     kind: str, survey: Survey, length: int, config: DecodeConfig, channels: int, at_least: Size | None
 ) -> Float32[np.ndarray, "row col channel"]:
     """Decode an image's channels as they are; raises ImageError if there are more or fewer of them."""
-    if kind == "JPEG" and (header := _jpeg_header(survey.data)) is not None:
-        check(header[0], replace(survey, working=16.0), length, config)
+    if kind == "JPEG" and (header := _read_jpeg_header(survey.data)) is not None:
+        check_limits(header[0], replace(survey, working=16.0), length, config)
         colours: Mode = "L" if header[1] == "Gray" else "RGB"
         found = _decode_jpeg(survey, header[0], config, colours, at_least)
     elif kind == "PPM":
-        told = ppm.header(survey.data)
-        check(told.size, replace(survey, working=survey.working + 12), length, config)
-        found = ppm.values(survey.data, told)
+        told = ppm.read_header(survey.data)
+        check_limits(told.size, replace(survey, working=survey.working + 12), length, config)
+        found = ppm.read_values(survey.data, told)
         if told.top not in (255, WHITE):  # the header says what white is
             found = found.astype(np.float32) * np.float32(255 / told.top)
             check_channels(found.shape[2], channels)
             return found
-    elif kind == "TIFF" and (how := bands.layout(survey.data)) is not None:
+    elif kind == "TIFF" and (how := bands.read_layout(survey.data)) is not None:
         check_channels(how.channels, channels)
-        check(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
-        found = turn(bands.values(survey.data, how), survey.orientation)
+        check_limits(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
+        found = apply_orientation(bands.read_values(survey.data, how), survey.orientation)
     else:
-        found = _pillow_kept(kind, survey, length, config)
+        found = _decode_pillow_kept(kind, survey, length, config)
     check_channels(found.shape[2], channels)
-    return kept(found, config)
+    return keep_scale(found, config)
 
 
 def check_channels(found: int, wanted: int) -> None:
@@ -233,19 +242,21 @@ def check_channels(found: int, wanted: int) -> None:
         raise ImageError(f"it has {found} channel{'s'[: found > 1]}, where {wanted} are wanted (preprocess.mode)")
 
 
-def _pillow_kept(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Num[np.ndarray, "row col channel"]:
+def _decode_pillow_kept(
+    kind: str, survey: Survey, length: int, config: DecodeConfig
+) -> Num[np.ndarray, "row col channel"]:
     """Decode with Pillow, upright; a PNG of 16 bits is unpacked once for the high and once for the low bytes."""
 
     def loaded(mode: str = "", raw: str = "") -> Num[np.ndarray, "row col channel"]:
-        with opened(kind, replace(survey, working=survey.working + 16), length, config) as image:
+        with open_limited(kind, replace(survey, working=survey.working + 16), length, config) as image:
             if raw:
                 image.tile, image._mode = [image.tile[0]._replace(args=raw)], mode
-            turned = 1 if kind == "TIFF" else orientation_left(image, kind, survey)
+            turned = 1 if kind == "TIFF" else find_remaining_orientation(image, kind, survey)
             image.load()
-            return turn(as_they_are(image), turned)
+            return apply_orientation(read_channels(image), turned)
 
-    with opened(kind, survey, length, config) as image:
-        name = mode_name(image, kind)
+    with open_limited(kind, survey, length, config) as image:
+        name = name_mode(image, kind)
     if name == "2;16":  # grey and alpha, as four bytes
         return np.ascontiguousarray(loaded("RGBA", "RGBA")).view(">u2").astype(np.uint16)
     if name in ("3;16", "4;16"):
@@ -255,12 +266,12 @@ def _pillow_kept(kind: str, survey: Survey, length: int, config: DecodeConfig) -
     return loaded()
 
 
-def _beyond_pillow(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
+def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
     """Return how a TIFF's pixels lie that Pillow has no mode for; raises ImageError if it is over the limits."""
-    how = bands.layout(survey.data) if kind == "TIFF" else None
+    how = bands.read_layout(survey.data) if kind == "TIFF" else None
     if how is None or (how.channels <= bands.MANY and (how.channels == 1 or how.dtype.itemsize == 1)):
         return None
-    check(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
+    check_limits(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
     return how
 
 
@@ -272,27 +283,27 @@ def _decode_bands(
         raise ImageError(
             f"it has {how.channels} channels, which are no colours; --channels {how.channels} keeps them as they are"
         )
-    pixels = turn(bands.values(survey.data, how), survey.orientation)
+    pixels = apply_orientation(bands.read_values(survey.data, how), survey.orientation)
     if pixels.dtype.kind == "f" and config.levels is None:
         raise ImageError(UNKNOWN)
-    pixels = scale(pixels, WHITE, config)
+    pixels = scale_to_bytes(pixels, WHITE, config)
     if how.channels == bands.MANY:
-        return from_pillow(Image.fromarray(pixels), mode, config)
-    return _to_grey_or_rgb(pixels, mode)
+        return convert_from_pillow(Image.fromarray(pixels), mode, config)
+    return _convert_mode(pixels, mode)
 
 
 def _decode_pillow(
     kind: str, survey: Survey, length: int, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Decode with Pillow's reader for the format, or a TIFF that it has no mode for with that of `bands`."""
-    if (how := _beyond_pillow(kind, survey, length, config)) is not None:
+    if (how := _find_band_layout(kind, survey, length, config)) is not None:
         return _decode_bands(how, survey, config, mode)
-    with opened(kind, survey, length, config) as image:
-        turned = orientation_left(image, kind, survey)
+    with open_limited(kind, survey, length, config) as image:
+        turned = find_remaining_orientation(image, kind, survey)
         image.load()
-        pixels = from_pillow(image, mode, config)
+        pixels = convert_from_pillow(image, mode, config)
     del image  # before turning takes as much again
-    return pixels if kind == "TIFF" else turn(pixels, turned)  # Pillow turns TIFF itself, while loading
+    return pixels if kind == "TIFF" else apply_orientation(pixels, turned)  # Pillow turns TIFF itself, while loading
 
 
 def _decode_jpeg(
@@ -302,7 +313,7 @@ def _decode_jpeg(
     whole = ENDING in survey.data
     if not whole and config.truncated == "refuse":
         raise ImageError("it is a damaged JPEG image: it lacks its last bytes; --decode.truncated fill makes them grey")
-    factor = 1 if at_least is None else _reduction(size, at_least, survey.orientation)
+    factor = 1 if at_least is None else _choose_reduction(size, at_least, survey.orientation)
     pixels = simplejpeg.decode_jpeg(
         survey.data,
         "GRAY" if mode == "L" else "RGB",
@@ -311,10 +322,10 @@ def _decode_jpeg(
         min_width=-(-size.cols // factor) if factor > 1 else 0,
         strict=whole,
     )
-    return turn(pixels, survey.orientation)
+    return apply_orientation(pixels, survey.orientation)
 
 
-def _jpeg_header(data: bytes) -> tuple[Size, str] | None:
+def _read_jpeg_header(data: bytes) -> tuple[Size, str] | None:
     """Return the size as stored and the colour space; None for CMYK and for headers that libjpeg refuses."""
     try:
         rows, cols, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -323,7 +334,7 @@ def _jpeg_header(data: bytes) -> tuple[Size, str] | None:
     return (Size(rows, cols), space) if space in ("YCbCr", "Gray", "RGB") else None
 
 
-def _reduction(size: Size, at_least: Size, orientation: int) -> int:
+def _choose_reduction(size: Size, at_least: Size, orientation: int) -> int:
     """Return the largest of the cheap divisors that leaves at least this size."""
     wanted = Size(at_least.cols, at_least.rows) if orientation >= 5 else at_least
     for factor in REDUCTIONS:
@@ -332,7 +343,7 @@ def _reduction(size: Size, at_least: Size, orientation: int) -> int:
     return 1
 
 
-def _broken(error: Exception, name: str, kind: str | None) -> ImageError:
+def _explain_broken(error: Exception, name: str, kind: str | None) -> ImageError:
     """Say in one line that an image can't be decoded, and why."""
     said = str(error).strip()
     if isinstance(error, ImageError):

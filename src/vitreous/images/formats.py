@@ -92,30 +92,30 @@ UNREAD = dict.fromkeys(
 
 
 @cache
-def extra_installed(name: str) -> bool:
+def is_extra_installed(name: str) -> bool:
     """Tell whether a format of EXTRA can be read here."""
     return find_spec(MODULE[name]) is not None
 
 
-def formats() -> tuple[str, ...]:
+def list_formats() -> tuple[str, ...]:
     """Return the names of the formats that can be read here."""
-    return (*READ, *(name for name in EXTRA if extra_installed(name)))
+    return (*READ, *(name for name in EXTRA if is_extra_installed(name)))
 
 
 @cache
-def suffixes() -> frozenset[str]:
+def list_suffixes() -> frozenset[str]:
     """Return the endings, in lower case, of files that can be read here; their format is told by content alone."""
-    return frozenset(ending for name in formats() for ending in (READ | EXTRA)[name])
+    return frozenset(ending for name in list_formats() for ending in (READ | EXTRA)[name])
 
 
-def remedy(suffix: str) -> str | None:
+def suggest_remedy(suffix: str) -> str | None:
     """Say what to do about files with an ending: "" if they are read, None if it isn't an image's.
 
-    >>> remedy(".JPG"), remedy(".txt"), remedy(".psd")
+    >>> suggest_remedy(".JPG"), suggest_remedy(".txt"), remedy(".psd")
     ('', None, 'not read; save as PNG, JPEG or TIFF')
     """
     ending = suffix.lower()
-    if ending in suffixes():
+    if ending in list_suffixes():
         return ""
     return REMEDY if any(ending in endings for endings in EXTRA.values()) else UNREAD.get(ending)
 
@@ -152,10 +152,10 @@ BRANDS = {
 """Of ISO media files; a file that names both kinds is AVIF, since mif1 is every still image's."""
 
 
-def sniff(data: bytes) -> str | None:
+def sniff_format(data: bytes) -> str | None:
     """Tell a format from a file's first bytes: one of READ or EXTRA, or the name of another that is known.
 
-    >>> sniff(b"GIF89a..."), sniff(b"%PDF-1.4"), sniff(b"hello")
+    >>> sniff_format(b"GIF89a..."), sniff_format(b"%PDF-1.4"), sniff(b"hello")
     ('GIF', 'PDF', None)
     """
     if data[4:8] == b"ftyp":

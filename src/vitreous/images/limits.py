@@ -6,7 +6,7 @@ The errors call the image "it"; who knows its name puts that in the place.
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.containers.survey import Survey
-from vitreous.runtime.memory import memory
+from vitreous.runtime.memory import read_memory
 from vitreous.shapes import Size
 
 SHARE = 8
@@ -17,12 +17,12 @@ HARMLESS = 64 * 2**20
 """Bytes of pixels up to which a file may expand as it likes."""
 
 
-def check(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None:
+def check_limits(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None:
     """Refuse an image of so many pixels in a file of `length` bytes that is over a limit; raises ImageError."""
     check_pixels(size, config)
     pixels = size.rows * size.cols
     needed = pixels * survey.working
-    most = config.max_memory or share_of_memory() * max(1.0, config.max_pixels / DecodeConfig.max_pixels)
+    most = config.max_memory or default_memory_limit() * max(1.0, config.max_pixels / DecodeConfig.max_pixels)
     if needed > most:
         raise ImageError(
             f"it has {size} pixels, which take {needed / 2**20:,.0f} MiB to decode, more than the limit of "
@@ -47,6 +47,6 @@ def check_pixels(size: Size, config: DecodeConfig) -> None:
         )
 
 
-def share_of_memory() -> int:
+def default_memory_limit() -> int:
     """Return the bytes that decoding an image may take where no setting says it: a share of the machine's memory."""
-    return min(MOST, max(LEAST, memory() // SHARE))
+    return min(MOST, max(LEAST, read_memory() // SHARE))

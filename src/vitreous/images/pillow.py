@@ -10,24 +10,24 @@ from jaxtyping import Num
 from PIL import Image, ImageFile
 
 from vitreous.images.config import DecodeConfig
-from vitreous.images.containers.exif import orientation
+from vitreous.images.containers.exif import read_orientation
 from vitreous.images.containers.survey import Survey
-from vitreous.images.formats import extra_installed
-from vitreous.images.limits import check
+from vitreous.images.formats import is_extra_installed
+from vitreous.images.limits import check_limits
 from vitreous.shapes import Size
 
 _guard = threading.Lock()
 """Held while Pillow's limit is out of force."""
 
 
-def opened(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
+def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
     """Open with Pillow's reader for the format, header only, within the limits."""
     if survey.size is not None:
-        check(survey.size, survey, length, config)
+        check_limits(survey.size, survey, length, config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = open_unguarded(survey.data, kind)
-    check(Size(image.size[1], image.size[0]), survey, length, config)
+    check_limits(Size(image.size[1], image.size[0]), survey, length, config)
     return image
 
 
@@ -49,24 +49,24 @@ def open_unguarded(data: bytes, kind: str) -> Image.Image:
 @cache
 def register_extra() -> None:
     """Teach Pillow to read HEIF, where the extra is installed."""
-    if extra_installed("HEIF"):
+    if is_extra_installed("HEIF"):
         import pillow_heif
 
         pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
-def orientation_left(image: Image.Image, kind: str, survey: Survey) -> int:
+def find_remaining_orientation(image: Image.Image, kind: str, survey: Survey) -> int:
     """Return the orientation that is still to be applied; HEIF's decoder has applied it, AVIF's gives it as EXIF."""
-    return orientation(image.info.get("exif"), image.info.get("xmp")) if kind == "AVIF" else survey.orientation
+    return read_orientation(image.info.get("exif"), image.info.get("xmp")) if kind == "AVIF" else survey.orientation
 
 
-def mode_name(image: Image.Image, kind: str) -> str:
+def name_mode(image: Image.Image, kind: str) -> str:
     """Return a mode by Pillow's name; of a PNG of 16 bits and several channels, which has none there, "3;16" or so."""
     raw = image.tile[0].args if kind == "PNG" and image.tile else ""
     return {"RGB;16B": "3;16", "RGBA;16B": "4;16", "LA;16B": "2;16"}.get(str(raw), image.mode)
 
 
-def channels_in(mode: str) -> int:
+def count_mode_channels(mode: str) -> int:
     """Return how many channels an image of a mode has; of a palette, those of its colours."""
     number, apart, _ = mode.partition(";")
     if apart and number.isdigit():
@@ -74,7 +74,9 @@ def channels_in(mode: str) -> int:
     return {"L": 1, "1": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "RGBA": 4, "RGBX": 4, "CMYK": 4, "RGBa": 4}.get(number, 3)
 
 
-def turn(pixels: Num[np.ndarray, "row col channel"], orientation: int) -> Num[np.ndarray, "row2 col2 channel"]:
+def apply_orientation(
+    pixels: Num[np.ndarray, "row col channel"], orientation: int
+) -> Num[np.ndarray, "row2 col2 channel"]:
     """Bring pixels upright from an EXIF orientation of 1 to 8."""
     if orientation == 1:
         return pixels

@@ -19,14 +19,14 @@ WHITE = 65_535
 UNKNOWN = "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
 
 
-def from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
+def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
     """Convert any of Pillow's modes: more than 8 bits are scaled, transparency is composited, colours are kept.
 
     Raises:
         ImageError: floating-point pixels without configured levels.
     """
     if image.mode in DEEP:
-        return grey_to(_scaled(image, config), mode)
+        return convert_grey(_scale_in_bands(image, config), mode)
 
     def convert(band: Image.Image) -> Image.Image:
         if transparent:
@@ -35,33 +35,33 @@ def from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[n
         return band.convert(mode)
 
     transparent = image.has_transparency_data
-    return _in_bands(image, 1 if mode == "L" else 3, convert)
+    return _convert_in_bands(image, 1 if mode == "L" else 3, convert)
 
 
-def _in_bands(
+def _convert_in_bands(
     image: Image.Image, channels: int, convert: Callable[[Image.Image], Image.Image]
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Put an image together from bands of it, each converted for itself."""
     cols, rows = image.size
     out = np.empty((rows, cols, channels), np.uint8)
-    for top, bottom in _bands(rows, cols):
+    for top, bottom in _split_bands(rows, cols):
         out[top:bottom] = np.asarray(convert(image.crop((0, top, cols, bottom)))).reshape(bottom - top, cols, channels)
     return out
 
 
-def _bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
+def _split_bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
     step = max(1, BAND // cols)
     return ((top, min(rows, top + step)) for top in range(0, rows, step))
 
 
-def _scaled(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
+def _scale_in_bands(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
     """Scale an image of more than 8 bits a channel."""
     if image.mode == "F" and config.levels is None:
         raise ImageError(UNKNOWN)
-    return _in_bands(image, 1, lambda band: Image.fromarray(scale(np.asarray(band), WHITE, config)))
+    return _convert_in_bands(image, 1, lambda band: Image.fromarray(scale_to_bytes(np.asarray(band), WHITE, config)))
 
 
-def scale(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
+def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
     """Bring values to 0..255: from the configured levels, or else from 0..white; what lies beyond is clipped.
 
     Raises:
@@ -81,10 +81,12 @@ def scale(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> U
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
-def kept(values: Num[np.ndarray, "row col channel"], config: DecodeConfig) -> Float32[np.ndarray, "row col channel"]:
+def keep_scale(
+    values: Num[np.ndarray, "row col channel"], config: DecodeConfig
+) -> Float32[np.ndarray, "row col channel"]:
     """Bring values to the scale of 0 to 255 without rounding or clipping: 8 bits as they are, others from the levels.
 
-    Where no levels are configured whole numbers are taken for 0..65535, as `scale` takes them.
+    Where no levels are configured whole numbers are taken for 0..65535, as `scale_to_bytes` takes them.
 
     Raises:
         ImageError: not a number, or infinite; floating-point values without configured levels.
@@ -105,7 +107,7 @@ def kept(values: Num[np.ndarray, "row col channel"], config: DecodeConfig) -> Fl
     return out
 
 
-def as_they_are(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
+def read_channels(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
     """Return a Pillow image's values channel by channel: a palette's colours, alpha as one of the channels."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -117,7 +119,7 @@ def as_they_are(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
     return found[:, :, None] if found.ndim == 2 else found
 
 
-def visible(
+def select_visible(
     pixels: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> UInt8[np.ndarray, "row col channel2"]:
     """Return what people are shown of what a model sees: the configured three of many channels in false colours, in 8 bits.
@@ -133,7 +135,7 @@ def visible(
     return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
 
 
-def colours_said(config: PreprocessConfig) -> str:
+def describe_colours(config: PreprocessConfig) -> str:
     """Say what pictures show of many channels; "" where they show all."""
     if config.channels <= 3:
         return "" if config.channels != 2 else "Pictures show the mean of the 2 channels."
@@ -144,6 +146,6 @@ def colours_said(config: PreprocessConfig) -> str:
     )
 
 
-def grey_to(grey: UInt8[np.ndarray, "row col 1"], mode: Mode) -> UInt8[np.ndarray, "row col channel"]:
+def convert_grey(grey: UInt8[np.ndarray, "row col 1"], mode: Mode) -> UInt8[np.ndarray, "row col channel"]:
     """Repeat grey into RGB, if that is the mode."""
     return np.repeat(grey, 3, axis=2) if mode == "RGB" else grey

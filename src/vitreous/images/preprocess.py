@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, Interpolation, PreprocessConfig
 from vitreous.images.decode import check_channels, decode
-from vitreous.images.scaling import centre, scaled_size
+from vitreous.images.scaling import centre_box, compute_scaled_size
 from vitreous.shapes import Box, Pixels, Size
 
 KERNELS = {
@@ -25,27 +25,27 @@ MOST_CROPPED = 64
 """A scaled image of more than so many times the target's pixels is computed only where it is seen."""
 
 
-def example(
+def preprocess_image(
     data: bytes | Pixels[np.ndarray, "row col channel"],
     decoding: DecodeConfig,
     config: PreprocessConfig,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if need be, and bring to the model's size. Raises ImageError."""
-    return to_pixels(whole(data, decoding, config, name), config)
+    return convert_to_pixels(decode_whole(data, decoding, config, name), config)
 
 
-def whole(
+def decode_whole(
     data: bytes | Pixels[np.ndarray, "row col channel"],
     decoding: DecodeConfig,
     config: PreprocessConfig,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if need be, in the configured mode, at the image's own size. Raises ImageError."""
-    return decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else to_mode(data, config)
+    return decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else convert_mode(data, config)
 
 
-def to_mode(
+def convert_mode(
     image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row col channel2"]:
     """Bring decoded pixels to the configured mode: grey repeats into RGB; RGB becomes ITU-R 601 luma, as in Pillow.
@@ -65,7 +65,7 @@ def to_mode(
     return luma.astype(np.uint8)[..., None]
 
 
-def to_pixels(
+def convert_to_pixels(
     image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Resize and crop the centre: exactly `config.size`. `scaling.py` says to which whole pixels."""
@@ -74,18 +74,18 @@ def to_pixels(
         return image
     if not 0 < config.crop <= 1:
         raise ConfigError(f"preprocess.crop is {config.crop}; it must be above 0 and at most 1")
-    scaled = scaled_size(Size(*image.shape[:2]), config)
-    top, left = centre(scaled, target, config.rounding)
+    scaled = compute_scaled_size(Size(*image.shape[:2]), config)
+    top, left = centre_box(scaled, target, config.rounding)
     if scaled.rows * scaled.cols > MOST_CROPPED * target.rows * target.cols:
-        return resized_part(image, scaled, Box(top, left, *target), config)
+        return resize_part(image, scaled, Box(top, left, *target), config)
     precise = config.rounding != "nearest"
     whole = resize(image, scaled, config.interpolation, antialias=config.antialias, precise=precise)
     if top < 0 or left < 0:
-        return bordered(whole, Box(top, left, *target), config)
+        return crop_with_border(whole, Box(top, left, *target), config)
     return whole[top : top + target.rows, left : left + target.cols]
 
 
-def resized_part(
+def resize_part(
     image: Pixels[np.ndarray, "row col channel"], scaled: Size, box: Box, config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Compute only the pixels within `box` of an image resized to `scaled`, so that extreme shapes stay small."""
@@ -104,12 +104,12 @@ def resized_part(
     return np.stack([np.asarray(part) for part in parts], axis=2)
 
 
-def bordered(
+def crop_with_border(
     image: Pixels[np.ndarray, "row col channel"], box: Box, config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Cut out a box that reaches beyond the image, and fill what is left open (timm's CenterCropOrPad)."""
     channels = image.shape[2]
-    mean = _per_channel(config.mean, channels) if config.fill == "mean" else [0.0] * channels
+    mean = _expand_per_channel(config.mean, channels) if config.fill == "mean" else [0.0] * channels
     result = np.empty((box.rows, box.cols, channels), image.dtype)
     result[:] = [round(255 * value) if image.dtype == np.uint8 else 255 * value for value in mean]
     part = image[max(0, box.top) : box.top + box.rows, max(0, box.left) : box.left + box.cols]
@@ -157,13 +157,13 @@ def normalize(
 ) -> Float[Tensor, "batch channel row col"]:
     """Return (pixels / 255 - mean) / std in float32, on the pixels' device."""
     channels = pixels.shape[1]
-    mean, std = _per_channel(config.mean, channels), _per_channel(config.std, channels)
+    mean, std = _expand_per_channel(config.mean, channels), _expand_per_channel(config.std, channels)
     scale = torch.tensor([1 / (255 * value) for value in std], device=pixels.device).view(1, -1, 1, 1)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=pixels.device).view(1, -1, 1, 1)
     return pixels.float().mul_(scale).sub_(shift)
 
 
-def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+def _expand_per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
     """Repeat one value for every channel; for grey, reduce per-colour values to their mean."""
     if len(values) == channels:
         return values

@@ -36,7 +36,7 @@ def randaugment(
     return result[:, :, None] if grey else result
 
 
-def moved(image: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
+def apply_affine(image: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
     """Apply an affine map (output to input coordinates)."""
     fill = GREY if image.mode == "L" else (GREY,) * 3
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=fill)
@@ -50,22 +50,22 @@ def rotate(image: Image.Image, strength: float, sign: float) -> Image.Image:
 
 def shear_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Shear along the columns by 0.3 at full strength."""
-    return moved(image, (1.0, 0.3 * strength * sign, 0.0, 0.0, 1.0, 0.0))
+    return apply_affine(image, (1.0, 0.3 * strength * sign, 0.0, 0.0, 1.0, 0.0))
 
 
 def shear_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Shear along the rows by 0.3 at full strength."""
-    return moved(image, (1.0, 0.0, 0.0, 0.3 * strength * sign, 1.0, 0.0))
+    return apply_affine(image, (1.0, 0.0, 0.0, 0.3 * strength * sign, 1.0, 0.0))
 
 
 def translate_x(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Move by 45% of the width at full strength."""
-    return moved(image, (1.0, 0.0, 0.45 * image.width * strength * sign, 0.0, 1.0, 0.0))
+    return apply_affine(image, (1.0, 0.0, 0.45 * image.width * strength * sign, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Image.Image, strength: float, sign: float) -> Image.Image:
     """Move by 45% of the height at full strength."""
-    return moved(image, (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * image.height * strength * sign))
+    return apply_affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, 0.45 * image.height * strength * sign))
 
 
 def posterize(image: Image.Image, strength: float, sign: float) -> Image.Image:
@@ -101,7 +101,7 @@ def invert(image: Image.Image, strength: float, sign: float) -> Image.Image:
     return ImageOps.invert(image)
 
 
-def enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+def make_enhancer(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
     """Make an operation of one of Pillow's enhancers: a factor of 1 - 0.9 or 1 + 0.9 at full strength."""
 
     def operation(image: Image.Image, strength: float, sign: float) -> Image.Image:
@@ -118,10 +118,10 @@ OPERATIONS: tuple[Operation, ...] = (
     posterize,
     solarize,
     solarize_add,
-    enhanced(ImageEnhance.Color),
-    enhanced(ImageEnhance.Contrast),
-    enhanced(ImageEnhance.Brightness),
-    enhanced(ImageEnhance.Sharpness),
+    make_enhancer(ImageEnhance.Color),
+    make_enhancer(ImageEnhance.Contrast),
+    make_enhancer(ImageEnhance.Brightness),
+    make_enhancer(ImageEnhance.Sharpness),
     shear_x,
     shear_y,
     translate_x,

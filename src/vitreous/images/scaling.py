@@ -12,57 +12,57 @@ from vitreous.images.config import PreprocessConfig, Rounding
 from vitreous.shapes import Size
 
 
-def scaled_size(image: Size, config: PreprocessConfig) -> Size:
+def compute_scaled_size(image: Size, config: PreprocessConfig) -> Size:
     """Return the rows and columns that an image of this size is scaled to before the crop."""
-    target, whole = Size(*config.size), uncropped(config)
+    target, whole = Size(*config.size), compute_uncropped(config)
     if config.resize == "squash":
         return whole
     if config.resize == "border":
-        return fitting(image, whole, longest=True)
+        return fit_size(image, whole, longest=True)
     if config.rounding == "nearest":
         scale = max(target.rows / image.rows, target.cols / image.cols) / config.crop
         return Size(max(target.rows, round(image.rows * scale)), max(target.cols, round(image.cols * scale)))
     if config.rounding == "timm" and whole.rows != whole.cols:
-        return fitting(image, whole, longest=False)
+        return fit_size(image, whole, longest=False)
     if whole.rows < max(target):  # a shorter side of so many pixels wouldn't fill what the model sees
-        return fitting(image, whole, longest=False)
+        return fit_size(image, whole, longest=False)
     if config.rounding == "tensorflow":
-        return in_float32(image, whole.rows)
+        return scale_in_float32(image, whole.rows)
     short, long = sorted(image)
     longer = int(whole.rows * long / short)
     return Size(longer, whole.rows) if image.cols <= image.rows else Size(whole.rows, longer)
 
 
-def uncropped(config: PreprocessConfig) -> Size:
+def compute_uncropped(config: PreprocessConfig) -> Size:
     """Return the target's rows and columns divided by the crop: timm rounds them down, others name whole numbers."""
     divided = (side / config.crop for side in config.size)
     return Size(*(math.floor(side) if config.rounding == "timm" else round(side) for side in divided))
 
 
-def fitting(image: Size, whole: Size, longest: bool) -> Size:
+def fit_size(image: Size, whole: Size, longest: bool) -> Size:
     """Scale to just cover some rows and columns, or (`longest`) to just fit into them (timm's ResizeKeepRatio)."""
     ratios = image.rows / whole.rows, image.cols / whole.cols
     ratio = max(ratios) if longest else min(ratios)
     return Size(max(1, round(image.rows / ratio)), max(1, round(image.cols / ratio)))
 
 
-def in_float32(image: Size, shorter: int) -> Size:
+def scale_in_float32(image: Size, shorter: int) -> Size:
     """Scale the shorter side to so many pixels (big_vision's resize_small): float32, halves to the even number."""
     factor = np.float32(shorter) / np.float32(min(image))
     return Size(*(int(np.round(np.float32(side) * factor)) for side in image))
 
 
-def centre(scaled: Size, target: Size, rounding: Rounding) -> tuple[int, int]:
+def centre_box(scaled: Size, target: Size, rounding: Rounding) -> tuple[int, int]:
     """Return the top and left of the target within a scaled image; below 0 where the image is smaller.
 
     torchvision and timm round half a pixel too much to the even number, the others down; what is too little goes below and
     to the right.
     """
     top, left = (side - wanted for side, wanted in zip(scaled, target, strict=True))
-    return halved(top, rounding), halved(left, rounding)
+    return halve(top, rounding), halve(left, rounding)
 
 
-def halved(excess: int, rounding: Rounding) -> int:
+def halve(excess: int, rounding: Rounding) -> int:
     """Return how much of a side's excess, or lack, comes first."""
     if excess < 0:
         return -(-excess // 2)

@@ -5,14 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import evaluating, hooked, numbered
-from vitreous.insight.attention_weights import in_chunks
-from vitreous.insight.relevance import Targets, chosen_targets
-from vitreous.insight.tokens import as_vit
+from vitreous.insight.attention import evaluation_mode, remove_after, resolve_index
+from vitreous.insight.attention_weights import iterate_chunks
+from vitreous.insight.relevance import Targets, choose_targets
+from vitreous.insight.tokens import require_vit
 from vitreous.model.resnet import ResNet
 
 
-def activation_map(
+def compute_activation_map(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
 ) -> Float[Tensor, "batch map_row map_col"]:
     """Return how strongly each place answers: the root of the mean square over channels.
@@ -27,20 +27,22 @@ def activation_map(
         ConfigError: a layer that the model doesn't have, or images that it can't see.
     """
     if isinstance(model, ResNet):
-        module, patches = _stage(model, layer), None
+        module, patches = _find_stage(model, layer), None
     else:
-        vit = as_vit(model, "activation")
-        module, patches = vit.blocks[numbered(layer, vit.config.depth, "layer")], vit
+        vit = require_vit(model, "activation")
+        module, patches = vit.blocks[resolve_index(layer, vit.config.depth, "layer")], vit
     found: list[Tensor] = []
     keep = lambda _module, _inputs, output: found.append(output)  # noqa: E731
-    with torch.no_grad(), evaluating(model), hooked(module.register_forward_hook(keep)):
-        for part in in_chunks(images):
+    with torch.no_grad(), evaluation_mode(model), remove_after(module.register_forward_hook(keep)):
+        for part in iterate_chunks(images):
             model(part)
-            found[-1] = _strength(found[-1], None if patches is None else (patches.config.prefix, patches.grid))
+            found[-1] = _compute_strength(found[-1], None if patches is None else (patches.config.prefix, patches.grid))
     return torch.cat(found)
 
 
-def _strength(values: Tensor, layout: tuple[int, tuple[int, int]] | None) -> Float[Tensor, "batch map_row map_col"]:
+def _compute_strength(
+    values: Tensor, layout: tuple[int, tuple[int, int]] | None
+) -> Float[Tensor, "batch map_row map_col"]:
     if layout is None:
         return values.float().square().mean(dim=1).sqrt()
     prefix, (rows, cols) = layout
@@ -61,16 +63,16 @@ def grad_cam(
     Raises:
         ConfigError: a model without convolutions or without head, no such layer or class, or images that it can't see.
     """
-    module = convolutions(model, layer)
-    chosen, found, place = chosen_targets(model, images, targets), [], 0
+    module = select_convolutions(model, layer)
+    chosen, found, place = choose_targets(model, images, targets), [], 0
     maps: list[Tensor] = []
 
     def cut_here(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         maps[:] = [output.detach().requires_grad_()]
         return maps[0]
 
-    with evaluating(model), hooked(module.register_forward_hook(cut_here)), torch.enable_grad():
-        for part in in_chunks(images):
+    with evaluation_mode(model), remove_after(module.register_forward_hook(cut_here)), torch.enable_grad():
+        for part in iterate_chunks(images):
             wanted = chosen[place : place + len(part)]
             score = model(part)[range(len(part)), wanted].sum()
             (gradient,) = torch.autograd.grad(score, maps)
@@ -80,11 +82,11 @@ def grad_cam(
     return torch.cat(found)
 
 
-def convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
+def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
     """Return the module whose map Grad-CAM reads; raises ConfigError for a ViT without convolutions."""
     if isinstance(model, ResNet):
-        return _stage(model, layer)
-    vit = as_vit(model, "Grad-CAM")
+        return _find_stage(model, layer)
+    vit = require_vit(model, "Grad-CAM")
     if vit.config.stem.kind == "none":
         raise ConfigError(
             "this Vision Transformer has no convolutions for grad-cam; use attention, rollout, relevance or gradient"
@@ -94,7 +96,7 @@ def convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
     return vit.patches.stem
 
 
-def _stage(model: ResNet, layer: int) -> nn.Module:
+def _find_stage(model: ResNet, layer: int) -> nn.Module:
     """Return a stage; instead of the last one the norm that follows it, whose maps the head averages."""
-    index = numbered(layer, len(model.stages), "layer")
+    index = resolve_index(layer, len(model.stages), "layer")
     return model.norm if index == len(model.stages) - 1 else model.stages[index]

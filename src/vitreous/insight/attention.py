@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention_weights import by_rows, in_chunks, weights_of
-from vitreous.insight.tokens import as_vit, length, readout
+from vitreous.insight.attention_weights import compute_weights, iterate_chunks, iterate_rows
+from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 
@@ -19,7 +19,7 @@ See = Callable[[int, Heads], None]
 """Told of a layer, counted from 0, and of what enters its kernel."""
 
 
-def attention_maps(
+def compute_attention_maps(
     model: nn.Module,
     images: Float[Tensor, "batch channel row col"],
     layers: Sequence[int] | None = None,
@@ -40,14 +40,17 @@ def attention_maps(
     Raises:
         ConfigError: no ViT, a layer or query that the model doesn't have, or images of another size.
     """
-    model = as_vit(model)
-    depth, tokens = model.config.depth, length(model)
-    chosen = sorted({numbered(layer, depth, "layer") for layer in (range(depth) if layers is None else layers)})
-    rows = slice(None) if queries is None else [numbered(query, tokens, "query") for query in queries]
+    model = require_vit(model)
+    depth, tokens = model.config.depth, count_tokens(model)
+    chosen = sorted({resolve_index(layer, depth, "layer") for layer in (range(depth) if layers is None else layers)})
+    rows = slice(None) if queries is None else [resolve_index(query, tokens, "query") for query in queries]
     found: dict[int, list[Tensor]] = {layer: [] for layer in chosen}
     weights = model.config.heads * tokens * (tokens if queries is None else max(1, len(queries)))
-    with torch.no_grad(), looking(model, chosen, lambda layer, heads: found[layer].append(weights_of(heads, rows))):
-        for part in in_chunks(images, weights):
+    with (
+        torch.no_grad(),
+        watch_kernels(model, chosen, lambda layer, heads: found[layer].append(compute_weights(heads, rows))),
+    ):
+        for part in iterate_chunks(images, weights):
             model(part)
     return {layer: torch.cat(parts) for layer, parts in found.items()}
 
@@ -58,24 +61,24 @@ def read_attention(
     """Return what a layer's tokens look at among the patches, each token weighed by its share in what represents the image.
 
     Of a model that reads [class], that is [class]'s row; of one that takes the mean, the mean of the patches' rows; see
-    `readout`. A head's weights add up to 1 less what goes to the prefix tokens.
+    `compute_readout`. A head's weights add up to 1 less what goes to the prefix tokens.
 
     Raises:
         ConfigError: no ViT, no such layer, or images of another size.
     """
-    model = as_vit(model)
-    chosen, prefix = numbered(layer, model.config.depth, "layer"), model.config.prefix
+    model = require_vit(model)
+    chosen, prefix = resolve_index(layer, model.config.depth, "layer"), model.config.prefix
     seen: list[Heads] = []
     found: list[Tensor] = []
 
     def read(_pool: nn.Module, inputs: tuple[Tensor]) -> None:
-        share = readout(model, inputs[0])
-        rows = [torch.einsum("bq,bhqk->bhk", share[:, part], weights) for part, weights in by_rows(seen.pop())]
+        share = compute_readout(model, inputs[0])
+        rows = [torch.einsum("bq,bhqk->bhk", share[:, part], weights) for part, weights in iterate_rows(seen.pop())]
         found.append(torch.stack(rows).sum(dim=0)[..., prefix:])
 
     see = lambda _layer, heads: seen.append(heads)  # noqa: E731
-    with torch.no_grad(), looking(model, [chosen], see), hooked(model.pool.register_forward_pre_hook(read)):
-        for part in in_chunks(images):
+    with torch.no_grad(), watch_kernels(model, [chosen], see), remove_after(model.pool.register_forward_pre_hook(read)):
+        for part in iterate_chunks(images):
             model(part)
     return torch.cat(found).unflatten(2, tuple(model.grid))
 
@@ -89,20 +92,20 @@ def pool_maps(
     Raises:
         ConfigError: the model pools otherwise.
     """
-    model = as_vit(model, "attention pooling")
+    model = require_vit(model, "attention pooling")
     pool = model.pool.attention
     if pool is None:
         raise ConfigError(f"this model pools by {model.config.pool!r}, not by attention (pool='map')")
     found: list[Tensor] = []
-    keep = lambda _module, inputs: found.append(weights_of(pool.heads_of(inputs[0]))[:, :, 0])  # noqa: E731
-    with torch.no_grad(), evaluating(model), hooked(pool.register_forward_pre_hook(keep)):
-        for part in in_chunks(images):
+    keep = lambda _module, inputs: found.append(compute_weights(pool.heads_of(inputs[0]))[:, :, 0])  # noqa: E731
+    with torch.no_grad(), evaluation_mode(model), remove_after(pool.register_forward_pre_hook(keep)):
+        for part in iterate_chunks(images):
             model(part)
     front = model.config.prefix if model.config.pool_prefix else 0
     return torch.cat(found)[:, :, front:].unflatten(2, tuple(model.grid))
 
 
-def numbered(number: int, count: int, kind: str) -> int:
+def resolve_index(number: int, count: int, kind: str) -> int:
     """Return a number that may count from the end as one that counts from 0; raises ConfigError if there is none such."""
     if not -count <= number < count:
         raise ConfigError(f"{kind} {number} is outside the model's {count}; use 0 to {count - 1}")
@@ -110,17 +113,17 @@ def numbered(number: int, count: int, kind: str) -> int:
 
 
 @contextmanager
-def looking(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]:
+def watch_kernels(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]:
     """Evaluate, and show what enters the kernels of some layers, for as long as the block lasts."""
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         for layer in layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
-            stack.enter_context(hooked(attention.register_forward_hook(_shower(layer, see))))
+            stack.enter_context(remove_after(attention.register_forward_hook(_make_hook(layer, see))))
         yield
 
 
-def _shower(layer: int, see: See) -> Callable[..., None]:
+def _make_hook(layer: int, see: See) -> Callable[..., None]:
     def show(attention: Attention, inputs: tuple[Tensor, Places], _output: Any) -> None:
         tokens, places = inputs
         see(layer, attention.heads_of(attention.project(tokens), places))
@@ -129,7 +132,7 @@ def _shower(layer: int, see: See) -> Callable[..., None]:
 
 
 @contextmanager
-def hooked(handle: RemovableHandle) -> Iterator[None]:
+def remove_after(handle: RemovableHandle) -> Iterator[None]:
     """Remove a hook at the end of the block, whatever happens."""
     try:
         yield
@@ -138,7 +141,7 @@ def hooked(handle: RemovableHandle) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and back into the mode it was in."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

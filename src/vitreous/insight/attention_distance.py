@@ -8,9 +8,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import looking
-from vitreous.insight.attention_weights import by_rows, in_chunks
-from vitreous.insight.tokens import as_vit
+from vitreous.insight.attention import watch_kernels
+from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
+from vitreous.insight.tokens import require_vit
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 
@@ -30,7 +30,7 @@ class Spread:
     """Images that were averaged over."""
 
 
-def spread(
+def measure_attention_distance(
     model: nn.Module,
     images: Float[Tensor, "batch channel row col"] | Iterable[Float[Tensor, "_ channel row col"]],
 ) -> Spread:
@@ -43,20 +43,20 @@ def spread(
     Raises:
         ConfigError: no ViT, no images, or images of another size.
     """
-    model = as_vit(model)
-    away = distances(model).float().to(next(model.parameters()).device)
+    model = require_vit(model)
+    away = compute_distances(model).float().to(next(model.parameters()).device)
     shape = (3, model.config.depth, model.config.heads)
     sums, count = torch.zeros(shape, dtype=torch.float64), 0
 
     def see(layer: int, heads: Heads) -> None:
         prefix = model.config.prefix
-        for rows, weights in by_rows(heads, prefix):
+        for rows, weights in iterate_rows(heads, prefix):
             places = away[rows.start - prefix : rows.stop - prefix]
-            sums[:, layer] += torch.stack(_sums(weights, places, prefix))
+            sums[:, layer] += torch.stack(_sum_heads(weights, places, prefix))
 
-    with torch.no_grad(), looking(model, range(model.config.depth), see):
+    with torch.no_grad(), watch_kernels(model, range(model.config.depth), see):
         for batch in [images] if isinstance(images, Tensor) else images:
-            for part in in_chunks(batch, model.config.heads * away.shape[0]):
+            for part in iterate_chunks(batch, model.config.heads * away.shape[0]):
                 model(part)
                 count += len(part)
     if not count:
@@ -65,7 +65,7 @@ def spread(
     return Spread(distance, entropy, prefix, count)
 
 
-def joined(parts: Sequence[Spread]) -> Spread:
+def join_distances(parts: Sequence[Spread]) -> Spread:
     """Return the means over all images of several parts; raises ConfigError if there are none."""
     if not parts:
         raise ConfigError("there are no images to average over")
@@ -76,7 +76,7 @@ def joined(parts: Sequence[Spread]) -> Spread:
     return Spread(*means, count)
 
 
-def distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
+def compute_distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
     """Return the pixels between the middles of every two patches, at the resolution that the model sees for now."""
     rows, cols = model.grid
     down = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(cols) * model.config.patch[0]
@@ -84,7 +84,7 @@ def distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
     return torch.hypot(down[:, None] - down[None, :], across[:, None] - across[None, :])
 
 
-def _sums(weights: Tensor, places: Tensor, prefix: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sum_heads(weights: Tensor, places: Tensor, prefix: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return distance, entropy and share of the prefix of each head, summed over images and queries."""
     patches = weights[..., prefix:]
     whole = patches.sum(dim=-1)

@@ -14,7 +14,7 @@ CHUNK_WEIGHTS = 2**24
 """Most attention weights that are made at once, so that long sequences go one image, or a part of its queries, at a time."""
 
 
-def weights_of(heads: Heads, rows: Sequence[int] | slice = slice(None)) -> Float[Tensor, "batch head query key"]:
+def compute_weights(heads: Heads, rows: Sequence[int] | slice = slice(None)) -> Float[Tensor, "batch head query key"]:
     """Return softmax(q k' / sqrt(head_dim) + bias) of some queries, in float32 at least; rows sum to 1."""
     q, k, bias = heads.q[:, :, rows], heads.k, None if heads.bias is None else heads.bias[:, :, rows]
     wide = torch.promote_types(q.dtype, torch.float32)
@@ -22,16 +22,16 @@ def weights_of(heads: Heads, rows: Sequence[int] | slice = slice(None)) -> Float
         return attention_weights(q.to(wide), k.to(wide), bias)
 
 
-def by_rows(heads: Heads, first: int = 0) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
+def iterate_rows(heads: Heads, first: int = 0) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
     """Yield the weights of all queries from `first` on, a few queries at a time, with the place of these."""
     batch, count, queries, _ = heads.q.shape
     step = max(1, CHUNK_WEIGHTS // (batch * count * heads.k.shape[2]))
     for start in range(first, queries, step):
         rows = slice(start, min(start + step, queries))
-        yield rows, weights_of(heads, rows)
+        yield rows, compute_weights(heads, rows)
 
 
-def in_chunks(
+def iterate_chunks(
     images: Float[Tensor, "batch channel row col"], weights: int = 1
 ) -> Iterator[Float[Tensor, "batch2 channel row col"]]:
     """Yield images in groups, of which each makes so many weights at once."""

@@ -13,11 +13,11 @@ from vitreous.drawing.html import text
 from vitreous.drawing.images import overlay, thumbnail
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.pixels import visible
+from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import normalize
-from vitreous.insight.methods import Choice, heat, probabilities, settled
+from vitreous.insight.methods import Choice, compute_heat, compute_probabilities, settle_choice
 from vitreous.model.factory import Model
-from vitreous.predictor import Image, Predictor, is_one, prepare
+from vitreous.predictor import Image, Predictor, is_single, prepare
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.loading import open_model
@@ -55,7 +55,7 @@ class Explanation:
         """Return the first images for a notebook, each under its map, with its name and the class that the map is about."""
         tiles = ""
         for index, name in enumerate(self.names[:SHOWN]):
-            shown = overlay(visible(self.pixels[index], PreprocessConfig()), self.maps[index])
+            shown = overlay(select_visible(self.pixels[index], PreprocessConfig()), self.maps[index])
             target = int(self.targets[index])
             said = f": {self.classes[target]} {self.probabilities[index, target]:.1%}" if target >= 0 else ""
             picture = f'<img src="{thumbnail(shown)}" alt="" style="display: block; width: 160px">'
@@ -120,8 +120,8 @@ def explain(
         ConfigError: something that the model or the method doesn't have.
     """
     ready = opened(model)
-    choice = settled(Choice(method, layer, head, target), ready.folder)
-    many = [images] if is_one(images) else images
+    choice = settle_choice(Choice(method, layer, head, target), ready.folder)
+    many = [images] if is_single(images) else images
     names, pixels = [], []
     for number, image in enumerate(many, start=1):
         one = prepare(image, number, ready.folder)
@@ -145,10 +145,10 @@ def looked(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return probabilities, targets, maps and maps by head of one batch, for a settled choice."""
     images = ready.images(pixels)
-    scores = probabilities(ready.folder, images)
+    scores = compute_probabilities(ready.folder, images)
     best = scores.argmax(dim=1) if scores.shape[1] else torch.full((len(images),), -1)
     targets = best if choice.target is None else torch.full_like(best, int(choice.target))
-    maps, heads = heat(ready.model, images, targets.tolist(), choice)
+    maps, heads = compute_heat(ready.model, images, targets.tolist(), choice)
     return scores.numpy(), targets.numpy(), array(maps), None if heads is None else array(heads)
 
 

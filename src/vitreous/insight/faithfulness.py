@@ -31,7 +31,7 @@ class Curve:
         return float(torch.trapezoid(self.probabilities, self.shares))
 
 
-def deletion(
+def measure_deletion(
     score: Score,
     image: Float[Tensor, "channel row col"],
     heat: Float[Tensor, "map_row map_col"],
@@ -52,21 +52,21 @@ def deletion(
     Raises:
         ConfigError: a map with more rows or columns than the image, an unknown baseline, or no steps.
     """
-    return _curve(score, (image, made_baseline(image, baseline)), heat, steps)
+    return _measure_curve(score, (image, make_baseline(image, baseline)), heat, steps)
 
 
-def insertion(
+def measure_insertion(
     score: Score,
     image: Float[Tensor, "channel row col"],
     heat: Float[Tensor, "map_row map_col"],
     baseline: str | Tensor = "blur",
     steps: int = 32,
 ) -> Curve:
-    """Bring the cells that a map calls most important back into the baseline; otherwise as `deletion`."""
-    return _curve(score, (made_baseline(image, baseline), image), heat, steps)
+    """Bring the cells that a map calls most important back into the baseline; otherwise as `measure_deletion`."""
+    return _measure_curve(score, (make_baseline(image, baseline), image), heat, steps)
 
 
-def made_baseline(image: Float[Tensor, "channel row col"], baseline: str | Tensor) -> Float[Tensor, "channel row col"]:
+def make_baseline(image: Float[Tensor, "channel row col"], baseline: str | Tensor) -> Float[Tensor, "channel row col"]:
     """Return the image without what it shows: its mean colour, or blurred so that only coarse colour remains.
 
     The blur is a Gaussian whose deviation is an eighth of the shorter side, mirrored at the border.
@@ -80,10 +80,10 @@ def made_baseline(image: Float[Tensor, "channel row col"], baseline: str | Tenso
     if baseline == "mean":
         return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
     deviation = min(image.shape[1:]) / 8
-    return _blurred(_blurred(image, deviation).mT, deviation).mT
+    return _blur(_blur(image, deviation).mT, deviation).mT
 
 
-def _blurred(image: Tensor, deviation: float) -> Tensor:
+def _blur(image: Tensor, deviation: float) -> Tensor:
     """Blur along the columns; the border is mirrored, as often as the kernel reaches over it."""
     count = image.shape[2]
     reach = max(1, round(3 * deviation))
@@ -97,12 +97,12 @@ def _blurred(image: Tensor, deviation: float) -> Tensor:
     return image @ matrix.to(image.dtype).T
 
 
-def random_heat(rows: int, cols: int, seed: int = 0) -> Float[Tensor, "map_row map_col"]:
+def draw_random_heat(rows: int, cols: int, seed: int = 0) -> Float[Tensor, "map_row map_col"]:
     """Return a map of random order: what any other map must beat."""
     return torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed))
 
 
-def _curve(score: Score, ends: tuple[Tensor, Tensor], heat: Tensor, steps: int) -> Curve:
+def _measure_curve(score: Score, ends: tuple[Tensor, Tensor], heat: Tensor, steps: int) -> Curve:
     start, end = ends
     rows, cols = start.shape[1:]
     if steps < 1:

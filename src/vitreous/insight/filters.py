@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from vitreous.insight.tokens import as_vit
-from vitreous.model.resnet import ConvStem, ResNet, ResNetStem, StdConv, standardised
+from vitreous.insight.tokens import require_vit
+from vitreous.model.resnet import ConvStem, ResNet, ResNetStem, StdConv, standardise_kernel
 
 SHOWN = 28
 """Components that figure 7 shows."""
@@ -25,7 +25,7 @@ class Filters:
     """Which filters these are."""
 
 
-def filter_components(model: nn.Module, count: int = SHOWN) -> Filters:
+def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
     """Return the principal components of the patch filters, or of the first convolution of a hybrid or ResNet.
 
     Standardised convolutions are standardised first, as they act. There are at most as many components as filters, or
@@ -34,7 +34,7 @@ def filter_components(model: nn.Module, count: int = SHOWN) -> Filters:
     Raises:
         ConfigError: neither a ViT nor a ResNet.
     """
-    kernel, of = first_filters(model)
+    kernel, of = read_filters(model)
     rows = kernel.flatten(1)
     _, strength, components = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
     components, variance = components[:count], strength.square()
@@ -43,21 +43,21 @@ def filter_components(model: nn.Module, count: int = SHOWN) -> Filters:
     return Filters((components * sign).unflatten(1, tuple(kernel.shape[1:])), explained, of)
 
 
-def first_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row col"], str]:
+def read_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row col"], str]:
     """Return the first layer's filters, in float64 on the CPU, and what they are."""
     if isinstance(model, ResNet):
-        return _kernel(model.root.conv), "the first convolution"
-    vit = as_vit(model, "patch filters")
+        return _read_kernel(model.root.conv), "the first convolution"
+    vit = require_vit(model, "patch filters")
     stem = vit.patches.stem
     if isinstance(stem, ResNetStem):
-        return _kernel(stem.conv), "the first convolution of the stem"
+        return _read_kernel(stem.conv), "the first convolution of the stem"
     if isinstance(stem, ConvStem):
         convolution = stem[0]
         assert isinstance(convolution, nn.Conv2d)
-        return _kernel(convolution), "the first convolution of the stem"
+        return _read_kernel(convolution), "the first convolution of the stem"
     return vit.patches.kernel.detach().cpu().double(), "the patch embedding"
 
 
-def _kernel(layer: nn.Conv2d) -> Float64[Tensor, "filter channel row col"]:
+def _read_kernel(layer: nn.Conv2d) -> Float64[Tensor, "filter channel row col"]:
     kernel = layer.weight.detach().cpu().double()
-    return standardised(kernel, layer.epsilons) if isinstance(layer, StdConv) else kernel
+    return standardise_kernel(kernel, layer.epsilons) if isinstance(layer, StdConv) else kernel

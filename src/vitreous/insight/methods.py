@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.insight.activations import activation_map, grad_cam
-from vitreous.insight.attention import numbered, pool_maps, read_attention
-from vitreous.insight.relevance import gradient_attention, relevance
-from vitreous.insight.rollout import rollout
+from vitreous.insight.activations import compute_activation_map, grad_cam
+from vitreous.insight.attention import pool_maps, read_attention, resolve_index
+from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
+from vitreous.insight.rollout import compute_rollout
 from vitreous.model.factory import Model
 from vitreous.model.resnet import ResNet
 from vitreous.weights.model_folder import ModelFolder
@@ -56,7 +56,7 @@ class Choice:
     """The class to explain, by name or number; None: each image's most probable one."""
 
 
-def fitting(folder: ModelFolder) -> list[str]:
+def list_fitting(folder: ModelFolder) -> list[str]:
     """Return the methods that fit a model, the one that says most of it first."""
     config = folder.model.config
     headed = bool(config.classes)
@@ -68,52 +68,52 @@ def fitting(folder: ModelFolder) -> list[str]:
     return [*found, *(["grad-cam"] if headed and config.stem.kind != "none" else []), "activation"]
 
 
-def settled(choice: Choice, folder: ModelFolder) -> Choice:
+def settle_choice(choice: Choice, folder: ModelFolder) -> Choice:
     """Return the choice with the method's and the class's name made definite, and layer and head counted from 0.
 
     Raises:
         UnknownName: no such method or class.
         ConfigError: a method that doesn't fit the model, no such layer or head, or one that the method has no use for.
     """
-    known = fitting(folder)
+    known = list_fitting(folder)
     method = known[0] if choice.method == "auto" else choice.method
     if method not in METHODS:
         raise UnknownName("method", method, METHODS)
     if method not in known:
-        raise ConfigError(f"{method} doesn't fit {kind(folder)}; these do: {', '.join(known)}")
+        raise ConfigError(f"{method} doesn't fit {describe_kind(folder)}; these do: {', '.join(known)}")
     for name in ("layer", "head", "target"):
         if getattr(choice, name) is not None and name not in METHODS[method].by:
             others = [other for other in known if name in METHODS[other].by]
-            of = f"it is for {', '.join(others)}" if others else f"{kind(folder)} has no use for it"
+            of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} has no use for it"
             raise ConfigError(f"{method} takes no {name}; {of}")
     model = folder.model
-    heads, layers = getattr(model.config, "heads", 1), layer_count(model)
-    layer = None if choice.layer is None else numbered(choice.layer, layers, "layer")
-    head = None if choice.head is None else numbered(choice.head, heads, "head")
-    return replace(choice, method=method, layer=layer, head=head, target=target_number(choice.target, folder))
+    heads, layers = getattr(model.config, "heads", 1), count_layers(model)
+    layer = None if choice.layer is None else resolve_index(choice.layer, layers, "layer")
+    head = None if choice.head is None else resolve_index(choice.head, heads, "head")
+    return replace(choice, method=method, layer=layer, head=head, target=find_target(choice.target, folder))
 
 
-def kind(folder: ModelFolder) -> str:
+def describe_kind(folder: ModelFolder) -> str:
     """Say what kind of model it is, as far as methods depend on it."""
     what = "a ResNet" if isinstance(folder.model, ResNet) else "this Vision Transformer"
     return what if folder.model.config.classes else f"{what} without head"
 
 
-def layer_count(model: Model) -> int:
+def count_layers(model: Model) -> int:
     """Return how many layers can be chosen from: blocks, or stages of a ResNet."""
     return len(model.stages) if isinstance(model, ResNet) else model.config.depth
 
 
-def target_number(target: str | int | None, folder: ModelFolder) -> int | None:
+def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
     """Return a class's number by its name, or by its number as it is or written out; raises UnknownName, ConfigError."""
     if target is None or target in folder.classes:
         return None if target is None else folder.classes.index(str(target))
     if isinstance(target, int) or target.isdecimal():
-        return numbered(int(target), folder.model.config.classes, "class")
+        return resolve_index(int(target), folder.model.config.classes, "class")
     raise UnknownName("class", target, folder.classes)
 
 
-def heat(
+def compute_heat(
     model: Model, images: Float[Tensor, "batch channel row col"], targets: list[int], choice: Choice
 ) -> tuple[Float[Tensor, "batch map_row map_col"], Float[Tensor, "batch head map_row map_col"] | None]:
     """Return a settled choice's maps, of any scale, 0 or more, and each head's own where the method has heads.
@@ -122,32 +122,34 @@ def heat(
         model: as the choice was settled for.
         images: as `model` takes them, normalised, on its device.
         targets: each image's class to explain; of no use to some methods.
-        choice: what `settled` returned.
+        choice: what `settle_choice` returned.
     """
     layer = -1 if choice.layer is None else choice.layer
     if "head" in METHODS[choice.method].by:
-        heads = _by_head(model, images, targets, choice.method, layer)
+        heads = _compute_by_head(model, images, targets, choice.method, layer)
         return heads.mean(dim=1) if choice.head is None else heads[:, choice.head], heads
     if choice.method == "rollout":
-        return rollout(model, images), None
+        return compute_rollout(model, images), None
     if choice.method == "relevance":
-        return relevance(model, images, targets), None
+        return compute_relevance(model, images, targets), None
     if choice.method == "grad-cam":
         return grad_cam(model, images, targets, layer), None
-    return activation_map(model, images, layer), None
+    return compute_activation_map(model, images, layer), None
 
 
-def _by_head(
+def _compute_by_head(
     model: Model, images: Tensor, targets: list[int], method: str, layer: int
 ) -> Float[Tensor, "batch head map_row map_col"]:
     if method == "pooling":
         return pool_maps(model, images)
     if method == "gradient":
-        return gradient_attention(model, images, targets, layer)
+        return compute_gradient_attention(model, images, targets, layer)
     return read_attention(model, images, layer)
 
 
-def probabilities(folder: ModelFolder, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+def compute_probabilities(
+    folder: ModelFolder, images: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "batch label"]:
     """Return the model's probabilities in float64 on the CPU; a model without head has no labels."""
     if not folder.model.config.classes:
         return torch.zeros(len(images), 0, dtype=torch.float64)

@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.insight.attention import evaluating, hooked
-from vitreous.insight.attention_weights import CHUNK_WEIGHTS, in_chunks
-from vitreous.insight.tokens import as_vit
+from vitreous.insight.attention import evaluation_mode, remove_after
+from vitreous.insight.attention_weights import CHUNK_WEIGHTS, iterate_chunks
+from vitreous.insight.tokens import require_vit
 
 OUTER = 0.01
 """Share of the values at either end of each colour that are cut off."""
 
 
-def patch_features(
+def compute_patch_features(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
 ) -> Float[Tensor, "batch grid_row grid_col dim"]:
     """Return the patches' vectors after a block, through the final norm where it stands over the sequence.
@@ -25,9 +25,9 @@ def patch_features(
     Raises:
         ConfigError: no ViT, no such layer, or images of another size.
     """
-    vit = as_vit(model, "patch features")
-    with torch.no_grad(), evaluating(vit):
-        return torch.cat([vit.maps(part, [layer])[0] for part in in_chunks(images)])
+    vit = require_vit(model, "patch features")
+    with torch.no_grad(), evaluation_mode(vit):
+        return torch.cat([vit.maps(part, [layer])[0] for part in iterate_chunks(images)])
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Colours:
     """Which patches were coloured; None: all."""
 
 
-def feature_colours(features: Float[Tensor, "batch grid_row grid_col dim"], foreground: bool = False) -> Colours:
+def colour_features(features: Float[Tensor, "batch grid_row grid_col dim"], foreground: bool = False) -> Colours:
     """Return the first three principal components of all images' patches together as red, green and blue.
 
     Args:
@@ -52,18 +52,18 @@ def feature_colours(features: Float[Tensor, "batch grid_row grid_col dim"], fore
     flat = features.flatten(0, 2).cpu().double()
     mask = None
     if foreground:
-        first = _components(flat, 1)[:, 0].view(features.shape[:3]) > 0
+        first = _find_components(flat, 1)[:, 0].view(features.shape[:3]) > 0
         border = torch.ones_like(first)
         border[:, 1:-1, 1:-1] = False
         mask = ~first if first[border].double().mean() > 0.5 else first
     chosen = flat if mask is None else flat[mask.flatten()]
     colours = flat.new_zeros(len(flat), 3)
     if len(chosen):
-        colours[slice(None) if mask is None else mask.flatten()] = _stretched(_components(chosen, 3))
+        colours[slice(None) if mask is None else mask.flatten()] = _stretch(_find_components(chosen, 3))
     return Colours(colours.view(*features.shape[:3], 3).float(), mask)
 
 
-def _components(rows: Float[Tensor, "row dim"], count: int) -> Float[Tensor, "row count"]:
+def _find_components(rows: Float[Tensor, "row dim"], count: int) -> Float[Tensor, "row count"]:
     """Return the rows' places along the principal components; zeros where there are fewer components than wanted."""
     centred = rows - rows.mean(dim=0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)
@@ -73,7 +73,7 @@ def _components(rows: Float[Tensor, "row dim"], count: int) -> Float[Tensor, "ro
     return F.pad(places, (0, count - places.shape[1]))
 
 
-def _stretched(values: Float[Tensor, "row channel"]) -> Float[Tensor, "row channel"]:
+def _stretch(values: Float[Tensor, "row channel"]) -> Float[Tensor, "row channel"]:
     low, high = (torch.quantile(values[: 2**24 // 4], share, dim=0) for share in (OUTER, 1 - OUTER))
     return ((values - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
 
@@ -88,7 +88,7 @@ class Nearest:
     """Cosine of the two vectors, -1 to 1."""
 
 
-def nearest_patches(
+def find_nearest_patches(
     features: Float[Tensor, "batch grid_row grid_col dim"], count: int = 1, own: bool = False
 ) -> Nearest:
     """Return for each patch the most similar ones of the other images; with `own`, of the same image too, but itself.
@@ -112,7 +112,9 @@ def nearest_patches(
     return Nearest(where.unflatten(0, (batch, rows, cols)), torch.cat(scores).unflatten(0, (batch, rows, cols)))
 
 
-def token_norms(model: nn.Module, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "layer batch token"]:
+def compute_token_norms(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "layer batch token"]:
     """Return the length of every token's vector after every block, without the final norm.
 
     A few patches several times as long as the others are the artefacts that registers are there to take away
@@ -121,16 +123,16 @@ def token_norms(model: nn.Module, images: Float[Tensor, "batch channel row col"]
     Raises:
         ConfigError: no ViT, or images of another size.
     """
-    vit = as_vit(model, "token norms")
+    vit = require_vit(model, "token norms")
     found: list[list[Tensor]] = [[] for _ in vit.blocks]
 
     def keep(layer: int) -> Callable[..., None]:
         return lambda _block, _inputs, output: found[layer].append(output.float().norm(dim=2))
 
     with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(evaluating(vit))
+        stack.enter_context(evaluation_mode(vit))
         for layer, block in enumerate(vit.blocks):
-            stack.enter_context(hooked(block.register_forward_hook(keep(layer))))
-        for part in in_chunks(images):
+            stack.enter_context(remove_after(block.register_forward_hook(keep(layer))))
+        for part in iterate_chunks(images):
             vit(part)
     return torch.stack([torch.cat(parts) for parts in found])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import numbered
-from vitreous.insight.tokens import as_vit
+from vitreous.insight.attention import resolve_index
+from vitreous.insight.tokens import require_vit
 from vitreous.model.attention import Attention
 from vitreous.model.positions.added import AddedPositions
 from vitreous.model.positions.offset_bias import OffsetBias
@@ -34,7 +34,7 @@ class PlaceMap:
     """What is compared, in words."""
 
 
-def place_maps(model: nn.Module) -> list[PlaceMap]:
+def compute_position_maps(model: nn.Module) -> list[PlaceMap]:
     """Return every map of places that a model has, input first, then layer by layer; a model without any: none.
 
     Added positions: cosine similarity of the vectors of two places. relative: cosine similarity of the embedding of the
@@ -44,58 +44,58 @@ def place_maps(model: nn.Module) -> list[PlaceMap]:
     Raises:
         ConfigError: no ViT.
     """
-    vit = as_vit(model, "position embedding")
-    return [*_added(vit), *_relative(vit), *_rotary(vit)]
+    vit = require_vit(model, "position embedding")
+    return [*_compare_added(vit), *_compare_relative(vit), *_compare_rotary(vit)]
 
 
-def similarity(model: nn.Module, layer: int = 0) -> Float[Tensor, "row col row2 col2"]:
+def compute_similarity(model: nn.Module, layer: int = 0) -> Float[Tensor, "row col row2 col2"]:
     """Return the cosine similarity of each patch's position embedding with every other's, -1 to 1, in float64.
 
     [r, c] is the small picture that figure 7 shows at row r and column c. [class] has no place and is left out. A
     vector of zeros is similar to nothing: 0. `layer`: whose vectors, where every layer has its own (table 8).
 
     Raises:
-        ConfigError: the model adds no position embedding; `place_maps` shows what acts inside the attention.
+        ConfigError: the model adds no position embedding; `compute_position_maps` shows what acts inside the attention.
     """
-    vit = as_vit(model, "position embedding")
+    vit = require_vit(model, "position embedding")
     if vit.positions is None:
         raise ConfigError(f"positions={vit.config.positions!r} adds no vectors to the tokens, so none can be compared")
-    index = numbered(layer, vit.config.depth, "layer")
+    index = resolve_index(layer, vit.config.depth, "layer")
     own = vit.layer_positions[index - 1] if index and len(vit.layer_positions) else vit.positions
     assert isinstance(own, AddedPositions)
-    return _cosines(own)
+    return _compute_cosines(own)
 
 
-def _cosines(positions: AddedPositions) -> Float[Tensor, "row col row2 col2"]:
+def _compute_cosines(positions: AddedPositions) -> Float[Tensor, "row col row2 col2"]:
     patches = positions.vectors().detach()[positions.prefix :]
     unit = F.normalize(patches.cpu().to(torch.float64), dim=1)
     return (unit @ unit.T).clamp(-1, 1).view(*positions.grid, *positions.grid)
 
 
-def _added(model: ViT) -> Iterator[PlaceMap]:
+def _compare_added(model: ViT) -> Iterator[PlaceMap]:
     if model.positions is None:
         return
     kind = {"learned": "learned vectors", "learned2d": "learned vectors of rows and columns"}.get(
         model.config.positions, "fixed sines and cosines"
     )
-    yield PlaceMap("input", similarity(model), "cosine", kind)
+    yield PlaceMap("input", compute_similarity(model), "cosine", kind)
     for layer, own in enumerate(model.layer_positions, start=1):
         assert isinstance(own, AddedPositions)
-        yield PlaceMap(f"layer {layer}", _cosines(own), "cosine", kind)
+        yield PlaceMap(f"layer {layer}", _compute_cosines(own), "cosine", kind)
 
 
-def _relative(model: ViT) -> Iterator[PlaceMap]:
+def _compare_relative(model: ViT) -> Iterator[PlaceMap]:
     if model.relative is not None:
-        yield from _tables(model.relative, "all layers", model.grid)
+        yield from _compare_tables(model.relative, "all layers", model.grid)
         return
     for layer in range(model.config.depth):
         attention = model.get_submodule(f"blocks.{layer}.attention")
         assert isinstance(attention, Attention)
         if attention.relative is not None:
-            yield from _tables(attention.relative, f"layer {layer}", model.grid)
+            yield from _compare_tables(attention.relative, f"layer {layer}", model.grid)
 
 
-def _tables(relative: Relative | OffsetBias, where: str, cells: Size) -> Iterator[PlaceMap]:
+def _compare_tables(relative: Relative | OffsetBias, where: str, cells: Size) -> Iterator[PlaceMap]:
     if isinstance(relative, OffsetBias):
         biases = relative.biases().detach().cpu().double()[0, :, relative.prefix :, relative.prefix :]
         for head, bias in enumerate(biases):
@@ -117,7 +117,7 @@ def _tables(relative: Relative | OffsetBias, where: str, cells: Size) -> Iterato
         yield PlaceMap(f"{where}, head {head}", table[:, head][rows], "logit", "bias of the attention's logits")
 
 
-def _rotary(model: ViT) -> Iterator[PlaceMap]:
+def _compare_rotary(model: ViT) -> Iterator[PlaceMap]:
     if model.rotary is None:
         return
     cos, sin = (part.detach().cpu().double() for part in model.rotary())

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import evaluating, hooked, numbered
-from vitreous.insight.attention_weights import by_rows, in_chunks
-from vitreous.insight.tokens import as_vit, length, readout
+from vitreous.insight.attention import evaluation_mode, remove_after, resolve_index
+from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
+from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Heads, Places, attend
 from vitreous.model.vit import ViT
 
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
         What a query gathers is its weights times v, so a weight's gradient is the product of the gathered's and v.
         """
-        for rows, weights in by_rows(self.heads):
+        for rows, weights in iterate_rows(self.heads):
             gradient = self.gradient[:, :, rows].to(weights.dtype) @ self.heads.v.to(weights.dtype).mT
             yield rows, (weights * gradient).clamp_min(0)
 
@@ -45,13 +45,13 @@ class Step(NamedTuple):
         ).sum(dim=0)
 
 
-def relevance(
+def compute_relevance(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None
 ) -> Float[Tensor, "batch grid_row grid_col"]:
     """Return how relevant each patch is to a class: R += A R from the first layer to the last, with R = 1 at first.
 
     A is the mean over heads of (gradient * attention)+, equations 5 and 6 of 2103.15679; the row of R that is read is
-    that of [class], or the mean over the patches, or the pooling's own A, whatever represents the image (see `readout`).
+    that of [class], or the mean over the patches, or the pooling's own A, whatever represents the image (see `compute_readout`).
     Computed from the last layer to the first and a few queries at a time, so that no whole map need be there.
 
     Args:
@@ -62,9 +62,9 @@ def relevance(
     Raises:
         ConfigError: no ViT, no head, no such class, or images of another size.
     """
-    vit = as_vit(model, "relevance of attention")
+    vit = require_vit(model, "relevance of attention")
     found = []
-    for part, chosen in _parts(vit, images, targets):
+    for part, chosen in _split_parts(vit, images, targets):
         way = _forward(vit, part)
         row = None if vit.config.pool == "map" else way.read
         for step in _back(vit, way, chosen):
@@ -79,16 +79,16 @@ def relevance(
     return torch.cat(found).unflatten(1, tuple(vit.grid))
 
 
-def gradient_attention(
+def compute_gradient_attention(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None, layer: int = -1
 ) -> Float[Tensor, "batch head grid_row grid_col"]:
-    """Return one layer's (gradient * attention)+ by head, summed over what represents the image (see `readout`).
+    """Return one layer's (gradient * attention)+ by head, summed over what represents the image (see `compute_readout`).
 
-    Arguments and errors as in `relevance`; layer: 0 the first, -1 the last.
+    Arguments and errors as in `compute_relevance`; layer: 0 the first, -1 the last.
     """
-    vit = as_vit(model, "gradient of attention")
-    wanted, found = numbered(layer, vit.config.depth, "layer"), []
-    for part, chosen in _parts(vit, images, targets):
+    vit = require_vit(model, "gradient of attention")
+    wanted, found = resolve_index(layer, vit.config.depth, "layer"), []
+    for part, chosen in _split_parts(vit, images, targets):
         way = _forward(vit, part)
         step = next(step for step in _back(vit, way, chosen) if step.layer == wanted)
         found.append(step.read(way.read)[:, :, vit.config.prefix :])
@@ -111,14 +111,14 @@ def _forward(model: ViT, images: Tensor) -> _Way:
     last: list[Tensor] = []
     read: list[Tensor] = []
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         for block in model.blocks:
             take = lambda _block, given: inputs.append((given[0], given[1]))  # noqa: E731
-            stack.enter_context(hooked(block.register_forward_pre_hook(take)))
+            stack.enter_context(remove_after(block.register_forward_pre_hook(take)))
         keep = lambda _block, _given, output: last.append(output)  # noqa: E731
-        stack.enter_context(hooked(model.blocks[-1].register_forward_hook(keep)))
-        pooled = lambda _pool, given: read.append(readout(model, given[0]))  # noqa: E731
-        stack.enter_context(hooked(model.pool.register_forward_pre_hook(pooled)))
+        stack.enter_context(remove_after(model.blocks[-1].register_forward_hook(keep)))
+        pooled = lambda _pool, given: read.append(compute_readout(model, given[0]))  # noqa: E731
+        stack.enter_context(remove_after(model.pool.register_forward_pre_hook(pooled)))
         with torch.no_grad():
             model(images)
     return _Way(inputs, last[0], read[0])
@@ -141,12 +141,12 @@ def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor
     """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
     kept: list[tuple[Heads, Tensor]] = []
     z = z.detach().requires_grad_()
-    watched = gathering(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
-    with torch.enable_grad(), evaluating(model), watched:
+    watched = watch_attention(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
+    with torch.enable_grad(), evaluation_mode(model), watched:
         logits = model.logits(model.norm(z) if model.config.final_norm == "tokens" else z)
         score = logits[range(len(z)), list(targets)].sum()
     gradient, *of_gathered = torch.autograd.grad(score, [z, *(gathered for _, gathered in kept)])
-    step = Step(model.config.depth, _detached(kept[0][0]), of_gathered[0]) if kept else None
+    step = Step(model.config.depth, _detach(kept[0][0]), of_gathered[0]) if kept else None
     return gradient, step
 
 
@@ -154,20 +154,20 @@ def _through_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradien
     """Return the gradient at a block's input, and the block's step."""
     kept: list[tuple[Heads, Tensor]] = []
     z = given[0].detach().requires_grad_()
-    watched = gathering(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), (layer,))
-    with torch.enable_grad(), evaluating(model.blocks[layer]), watched:
+    watched = watch_attention(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), (layer,))
+    with torch.enable_grad(), evaluation_mode(model.blocks[layer]), watched:
         output = model.blocks[layer](z, given[1])
     ((heads, gathered),) = kept
     below, of_gathered = torch.autograd.grad(output, [z, gathered], gradient)
-    return below, Step(layer, _detached(heads), of_gathered)
+    return below, Step(layer, _detach(heads), of_gathered)
 
 
-def _detached(heads: Heads) -> Heads:
+def _detach(heads: Heads) -> Heads:
     return Heads(*(part if part is None else part.detach() for part in heads))
 
 
 @contextmanager
-def gathering(
+def watch_attention(
     model: ViT, keep: Callable[[int, Heads, Tensor], None], layers: Sequence[int] | None = None
 ) -> Iterator[None]:
     """For as long as the block lasts, show what enters attention's kernel and what its heads gather, parts of the graph.
@@ -194,30 +194,30 @@ def gathering(
     with ExitStack() as stack:
         for layer in range(model.config.depth) if layers is None else layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
-            stack.enter_context(hooked(attention.register_forward_hook(watched(layer))))
+            stack.enter_context(remove_after(attention.register_forward_hook(watched(layer))))
         if model.pool.attention is not None:
             hook = model.pool.attention.register_forward_hook(watched(model.config.depth))
-            stack.enter_context(hooked(hook))
+            stack.enter_context(remove_after(hook))
         yield
 
 
-def chosen_targets(model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets) -> list[int]:
+def choose_targets(model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets) -> list[int]:
     """Return one class number for each image; raises ConfigError for a model without head or classes that it lacks."""
     classes = model.config.classes
     if not classes:
         raise ConfigError("this model has no head, so there is no class whose evidence could be shown")
     if targets is None:
-        with torch.no_grad(), evaluating(model):
-            return [int(label) for part in in_chunks(images) for label in model(part).argmax(dim=1)]
+        with torch.no_grad(), evaluation_mode(model):
+            return [int(label) for part in iterate_chunks(images) for label in model(part).argmax(dim=1)]
     listed = [targets] * len(images) if isinstance(targets, int) else [int(target) for target in targets]
     if len(listed) != len(images):
         raise ConfigError(f"{len(listed)} targets were given for {len(images)} images; give one, or one for each")
-    return [numbered(target, classes, "class") for target in listed]
+    return [resolve_index(target, classes, "class") for target in listed]
 
 
-def _parts(model: ViT, images: Tensor, targets: Targets) -> Iterator[tuple[Tensor, list[int]]]:
+def _split_parts(model: ViT, images: Tensor, targets: Targets) -> Iterator[tuple[Tensor, list[int]]]:
     """Yield a few images at a time with their targets."""
-    chosen, place = chosen_targets(model, images, targets), 0
-    for part in in_chunks(images, 4 * model.config.heads * length(model) ** 2):
+    chosen, place = choose_targets(model, images, targets), 0
+    for part in iterate_chunks(images, 4 * model.config.heads * count_tokens(model) ** 2):
         yield part, chosen[place : place + len(part)]
         place += len(part)

@@ -7,22 +7,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.insight.attention import hooked, looking
-from vitreous.insight.attention_weights import by_rows, in_chunks
-from vitreous.insight.tokens import as_vit, length, readout
+from vitreous.insight.attention import remove_after, watch_kernels
+from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
+from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 
 FUSES = ("mean", "max", "min")
 
 
-def rollout(
+def compute_rollout(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "batch grid_row grid_col"]:
     """Return how much of every patch reaches what represents the image, if attention alone moved things.
 
-    The rows of `rollout_matrix`, weighed by what the model reads: [class]; the mean over the patches' rows where it
-    pools by mean; the pooling's own attention where it pools by attention (see `readout`). Each map adds up to 1 less
+    The rows of `compute_rollout_matrix`, weighed by what the model reads: [class]; the mean over the patches' rows where it
+    pools by mean; the pooling's own attention where it pools by attention (see `compute_readout`). Each map adds up to 1 less
     what stays with the prefix tokens.
 
     Args:
@@ -34,26 +34,28 @@ def rollout(
     Raises:
         ConfigError: no ViT, an unknown `fuse`, `discard` out of range, or images of another size.
     """
-    model = as_vit(model)
+    model = require_vit(model)
     found, read = [], []
-    take = lambda _module, inputs: read.append(readout(model, inputs[0]))  # noqa: E731
-    with hooked(model.pool.register_forward_pre_hook(take)):
-        for joint in _joints(model, images, fuse, discard):
+    take = lambda _module, inputs: read.append(compute_readout(model, inputs[0]))  # noqa: E731
+    with remove_after(model.pool.register_forward_pre_hook(take)):
+        for joint in _find_joints(model, images, fuse, discard):
             found.append((read.pop()[:, None].to(joint.dtype) @ joint)[:, 0, model.config.prefix :])
     return torch.cat(found).unflatten(1, tuple(model.grid))
 
 
-def rollout_matrix(
+def compute_rollout_matrix(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "batch token token2"]:
     """Return A_L ... A_1, each A the heads' fused weights plus the identity, rows made to sum to 1 again.
 
-    Row: a token after the last block; column: a token before the first. Arguments and errors as in `rollout`.
+    Row: a token after the last block; column: a token before the first. Arguments and errors as in `compute_rollout`.
     """
-    return torch.cat(list(_joints(as_vit(model), images, fuse, discard)))
+    return torch.cat(list(_find_joints(require_vit(model), images, fuse, discard)))
 
 
-def _joints(model: ViT, images: Tensor, fuse: str, discard: float) -> Iterator[Float[Tensor, "batch token token2"]]:
+def _find_joints(
+    model: ViT, images: Tensor, fuse: str, discard: float
+) -> Iterator[Float[Tensor, "batch token token2"]]:
     """Yield the matrices of a few images at a time: one token x token matrix an image, whatever depth and heads."""
     if fuse not in FUSES:
         raise UnknownName("way to fuse heads", fuse, FUSES)
@@ -65,8 +67,8 @@ def _joints(model: ViT, images: Tensor, fuse: str, discard: float) -> Iterator[F
         step = _step(heads, fuse, discard)
         joint[:] = [step @ joint[0] if joint else step]
 
-    with torch.no_grad(), looking(model, range(model.config.depth), see):
-        for part in in_chunks(images, 4 * length(model) ** 2):
+    with torch.no_grad(), watch_kernels(model, range(model.config.depth), see):
+        for part in iterate_chunks(images, 4 * count_tokens(model) ** 2):
             model(part)
             yield joint.pop()
 
@@ -74,7 +76,7 @@ def _joints(model: ViT, images: Tensor, fuse: str, discard: float) -> Iterator[F
 def _step(heads: Heads, fuse: str, discard: float) -> Float[Tensor, "batch token token2"]:
     """Return one layer's fused weights plus the identity, each row summing to 1."""
     parts = []
-    for _, weights in by_rows(heads):
+    for _, weights in iterate_rows(heads):
         fused = {"mean": weights.mean, "max": weights.amax, "min": weights.amin}[fuse](dim=1)
         count = int(discard * fused.shape[2])
         parts.append(fused.scatter(2, fused.topk(count, dim=2, largest=False).indices, 0.0) if count else fused)

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention_weights import weights_of
+from vitreous.insight.attention_weights import compute_weights
 from vitreous.model.resnet import ResNet
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
 
 
-def as_vit(model: nn.Module, what: str = "attention") -> ViT:
+def require_vit(model: nn.Module, what: str = "attention") -> ViT:
     """Return the model if it is a ViT whose tokens keep their places.
 
     Raises:
@@ -27,13 +27,13 @@ def as_vit(model: nn.Module, what: str = "attention") -> ViT:
     raise ConfigError(f"{what} is a matter of Vision Transformers; this is a {type(model).__name__}")
 
 
-def length(model: ViT) -> int:
+def count_tokens(model: ViT) -> int:
     """Return the number of tokens at the resolution that the model sees for now."""
     rows, cols = model.grid
     return rows * cols + model.config.prefix
 
 
-def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
+def compute_readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
     """Return each token's share in what represents the image, 0 to 1, adding up to 1; `tokens`: what is pooled.
 
     class: all of it [class]'s, or half and half with the distillation token, whose heads are averaged. mean: every patch
@@ -51,7 +51,7 @@ def readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tenso
     if kind == "max":
         share = F.one_hot(patches.argmax(dim=1), count - front).to(tokens.dtype).mean(dim=1)
     elif model.pool.attention is not None:
-        share = weights_of(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
+        share = compute_weights(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
     else:
         share = torch.full_like(patches[..., 0], 1 / (count - front))
     share = F.pad(share, (front, 0))

@@ -1,7 +1,7 @@
 """Intervals by the bootstrap: images are drawn again, with replacement, and the metric is computed on each resample.
 
 A statistic is a function of weights (resample, example), which say how often each image was drawn, to one value for each
-resample. What can't be written so is wrapped by `of_indices`.
+resample. What can't be written so is wrapped by `index_statistic`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError
-from vitreous.metrics.classification import bin_of
+from vitreous.metrics.classification import assign_bins
 from vitreous.metrics.ranking import auroc, average_precision
 
 RESAMPLES = 1000
@@ -60,7 +60,7 @@ def bootstrap_all(
             "least 1 of each, and a level between 0 and 1"
         )
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    for weights in _resampled(examples, resamples, seed):
+    for weights in _resample(examples, resamples, seed):
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))
     whole = np.ones((1, examples))
@@ -78,7 +78,7 @@ def _interval(value: float, values: Float64[np.ndarray, " resample"], level: flo
     return Interval(value, float(low), float(high))
 
 
-def _resampled(examples: int, resamples: int, seed: int):
+def _resample(examples: int, resamples: int, seed: int):
     """Yield the weights of all resamples, some at a time. How many at a time changes no weight."""
     rng = np.random.default_rng(seed)
     most = max(1, CELLS // examples)
@@ -89,15 +89,15 @@ def _resampled(examples: int, resamples: int, seed: int):
         yield np.bincount(flat, minlength=count * examples).reshape(count, examples).astype(np.float64)
 
 
-def of_mean(values: Float[np.ndarray, " example"] | Bool[np.ndarray, " example"]) -> Statistic:
+def mean_statistic(values: Float[np.ndarray, " example"] | Bool[np.ndarray, " example"]) -> Statistic:
     """Return the mean of one value an example: top-k accuracy of hits, loss of losses."""
     plain = values.astype(np.float64)
     return lambda weights: weights @ plain / weights.sum(1)
 
 
-def of_balanced(labels: Integer[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
+def balanced_statistic(labels: Integer[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
     """Return the mean recall over the classes that were drawn."""
-    sums = _summed(labels)
+    sums = _sum_groups(labels)
 
     def statistic(weights: Weights) -> Float64[np.ndarray, " resample"]:
         support, hits = sums(weights), sums(weights * right)
@@ -107,11 +107,11 @@ def of_balanced(labels: Integer[np.ndarray, " example"], right: Bool[np.ndarray,
     return statistic
 
 
-def of_macro_f1(labels: Int64[np.ndarray, " example"], predicted: Int64[np.ndarray, " example"]) -> Statistic:
+def macro_f1_statistic(labels: Int64[np.ndarray, " example"], predicted: Int64[np.ndarray, " example"]) -> Statistic:
     """Return the mean F1 over the classes that were drawn."""
     classes = np.union1d(labels, predicted)
     true, taken = np.searchsorted(classes, labels), np.searchsorted(classes, predicted)
-    supports, claims = _summed(true, len(classes)), _summed(taken, len(classes))
+    supports, claims = _sum_groups(true, len(classes)), _sum_groups(taken, len(classes))
 
     def statistic(weights: Weights) -> Float64[np.ndarray, " resample"]:
         support, claimed, hits = supports(weights), claims(weights), supports(weights * (labels == predicted))
@@ -121,23 +121,25 @@ def of_macro_f1(labels: Int64[np.ndarray, " example"], predicted: Int64[np.ndarr
     return statistic
 
 
-def of_ece(confidence: Float64[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
+def ece_statistic(confidence: Float64[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
     """Return the expected calibration error over equal bins."""
-    sums = _summed(bin_of(confidence))
+    sums = _sum_groups(assign_bins(confidence))
     return lambda weights: np.abs(sums(weights * (right - confidence))).sum(1) / weights.sum(1)
 
 
-def of_auroc(scores: Float64[np.ndarray, " example"], positive: Bool[np.ndarray, " example"]) -> Statistic:
+def auroc_statistic(scores: Float64[np.ndarray, " example"], positive: Bool[np.ndarray, " example"]) -> Statistic:
     """Return the area under the receiver operating characteristic."""
     return lambda weights: auroc(scores, positive, weights)
 
 
-def of_average_precision(scores: Float64[np.ndarray, " example"], positive: Bool[np.ndarray, " example"]) -> Statistic:
+def average_precision_statistic(
+    scores: Float64[np.ndarray, " example"], positive: Bool[np.ndarray, " example"]
+) -> Statistic:
     """Return the average precision."""
     return lambda weights: average_precision(scores, positive, weights)
 
 
-def of_indices(metric: Callable[[Int64[np.ndarray, " drawn"]], float]) -> Statistic:
+def index_statistic(metric: Callable[[Int64[np.ndarray, " drawn"]], float]) -> Statistic:
     """Return any metric of the indices of the images drawn, computed resample by resample."""
 
     def statistic(weights: Weights) -> Float64[np.ndarray, " resample"]:
@@ -147,12 +149,12 @@ def of_indices(metric: Callable[[Int64[np.ndarray, " drawn"]], float]) -> Statis
     return statistic
 
 
-def difference(first: Statistic, second: Statistic) -> Statistic:
+def difference_statistic(first: Statistic, second: Statistic) -> Statistic:
     """Return second less first on the same resamples: the paired difference."""
     return lambda weights: second(weights) - first(weights)
 
 
-def _summed(groups: Integer[np.ndarray, " example"], count: int | None = None):
+def _sum_groups(groups: Integer[np.ndarray, " example"], count: int | None = None):
     """Return a function that sums weights by group: (resample, example) to (resample, group)."""
     present, places = np.unique(groups, return_inverse=True)
     order = np.argsort(places, kind="stable")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
 from vitreous.errors import DataError
-from vitreous.metrics.classification import Bin, calibration, expected_error, finite, log_sum_exp
+from vitreous.metrics.classification import Bin, calibration, check_finite, expected_calibration_error, log_sum_exp
 
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures between which the fit looks; where every prediction is right the best one would be 0."""
@@ -43,7 +43,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     """
     from scipy.optimize import brentq
 
-    scores = finite(logits)
+    scores = check_finite(logits)
     scores -= scores.max(1, keepdims=True)  # finite() made a copy; now no exponential overflows
     own = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
 
@@ -62,7 +62,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     return float(np.exp(brentq(slope, low, high, xtol=1e-9)))
 
 
-def halves(
+def split_halves(
     labels: Integer[np.ndarray, " example"], seed: int = 0
 ) -> tuple[Bool[np.ndarray, " example"], Bool[np.ndarray, " example"]]:
     """Split examples at random into two parts of nearly equal size, each class evenly; returns two masks.
@@ -79,28 +79,30 @@ def halves(
     return first, ~first
 
 
-def scale(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], seed: int = 0) -> Scaled:
+def cross_fit_temperature(
+    logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], seed: int = 0
+) -> Scaled:
     """Fit a temperature on each half of the examples, apply it to the other half, and compare over all of them.
 
     Raises:
         DataError: fewer than two examples, or logits that are not finite.
     """
-    scores = finite(logits)
-    parts = halves(labels, seed)
+    scores = check_finite(logits)
+    parts = split_halves(labels, seed)
     temperatures = [fit_temperature(scores[part], labels[part]) for part in parts]
     cooled = np.empty_like(scores)
     for part, temperature in zip(parts, reversed(temperatures), strict=True):
         cooled[part] = scores[part] / temperature
-    before, after = _told(scores, labels), _told(cooled, labels)
+    before, after = _measure(scores, labels), _measure(cooled, labels)
     first, second = temperatures
     return Scaled((first, second), (before[0], after[0]), (before[1], after[1]), after[2])
 
 
-def _told(
+def _measure(
     scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> tuple[float, float, tuple[Bin, ...]]:
     """Return ECE, negative log-likelihood and the bins of reliability."""
     log_probability = scores - log_sum_exp(scores)
     bins = calibration(np.exp(log_probability.max(1)), scores.argmax(1) == labels)
     nll = -float(np.take_along_axis(log_probability, labels[:, None], 1).mean())
-    return expected_error(bins), nll, bins
+    return expected_calibration_error(bins), nll, bins

@@ -124,11 +124,11 @@ class Judged:
 
 def judge(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
     """Return what the logits of some examples say; raises DataError if there are none, or some are not finite."""
-    scores = finite(logits)
+    scores = check_finite(logits)
     log_probability = scores - log_sum_exp(scores)
     loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
     confidence = np.exp(log_probability.max(1))
-    return Judged(labels.astype(np.int64), scores.argmax(1), ranked(scores, labels), confidence, loss)
+    return Judged(labels.astype(np.int64), scores.argmax(1), rank_labels(scores, labels), confidence, loss)
 
 
 def evaluate_logits(
@@ -156,18 +156,18 @@ def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
         examples=len(right),
         top1=float(right.mean()),
         top5=float((judged.rank < TOP).mean()) if len(classes) > TOP else None,
-        interval=wilson(int(right.sum()), len(right)),
+        interval=wilson_interval(int(right.sum()), len(right)),
         balanced=float(np.mean([one.recall for one in per_class if one.support])),
         macro_f1=float(np.mean([one.f1 for one in per_class if one.support])),
         nll=float(judged.loss.mean()),
-        ece=expected_error(reliability),
+        ece=expected_calibration_error(reliability),
         per_class=per_class,
-        confusions=confusions(judged, len(classes)),
+        confusions=count_confusions(judged, len(classes)),
         reliability=reliability,
     )
 
 
-def finite(logits: Float[np.ndarray, "example label"]) -> Float64[np.ndarray, "example label"]:
+def check_finite(logits: Float[np.ndarray, "example label"]) -> Float64[np.ndarray, "example label"]:
     """Return the outputs in float64; raises DataError if there are none, or if some are not finite."""
     if not len(logits):
         raise DataError("there are no examples to evaluate on")
@@ -185,10 +185,10 @@ def top_k(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray
     """
     if k < 1:
         raise ConfigError(f"top-k accuracy needs a k of at least 1, not {k}")
-    return float((ranked(finite(logits), labels) < k).mean())
+    return float((rank_labels(check_finite(logits), labels) < k).mean())
 
 
-def ranked(
+def rank_labels(
     scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> Int64[np.ndarray, " example"]:
     """Return how many classes come before each label's own: higher ones, and of equal ones the earlier."""
@@ -207,7 +207,7 @@ def softmax(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray,
     return np.exp(scores - log_sum_exp(scores))
 
 
-def confusions(judged: Judged, classes: int) -> tuple[tuple[int, int, int], ...]:
+def count_confusions(judged: Judged, classes: int) -> tuple[tuple[int, int, int], ...]:
     """Count the pairs of true and predicted class that occur."""
     pairs, counts = np.unique(judged.labels * classes + judged.predicted, return_counts=True)
     return tuple(zip((pairs // classes).tolist(), (pairs % classes).tolist(), counts.tolist(), strict=True))
@@ -228,7 +228,7 @@ def _class_metrics(name: str, hits: int, support: int, claimed: int) -> ClassMet
 
 def calibration(confidence: Float64[np.ndarray, " example"], right: np.ndarray) -> tuple[Bin, ...]:
     """Sort predictions into equal bins of confidence; bin i holds i / BINS < confidence <= (i + 1) / BINS."""
-    place = bin_of(confidence)
+    place = assign_bins(confidence)
     bins = []
     for index in range(BINS):
         inside = place == index
@@ -238,17 +238,17 @@ def calibration(confidence: Float64[np.ndarray, " example"], right: np.ndarray) 
     return tuple(bins)
 
 
-def bin_of(confidence: Float64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
+def assign_bins(confidence: Float64[np.ndarray, " example"]) -> Int64[np.ndarray, " example"]:
     """Return each confidence's bin."""
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def expected_error(bins: tuple[Bin, ...]) -> float:
+def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
     """Return the expected calibration error: the gap of each bin, weighted by its count."""
     return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins)
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     """Return the 95% Wilson score interval of a share (Wilson, 1927)."""
     share = hits / count
     spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))

@@ -7,8 +7,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import DataError
-from vitreous.metrics.bootstrap import Statistic, bootstrap_all, difference, of_balanced, of_ece, of_macro_f1, of_mean
-from vitreous.metrics.classification import Metrics, evaluate_logits, finite, log_sum_exp
+from vitreous.metrics.bootstrap import (
+    Statistic,
+    balanced_statistic,
+    bootstrap_all,
+    difference_statistic,
+    ece_statistic,
+    macro_f1_statistic,
+    mean_statistic,
+)
+from vitreous.metrics.classification import Metrics, check_finite, evaluate_logits, log_sum_exp
 from vitreous.metrics.mcnemar import McNemar, mcnemar
 
 
@@ -98,7 +106,7 @@ def compare(
 
     Args:
         first: logits of the one model.
-        second: logits of the other, for the same images and classes in the same order (see `matching`).
+        second: logits of the other, for the same images and classes in the same order (see `match_classes`).
         labels: indices into `classes`.
         classes: names, one a column.
         seed: of the bootstrap.
@@ -109,11 +117,11 @@ def compare(
         DataError: no examples, or logits that are not finite.
     """
     whole = tuple(evaluate_logits(logits, labels, classes) for logits in (first, second))
-    one, other = (_answers(logits, labels) for logits in (first, second))
+    one, other = (_collect_answers(logits, labels) for logits in (first, second))
     statistics = {
-        name: difference(theirs, ours)
+        name: difference_statistic(theirs, ours)
         for (name, ours), theirs in zip(
-            _statistics(one, labels).items(), _statistics(other, labels).values(), strict=True
+            _build_statistics(one, labels).items(), _build_statistics(other, labels).values(), strict=True
         )
         if sure or name not in ("nll", "ece")
     }
@@ -125,12 +133,12 @@ def compare(
         for name, interval in found.items()
     )
     agreement = float((one.predicted == other.predicted).mean())
-    per_class = tuple(_class_difference(labels == index, one, other, name) for index, name in enumerate(classes))
+    per_class = tuple(_compare_class(labels == index, one, other, name) for index, name in enumerate(classes))
     test = mcnemar(one.right, other.right)
     return Comparison(*whole, differences, test, agreement, per_class, (one, other), labels.astype(np.int64), sure)
 
 
-def matching(
+def match_classes(
     first: tuple[str, ...], second: tuple[str, ...], names: tuple[str, str] = ("the model", "the other model")
 ) -> Int64[np.ndarray, " label"]:
     """Return, for each class of the first model, its index among the second's, whatever their order.
@@ -141,37 +149,37 @@ def matching(
     alone = [sorted(set(first) - set(second)), sorted(set(second) - set(first))]
     if any(alone):
         said = "; ".join(
-            f"only {name} has {_some(classes)}" for name, classes in zip(names, alone, strict=True) if classes
+            f"only {name} has {_format_some(classes)}" for name, classes in zip(names, alone, strict=True) if classes
         )
         raise DataError(f"models can be compared only if they know the same classes, but {said}")
     index = {name: number for number, name in enumerate(second)}
     return np.array([index[name] for name in first], dtype=np.int64)
 
 
-def _some(classes: list[str]) -> str:
+def _format_some(classes: list[str]) -> str:
     more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
     return ", ".join(map(repr, classes[:5])) + more
 
 
-def _answers(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Answers:
-    scores = finite(logits)
+def _collect_answers(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Answers:
+    scores = check_finite(logits)
     log_probability, predicted = scores - log_sum_exp(scores), scores.argmax(1).astype(np.int64)
     loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
     return Answers(np.exp(log_probability), predicted, predicted == labels, loss)
 
 
-def _statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:
+def _build_statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:
     """Return what is compared, by the name of its field in Metrics."""
     return {
-        "top1": of_mean(answers.right),
-        "balanced": of_balanced(labels, answers.right),
-        "macro_f1": of_macro_f1(labels.astype(np.int64), answers.predicted),
-        "nll": of_mean(answers.loss),
-        "ece": of_ece(answers.probability.max(1), answers.right),
+        "top1": mean_statistic(answers.right),
+        "balanced": balanced_statistic(labels, answers.right),
+        "macro_f1": macro_f1_statistic(labels.astype(np.int64), answers.predicted),
+        "nll": mean_statistic(answers.loss),
+        "ece": ece_statistic(answers.probability.max(1), answers.right),
     }
 
 
-def _class_difference(mine: Bool[np.ndarray, " example"], one: Answers, other: Answers, name: str) -> ClassDifference:
+def _compare_class(mine: Bool[np.ndarray, " example"], one: Answers, other: Answers, name: str) -> ClassDifference:
     first, second, support = one.right[mine], other.right[mine], int(mine.sum())
     recalls = (float(first.mean()), float(second.mean())) if support else (0.0, 0.0)
     return ClassDifference(name, support, *recalls, int((first & ~second).sum()), int((~first & second).sum()))

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from vitreous.errors import DataError
-from vitreous.metrics.classification import ClassMetrics, finite
-from vitreous.metrics.ranking import Ranking, average_precision, known, ranking
+from vitreous.metrics.classification import ClassMetrics, check_finite
+from vitreous.metrics.ranking import Ranking, average_precision, measure_ranking, replace_nan
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ def evaluate_labels(
     Raises:
         DataError: no examples, logits that are not finite, or targets that are neither 0 nor 1.
     """
-    scores, wanted = finite(logits), as_targets(targets)
+    scores, wanted = check_finite(logits), check_targets(targets)
     claimed = scores >= 0
-    per_label = tuple(label_metrics(wanted[:, index], claimed[:, index], name) for index, name in enumerate(names))
-    found = ranking(scores, wanted, names)
+    per_label = tuple(measure_label(wanted[:, index], claimed[:, index], name) for index, name in enumerate(names))
+    found = measure_ranking(scores, wanted, names)
     present = [one.f1 for one in per_label if one.support]
-    whole = label_metrics(wanted.reshape(-1), claimed.reshape(-1), "all")
+    whole = measure_label(wanted.reshape(-1), claimed.reshape(-1), "all")
     return MultiLabelMetrics(
         examples=len(scores),
         mean_average_precision=found.mean_average_precision,
-        micro_average_precision=known(float(average_precision(scores.reshape(-1), wanted.reshape(-1)))),
+        micro_average_precision=replace_nan(float(average_precision(scores.reshape(-1), wanted.reshape(-1)))),
         auroc=found.auroc,
         macro_f1=float(np.mean(present)) if present else 0.0,
         micro_f1=whole.f1,
@@ -74,7 +74,7 @@ def evaluate_labels(
     )
 
 
-def as_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray, "example label"]:
+def check_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray, "example label"]:
     """Return a matrix of zeros and ones as booleans; raises DataError for anything else."""
     wrong = ~np.isin(targets, (0, 1))
     if wrong.any():
@@ -83,7 +83,7 @@ def as_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray,
     return targets.astype(bool)
 
 
-def label_metrics(wanted: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
+def measure_label(wanted: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
     """Count one label's hits; 0 where a ratio has nothing below the line."""
     hits, support, taken = int((wanted & claimed).sum()), int(wanted.sum()), int(claimed.sum())
     precision, recall = hits / taken if taken else 0.0, hits / support if support else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
-from vitreous.metrics.classification import finite, softmax
+from vitreous.metrics.classification import check_finite, softmax
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def auroc(
     It is the probability that a positive example scores higher than a negative one, ties counting one half
     (Mann-Whitney's U over all pairs; Hanley and McNeil, 1982). NaN without positives or without negatives.
     """
-    return _area(*_tied(scores, positive, weights))
+    return _compute_area(*_sum_ties(scores, positive, weights))
 
 
 def average_precision(
@@ -59,10 +59,10 @@ def average_precision(
 
     Thresholds run over the distinct scores from the highest down; equal scores pass together. NaN without positives.
     """
-    return _precision(*_tied(scores, positive, weights))
+    return _compute_precision(*_sum_ties(scores, positive, weights))
 
 
-def _area(
+def _compute_area(
     hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
 ) -> Float64[np.ndarray, "*resample"]:
     below = np.cumsum(misses, axis=-1) - misses
@@ -71,7 +71,7 @@ def _area(
         return np.asarray((hits * (below + misses / 2)).sum(-1) / pairs)
 
 
-def _precision(
+def _compute_precision(
     hits: Float64[np.ndarray, "*resample score"], misses: Float64[np.ndarray, "*resample score"]
 ) -> Float64[np.ndarray, "*resample"]:
     hits, misses = hits[..., ::-1], misses[..., ::-1]
@@ -82,7 +82,7 @@ def _precision(
         return np.asarray((precision * hits).sum(-1) / hits.sum(-1))
 
 
-def _tied(
+def _sum_ties(
     scores: Float[np.ndarray, " example"],
     positive: Bool[np.ndarray, " example"],
     weights: Float[np.ndarray, "*resample example"] | None,
@@ -102,27 +102,27 @@ def rank_classes(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
 ) -> Ranking:
     """Rank every class against the rest. Raises DataError: no examples, or logits that are not finite."""
-    probability = softmax(finite(logits))
-    return ranking(probability, labels[:, None] == np.arange(len(classes)), classes)
+    probability = softmax(check_finite(logits))
+    return measure_ranking(probability, labels[:, None] == np.arange(len(classes)), classes)
 
 
-def ranking(
+def measure_ranking(
     scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> Ranking:
     """Compute AUROC and average precision of every column, and their means over the columns that have one."""
-    columns = (_tied(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
-    found = [(float(_area(*column)), float(_precision(*column))) for column in columns]
+    columns = (_sum_ties(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
+    found = [(float(_compute_area(*column)), float(_compute_precision(*column))) for column in columns]
     areas, precisions = [area for area, _ in found], [precision for _, precision in found]
-    rows = zip(names, map(known, areas), map(known, precisions), strict=True)
-    return Ranking(mean(areas), mean(precisions), tuple(ClassRanking(*row) for row in rows))
+    rows = zip(names, map(replace_nan, areas), map(replace_nan, precisions), strict=True)
+    return Ranking(mean_known(areas), mean_known(precisions), tuple(ClassRanking(*row) for row in rows))
 
 
-def known(value: float) -> float | None:
+def replace_nan(value: float) -> float | None:
     """Return a number, or None for NaN."""
     return None if np.isnan(value) else value
 
 
-def mean(values: list[float]) -> float | None:
+def mean_known(values: list[float]) -> float | None:
     """Return the mean of the values that are numbers, None if none is."""
     kept = [value for value in values if not np.isnan(value)]
     return float(np.mean(kept)) if kept else None

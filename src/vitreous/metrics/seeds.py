@@ -2,7 +2,7 @@
 
 An interval holds seeds and, where a number is a mean over images, images (`metrics/seeds_and_images.py`). A claim of a
 difference, or of sameness within a margin that was stated before (two one-sided tests, Schuirmann 1987), comes with the
-probability of such numbers if it were false; `settle` calls it seen, or not seen, after Holm's correction (1979) for all
+probability of such numbers if it were false; `settle_worker` calls it seen, or not seen, after Holm's correction (1979) for all
 the claims of a study. Anything else can't be told.
 """
 
@@ -46,7 +46,7 @@ class Verdict:
     chance: float = 1.0
     """The smaller of the evidence's probabilities after Holm's correction for the study's claims."""
     seen: Seen = "can't be told"
-    """Decided by `settle`, for all claims of a study together."""
+    """Decided by `settle_worker`, for all claims of a study together."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Interval:
         return shown if self.count < 2 else f"{shown} ± {50 * (self.high - self.low):.{digits}f}"
 
 
-def interval(values: Iterable[float], level: float = LEVEL) -> Interval:
+def find_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
     """Return the mean and its two-sided t interval over seeds and images; of no values: NaN, of one: without bounds."""
     found = list(values)
     mean = estimate(found)
@@ -91,17 +91,17 @@ def interval(values: Iterable[float], level: float = LEVEL) -> Interval:
     return Interval(mean.mean, low, high, len(found))
 
 
-def differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+def pair_differences(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
     """Return one minus other for each seed that both have, in the order of the seeds."""
-    return list(paired(one, other).values())
+    return list(subtract_paired(one, other).values())
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+def subtract_paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
     """Return one minus other by seed."""
     return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
 
 
-def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
+def average_groups(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """Return the mean over groups for each seed that all of them have."""
     if not groups:
         return {}
@@ -109,12 +109,12 @@ def average(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     return {seed: sum(group[seed] for group in groups) / len(groups) for seed in sorted(shared)}
 
 
-def best_on_others(found: Mapping[Choice, Mapping[int, float]]) -> dict[int, Choice]:
+def choose_on_others(found: Mapping[Choice, Mapping[int, float]]) -> dict[int, Choice]:
     """Return, for each seed that all choices have, the choice whose mean over the other seeds is highest.
 
     A choice that is made without the seed it is measured on favours no condition, however many choices it has.
 
-    >>> best_on_others({0.1: {0: 0.9, 1: 0.2, 2: 0.2}, 0.3: {0: 0.1, 1: 0.3, 2: 0.3}})
+    >>> choose_on_others({0.1: {0: 0.9, 1: 0.2, 2: 0.2}, 0.3: {0: 0.1, 1: 0.3, 2: 0.3}})
     {0: 0.3, 1: 0.1, 2: 0.1}
     """
     shared = set.intersection(*(set(values) for values in found.values())) if found else set()
@@ -130,56 +130,58 @@ NOTHING = Evidence(1.0, 1.0)
 """What too few seeds say."""
 
 
-def sure(found: Sequence[float]) -> Estimate:
+def floor_rounding(found: Sequence[float]) -> Estimate:
     """Return the estimate of paired differences, those that are but rounding taken as zero."""
     values = [value if isinstance(value, Scores) or abs(value) > ROUNDING else 0.0 for value in found]
     return estimate(values)
 
 
-def judged(found: Sequence[float], expected: Literal["more", "less"], margin: float | None = None) -> Evidence:
+def weigh_claim(found: Sequence[float], expected: Literal["more", "less"], margin: float | None = None) -> Evidence:
     """Hold paired differences against a claim that they are more, or less, than zero.
 
     Against it: that the opposite is so, or with a margin, that they lie within it.
     """
     if len(found) < 2:
         return NOTHING
-    shown = sure(found if expected == "more" else [-value for value in found])
-    opposite = two_sided(shown.below())
-    against = opposite if margin is None else min(1.0, 2 * min(opposite, same(found, margin)))
-    return Evidence(two_sided(shown.above()), against)
+    shown = floor_rounding(found if expected == "more" else [-value for value in found])
+    opposite = two_sided_probability(shown.below())
+    against = opposite if margin is None else min(1.0, 2 * min(opposite, equivalence_probability(found, margin)))
+    return Evidence(two_sided_probability(shown.above()), against)
 
 
-def two_sided(probability: float) -> float:
+def two_sided_probability(probability: float) -> float:
     """Return the probability of a difference as large in either direction."""
     return min(1.0, 2 * probability)
 
 
-def same(found: Sequence[float], margin: float) -> float:
+def equivalence_probability(found: Sequence[float], margin: float) -> float:
     """Return the probability that two one-sided tests show differences to be within ± margin if they are not."""
-    shown = sure(found)
+    shown = floor_rounding(found)
     return max(shown.above(-margin), shown.below(margin)) if len(found) > 1 else 1.0
 
 
-def apart(found: Sequence[float], margin: float) -> float:
+def difference_probability(found: Sequence[float], margin: float) -> float:
     """Return the probability that differences come out beyond ± margin if they are within it."""
-    shown = sure(found)
-    return two_sided(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
+    shown = floor_rounding(found)
+    return two_sided_probability(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
 
 
-def judged_same(found: Sequence[Sequence[float]], margin: float) -> Evidence:
+def weigh_equivalence(found: Sequence[Sequence[float]], margin: float) -> Evidence:
     """Hold several paired differences against the claim that all of them are within ± margin."""
-    return all_of([Evidence(same(one, margin), apart(one, margin)) for one in found])
+    return combine_evidence(
+        [Evidence(equivalence_probability(one, margin), difference_probability(one, margin)) for one in found]
+    )
 
 
-def judged_above(found: Sequence[float]) -> Evidence:
+def weigh_above(found: Sequence[float]) -> Evidence:
     """Hold numbers against the one-sided claim that their mean is above zero."""
-    return Evidence(sure(found).above(), sure(found).below()) if len(found) > 1 else NOTHING
+    return Evidence(floor_rounding(found).above(), floor_rounding(found).below()) if len(found) > 1 else NOTHING
 
 
-def all_of(parts: Sequence[Evidence]) -> Evidence:
+def combine_evidence(parts: Sequence[Evidence]) -> Evidence:
     """Return the evidence that every one of several claims is true: for it, the weakest; against it, any one's.
 
-    >>> all_of([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), all_of([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
+    >>> combine_evidence([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), all_of([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
     (Evidence(seen=0.2, unseen=1.0), Evidence(seen=1.0, unseen=0.04))
     """
     if not parts:
@@ -187,24 +189,26 @@ def all_of(parts: Sequence[Evidence]) -> Evidence:
     return Evidence(max(one.seen for one in parts), min(1.0, len(parts) * min(one.unseen for one in parts)))
 
 
-def settle(verdicts: Sequence[Verdict]) -> list[Verdict]:
+def settle_verdicts(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Decide every claim of a study, after Holm's correction for their number.
 
     The claims are taken from the surest on; of k, the first counts if k times its probability is at most 5%, the next with
     k - 1, and so on, until one does not.
     """
     claims = [one for one in verdicts if one.evidence is not None]
-    corrected = holm([min(one.evidence.seen, one.evidence.unseen) for one in claims if one.evidence is not None])
+    corrected = correct_holm(
+        [min(one.evidence.seen, one.evidence.unseen) for one in claims if one.evidence is not None]
+    )
     settled = iter(
-        [replace(one, chance=chance, seen=decided(one, chance)) for one, chance in zip(claims, corrected, strict=True)]
+        [replace(one, chance=chance, seen=decide(one, chance)) for one, chance in zip(claims, corrected, strict=True)]
     )
     return [one if one.evidence is None else next(settled) for one in verdicts]
 
 
-def holm(chances: Sequence[float]) -> list[float]:
+def correct_holm(chances: Sequence[float]) -> list[float]:
     """Return probabilities corrected for their number (Holm, 1979).
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> correct_holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     corrected, highest = [1.0] * len(chances), 0.0
@@ -214,17 +218,17 @@ def holm(chances: Sequence[float]) -> list[float]:
     return corrected
 
 
-def decided(verdict: Verdict, chance: float) -> Seen:
+def decide(verdict: Verdict, chance: float) -> Seen:
     """Return what may be said of a claim with this corrected probability."""
     if verdict.evidence is None or chance > ERROR:
         return "can't be told"
     return "seen" if verdict.evidence.seen <= verdict.evidence.unseen else "not seen"
 
 
-def beyond(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+def note_grid_edges(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Return a note for each condition whose chosen value is, for some seed, the smallest or largest of several tried.
 
-    >>> beyond({"Adam": {0: 0.1, 1: 0.3}}, {"Adam": (0.1, 0.3, 1.0)})
+    >>> note_grid_edges({"Adam": {0: 0.1, 1: 0.3}}, {"Adam": (0.1, 0.3, 1.0)})
     ('The best rate for Adam, 0.1, is the lowest that was tried: a better one may lie beyond.',)
     """
     return tuple(

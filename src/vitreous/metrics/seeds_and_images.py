@@ -38,11 +38,11 @@ class Scores(float):
 
     def __add__(self, other: float) -> "Scores":
         """Add image by image, or the same number to each."""
-        return Scores(self.each + _each(other))
+        return Scores(self.each + _estimate_each(other))
 
     def __sub__(self, other: float) -> "Scores":
         """Subtract image by image, or the same number from each."""
-        return Scores(self.each - _each(other))
+        return Scores(self.each - _estimate_each(other))
 
     def __mul__(self, other: float) -> "Scores":
         """Multiply each by the same number."""
@@ -58,13 +58,13 @@ class Scores(float):
 
     def __rsub__(self, other: float) -> "Scores":
         """Subtract from the same number, image by image."""
-        return Scores(_each(other) - self.each)
+        return Scores(_estimate_each(other) - self.each)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
 
-def _each(value: float) -> np.ndarray | float:
+def _estimate_each(value: float) -> np.ndarray | float:
     return value.each if isinstance(value, Scores) else float(value)
 
 
@@ -113,12 +113,12 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(float(values[0]) if values else math.nan, math.inf, 1.0)
     of_images = [value.each for value in values if isinstance(value, Scores)]
     if len(of_images) == len(values) and len({len(each) for each in of_images}) == 1 and len(of_images[0]) > 1:
-        return crossed(np.stack(of_images))
+        return estimate_crossed(np.stack(of_images))
     found = np.asarray([float(value) for value in values])
     return Estimate(float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found)), len(found) - 1)
 
 
-def crossed(table: Float64[np.ndarray, "seed image"]) -> Estimate:
+def estimate_crossed(table: Float64[np.ndarray, "seed image"]) -> Estimate:
     """Return the mean of a table of seeds and images, both drawn at random, with its standard error.
 
     The variance is (seeds' + images' - rest's mean square) / (seeds x images), never less than what the seeds alone or the

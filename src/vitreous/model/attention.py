@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.layers import norm
+from vitreous.model.layers import build_norm
 from vitreous.model.parameters import ZEROS, Dense
-from vitreous.model.positions.offset_bias import OffsetBias, relative
+from vitreous.model.positions.offset_bias import OffsetBias, build_relative
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.rotary import Angles, MixedRotary, rotate
 from vitreous.shapes import Size
@@ -57,11 +57,11 @@ class Attention(nn.Module):
         if made.qkv_bias == "no-key":
             self.q_bias, self.v_bias = nn.Parameter(torch.empty(inner)), nn.Parameter(torch.empty(inner))
         self.no_key_bias = made.qkv_bias == "no-key"
-        self.q_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
-        self.k_norm = norm(config, config.per_head) if made.qk_norm else nn.Identity()
-        self.relative = relative(config) if config.position_placement != "shared" else None
+        self.q_norm = build_norm(config, config.per_head) if made.qk_norm else nn.Identity()
+        self.k_norm = build_norm(config, config.per_head) if made.qk_norm else nn.Identity()
+        self.relative = build_relative(config) if config.position_placement != "shared" else None
         self.rotary = MixedRotary(config) if config.rotary.kind == "mixed" else None
-        self.norm = norm(config, inner) if made.attention_inner_norm else nn.Identity()
+        self.norm = build_norm(config, inner) if made.attention_inner_norm else nn.Identity()
         self.out = Dense(inner, width, bias=made.biases)
 
     def forward(

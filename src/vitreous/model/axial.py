@@ -33,8 +33,8 @@ class AxialAttention(Attention):
         """Let every patch gather from those of its line."""
         assert places.grid is not None
         q, k, v, _ = super().heads_of(self.project(tokens), places)
-        lines = Heads(*(in_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
-        return self.mixed(in_whole(attend(lines), places.grid, self.axis))
+        lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
+        return self.mixed(join_lines(attend(lines), places.grid, self.axis))
 
     def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return what would enter the kernel of full attention for the same result: minus infinity off each query's line.
@@ -42,25 +42,25 @@ class AxialAttention(Attention):
         For looking inside: `forward` makes no matrix of token x token.
         """
         assert places.grid is not None
-        mask = same_line(places.grid, self.axis, projected.device)
+        mask = same_line_mask(places.grid, self.axis, projected.device)
         return super().heads_of(projected, places._replace(mask=mask))
 
 
-def in_lines(
+def split_lines(
     heads: Float[Tensor, "batch head token head_dim"], grid: Size, axis: Axis
 ) -> Float[Tensor, "line head place head_dim"]:
     """Cut each image's patches, listed row by row, into its rows or columns: lines of one image follow one another."""
     return rearrange(heads, f"{WHOLE} -> {LINES[axis]}", row=grid.rows, col=grid.cols)
 
 
-def in_whole(
+def join_lines(
     lines: Float[Tensor, "line head place head_dim"], grid: Size, axis: Axis
 ) -> Float[Tensor, "batch head token head_dim"]:
-    """Put lines back together: the inverse of `in_lines`."""
+    """Put lines back together: the inverse of `split_lines`."""
     return rearrange(lines, f"{LINES[axis]} -> {WHOLE}", row=grid.rows, col=grid.cols)
 
 
-def same_line(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
+def same_line_mask(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
     """Return which patches lie in the same row, or column."""
     place = torch.arange(grid.rows * grid.cols, device=device)
     line = place // grid.cols if axis == "rows" else place % grid.cols

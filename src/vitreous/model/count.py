@@ -3,57 +3,74 @@
 import math
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.count_resnet import convolved_values, resnet_flops, resnet_parameters, stem_flops, stem_parameters
+from vitreous.model.count_resnet import (
+    count_convolved_values,
+    count_resnet_flops,
+    count_resnet_parameters,
+    count_stem_flops,
+    count_stem_parameters,
+)
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.shapes import Size
 
 
-def parameters(config: ViTConfig | ResNetConfig) -> int:
+def count_parameters(config: ViTConfig | ResNetConfig) -> int:
     """Return the exact number of learned values."""
     if isinstance(config, ResNetConfig):
-        return resnet_parameters(config)
+        return count_resnet_parameters(config)
     width, made = config.width, config.block
     embed = (math.prod(config.patch_shape) + config.patch_bias + config.prefix) * width
-    embed += {"none": 0, "after": 1, "both": 1}[config.patch_norm] * _norm(config, width)
-    embed += (config.patch_norm == "both") * _norm(config, math.prod(config.patch_shape))
-    embed += stem_parameters(config.stem, config.channels) + config.embed_norm * _norm(config, width)
+    embed += {"none": 0, "after": 1, "both": 1}[config.patch_norm] * _count_norm(config, width)
+    embed += (config.patch_norm == "both") * _count_norm(config, math.prod(config.patch_shape))
+    embed += count_stem_parameters(config.stem, config.channels) + config.embed_norm * _count_norm(config, width)
     last = {"tokens": width, "pooled": config.features, "none": 0}[config.final_norm]
     features = config.features
     pre_logits = (features + 1) * config.head_inputs if config.pre_logits else 0
     head = (config.head_inputs + config.head_bias) * config.classes * (1 + config.distillation_token)
-    pool = _pool(config) if config.pool == "map" else 0
-    norms = (1 if made.parallel else 2) * _norm(config, width)
-    block = _attention(config) + _mlp(config, config.mlp_width) + norms + 2 * width * bool(made.layer_scale)
-    return embed + _positions(config) + config.depth * block + _norm(config, last) + pool + pre_logits + head
+    pool = _count_pool(config) if config.pool == "map" else 0
+    norms = (1 if made.parallel else 2) * _count_norm(config, width)
+    block = _count_attention(config) + _count_mlp(config, config.mlp_width) + norms + 2 * width * bool(made.layer_scale)
+    return (
+        embed + _count_positions(config) + config.depth * block + _count_norm(config, last) + pool + pre_logits + head
+    )
 
 
-def _norm(config: ViTConfig, width: int) -> int:
+def _count_norm(config: ViTConfig, width: int) -> int:
     return width * (2 if config.block.norm == "layer" else 1)
 
 
-def _attention(config: ViTConfig) -> int:
+def _count_attention(config: ViTConfig) -> int:
     width, made, inner = config.width, config.block, config.gathered
     biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] * inner + made.biases * width
-    norms = 2 * made.qk_norm * _norm(config, config.per_head) + made.attention_inner_norm * _norm(config, inner)
+    norms = 2 * made.qk_norm * _count_norm(config, config.per_head) + made.attention_inner_norm * _count_norm(
+        config, inner
+    )
     return 4 * width * inner + biases + norms
 
 
-def _mlp(config: ViTConfig, hidden: int) -> int:
+def _count_mlp(config: ViTConfig, hidden: int) -> int:
     width, made = config.width, config.block
     expand = hidden * (2 if made.mlp == "swiglu" else 1)
-    return (width + made.biases) * expand + (hidden + made.biases) * width + made.mlp_inner_norm * _norm(config, hidden)
+    return (
+        (width + made.biases) * expand
+        + (hidden + made.biases) * width
+        + made.mlp_inner_norm * _count_norm(config, hidden)
+    )
 
 
-def _pool(config: ViTConfig) -> int:
+def _count_pool(config: ViTConfig) -> int:
     width = config.width
     if config.pool_plain:
         return width + (3 * width + 1) * width + 2 * width * (config.block.qkv_bias == "all")
     return (
-        width + 4 * (width + 1) * width + _norm(config, width) + _mlp(config, config.pool_mlp_width or config.mlp_width)
+        width
+        + 4 * (width + 1) * width
+        + _count_norm(config, width)
+        + _count_mlp(config, config.pool_mlp_width or config.mlp_width)
     )
 
 
-def _positions(config: ViTConfig) -> int:
+def _count_positions(config: ViTConfig) -> int:
     rows, cols = config.grid
     layers = config.depth if config.position_placement == "layers" else 1
     added = {
@@ -74,10 +91,10 @@ def _positions(config: ViTConfig) -> int:
     return layers * offsets.get(config.positions, 0) + mixed
 
 
-def flops(config: ViTConfig | ResNetConfig) -> int:
+def count_flops(config: ViTConfig | ResNetConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a matrix product or convolution."""
     if isinstance(config, ResNetConfig):
-        return resnet_flops(config)
+        return count_resnet_flops(config)
     tokens, width, inner = config.tokens, config.width, config.gathered
     cells = config.grid.rows * config.grid.cols
     patch = math.prod(config.patch_shape)
@@ -92,12 +109,14 @@ def flops(config: ViTConfig | ResNetConfig) -> int:
         pool -= width * width + mlp * (config.pool_mlp_width or config.mlp_width)
     head = config.head_inputs * config.classes * (1 + config.distillation_token)
     pre_logits = config.features * config.head_inputs if config.pre_logits else 0
-    stem = stem_flops(config.stem, config.channels, Size(*config.image))
+    stem = count_stem_flops(config.stem, config.channels, Size(*config.image))
     pool *= config.pool == "map"
     return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
 
 
-def activation_bytes(config: ViTConfig | ResNetConfig, batch: int, *, training: bool, recompute: bool = False) -> int:
+def estimate_activation_bytes(
+    config: ViTConfig | ResNetConfig, batch: int, *, training: bool, recompute: bool = False
+) -> int:
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
@@ -107,11 +126,11 @@ def activation_bytes(config: ViTConfig | ResNetConfig, batch: int, *, training: 
     bytes_each = 4
     image = config.channels * config.image[0] * config.image[1] * 4
     if isinstance(config, ResNetConfig):
-        whole, largest = convolved_values(config, Size(*config.image))
+        whole, largest = count_convolved_values(config, Size(*config.image))
         return batch * (2 * (whole if training else 2 * largest) * bytes_each + 2 * image)
     block = config.tokens * (10 * config.width + 2 * config.mlp_width) * bytes_each
     stream = config.tokens * config.width * bytes_each
     kept = config.depth * (stream if recompute else block) + block if training else 2 * block
-    whole, largest = convolved_values(config.stem, Size(*config.image))
+    whole, largest = count_convolved_values(config.stem, Size(*config.image))
     stem = 2 * (whole if training else largest) * bytes_each
     return batch * (kept + 2 * stream + 2 * image + stem)

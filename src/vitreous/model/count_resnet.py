@@ -2,101 +2,101 @@
 
 from collections.abc import Iterator
 
-from vitreous.model.resnet_config import ResNetConfig, StemConfig, Unit, stages
+from vitreous.model.resnet_config import ResNetConfig, StemConfig, Unit, plan_stages
 from vitreous.shapes import Size
 
 
-def resnet_parameters(config: ResNetConfig) -> int:
+def count_resnet_parameters(config: ResNetConfig) -> int:
     """Return the exact number of learned values."""
-    units = sum(_convolutions(unit) + 2 * (unit.inputs + 2 * unit.inner) for unit in _units(config))
-    return _root(config) + units + 2 * config.features + (config.features + 1) * config.classes
+    units = sum(_list_convolutions(unit) + 2 * (unit.inputs + 2 * unit.inner) for unit in _list_units(config))
+    return _list_root(config) + units + 2 * config.features + (config.features + 1) * config.classes
 
 
-def resnet_flops(config: ResNetConfig) -> int:
+def count_resnet_flops(config: ResNetConfig) -> int:
     """Return the operations of one image's forward pass: two for each multiply-add of a convolution or of the head."""
-    first, size = _root_sizes(config, Size(*config.image))
-    root = _root(config) * first.rows * first.cols
-    return 2 * (root + _unit_work(config, size) + config.features * config.classes)
+    first, size = _compute_root_sizes(config, Size(*config.image))
+    root = _list_root(config) * first.rows * first.cols
+    return 2 * (root + _count_unit_work(config, size) + config.features * config.classes)
 
 
-def stem_parameters(stem: StemConfig, channels: int) -> int:
+def count_stem_parameters(stem: StemConfig, channels: int) -> int:
     """Return the exact number of learned values of a stem for images with `channels` colour planes."""
     if stem.kind == "conv":
-        return sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in _pairs(stem, channels))
+        return sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in _list_pairs(stem, channels))
     if stem.kind == "none":
         return 0
-    norms = sum(2 * (2 * unit.inner + unit.outputs * (2 if unit.first else 1)) for unit in _units(stem))
-    return _root(stem, channels) + 2 * stem.root_outputs + norms + sum(map(_convolutions, _units(stem)))
+    norms = sum(2 * (2 * unit.inner + unit.outputs * (2 if unit.first else 1)) for unit in _list_units(stem))
+    return _list_root(stem, channels) + 2 * stem.root_outputs + norms + sum(map(_list_convolutions, _list_units(stem)))
 
 
-def stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
+def count_stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
     """Return the operations of a stem on one image: two for each multiply-add of a convolution."""
     if stem.kind == "conv":
         work = 0
-        for inputs, outputs in _pairs(stem, channels):
-            image = _halved(image)
+        for inputs, outputs in _list_pairs(stem, channels):
+            image = _halve(image)
             work += 9 * inputs * outputs * image.rows * image.cols
         return 2 * work
     if stem.kind == "none":
         return 0
-    first, size = _root_sizes(stem, image)
-    return 2 * (_root(stem, channels) * first.rows * first.cols + _unit_work(stem, size))
+    first, size = _compute_root_sizes(stem, image)
+    return 2 * (_list_root(stem, channels) * first.rows * first.cols + _count_unit_work(stem, size))
 
 
-def convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tuple[int, int]:
+def count_convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tuple[int, int]:
     """Return how many values the convolutions put out for one image: all together, and the most of one of them."""
     made: list[int] = []
     if isinstance(config, StemConfig) and config.kind == "conv":
         for outputs in config.convolutions:
-            image = _halved(image)
+            image = _halve(image)
             made.append(outputs * image.rows * image.cols)
     elif isinstance(config, ResNetConfig) or config.kind == "resnet":
-        first, size = _root_sizes(config, image)
+        first, size = _compute_root_sizes(config, image)
         made.append(config.root_outputs * first.rows * first.cols)
-        for unit in _units(config):
+        for unit in _list_units(config):
             made.append(unit.inner * size.rows * size.cols)
-            size = _halved(size) if unit.stride == 2 else size
+            size = _halve(size) if unit.stride == 2 else size
             made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.first))]
     return sum(made), max(made, default=0)
 
 
-def _units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
-    return (unit for stage in stages(config.units, config.root_outputs) for unit in stage)
+def _list_units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
+    return (unit for stage in plan_stages(config.units, config.root_outputs) for unit in stage)
 
 
-def _pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
+def _list_pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
     return zip((channels, *stem.convolutions), stem.convolutions, strict=False)
 
 
-def _convolutions(unit: Unit) -> int:
+def _list_convolutions(unit: Unit) -> int:
     projection = unit.inputs * unit.outputs if unit.first else 0
     return unit.inputs * unit.inner + 9 * unit.inner**2 + unit.inner * unit.outputs + projection
 
 
-def _small(config: ResNetConfig | StemConfig) -> bool:
+def _is_small(config: ResNetConfig | StemConfig) -> bool:
     return isinstance(config, ResNetConfig) and config.root == "3x3"
 
 
-def _root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
+def _list_root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
     channels = config.channels if isinstance(config, ResNetConfig) else channels
-    return (9 if _small(config) else 49) * channels * config.root_outputs
+    return (9 if _is_small(config) else 49) * channels * config.root_outputs
 
 
-def _root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
+def _compute_root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
     """Return rows and columns of the first convolution's map, and of what the root puts out."""
-    return (image, image) if _small(config) else (_halved(image), _halved(_halved(image)))
+    return (image, image) if _is_small(config) else (_halve(image), _halve(_halve(image)))
 
 
-def _unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
+def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
     """Count multiply-adds of all units; the first convolution of a unit works before its stride, the others after."""
     work = 0
-    for unit in _units(config):
+    for unit in _list_units(config):
         before = unit.inputs * unit.inner
         work += before * size.rows * size.cols
-        size = _halved(size) if unit.stride == 2 else size
-        work += (_convolutions(unit) - before) * size.rows * size.cols
+        size = _halve(size) if unit.stride == 2 else size
+        work += (_list_convolutions(unit) - before) * size.rows * size.cols
     return work
 
 
-def _halved(size: Size) -> Size:
+def _halve(size: Size) -> Size:
     return Size(-(-size.rows // 2), -(-size.cols // 2))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.layers import activation, norm
+from vitreous.model.layers import build_activation, build_norm
 from vitreous.model.parameters import VECTOR, Dense
 
 
@@ -29,8 +29,8 @@ class MLP(nn.Module):
         self.gated = made.mlp == "swiglu"
         stacked = 2 if self.gated else 1
         self.expand = Dense(config.width, stacked * hidden, bias=made.biases, stacked=stacked, in_block=in_block)
-        self.act = activation("silu" if self.gated else made.activation)
-        self.norm = norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
+        self.act = build_activation("silu" if self.gated else made.activation)
+        self.norm = build_norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
         self.contract = Dense(hidden, config.width, bias=made.biases, in_block=in_block)
         self.dropout = nn.Dropout(0.0)
 
@@ -82,13 +82,13 @@ class Block(nn.Module):
         super().__init__()
         made = config.block
         self.after = made.norm_order == "after"
-        self.attention_norm = norm(config)
+        self.attention_norm = build_norm(config)
         self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
         self.dropout = nn.Dropout(0.0)
-        self.attention_scale = layer_scale(config)
-        self.mlp_norm = None if made.parallel else norm(config)
+        self.attention_scale = build_layer_scale(config)
+        self.mlp_norm = None if made.parallel else build_norm(config)
         self.mlp = MLP(config)
-        self.mlp_scale = layer_scale(config)
+        self.mlp_scale = build_layer_scale(config)
         self.drop_path = DropPath()
 
     def forward(
@@ -108,13 +108,13 @@ class Block(nn.Module):
         return z + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))))
 
 
-def layer_scale(config: ViTConfig) -> nn.Module:
+def build_layer_scale(config: ViTConfig) -> nn.Module:
     """Return the configured layer scale, or nothing."""
     initial = config.block.layer_scale
     return LayerScale(config.width, initial) if initial else nn.Identity()
 
 
-def blocks(config: ViTConfig) -> nn.ModuleList:
+def build_blocks(config: ViTConfig) -> nn.ModuleList:
     """Build the stack. Axial blocks go along rows and columns in turn, rows first."""
     axes: tuple[Axis | None, ...] = ("rows", "cols") if config.block.attention == "axial" else (None,)
     return nn.ModuleList(Block(config, axis) for axis in islice(cycle(axes), config.depth))

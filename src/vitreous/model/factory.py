@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import resnet, vit
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
-from vitreous.model.meta_device import blank
+from vitreous.model.meta_device import build_empty
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
@@ -57,6 +57,6 @@ def create(config: Config, seed: int = 0) -> Model:
     return resnet.create(config, seed) if isinstance(config, ResNetConfig) else vit.create(config, seed)
 
 
-def empty(config: Config) -> Model:
+def create_empty(config: Config) -> Model:
     """Build a model whose weights take no memory and no time yet (torch's meta device)."""
-    return blank(ResNet, config) if isinstance(config, ResNetConfig) else blank(ViT, config)
+    return build_empty(ResNet, config) if isinstance(config, ResNetConfig) else build_empty(ViT, config)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitreous.model.attention import Heads
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
-from vitreous.model.layers import norm
+from vitreous.model.layers import build_norm
 from vitreous.model.parameters import TABLE, Dense
 
 
@@ -57,7 +57,7 @@ class AttentionPool(nn.Module):
         biased = not plain or config.block.qkv_bias == "all"
         self.kv = Dense(width, 2 * width, bias=biased, stacked=2, in_block=False)
         self.out = Dense(width, width, in_block=False)
-        self.norm = nn.Identity() if plain else norm(config)
+        self.norm = nn.Identity() if plain else build_norm(config)
         self.mlp = None if plain else MLP(config, config.pool_mlp_width or None, in_block=False)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
@@ -84,6 +84,6 @@ class PreLogits(nn.Sequential):
         super().__init__(nn.Linear(width, hidden or width), nn.Tanh())
 
 
-def head(config: ViTConfig) -> nn.Module:
+def build_head(config: ViTConfig) -> nn.Module:
     """Return the linear layer from features to logits; a model without classes has none."""
     return nn.Linear(config.head_inputs, config.classes, bias=config.head_bias) if config.classes else nn.Identity()

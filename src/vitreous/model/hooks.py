@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vitreous.errors import UnknownName
 
 
-def gathered(
+def gather_outputs(
     model: nn.Module,
     images: Float[Tensor, "batch channel row col"],
     places: Mapping[str, nn.Module],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitreous.model.encoder import LayerScale
 from vitreous.model.parameters import Dense, roles
-from vitreous.model.positions.added import Learned, sincos_places
+from vitreous.model.positions.added import Learned, encode_places
 from vitreous.model.positions.rotary import MixedRotary
 
 if TYPE_CHECKING:
@@ -38,16 +38,16 @@ def initialise(model: "ViT", seed: int) -> None:
         elif isinstance(module, nn.RMSNorm):
             module.weight.fill_(1.0)
         elif isinstance(module, nn.Linear):
-            linear(name, module, generator, model.config.init == "mae")
+            initialise_linear(name, module, generator, model.config.init == "mae")
         elif isinstance(module, LayerScale):
             module.scale.fill_(module.initial)
         elif isinstance(module, Learned) and model.config.position_init == "sincos2d":
-            module.embedding.copy_(sincos_places(model.config))
+            module.embedding.copy_(encode_places(model.config))
         elif isinstance(module, MixedRotary):
             module.frequencies.copy_(module.start(generator))
-    convolutions(model, generator)
-    free_parameters(model, generator)
-    check_all(model)
+    initialise_convolutions(model, generator)
+    initialise_free(model, generator)
+    check_initialised(model)
 
 
 @torch.no_grad()
@@ -55,19 +55,19 @@ def initialise_resnet(model: "ResNet", seed: int) -> None:
     """Initialise every parameter of a ResNet in place: kernels LeCun normal, norms one and zero, the head zero."""
     for parameter in model.parameters():
         parameter.fill_(math.nan)
-    convolutions(model, torch.Generator().manual_seed(seed))
+    initialise_convolutions(model, torch.Generator().manual_seed(seed))
     for parameter in model.head.parameters():
         parameter.zero_()
-    check_all(model)
+    check_initialised(model)
 
 
-def check_all(model: nn.Module) -> None:
+def check_initialised(model: nn.Module) -> None:
     """Find parameters that were filled with NaN and then forgotten."""
     forgotten = [name for name, parameter in model.named_parameters() if not bool(torch.isfinite(parameter).all())]
     assert not forgotten, f"not initialised: {forgotten}"
 
 
-def convolutions(model: nn.Module, generator: torch.Generator) -> None:
+def initialise_convolutions(model: nn.Module, generator: torch.Generator) -> None:
     """Initialise the convolutions and group norms of a ResNet or a stem: kernels LeCun normal, norms one and zero.
 
     The norm that ends a hybrid's unit starts at zero, as the authors' does: the unit passes its input on.
@@ -80,7 +80,7 @@ def convolutions(model: nn.Module, generator: torch.Generator) -> None:
             module.bias.zero_()
 
 
-def free_parameters(model: nn.Module, generator: torch.Generator) -> None:
+def initialise_free(model: nn.Module, generator: torch.Generator) -> None:
     """Initialise what belongs to no layer: tokens, positions, free biases. Their roles say from what they start."""
     known = roles(model)
     for name, parameter in model.named_parameters():
@@ -91,7 +91,7 @@ def free_parameters(model: nn.Module, generator: torch.Generator) -> None:
             draw_normal(parameter, deviation, generator)
 
 
-def linear(name: str, module: nn.Linear, generator: torch.Generator, mae: bool = False) -> None:
+def initialise_linear(name: str, module: nn.Linear, generator: torch.Generator, mae: bool = False) -> None:
     """Initialise one dense layer by its role, which its name tells; `mae`: as the masked autoencoder's authors do."""
     if module.bias is not None:
         module.bias.zero_()

@@ -15,13 +15,13 @@ class QuickGELU(nn.Module):
         return values * torch.sigmoid(1.702 * values)
 
 
-def norm(config: ViTConfig, width: int | None = None) -> nn.Module:
+def build_norm(config: ViTConfig, width: int | None = None) -> nn.Module:
     """Return the configured norm over vectors of `width`, by default the residual stream's."""
     kind = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[config.block.norm]
     return kind(config.width if width is None else width, eps=config.norm_eps)
 
 
-def activation(name: str) -> nn.Module:
+def build_activation(name: str) -> nn.Module:
     """Return the activation of that name (see BlockConfig.activation)."""
     kinds = {"gelu": nn.GELU, "gelu-tanh": lambda: nn.GELU("tanh"), "quick-gelu": QuickGELU, "silu": nn.SiLU}
     return kinds[name]()

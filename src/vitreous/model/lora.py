@@ -101,17 +101,17 @@ def add_lora(
 
 def merge_lora(model: nn.Module) -> None:
     """Fold every update into its weight."""
-    for layer in adapted(model):
+    for layer in iterate_adapted(model):
         layer.merge()
 
 
 def unmerge_lora(model: nn.Module) -> None:
     """Bring every weight back as it was, to the bit."""
-    for layer in adapted(model):
+    for layer in iterate_adapted(model):
         layer.unmerge()
 
 
-def plain_state(model: nn.Module) -> dict[str, Tensor]:
+def merge_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state of the plain model that this one is with its updates folded in, under the plain names."""
     updates = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRA)}
     state = {}
@@ -129,6 +129,6 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def adapted(model: nn.Module) -> Iterator[LoRA]:
+def iterate_adapted(model: nn.Module) -> Iterator[LoRA]:
     """Yield a model's LoRA layers."""
     yield from (module for module in model.modules() if isinstance(module, LoRA))

@@ -26,16 +26,16 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def blank(kind: Callable[[Any], Kind], config: Any) -> Kind:
+def build_empty(kind: Callable[[Any], Kind], config: Any) -> Kind:
     """Build a module whose weights take no memory and no time yet."""
     with torch.device("meta"), Undrawn():
         return kind(config)
 
 
-def remade(model: Kind, config: Any, weights: Mapping[str, Tensor], *, share: bool = False) -> Kind:
+def rebuild(model: Kind, config: Any, weights: Mapping[str, Tensor], *, share: bool = False) -> Kind:
     """Return a model of the same class for another configuration, with copies of these weights, on the same device and
     in the same mode. `share` takes the very tensors: right where the old model isn't used any more.
     """
-    other = blank(type(model), config)
+    other = build_empty(type(model), config)
     other.load_state_dict({name: one if share else one.clone() for name, one in weights.items()}, assign=True)
     return other.to(next(model.parameters()).device).train(model.training)

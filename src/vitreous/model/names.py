@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.resnet_config import hybrid
+from vitreous.model.resnet_config import plan_hybrid
 from vitreous.shapes import Size
 
 
@@ -53,7 +53,7 @@ def parse_name(name: str) -> tuple[Shape, Size]:
     patch = Size(rows, int(match["cols"] or rows))
     if min(patch) < 1:
         raise ConfigError(f"model {name!r} has patches of {patch} pixels; they must have at least one, as in S/16")
-    return SIZES[match["size"]], hybrid(name, patch)[1]
+    return SIZES[match["size"]], plan_hybrid(name, patch)[1]
 
 
 WORDS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G"}
@@ -78,7 +78,7 @@ def translate_name(name: str) -> str | None:
 def build_vit_config(name: str, **overrides: Any) -> ViTConfig:
     """Return the configuration called e.g. "S/16", "R50+B/16" or "Axial-B/16", with any field overridden."""
     shape, patch = parse_name(name)
-    config = {"patch": tuple(patch), "stem": hybrid(name, patch)[0], **shape._asdict()}
+    config = {"patch": tuple(patch), "stem": plan_hybrid(name, patch)[0], **shape._asdict()}
     if re.match(AXIAL, name):
         # Two axial blocks stand for each block of full attention.
         overrides["block"] = replace(overrides.get("block", BlockConfig()), attention="axial")

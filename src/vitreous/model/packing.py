@@ -39,38 +39,38 @@ def forward_packed(
         )
     if model.config.block.attention == "axial":
         raise ConfigError("axial attention goes along the lines of one grid, so images of several can't be packed")
-    sized = {size: model.resized(size, rule) for size in {sides(image) for image in images}}
-    parts = [sized[sides(image)].embed(image[None]) for image in images]
+    sized = {size: model.resized(size, rule) for size in {get_size(image) for image in images}}
+    parts = [sized[get_size(image)].embed(image[None]) for image in images]
     lengths = [part.shape[1] for part in parts]
     z = torch.cat(parts, dim=1)
-    places = Places(angles(model, sized, images), mask=own_tokens(lengths, z.device))
+    places = Places(compute_angles(model, sized, images), mask=build_mask(lengths, z.device))
     for index, block in enumerate(model.blocks):
         if index and model.config.position_placement != "input":
             owners = zip(images, z.split(lengths, dim=1), strict=True)
-            z = torch.cat([sized[sides(image)].placed(part, index) for image, part in owners], dim=1)
+            z = torch.cat([sized[get_size(image)].placed(part, index) for image, part in owners], dim=1)
         z = block(z, places)
     z = model.norm(z) if model.config.final_norm == "tokens" else z
     return torch.cat([model.logits(part) for part in z.split(lengths, dim=1)])
 
 
-def sides(image: Float[Tensor, "channel _ _"]) -> Size:
+def get_size(image: Float[Tensor, "channel _ _"]) -> Size:
     """Return an image's rows and columns."""
     return Size(*image.shape[1:])
 
 
-def own_tokens(lengths: Sequence[int], device: torch.device) -> Bool[Tensor, "query key"]:
+def build_mask(lengths: Sequence[int], device: torch.device) -> Bool[Tensor, "query key"]:
     """Return the block-diagonal mask: True where a query may look."""
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
     return owner[:, None] == owner[None, :]
 
 
-def angles(model: ViT, sized: dict[Size, ViT], images: Sequence[Tensor]) -> Angles | None:
+def compute_angles(model: ViT, sized: dict[Size, ViT], images: Sequence[Tensor]) -> Angles | None:
     """Return the rotation of every token of the sequence; prefix tokens aren't turned."""
     if model.rotary is None:
         return None
     waves = []
     for image in images:
-        rotary = sized[sides(image)].rotary
+        rotary = sized[get_size(image)].rotary
         assert rotary is not None
         still = rotary.cos.new_ones(model.config.prefix, rotary.cos.shape[1])
         waves.append((torch.cat([still, rotary.cos]), torch.cat([0 * still, rotary.sin])))

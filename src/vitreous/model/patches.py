@@ -9,24 +9,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.layers import norm
+from vitreous.model.layers import build_norm
 from vitreous.model.positions.resize import DEFAULT_RULE, resize_matrix
-from vitreous.model.resnet import stem
+from vitreous.model.resnet import build_stem
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
 FLAT = "batch (grid_row grid_col) (channel row col)"
 
 
-def cut(images: Float[Tensor, "batch channel row col"], patch: Size) -> Float[Tensor, "batch token value"]:
+def cut_patches(images: Float[Tensor, "batch channel row col"], patch: Size) -> Float[Tensor, "batch token value"]:
     """Cut images into patches, row by row from the top left; each is flattened as (channel, row, col)."""
     return rearrange(images, f"{AXES} -> {FLAT}", row=patch.rows, col=patch.cols)
 
 
-def uncut(
+def join_patches(
     patches: Float[Tensor, "batch token value"], patch: Size, grid: Size
 ) -> Float[Tensor, "batch channel row col"]:
-    """Put patches back together: the inverse of `cut`. `grid` is the number of patches down and across."""
+    """Put patches back together: the inverse of `cut_patches`. `grid` is the number of patches down and across."""
     sizes = {"row": patch.rows, "col": patch.cols, "grid_row": grid.rows, "grid_col": grid.cols}
     return rearrange(patches, f"{FLAT} -> {AXES}", **sizes)
 
@@ -41,15 +41,15 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.channels, *patch = config.patch_shape
         self.patch = Size(*patch)
-        self.stem = stem(config.stem, config.channels)
+        self.stem = build_stem(config.stem, config.channels)
         values = math.prod(config.patch_shape)
-        self.norm_before = norm(config, values) if config.patch_norm == "both" else nn.Identity()
+        self.norm_before = build_norm(config, values) if config.patch_norm == "both" else nn.Identity()
         self.embed = nn.Linear(values, config.width, bias=config.patch_bias)
-        self.norm = norm(config) if config.patch_norm != "none" else nn.Identity()
+        self.norm = build_norm(config) if config.patch_norm != "none" else nn.Identity()
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed: the same as a convolution whose kernel and stride are the patch, unless patches are normalised."""
-        return self.norm(self.embed(self.norm_before(cut(self.stem(images), self.patch))))
+        return self.norm(self.embed(self.norm_before(cut_patches(self.stem(images), self.patch))))
 
     @property
     def kernel(self) -> Float[Tensor, "dim channel row col"]:

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.hooks import gathered
+from vitreous.model.hooks import gather_outputs
 from vitreous.model.init import initialise_resnet
-from vitreous.model.meta_device import remade
-from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, stages
+from vitreous.model.meta_device import rebuild
+from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, plan_stages
 from vitreous.shapes import Size
 
 Kernel = Float[Tensor, "output inputs row col"]
 
 
-def standardised(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
+def standardise_kernel(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
     """Bring the values of each output's kernel to mean 0 and variance 1 (1903.10520), but for the epsilon."""
     if epsilons.kernel_on == "variance":  # batch norm of the values, with the outputs for channels
         values = F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=epsilons.kernel)
@@ -51,7 +51,7 @@ class StdConv(nn.Conv2d):
         """Standardise the kernel, then convolve."""
         if not self.fixed:
             maps = pad_same(maps, self.kernel_size[0], self.stride[0])
-        return F.conv2d(maps, standardised(self.weight, self.epsilons), None, self.stride, self.padding)
+        return F.conv2d(maps, standardise_kernel(self.weight, self.epsilons), None, self.stride, self.padding)
 
 
 def pad_same(
@@ -148,7 +148,7 @@ class ResNet(nn.Module):
         self.root = Root(config)
         self.stages = nn.ModuleList(
             nn.Sequential(*(PreActivationUnit(unit, config.epsilons) for unit in stage))
-            for stage in stages(config.units, config.root_outputs)
+            for stage in plan_stages(config.units, config.root_outputs)
         )
         self.norm = NormReLU(config.features, config.epsilons)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -202,7 +202,7 @@ class ResNet(nn.Module):
 
         `share` takes the very tensors instead of copies.
         """
-        return remade(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
+        return rebuild(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
 
     def at_resolution(self, image: Size | None) -> None:
         """See images of another size: nothing changes, since a ResNet sees any."""
@@ -220,7 +220,7 @@ class ResNet(nn.Module):
         """
         places = {"root": self.root} | {f"stage.{index}": stage for index, stage in enumerate(self.stages)}
         places |= {"norm": self.norm, "pooled": self.pool, "logits": self.head}
-        return gathered(self, images, places, names)
+        return gather_outputs(self, images, places, names)
 
 
 class ResNetStem(nn.Module):
@@ -233,7 +233,7 @@ class ResNetStem(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(*(PostActivationUnit(unit, stem.epsilons) for unit in stage))
-                for stage in stages(stem.units, stem.root_outputs)
+                for stage in plan_stages(stem.units, stem.root_outputs)
             )
         )
 
@@ -253,7 +253,7 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers)
 
 
-def stem(config: StemConfig, channels: int) -> nn.Module:
+def build_stem(config: StemConfig, channels: int) -> nn.Module:
     """Return the configured stem; without one, the identity."""
     return {"none": lambda *_: nn.Identity(), "resnet": ResNetStem, "conv": ConvStem}[config.kind](config, channels)
 

@@ -45,7 +45,7 @@ class Unit(NamedTuple):
         return self.outputs // EXPANSION
 
 
-def stages(units: tuple[int, ...], root: int) -> Iterator[list[Unit]]:
+def plan_stages(units: tuple[int, ...], root: int) -> Iterator[list[Unit]]:
     """Yield each stage's units above a root of so many channels.
 
     Channels double from stage to stage; each but the first halves rows and cols.
@@ -224,7 +224,7 @@ class StemConfig:
         return self.convolutions[-1] if self.kind == "conv" else channels
 
 
-def hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
+def plan_hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
     """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors do.
 
     R50 at 16: stage 4's units are moved into stage 3, so that the map's cells are 16 pixels (appendix B.1); at 32: all

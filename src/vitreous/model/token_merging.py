@@ -54,12 +54,12 @@ class Merging(nn.Module):
         weighed = Heads(heads.q, heads.k, heads.v, size.log().mT[:, None].expand(-1, 1, z.shape[1], -1))
         gathered = attention.norm(attend(weighed).transpose(1, 2).flatten(2))
         z = z + block.attention_scale(attention.out(gathered))
-        z, size = merge(z, size, heads.k.mean(dim=1), self.each, self.model.config.prefix)
+        z, size = merge_pairs(z, size, heads.k.mean(dim=1), self.each, self.model.config.prefix)
         assert block.mlp_norm is not None
         return z + block.mlp_scale(block.mlp(block.mlp_norm(z))), size
 
 
-def merge(
+def merge_pairs(
     z: Float[Tensor, "batch token dim"],
     size: Float[Tensor, "batch token 1"],
     keys: Float[Tensor, "batch token head_dim"],

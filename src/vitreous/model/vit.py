@@ -12,16 +12,16 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.encoder import blocks, set_drop_path
-from vitreous.model.heads import Pool, PreLogits, head
-from vitreous.model.hooks import gathered
+from vitreous.model.encoder import build_blocks, set_drop_path
+from vitreous.model.heads import Pool, PreLogits, build_head
+from vitreous.model.hooks import gather_outputs
 from vitreous.model.init import initialise
-from vitreous.model.layers import norm
-from vitreous.model.meta_device import remade
+from vitreous.model.layers import build_norm
+from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import TABLE, ZEROS
 from vitreous.model.patches import PatchEmbedding, resample_kernel
-from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions, positions
-from vitreous.model.positions.offset_bias import OffsetBias, relative
+from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions, build_positions
+from vitreous.model.positions.offset_bias import OffsetBias, build_relative
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.resize import ALL_RULES
 from vitreous.model.positions.rotary import MixedRotary, Rotary
@@ -49,24 +49,24 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
         self.distillation_token = nn.Parameter(torch.empty(config.width)) if config.distillation_token else None
         self.registers = nn.Parameter(torch.empty(config.registers, config.width)) if config.registers else None
-        self.positions = positions(config)
+        self.positions = build_positions(config)
         self.layer_positions = nn.ModuleList(
             module
             for _ in range(config.depth - 1)
-            if config.position_placement == "layers" and (module := positions(config))
+            if config.position_placement == "layers" and (module := build_positions(config))
         )
-        self.relative = relative(config) if config.position_placement == "shared" else None
+        self.relative = build_relative(config) if config.position_placement == "shared" else None
         self.rotary = Rotary(config) if config.rotary.kind in ("cells", "centred") else None
-        self.embed_norm = norm(config) if config.embed_norm else nn.Identity()
+        self.embed_norm = build_norm(config) if config.embed_norm else nn.Identity()
         self.dropout = nn.Dropout(0.0)
-        self.blocks = blocks(config)
-        self.norm = norm(config, config.features if config.final_norm == "pooled" else None)
+        self.blocks = build_blocks(config)
+        self.norm = build_norm(config, config.features if config.final_norm == "pooled" else None)
         if config.final_norm == "none":
             self.norm = nn.Identity()
         self.pool = Pool(config)
         self.pre_logits = PreLogits(config.features, config.head_inputs) if config.pre_logits else nn.Identity()
-        self.head = head(config)
-        self.distillation_head = head(config) if config.distillation_token else None
+        self.head = build_head(config)
+        self.distillation_head = build_head(config) if config.distillation_token else None
 
     @property
     def grid(self) -> Size:
@@ -178,7 +178,7 @@ class ViT(nn.Module):
         places = {"patches": self.patches, "embedded": self.dropout}
         places |= {f"block.{index}": block for index, block in enumerate(self.blocks)}
         places |= {"norm": self.norm, "pooled": self.pool, "pre_logits": self.pre_logits, "logits": self.head}
-        return gathered(self, images, places, names)
+        return gather_outputs(self, images, places, names)
 
     def maps(
         self, images: Float[Tensor, "batch channel row col"], layers: Sequence[int], *, norm: bool = True
@@ -232,7 +232,7 @@ class ViT(nn.Module):
 
     def _rebuild(self, config: ViTConfig, weights: Mapping[str, Tensor], *, share: bool = False) -> "ViT":
         """Return this model for another configuration, with these weights, trained in the same way."""
-        other = remade(self, config, weights, share=share)
+        other = rebuild(self, config, weights, share=share)
         other.regularise(self.regularisation)
         other.recompute = self.recompute
         return other

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
-from vitreous.model.init import check_all, free_parameters, linear
+from vitreous.model.init import check_initialised, initialise_free, initialise_linear
 from vitreous.model.vit import ViT
 
 OWN = "model."
@@ -67,7 +67,7 @@ class Objective(nn.Module):
         self.load_state_dict(own | tensors)
 
 
-def trunk(model: Model, what: str) -> ViT:
+def require_trunk(model: Model, what: str) -> ViT:
     """Return a model that can be trained without labels.
 
     Raises:
@@ -87,7 +87,7 @@ def trunk(model: Model, what: str) -> ViT:
     return model
 
 
-def count_of(share: float, setting: str, patches: int) -> int:
+def count_share(share: float, setting: str, patches: int) -> int:
     """Return how many patches a share is, to the nearest: at least one, and not all. `setting` holds the share.
 
     Raises:
@@ -108,6 +108,6 @@ def initialise_extras(module: nn.Module, generator: torch.Generator) -> None:
             part.weight.fill_(1.0)
             part.bias.zero_()
         elif isinstance(part, nn.Linear):
-            linear(name, part, generator)
-    free_parameters(module, generator)
-    check_all(module)
+            initialise_linear(name, part, generator)
+    initialise_free(module, generator)
+    check_initialised(module)

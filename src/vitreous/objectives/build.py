@@ -9,7 +9,7 @@ from vitreous.objectives.masked_patches import MaskedPatches
 from vitreous.objectives.multilabel import ClassifySets
 
 
-def objective(
+def build_objective(
     config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (), seed: int = 0, several: int = 0
 ) -> Objective:
     """Build an objective around a model.

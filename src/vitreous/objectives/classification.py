@@ -72,7 +72,7 @@ class Classify(Supervised):
 
     def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
         super().__init__(model, config)
-        weights = balanced(counts) if config.class_weights == "balanced" else None
+        weights = balance_classes(counts) if config.class_weights == "balanced" else None
         self.register_buffer("class_weights", weights, persistent=False)
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -94,7 +94,7 @@ class Classify(Supervised):
             partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
-        targets = soft_targets(labels, partners, weights, self.model.config.classes)
+        targets = mix_targets(labels, partners, weights, self.model.config.classes)
         logits, loss = self.outcome(images, targets)
         leading = torch.where(weights >= 0.5, labels, partners)
         return loss, {"correct": (logits.argmax(1) == leading).sum()}
@@ -130,7 +130,7 @@ def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: 
     return math.log(present / (pairs - present))
 
 
-def soft_targets(
+def mix_targets(
     labels: Int64[Tensor, " batch"], partners: Int64[Tensor, " batch"], weights: Float[Tensor, " batch"], classes: int
 ) -> Float[Tensor, "batch label"]:
     """Spread each example's target over its own class and its partner's; rows sum to 1."""
@@ -138,7 +138,7 @@ def soft_targets(
     return own * F.one_hot(labels, classes) + (1 - own) * F.one_hot(partners, classes)
 
 
-def balanced(counts: tuple[int, ...]) -> Float[Tensor, " label"]:
+def balance_classes(counts: tuple[int, ...]) -> Float[Tensor, " label"]:
     """Weigh classes by inverse frequency, so that all count alike and the mean over the examples is 1."""
     if not counts or min(counts) < 1:
         raise ConfigError("balanced class weights need at least one training image of each class")

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.encoder import blocks
+from vitreous.model.encoder import build_blocks
 from vitreous.model.factory import Model
 from vitreous.model.parameters import TABLE
-from vitreous.model.patches import cut
-from vitreous.model.positions.added import positions
+from vitreous.model.patches import cut_patches
+from vitreous.model.positions.added import build_positions
 from vitreous.model.vit import ViT
-from vitreous.objectives.base import Objective, count_of, initialise_extras, trunk
+from vitreous.objectives.base import Objective, count_share, initialise_extras, require_trunk
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.shapes import Size
 
@@ -43,7 +43,7 @@ class MaskedAutoencoder(Objective):
     model: ViT
 
     def __init__(self, model: Model, config: MaskedAutoencoderConfig, seed: int = 0) -> None:
-        super().__init__(trunk(model, "a masked autoencoder"))
+        super().__init__(require_trunk(model, "a masked autoencoder"))
         made = self.model.config
         if made.rotary.kind != "none" or made.in_attention or made.position_placement != "input":
             raise ConfigError(
@@ -57,7 +57,7 @@ class MaskedAutoencoder(Objective):
             )
         self.config = config
         patches = made.tokens - made.prefix
-        self.visible = patches - count_of(config.mask_ratio, "mask_ratio", patches)
+        self.visible = patches - count_share(config.mask_ratio, "mask_ratio", patches)
         self.decoder = Decoder(made, config)
         initialise_extras(self.decoder, torch.Generator().manual_seed(seed))
 
@@ -78,7 +78,7 @@ class MaskedAutoencoder(Objective):
 
     def targets(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token value"]:
         """Return what is to be predicted of each patch: its values, or how they deviate from their own mean."""
-        patches = cut(images.float(), Size(*self.model.config.patch))
+        patches = cut_patches(images.float(), Size(*self.model.config.patch))
         if not self.config.normalise_targets:
             return patches
         variance, mean = torch.var_mean(patches, dim=2, keepdim=True)
@@ -92,12 +92,12 @@ class Decoder(nn.Module):
 
     def __init__(self, model: ViTConfig, config: MaskedAutoencoderConfig) -> None:
         super().__init__()
-        made = decoder_config(model, config)
+        made = build_decoder_config(model, config)
         self.prefix = model.prefix
         self.embed = nn.Linear(model.width, made.width)
         self.mask_token = nn.Parameter(torch.empty(made.width))
-        self.positions = positions(made)
-        self.blocks = blocks(made)
+        self.positions = build_positions(made)
+        self.blocks = build_blocks(made)
         self.norm = nn.LayerNorm(made.width, eps=made.norm_eps)
         self.predict = nn.Linear(made.width, model.channels * model.patch[0] * model.patch[1])
 
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         return self.predict(self.norm(z))[:, self.prefix :]
 
 
-def decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> ViTConfig:
+def build_decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> ViTConfig:
     """Return the shape of a decoder for a model: the same sequence, with fixed positions, in plain blocks.
 
     Raises:

@@ -12,9 +12,9 @@ from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
 from vitreous.model.parameters import TABLE
-from vitreous.model.patches import cut
+from vitreous.model.patches import cut_patches
 from vitreous.model.vit import ViT
-from vitreous.objectives.base import Objective, count_of, initialise_extras, trunk
+from vitreous.objectives.base import Objective, count_share, initialise_extras, require_trunk
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.shapes import Size
 
@@ -45,7 +45,7 @@ class MaskedPatches(Objective):
     model: ViT
 
     def __init__(self, model: Model, config: MaskedPatchesConfig, seed: int = 0) -> None:
-        super().__init__(trunk(model, "masked patch prediction"))
+        super().__init__(require_trunk(model, "masked patch prediction"))
         if (
             config.mask_probability < 0
             or config.swap_probability < 0
@@ -57,9 +57,9 @@ class MaskedPatches(Objective):
             )
         self.config = config
         made = self.model.config
-        self.corrupted = count_of(config.corrupted_share, "corrupted_share", made.tokens - made.prefix)
+        self.corrupted = count_share(config.corrupted_share, "corrupted_share", made.tokens - made.prefix)
         self.mask_token = nn.Parameter(torch.empty(made.width))
-        self.head = nn.Linear(made.width, outputs(config, self.model))
+        self.head = nn.Linear(made.width, count_outputs(config, self.model))
         extras = nn.ModuleDict({"head": self.head})
         extras.register_parameter("mask_token", self.mask_token)
         extras.roles = self.roles
@@ -79,11 +79,11 @@ class MaskedPatches(Objective):
         places = noise[:, 0].argsort(dim=1, stable=True)[:, : self.corrupted]
         z = self.corrupt(self.model.patches(images), places, noise)
         z = self.model.encode(self.model.assemble(z))[:, self.model.config.prefix :]
-        predicted = self.head(at(z, places)).float()
+        predicted = self.head(gather_tokens(z, places)).float()
         patch = Size(*self.model.config.patch)
         if self.config.target == "full":
-            return F.mse_loss(predicted, at(cut(images.float(), patch), places)), {}
-        targets = at(colours(pixels, patch, cells(self.config, self.model)), places)
+            return F.mse_loss(predicted, gather_tokens(cut_patches(images.float(), patch), places)), {}
+        targets = gather_tokens(quantise_colours(pixels, patch, get_cells(self.config, self.model)), places)
         scores = predicted.unflatten(2, (targets.shape[2], -1))
         return F.cross_entropy(scores.flatten(0, 2), targets.flatten()), {}
 
@@ -95,13 +95,15 @@ class MaskedPatches(Objective):
     ) -> Float[Tensor, "batch token dim"]:
         """Return patch embeddings, those at `places` replaced by [mask], by another's, or left as they are."""
         chance = noise[:, 1].gather(1, places).unsqueeze(2)
-        others = at(z, another(places, noise[:, 2].gather(1, places), z.shape[1]))
-        kept = torch.where(chance < self.config.mask_probability + self.config.swap_probability, others, at(z, places))
+        others = gather_tokens(z, draw_other(places, noise[:, 2].gather(1, places), z.shape[1]))
+        kept = torch.where(
+            chance < self.config.mask_probability + self.config.swap_probability, others, gather_tokens(z, places)
+        )
         new = torch.where(chance < self.config.mask_probability, self.mask_token.to(z.dtype), kept)
         return z.scatter(1, places.unsqueeze(2).expand_as(new), new)
 
 
-def another(
+def draw_other(
     places: Int64[Tensor, "batch corrupted"], chance: Float[Tensor, "batch corrupted"], patches: int
 ) -> Int64[Tensor, "batch corrupted"]:
     """Return a patch for each place that is not the place itself, all others being as likely."""
@@ -109,12 +111,12 @@ def another(
     return other + (other >= places)
 
 
-def at(values: Tensor, places: Int64[Tensor, "batch chosen"]) -> Tensor:
+def gather_tokens(values: Tensor, places: Int64[Tensor, "batch chosen"]) -> Tensor:
     """Return values (batch, token, ...) of the chosen tokens."""
     return values.gather(1, places.unsqueeze(2).expand(-1, -1, values.shape[2]))
 
 
-def cells(config: MaskedPatchesConfig, model: ViT) -> Size:
+def get_cells(config: MaskedPatchesConfig, model: ViT) -> Size:
     """Return rows and columns of the colours that stand for a patch."""
     if config.target == "mean":
         return Size(1, 1)
@@ -122,7 +124,7 @@ def cells(config: MaskedPatchesConfig, model: ViT) -> Size:
     return Size(min(CELLS, rows), min(CELLS, cols))
 
 
-def outputs(config: MaskedPatchesConfig, model: ViT) -> int:
+def count_outputs(config: MaskedPatchesConfig, model: ViT) -> int:
     """Return how many numbers are predicted for a patch."""
     rows, cols = model.config.patch
     if config.target != "full" and model.config.channels > 3:
@@ -132,11 +134,11 @@ def outputs(config: MaskedPatchesConfig, model: ViT) -> int:
         )
     if config.target == "full":
         return model.config.channels * rows * cols
-    size = cells(config, model)
+    size = get_cells(config, model)
     return size.rows * size.cols * LEVELS**model.config.channels
 
 
-def colours(
+def quantise_colours(
     pixels: UInt8[Tensor, "batch channel row col"], patch: Size, size: Size
 ) -> Int64[Tensor, "batch token cell"]:
     """Return the colours of each patch, brought to `size` by the mean over areas, as classes.

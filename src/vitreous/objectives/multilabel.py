@@ -33,7 +33,7 @@ class ClassifySets(Supervised):
     def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = (), examples: int = 0) -> None:
         super().__init__(model, config)
         assert config.loss == "sigmoid"
-        weights = balanced_pairs(counts, examples) if config.class_weights == "balanced" else (None, None)
+        weights = balance_labels(counts, examples) if config.class_weights == "balanced" else (None, None)
         for name, values in zip(("presence", "absence"), weights, strict=True):
             self.register_buffer(name, values, persistent=False)
 
@@ -57,7 +57,7 @@ class ClassifySets(Supervised):
             partners: those of what was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
-        logits, loss = self.outcome(images, mixed_targets(labels, partners, weights))
+        logits, loss = self.outcome(images, mix_targets(labels, partners, weights))
         leading = torch.where((weights >= 0.5).unsqueeze(1), labels, partners)
         claimed = logits >= 0
         counted = {"hits": claimed & leading, "claimed": claimed, "wanted": leading}
@@ -75,7 +75,7 @@ class ClassifySets(Supervised):
         return losses.sum(1)
 
 
-def mixed_targets(
+def mix_targets(
     labels: Bool[Tensor, "batch label"], partners: Bool[Tensor, "batch label"], weights: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch label"]:
     """Return how much of each label is in a mixture, 0 to 1; a label that both have is there whole."""
@@ -83,7 +83,7 @@ def mixed_targets(
     return own * labels + (1 - own) * partners
 
 
-def balanced_pairs(counts: tuple[int, ...], examples: int) -> tuple[Float[Tensor, " label"], Float[Tensor, " label"]]:
+def balance_labels(counts: tuple[int, ...], examples: int) -> tuple[Float[Tensor, " label"], Float[Tensor, " label"]]:
     """Weigh each label's presence and absence by inverse frequency: both count alike, and the mean over the examples is 1."""
     if not counts or not all(0 < count < examples for count in counts):
         raise ConfigError(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
-from vitreous.recipes.transfer import batch_of, opened, retargeted
+from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -20,7 +20,7 @@ MOST_EPOCHS = 50
 def finetune(request: Request) -> RunConfig:
     """Fine-tune weights as the paper does: SGD with momentum 0.9, cosine, no weight decay, clip at norm 1, higher resolution.
 
-    Batch 512, rate 0.01 (table 4 searches a grid: see `rates` and --sweep), 20,000 steps on ImageNet-sized data, 10,000 on
+    Batch 512, rate 0.01 (table 4 searches a grid: see `list_rates` and --sweep), 20,000 steps on ImageNet-sized data, 10,000 on
     CIFAR-sized, 500 on Pets-sized, there at most 50 epochs. The head is new and zero-initialised, the tanh layer is
     dropped, and the position grid is interpolated to 12/7 of the resolution that the weights were trained at, as from
     224 to 384 px. On ImageNet at 512 px and more the paper also averages the weights: --ema 0.9999.
@@ -28,11 +28,11 @@ def finetune(request: Request) -> RunConfig:
     Reached: by the paper ViT-B/16 (ImageNet-21k) 98.95% on CIFAR-10 and 91.67% on CIFAR-100 (table 5). Not run
     here at that size.
     """
-    folder = opened(request, "finetune")
+    folder = open_weights(request, "finetune")
     old, examples = folder.model.config, request.facts.train
-    model = retargeted(old, request, Size(*(round(side * HIGHER) for side in old.image)))
+    model = retarget_model(old, request, Size(*(round(side * HIGHER) for side in old.image)))
     steps = 20_000 if examples > LARGE else 10_000 if examples > MEDIUM else 500
-    batch = batch_of(request)
+    batch = choose_batch(request)
     if examples <= MEDIUM:
         steps = min(steps, max(1, MOST_EPOCHS * examples // batch))
     warmup = 500 if request.minutes else min(500, steps // 10)
@@ -52,11 +52,11 @@ def finetune(request: Request) -> RunConfig:
     )
 
 
-def rates(examples: int) -> tuple[float, ...]:
+def list_rates(examples: int) -> tuple[float, ...]:
     """Return the learning rates that the paper tries (table 4): on ImageNet-sized data, and on smaller."""
     return (0.003, 0.01, 0.03, 0.06) if examples > LARGE else (0.001, 0.003, 0.01, 0.03)
 
 
-def tuning_share(examples: int) -> float:
+def choose_tuning_share(examples: int) -> float:
     """Return the share of the training images that the paper chooses by: 1% of ImageNet, 2% of CIFAR, 10% of Pets."""
     return 0.01 if examples > LARGE else 0.02 if examples > MEDIUM else 0.1

@@ -5,7 +5,7 @@ from dataclasses import replace
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
-from vitreous.recipes.transfer import batch_of, opened, retargeted
+from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -26,10 +26,10 @@ def hyperrule(request: Request) -> RunConfig:
 
     Reached: by BiT-M R152x4 (ImageNet-21k) 98.9% on CIFAR-10 (1912.11370, table 2). Not run here at that size.
     """
-    folder = opened(request, "hyperrule")
+    folder = open_weights(request, "hyperrule")
     examples, (rows, cols) = request.facts.train, request.facts.size
     resized, seen = (160, 128) if rows * cols < SMALL_AREA else (512, 480)
-    model = retargeted(folder.model.config, request, Size(seen, seen))
+    model = retarget_model(folder.model.config, request, Size(seen, seen))
     few = examples < 20_000
     steps = 500 if few else 10_000 if examples < 500_000 else 20_000
     return RunConfig(
@@ -47,7 +47,7 @@ def hyperrule(request: Request) -> RunConfig:
             milestones=("40%", "60%", "80%") if few else ("30%", "60%", "90%"),
         ),
         duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
-        batch=batch_of(request),
+        batch=choose_batch(request),
         evaluate_every="10%",
         export="last",
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.recipes.request import Request
-from vitreous.recipes.unlabelled import MANY, base_model, little_data, preprocess
+from vitreous.recipes.unlabelled import MANY, build_model, build_preprocess, configure_little_data
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
@@ -23,17 +23,17 @@ def mae(request: Request) -> RunConfig:
     docs/recipes.md.
     """
     if request.facts.train < MANY:
-        config = little_data(request, "mae", MaskedAutoencoderConfig())
+        config = configure_little_data(request, "mae", MaskedAutoencoderConfig())
         width = max(32, config.model.width // 2 // 32 * 32)
         return replace(
             config, objective=MaskedAutoencoderConfig(decoder_width=width, decoder_depth=2, decoder_heads=width // 16)
         )
-    model = base_model(request, positions="sincos2d-mae", position_temperature=10_000.0, init="mae")
+    model = build_model(request, positions="sincos2d-mae", position_temperature=10_000.0, init="mae")
     constants = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if model.channels == 3 else {}
     return RunConfig(
         recipe="mae",
         data=request.data,
-        preprocess=replace(preprocess(request, model), **constants),
+        preprocess=replace(build_preprocess(request, model), **constants),
         augment=AugmentConfig(crop="inception", crop_area=(0.2, 1.0), flip=True),
         model=model,
         objective=MaskedAutoencoderConfig(),

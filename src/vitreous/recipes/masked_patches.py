@@ -3,7 +3,7 @@
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.recipes.request import Request
-from vitreous.recipes.unlabelled import MANY, base_model, little_data, preprocess
+from vitreous.recipes.unlabelled import MANY, build_model, build_preprocess, configure_little_data
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
@@ -19,12 +19,12 @@ def masked_patches(request: Request) -> RunConfig:
     laptop bring, see docs/recipes.md, section mae.
     """
     if request.facts.train < MANY:
-        return little_data(request, "masked-patches", MaskedPatchesConfig())
-    model = base_model(request)
+        return configure_little_data(request, "masked-patches", MaskedPatchesConfig())
+    model = build_model(request)
     return RunConfig(
         recipe="masked-patches",
         data=request.data,
-        preprocess=preprocess(request, model),
+        preprocess=build_preprocess(request, model),
         augment=AugmentConfig(crop="inception", flip=True),
         model=model,
         objective=MaskedPatchesConfig(),

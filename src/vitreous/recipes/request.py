@@ -62,9 +62,9 @@ class Request:
         """Return the size that the model sees: what was asked for, as it is, or the default in whole patches."""
         if self.image is not None:
             return self.image
-        return Size(to_multiple(default.rows, patch.rows), to_multiple(default.cols, patch.cols))
+        return Size(round_to_multiple(default.rows, patch.rows), round_to_multiple(default.cols, patch.cols))
 
 
-def to_multiple(pixels: int, patch: int) -> int:
+def round_to_multiple(pixels: int, patch: int) -> int:
     """Round to the nearest multiple of the patch, at least one patch."""
     return max(patch, round(pixels / patch) * patch)

@@ -33,12 +33,12 @@ def small(request: Request) -> RunConfig:
     Reached (docs/recipes.md): see there for CIFAR-10 in 15 minutes on two cores, and for digits over five seeds.
     """
     tiny = max(request.facts.size) <= TINY and request.model is None
-    return tiny_images(request) if tiny else larger_images(request)
+    return configure_tiny(request) if tiny else configure_larger(request)
 
 
-def larger_images(request: Request) -> RunConfig:
+def configure_larger(request: Request) -> RunConfig:
     """Configure thumbnails and photographs."""
-    model = shape(request, width=128, depth=6, heads=4, grid=8)
+    model = choose_shape(request, width=128, depth=6, heads=4, grid=8)
     transformer = isinstance(model, ViTConfig)
     thumbnails = max(request.facts.size) <= THUMBNAIL
     thousand_epochs = 3e6 / request.facts.train
@@ -65,9 +65,9 @@ def larger_images(request: Request) -> RunConfig:
     )
 
 
-def tiny_images(request: Request) -> RunConfig:
+def configure_tiny(request: Request) -> RunConfig:
     """Configure images of a few pixels, such as digits."""
-    model = shape(request, width=64, depth=4, heads=4, grid=4, position_temperature=10.0)
+    model = choose_shape(request, width=64, depth=4, heads=4, grid=4, position_temperature=10.0)
     return RunConfig(
         recipe="small",
         data=request.data,
@@ -88,11 +88,11 @@ def tiny_images(request: Request) -> RunConfig:
     )
 
 
-def shape(
+def choose_shape(
     request: Request, width: int, depth: int, heads: int, grid: int, position_temperature: float = 10_000.0
 ) -> ModelConfig:
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
-    rows, cols = request.image or default_size(request.facts.size)
+    rows, cols = request.image or choose_size(request.facts.size)
     given = {"channels": request.planes, "classes": len(request.facts.classes)}
     if request.model is not None and is_resnet_name(request.model):
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
@@ -110,6 +110,6 @@ def shape(
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 
 
-def default_size(size: Size) -> Size:
+def choose_size(size: Size) -> Size:
     """Choose what the model sees of images of this median size: themselves if they are small, else a square."""
     return size if max(size) <= THUMBNAIL else Size(PHOTOGRAPH, PHOTOGRAPH)

@@ -12,7 +12,7 @@ from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Wish
 
 
-def opened(request: Request, recipe: str) -> ModelFolder:
+def open_weights(request: Request, recipe: str) -> ModelFolder:
     """Return the weights that are asked for, made to see the channels of the data where these are kept as they are.
 
     Raises:
@@ -30,7 +30,7 @@ def opened(request: Request, recipe: str) -> ModelFolder:
     return folder if channels is None else replace(folder, preprocess=replace(folder.preprocess, mode=channels))
 
 
-def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig:
+def retarget_model(model: ModelConfig, request: Request, image: Size) -> ModelConfig:
     """Return a model's shape for the data's classes and (unless another is asked for) this image, in whole patches.
 
     A ViT's tanh layer is dropped.
@@ -40,6 +40,6 @@ def retargeted(model: ModelConfig, request: Request, image: Size) -> ModelConfig
     return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
 
 
-def batch_of(request: Request) -> int:
+def choose_batch(request: Request) -> int:
     """Return the papers' batch of 512, or a quarter of the images where they are few."""
     return request.batch(min(512, max(16, request.facts.train // 4)))

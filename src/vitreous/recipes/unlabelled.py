@@ -18,22 +18,22 @@ MANY = 200_000
 """Training images from which the papers' settings are taken."""
 
 
-def base_model(request: Request, **settings: Any) -> ViTConfig:
+def build_model(request: Request, **settings: Any) -> ViTConfig:
     """Return the papers' model, ViT-B/16 unless another is named, without head."""
-    check_name(request)
+    refuse_resnet(request)
     name = request.model or "B/16"
     size = request.seen(Size(224, 224), parse_name(name)[1])
     return build_vit_config(name, image=size, channels=request.planes, classes=0, **settings)
 
 
-def preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
+def build_preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
     """Return the evaluation transform for that model."""
     return PreprocessConfig(size=model.image, mode=request.mode)
 
 
-def little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> RunConfig:
+def configure_little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> RunConfig:
     """Return recipe `small` with another objective: no head, no mixing, the full resolution throughout."""
-    check_name(request)
+    refuse_resnet(request)
     config = small(request)
     return replace(
         config,
@@ -46,7 +46,7 @@ def little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> Ru
     )
 
 
-def check_name(request: Request) -> None:
+def refuse_resnet(request: Request) -> None:
     """Refuse a ResNet, which has no patches to hide; raises ConfigError."""
     if request.model is not None and is_resnet_name(request.model):
         raise ConfigError(f"{request.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from vitreous.data.sources.base import Source
 from vitreous.drawing.html import macro
 from vitreous.drawing.images import TINY, thumbnail
-from vitreous.images.pixels import visible
-from vitreous.images.preprocess import example
+from vitreous.images.pixels import select_visible
+from vitreous.images.preprocess import preprocess_image
 from vitreous.reports.blocks import Block, Drawing, safe
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
@@ -26,12 +26,12 @@ GAP = 3
 
 def seen(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
     """Return what people are shown of an example, as the model gets it before normalisation; raises ImageError."""
-    return visible(given(folder, source, index), folder.preprocess)
+    return select_visible(given(folder, source, index), folder.preprocess)
 
 
 def given(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray, "row col channel"]:
     """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
-    return example(source.read(index), folder.decode, folder.preprocess, source.names[index])
+    return preprocess_image(source.read(index), folder.decode, folder.preprocess, source.names[index])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from vitreous.drawing.html import macro
 from vitreous.drawing.images import mosaic, thumbnail
-from vitreous.insight.positions import PlaceMap, place_maps
+from vitreous.insight.positions import PlaceMap, compute_position_maps
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Words
 
@@ -16,7 +16,7 @@ MOST = 4
 
 def places(model: ViT) -> Sequence[Block]:
     """Return the mosaics of a model's maps of places, with a sentence on how to read them."""
-    every = place_maps(model)
+    every = compute_position_maps(model)
     if not every:
         return [Note("Nothing to show:", "this model has no position embedding.")]
     spread = np.unique(np.linspace(0, len(every) - 1, min(MOST, len(every))).round().astype(int))

@@ -32,7 +32,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def native_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
     """Tell whether the hardware multiplies bfloat16 itself; where it is emulated, it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -42,7 +42,7 @@ def native_bf16(device: torch.device) -> bool:
     return False
 
 
-def cpu_vendor() -> str:
+def read_cpu_vendor() -> str:
     """Return what the system says of the processor's maker and model, such as "AuthenticAMD"; empty where it says nothing."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
@@ -58,7 +58,7 @@ def tune_cpu() -> None:
     as fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so there torch is left as
     it is. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again each step.
     """
-    if "AuthenticAMD" in cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
+    if "AuthenticAMD" in read_cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
         torch.set_float32_matmul_precision("medium")
     if sys.platform.startswith("linux"):
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @cache
-def memory() -> int:
+def read_memory() -> int:
     """Return the machine's memory in bytes, or what its container may have of it."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # "max" where there is no limit

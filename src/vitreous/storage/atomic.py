@@ -4,7 +4,7 @@ Everything is written under a temporary name beside its target (`.name.<random>.
 The temporary is locked while its writer lives, so `clear_partials` can tell what a dead process left behind.
 
 A folder that replaces another needs two renames. In between, the old one lies at `.name.previous`:
-`settled` finds it there for readers, and `recover` puts it back before the next write.
+`settle_choice` finds it there for readers, and `recover_folder` puts it back before the next write.
 """
 
 import errno
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vitreous.errors import ConfigError, StorageError
-from vitreous.storage.presence import is_folder, is_there, url
+from vitreous.storage.presence import explain_url, is_folder, path_exists
 
 PARTIAL = ".partial"
 PARTIAL_NAME = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial", re.DOTALL)
@@ -39,7 +39,7 @@ REMEDIES = {
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def translate_write_errors(path: Path) -> Iterator[None]:
     """Turn any OSError of writing into a StorageError that says what was being written and what to do.
 
     Raises:
@@ -63,8 +63,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
     """
-    partial = _partial(path)
-    with storing(path):
+    partial = _name_partial(path)
+    with translate_write_errors(path):
         try:
             with partial.open("xb") as file:
                 _lock(file.fileno())
@@ -83,11 +83,11 @@ def check_name(path: Path) -> None:
     """Raise ConfigError for a path that nothing can be written under, since it is too long, has a NUL or is a URL."""
     if "\0" in str(path):
         raise ConfigError(f"can't write {path}: no name has a NUL in it")
-    if told := url(path):
+    if told := explain_url(path):
         raise ConfigError(told)
-    above = next(place for place in (path, *path.absolute().parents) if is_there(place))
-    for name in (_partial(path), *(above / part for part in path.parts)):
-        with storing(path), suppress(FileNotFoundError, NotADirectoryError):
+    above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
+    for name in (_name_partial(path), *(above / part for part in path.parts)):
+        with translate_write_errors(path), suppress(FileNotFoundError, NotADirectoryError):
             name.lstat()
 
 
@@ -110,10 +110,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
     """
-    partial = _partial(path)
-    with storing(path):
+    partial = _name_partial(path)
+    with translate_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        recover(path)
+        recover_folder(path)
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         partial.mkdir()
@@ -143,22 +143,22 @@ def claim_folder(parent: Path, stem: str) -> Path:
     Raises:
         StorageError: no folder can be made there.
     """
-    with storing(parent / stem):
+    with translate_write_errors(parent / stem):
         parent.mkdir(parents=True, exist_ok=True)
-        return _claim(lambda number: parent / f"{_possible(stem)}-{number}", lambda path: path.mkdir())
+        return _claim(lambda number: parent / f"{_is_possible(stem)}-{number}", lambda path: path.mkdir())
 
 
 def claim_file(parent: Path, stem: str, ending: str) -> Path:
     """Make the next free file <stem><ending>, <stem>-2<ending>, ..., empty; raises as `claim_folder` does."""
-    stem = _possible(stem)
-    with storing(parent / stem):
+    stem = _is_possible(stem)
+    with translate_write_errors(parent / stem):
         return _claim(
             lambda number: parent / (f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"),
             lambda path: path.touch(exist_ok=False),
         )
 
 
-def _possible(stem: str) -> str:
+def _is_possible(stem: str) -> str:
     return os.fsdecode(os.fsencode(stem.replace("\0", ""))[:STEM])
 
 
@@ -183,15 +183,15 @@ def give_up_claims() -> None:
                 path.unlink()
 
 
-def settled(path: Path) -> Path:
+def find_settled(path: Path) -> Path:
     """Return where the folder `path` can be read at this instant; `path` itself if there is none at all."""
-    previous = _previous(path)
-    return previous if not is_there(path) and is_there(previous) else path
+    previous = _name_previous(path)
+    return previous if not path_exists(path) and path_exists(previous) else path
 
 
-def recover(path: Path) -> None:
+def recover_folder(path: Path) -> None:
     """Finish or undo a replacement of the folder `path` that was cut short."""
-    previous = _previous(path)
+    previous = _name_previous(path)
     if not previous.exists():
         return
     if path.exists():
@@ -203,14 +203,14 @@ def recover(path: Path) -> None:
 def recover_all(parent: Path) -> None:
     """Finish or undo every replacement in a folder that was cut short."""
     for previous in parent.glob(f".*{PREVIOUS}"):
-        recover(parent / previous.name[1 : -len(PREVIOUS)])
+        recover_folder(parent / previous.name[1 : -len(PREVIOUS)])
 
 
 def clear_partials(parent: Path, name: str | None = None) -> None:
     """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
     for partial in parent.iterdir() if is_folder(parent) else ():
         match = PARTIAL_NAME.fullmatch(partial.name)
-        if match and name in (None, match["name"]) and _abandoned(partial):
+        if match and name in (None, match["name"]) and _is_abandoned(partial):
             if partial.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
             else:
@@ -219,8 +219,8 @@ def clear_partials(parent: Path, name: str | None = None) -> None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder so that it is whole until it is gone; raises StorageError."""
-    partial = _partial(path)
-    with storing(path):
+    partial = _name_partial(path)
+    with translate_write_errors(path):
         path.rename(partial)
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -239,11 +239,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _partial(path: Path) -> Path:
+def _name_partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
 
 
-def _previous(path: Path) -> Path:
+def _name_previous(path: Path) -> Path:
     return path.with_name(f".{path.name}{PREVIOUS}")
 
 
@@ -255,7 +255,7 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
-    previous = _previous(path)
+    previous = _name_previous(path)
     replaced = path.exists()
     if replaced:
         path.rename(previous)
@@ -276,7 +276,7 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _abandoned(partial: Path) -> bool:
+def _is_abandoned(partial: Path) -> bool:
     try:
         handle = os.open(partial, os.O_RDONLY)
     except OSError:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import RunError
-from vitreous.storage.atomic import storing
-from vitreous.storage.lock import same_file
+from vitreous.storage.atomic import translate_write_errors
+from vitreous.storage.lock import is_same_file
 
 Record = dict[str, Any]
 
@@ -19,14 +19,14 @@ class RecordWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with storing(path):
+        with translate_write_errors(path):
             self._handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def append(self, record: Record) -> None:
         """Write one record whole, or leave the file as it was and raise StorageError. NaN and infinities become null."""
         assert self._handle >= 0, "the file was closed"
-        line = json.dumps(_finite(record), allow_nan=False).encode() + b"\n"
-        with storing(self.path):
+        line = json.dumps(_replace_infinite(record), allow_nan=False).encode() + b"\n"
+        with translate_write_errors(self.path):
             end = os.fstat(self._handle).st_size
             try:
                 written = os.write(self._handle, line)
@@ -38,23 +38,23 @@ class RecordWriter:
 
     def sync(self) -> int:
         """Force all records to the disk and return how many bytes they take; raises StorageError."""
-        with storing(self.path):
+        with translate_write_errors(self.path):
             os.fsync(self._handle)
             return os.fstat(self._handle).st_size
 
     def is_there(self) -> bool:
         """Tell whether the file is still the one that is written."""
-        return same_file(self._handle, self.path)
+        return is_same_file(self._handle, self.path)
 
     def hash(self, end: int) -> str | None:
         """Return the SHA-256 of the first `end` bytes, or None where there are fewer."""
-        with storing(self.path):
+        with translate_write_errors(self.path):
             data = os.pread(self._handle, end, 0)
         return hashlib.sha256(data).hexdigest() if len(data) == end else None
 
     def cut(self, end: int) -> bool:
         """Shorten the file to at most `end` bytes, in one step and durably; tell whether anything was cut."""
-        with storing(self.path):
+        with translate_write_errors(self.path):
             if os.fstat(self._handle).st_size <= end:
                 return False
             os.ftruncate(self._handle, end)
@@ -102,10 +102,10 @@ def _parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def _finite(value: Any) -> Any:
+def _replace_infinite(value: Any) -> Any:
     """Replace what JSON has no word for by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: _replace_infinite(item) for key, item in value.items()}
+    return [_replace_infinite(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import CheckpointError, ConfigError
-from vitreous.runtime.memory import memory
-from vitreous.settings import distinct_keys
-from vitreous.storage.presence import not_regular
+from vitreous.runtime.memory import read_memory
+from vitreous.settings import refuse_double_keys
+from vitreous.storage.presence import explain_irregular
 
 SHARE = 0.5
 """Tensors that are to be held may take this share of the machine's memory ..."""
@@ -32,12 +32,12 @@ def check_claims(where: str, claimed: int, held: int) -> None:
     """
     if claimed > FREE and claimed > RATIO * held:
         raise CheckpointError(
-            f"{where} claims {said(claimed)} of tensors in a file of {said(held)}, more than {RATIO} times as much, as no weights "
+            f"{where} claims {format_bytes(claimed)} of tensors in a file of {format_bytes(held)}, more than {RATIO} times as much, as no weights "
             "do: it is damaged, or made to fill the memory"
         )
-    if claimed > SHARE * memory():
+    if claimed > SHARE * read_memory():
         raise CheckpointError(
-            f"{where} holds {said(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory ({said(memory())}); open "
+            f"{where} holds {format_bytes(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory ({format_bytes(read_memory())}); open "
             "it on a larger one"
         )
 
@@ -50,7 +50,7 @@ def check_count(where: str, count: int) -> None:
         )
 
 
-def said(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Say a number of bytes: "81.2 KB", "12.0 GB"."""
     value = float(min(size, 10**30))
     for unit in ("bytes", "KB", "MB", "GB"):
@@ -66,7 +66,7 @@ def check_file(path: Path) -> None:
     Raises:
         CheckpointError: what it is. OSError: it can't be looked at.
     """
-    if (kind := not_regular(path)) is not None:
+    if (kind := explain_irregular(path)) is not None:
         raise CheckpointError(f"{path} is {kind}, not a file; write what it holds to a file and name that")
 
 
@@ -84,14 +84,16 @@ def read_json(path: Path) -> Any:
             f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; that is no configuration"
         )
     try:
-        return json.loads(path.read_bytes(), parse_constant=finite, parse_float=finite, object_pairs_hook=distinct_keys)
+        return json.loads(
+            path.read_bytes(), parse_constant=read_finite, parse_float=read_finite, object_pairs_hook=refuse_double_keys
+        )
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: it is no JSON ({str(error)[:120]})") from error
 
 
-def finite(text: str) -> float:
+def read_finite(text: str) -> float:
     """Return a finite number; raises ValueError for any other."""
     value = float(text)
     if not math.isfinite(value):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from vitreous.errors import RunLocked
-from vitreous.storage.atomic import PARTIAL_NAME, storing
+from vitreous.storage.atomic import PARTIAL_NAME, translate_write_errors
 
 LOCK = ".lock"
 
@@ -29,7 +29,7 @@ class FolderLock:
         self.path = folder / LOCK
         self.effective = True
         """False on file systems without locks (some network shares)."""
-        with storing(folder):
+        with translate_write_errors(folder):
             fresh = not self.path.exists()
             self._handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
             try:
@@ -45,7 +45,7 @@ class FolderLock:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunLocked(_in_use(folder, os.pread(self._handle, 4096, 0))) from error
+            raise RunLocked(_explain_in_use(folder, os.pread(self._handle, 4096, 0))) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL):
                 raise
@@ -55,7 +55,7 @@ class FolderLock:
 
     def is_there(self) -> bool:
         """Tell whether the lock's file is still the one that is held."""
-        return same_file(self._handle, self.path)
+        return is_same_file(self._handle, self.path)
 
     def __enter__(self) -> "FolderLock":
         return self
@@ -77,7 +77,7 @@ class FolderLock:
             os.close(self._handle)
 
 
-def same_file(handle: int, path: Path) -> bool:
+def is_same_file(handle: int, path: Path) -> bool:
     """Tell whether an open file is still the one at a path; True where that can't be found out."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
@@ -87,7 +87,7 @@ def same_file(handle: int, path: Path) -> bool:
         return True
 
 
-def never_began(folder: Path, *empty: str) -> bool:
+def has_never_begun(folder: Path, *empty: str) -> bool:
     """Tell whether a folder holds nothing but what a process leaves that died before its work began.
 
     That is nothing, a lock, unfinished files, and files of these names with nothing in them.
@@ -100,7 +100,7 @@ def never_began(folder: Path, *empty: str) -> bool:
     )
 
 
-def _in_use(folder: Path, holder: bytes) -> str:
+def _explain_in_use(folder: Path, holder: bytes) -> str:
     try:
         found = json.loads(holder)
         pid, host = int(found["pid"]), str(found["host"])

@@ -53,7 +53,7 @@ class FileMap:
             self.bytes.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
-def release(tensors: Iterable[Tensor], maps: Iterable[FileMap]) -> None:
+def release_pages(tensors: Iterable[Tensor], maps: Iterable[FileMap]) -> None:
     """Give back the pages of tensors of mapped files, as `FileMap.release` does."""
     held = list(maps)
     for tensor in tensors:
@@ -61,6 +61,6 @@ def release(tensors: Iterable[Tensor], maps: Iterable[FileMap]) -> None:
             file.release(tensor)
 
 
-def windows(tensor: Tensor) -> Iterator[Tensor]:
+def iterate_windows(tensor: Tensor) -> Iterator[Tensor]:
     """Cut a tensor's values into flat pieces of at most `WINDOW` bytes."""
     yield from tensor.detach().reshape(-1).split(WINDOW // tensor.element_size())

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 
-def absent(path: Path) -> str:
+def explain_absence(path: Path) -> str:
     """Say why nothing is at a path: it isn't there, or it is a link that leads nowhere, perhaps to itself."""
     if is_link(path):
         return f"{path} is a link that leads nowhere (to {path.readlink()})"
@@ -17,14 +17,14 @@ URL = re.compile(r"([a-z][a-z0-9+.-]+)://|(https?|s3|gs|hf|file):/", re.IGNORECA
 """How a URL begins; of the usual ones also with the one slash that is left of a URL that became a path."""
 
 
-def url(text: str | Path) -> str | None:
+def explain_url(text: str | Path) -> str | None:
     """Say of what was given as a path that it is a URL, and what to give instead; None if it is none, or a file of that name.
 
-    >>> url("https://huggingface.co/google/vit-base-patch16-224")
+    >>> explain_url("https://huggingface.co/google/vit-base-patch16-224")
     'https://huggingface.co/google/vit-base-patch16-224 is a URL; a model on the Hub is named google/vit-base-patch16-224'
     """
     found = URL.match(str(text))
-    if found is None or is_there(text):
+    if found is None or path_exists(text):
         return None
     scheme, rest = (found[1] or found[2]).lower(), str(text)[found.end() :].lstrip("/")
     shown = f"{scheme}://{rest}" if len(rest) <= 160 else f"{scheme}://{rest[:157]}..."
@@ -38,18 +38,18 @@ def url(text: str | Path) -> str | None:
     )
 
 
-def is_there(path: str | Path) -> bool:
+def path_exists(path: str | Path) -> bool:
     """Tell whether anything is at a path, links followed; at one that no file system takes, too long or with a NUL, is nothing."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises on names that are too long)
 
 
 def is_folder(path: str | Path) -> bool:
-    """Tell whether a folder is at a path, links followed; False where nothing can be, as in `is_there`."""
+    """Tell whether a folder is at a path, links followed; False where nothing can be, as in `path_exists`."""
     return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises on names that are too long)
 
 
 def is_file(path: str | Path) -> bool:
-    """Tell whether a file is at a path, links followed; False where nothing can be, as in `is_there`."""
+    """Tell whether a file is at a path, links followed; False where nothing can be, as in `path_exists`."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on names that are too long)
 
 
@@ -61,7 +61,7 @@ def is_link(path: Path) -> bool:
         return False
 
 
-def not_regular(path: Path) -> str | None:
+def explain_irregular(path: Path) -> str | None:
     """Say what is at a path where it is no regular file, links followed: opening a pipe waits, and a device never ends.
 
     Raises:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitreous.storage.presence import is_there
+from vitreous.storage.presence import path_exists
 
 
-def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
+def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
     """Return, for each path that exists, where it is: from the root, and from the run folder.
 
     What is no path (digits, a formula, a name on the Hub) is left out.
@@ -16,7 +16,7 @@ def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in paths:
         whole = Path(path).expanduser() if path else None
-        if not path or whole is None or not is_there(whole):
+        if not path or whole is None or not path_exists(whole):
             continue
         found[path] = {"absolute": str(whole.resolve())}
         try:
@@ -26,16 +26,16 @@ def places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def located(path: str, known: Any, run: Path) -> str:
-    """Return where a path is now, of the places that `places` noted: there, beside the run folder, or as it was typed.
+def locate(path: str, known: Any, run: Path) -> str:
+    """Return where a path is now, of the places that `note_places` noted: there, beside the run folder, or as it was typed.
 
     Args:
         path: as it was typed.
-        known: what `places` returned, out of config.json; anything else is taken for nothing.
+        known: what `note_places` returned, out of config.json; anything else is taken for nothing.
         run: the run folder, perhaps moved together with its data.
     """
     noted = known.get(path) if isinstance(known, Mapping) else None
     if not isinstance(noted, Mapping):
         return path
     candidates = [noted.get("absolute"), noted.get("from_run") and str(run.resolve() / str(noted.get("from_run")))]
-    return next((str(place) for place in candidates if place and is_there(str(place))), path)
+    return next((str(place) for place in candidates if place and path_exists(str(place))), path)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, RunError
-from vitreous.settings import SEAL, distinct_keys, seal, to_json
-from vitreous.storage.lock import LOCK, never_began
-from vitreous.storage.presence import is_there
+from vitreous.settings import SEAL, hash_document, refuse_double_keys, to_json
+from vitreous.storage.lock import LOCK, has_never_begun
+from vitreous.storage.presence import path_exists
 
 RUN_FORMAT = 2
 """Version of the run folder's layout that is written: 2 since settings have the names of today (`RunConfig.RENAMED`)."""
@@ -28,29 +28,29 @@ def is_run(path: str | Path) -> bool:
     return isinstance(document, dict) and FORMAT_KEY in document
 
 
-def text_of(config: Mapping[str, Any]) -> bytes:
+def encode_document(config: Mapping[str, Any]) -> bytes:
     """Return what config.json holds: the format, what the run was told, and the hash of both."""
     document = {FORMAT_KEY: RUN_FORMAT, **config}
-    return to_json({**document, SEAL: seal(document)})
+    return to_json({**document, SEAL: hash_document(document)})
 
 
-def contents(document: dict[str, Any]) -> dict[str, Any]:
+def strip_document(document: dict[str, Any]) -> dict[str, Any]:
     """Return what the run was told."""
     return {key: value for key, value in document.items() if key not in (FORMAT_KEY, SEAL)}
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read and check config.json; raises RunError."""
-    if not is_there(path):
+    if not path_exists(path):
         raise RunError(f"{path} is no run folder: there is no such folder")
     if not path.is_dir():
         raise RunError(f"{path} is no run folder: it is a file")
     try:
-        document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=distinct_keys)
+        document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=refuse_double_keys)
     except FileNotFoundError as error:
         above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
         hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
-        if is_there(path / LOCK) and never_began(path, METRICS):
+        if path_exists(path / LOCK) and has_never_begun(path, METRICS):
             raise RunError(
                 f"{path} holds a run that ended before it began: there is nothing to go on with. Give the `vitreous train` "
                 f"command again, with --out {path} if you like"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
-from vitreous.settings import distinct_keys
+from vitreous.settings import refuse_double_keys
 from vitreous.storage.atomic import atomic_file, atomic_folder, write_atomically
 from vitreous.storage.limits import check_count, check_file
 from vitreous.storage.mmap import FileMap
@@ -83,7 +83,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Raises:
         StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
     """
-    names = sorted(tensors, key=lambda name: _place(name, tensors[name]))
+    names = sorted(tensors, key=lambda name: _align(name, tensors[name]))
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
     for name in names:
@@ -94,19 +94,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     digest = hashlib.sha256()
     with atomic_file(path) as file:
-        for piece in _pieces(text, (tensors[name] for name in names)):
+        for piece in _write_pieces(text, (tensors[name] for name in names)):
             digest.update(piece)
             file.write(piece)
     return digest.hexdigest()
 
 
-def _place(name: str, tensor: Tensor) -> tuple[bool, int, str]:
+def _align(name: str, tensor: Tensor) -> tuple[bool, int, str]:
     """Order tensors so that all whose size allows it begin at a multiple of `ALIGNMENT`, and the rest of their elements'."""
     ragged = tensor.numel() * tensor.element_size() % ALIGNMENT > 0
     return ragged, -tensor.element_size(), name
 
 
-def _pieces(header: bytes, tensors: Iterator[Tensor]) -> Iterator[bytes | memoryview]:
+def _write_pieces(header: bytes, tensors: Iterator[Tensor]) -> Iterator[bytes | memoryview]:
     yield len(header).to_bytes(8, "little")
     yield header
     for tensor in tensors:
@@ -144,7 +144,7 @@ def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
         CheckpointError: no such file, or not a sound safetensors file; the message says what is wrong with it.
     """
     header = read_header(path)
-    with reading(path):
+    with translate_read_errors(path):
         file = FileMap(path)
     tensors = {
         name: file.tensor(one.dtype, one.shape, header.start + one.start, alignment)
@@ -159,18 +159,18 @@ def read_header(path: Path) -> Header:
     Raises:
         CheckpointError: no such file, or not a sound safetensors file.
     """
-    with reading(path):
+    with translate_read_errors(path):
         check_file(path)
-    with reading(path), path.open("rb") as file:
+    with translate_read_errors(path), path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
-            raise _not_safetensors(path, start, size, length)
+            raise _explain_other(path, start, size, length)
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=distinct_keys)
+        header = json.loads(text, object_pairs_hook=refuse_double_keys)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a sound safetensors file: its header is no JSON ({str(error)[:120]})"
@@ -181,19 +181,19 @@ def read_header(path: Path) -> Header:
     if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise CheckpointError(f"{path} is not a sound safetensors file: its metadata must be text by name")
     check_count(str(path), len(header))
-    entries = {name: _entry(path, name, value) for name, value in header.items()}
+    entries = {name: _read_entry(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, size - 8 - length)
     return Header(entries, metadata, 8 + length)
 
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises CheckpointError if it can't be read."""
-    with reading(path), path.open("rb") as file:
+    with translate_read_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def translate_read_errors(path: Path) -> Iterator[None]:
     """Turn any OSError of reading into a CheckpointError."""
     try:
         yield
@@ -201,7 +201,7 @@ def reading(path: Path) -> Iterator[None]:
         raise CheckpointError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def _not_safetensors(path: Path, start: bytes, size: int, length: int) -> CheckpointError:
+def _explain_other(path: Path, start: bytes, size: int, length: int) -> CheckpointError:
     if size < 8:
         return CheckpointError(f"{path} is no safetensors file: it has only {size} bytes; was it cut short?")
     if start[:2] == b"PK" or start[:1] == b"\x80":
@@ -213,28 +213,28 @@ def _not_safetensors(path: Path, start: bytes, size: int, length: int) -> Checkp
     )
 
 
-def _entry(path: Path, name: str, value: Any) -> Entry:
+def _read_entry(path: Path, name: str, value: Any) -> Entry:
     """Check one line of a header."""
 
     def bad(reason: str) -> CheckpointError:
-        return CheckpointError(f"{path} is not a sound safetensors file: tensor {_short(name)} {reason}")
+        return CheckpointError(f"{path} is not a sound safetensors file: tensor {_shorten(name)} {reason}")
 
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise bad("is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise bad(f"has the unknown dtype {_short(dtype)}")
-    if not _counts(shape):
-        raise bad(f"has the impossible shape {_short(shape)}")
-    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise bad(f"has the impossible offsets {_short(offsets)}")
+        raise bad(f"has the unknown dtype {_shorten(dtype)}")
+    if not _is_count(shape):
+        raise bad(f"has the impossible shape {_shorten(shape)}")
+    if not _is_count(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise bad(f"has the impossible offsets {_shorten(offsets)}")
     needed, given = math.prod(shape) * DTYPES[dtype].itemsize, offsets[1] - offsets[0]
     if needed != given:
-        raise bad(f"needs {_short(needed)} bytes for shape {_short(shape)} of {dtype} but has {given}")
+        raise bad(f"needs {_shorten(needed)} bytes for shape {_shorten(shape)} of {dtype} but has {given}")
     return Entry(DTYPES[dtype], tuple(shape), offsets[0], offsets[1])
 
 
-def _counts(values: Any) -> bool:
+def _is_count(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**62 for value in values)
 
 
@@ -243,15 +243,15 @@ def _check_layout(path: Path, entries: Mapping[str, Entry], size: int) -> None:
     end, before = 0, ""
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != end:
-            what = f"overlaps tensor {_short(before)}" if entry.start < end else "begins after a gap"
-            raise CheckpointError(f"{path} is not a sound safetensors file: tensor {_short(name)} {what}")
+            what = f"overlaps tensor {_shorten(before)}" if entry.start < end else "begins after a gap"
+            raise CheckpointError(f"{path} is not a sound safetensors file: tensor {_shorten(name)} {what}")
         end, before = entry.end, name
     if end != size:
         fault = "was cut short" if end > size else "has bytes that belong to no tensor"
-        raise CheckpointError(f"{path} {fault}: its tensors take {_short(end)} bytes, the file has {size} for them")
+        raise CheckpointError(f"{path} {fault}: its tensors take {_shorten(end)} bytes, the file has {size} for them")
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # an integer of thousands of digits

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.storage.atomic import atomic_folder
-from vitreous.storage.safetensors_file import file_hash, load_tensors, reading, save_tensors
+from vitreous.storage.safetensors_file import file_hash, load_tensors, save_tensors, translate_read_errors
 
 TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 
@@ -37,13 +37,13 @@ def read_snapshot(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def read_state(path: Path) -> dict[str, Any]:
     """Verify and read a snapshot's state alone. Raises CheckpointError."""
     _verify(path, STATE)
-    with reading(path / STATE):
+    with translate_read_errors(path / STATE):
         return json.loads((path / STATE).read_bytes())
 
 
 def _verify(path: Path, name: str) -> None:
     """Hold one file against the hash that was written with it."""
-    with reading(path / SUMS):
+    with translate_read_errors(path / SUMS):
         lines = (path / SUMS).read_bytes().decode("ascii", "replace").splitlines()
     sums = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
     if name not in sums:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import torch
 
 
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Return the versions of vitreous, torch and python at work, and the platform."""
     return {
         "vitreous": version("vitreous"),

@@ -12,16 +12,16 @@ EACH = "each"
 """Key of a cell's numbers under which each image's stand, by the number that is their mean, packed."""
 
 
-def packed(each: np.ndarray, of: int = 1) -> dict[str, Any]:
+def pack_answers(each: np.ndarray, of: int = 1) -> dict[str, Any]:
     """Return each image's share as a JSON value: whole numbers up to 255, which `of` divides, compressed.
 
-    >>> unpacked(packed(np.array([True, False]))), unpacked(packed(np.array([0.0, 1.0, 2 / 3]), of=3))
+    >>> unpack_answers(pack_answers(np.array([True, False]))), unpacked(packed(np.array([0.0, 1.0, 2 / 3]), of=3))
     (array([1., 0.]), array([0.        , 1.        , 0.66666667]))
     """
     whole = np.rint(np.asarray(each, dtype=np.float64) * of).astype(np.uint8)
     return {"of": of, "zlib": base64.b64encode(zlib.compress(whole.tobytes())).decode()}
 
 
-def unpacked(each: Mapping[str, Any]) -> Float64[np.ndarray, " image"]:
-    """Return what `packed` packed."""
+def unpack_answers(each: Mapping[str, Any]) -> Float64[np.ndarray, " image"]:
+    """Return what `pack_answers` packed."""
     return np.frombuffer(zlib.decompress(base64.b64decode(each["zlib"])), np.uint8) / float(each["of"])

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from vitreous.drawing.charts import Series, interval_chart
 from vitreous.drawing.svg import Axis
-from vitreous.metrics.seeds import Verdict, average, differences, interval, judged
+from vitreous.metrics.seeds import Verdict, average_groups, find_interval, pair_differences, weigh_claim
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
@@ -35,31 +35,33 @@ NOTES = (
 def cells(setting: Setting) -> list[Cell]:
     """Return the three models at both patch sizes, for each seed."""
     groups = {
-        group(kind, size): replace(base, model=varied(base.model, kind))
-        for size, base in zip(PATCHES, started(setting), strict=True)
+        name_group(kind, size): replace(base, model=vary_model(base.model, kind))
+        for size, base in zip(PATCHES, configure_base(setting), strict=True)
         for kind in KINDS
     }
-    return base_runs.over_seeds(groups, setting.seeds(laptop=4, gpu=4, paper=1))
+    return base_runs.repeat_over_seeds(groups, setting.seeds(laptop=4, gpu=4, paper=1))
 
 
-def group(kind: str, size: str) -> str:
+def name_group(kind: str, size: str) -> str:
     """Return the name of a condition."""
     return f"{kind}, {size}"
 
 
-def started(setting: Setting) -> tuple[RunConfig, RunConfig]:
+def configure_base(setting: Setting) -> tuple[RunConfig, RunConfig]:
     """Return the runs of the plain ViT, with large patches and with small ones: B/32 and B/16 at paper scale."""
     if setting.scale == "paper":
-        large, small = (base_runs.paper(setting, name) for name in ("B/32", "B/16"))
+        large, small = (base_runs.configure_paper(setting, name) for name in ("B/32", "B/16"))
         return large, small
     width, depth = setting.choose(smoke=(16, 2), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
     grids = setting.choose(smoke=(2, 4), laptop=(4, 8), gpu=(8, 16), paper=(0, 0))
     duration = setting.choose(smoke="128ex", laptop="16kex", gpu="300kex", paper="")
-    large, small = (replace(base_runs.small(setting, patches, width, depth), duration=duration) for patches in grids)
+    large, small = (
+        replace(base_runs.configure_small(setting, patches, width, depth), duration=duration) for patches in grids
+    )
     return large, small
 
 
-def varied(model: object, kind: str) -> ViTConfig:
+def vary_model(model: object, kind: str) -> ViTConfig:
     """Return the plain ViT, its axial counterpart, or a ViT of as many blocks as that; all pool by mean."""
     assert isinstance(model, ViTConfig)
     plain = replace(model, class_token=False, pool="mean")
@@ -75,48 +77,50 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     found = {name: outcomes.by_seed(name, "top1") for name in models}
     verdicts = []
     for size in PATCHES:
-        axial, plain = group(AXIAL, size), group(PLAIN, size)
-        gain = differences(found[axial], found[plain])
+        axial, plain = name_group(AXIAL, size), name_group(PLAIN, size)
+        gain = pair_differences(found[axial], found[plain])
         if gain:
-            more = count.flops(models[axial]) / count.flops(models[plain])
-            words = f"Axial-ViT minus ViT: {interval(gain).points()} points, for {more:.2f} times the operations."
+            more = count.count_flops(models[axial]) / count.count_flops(models[plain])
+            words = f"Axial-ViT minus ViT: {find_interval(gain).points()} points, for {more:.2f} times the operations."
             claim = f"an Axial-ViT is more accurate than the ViT that it is made from, {size}"
-            verdicts.append(Verdict(claim, judged(gain, "more"), words))
-    over_sizes = {kind: average([found[group(kind, size)] for size in PATCHES]) for kind in (AXIAL, DEEP)}
-    gain = differences(over_sizes[AXIAL], over_sizes[DEEP])
+            verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words))
+    over_sizes = {kind: average_groups([found[name_group(kind, size)] for size in PATCHES]) for kind in (AXIAL, DEEP)}
+    gain = pair_differences(over_sizes[AXIAL], over_sizes[DEEP])
     if gain:
-        words = f"Axial-ViT minus ViT of twice the depth, mean of both patch sizes: {interval(gain).points()} points."
-        verdicts.append(Verdict(OWN, judged(gain, "more"), words))
+        words = (
+            f"Axial-ViT minus ViT of twice the depth, mean of both patch sizes: {find_interval(gain).points()} points."
+        )
+        verdicts.append(Verdict(OWN, weigh_claim(gain, "more"), words))
     label = "Validation accuracy by operations: ViT, Axial-ViT, ViT of twice the depth"
     caption = (
         "Validation accuracy against the operations of one image, each model with large patches (left) and small ones "
         "(right): mean over seeds and 95% interval."
     )
     axis = Axis("million operations an image (forward)", log=True)
-    figure = Figure("figure", caption, interval_chart(lines(models, found), label, axis))
-    return Findings(verdicts, [table(models, found)], [figure], NOTES)
+    figure = Figure("figure", caption, interval_chart(build_curves(models, found), label, axis))
+    return Findings(verdicts, [build_table(models, found)], [figure], NOTES)
 
 
-def lines(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> list[Series]:
+def build_curves(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> list[Series]:
     """Return each kind's accuracy over operations, from large patches to small ones."""
     drawn = []
     for colour, kind in enumerate(KINDS, start=1):
-        known = [name for size in PATCHES if found[name := group(kind, size)]]
-        points = [(count.flops(models[name]) / 1e6, interval(found[name].values())) for name in known]
+        known = [name for size in PATCHES if found[name := name_group(kind, size)]]
+        points = [(count.count_flops(models[name]) / 1e6, find_interval(found[name].values())) for name in known]
         drawn.append(Series(kind, points, colour))
     return drawn
 
 
-def table(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> Table:
+def build_table(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> Table:
     """Return each condition with its size, work and accuracy."""
     rows = [
         [
             name,
             f"{model.depth} / {model.width} / {model.mlp_width}",
             f"{model.patch[0]} / {model.grid}",
-            f"{count.parameters(model):,}",
-            f"{count.flops(model) / 1e6:,.1f}",
-            interval(found[name].values()).percent(),
+            f"{count.count_parameters(model):,}",
+            f"{count.count_flops(model) / 1e6:,.1f}",
+            find_interval(found[name].values()).percent(),
         ]
         for name, model in models.items()
     ]

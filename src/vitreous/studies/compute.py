@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from vitreous.drawing.charts import Series, interval_chart
 from vitreous.drawing.svg import Axis
 from vitreous.metrics import seeds
-from vitreous.metrics.seeds import Interval, Verdict, interval
+from vitreous.metrics.seeds import Interval, Verdict, find_interval
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
@@ -67,7 +67,7 @@ class Condition(NamedTuple):
     @property
     def group(self) -> str:
         """The condition in words: "ViT: 32, 4e10 operations, rate 0.003"."""
-        return f"{self.name}, {exponent(self.budget)} operations, rate {self.rate:g}" if self.budget else self.name
+        return f"{self.name}, {format_ops(self.budget)} operations, rate {self.rate:g}" if self.budget else self.name
 
 
 By = Mapping[tuple[str, float], Mapping[int, float]]
@@ -76,49 +76,48 @@ By = Mapping[tuple[str, float], Mapping[int, float]]
 
 def cells(setting: Setting) -> list[Cell]:
     """Return every model of every family at each budget and rate for each seed."""
-    groups = {condition.group: config for condition, config in conditions(setting).items()}
-    return base_runs.over_seeds(groups, setting.seeds(laptop=3, gpu=3, paper=1))
+    groups = {condition.group: config for condition, config in plan_runs(setting).items()}
+    return base_runs.repeat_over_seeds(groups, setting.seeds(laptop=3, gpu=3, paper=1))
 
 
-def budgets(setting: Setting) -> tuple[float, ...]:
+def list_budgets(setting: Setting) -> tuple[float, ...]:
     """Return the operations that a run may take, ascending; none: each model as long as in the paper."""
     return setting.choose(smoke=(1e9, 2e9), laptop=(4e10, 1.3e11, 4e11), gpu=(1.2e13, 4e13, 1.2e14), paper=())
 
 
-def rates(setting: Setting) -> tuple[float, ...]:
+def list_rates(setting: Setting) -> tuple[float, ...]:
     """Return the rates that every family, model and budget may choose from; larger models prefer smaller ones."""
     return setting.choose(smoke=(3e-3,), laptop=(1e-3, 3e-3, 1e-2), gpu=(5e-4, 1.5e-3, 5e-3), paper=(0.0,))
 
 
-def conditions(setting: Setting) -> dict[Condition, RunConfig]:
+def plan_runs(setting: Setting) -> dict[Condition, RunConfig]:
     """Return all runs but for their seeds."""
     if setting.scale == "paper":
-        return {
-            Condition(family, name): base_runs.paper(setting, name) for family in FAMILIES for name in PAPER[family]
-        }
-    base = base_runs.small(setting, 4, 64, 4)
+        named = ((family, name) for family in FAMILIES for name in PAPER[family])
+        return {Condition(*one): base_runs.configure_paper(setting, one[1]) for one in named}
+    base = base_runs.configure_small(setting, 4, 64, 4)
     if setting.scale == "laptop":
-        base = shrunk(base)
+        base = shrink_run(base)
     found = {}
-    for (family, name), model in models(setting, base).items():
-        for budget in budgets(setting):
-            steps = max(1, int(budget // (FORWARDS * count.flops(model) * base.batch)))
-            for rate in rates(setting):
-                config = replace(base, model=model, duration=f"{steps}st", optimizer=base_runs.adam(rate))
+    for (family, name), model in list_models(setting, base).items():
+        for budget in list_budgets(setting):
+            steps = max(1, int(budget // (FORWARDS * count.count_flops(model) * base.batch)))
+            for rate in list_rates(setting):
+                config = replace(base, model=model, duration=f"{steps}st", optimizer=base_runs.configure_adam(rate))
                 found[Condition(family, name, budget, rate)] = config
     return found
 
 
-def shrunk(base: RunConfig) -> RunConfig:
+def shrink_run(base: RunConfig) -> RunConfig:
     """Return the run with images whose shorter side has SIDE to 2 SIDE - 1 pixels, in patches of one; smaller ones stay."""
     model = base.model
     assert isinstance(model, ViTConfig)
     rows, cols = model.image
     by = max(1, min(rows, cols) // SIDE)
-    return base_runs.seen_at(replace(base, model=replace(model, patch=(1, 1))), Size(rows // by, cols // by))
+    return base_runs.set_size(replace(base, model=replace(model, patch=(1, 1))), Size(rows // by, cols // by))
 
 
-def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConfig]:
+def list_models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConfig]:
     """Return two models of each family, the smaller first, for a scale that is not the paper's; for smoke, one."""
     vit = base.model
     assert isinstance(vit, ViTConfig)
@@ -127,7 +126,7 @@ def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConf
     def transformer(width: int, depth: int, patches: int, stem: StemConfig | None = None) -> ViTConfig:
         stem = stem or StemConfig()
         sides = tuple(max(1, side // patches // stem.stride) * stem.stride for side in vit.image)
-        patch = whole(vit.image, sides)
+        patch = fit_patch(vit.image, sides)
         shape = {"width": width, "depth": depth, "heads": width // 16, "mlp_width": 2 * width}
         return replace(vit, patch=patch, stem=stem, **shape)
 
@@ -137,7 +136,7 @@ def models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConf
     return SCALES[setting.scale](transformer, resnet, min(vit.image) < SIDE)
 
 
-def whole(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]:
+def fit_patch(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]:
     """Return the nearest smaller patch that divides the image in both directions."""
     rows, cols = (
         next(side for side in range(want, 0, -1) if size % side == 0) for size, want in zip(image, sides, strict=True)
@@ -145,7 +144,7 @@ def whole(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]:
     return rows, cols
 
 
-def smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
+def plan_smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
     """Return one of each, as small as can be."""
     return {
         (VIT, "16"): transformer(16, 4, 2),
@@ -154,7 +153,7 @@ def smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str
     }
 
 
-def laptop(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
+def plan_laptop(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
     """Return models of 1 to 3 million operations on 16 x 16 pixels; on tiny images, ResNets that keep rows and columns."""
     root = "3x3" if tiny else "7x7"
     return {
@@ -167,7 +166,7 @@ def laptop(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[st
     }
 
 
-def gpu(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
+def plan_gpu(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
     """Return models of 100 to 300 million operations on 32 x 32 pixels."""
     return {
         (VIT, "128"): transformer(128, 6, 8),
@@ -179,20 +178,20 @@ def gpu(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, 
     }
 
 
-SCALES = {"smoke": smoke, "laptop": laptop, "gpu": gpu}
+SCALES = {"smoke": plan_smoke, "laptop": plan_laptop, "gpu": plan_gpu}
 
 
-def images(config: RunConfig, setting: Setting) -> int:
+def count_images(config: RunConfig, setting: Setting) -> int:
     """Return the images that a run sees."""
     return Duration.parse(config.duration).steps(Scale(setting.facts.train, config.batch)) * config.batch
 
 
-def operations(config: RunConfig, setting: Setting) -> float:
+def count_work(config: RunConfig, setting: Setting) -> float:
     """Return the operations of a run's training."""
-    return float(FORWARDS * images(config, setting) * count.flops(config.model))
+    return float(FORWARDS * count_images(config, setting) * count.count_flops(config.model))
 
 
-def envelope(
+def find_envelope(
     spent: Mapping[T, float], found: Mapping[T, Mapping[int, float]], budget: float = math.inf
 ) -> dict[int, T]:
     """Return, for each seed, what is best on the other seeds of all that takes at most a budget.
@@ -205,7 +204,7 @@ def envelope(
         budget: operations.
 
     >>> spent, found = {"a": 1e9, "b": 4e9}, {"a": {0: 0.3, 1: 0.4}, "b": {0: 0.5, 1: 0.2}}
-    >>> envelope(spent, found, 2e9), envelope(spent, found, 4e9)
+    >>> find_envelope(spent, found, 2e9), envelope(spent, found, 4e9)
     ({0: 'a', 1: 'a'}, {0: 'a', 1: 'b'})
     """
     within = {run: values for run, values in found.items() if spent[run] <= budget}
@@ -213,16 +212,16 @@ def envelope(
     if len(shared) == 1:
         [seed] = shared
         return {seed: max(within, key=lambda run: within[run][seed])}
-    return seeds.best_on_others(within)
+    return seeds.choose_on_others(within)
 
 
-def steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
+def list_steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
     """Return the budgets at which envelopes are taken, ascending.
 
     They are the study's, or what the paper's models take, from where each family has a model to where one has no larger.
     """
-    if budgets(setting):
-        return list(budgets(setting))
+    if list_budgets(setting):
+        return list(list_budgets(setting))
     ends = [[value for run, value in spent.items() if run.family == family] for family in FAMILIES]
     low, high = max(map(min, ends)), min(map(max, ends))
     return [value for value in sorted(set(spent.values())) if low <= value <= high]
@@ -230,31 +229,31 @@ def steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Compare the families' envelopes at the smallest and at the largest budget."""
-    planned = conditions(setting)
-    spent = {run: operations(config, setting) for run, config in planned.items()}
+    planned = plan_runs(setting)
+    spent = {run: count_work(config, setting) for run, config in planned.items()}
     found = outcomes.choices({run: run.group for run in planned}, "top1")
     best = {
-        (family, budget): envelope(spent, {run: one for run, one in found.items() if run.family == family}, budget)
+        (family, budget): find_envelope(spent, {run: one for run, one in found.items() if run.family == family}, budget)
         for family in FAMILIES
-        for budget in steps(setting, spent)
+        for budget in list_steps(setting, spent)
     }
     reached = {
         key: {seed: found[run][seed] for seed, run in sorted(chosen.items())} for key, chosen in best.items() if chosen
     }
-    chosen = {at(*key): {seed: run.rate for seed, run in best[key].items()} for key in reached}
+    chosen = {name_point(*key): {seed: run.rate for seed, run in best[key].items()} for key in reached}
     notes = (*NOTES, *(SHRUNK if setting.scale == "laptop" else ()))
-    tuned = at_best_rate(planned, spent, found)
+    tuned = choose_rates(planned, spent, found)
     return Findings(
-        judge(reached, steps(setting, spent)),
-        [envelopes(best, reached), table(setting, planned, tuned)],
-        [Figure("figure", f"{LABEL}: {CAPTION}", drawn(spent, tuned, reached))],
-        (*notes, *seeds.beyond(chosen, dict.fromkeys(chosen, rates(setting)))),
+        judge(reached, list_steps(setting, spent)),
+        [draw_all(best, reached), build_table(setting, planned, tuned)],
+        [Figure("figure", f"{LABEL}: {CAPTION}", draw_envelopes(spent, tuned, reached))],
+        (*notes, *seeds.note_grid_edges(chosen, dict.fromkeys(chosen, list_rates(setting)))),
     )
 
 
-def at(family: str, budget: float) -> str:
+def name_point(family: str, budget: float) -> str:
     """Return a point of an envelope in words."""
-    return f"{family} at {exponent(budget)} operations"
+    return f"{family} at {format_ops(budget)} operations"
 
 
 def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
@@ -262,27 +261,27 @@ def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
     small, large = budgets[0], budgets[-1]
 
     def lead(one: str, other: str, budget: float) -> dict[int, float]:
-        return seeds.paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
+        return seeds.subtract_paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
 
     told = []
     for budget, size in ((small, "small"), (large, "large")):
         gain = list(lead(VIT, RESNET, budget).values())
         if gain:
-            words = f"ViT minus ResNet at {exponent(budget)} operations: {interval(gain).points()} points."
-            told.append(Verdict(f"{BEATS} ({size} budget)", seeds.judged(gain, "more"), words))
+            words = f"ViT minus ResNet at {format_ops(budget)} operations: {find_interval(gain).points()} points."
+            told.append(Verdict(f"{BEATS} ({size} budget)", seeds.weigh_claim(gain, "more"), words))
     early, late = lead(HYBRID, VIT, small), lead(HYBRID, VIT, large)
     if early:
         first = list(early.values())
-        words = f"Hybrid minus ViT at {exponent(small)} operations: {interval(first).points()} points."
-        told.append(Verdict(LEADS, seeds.judged(first, "more"), words))
-    shrinks = seeds.differences(early, late)
+        words = f"Hybrid minus ViT at {format_ops(small)} operations: {find_interval(first).points()} points."
+        told.append(Verdict(LEADS, seeds.weigh_claim(first, "more"), words))
+    shrinks = seeds.pair_differences(early, late)
     if shrinks:
         words = (
-            f"Hybrid minus ViT at {exponent(large)} operations: {interval(late.values()).points()} points. Less than at the "
-            f"small budget by {interval(shrinks).points()}."
+            f"Hybrid minus ViT at {format_ops(large)} operations: {find_interval(late.values()).points()} points. Less than at the "
+            f"small budget by {find_interval(shrinks).points()}."
         )
-        both = [seeds.judged(first, "more"), seeds.judged(shrinks, "more")]
-        told.append(Verdict(VANISHES, seeds.all_of(both), words))
+        both = [seeds.weigh_claim(first, "more"), seeds.weigh_claim(shrinks, "more")]
+        told.append(Verdict(VANISHES, seeds.combine_evidence(both), words))
     return told
 
 
@@ -296,10 +295,10 @@ NOTES = (
 SHRUNK = (f"Images are seen at {SIDE} pixels a side or a little more, which costs what they show in detail.",)
 
 
-def exponent(value: float) -> str:
+def format_ops(value: float) -> str:
     """Write a number of operations, such as 1.3e11.
 
-    >>> exponent(4e10), exponent(1.3e11), exponent(2e9)
+    >>> format_ops(4e10), exponent(1.3e11), exponent(2e9)
     ('4e10', '1.3e11', '2e9')
     """
     digits, power = f"{value:.1e}".split("e")
@@ -310,7 +309,7 @@ Tuned = Mapping[Condition, tuple[Mapping[int, float], Sequence[float]]]
 """Accuracy by seed, and the rates that seeds chose, of each model at each length; the conditions' own rate is 0."""
 
 
-def at_best_rate(
+def choose_rates(
     planned: Mapping[Condition, RunConfig],
     spent: Mapping[Condition, float],
     found: Mapping[Condition, Mapping[int, float]],
@@ -319,38 +318,38 @@ def at_best_rate(
     tuned = {}
     for key in dict.fromkeys(run._replace(rate=0.0) for run in planned):
         tried = {run: values for run, values in found.items() if run._replace(rate=0.0) == key}
-        chosen = envelope(spent, tried)
+        chosen = find_envelope(spent, tried)
         accuracy = {seed: found[run][seed] for seed, run in chosen.items()}
         tuned[key] = accuracy, sorted({run.rate for run in chosen.values()})
     return tuned
 
 
-def drawn(spent: Mapping[Condition, float], tuned: Tuned, reached: By) -> str:
+def draw_envelopes(spent: Mapping[Condition, float], tuned: Tuned, reached: By) -> str:
     """Draw each family's envelope over compute, and beside it each model at each length."""
     lines = []
     for colour, family in enumerate(FAMILIES, start=1):
-        best = [(budget, interval(values.values())) for (one, budget), values in reached.items() if one == family]
+        best = [(budget, find_interval(values.values())) for (one, budget), values in reached.items() if one == family]
         each = [
-            (run.budget or spent[run], interval(values.values()))
+            (run.budget or spent[run], find_interval(values.values()))
             for run, (values, _) in tuned.items()
             if run.family == family and values
         ]
-        lines.append(Series(family, sorted(best, key=compute_of), colour))
-        lines.append(Series(f"{family}: each model", sorted(each, key=compute_of), colour, joined=False))
-    return interval_chart(lines, LABEL, Axis("operations in training", exponent, log=True))
+        lines.append(Series(family, sorted(best, key=get_compute), colour))
+        lines.append(Series(f"{family}: each model", sorted(each, key=get_compute), colour, joined=False))
+    return interval_chart(lines, LABEL, Axis("operations in training", format_ops, log=True))
 
 
-def compute_of(point: tuple[float, Interval]) -> float:
+def get_compute(point: tuple[float, Interval]) -> float:
     """Return where a point lies across."""
     return point[0]
 
 
-def envelopes(best: Mapping[tuple[str, float], Mapping[int, Condition]], reached: By) -> Table:
+def draw_all(best: Mapping[tuple[str, float], Mapping[int, Condition]], reached: By) -> Table:
     """Return what each family reaches with each budget, and with what."""
     rows = [
         [
-            at(*key),
-            interval(values.values()).percent(),
+            name_point(*key),
+            find_interval(values.values()).percent(),
             "; ".join(dict.fromkeys(run.group for run in best[key].values())),
         ]
         for key, values in reached.items()
@@ -359,17 +358,17 @@ def envelopes(best: Mapping[tuple[str, float], Mapping[int, Condition]], reached
     return Table("Validation accuracy in percent, mean ± 95% interval over seeds and images", heads, rows)
 
 
-def table(setting: Setting, planned: Mapping[Condition, RunConfig], tuned: Tuned) -> Table:
+def build_table(setting: Setting, planned: Mapping[Condition, RunConfig], tuned: Tuned) -> Table:
     """Return each model at each length with its size, compute and accuracy."""
     configs = {run._replace(rate=0.0): config for run, config in planned.items()}
     rows = [
         [
             run.name,
-            f"{count.parameters(configs[run].model):,}",
-            f"{count.flops(configs[run].model) / 1e6:,.1f}",
-            f"{images(configs[run], setting):,}",
-            f"{operations(configs[run], setting):.2e}",
-            interval(values.values()).percent(),
+            f"{count.count_parameters(configs[run].model):,}",
+            f"{count.count_flops(configs[run].model) / 1e6:,.1f}",
+            f"{count_images(configs[run], setting):,}",
+            f"{count_work(configs[run], setting):.2e}",
+            find_interval(values.values()).percent(),
             ", ".join(f"{rate:g}" for rate in used if rate) or "–",
         ]
         for run, (values, used) in tuned.items()

@@ -29,7 +29,15 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.metrics.seeds import Interval, Verdict, all_of, differences, interval, judged, paired
+from vitreous.metrics.seeds import (
+    Interval,
+    Verdict,
+    combine_evidence,
+    find_interval,
+    pair_differences,
+    subtract_paired,
+    weigh_claim,
+)
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
@@ -38,7 +46,7 @@ from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.few_shot_measure import SHOTS, with_each
+from vitreous.studies.engine.few_shot_measure import SHOTS, add_scores
 from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained
 from vitreous.training.config import RunConfig, ScheduleConfig
 
@@ -65,7 +73,7 @@ By = dict[tuple[str, int], dict[int, float]]
 """A number of each seed, by arm and training images."""
 
 
-def sizes(setting: Setting) -> tuple[int, tuple[int, ...]]:
+def list_sizes(setting: Setting) -> tuple[int, tuple[int, ...]]:
     """Return the classes, and how many images of each the training sets have."""
     return setting.choose(
         smoke=(4, (2, 8)),
@@ -77,22 +85,22 @@ def sizes(setting: Setting) -> tuple[int, tuple[int, ...]]:
 
 def cells(setting: Setting) -> list[Cell]:
     """Return each training for each seed, the arms of a size beside each other."""
-    classes, images = sizes(setting)
+    classes, images = list_sizes(setting)
     return [
-        Cell(f"{arm}-{classes * each}-{seed}", group(arm, classes * each), replace(config, seed=seed), measured)
+        Cell(f"{arm}-{classes * each}-{seed}", name_group(arm, classes * each), replace(config, seed=seed), measure_run)
         for seed in setting.seeds(laptop=3, gpu=3)
         for each in images
         for arm in ARMS
-        for config in [started(setting, arm, classes, each, RATES[arm])]
+        for config in [configure_run(setting, arm, classes, each, RATES[arm])]
     ]
 
 
-def group(arm: str, images: int) -> str:
+def name_group(arm: str, images: int) -> str:
     """Name a condition."""
     return f"{arm}, {images:,} images"
 
 
-def started(setting: Setting, arm: str, classes: int, each: int, rate: float) -> RunConfig:
+def configure_run(setting: Setting, arm: str, classes: int, each: int, rate: float) -> RunConfig:
     """Return the training on `each` images of each class: so many images seen, whatever the size of the set."""
     formula = Formula(KIND, classes, each + HELD, size=224 if setting.scale == "paper" else SIZE)
     duration = setting.choose(smoke="64ex", laptop="200kex", gpu="4Mex", paper="630Mex")
@@ -101,20 +109,20 @@ def started(setting: Setting, arm: str, classes: int, each: int, rate: float) ->
         data=DataConfig(str(formula), holdout=HELD / (each + HELD)),
         preprocess=PreprocessConfig(size=(formula.size, formula.size), crop=1.0),
         augment=AugmentConfig(crop="pad", crop_pad=formula.size // 8, flip=True),
-        model=model(setting, arm, formula),
+        model=build_model(setting, arm, formula),
         objective=ClassifyConfig(),
-        optimizer=base_runs.adam(8e-4, 0.1) if setting.scale == "paper" else base_runs.adam(rate),
+        optimizer=base_runs.configure_adam(8e-4, 0.1) if setting.scale == "paper" else base_runs.configure_adam(rate),
         schedule=ScheduleConfig(kind="linear", warmup="10000st" if setting.scale == "paper" else "5%"),
         batch=setting.choose(smoke=16, laptop=128, gpu=512, paper=4096),
         duration=duration,
         evaluate_every="20%" if setting.scale == "smoke" else "10%",
         checkpoint_every="2min",
         export="best",
-        workers=base_runs.workers(setting),
+        workers=base_runs.choose_workers(setting),
     )
 
 
-def model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetConfig:
+def build_model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetConfig:
     """Return an arm's model; both arms of a scale take about as many operations for an image."""
     given: dict[str, Any] = {
         "image": (formula.size, formula.size),
@@ -123,7 +131,7 @@ def model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetCon
     }
     if setting.scale == "paper":
         return (
-            replace(base_runs.paper(setting, "B/32").model, **given)
+            replace(base_runs.configure_paper(setting, "B/32").model, **given)
             if arm == VIT
             else build_resnet_config("R50x1", **given)
         )
@@ -136,22 +144,22 @@ def model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetCon
     return ViTConfig(**given, **shape, **start, pool="mean", class_token=False)
 
 
-def measured(trained: Trained) -> dict[str, Any]:
+def measure_run(trained: Trained) -> dict[str, Any]:
     """Return accuracy on instances that nobody has seen, few-shot accuracy on such classes, and the run's own numbers."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     own = {"top1": trained.metrics["top1"], "loss": trained.metrics["loss"]}
-    classes, images = sizes(trained.setting)
+    classes, images = list_sizes(trained.setting)
     formula = Formula(KIND, classes, max(images) + HELD + TESTED, size=max(trained.config.preprocess.size))
     _, logits, labels = evaluate(predictor, FormulaSource(formula, TESTED, first=max(images) + HELD), batch=256)
-    return with_each(
-        with_each(own, "tested", Scores((logits.argmax(1) == labels).astype(float))),
+    return add_scores(
+        add_scores(own, "tested", Scores((logits.argmax(1) == labels).astype(float))),
         "few_shot",
-        on_unseen_classes(predictor, trained, formula),
+        measure_unseen_classes(predictor, trained, formula),
         DRAWS,
     )
 
 
-def on_unseen_classes(predictor: Predictor, trained: Trained, formula: Formula) -> Scores:
+def measure_unseen_classes(predictor: Predictor, trained: Trained, formula: Formula) -> Scores:
     """Return few-shot accuracy on classes beyond the trained ones; each image's part is the share of the draws."""
     more = trained.setting.choose(smoke=4, laptop=UNSEEN_CLASSES, gpu=UNSEEN_CLASSES, paper=1000)
     beyond = replace(formula, classes=formula.classes + more, images=2 * DRAWN_FROM)
@@ -168,10 +176,10 @@ def on_unseen_classes(predictor: Predictor, trained: Trained, formula: Formula) 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold the arms against each other at both ends, and by what they gain between them."""
-    classes, images = sizes(setting)
+    classes, images = list_sizes(setting)
     steps = [classes * each for each in images]
     found = {
-        number: {(arm, size): outcomes.by_seed(group(arm, size), number) for arm in ARMS for size in steps}
+        number: {(arm, size): outcomes.by_seed(name_group(arm, size), number) for arm in ARMS for size in steps}
         for number in MEASURES
     }
     verdicts = [one for number, how in MEASURES.items() for one in judge(found[number], steps, how)]
@@ -179,45 +187,47 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         Figure(
             "figure" if number == "tested" else "figure-few-shot",
             f"Accuracy on {how} by the number of distinct training images, equally many seen: mean over seeds and 95% interval.",
-            drawn(found[number], steps, how),
+            draw_curves(found[number], steps, how),
         )
         for number, how in MEASURES.items()
     ]
-    return Findings(verdicts, [table(steps, found)], figures, notes(setting))
+    return Findings(verdicts, [build_table(steps, found)], figures, list_notes(setting))
 
 
 def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
     """Return what one measure says of the paper's findings, as far as it was measured."""
     least, most = steps[0], steps[-1]
-    behind = differences(found[RESNET, least], found[VIT, least])
-    ahead = differences(found[VIT, most], found[RESNET, most])
-    grown = {arm: paired(found[arm, most], found[arm, least]) for arm in ARMS}
-    own, more = list(grown[VIT].values()), differences(grown[VIT], grown[RESNET])
-    fallen = differences(*(log_error_change(found, arm, least, most) for arm in ARMS))
+    behind = pair_differences(found[RESNET, least], found[VIT, least])
+    ahead = pair_differences(found[VIT, most], found[RESNET, most])
+    grown = {arm: subtract_paired(found[arm, most], found[arm, least]) for arm in ARMS}
+    own, more = list(grown[VIT].values()), pair_differences(grown[VIT], grown[RESNET])
+    fallen = pair_differences(*(measure_error_change(found, arm, least, most) for arm in ARMS))
     told = []
     if behind:
-        words = f"ResNet minus ViT at {least:,} images: {interval(behind).points()} points."
-        told.append(Verdict(f"{LEAST} ({how})", judged(behind, "more"), words))
+        words = f"ResNet minus ViT at {least:,} images: {find_interval(behind).points()} points."
+        told.append(Verdict(f"{LEAST} ({how})", weigh_claim(behind, "more"), words))
     if more:
         words = (
-            f"The ViT's change from {least:,} to {most:,} images: {interval(own).points()} points; that minus the ResNet's: "
-            f"{interval(more).points()}."
+            f"The ViT's change from {least:,} to {most:,} images: {find_interval(own).points()} points; that minus the ResNet's: "
+            f"{find_interval(more).points()}."
         )
-        told.append(Verdict(f"{GAINS} ({how})", all_of([judged(own, "more"), judged(more, "more")]), words))
+        told.append(
+            Verdict(f"{GAINS} ({how})", combine_evidence([weigh_claim(own, "more"), weigh_claim(more, "more")]), words)
+        )
     if fallen:
-        factor = interval(fallen)
+        factor = find_interval(fallen)
         words = (
             f"The ViT's error at {most:,} images over that at {least:,}, divided by the same of the ResNet: "
             f"{math.exp(factor.mean):.2f} ({math.exp(factor.low):.2f} to {math.exp(factor.high):.2f}; over seeds)."
         )
-        told.append(Verdict(f"{RATIO} ({how})", judged(fallen, "less"), words))
+        told.append(Verdict(f"{RATIO} ({how})", weigh_claim(fallen, "less"), words))
     if ahead:
-        words = f"ViT minus ResNet at {most:,} images: {interval(ahead).points()} points."
-        told.append(Verdict(f"{MOST} ({how})", judged(ahead, "more"), words))
+        words = f"ViT minus ResNet at {most:,} images: {find_interval(ahead).points()} points."
+        told.append(Verdict(f"{MOST} ({how})", weigh_claim(ahead, "more"), words))
     return told
 
 
-def log_error_change(found: By, arm: str, least: int, most: int) -> dict[int, float]:
+def measure_error_change(found: By, arm: str, least: int, most: int) -> dict[int, float]:
     """Return the logarithm of an arm's error with the most images over that with the fewest, by seed; over seeds only."""
     before, after = found[arm, least], found[arm, most]
     return {
@@ -227,10 +237,10 @@ def log_error_change(found: By, arm: str, least: int, most: int) -> dict[int, fl
     }
 
 
-def drawn(found: By, steps: list[int], how: str) -> str:
+def draw_curves(found: By, steps: list[int], how: str) -> str:
     """Draw accuracy over the size of the training set, an arm a curve."""
     lines = [
-        Series(arm, [(size, interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
+        Series(arm, [(size, find_interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
         for colour, arm in enumerate(ARMS, start=1)
     ]
     return interval_chart(
@@ -238,14 +248,14 @@ def drawn(found: By, steps: list[int], how: str) -> str:
     )
 
 
-def table(steps: list[int], found: Mapping[str, By]) -> Table:
+def build_table(steps: list[int], found: Mapping[str, By]) -> Table:
     """Return, for each size and measure, both arms' accuracy and the ratio of their errors."""
     rows = []
     for size in steps:
         row = [f"{size:,}"]
         for by in found.values():
-            arms = [interval(by[arm, size].values()) for arm in ARMS]
-            row += [*(one.percent() for one in arms), ratio(*arms)]
+            arms = [find_interval(by[arm, size].values()) for arm in ARMS]
+            row += [*(one.percent() for one in arms), format_ratio(*arms)]
         rows.append(row)
     heads = [f"{what}, {how}" for how in MEASURES.values() for what in (*ARMS, "error ratio")]
     caption = (
@@ -254,17 +264,17 @@ def table(steps: list[int], found: Mapping[str, By]) -> Table:
     return Table(caption, ["images", *heads], rows)
 
 
-def ratio(vit: Interval, resnet: Interval) -> str:
+def format_ratio(vit: Interval, resnet: Interval) -> str:
     """Write the ratio of two mean errors."""
     return f"{(1 - vit.mean) / (1 - resnet.mean):.2f}" if vit.count and resnet.count and resnet.mean < 1 else "–"
 
 
-def notes(setting: Setting) -> tuple[str, ...]:
+def list_notes(setting: Setting) -> tuple[str, ...]:
     """Say what differs from the paper, and what the arms cost."""
-    classes, images = sizes(setting)
-    configs = [started(setting, arm, classes, images[0], RATES[arm]) for arm in ARMS]
+    classes, images = list_sizes(setting)
+    configs = [configure_run(setting, arm, classes, images[0], RATES[arm]) for arm in ARMS]
     costs = " and ".join(
-        f"{count.parameters(one.model):,} parameters and {count.flops(one.model) / 1e6:,.1f} million operations an image for the {arm}"
+        f"{count.count_parameters(one.model):,} parameters and {count.count_flops(one.model) / 1e6:,.1f} million operations an image for the {arm}"
         for one, arm in zip(configs, ARMS, strict=True)
     )
     return (

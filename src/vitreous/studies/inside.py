@@ -20,14 +20,14 @@ import torch
 from scipy.stats import spearmanr
 
 from vitreous.data.dataset import open_dataset
-from vitreous.data.stream.loader import evaluation_batches
+from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.drawing.charts import Series, interval_chart
 from vitreous.drawing.svg import Axis
 from vitreous.images.preprocess import normalize
-from vitreous.insight.attention_distance import distances, spread
-from vitreous.insight.filters import filter_components
-from vitreous.insight.positions import similarity
-from vitreous.metrics.seeds import ERROR, Interval, Verdict, interval, judged
+from vitreous.insight.attention_distance import compute_distances, measure_attention_distance
+from vitreous.insight.filters import find_components
+from vitreous.insight.positions import compute_similarity
+from vitreous.metrics.seeds import ERROR, Interval, Verdict, find_interval, weigh_claim
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT, create
 from vitreous.predictor import Predictor
@@ -43,7 +43,7 @@ from vitreous.studies.engine.study import (
     Study,
     Table,
     Trained,
-    accuracy,
+    measure_accuracy,
 )
 
 GROUP, IMAGES, LEADING, SHOWN = "trained", 128, 8, 14
@@ -85,35 +85,40 @@ CLAIMS = {
 def cells(setting: Setting) -> list[Cell]:
     """Return one model for each seed, with a [class] token and positions that start from noise, as the paper's."""
     if setting.scale == "paper":
-        return base_runs.over_seeds({GROUP: base_runs.paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), look)
+        return base_runs.repeat_over_seeds(
+            {GROUP: base_runs.configure_paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), measure_inside
+        )
     patches = 4 if min(setting.facts.size) < 16 else 8
     width, depth, duration = setting.choose(
         smoke=(16, 2, "256ex"), laptop=(64, 6, "40kex"), gpu=(192, 12, "2Mex"), paper=(0, 0, "")
     )
-    base = base_runs.small(setting, patches, width, depth)
+    base = base_runs.configure_small(setting, patches, width, depth)
     assert isinstance(base.model, ViTConfig)
     model = replace(base.model, class_token=True, pool="class", position_init="normal")
-    return base_runs.over_seeds({GROUP: replace(base, model=model, duration=duration)}, setting.seeds(laptop=4), look)
+    return base_runs.repeat_over_seeds(
+        {GROUP: replace(base, model=model, duration=duration)}, setting.seeds(laptop=4), measure_inside
+    )
 
 
-def look(trained: Trained) -> dict[str, Any]:
+def measure_inside(trained: Trained) -> dict[str, Any]:
     """Return everything that is measured inside one model; lists hold four decimals."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     model = predictor.model
     assert isinstance(model, ViT)
-    found = spread(model, seen(trained, predictor))
-    even = float(distances(model).mean())
+    found = measure_attention_distance(model, load_images(trained, predictor))
+    even = float(compute_distances(model).mean())
     share = (found.distance / even).numpy()
     half = max(1, len(share) // 2)
-    places = similarity(model).numpy()
-    filters = filter_components(model, SHOWN)
-    untrained = filter_components(create(model.config, trained.config.seed), LEADING)
+    places = compute_similarity(model).numpy()
+    filters = find_components(model, SHOWN)
+    untrained = find_components(create(model.config, trained.config.seed), LEADING)
     return {
-        **accuracy(trained),
+        **measure_accuracy(trained),
         "deeper": float(share[half:].mean() - share[:half].mean()),
         "global": float(share[0].max() - 0.9),
         "local": float(share[:half].min() - 0.5),
-        "smooth": smoothness(filters.components[:LEADING].numpy()) - smoothness(untrained.components.numpy()),
+        "smooth": measure_smoothness(filters.components[:LEADING].numpy())
+        - measure_smoothness(untrained.components.numpy()),
         "explained": float(filters.explained[:LEADING].sum()),
         "distance": found.distance.numpy().round(4).tolist(),
         "even": even,
@@ -123,18 +128,18 @@ def look(trained: Trained) -> dict[str, Any]:
     }
 
 
-def seen(trained: Trained, predictor: Predictor):
+def load_images(trained: Trained, predictor: Predictor):
     """Yield normalised batches of the first validation images, 128 in all."""
     folder, source = predictor.folder, open_dataset(trained.config.data, trained.config.decode).validation
     left = IMAGES
-    for part in evaluation_batches(source, folder.preprocess, folder.decode, 32, 0):
+    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, 32, 0):
         yield normalize(part.pixels[:left].to(predictor.device), folder.preprocess)
         left -= len(part.pixels)
         if left <= 0:
             return
 
 
-def alike(places: np.ndarray) -> dict[str, float]:
+def measure_similarity(places: np.ndarray) -> dict[str, float]:
     """Return how similarity (row, col, row2, col2) goes with distance, and what a common row or column adds.
 
     The latter: over all whole distances of 2 cells and more, the mean similarity of pairs in one row or column minus that
@@ -160,7 +165,7 @@ def alike(places: np.ndarray) -> dict[str, float]:
     }
 
 
-def smoothness(components: np.ndarray) -> float:
+def measure_smoothness(components: np.ndarray) -> float:
     """Return the mean correlation of neighbouring pixels in filters (component, channel, row, col), about -1 to 1."""
     pairs = [(components[..., 1:, :], components[..., :-1, :]), (components[..., 1:], components[..., :-1])]
     one, other = (np.concatenate([pair[side].reshape(-1) for pair in pairs]) for side in (0, 1))
@@ -171,12 +176,12 @@ def smoothness(components: np.ndarray) -> float:
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold what is measured against the claims, and draw the first seed's model."""
     verdicts, rows = [], []
-    told = measured(outcomes)
-    near = judged(told["local"], CLAIMS["local"][1])
+    told = collect_numbers(outcomes)
+    near = weigh_claim(told["local"], CLAIMS["local"][1])
     for number, (claim, expected, what) in CLAIMS.items():
         values = told[number]
         if values:
-            evidence, words = judged(values, expected), f"{what}: {plain(interval(values))}."
+            evidence, words = weigh_claim(values, expected), f"{what}: {format_interval(find_interval(values))}."
             if number == "global" and evidence.seen <= ERROR and near.unseen <= ERROR:
                 evidence, words = None, f"{words} {NOTHING_LEARNED}"
             verdicts.append(Verdict(claim, evidence, words))
@@ -188,12 +193,16 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         "What was measured, by seed", ["number", *(f"seed {seed}" for seed in outcomes.by_seed(GROUP, "top1"))], rows
     )
     first = next((one for one in outcomes.all if one.numbers), None)
-    return Findings(verdicts, [table], figures(first), NOTES)
+    return Findings(verdicts, [table], draw_figures(first), NOTES)
 
 
-def measured(outcomes: Outcomes) -> dict[str, list[float]]:
+def collect_numbers(outcomes: Outcomes) -> dict[str, list[float]]:
     """Return every number that a claim is held against, by seed."""
-    places = [alike(np.array(one.numbers["similarity"])) for one in outcomes.all if one.group == GROUP and one.numbers]
+    places = [
+        measure_similarity(np.array(one.numbers["similarity"]))
+        for one in outcomes.all
+        if one.group == GROUP and one.numbers
+    ]
     return {
         number: [one[number] for one in places]
         if number in ("near", "cross")
@@ -208,14 +217,14 @@ NOTES = (
 )
 
 
-def plain(around: Interval) -> str:
+def format_interval(around: Interval) -> str:
     """Write an interval with three decimals."""
     return f"{around.mean:+.3f}" + (
         f" ({around.low:+.3f} to {around.high:+.3f})" if around.count > 1 else " (one seed)"
     )
 
 
-def figures(first: Outcome | None) -> list[Figure]:
+def draw_figures(first: Outcome | None) -> list[Figure]:
     """Draw distance by head and depth, similarity of places and filters of one model."""
     x, y = Axis("layer", whole=True), Axis("mean attention distance, pixels")
     label = "Mean attention distance by layer and head"
@@ -223,8 +232,8 @@ def figures(first: Outcome | None) -> list[Figure]:
         return [Figure("figure", label, interval_chart([], label, x, y))]
     numbers = first.numbers
     layers = list(enumerate(numbers["distance"], start=1))
-    heads = [(layer, point(value)) for layer, values in layers for value in values]
-    even = [(layer, point(numbers["even"])) for layer in (1, len(layers))]
+    heads = [(layer, point_interval(value)) for layer, values in layers for value in values]
+    even = [(layer, point_interval(numbers["even"])) for layer in (1, len(layers))]
     lines = [Series("a head", heads, joined=False), Series("even attention to all patches", even, 2)]
     distance = interval_chart(lines, label, x, y)
     places = places_mosaic(
@@ -249,7 +258,7 @@ def figures(first: Outcome | None) -> list[Figure]:
     ]
 
 
-def point(value: float) -> Interval:
+def point_interval(value: float) -> Interval:
     """Return a single value as an interval without bounds."""
     return Interval(value, -torch.inf, torch.inf, 1)
 

@@ -14,11 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vitreous.drawing.charts import Row, dot_plot
-from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
+from vitreous.metrics.seeds import (
+    Verdict,
+    choose_on_others,
+    find_interval,
+    note_grid_edges,
+    pair_differences,
+    weigh_claim,
+)
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.class_split import halves, write_halves
+from vitreous.studies.engine.class_split import split_classes, write_split
 from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import OptimizerConfig, RunConfig
 
@@ -30,21 +37,23 @@ MARGIN = 0.005
 
 def cells(setting: Setting) -> list[Cell]:
     """Return, for each seed, optimiser and rate, the pre-training and the fine-tuning from it."""
-    source, target = halves(setting)
+    source, target = split_classes(setting)
     found = []
     for seed in setting.seeds(laptop=4, gpu=4, paper=1):
-        for optimiser, grid in rates(setting).items():
+        for optimiser, grid in list_rates(setting).items():
             for rate in grid:
-                before, after = f"pre-trained {at(optimiser, rate)}", at(optimiser, rate)
+                before, after = f"pre-trained {name_condition(optimiser, rate)}", name_condition(optimiser, rate)
                 start = f"{base_runs.slug(before)}-{seed}"
-                config = replace(started(source), optimizer=optimizer(optimiser, rate), seed=seed)
-                found.append(Cell(start, before, config, prepare=write_halves))
-                config = replace(transferred(target, str(setting.run(start))), seed=seed)
+                config = replace(
+                    configure_pretraining(source), optimizer=configure_optimizer(optimiser, rate), seed=seed
+                )
+                found.append(Cell(start, before, config, prepare=write_split))
+                config = replace(configure_transfer(target, str(setting.run(start))), seed=seed)
                 found.append(Cell(f"{base_runs.slug(after)}-{seed}", after, config, needs=(start,)))
     return found
 
 
-def rates(setting: Setting) -> dict[str, tuple[float, ...]]:
+def list_rates(setting: Setting) -> dict[str, tuple[float, ...]]:
     """Return the rates of pre-training that each optimiser may choose from; longer training prefers smaller ones."""
     return setting.choose(
         smoke={ADAM: (3e-3,), SGD: (0.3,)},
@@ -54,19 +63,19 @@ def rates(setting: Setting) -> dict[str, tuple[float, ...]]:
     )
 
 
-def at(optimiser: str, rate: float) -> str:
+def name_condition(optimiser: str, rate: float) -> str:
     """Return a condition's name: "SGD, 0.3"."""
     return f"{optimiser}, {rate:g}"
 
 
-def started(setting: Setting) -> RunConfig:
+def configure_pretraining(setting: Setting) -> RunConfig:
     """Return the pre-training: a ResNet of three units or, at paper scale, R50x1."""
     if setting.scale == "paper":
-        return base_runs.paper(setting, "R50x1")
+        return base_runs.configure_paper(setting, "R50x1")
     units, channels, duration = setting.choose(
         smoke=((1,), 32, "64ex"), laptop=((1, 1, 1), 32, "12kex"), gpu=((2, 2, 2), 64, "150kex"), paper=((), 0, "")
     )
-    base = base_runs.small(setting)
+    base = base_runs.configure_small(setting)
     root = "3x3" if min(base.preprocess.size) < 16 or setting.scale == "gpu" else "7x7"
     facts = setting.facts
     model = ResNetConfig(
@@ -80,46 +89,55 @@ def started(setting: Setting) -> RunConfig:
     return replace(base, model=model, duration=duration)
 
 
-def transferred(setting: Setting, weights: str) -> RunConfig:
+def configure_transfer(setting: Setting, weights: str) -> RunConfig:
     """Return the fine-tuning, with SGD."""
     duration = setting.choose(smoke="64ex", laptop="4kex", gpu="50kex", paper="20000st")
-    return base_runs.fine_tuned(started(setting), weights, 0.03, duration)
+    return base_runs.configure_fine_tuning(configure_pretraining(setting), weights, 0.03, duration)
 
 
-def optimizer(name: str, rate: float) -> OptimizerConfig:
+def configure_optimizer(name: str, rate: float) -> OptimizerConfig:
     """Return an optimiser of pre-training; both decay weights as little."""
-    return base_runs.adam(rate) if name == ADAM else replace(base_runs.sgd(rate), weight_decay=1e-4, decoupled=False)
+    return (
+        base_runs.configure_adam(rate)
+        if name == ADAM
+        else replace(base_runs.configure_sgd(rate), weight_decay=1e-4, decoupled=False)
+    )
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold both against each other, each at its best rate."""
-    grids = rates(setting)
-    tried = {name: outcomes.choices({rate: at(name, rate) for rate in grid}, "top1") for name, grid in grids.items()}
-    best = {name: best_on_others(by_rate) for name, by_rate in tried.items()}
+    grids = list_rates(setting)
+    tried = {
+        name: outcomes.choices({rate: name_condition(name, rate) for rate in grid}, "top1")
+        for name, grid in grids.items()
+    }
+    best = {name: choose_on_others(by_rate) for name, by_rate in tried.items()}
     own = {name: {seed: tried[name][rate][seed] for seed, rate in chosen.items()} for name, chosen in best.items()}
-    gain = differences(own[ADAM], own[SGD])
+    gain = pair_differences(own[ADAM], own[SGD])
     verdicts = []
     if gain:
         shown = {name: ", ".join(f"{rate:g}" for rate in sorted(set(chosen.values()))) for name, chosen in best.items()}
-        words = f"Adam (rate {shown[ADAM]}) minus SGD (rate {shown[SGD]}) after fine-tuning: {interval(gain).points()} points."
-        verdicts.append(Verdict(BETTER, judged(gain, "more", MARGIN), words))
+        words = f"Adam (rate {shown[ADAM]}) minus SGD (rate {shown[SGD]}) after fine-tuning: {find_interval(gain).points()} points."
+        verdicts.append(Verdict(BETTER, weigh_claim(gain, "more", MARGIN), words))
     rows = [
-        Row(at(name, rate), list(values.values()), interval(values.values()), colour)
+        Row(name_condition(name, rate), list(values.values()), find_interval(values.values()), colour)
         for colour, (name, by_rate) in enumerate(tried.items(), start=1)
         for rate, values in by_rate.items()
     ]
     label = "Validation accuracy after fine-tuning, by optimiser and rate of pre-training"
     drawn = dot_plot(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
-    return Findings(verdicts, [table(grids, outcomes)], [Figure("figure", f"{label}.", drawn)], beyond(best, grids))
+    return Findings(
+        verdicts, [build_table(grids, outcomes)], [Figure("figure", f"{label}.", drawn)], note_grid_edges(best, grids)
+    )
 
 
-def table(grids: Mapping[str, Sequence[float]], outcomes: Outcomes) -> Table:
+def build_table(grids: Mapping[str, Sequence[float]], outcomes: Outcomes) -> Table:
     """Return accuracy on the source after pre-training, and on the target after fine-tuning."""
     rows = []
     for name, grid in grids.items():
-        for group in (at(name, rate) for rate in grid):
+        for group in (name_condition(name, rate) for rate in grid):
             found = (outcomes.by_seed(one, "top1").values() for one in (f"pre-trained {group}", group))
-            rows.append([group, *(interval(values).percent() for values in found)])
+            rows.append([group, *(find_interval(values).percent() for values in found)])
     heads = ["pre-trained with", "on the classes of pre-training", "fine-tuned on the others"]
     return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
 

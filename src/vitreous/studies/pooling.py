@@ -12,7 +12,15 @@ from dataclasses import replace
 
 from vitreous.drawing.charts import Series, interval_chart
 from vitreous.drawing.svg import Axis
-from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged, judged_same
+from vitreous.metrics.seeds import (
+    Verdict,
+    choose_on_others,
+    find_interval,
+    note_grid_edges,
+    pair_differences,
+    weigh_claim,
+    weigh_equivalence,
+)
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
@@ -30,55 +38,66 @@ OTHER = "the mean wants another learning rate than [class]"
 def cells(setting: Setting) -> list[Cell]:
     """Return both poolings at every rate for each seed."""
     patches, width, depth = setting.choose(smoke=(2, 16, 1), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
-    base = base_runs.paper(setting) if setting.scale == "paper" else base_runs.small(setting, patches, width, depth)
+    base = (
+        base_runs.configure_paper(setting)
+        if setting.scale == "paper"
+        else base_runs.configure_small(setting, patches, width, depth)
+    )
     if setting.scale != "paper":
         base = replace(base, duration=setting.choose(smoke="256ex", laptop="20kex", gpu="300kex", paper=""))
     assert isinstance(base.model, ViTConfig)
     groups = {
-        name(pool, rate): replace(
+        name_condition(pool, rate): replace(
             base,
             model=replace(base.model, position_init="normal", **fields),
-            optimizer=replace(base.optimizer, lr=rate) if setting.scale == "paper" else base_runs.adam(rate),
+            optimizer=replace(base.optimizer, lr=rate) if setting.scale == "paper" else base_runs.configure_adam(rate),
         )
-        for rate in rates(setting)
+        for rate in list_rates(setting)
         for pool, fields in POOLS.items()
     }
-    return base_runs.over_seeds(groups, setting.seeds(laptop=4))
+    return base_runs.repeat_over_seeds(groups, setting.seeds(laptop=4))
 
 
-def rates(setting: Setting) -> tuple[float, ...]:
+def list_rates(setting: Setting) -> tuple[float, ...]:
     """Return the learning rates of this scale."""
     return setting.choose(smoke=RATES[1:3], laptop=RATES, gpu=RATES, paper=PAPER_RATES)
 
 
-def name(pool: str, rate: float) -> str:
+def name_condition(pool: str, rate: float) -> str:
     """Return a condition's name."""
     return f"{pool}, {rate:g}"
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold both poolings against each other at their own and at each other's rate."""
-    found = {pool: outcomes.choices({rate: name(pool, rate) for rate in rates(setting)}, "top1") for pool in POOLS}
-    best = {pool: best_on_others(by_rate) for pool, by_rate in found.items()}
+    found = {
+        pool: outcomes.choices({rate: name_condition(pool, rate) for rate in list_rates(setting)}, "top1")
+        for pool in POOLS
+    }
+    best = {pool: choose_on_others(by_rate) for pool, by_rate in found.items()}
     own = {pool: {seed: found[pool][rate][seed] for seed, rate in best[pool].items()} for pool in POOLS}
     borrowed = {
         seed: found["mean"][rate][seed] for seed, rate in best["[class]"].items() if seed in found["mean"].get(rate, {})
     }
-    apart, loss = differences(own["mean"], own["[class]"]), differences(own["mean"], borrowed)
+    apart, loss = pair_differences(own["mean"], own["[class]"]), pair_differences(own["mean"], borrowed)
     verdicts = []
     if apart:
         shown = {pool: ", ".join(f"{rate:g}" for rate in sorted(set(best[pool].values()))) for pool in POOLS}
         verdicts = [
-            Verdict(ALIKE, judged_same([apart], MARGIN), f"Mean minus [class]: {interval(apart).points()} points."),
+            Verdict(
+                ALIKE,
+                weigh_equivalence([apart], MARGIN),
+                f"Mean minus [class]: {find_interval(apart).points()} points.",
+            ),
             Verdict(
                 OTHER,
-                judged(loss, "more", MARGIN),
+                weigh_claim(loss, "more", MARGIN),
                 f"Best for [class]: {shown['[class]']}; for the mean: {shown['mean']}. At the rate of [class] the mean "
-                f"loses {interval(loss).points()} points.",
+                f"loses {find_interval(loss).points()} points.",
             ),
         ]
     lines = [
-        Series(pool, [(rate, interval(values.values())) for rate, values in found[pool].items()], colour)
+        Series(pool, [(rate, find_interval(values.values())) for rate, values in found[pool].items()], colour)
         for colour, pool in enumerate(POOLS, start=1)
     ]
     drawn = interval_chart(
@@ -87,16 +106,17 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     caption = (
         "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
     )
-    notes = beyond(best, dict.fromkeys(POOLS, rates(setting)))
-    return Findings(verdicts, [table(setting, found)], [Figure("figure", caption, drawn)], notes)
+    notes = note_grid_edges(best, dict.fromkeys(POOLS, list_rates(setting)))
+    return Findings(verdicts, [build_table(setting, found)], [Figure("figure", caption, drawn)], notes)
 
 
-def table(setting: Setting, found: dict[str, dict[float, dict[int, float]]]) -> Table:
+def build_table(setting: Setting, found: dict[str, dict[float, dict[int, float]]]) -> Table:
     """Return accuracy by pooling and rate."""
     rows = [
-        [pool, *(interval(found[pool].get(rate, {}).values()).percent() for rate in rates(setting))] for pool in POOLS
+        [pool, *(find_interval(found[pool].get(rate, {}).values()).percent() for rate in list_rates(setting))]
+        for pool in POOLS
     ]
-    heads = ["pooling", *(f"{rate:g}" for rate in rates(setting))]
+    heads = ["pooling", *(f"{rate:g}" for rate in list_rates(setting))]
     return Table("Validation accuracy in percent by peak learning rate, mean ± 95% interval over seeds", heads, rows)
 
 

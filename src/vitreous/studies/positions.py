@@ -16,18 +16,18 @@ from vitreous.metrics.seeds import (
     ERROR,
     Evidence,
     Verdict,
-    all_of,
-    average,
-    differences,
-    interval,
-    judged,
-    judged_above,
-    paired,
+    average_groups,
+    combine_evidence,
+    find_interval,
+    pair_differences,
+    subtract_paired,
+    weigh_above,
+    weigh_claim,
 )
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.few_shot_measure import with_few_shot
+from vitreous.studies.engine.few_shot_measure import measure_with_few_shot
 from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
 from vitreous.training.config import RunConfig
 
@@ -53,18 +53,18 @@ ALIKE = f"which one hardly matters (each within {SHARE:.0%} of what having one g
 
 def cells(setting: Setting) -> list[Cell]:
     """Return the eight kinds for each seed."""
-    base = started(setting)
+    base = configure_base(setting)
     assert isinstance(base.model, ViTConfig)
     groups = {kind: replace(base, model=replace(base.model, **fields)) for kind, fields in KINDS.items()}
-    return base_runs.over_seeds(groups, setting.seeds(laptop=5), with_few_shot)
+    return base_runs.repeat_over_seeds(groups, setting.seeds(laptop=5), measure_with_few_shot)
 
 
-def started(setting: Setting) -> RunConfig:
+def configure_base(setting: Setting) -> RunConfig:
     """Return the run that all kinds share: with a [class] token, as the paper's."""
     if setting.scale == "paper":
-        return base_runs.paper(setting)
+        return base_runs.configure_paper(setting)
     patches, width, depth = setting.choose(smoke=(2, 16, 2), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
-    base = base_runs.small(setting, patches, width, depth)
+    base = base_runs.configure_small(setting, patches, width, depth)
     assert isinstance(base.model, ViTConfig)
     model = replace(base.model, class_token=True, pool="class", position_init="normal")
     return replace(base, model=model, duration=setting.choose(smoke="256ex", laptop="24kex", gpu="400kex", paper=""))
@@ -75,71 +75,71 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     found = {kind: outcomes.by_seed(kind, "top1") for kind in KINDS}
     shots = {kind: outcomes.by_seed(kind, "five_shot") for kind in KINDS}
     verdicts = [
-        *helps(found, HELPS),
-        *alike(found),
-        *helps(shots, f"{HELPS}, measured by 5-shot accuracy as the paper did"),
+        *judge_help(found, HELPS),
+        *judge_likeness(found),
+        *judge_help(shots, f"{HELPS}, measured by 5-shot accuracy as the paper did"),
     ]
     rows = [
-        Row(kind, list(values.values()), interval(values.values()), 2 if kind == NONE else 1)
+        Row(kind, list(values.values()), find_interval(values.values()), 2 if kind == NONE else 1)
         for kind, values in found.items()
     ]
     label = "Validation accuracy by kind and place of the position embedding"
     drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
     caption = f"{label}: each seed, their mean and its 95% interval."
     tables = [
-        table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),
-        table(shots, "5-shot accuracy in percent, likewise (the paper's, on ImageNet)", PAPER),
+        build_table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),
+        build_table(shots, "5-shot accuracy in percent, likewise (the paper's, on ImageNet)", PAPER),
     ]
     return Findings(verdicts, tables, [Figure("figure", caption, drawn)])
 
 
-def seven(found: dict[str, dict[int, float]]) -> dict[int, float]:
+def average_seven(found: dict[str, dict[int, float]]) -> dict[int, float]:
     """Return the mean over the kinds but none, by seed."""
-    return average([values for kind, values in found.items() if kind != NONE])
+    return average_groups([values for kind, values in found.items() if kind != NONE])
 
 
-def helps(found: dict[str, dict[int, float]], claim: str) -> list[Verdict]:
+def judge_help(found: dict[str, dict[int, float]], claim: str) -> list[Verdict]:
     """Hold the mean of the seven kinds against none."""
-    gain = differences(seven(found), found[NONE])
-    words = f"The seven kinds' mean minus none: {interval(gain).points()} points (paper: +2.7)."
-    return [Verdict(claim, judged(gain, "more"), words)] if gain else []
+    gain = pair_differences(average_seven(found), found[NONE])
+    words = f"The seven kinds' mean minus none: {find_interval(gain).points()} points (paper: +2.7)."
+    return [Verdict(claim, weigh_claim(gain, "more"), words)] if gain else []
 
 
-def alike(found: dict[str, dict[int, float]]) -> list[Verdict]:
+def judge_likeness(found: dict[str, dict[int, float]]) -> list[Verdict]:
     """Hold each kind against the mean of the seven, by the gain of having one; undecided where that isn't shown."""
-    mean, kinds = seven(found), [kind for kind in found if kind != NONE]
-    gain = paired(mean, found[NONE])
+    mean, kinds = average_seven(found), [kind for kind in found if kind != NONE]
+    gain = subtract_paired(mean, found[NONE])
     if not gain:
         return []
-    apart = {kind: paired(found[kind], mean) for kind in kinds}
-    means = {kind: interval(values.values()).mean for kind, values in apart.items()}
-    spread, gained = max(means.values()) - min(means.values()), interval(gain.values()).mean
+    apart = {kind: subtract_paired(found[kind], mean) for kind in kinds}
+    means = {kind: find_interval(values.values()).mean for kind, values in apart.items()}
+    spread, gained = max(means.values()) - min(means.values()), find_interval(gain.values()).mean
     widest = max(means, key=lambda kind: abs(means[kind]))
-    gains = judged(list(gain.values()), "more").seen <= ERROR
-    shown = all_of([judged_within(apart[kind], gain, SHARE) for kind in kinds]) if gains else None
+    gains = weigh_claim(list(gain.values()), "more").seen <= ERROR
+    shown = combine_evidence([weigh_within(apart[kind], gain, SHARE) for kind in kinds]) if gains else None
     words = (
         f"From the lowest to the highest of the seven: {100 * spread:.1f} points, {spread / gained:.2f} of the gain (paper: 0.3 and "
-        f"0.12). Furthest from their mean is {widest}, {interval(apart[widest].values()).points()} points."
+        f"0.12). Furthest from their mean is {widest}, {find_interval(apart[widest].values()).points()} points."
     )
     return [Verdict(ALIKE, shown, words)]
 
 
-def judged_within(apart: dict[int, float], gain: dict[int, float], share: float) -> Evidence:
+def weigh_within(apart: dict[int, float], gain: dict[int, float], share: float) -> Evidence:
     """Hold a difference against the claim that it is less than a share of another one, in either direction.
 
     Two one-sided tests, of share x gain + difference and share x gain - difference, which must both be above zero.
     """
     seeds = sorted(apart.keys() & gain.keys())
     sides = [[gain[seed] * share + sign * apart[seed] for seed in seeds] for sign in (1.0, -1.0)]
-    return all_of([judged_above(side) for side in sides])
+    return combine_evidence([weigh_above(side) for side in sides])
 
 
-def table(found: dict[str, dict[int, float]], caption: str, paper: dict[str, float] | None = None) -> Table:
+def build_table(found: dict[str, dict[int, float]], caption: str, paper: dict[str, float] | None = None) -> Table:
     """Return table 8: rows by kind, columns by place, and the paper's number in brackets."""
     places, rows = ("input", "every layer", "shared"), []
     for kind in ("none", "1-D", "2-D", "relative"):
         names = [kind if place == "input" and kind not in ("1-D", "2-D") else f"{kind}, {place}" for place in places]
-        cells = [interval(found[name].values()).percent() if name in found else "" for name in names]
+        cells = [find_interval(found[name].values()).percent() if name in found else "" for name in names]
         known = [f" ({100 * paper[name]:.1f})" if paper and name in paper else "" for name in names]
         rows.append([kind, *map("".join, zip(cells, known, strict=True))])
     return Table(caption, ["positions", "at the input", "in every layer", "in every layer, shared"], rows)

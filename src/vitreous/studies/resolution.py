@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from vitreous.data.dataset import open_dataset
 from vitreous.drawing.charts import Row, dot_plot
 from vitreous.evaluation.accuracy import evaluate
-from vitreous.metrics.seeds import Verdict, differences, interval, judged, judged_same
+from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim, weigh_equivalence
 from vitreous.model.config import ViTConfig
 from vitreous.model.positions.added import Learned
 from vitreous.model.vit import ViT
@@ -30,7 +30,7 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Table
 from vitreous.shapes import Size
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, accuracy
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, measure_accuracy
 from vitreous.training.config import RunConfig
 from vitreous.weights.model_folder import load_model, save_model
 
@@ -49,7 +49,7 @@ RULE = (
 
 def cells(setting: Setting) -> list[Cell]:
     """Return, for each seed, the pre-training, the fine-tuning as it was, and each way to go higher."""
-    low, high = started(setting)
+    low, high = configure_runs(setting)
     rate, duration = setting.choose(
         smoke=(0.01, "128ex"), laptop=(0.03, "8kex"), gpu=(0.03, "60kex"), paper=(0.03, "20000st")
     )
@@ -57,40 +57,42 @@ def cells(setting: Setting) -> list[Cell]:
     for seed in setting.seeds(laptop=4):
         start = f"{base_runs.slug(START)}-{seed}"
         found.append(Cell(start, START, replace(low, seed=seed)))
-        same = base_runs.fine_tuned(low, str(setting.run(start)), rate, duration)
+        same = base_runs.configure_fine_tuning(low, str(setting.run(start)), rate, duration)
         found.append(Cell(f"{base_runs.slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
         for how in (*RULES, ALONG, ANEW):
             weights = setting.folder / "weights" / f"{base_runs.slug(how)}-{seed}"
-            config = replace(base_runs.fine_tuned(high, str(weights), rate, duration), seed=seed)
+            config = replace(base_runs.configure_fine_tuning(high, str(weights), rate, duration), seed=seed)
             prepare = partial(write_resized, start=start, how=how, to=weights, seed=seed)
-            found.append(Cell(f"{base_runs.slug(how)}-{seed}", how, config, before_and_after, (start,), prepare))
+            found.append(
+                Cell(f"{base_runs.slug(how)}-{seed}", how, config, measure_before_and_after, (start,), prepare)
+            )
     return found
 
 
-def started(setting: Setting) -> tuple[RunConfig, RunConfig]:
+def configure_runs(setting: Setting) -> tuple[RunConfig, RunConfig]:
     """Return the same run at the low and at the high resolution: half and full, or the paper's 224 and 384 pixels."""
     if setting.scale == "paper":
-        low = base_runs.paper(setting)
+        low = base_runs.configure_paper(setting)
         assert isinstance(low.model, ViTConfig)
         low = replace(low, model=replace(low.model, pre_logits=False))
-        return low, replace(base_runs.seen_at(low, Size(384, 384)), batch=512)
+        return low, replace(base_runs.set_size(low, Size(384, 384)), batch=512)
     width, depth, duration = setting.choose(
         smoke=(16, 1, "256ex"), laptop=(64, 4, "60kex"), gpu=(192, 6, "600kex"), paper=(0, 0, "")
     )
-    high = replace(base_runs.small(setting, 8, width, depth), duration=duration)
+    high = replace(base_runs.configure_small(setting, 8, width, depth), duration=duration)
     assert isinstance(high.model, ViTConfig)
     high = replace(high, model=replace(high.model, position_init="normal"))
     rows, cols = (
         max(1, side // patch // 2) * patch for side, patch in zip(high.model.image, high.model.patch, strict=True)
     )
-    return base_runs.seen_at(high, Size(rows, cols)), high
+    return base_runs.set_size(high, Size(rows, cols)), high
 
 
 def write_resized(setting: Setting, start: str, how: str, to: Path, seed: int) -> None:
     """Write the pre-trained model for images of the high resolution, its positions resized in one of the ways."""
     folder = load_model(setting.run(start))
     assert isinstance(folder.model, ViT)
-    image = tuple(started(setting)[1].model.image)
+    image = tuple(configure_runs(setting)[1].model.image)
     torch_seed = torch.Generator().manual_seed(seed)
     model = folder.model.resized(image, how if how in RULES else RULES[0])
     if how not in RULES:
@@ -101,17 +103,17 @@ def write_resized(setting: Setting, start: str, how: str, to: Path, seed: int) -
 Way = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
 
 
-def along(vectors: torch.Tensor, count: int, _: torch.Generator) -> torch.Tensor:
+def interpolate_sequence(vectors: torch.Tensor, count: int, _: torch.Generator) -> torch.Tensor:
     """Interpolate vectors (place, width) linearly to so many places, as one sequence without rows."""
     return F.interpolate(vectors.T[None], size=count, mode="linear", align_corners=False)[0].T
 
 
-def anew(vectors: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def draw_positions(vectors: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draw vectors for so many places as a new model's."""
     return 0.02 * torch.randn(count, vectors.shape[1], generator=generator)
 
 
-WAYS: dict[str, Way] = {ALONG: along, ANEW: anew}
+WAYS: dict[str, Way] = {ALONG: interpolate_sequence, ANEW: draw_positions}
 
 
 def replace_positions(old: ViT, new: ViT, way: Way, generator: torch.Generator) -> None:
@@ -123,12 +125,12 @@ def replace_positions(old: ViT, new: ViT, way: Way, generator: torch.Generator) 
     places[before.prefix :] = way(vectors, len(places) - before.prefix, generator).to(places)
 
 
-def before_and_after(trained: Trained) -> dict[str, Any]:
+def measure_before_and_after(trained: Trained) -> dict[str, Any]:
     """Return accuracy after fine-tuning, and of the resized weights as they were before it."""
     assert trained.config.weights is not None
     source = open_dataset(trained.config.data, trained.config.decode).validation
     metrics, *_ = evaluate(Predictor.load(trained.config.weights, device=trained.config.device), source)
-    return {**accuracy(trained), "before": metrics.top1}
+    return {**measure_accuracy(trained), "before": metrics.top1}
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
@@ -142,15 +144,19 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         (KEPT, before[first], before[ANEW], f"Before fine-tuning, {first} minus {ANEW}"),
         (MATTERS, after[first], after[ANEW], f"{first} minus {ANEW}"),
     ):
-        gain = differences(one, other)
+        gain = pair_differences(one, other)
         if gain:
-            verdicts.append(Verdict(claim, judged(gain, "more", MARGIN), f"{words}: {interval(gain).points()} points."))
-    apart = {rule: differences(after[rule], after[first]) for rule in RULES[1:]}
+            verdicts.append(
+                Verdict(claim, weigh_claim(gain, "more", MARGIN), f"{words}: {find_interval(gain).points()} points.")
+            )
+    apart = {rule: pair_differences(after[rule], after[first]) for rule in RULES[1:]}
     if all(apart.values()):
-        shown = ", ".join(f"{rule} {interval(found).points()}" for rule, found in apart.items())
-        verdicts.append(Verdict(RULE, judged_same(list(apart.values()), MARGIN), f"Minus {first}, in points: {shown}."))
+        shown = ", ".join(f"{rule} {find_interval(found).points()}" for rule, found in apart.items())
+        verdicts.append(
+            Verdict(RULE, weigh_equivalence(list(apart.values()), MARGIN), f"Minus {first}, in points: {shown}.")
+        )
     rows = [
-        Row(group, list(values.values()), interval(values.values()), 2 if group in (START, LOW) else 1)
+        Row(group, list(values.values()), find_interval(values.values()), 2 if group in (START, LOW) else 1)
         for group, values in after.items()
     ]
     drawn = dot_plot(
@@ -158,7 +164,9 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         "Validation accuracy after fine-tuning",
         "validation accuracy after fine-tuning; mean, 95% interval, each seed",
     )
-    early = [Row(group, list(values.values()), interval(values.values())) for group, values in before.items() if values]
+    early = [
+        Row(group, list(values.values()), find_interval(values.values())) for group, values in before.items() if values
+    ]
     resized = dot_plot(
         early,
         "Validation accuracy before fine-tuning",
@@ -176,7 +184,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
             resized,
         ),
     ]
-    return Findings(verdicts, [table(before, after)], figures, NOTES)
+    return Findings(verdicts, [build_table(before, after)], figures, NOTES)
 
 
 NOTES = (
@@ -184,10 +192,10 @@ NOTES = (
 )
 
 
-def table(before: dict[str, dict[int, float]], after: dict[str, dict[int, float]]) -> Table:
+def build_table(before: dict[str, dict[int, float]], after: dict[str, dict[int, float]]) -> Table:
     """Return accuracy before and after fine-tuning."""
     rows = [
-        [group, interval(before[group].values()).percent(), interval(values.values()).percent()]
+        [group, find_interval(before[group].values()).percent(), find_interval(values.values()).percent()]
         for group, values in after.items()
     ]
     return Table(

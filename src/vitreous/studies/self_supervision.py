@@ -15,15 +15,22 @@ from functools import partial
 from typing import Any
 
 from vitreous.drawing.charts import Row, dot_plot
-from vitreous.metrics.seeds import Verdict, best_on_others, beyond, differences, interval, judged
+from vitreous.metrics.seeds import (
+    Verdict,
+    choose_on_others,
+    find_interval,
+    note_grid_edges,
+    pair_differences,
+    weigh_claim,
+)
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.unlabelled import MANY
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.class_split import halves, write_halves
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, accuracy
+from vitreous.studies.engine.class_split import split_classes, write_split
+from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, measure_accuracy
 from vitreous.training.config import RunConfig
 
 SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked patches", "masked autoencoder"
@@ -43,40 +50,40 @@ CLAIMS = (
 def cells(setting: Setting) -> list[Cell]:
     """Return, for each seed, each pre-training on the source, and at each rate what is trained on the target."""
     labelled = setting.choose(smoke=10, laptop=200, gpu=500, paper=None)
-    source, target = halves(setting, labelled)
-    prepare = partial(write_halves, labelled=labelled)
+    source, target = split_classes(setting, labelled)
+    prepare = partial(write_split, labelled=labelled)
     found = []
 
     def trained(way: str, config: RunConfig, needs: tuple[str, ...] = ()) -> None:
-        for rate in rates(setting):
-            own = config if setting.scale == "paper" else replace(config, optimizer=base_runs.adam(rate))
-            group = at(way, rate)
+        for rate in list_rates(setting):
+            own = config if setting.scale == "paper" else replace(config, optimizer=base_runs.configure_adam(rate))
+            group = name_condition(way, rate)
             found.append(Cell(f"{base_runs.slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
 
     for seed in setting.seeds(laptop=3, gpu=4, paper=1):
-        trained(SCRATCH, replace(last(target, None), seed=seed))
+        trained(SCRATCH, replace(configure_target(target, None), seed=seed))
         if setting.scale != "paper":
-            trained(SHORT, replace(last(target, None), duration=lengths(setting)[1], seed=seed))
+            trained(SHORT, replace(configure_target(target, None), duration=choose_lengths(setting)[1], seed=seed))
         for way in WAYS:
             start = f"pre-trained-{base_runs.slug(way)}-{seed}"
-            measure = accuracy if way == SUPERVISED else loss
-            config = replace(first(source, way), seed=seed)
+            measure = measure_accuracy if way == SUPERVISED else measure_loss
+            config = replace(configure_pretraining(source, way), seed=seed)
             found.append(Cell(start, f"pre-trained, {way}", config, measure, prepare=prepare))
-            trained(way, replace(last(target, str(setting.run(start))), seed=seed), (start,))
+            trained(way, replace(configure_target(target, str(setting.run(start))), seed=seed), (start,))
     return found
 
 
-def rates(setting: Setting) -> tuple[float, ...]:
+def list_rates(setting: Setting) -> tuple[float, ...]:
     """Return the rates that each way may choose from; the paper's own are in its configuration."""
     return setting.choose(smoke=RATES[:2], laptop=RATES, gpu=RATES, paper=(0.0,))
 
 
-def at(way: str, rate: float) -> str:
+def name_condition(way: str, rate: float) -> str:
     """Return a condition's name: "scratch, 0.001"."""
     return f"{way}, {rate:g}" if rate else way
 
 
-def lengths(setting: Setting) -> tuple[str, str, str]:
+def choose_lengths(setting: Setting) -> tuple[str, str, str]:
     """Return the images seen in pre-training, in fine-tuning, and from scratch: as many as in both."""
     return setting.choose(
         smoke=("64ex", "64ex", "128ex"),
@@ -86,31 +93,31 @@ def lengths(setting: Setting) -> tuple[str, str, str]:
     )
 
 
-def loss(trained: Trained) -> dict[str, Any]:
+def measure_loss(trained: Trained) -> dict[str, Any]:
     """Return the objective's loss on the validation images: a run without labels has no accuracy."""
     return {"loss": trained.metrics["loss"]}
 
 
-def base(setting: Setting) -> RunConfig:
+def configure_base(setting: Setting) -> RunConfig:
     """Return the run that all share: 8 x 8 patches, so that hiding most of them leaves something to see."""
     if setting.scale == "paper":
-        return base_runs.paper(setting)
+        return base_runs.configure_paper(setting)
     patches = 4 if min(setting.facts.size) < 16 else 8
     width, depth = setting.choose(smoke=(32, 1), laptop=(64, 4), gpu=(192, 8), paper=(0, 0))
-    return base_runs.small(setting, patches, width, depth)
+    return base_runs.configure_small(setting, patches, width, depth)
 
 
-def first(setting: Setting, way: str) -> RunConfig:
+def configure_pretraining(setting: Setting, way: str) -> RunConfig:
     """Return a pre-training on the source."""
     if setting.scale == "paper":
-        plain = base_runs.paper(setting)
+        plain = base_runs.configure_paper(setting)
         if way == SUPERVISED:
             return plain
         many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
         config = configure(RECIPES[way], many.request())  # the paper's settings, however few images there are
         assert isinstance(plain.model, ViTConfig)
         return replace(config, model=replace(plain.model, classes=0, pre_logits=False))
-    config = replace(base(setting), duration=lengths(setting)[0])
+    config = replace(configure_base(setting), duration=choose_lengths(setting)[0])
     if way == SUPERVISED:
         return config
     assert isinstance(config.model, ViTConfig)
@@ -118,12 +125,12 @@ def first(setting: Setting, way: str) -> RunConfig:
         config,
         recipe=RECIPES[way],
         model=replace(config.model, classes=0),
-        objective=objective(way, config.model.width),
+        objective=build_objective(way, config.model.width),
         augment=replace(config.augment, mixup=0.0),
     )
 
 
-def objective(way: str, width: int) -> ObjectiveConfig:
+def build_objective(way: str, width: int) -> ObjectiveConfig:
     """Return what is optimised without labels; the autoencoder's decoder is half as wide as the model, of 2 blocks."""
     if way == PATCHES:
         return MaskedPatchesConfig()
@@ -131,58 +138,72 @@ def objective(way: str, width: int) -> ObjectiveConfig:
     return MaskedAutoencoderConfig(decoder_width=half, decoder_depth=2, decoder_heads=half // 16)
 
 
-def last(setting: Setting, weights: str | None) -> RunConfig:
+def configure_target(setting: Setting, weights: str | None) -> RunConfig:
     """Return the fine-tuning on the target, or the training from scratch; the paper's scratch is its training on ImageNet."""
     if setting.scale == "paper":
-        plain = base(setting)
+        plain = configure_base(setting)
         assert isinstance(plain.model, ViTConfig)
         if weights is None:
             return plain
         model = replace(plain.model, pre_logits=False)
         plain = replace(plain, model=model, regularisation=RegularisationConfig(), batch=512)
-        return base_runs.fine_tuned(plain, weights, 0.03, "20000st")
-    config = base_runs.fine_tuned(base(setting), weights or "", RATES[0], lengths(setting)[2 if weights is None else 1])
+        return base_runs.configure_fine_tuning(plain, weights, 0.03, "20000st")
+    config = base_runs.configure_fine_tuning(
+        configure_base(setting), weights or "", RATES[0], choose_lengths(setting)[2 if weights is None else 1]
+    )
     return replace(config, weights=weights)
 
 
 def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     """Hold the ways to start against each other, each at its own rate."""
-    by_rate = {way: {rate: outcomes.by_seed(at(way, rate), "top1") for rate in rates(setting)} for way in SHOWN}
-    known = {way: outcomes.choices({rate: at(way, rate) for rate in rates(setting)}, "top1") for way in SHOWN}
-    best = {way: best_on_others(tried) for way, tried in known.items()}
+    by_rate = {
+        way: {rate: outcomes.by_seed(name_condition(way, rate), "top1") for rate in list_rates(setting)}
+        for way in SHOWN
+    }
+    known = {
+        way: outcomes.choices({rate: name_condition(way, rate) for rate in list_rates(setting)}, "top1")
+        for way in SHOWN
+    }
+    best = {way: choose_on_others(tried) for way, tried in known.items()}
     found = {way: {seed: known[way][rate][seed] for seed, rate in chosen.items()} for way, chosen in best.items()}
     verdicts = []
     for claim, one, other, paper in CLAIMS:
-        gain = differences(found[one], found[other])
+        gain = pair_differences(found[one], found[other])
         if gain:
-            words = f"{one} minus {other}: {interval(gain).points()} points" + (f" (paper: {paper})." if paper else ".")
-            verdicts.append(Verdict(claim, judged(gain, "more"), words.capitalize()))
+            words = f"{one} minus {other}: {find_interval(gain).points()} points" + (
+                f" (paper: {paper})." if paper else "."
+            )
+            verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words.capitalize()))
     rows = [
-        Row(way, list(values.values()), interval(values.values()), 2 if way in (SCRATCH, SHORT) else 1)
+        Row(way, list(values.values()), find_interval(values.values()), 2 if way in (SCRATCH, SHORT) else 1)
         for way, values in found.items()
     ]
     label = "Validation accuracy on the target, by what came before"
     drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
     shown = [
-        [way, *(interval(by_rate[way][rate].values()).percent() for rate in rates(setting)), own(found[way], best[way])]
+        [
+            way,
+            *(find_interval(by_rate[way][rate].values()).percent() for rate in list_rates(setting)),
+            format_own(found[way], best[way]),
+        ]
         for way in SHOWN
     ]
     table = Table(
         "Validation accuracy in percent on the target by peak learning rate, mean ± 95% interval over seeds and images",
-        ["pre-training", *(f"{rate:g}" for rate in rates(setting)), "each seed at its rate"],
+        ["pre-training", *(f"{rate:g}" for rate in list_rates(setting)), "each seed at its rate"],
         shown,
     )
-    notes = (*NOTES, *beyond(best, dict.fromkeys(SHOWN, rates(setting))))
+    notes = (*NOTES, *note_grid_edges(best, dict.fromkeys(SHOWN, list_rates(setting))))
     return Findings(verdicts, [table], [Figure("figure", f"{label}.", drawn)], notes)
 
 
 SHOWN = (SCRATCH, SHORT, PATCHES, AUTOENCODER, SUPERVISED)
 
 
-def own(found: dict[int, float], chosen: dict[int, float]) -> str:
+def format_own(found: dict[int, float], chosen: dict[int, float]) -> str:
     """Write a way's accuracy at the rates that its seeds chose."""
     listed = ", ".join(f"{rate:g}" for rate in sorted(set(chosen.values())))
-    return f"{interval(found.values()).percent()} ({listed})" if found else "–"
+    return f"{find_interval(found.values()).percent()} ({listed})" if found else "–"
 
 
 NOTES = (

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vitreous.drawing.charts import Series, interval_chart
 from vitreous.drawing.svg import Axis
-from vitreous.metrics.seeds import Verdict, differences, interval, judged
+from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
@@ -38,26 +38,28 @@ CLAIMS = {
 
 def cells(setting: Setting) -> list[Cell]:
     """Return the base and each way to scale it, for each seed."""
-    base = started(setting)
+    base = configure_base(setting)
     assert isinstance(base.model, ViTConfig)
-    groups = {group: scaled(base, group) for group in dict.fromkeys(group for way in WAYS.values() for group in way)}
-    return base_runs.over_seeds(
+    groups = {
+        group: scale_model(base, group) for group in dict.fromkeys(group for way in WAYS.values() for group in way)
+    }
+    return base_runs.repeat_over_seeds(
         {group: config for group, config in groups.items() if config is not None}, setting.seeds(laptop=3, paper=1)
     )
 
 
-def started(setting: Setting) -> RunConfig:
+def configure_base(setting: Setting) -> RunConfig:
     """Return the base: the paper's own at paper scale (8 layers, width 1024, MLP 2048, patch 32)."""
     if setting.scale == "paper":
-        base = base_runs.paper(setting, "B/32")
+        base = base_runs.configure_paper(setting, "B/32")
         assert isinstance(base.model, ViTConfig)
         return replace(base, model=replace(base.model, depth=8, width=1024, heads=16, mlp_width=2048))
     width, depth = setting.choose(smoke=(16, 4), laptop=(64, 4), gpu=(192, 6), paper=(0, 0))
-    base = base_runs.small(setting, 4, width, depth)
+    base = base_runs.configure_small(setting, 4, width, depth)
     return replace(base, duration=setting.choose(smoke="128ex", laptop="24kex", gpu="300kex", paper=""))
 
 
-def scaled(base: RunConfig, group: str) -> RunConfig | None:
+def scale_model(base: RunConfig, group: str) -> RunConfig | None:
     """Return the base with one dimension scaled; None where the image can't be cut that way."""
     model = base.model
     assert isinstance(model, ViTConfig)
@@ -89,31 +91,33 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     found = {group: outcomes.by_seed(group, "top1") for group in models}
     verdicts = []
     for claim, more, less in CLAIMS.values():
-        gain = differences(found.get(more, {}), found.get(less, {}))
+        gain = pair_differences(found.get(more, {}), found.get(less, {}))
         if gain:
             verdicts.append(
-                Verdict(claim, judged(gain, "more"), f"{more} minus {less}: {interval(gain).points()} points.")
+                Verdict(
+                    claim, weigh_claim(gain, "more"), f"{more} minus {less}: {find_interval(gain).points()} points."
+                )
             )
     lines = []
     for colour, (way, groups) in enumerate(WAYS.items(), start=1):
         known = [group for group in groups if found.get(group)]
-        points = [(count.flops(models[group]) / 1e6, interval(found[group].values())) for group in known]
+        points = [(count.count_flops(models[group]) / 1e6, find_interval(found[group].values())) for group in known]
         lines.append(Series(way, sorted(points, key=lambda point: point[0]), colour))
     axis = Axis("million operations an image (forward)", log=True)
     drawn = interval_chart(lines, "Validation accuracy by operations, one dimension scaled", axis)
     caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
-    return Findings(verdicts, [table(models, found)], [Figure("figure", caption, drawn)])
+    return Findings(verdicts, [build_table(models, found)], [Figure("figure", caption, drawn)])
 
 
-def table(models: dict, found: dict[str, dict[int, float]]) -> Table:
+def build_table(models: dict, found: dict[str, dict[int, float]]) -> Table:
     """Return each condition with its size, work and accuracy."""
     rows = []
     for group, model in models.items():
         shape = f"{model.depth} / {model.width} / {model.mlp_width} / {model.patch[0]}"
         numbers = [
-            f"{count.parameters(model):,}",
-            f"{count.flops(model) / 1e6:,.1f}",
-            interval(found[group].values()).percent(),
+            f"{count.count_parameters(model):,}",
+            f"{count.count_flops(model) / 1e6:,.1f}",
+            find_interval(found[group].values()).percent(),
         ]
         rows.append([group, shape, *numbers])
     heads = ["condition", "depth / width / MLP / patch", "parameters", "million operations", "accuracy"]

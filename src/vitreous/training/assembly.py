@@ -6,17 +6,17 @@ import torch
 
 from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.stream.loader import TrainStream
-from vitreous.data.stream.order import mix
+from vitreous.data.stream.order import hash_integers
 from vitreous.model.config import ViTConfig
-from vitreous.objectives.build import objective as build_objective
+from vitreous.objectives.build import build_objective as build_objective
 from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
-from vitreous.training.initial_weights import initial_model
-from vitreous.training.optimizer import Optimizer, averaged
+from vitreous.training.initial_weights import create_initial_model
+from vitreous.training.optimizer import Optimizer, build_average
 from vitreous.training.reporter import Reporter
 from vitreous.training.schedule import Schedule
 from vitreous.training.state import Job
@@ -34,7 +34,7 @@ def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
     return dataset
 
 
-def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
+def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     """Put a run together. `config` must be resolved (see `resolve`), or be about to be measured."""
     device = choose_device(config.device)
     if device.type == "cpu":
@@ -44,11 +44,13 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     bias = 0.0
     if isinstance(config.objective, ClassifyConfig):
         bias = choose_head_bias(config.objective, facts.counts, facts.train, facts.several)
-    model = initial_model(config, classes, reporter, bias).to(device)
+    model = create_initial_model(config, classes, reporter, bias).to(device)
     several = facts.train if facts.several else 0
-    objective = build_objective(config.objective, model, facts.counts, mix(config.seed, EXTRAS), several).to(device)
+    objective = build_objective(config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), several).to(
+        device
+    )
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
-    schedule = plan(config, len(dataset.train))
+    schedule = plan_schedule(config, len(dataset.train))
     return Job(
         config=config,
         classes=classes,
@@ -56,25 +58,25 @@ def build(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         optimizer=Optimizer(
             objective.trained, config.optimizer, torch.bfloat16 if config.precision == "bf16" else None
         ),
-        average=averaged(model, config.ema) if config.ema else None,
+        average=build_average(model, config.ema) if config.ema else None,
         schedule=schedule,
         stream=stream,
         validation=dataset.validation,
         device=device,
-        low_steps=low_steps(config, len(dataset.train), schedule.total),
-        low_size=low_size(config),
+        low_steps=count_low_steps(config, len(dataset.train), schedule.total),
+        low_size=choose_low_size(config),
         compiled=torch.compile(objective) if config.compile else None,
     )
 
 
-def plan(config: RunConfig, examples: int) -> Schedule:
+def plan_schedule(config: RunConfig, examples: int) -> Schedule:
     """Convert the configured durations to steps."""
     scale = Scale(examples, config.batch)
     total = max(1, Duration.parse(config.duration).steps(scale))
     return Schedule.plan(config.schedule, replace(scale, total=total))
 
 
-def low_steps(config: RunConfig, examples: int, total: int) -> int:
+def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
     """Return how many of a run's first steps see the low resolution: not the last one, unless that was asked for."""
     if config.low_resolution == 1:
         return 0
@@ -82,7 +84,7 @@ def low_steps(config: RunConfig, examples: int, total: int) -> int:
     return min(until.steps(scale), total if until.exact(scale) >= total else total - 1)
 
 
-def low_size(config: RunConfig) -> Size:
+def choose_low_size(config: RunConfig) -> Size:
     """Return the low resolution in pixels: of a ViT whole patches, at least one each way."""
     patches = config.model.patch if isinstance(config.model, ViTConfig) else (1, 1)
     rows, cols = (

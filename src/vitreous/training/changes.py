@@ -7,7 +7,7 @@ from vitreous.errors import ConfigError
 from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.settings_check import flat
+from vitreous.training.settings_check import flatten
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
 """Fields of `Changes` that replace a setting of the run of that name."""
@@ -49,7 +49,7 @@ class Changes:
 AS_BEFORE = Changes()
 
 
-def applied(config: RunConfig, changes: Changes, step: int, seconds: float) -> RunConfig:
+def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float) -> RunConfig:
     """Return the configuration with the changes made.
 
     Args:
@@ -74,17 +74,17 @@ def applied(config: RunConfig, changes: Changes, step: int, seconds: float) -> R
     return replace(config, **given)
 
 
-def differing(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:
+def find_differences(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:
     """Return the settings that differ, by dotted name of today: what they were and what they are."""
-    old, new = (flat(to_dict(from_dict(RunConfig, one) if isinstance(one, dict) else one)) for one in (before, now))
+    old, new = (flatten(to_dict(from_dict(RunConfig, one) if isinstance(one, dict) else one)) for one in (before, now))
     names = dict.fromkeys((*old, *new))
     return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
 
 
-def listed(differences: dict[str, list[Any]], most: int = 4) -> str:
+def format_differences(differences: dict[str, list[Any]], most: int = 4) -> str:
     """Say what differs.
 
-    >>> listed({"seed": [0, 1]})
+    >>> format_differences({"seed": [0, 1]})
     'seed 0 -> 1'
     """
     said = [f"{name} {before} -> {now}" for name, (before, now) in differences.items()]
@@ -92,6 +92,6 @@ def listed(differences: dict[str, list[Any]], most: int = 4) -> str:
     return ", ".join(said[:most]) + more
 
 
-def options() -> str:
+def format_options() -> str:
     """List the options of what may change, as they are typed."""
     return ", ".join(f"--{field.name.replace('_', '-')}" for field in fields(Changes) if field.name != "accept_changes")

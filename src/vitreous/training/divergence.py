@@ -7,7 +7,7 @@ from vitreous.errors import NonFiniteLoss
 from vitreous.training.state import Job
 
 
-def diverged(what: str, step: int) -> NonFiniteLoss:
+def explain_divergence(what: str, step: int) -> NonFiniteLoss:
     """Return the error of such a run, with what helps."""
     return NonFiniteLoss(
         f"{what} at step {step}; the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), "
@@ -19,11 +19,13 @@ def check_weights(job: Job) -> None:
     """Refuse ruined weights: the step that made them may have had the last finite loss. Raises NonFiniteLoss."""
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     if not all(bool(torch.isfinite(weight).all()) for model in models for weight in model.parameters()):
-        raise diverged("the weights became infinite or NaN", job.progress.step)
+        raise explain_divergence("the weights became infinite or NaN", job.progress.step)
 
 
 def check_outputs(job: Job, logits: np.ndarray) -> None:
     """Refuse outputs (example, ...) that can't be measured; raises NonFiniteLoss."""
     bad = int((~np.isfinite(logits.reshape(len(logits), -1))).any(axis=1).sum())
     if bad:
-        raise diverged(f"{bad:,} of {len(logits):,} validation outputs were infinite or NaN", job.progress.step)
+        raise explain_divergence(
+            f"{bad:,} of {len(logits):,} validation outputs were infinite or NaN", job.progress.step
+        )

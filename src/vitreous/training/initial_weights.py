@@ -13,7 +13,7 @@ from vitreous.model.resnet import ResNet
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
-from vitreous.weights.adaptation import has_all, sliced
+from vitreous.weights.adaptation import knows_all, slice_head
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Wish
@@ -30,7 +30,7 @@ MAY_DIFFER = (
 HEADS = ("head.", "distillation_head.")
 
 
-def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
+def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
     """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen.
 
     `bias` is what a new head's biases start from.
@@ -43,17 +43,17 @@ def initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporte
         model.regularise(config.regularisation)
         model.recompute = config.recompute
     if bias:
-        start_heads(model, bias)
+        fill_head_biases(model, bias)
     if config.weights is not None:
         start_from(model, config, classes, reporter, bias)
-    for module in frozen_parts(model, config.freeze):
+    for module in select_frozen(model, config.freeze):
         module.requires_grad_(False)
     if config.lora and isinstance(model, ViT):  # others are refused before
         add_lora(model, config.lora, seed=config.seed)
     return model
 
 
-def start_heads(model: Model, bias: float) -> None:
+def fill_head_biases(model: Model, bias: float) -> None:
     """Fill the biases of the heads."""
     for head in (model.head, getattr(model, "distillation_head", None)):
         if isinstance(head, nn.Linear):
@@ -80,7 +80,7 @@ def start_from(
     if report is not None:
         reporter.message(str(report))
     if classes:
-        folder = with_head(folder, config, classes, reporter, bias)
+        folder = choose_head(folder, config, classes, reporter, bias)
     check_alike(folder.model, model, config.weights)
     old, new = folder.model, model.config
     if tuple(old.config.image) != tuple(new.image):
@@ -99,7 +99,7 @@ def start_from(
     assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
 
 
-def with_head(
+def choose_head(
     folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float
 ) -> ModelFolder:
     """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so, and its biases.
@@ -107,8 +107,8 @@ def with_head(
     Raises:
         CheckpointError: the head is to be kept, and knows other classes.
     """
-    if config.head != "new" and folder.classes != classes and has_all(folder.classes, classes):
-        folder, said = sliced(folder, classes)
+    if config.head != "new" and folder.classes != classes and knows_all(folder.classes, classes):
+        folder, said = slice_head(folder, classes)
         reporter.message(f"the head is {said}, those of the data")
     if config.head == "keep" and folder.classes != classes:
         raise CheckpointError(
@@ -136,9 +136,9 @@ def check_alike(old: Model, new: Model, where: str) -> None:
         )
 
 
-def frozen_parts(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:
+def select_frozen(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:
     """List what a `freeze` setting holds still. Of a ResNet, its root stands for the patches, its units for the blocks."""
-    positions, front, blocks = resnet_parts(model) if isinstance(model, ResNet) else vit_parts(model)
+    positions, front, blocks = divide_resnet(model) if isinstance(model, ResNet) else divide_vit(model)
     if freeze == "none":
         return []
     if freeze == "positions":
@@ -155,12 +155,12 @@ def frozen_parts(model: Model, freeze: str | int) -> list[nn.Module | nn.Paramet
 Parts = list[nn.Module | nn.Parameter]
 
 
-def resnet_parts(model: ResNet) -> tuple[Parts, Parts, Parts]:
+def divide_resnet(model: ResNet) -> tuple[Parts, Parts, Parts]:
     """Return what stands for positions (nothing), for patches with positions, and for blocks."""
     return [], [model.root], [unit for stage in model.stages for unit in stage]
 
 
-def vit_parts(model: ViT) -> tuple[Parts, Parts, Parts]:
+def divide_vit(model: ViT) -> tuple[Parts, Parts, Parts]:
     """Return the positions, what comes before the blocks, and the blocks."""
     tokens = (model.class_token, model.distillation_token, model.registers)
     positions = [part for part in model.modules() if isinstance(part, (AddedPositions, Relative))]

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.data.stream.loader import Batch, train_batches
-from vitreous.data.stream.order import mix
+from vitreous.data.stream.loader import Batch, load_train_batches
+from vitreous.data.stream.order import hash_integers
 from vitreous.errors import WorkerKilled
 from vitreous.images.preprocess import normalize
-from vitreous.metrics.headline import headline, judged
+from vitreous.metrics.headline import find_headline, select_judged
 from vitreous.run_folder import Run
-from vitreous.training.divergence import check_weights, diverged
+from vitreous.training.divergence import check_weights, explain_divergence
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.interrupt import SIGNALS, Interrupt
-from vitreous.training.model_export import export
+from vitreous.training.model_export import export_model
 from vitreous.training.reporter import Reporter
-from vitreous.training.rescue import rescued
+from vitreous.training.rescue import rescue_run
 from vitreous.training.state import Job
 from vitreous.training.validate import validate
 
@@ -59,14 +59,14 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
     checkpoints = Cadence(job.config.checkpoint_every, scale)
     with Interrupt() as interrupt, torch.random.fork_rng():
         try:
-            batches = load(job, total)
+            batches = load_batches(job, total)
             while not (progress.finished or interrupt.requested):
-                if progress.evaluated < progress.step and evaluation_due(progress.step, evaluations, total):
+                if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
                     best = evaluate(job, run, reporter, interrupt)
                     if best is not None:
                         checkpoints.save(job, run)
                         if best or job.config.export == "last":
-                            export(job, run)
+                            export_model(job, run)
                     continue
                 run.still_there(PRESENCE)
                 if checkpoints.due(progress.step):
@@ -74,33 +74,33 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
                 started = time.perf_counter()
                 loss, numbers = train_step(job, next(batches))
                 advance(job, run, loss, numbers, time.perf_counter() - started)
-                show(job, reporter, float(loss))
+                show_progress(job, reporter, float(loss))
         except Exception as error:
             whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.comes(GROUP)
             if not whole_group:
-                raise rescued(error, job, run)  # noqa: B904 (it knows its cause)
+                raise rescue_run(error, job, run)  # noqa: B904 (it knows its cause)
         if interrupt.requested and not progress.finished:
             checkpoints.save(job, run)
             return Outcome("interrupted", interrupt.requested)
     return Outcome("finished" if progress.step == total else "early")
 
 
-def evaluation_due(step: int, every: int, total: int) -> bool:
+def is_evaluation_due(step: int, every: int, total: int) -> bool:
     """Tell whether to evaluate after this step: every so many, and at the end; not twice within half an interval there."""
     return step == total or (step % every == 0 and 2 * (total - step) >= every)
 
 
-def load(job: Job, total: int) -> Iterator[Batch]:
+def load_batches(job: Job, total: int) -> Iterator[Batch]:
     """Yield the batches from the job's step to the end of the run."""
     batch = job.config.batch
     workers = job.config.workers
-    return iter(train_batches(job.stream, job.progress.step * batch, batch, total * batch, workers))
+    return iter(load_train_batches(job.stream, job.progress.step * batch, batch, total * batch, workers))
 
 
 def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Take one optimizer step; return the mean loss, and the sums of what the objective counts, as scalar tensors."""
     config, step = job.config, job.progress.step
-    torch.manual_seed(mix(config.seed, step, DROPOUT))
+    torch.manual_seed(hash_integers(config.seed, step, DROPOUT))
     objective = job.compiled or job.objective
     job.objective.train()
     resolution = job.resolution(step)
@@ -108,11 +108,11 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     size = len(batch.labels)
     losses: list[Tensor] = []
     counted: list[dict[str, Tensor]] = []
-    noise = job.objective.noise(size, torch.Generator().manual_seed(mix(config.seed, step, MASKS)))
+    noise = job.objective.noise(size, torch.Generator().manual_seed(hash_integers(config.seed, step, MASKS)))
     micro = int(config.micro_batch) or size
     for part, drawn in zip(batch.split(micro), noise.split(micro), strict=True):
         part = part.to(job.device)
-        with precision(job):
+        with autocast_context(job):
             images = normalize(part.pixels, config.preprocess)
             if resolution is not None:
                 images = F.interpolate(images, size=tuple(resolution), mode="area")
@@ -123,7 +123,7 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         counted.append(numbers)
     loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
     if not torch.isfinite(loss + norm):
-        raise diverged(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
+        raise explain_divergence(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
     job.whole = False
     job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
@@ -131,7 +131,7 @@ def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     return loss, {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
 
 
-def precision(job: Job) -> torch.autocast | nullcontext[None]:
+def autocast_context(job: Job) -> torch.autocast | nullcontext[None]:
     """Return the autocast context of the configured precision."""
     if job.config.precision == "bf16":
         return torch.autocast(job.device.type, torch.bfloat16)
@@ -158,7 +158,7 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
                 "epoch": samples / len(job.stream),
                 "samples": samples,
                 "loss": window["loss"] / window["samples"],
-                **shares(job),
+                **read_shares(job),
                 "lr": job.config.optimizer.lr * share,
                 "images_per_second": samples / progress.seconds,
                 "seconds": progress.seconds,
@@ -167,19 +167,19 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
         window.update(dict.fromkeys(window, 0.0))
 
 
-def shares(job: Job) -> dict[str, float]:
+def read_shares(job: Job) -> dict[str, float]:
     """Return what the objective says of the examples since the last record, beside the loss: accuracy, or F1."""
     window = job.progress.window
     return job.objective.shares(window) if window["samples"] else {}
 
 
-def show(job: Job, reporter: Reporter, loss: float) -> None:
+def show_progress(job: Job, reporter: Reporter, loss: float) -> None:
     """Tell the reporter where the run is."""
     progress, total = job.progress, job.schedule.total
     rate = progress.step / max(progress.seconds, 1e-9)
     numbers = {
         "loss": loss,
-        **shares(job),
+        **read_shares(job),
         "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
         "images_per_second": rate * job.config.batch,
         "eta_seconds": (total - progress.step) / rate,
@@ -194,11 +194,11 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     metrics = validate(job, reporter, interrupt)
     if metrics is None:
         return None
-    best = better(metrics, progress.best, stop.min_delta)
+    best = is_better(metrics, progress.best, stop.min_delta)
     progress.evaluated = progress.step
     progress.stale = 0 if best else progress.stale + 1
     if best:
-        progress.best = {"step": progress.step} | judged(metrics)
+        progress.best = {"step": progress.step} | select_judged(metrics)
     out_of_patience = 0 < stop.patience <= progress.stale
     progress.finished = progress.step >= job.schedule.total or out_of_patience
     epoch = progress.step * job.config.batch / len(job.stream)
@@ -207,11 +207,11 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     return best
 
 
-def better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
+def is_better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
     """Tell whether the headline has grown, or at an equal one the loss fallen; without labels, whether the loss has."""
     if before is None:
         return True
-    name = headline(metrics)
+    name = find_headline(metrics)
     if name is None:
         return before["loss"] - metrics["loss"] > least
     gain = metrics[name] - before[name]

@@ -3,14 +3,14 @@
 from typing import cast
 
 from vitreous.model.factory import Model
-from vitreous.model.lora import plain_state
+from vitreous.model.lora import merge_state
 from vitreous.model.vit import ViT
 from vitreous.run_folder import Run
 from vitreous.training.state import Job
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 
-def export(job: Job, run: Run) -> None:
+def export_model(job: Job, run: Run) -> None:
     """Write `model/` of the run, atomically, from the model as it stands; raises StorageError."""
     run.still_there()
     config, progress = job.config, job.progress
@@ -25,13 +25,13 @@ def export(job: Job, run: Run) -> None:
     }
     model = cast("Model", job.evaluated_model)
     if config.lora and isinstance(model, ViT):
-        model = merged(model)
+        model = merge_model(model)
     folder = ModelFolder(model, config.preprocess, config.decode, job.classes, origin, several=job.objective.several)
     save_model(run.model_path, folder)
 
 
-def merged(model: ViT) -> ViT:
+def merge_model(model: ViT) -> ViT:
     """Return the plain model that one with LoRA is, its updates folded in."""
     plain = ViT(model.config)
-    plain.load_state_dict(plain_state(model))
+    plain.load_state_dict(merge_state(model))
     return plain

@@ -33,7 +33,7 @@ class Optimizer:
             raise ConfigError("every parameter is frozen, so there is nothing to train; choose another --freeze")
         self.config = config
         self.names = {one.parameter: one.name for one in trained}
-        self.parts = list(build(trained, config, precision))
+        self.parts = list(build_optimizers(trained, config, precision))
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, share: float) -> None:
@@ -41,7 +41,7 @@ class Optimizer:
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
-                decay(group, share)
+                apply_decay(group, share)
             part.step()
             part.zero_grad(set_to_none=True)
 
@@ -74,25 +74,27 @@ class Optimizer:
             state[parameter][kind] = value.clone().to(parameter.device)
 
 
-def build(
+def build_optimizers(
     trained: list[Trained], config: OptimizerConfig, precision: torch.dtype | None = None
 ) -> Iterable[torch.optim.Optimizer]:
     """Yield the torch optimizers that `config` describes; `precision` is that of Muon's products."""
     muon = [one for one in trained if config.name == "muon" and one.role.matrices]
     rest = [one for one in trained if config.name != "muon" or not one.role.matrices]
     if muon:
-        yield Muon(muon_groups(muon, config), lr=config.muon_lr, precision=precision)
+        yield Muon(build_muon_groups(muon, config), lr=config.muon_lr, precision=precision)
     if rest and config.name == "sgd":
-        yield torch.optim.SGD(groups(rest, config), lr=config.lr, momentum=config.momentum, fused=True)
+        yield torch.optim.SGD(build_groups(rest, config), lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
-        yield torch.optim.AdamW(groups(rest, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        yield torch.optim.AdamW(
+            build_groups(rest, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
 
 
-def groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
+def build_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
     """Split parameters into those with weight decay and those without.
 
     Decoupled decay is torch's own where it has one that the learning rate can be divided out of: AdamW, at a rate above
-    0. Otherwise a group says in "decoupled" what `decay` is to do; torch's SGD would pass it through the momentum.
+    0. Otherwise a group says in "decoupled" what `apply_decay` is to do; torch's SGD would pass it through the momentum.
     """
     split = [[one.parameter for one in trained if one.role.decays == decays] for decays in (True, False)]
     decayed: dict[str, Any] = {"params": split[0], "weight_decay": config.weight_decay}
@@ -104,14 +106,14 @@ def groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
 
 
 @torch.no_grad()
-def decay(group: dict[str, Any], share: float) -> None:
+def apply_decay(group: dict[str, Any], share: float) -> None:
     """Shrink a group's weights by its decoupled decay, at this share of the peak learning rate."""
     weights = [parameter for parameter in group["params"] if parameter.grad is not None]
     if group.get("decoupled") and weights:
         torch._foreach_mul_(weights, 1 - share * group["decoupled"])
 
 
-def muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
+def build_muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
     """Split matrices by how many of them stand in the rows of one parameter."""
     counts = sorted({one.role.matrices for one in trained}, reverse=True)
     return [
@@ -143,7 +145,7 @@ class Average(AveragedModel):
         self.n_averaged += 1
 
 
-def averaged(model: nn.Module, decay: float) -> Average:
+def build_average(model: nn.Module, decay: float) -> Average:
     """Return a moving average of the weights (Polyak averaging).
 
     The decay ramps up as (1 + n) / (10 + n) after n updates, so that short runs aren't averages of the initial weights.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a time as 42s, 3m10s or 2h05m."""
     whole = round(seconds)
     if whole < 60:

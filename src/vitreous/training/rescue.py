@@ -3,19 +3,19 @@
 import shlex
 from pathlib import Path
 
-from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, out_of_means
-from vitreous.run_folder import Run, checkpoint_steps
+from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, explain_exhaustion
+from vitreous.run_folder import Run, list_checkpoint_steps
 from vitreous.training.divergence import check_weights
 from vitreous.training.state import Job
 
 
-def rescued(error: Exception, job: Job, run: Run) -> Exception:
+def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
     """Save the last finished step, if it can be, and return the error to raise: in one line, with how to go on.
 
     Nothing is saved where the weights diverged, where they are those of no step (the optimizer itself broke off), or where
     it was the disk that failed; the message then names the checkpoint that there is.
     """
-    failure = error if isinstance(error, VitreousError) else out_of_means(error)
+    failure = error if isinstance(error, VitreousError) else explain_exhaustion(error)
     if isinstance(failure, (NonFiniteLoss, StorageError)):
         return failure
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
@@ -25,7 +25,7 @@ def rescued(error: Exception, job: Job, run: Run) -> Exception:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:
         error.add_note(f"no checkpoint could be saved: {second}")
-    said = how_to_go_on(run.path, failure)
+    said = explain_resume(run.path, failure)
     if failure is None:
         error.add_note(said)
         return error
@@ -34,9 +34,9 @@ def rescued(error: Exception, job: Job, run: Run) -> Exception:
     return failure
 
 
-def how_to_go_on(path: Path, failure: Exception | None) -> str:
+def explain_resume(path: Path, failure: Exception | None) -> str:
     """Say which step is saved, and what to type."""
-    steps = checkpoint_steps(path)
+    steps = list_checkpoint_steps(path)
     saved = f"step {steps[-1]:,} is saved" if steps else "no step was saved"
     fewer = " --workers 0" if isinstance(failure, WorkerKilled) else ""
     return f"{saved}; go on with: vitreous resume {shlex.quote(str(path))}{fewer}"

@@ -19,14 +19,14 @@ from vitreous.model import count
 from vitreous.model.config import RegularisationConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.runtime.device import choose_device, native_bf16
-from vitreous.runtime.memory import memory
+from vitreous.runtime.device import choose_device, has_native_bf16
+from vitreous.runtime.memory import read_memory
 from vitreous.settings import to_dict
-from vitreous.storage.limits import said
-from vitreous.training.assembly import build, low_steps, plan
+from vitreous.storage.limits import format_bytes
+from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.loop import load, train_step
+from vitreous.training.loop import load_batches, train_step
 from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job
 
@@ -37,7 +37,7 @@ MEASURE_SECONDS = 4.0
 
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
     """Replace every `auto` that could change a number by what it means here, and minutes by steps."""
-    check(config, dataset)
+    check_settings(config, dataset)
     if dataset.facts.several and isinstance(config.objective, ClassifyConfig):
         reporter.message(
             f"several labels an image: a sigmoid for each of the {len(dataset.facts.classes):,} labels (objective.loss "
@@ -45,14 +45,14 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
         )
     device = choose_device(config.device)
     if config.precision == "auto":
-        config = replace(config, precision="bf16" if native_bf16(device) else "fp32")
-    elif config.precision == "bf16" and not native_bf16(device):
+        config = replace(config, precision="bf16" if has_native_bf16(device) else "fp32")
+    elif config.precision == "bf16" and not has_native_bf16(device):
         reporter.message("this device emulates bf16: slower than fp32, and less precise; --precision auto avoids it")
     if config.micro_batch == "auto":
-        config = replace(config, micro_batch=largest_micro_batch(config, dataset, reporter))
+        config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter))
     if Duration.parse(config.duration).unit == "min":
-        config = replace(config, duration=measured(config, dataset, reporter))
-    schedule = plan(config, len(dataset.train))
+        config = replace(config, duration=measure_duration(config, dataset, reporter))
+    schedule = plan_schedule(config, len(dataset.train))
     passes = config.batch / len(dataset.train)
     if passes > 1:
         reporter.message(
@@ -62,7 +62,7 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
     return config
 
 
-def check(config: RunConfig, dataset: Dataset) -> None:
+def check_settings(config: RunConfig, dataset: Dataset) -> None:
     """Refuse settings that are at odds with each other or with the data; raises ConfigError."""
     model, preprocess, found = config.model, config.preprocess, len(dataset.facts.classes)
     if not isinstance(config.objective, ClassifyConfig):
@@ -70,7 +70,7 @@ def check(config: RunConfig, dataset: Dataset) -> None:
     elif model.classes != found:
         raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
     elif dataset.facts.several:
-        check_sets(config.objective)
+        check_multilabel(config.objective)
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
             f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
@@ -82,7 +82,7 @@ def check(config: RunConfig, dataset: Dataset) -> None:
             f"the model has {model.channels} channels but mode {preprocess.mode} gives {preprocess.channels}; give both the "
             "same with --channels"
         )
-    check_kept(config, dataset)
+    check_channels(config, dataset)
     if isinstance(model, ResNetConfig):
         check_resnet(config)
     else:
@@ -96,7 +96,7 @@ def check(config: RunConfig, dataset: Dataset) -> None:
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
 
 
-def check_kept(config: RunConfig, dataset: Dataset) -> None:
+def check_channels(config: RunConfig, dataset: Dataset) -> None:
     """Refuse what goes with colours alone where channels are kept as they are, and images with other channels.
 
     Raises:
@@ -116,14 +116,14 @@ def check_batch(config: RunConfig) -> None:
     """Refuse a batch whose pixels would fill the memory, as they are read and as one tensor; raises ConfigError."""
     shape = config.preprocess.size
     size = config.batch * math.prod(shape) * config.model.channels * config.preprocess.value_bytes
-    if size > memory() // 4:
+    if size > read_memory() // 4:
         raise ConfigError(
-            f"batch is {config.batch:,}; so many images of {shape[0]}x{shape[1]} are {said(size)} of pixels, more than a "
-            f"quarter of this machine's memory ({said(memory())}); give a smaller --batch"
+            f"batch is {config.batch:,}; so many images of {shape[0]}x{shape[1]} are {format_bytes(size)} of pixels, more than a "
+            f"quarter of this machine's memory ({format_bytes(read_memory())}); give a smaller --batch"
         )
 
 
-def check_sets(objective: ClassifyConfig) -> None:
+def check_multilabel(objective: ClassifyConfig) -> None:
     """Refuse a loss under which the labels of an image exclude one another; raises ConfigError."""
     if objective.loss != "sigmoid":
         raise ConfigError(
@@ -174,7 +174,7 @@ def check_resnet(config: RunConfig) -> None:
         raise ConfigError("muon is for the matrices of a ViT's blocks, and a ResNet has none; use adamw or sgd")
 
 
-def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
+def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
     A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
@@ -183,12 +183,12 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
-    trial = build(replace(config, duration="1000000st", weights=None), dataset, reporter)
-    first, full = (seconds_a_step(trial, low=False) for _ in range(2))
-    low = seconds_a_step(trial, low=True) if config.low_resolution < 1 else full
+    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter)
+    first, full = (time_step(trial, low=False) for _ in range(2))
+    low = time_step(trial, low=True) if config.low_resolution < 1 else full
     speed, examples = Speed(full, low, max(0.0, first - full)), len(dataset.train)
-    steps = steps_within(60 * minutes.amount, config, examples, speed)
-    images = steps * config.batch / seconds_of(steps, config, examples, speed)
+    steps = count_steps(60 * minutes.amount, config, examples, speed)
+    images = steps * config.batch / predict_seconds(steps, config, examples, speed)
     reporter.message(
         f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} step{'s'[: steps > 1]} of {config.batch} images"
     )
@@ -206,25 +206,25 @@ class Speed(NamedTuple):
     """What one of the first epoch takes beyond that."""
 
 
-def steps_within(seconds: float, config: RunConfig, examples: int, speed: Speed) -> int:
+def count_steps(seconds: float, config: RunConfig, examples: int, speed: Speed) -> int:
     """Return how many steps of a run on so many examples are over after these seconds, at least one."""
     most = range(1, 2 + math.floor(seconds / min(speed.full, speed.low)))
-    return max(1, bisect_right(most, seconds, key=lambda steps: seconds_of(steps, config, examples, speed)))
+    return max(1, bisect_right(most, seconds, key=lambda steps: predict_seconds(steps, config, examples, speed)))
 
 
-def seconds_of(steps: int, config: RunConfig, examples: int, speed: Speed) -> float:
+def predict_seconds(steps: int, config: RunConfig, examples: int, speed: Speed) -> float:
     """Return how long a run of so many steps takes."""
-    low = low_steps(config, examples, steps)
+    low = count_low_steps(config, examples, steps)
     return low * speed.low + (steps - low) * speed.full + min(steps, examples / config.batch) * speed.reading
 
 
-def seconds_a_step(trial: Job, *, low: bool) -> float:
+def time_step(trial: Job, *, low: bool) -> float:
     """Return the median time of the run's first training steps, batch loading included, after two to warm up."""
     trial.low_steps = sys.maxsize if low else 0
     trial.progress.step = 0
     times: list[float] = []
     started = time.perf_counter()
-    batches = load(trial, trial.schedule.total)
+    batches = load_batches(trial, trial.schedule.total)
     while len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS):
         begun = time.perf_counter()
         loss, _ = train_step(trial, next(batches))
@@ -234,7 +234,7 @@ def seconds_a_step(trial: Job, *, low: bool) -> float:
     return statistics.median(times[2:])
 
 
-def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
+def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
     """Return the largest part of the batch that fits into the device's memory; accumulation gathers the rest.
 
     The optimizer's batch, and with it the learning rate and every figure of the recipe, stays as it is.
@@ -242,16 +242,16 @@ def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter)
     device = choose_device(config.device)
     reporter.phase("finding the largest micro-batch that fits")
     if device.type == "cuda":
-        micro = fits_on_cuda(config, dataset, reporter)
+        micro = find_cuda_micro_batch(config, dataset, reporter)
     else:
-        state = 16 * count.parameters(config.model)
-        each = count.activation_bytes(config.model, 1, training=True, recompute=config.recompute)
-        room = MEMORY_SHARE * free_memory() - state
+        state = 16 * count.count_parameters(config.model)
+        each = count.estimate_activation_bytes(config.model, 1, training=True, recompute=config.recompute)
+        room = MEMORY_SHARE * read_free_memory() - state
         micro = min(config.batch, math.floor(room / each)) if room > each else 0
         if micro < 1:
             raise OutOfMemory(
-                f"{count.parameters(config.model):,} parameters and one image need about {(state + each) / 2**30:.1f} GiB "
-                f"of memory, {free_memory() / 2**30:.1f} GiB are free; choose a smaller --model or image size"
+                f"{count.count_parameters(config.model):,} parameters and one image need about {(state + each) / 2**30:.1f} GiB "
+                f"of memory, {read_free_memory() / 2**30:.1f} GiB are free; choose a smaller --model or image size"
             )
     parts = math.ceil(config.batch / micro)
     even = math.ceil(config.batch / parts)
@@ -259,13 +259,13 @@ def largest_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter)
     return even
 
 
-def fits_on_cuda(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
+def find_cuda_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
     """Halve the micro-batch until a training step goes through."""
     micro = config.batch
     while micro >= 1:
         try:
-            trial = build(replace(config, micro_batch=micro, duration="1000000st", workers=0), dataset, reporter)
-            train_step(trial, next(load(trial, 1)))
+            trial = build_job(replace(config, micro_batch=micro, duration="1000000st", workers=0), dataset, reporter)
+            train_step(trial, next(load_batches(trial, 1)))
             return micro
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
@@ -273,7 +273,7 @@ def fits_on_cuda(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int
     raise OutOfMemory("not even one image fits into the GPU's memory; choose a smaller --model or image size")
 
 
-def free_memory() -> int:
+def read_free_memory() -> int:
     """Return the bytes of memory that this machine could give now."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():

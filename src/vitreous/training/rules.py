@@ -28,7 +28,7 @@ class Change:
     touches: Callable[[RunConfig], bool]
 
 
-def decayed_positions(config: RunConfig) -> bool:
+def touches_positions(config: RunConfig) -> bool:
     """Tell whether positions or registers were decayed by name, or a table or a factor of LoRA was given to Muon."""
     model = config.model
     if not isinstance(model, ViTConfig):
@@ -40,25 +40,25 @@ def decayed_positions(config: RunConfig) -> bool:
     return bool(config.optimizer.weight_decay and (inside or layers or model.registers))
 
 
-def decay_by_momentum(config: RunConfig) -> bool:
+def touches_sgd_decay(config: RunConfig) -> bool:
     """Tell whether SGD's decoupled decay passed through the momentum."""
     optimizer = config.optimizer
     return optimizer.name == "sgd" and optimizer.decoupled and optimizer.weight_decay > 0
 
 
-def one_loss_for_two_heads(config: RunConfig) -> bool:
+def touches_distillation(config: RunConfig) -> bool:
     """Tell whether a distilled model was trained by one loss, on the averaged logits."""
     return isinstance(config.model, ViTConfig) and config.model.distillation_token and bool(config.model.classes)
 
 
 CHANGES = (
-    Change(2, "decayed some positions and registers, and gave tables to Muon", decayed_positions),
-    Change(2, "passed SGD's decoupled weight decay through the momentum", decay_by_momentum),
-    Change(2, "trained a distilled model's two heads by one loss on their mean", one_loss_for_two_heads),
+    Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
+    Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
+    Change(2, "trained a distilled model's two heads by one loss on their mean", touches_distillation),
 )
 
 
-def outdated(written: Mapping[str, Any]) -> str:
+def find_outdated(written: Mapping[str, Any]) -> str:
     """Return what was done otherwise in the run whose config.json holds `written`; "" where it is as today."""
     config = from_dict(RunConfig, written["config"])
     found = [change.before for change in CHANGES if change.rules > written.get("rules", 1) and change.touches(config)]
@@ -67,7 +67,7 @@ def outdated(written: Mapping[str, Any]) -> str:
 
 def check_rules(written: Mapping[str, Any], where: str) -> None:
     """Refuse to go on with a run that today's rules would change half-way; raises RunError."""
-    before = outdated(written)
+    before = find_outdated(written)
     if before:
         raise RunError(
             f"{where} was begun by a vitreous that {before} (version {written['environment']['vitreous']}); from here on "

@@ -9,24 +9,32 @@ from typing import Any
 
 import torch
 
-from vitreous.data.content_sample import changed, sample
+from vitreous.data.content_sample import find_changed, hash_sample
 from vitreous.data.dataset import DIGITS, Dataset
-from vitreous.data.listing.listing import few
+from vitreous.data.listing.listing import format_names
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.model import count
 from vitreous.reports.notebook import frame, preformatted
 from vitreous.run_folder import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
-from vitreous.storage.presence import is_there
-from vitreous.storage.relocation import located, places
+from vitreous.storage.presence import path_exists
+from vitreous.storage.relocation import locate, note_places
 from vitreous.storage.run_config import CONFIG
-from vitreous.storage.versions import versions
-from vitreous.training.assembly import build, open_data
-from vitreous.training.changes import AS_BEFORE, ROUNDING, Changes, applied, differing, listed, options
+from vitreous.storage.versions import read_versions
+from vitreous.training.assembly import build_job, open_data
+from vitreous.training.changes import (
+    AS_BEFORE,
+    ROUNDING,
+    Changes,
+    apply_changes,
+    find_differences,
+    format_differences,
+    format_options,
+)
 from vitreous.training.config import RunConfig
-from vitreous.training.loop import Outcome, fit, load, train_step
-from vitreous.training.model_export import export
+from vitreous.training.loop import Outcome, fit, load_batches, train_step
+from vitreous.training.model_export import export_model
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.rules import RULES, check_rules
@@ -95,9 +103,9 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
     check_ranges(config)
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
-    job = build(config, dataset, reporter)
-    with Run.create(out, describe(job, dataset, out), config.keep_checkpoints) as run:
-        return carry_out(job, run, reporter)
+    job = build_job(config, dataset, reporter)
+    with Run.create(out, describe_run(job, dataset, out), config.keep_checkpoints) as run:
+        return carry_out_run(job, run, reporter)
 
 
 def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> Result:
@@ -118,9 +126,9 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         checkpoint = run.latest_checkpoint()
         state = checkpoint.state if checkpoint else {}
         step = checkpoint.step if checkpoint else 0
-        edits = edited(run, checkpoint, changes)
-        config = applied(before, changes, step, state.get("seconds", 0.0))
-        found = edits | differing(before, config)
+        edits = find_edits(run, checkpoint, changes)
+        config = apply_changes(before, changes, step, state.get("seconds", 0.0))
+        found = edits | find_differences(before, config)
         # Also where it was killed right after the change, before a checkpoint knew of it.
         relaid = "duration" in found or any(
             one["step"] == step and "duration" in one["settings"] for one in run.config.get("changes", [])
@@ -129,21 +137,21 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
             check_ranges(config)
         run.keep = config.keep_checkpoints
         torch.set_num_threads(changes.threads or run.config["environment"]["threads"])
-        here = at_their_places(config, run, changes)
-        dataset = opened(here, run.path, reporter)
-        same_data(run, dataset)
+        here = locate_paths(config, run, changes)
+        dataset = open_located(here, run.path, reporter)
+        check_same_data(run, dataset)
         if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
         # A checkpoint holds all weights, so those that the run began with may be gone.
-        job = build(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
+        job = build_job(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
         job.config = config
         if checkpoint is not None:
             job.restore(checkpoint.tensors, checkpoint.state)
         if relaid:
-            run.notices.append(lengthened(job, run.config["steps"]))
+            run.notices.append(extend_run(job, run.config["steps"]))
         run.cut_metrics(step)
-        note(run, job, dataset, changes, found)
-        if (later := exported_step(run) or 0) > step:
+        note_changes(run, job, dataset, changes, found)
+        if (later := read_exported_step(run) or 0) > step:
             run.notices.append(
                 f"the model folder is of step {later:,}, later than the newest whole checkpoint (step {step:,}): one is missing"
             )
@@ -154,27 +162,27 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         else:
             reporter.message(f"resuming at step {step:,} of {job.schedule.total:,}")
             catch_up_export(job, run)
-        return carry_out(job, run, reporter)
+        return carry_out_run(job, run, reporter)
 
 
-def edited(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dict[str, list[Any]]:
+def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dict[str, list[Any]]:
     """Return the settings of config.json that were changed by hand, by name; raises RunError unless that is accepted."""
     if run.sealed is None:
         run.notices.append("config.json is of a version that noted no hash of it: edits before now can't be told")
     if run.sealed is not False:
         return {}
     told = checkpoint.config if checkpoint else None
-    found = differing(told, run.config["config"]) if told is not None else {}
+    found = find_differences(told, run.config["config"]) if told is not None else {}
     if not changes.accept_changes:
         raise RunError(
             f"{run.path / CONFIG} was changed by hand since the run wrote it"
-            f"{f': {listed(found)}' if found else ''}. Put it back as it was; or, if the run shall go on so from here, add "
-            f"--accept-changes, and that is noted in it. Without editing, {options()} may change"
+            f"{f': {format_differences(found)}' if found else ''}. Put it back as it was; or, if the run shall go on so from here, add "
+            f"--accept-changes, and that is noted in it. Without editing, {format_options()} may change"
         )
     return found or {CONFIG: [None, "edited"]}
 
 
-def lengthened(job: Job, before: int) -> str:
+def extend_run(job: Job, before: int) -> str:
     """Let a run go on to its new length, also one that had finished, and say what that means; raises ConfigError."""
     progress, total = job.progress, job.schedule.total
     if total < progress.step:
@@ -193,7 +201,7 @@ def lengthened(job: Job, before: int) -> str:
     )
 
 
-def note(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
+def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
     """Write into config.json what holds from this step on, and what was different before; raises StorageError.
 
     `found`: settings by name, before and now. A config.json of before gains the hashes that it lacks.
@@ -205,7 +213,7 @@ def note(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str
     for name in ("data", "validation"):
         if (path := getattr(changes, name)) is not None:
             before = job.config.data.path if name == "data" else job.config.data.validation
-            moved = places((path,), run.path).get(path)
+            moved = note_places((path,), run.path).get(path)
             if before and moved and known.get(before) != moved:
                 found[f"{name} is at"] = [known.get(before, {}).get("absolute"), moved["absolute"]]
                 known[before] = moved
@@ -213,7 +221,7 @@ def note(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str
         return
     document |= {
         "places": known,
-        "data": {"sample": samples(dataset, job.config.seed), **run.config["data"]},
+        "data": {"sample": hash_samples(dataset, job.config.seed), **run.config["data"]},
         "environment": {**run.config["environment"], "threads": torch.get_num_threads()},
     }
     if found:
@@ -227,18 +235,18 @@ def note(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str
     run.rewrite(document)
 
 
-def at_their_places(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
+def locate_paths(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
     """Return the configuration with the paths of data and weights as they are now, from whatever folder it is run."""
     known = run.config.get("places")
     data, weights = config.data, config.weights
     if changes.validation is not None and data.validation is None:
         raise ConfigError("--validation says where validation data of its own is now, and this run has none")
-    validation = changes.validation or (data.validation and located(data.validation, known, run.path))
-    path = changes.data or located(data.path, known, run.path)
+    validation = changes.validation or (data.validation and locate(data.validation, known, run.path))
+    path = changes.data or locate(data.path, known, run.path)
     return replace(
         config,
         data=replace(data, path=path, validation=validation),
-        weights=weights and located(weights, known, run.path),
+        weights=weights and locate(weights, known, run.path),
     )
 
 
@@ -248,20 +256,20 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     check_ranges(config)
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
-    job = build(config, dataset, reporter)
+    job = build_job(config, dataset, reporter)
     reporter.phase("running one batch")
     job.config = replace(config, workers=0)
-    batch = next(load(job, 1))
+    batch = next(load_batches(job, 1))
     started = time.perf_counter()
     loss, _ = train_step(job, batch)
     seconds = time.perf_counter() - started
-    parameters = count.parameters(config.model)
+    parameters = count.count_parameters(config.model)
     each_time = int(config.micro_batch) or config.batch
-    activations = count.activation_bytes(config.model, each_time, training=True, recompute=config.recompute)
+    activations = count.estimate_activation_bytes(config.model, each_time, training=True, recompute=config.recompute)
     return DryRun(
         config=config,
         parameters=parameters,
-        flops=count.flops(config.model),
+        flops=count.count_flops(config.model),
         memory=parameters * (16 + 4 * bool(config.ema)) + activations,
         steps=job.schedule.total,
         loss=float(loss),
@@ -269,7 +277,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     )
 
 
-def carry_out(job: Job, run: Run, reporter: Reporter) -> Result:
+def carry_out_run(job: Job, run: Run, reporter: Reporter) -> Result:
     """Fit, then write the report."""
     outcome = fit(job, run, reporter)
     run.still_there()
@@ -278,7 +286,9 @@ def carry_out(job: Job, run: Run, reporter: Reporter) -> Result:
         reporter.phase("writing the report")
         report = write_report(run, reporter)
     reporter.close()
-    return Result(run.path, run.model_path if run.model_path.exists() else None, report, final_metrics(run), outcome)
+    return Result(
+        run.path, run.model_path if run.model_path.exists() else None, report, read_final_metrics(run), outcome
+    )
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:
@@ -292,60 +302,60 @@ def write_report(run: Run, reporter: Reporter) -> Path | None:
         return None
 
 
-def describe(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
+def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
     """Return what config.json of the run folder `out` holds beside that folder's own version."""
     config = job.config
     return {
         "config": to_dict(config),
         "rules": RULES,
-        "places": places((config.data.path, config.data.validation, config.weights), out),
+        "places": note_places((config.data.path, config.data.validation, config.weights), out),
         "data": {
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),
             "validation": len(dataset.validation),
-            "fingerprint": fingerprint(dataset),
-            "sample": samples(dataset, config.seed),
+            "fingerprint": hash_dataset(dataset),
+            "sample": hash_samples(dataset, config.seed),
         },
         "steps": job.schedule.total,
-        "parameters": count.parameters(job.config.model),
+        "parameters": count.count_parameters(job.config.model),
         "environment": {
             "machine": f"{platform.machine()} {platform.system()}",
             "device": str(job.device),
             "threads": torch.get_num_threads(),
-            **versions(),
+            **read_versions(),
         },
     }
 
 
-def fingerprint(dataset: Dataset) -> str:
+def hash_dataset(dataset: Dataset) -> str:
     """Identify the examples of both parts."""
     return f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"
 
 
-def opened(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
+def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
     """Open a run's data; raises DataError, and where there is none any more says how to name its new place."""
     try:
         return open_data(config, reporter)
     except DataError as error:
-        if is_there(config.data.path) or config.data.path == DIGITS or is_formula(config.data.path):
+        if path_exists(config.data.path) or config.data.path == DIGITS or is_formula(config.data.path):
             raise
         raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
 
 
-def samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
+def hash_samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
     """Return the hashes of a few files of both parts by name, drawn by the run's seed."""
-    return {"train": sample(dataset.train, seed), "validation": sample(dataset.validation, seed)}
+    return {"train": hash_sample(dataset.train, seed), "validation": hash_sample(dataset.validation, seed)}
 
 
-def same_data(run: Run, dataset: Dataset) -> None:
+def check_same_data(run: Run, dataset: Dataset) -> None:
     """Refuse to go on with other data than the run began with, by the scan, or by what a few files hold; raises RunError."""
     before = run.config["data"]
     known = before.get("sample") or {}
     parts = {"train": dataset.train, "validation": dataset.validation}
-    others = [name for part in known for name in changed(parts[part], known[part])]
+    others = [name for part in known for name in find_changed(parts[part], known[part])]
     looked = sum(map(len, known.values()))
-    which = f"; of {looked} files looked at {len(others)} differ: {few(others)}" if others else ""
-    if before["fingerprint"] != fingerprint(dataset) or others:
+    which = f"; of {looked} files looked at {len(others)} differ: {format_names(others)}" if others else ""
+    if before["fingerprint"] != hash_dataset(dataset) or others:
         raise RunError(
             f"the data has changed since this run began: {before['train']:,} + {before['validation']:,} images then, "
             f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. "
@@ -362,11 +372,11 @@ def catch_up_export(job: Job, run: Run) -> None:
     wanted = progress.evaluated
     if job.config.export == "best":
         wanted = int(progress.best["step"]) if progress.best else 0
-    if progress.step == wanted > 0 and exported_step(run) != wanted:
-        export(job, run)
+    if progress.step == wanted > 0 and read_exported_step(run) != wanted:
+        export_model(job, run)
 
 
-def exported_step(run: Run) -> int | None:
+def read_exported_step(run: Run) -> int | None:
     """Return the step of the weights in the run's model folder, if it opens."""
     try:
         return load_model(run.model_path).origin.get("step")
@@ -374,9 +384,9 @@ def exported_step(run: Run) -> int | None:
         return None
 
 
-def final_metrics(run: Run) -> dict[str, float]:
+def read_final_metrics(run: Run) -> dict[str, float]:
     """Return the newest evaluation of the weights that were exported."""
-    step = exported_step(run)
+    step = read_exported_step(run)
     records = [record for record in read_run(run.path).metrics if record["kind"] == "evaluation"]
     found = next((record for record in reversed(records) if record["step"] == step), {})
     return {name: value for name, value in found.items() if name not in ("kind", "best")}

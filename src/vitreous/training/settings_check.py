@@ -90,7 +90,7 @@ ORDERED = ("augment.crop_area", "augment.crop_aspect")
 def check_ranges(config: RunConfig) -> None:
     """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
     check_weights(config)
-    settings = flat(to_dict(config))
+    settings = flatten(to_dict(config))
     for name, value in settings.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -124,11 +124,11 @@ def check_weights(config: RunConfig) -> None:
             raise ConfigError(f"{option} says what the weights are that --weights names; give both, or neither")
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings by dotted name."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
 
 
@@ -142,14 +142,14 @@ def check_number(name: str, value: float) -> None:
     below = value < high or (value == high and interval[-1] == "]")
     if not (above and below and math.isfinite(value)):
         raise ConfigError(
-            f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {words(interval)}"
+            f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {describe_interval(interval)}"
         )
 
 
-def words(interval: str) -> str:
+def describe_interval(interval: str) -> str:
     """Say an interval in words.
 
-    >>> words("(0, 1]"), words("[2, inf)")
+    >>> describe_interval("(0, 1]"), words("[2, inf)")
     ('above 0 and at most 1', 'at least 2')
     """
     low, high = interval[1:-1].split(", ")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitreous.data.stream.loader import Batch, evaluation_batches
+from vitreous.data.stream.loader import Batch, load_evaluation_batches
 from vitreous.images.preprocess import normalize
 from vitreous.metrics.classification import Judged, judge, measure
 from vitreous.metrics.multilabel import evaluate_labels
@@ -28,31 +28,31 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
     """Return loss, top1, ece, top5 with more than five classes, and seconds on the validation examples, or None if interrupted on the way.
 
     With several labels an image: loss (summed over the labels, as in training), map, micro_f1, macro_f1 and seconds. Without
-    labels, the loss and seconds alone: see `held_out_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
+    labels, the loss and seconds alone: see `measure_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
     """
     job.model.at_resolution(None)
     reporter.phase(f"evaluating on {len(job.validation):,} images")
     started = time.perf_counter()
-    labelled = label_sets if job.objective.several else accuracy
-    metrics = (labelled if job.objective.labelled else held_out_loss)(job, interrupt)
+    labelled = measure_multilabel if job.objective.several else measure_accuracy
+    metrics = (labelled if job.objective.labelled else measure_loss)(job, interrupt)
     return None if metrics is None else {**metrics, "seconds": time.perf_counter() - started}
 
 
-def batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch channel row col"]]]:
+def iterate_batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch channel row col"]]]:
     """Yield the validation examples once, with the images as the model takes them, on its device."""
     config = job.config
     size = min(LARGEST_BATCH, int(config.micro_batch) or config.batch)
-    for part in evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers):
+    for part in load_evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers):
         part = part.to(job.device)
         yield part, normalize(part.pixels, config.preprocess)
 
 
-def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
+def measure_accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """Return loss, top1, ece and (with more than five classes) top5 of the model's own head, or None if interrupted.
 
     A batch's logits are let go of once they are judged, so that memory doesn't grow with images times classes.
     """
-    judged = each(job, interrupt, judge)
+    judged = collect_batches(job, interrupt, judge)
     if judged is None:
         return None
     metrics = measure(Judged.joined(judged), job.classes)
@@ -60,24 +60,24 @@ def accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def label_sets(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
+def measure_multilabel(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """Return loss, map, micro_f1 and macro_f1 of the model's own head, or None if interrupted.
 
     Average precision ranks all images, so all logits are kept.
     """
-    found = each(job, interrupt, lambda outputs, targets: (outputs, targets))
+    found = collect_batches(job, interrupt, lambda outputs, targets: (outputs, targets))
     if found is None:
         return None
     outputs, targets = (np.concatenate(part) for part in zip(*found, strict=True))
-    return of_sets(outputs, targets, job.classes)
+    return score_multilabel(outputs, targets, job.classes)
 
 
-def each(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
+def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
     """Return what `take` makes of each batch's logits and labels, or None if interrupted."""
     model = job.evaluated_model.eval()
     found = []
     with torch.inference_mode():
-        for part, images in batches(job):
+        for part, images in iterate_batches(job):
             if interrupt.requested:
                 return None
             outputs = model(images).float().cpu().numpy()
@@ -86,7 +86,7 @@ def each(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray]
     return found
 
 
-def of_sets(
+def score_multilabel(
     logits: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], classes: tuple[str, ...]
 ) -> dict[str, float]:
     """Return loss (nats an example, summed over the labels), map, micro_f1 and macro_f1; some example must have a label."""
@@ -100,7 +100,7 @@ def of_sets(
     }
 
 
-def held_out_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
+def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """Return the objective's mean loss on the validation examples, or None if interrupted.
 
     What is random in it (masks) is drawn from one generator that starts over at every evaluation, so that evaluations
@@ -110,7 +110,7 @@ def held_out_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     generator = torch.Generator().manual_seed(VALIDATION)
     total, count = 0.0, 0
     with torch.inference_mode():
-        for part, images in batches(job):
+        for part, images in iterate_batches(job):
             if interrupt.requested:
                 return None
             noise = objective.noise(len(images), generator).to(job.device)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.model.factory import empty
-from vitreous.model.meta_device import remade
+from vitreous.model.factory import create_empty
+from vitreous.model.meta_device import rebuild
 from vitreous.model.positions.resize import ALL_RULES
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
-from vitreous.weights.channels import rechannelled
+from vitreous.weights.channels import change_channels
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Wish
 
@@ -42,18 +42,18 @@ def adapt(folder: ModelFolder, wish: Wish) -> tuple[ModelFolder, Changes]:
             raise UnknownName("resize rule", wish.rule, ALL_RULES)
         folder = replace(folder, resize=wish.rule)
     if wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
-        folder, resized = at_size(folder, Size(*wish.image))
+        folder, resized = resize_model(folder, Size(*wish.image))
     if wish.channels is not None and wish.channels != folder.model.config.channels:
-        folder, channels = rechannelled(folder, wish.channels, wish.channel_rule)
+        folder, channels = change_channels(folder, wish.channels, wish.channel_rule)
     if wish.labels is not None and wish.labels != folder.classes:
-        unnamed = numbered(folder.classes) and not set(wish.labels) <= set(folder.classes)
-        folder, head = (called if unnamed else sliced)(folder, wish.labels)
+        unnamed = is_numbered(folder.classes) and not set(wish.labels) <= set(folder.classes)
+        folder, head = (name_outputs if unnamed else slice_head)(folder, wish.labels)
     if wish.classes is not None:
-        folder, head = reheaded(folder, wish.classes)
+        folder, head = replace_head(folder, wish.classes)
     return folder, Changes(resized, channels, head)
 
 
-def at_size(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
+def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
     """Return a model for images of another size, and from which position grid to which, and how."""
     rule = folder.resize
     old, model = folder.model.config, folder.model.resized(image, rule, share=True)
@@ -64,17 +64,17 @@ def at_size(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
     return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image))), said
 
 
-def numbers(count: int) -> tuple[str, ...]:
+def number_outputs(count: int) -> tuple[str, ...]:
     """Return what outputs without names are called."""
     return tuple(f"class {number}" for number in range(count))
 
 
-def numbered(classes: Sequence[str]) -> bool:
+def is_numbered(classes: Sequence[str]) -> bool:
     """Tell whether these are no names but numbers."""
-    return tuple(classes) == numbers(len(classes))
+    return tuple(classes) == number_outputs(len(classes))
 
 
-def called(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
+def name_outputs(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
     """Return a model whose outputs, which had no names, have these, in their order.
 
     Raises:
@@ -94,7 +94,7 @@ def called(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str
     return replace(folder, classes=tuple(labels)), f"kept, its {count:,} outputs named as you say"
 
 
-def reheaded(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFolder, str]:
+def replace_head(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFolder, str]:
     """Return a model with a new head of zeros in the place of any old one.
 
     Args:
@@ -107,17 +107,17 @@ def reheaded(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFo
     count = classes if isinstance(classes, int) else len(classes)
     if not 1 <= count <= MOST_CLASSES:
         raise ConfigError(f"a new head for {count:,} classes; it takes 1 to {MOST_CLASSES:,}")
-    names = numbers(classes) if isinstance(classes, int) else tuple(classes)
+    names = number_outputs(classes) if isinstance(classes, int) else tuple(classes)
     check_distinct(names)
     model = folder.model
     biased = {"head_bias": True} if isinstance(model, ViT) else {}
     config = replace(model.config, classes=len(names), **biased)
     weights = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in HEADS}
-    shapes = empty(config).state_dict()
+    shapes = create_empty(config).state_dict()
     weights |= {name: torch.zeros(shapes[name].shape) for name in shapes if name.rpartition(".")[0] in HEADS}
     old = f"; the old one, for {len(folder.classes):,}, was left out" if folder.classes else ""
     said = f"new, of zeros, for {len(names):,} classes: untrained{old}"
-    return replace(folder, model=remade(model, config, weights, share=True), classes=names, several=False), said
+    return replace(folder, model=rebuild(model, config, weights, share=True), classes=names, several=False), said
 
 
 def check_distinct(names: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ def check_distinct(names: Sequence[str]) -> None:
             )
 
 
-def sliced(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
+def slice_head(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
     """Return a model that knows only these classes, in this order: their rows of the head.
 
     A label is a class's whole name, or one of its synonyms, such as "tench" of "tench, Tinca tinca". Probabilities are then
@@ -141,17 +141,17 @@ def sliced(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str
     count = len(folder.classes)
     if not count:
         raise ConfigError("this model has no head, so there are no classes to choose from")
-    rows = [row_of(label, folder.classes) for label in labels]
+    rows = [find_row(label, folder.classes) for label in labels]
     double = next((label for label, row in zip(labels, rows, strict=True) if rows.count(row) > 1), None)
     if double is not None:
         raise ConfigError(f"the class {double!r} is named twice")
     model, weights = folder.model, folder.model.state_dict()
     weights |= {name: tensor[rows] for name, tensor in weights.items() if name.rpartition(".")[0] in HEADS}
-    other = remade(model, replace(model.config, classes=len(rows)), weights, share=True)
+    other = rebuild(model, replace(model.config, classes=len(rows)), weights, share=True)
     return replace(folder, model=other, classes=tuple(labels)), f"sliced: {len(rows):,} of {count:,} classes"
 
 
-def row_of(label: str, classes: Sequence[str]) -> int:
+def find_row(label: str, classes: Sequence[str]) -> int:
     """Return a class's place, by its name or by one of the synonyms in it; raises ConfigError if there isn't just one."""
     found = [row for row, name in enumerate(classes) if name == label]
     found = found or [row for row, name in enumerate(classes) if label in map(str.strip, name.split(","))]
@@ -162,7 +162,7 @@ def row_of(label: str, classes: Sequence[str]) -> int:
     return found[0]
 
 
-def has_all(classes: Sequence[str], labels: Sequence[str]) -> bool:
+def knows_all(classes: Sequence[str], labels: Sequence[str]) -> bool:
     """Tell whether each of these labels is the whole name of just one of the classes."""
     count = Counter(classes)
     return len(set(labels)) == len(labels) and all(count[label] == 1 for label in labels)

@@ -10,13 +10,13 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.images.config import Mode, PreprocessConfig
 from vitreous.model.factory import Model
-from vitreous.model.meta_device import remade
+from vitreous.model.meta_device import rebuild
 from vitreous.model.resnet import StdConv
 from vitreous.model.vit import ViT
 from vitreous.weights.model_folder import ModelFolder
 
 
-def rechannelled(folder: ModelFolder, channels: int, rule: str | None = None) -> tuple[ModelFolder, str]:
+def change_channels(folder: ModelFolder, channels: int, rule: str | None = None) -> tuple[ModelFolder, str]:
     """Return a model for images of another number of channels, and what was done, in words.
 
     sum: every new channel sees the sum of the old kernels, divided by the number of new channels. For one channel it is
@@ -34,8 +34,8 @@ def rechannelled(folder: ModelFolder, channels: int, rule: str | None = None) ->
     if rule == "zero" and channels < old:
         raise ConfigError(f"the rule zero only adds channels; for {channels} of {old} use sum or tile")
     model, images, said = folder.model, folder.preprocess, f"{old} -> {channels} by {rule}"
-    name, kernel = first_kernel(model)
-    kernel, shift, images = placed(kernel.detach().double(), images, rule, channels)
+    name, kernel = find_first_kernel(model)
+    kernel, shift, images = place_kernel(kernel.detach().double(), images, rule, channels)
     added: dict[str, Any] = {"channels": channels}
     changed = {name: kernel.float() if model.state_dict()[name].ndim == 4 else kernel.float().flatten(1)}
     if bool((shift != 0).any()):
@@ -48,11 +48,11 @@ def rechannelled(folder: ModelFolder, channels: int, rule: str | None = None) ->
             said += "; the channels' means differ, which this first layer can't take in: nearly the same function only"
     if isinstance(model.get_submodule(name.removesuffix(".weight")), StdConv):
         said += "; these kernels are standardised afterwards: nearly the same function only"
-    model = remade(model, replace(model.config, **added), model.state_dict() | changed, share=True)
+    model = rebuild(model, replace(model.config, **added), model.state_dict() | changed, share=True)
     return replace(folder, model=model, preprocess=images), said
 
 
-def first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel row col"]]:
+def find_first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel row col"]]:
     """Return the name of the weight that sees the image, and that weight as a convolution's kernel."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 4:  # a ResNet's root, or a stem: its convolutions come first
@@ -61,7 +61,7 @@ def first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel row c
     return "patches.embed.weight", model.patches.kernel
 
 
-def placed(
+def place_kernel(
     kernel: Float64[Tensor, "output channel row col"], images: PreprocessConfig, rule: str, channels: int
 ) -> tuple[Float64[Tensor, "output channels row col"], Float64[Tensor, " output"], PreprocessConfig]:
     """Return the kernel for another number of channels, what is to be added to its output, and the new preprocessing.
@@ -70,42 +70,45 @@ def placed(
     sum_c (w_c s / s_c) (x - m) / s + sum_c w_c (m - m_c) / s_c, for any m and s: here the means of those of the channels.
     """
     old = kernel.shape[1]
-    mean, std = (each(values, old) for values in (images.mean, images.std))
+    mean, std = (expand_channels(values, old) for values in (images.mean, images.std))
     shift = torch.zeros(len(kernel), dtype=torch.float64)
-    if rule == "sum" and not (same(mean) and same(std)):
+    if rule == "sum" and not (are_equal(mean) and are_equal(std)):
         shift = (kernel * ((mean.mean() - mean) / std).view(-1, 1, 1)).flatten(1).sum(1)
         kernel = kernel * (std.mean() / std).view(-1, 1, 1)
         mean, std = mean.mean().expand(old), std.mean().expand(old)
-    mixed = torch.einsum("nc,ochw->onhw", mixing(rule, old, channels), kernel)
+    mixed = torch.einsum("nc,ochw->onhw", mixing_matrix(rule, old, channels), kernel)
     images = replace(
-        images, mode=mode_of(channels, images), mean=spread(mean, channels, rule), std=spread(std, channels, rule)
+        images,
+        mode=choose_mode(channels, images),
+        mean=spread_values(mean, channels, rule),
+        std=spread_values(std, channels, rule),
     )
     return mixed, shift, images
 
 
-def mode_of(channels: int, images: PreprocessConfig) -> Mode:
+def choose_mode(channels: int, images: PreprocessConfig) -> Mode:
     """Return the mode that gives so many channels: kept as they are where they were, or where they are no colours."""
     if isinstance(images.mode, int) or channels not in (1, 3):
         return channels
     return "L" if channels == 1 else "RGB"
 
 
-def seeing(images: PreprocessConfig, channels: int) -> PreprocessConfig:
+def adapt_preprocess(images: PreprocessConfig, channels: int) -> PreprocessConfig:
     """Return a preprocessing for so many channels; mean and deviation that are said of other channels become their mean."""
     stated = [
         values if len(values) in (1, channels) or channels == 1 else (sum(values) / len(values),)
         for values in (images.mean, images.std)
     ]
-    return replace(images, mode=mode_of(channels, images), mean=stated[0], std=stated[1])
+    return replace(images, mode=choose_mode(channels, images), mean=stated[0], std=stated[1])
 
 
-def each(values: tuple[float, ...], channels: int) -> Float64[Tensor, " channels"]:
+def expand_channels(values: tuple[float, ...], channels: int) -> Float64[Tensor, " channels"]:
     """Return mean or deviation of each channel; grey takes the mean of what is said for colours, as preprocessing does."""
     told = torch.tensor(values, dtype=torch.float64)
     return told if len(told) == channels else told.mean().repeat(channels)
 
 
-def mixing(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
+def mixing_matrix(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
     """Return how much of each old kernel each new one is."""
     mix = torch.zeros(new, old, dtype=torch.float64)
     for row in range(new):
@@ -118,14 +121,14 @@ def mixing(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
     return mix
 
 
-def spread(values: Float64[Tensor, " old"], channels: int, rule: str) -> tuple[float, ...]:
+def spread_values(values: Float64[Tensor, " old"], channels: int, rule: str) -> tuple[float, ...]:
     """Return mean or deviation of each new channel; one number where all are the same."""
-    if same(values):
+    if are_equal(values):
         return (float(values[0]),)
     further = values.mean().expand(max(0, channels - len(values))) if rule == "zero" else values.repeat(channels)
     return tuple(torch.cat([values, further]).tolist()[:channels])
 
 
-def same(values: Float64[Tensor, " old"]) -> bool:
+def are_equal(values: Float64[Tensor, " old"]) -> bool:
     """Tell whether all values are the same."""
     return bool((values == values[0]).all())

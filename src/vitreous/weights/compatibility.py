@@ -15,9 +15,9 @@ from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Config
 from vitreous.model.names import SIZES, Shape
-from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, hybrid
+from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, plan_hybrid
 from vitreous.shapes import Size
-from vitreous.storage.mmap import FileMap, release, windows
+from vitreous.storage.mmap import FileMap, iterate_windows, release_pages
 
 MOST = 3
 """Names listed of each kind of difference."""
@@ -28,20 +28,20 @@ LARGE, MOST_THREADS = 64 * 2**20, 4
 def describe(config: Config) -> str:
     """Say an architecture in a few words, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
     if isinstance(config, ResNetConfig):
-        return f"{resnet_name(config)} for {Size(*config.image)} images ({config.classes} classes)"
+        return f"{name_resnet(config)} for {Size(*config.image)} images ({config.classes} classes)"
     details = f"width {config.width}, depth {config.depth}, heads {config.heads}, mlp {config.mlp_width}"
-    return f"{vit_name(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
+    return f"{name_vit(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
 
 
-def resnet_name(config: ResNetConfig) -> str:
+def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
     if (config.root, config.root_channels) != ("7x7", ROOT):
-        return f"a ResNet of {_units(config)} on a root of {config.root}, {config.root_channels} channels"
+        return f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels"
     layers = next((layers for layers, units in UNITS.items() if units == config.units), None)
-    return f"R{layers}x{config.width}" if layers else f"a ResNet of {_units(config)}"
+    return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
 
 
-def vit_name(config: ViTConfig) -> str:
+def name_vit(config: ViTConfig) -> str:
     """Return "S/16", "R50+B/16" or "Axial-S/16"; where there is no name, the patch and the stem."""
     axial = config.block.attention == "axial"
     shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp_width)
@@ -50,26 +50,26 @@ def vit_name(config: ViTConfig) -> str:
     for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
         # the number in the name of a hybrid on the root alone is half of its patch
         number = patch.rows // 2 if name == "R+" else patch.rows
-        if hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
+        if plan_hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
             return f"{name}{letter}/{number}"
     cut = f"{patch.rows}" if patch.rows == patch.cols else f"{patch.rows}x{patch.cols}"
     return (
-        f"{letter}/{cut}{_stem(stem)}"
+        f"{letter}/{cut}{_describe_stem(stem)}"
         if letter
-        else f"{'an Axial-ViT' if axial else 'a ViT'} with patch {cut}{_stem(stem)}"
+        else f"{'an Axial-ViT' if axial else 'a ViT'} with patch {cut}{_describe_stem(stem)}"
     )
 
 
-def _stem(stem: StemConfig) -> str:
+def _describe_stem(stem: StemConfig) -> str:
     """Say what a ViT without a name of its own stands on."""
     if stem.kind == "conv":
         return f" on {len(stem.convolutions)} convolutions"
     if stem.kind == "none":
         return ""
-    return f" on a ResNet of {_units(stem)}" if stem.units else f" on a ResNet's root of width {stem.width}"
+    return f" on a ResNet of {_describe_units(stem)}" if stem.units else f" on a ResNet's root of width {stem.width}"
 
 
-def _units(config: ResNetConfig | StemConfig) -> str:
+def _describe_units(config: ResNetConfig | StemConfig) -> str:
     return f"{'+'.join(map(str, config.units))} units of width {config.width}"
 
 
@@ -77,7 +77,7 @@ PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units
 """What repeats in a model: encoder blocks, a ResNet's units, a stem's units."""
 
 
-def depths(names: Iterable[str]) -> dict[str, int]:
+def count_depths(names: Iterable[str]) -> dict[str, int]:
     """Count the blocks and units that parameter names speak of."""
     listed = list(names)
     return {
@@ -92,7 +92,7 @@ def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> N
     Raises:
         CheckpointError: how many there are, and what was expected.
     """
-    found = depths(tensors)
+    found = count_depths(tensors)
     expected = {"units": config.depth}
     if isinstance(config, ViTConfig):
         expected = {"blocks": config.depth, "stem units": sum(config.stem.units)}
@@ -133,18 +133,18 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], con
         CheckpointError: a tensor is missing, unexpected, of another shape or of a type that would lose digits.
     """
     shapes = [
-        f"{name} is {_dims(tensors[name])}, expected {_dims(expected[name])}"
+        f"{name} is {_format_dims(tensors[name])}, expected {_format_dims(expected[name])}"
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
     differences = [
-        _listed("missing", [name for name in expected if name not in tensors]),
-        _listed("unexpected", [name for name in tensors if name not in expected]),
-        _listed("of another shape", shapes),
+        _format_items("missing", [name for name in expected if name not in tensors]),
+        _format_items("unexpected", [name for name in tensors if name not in expected]),
+        _format_items("of another shape", shapes),
     ]
     if any(differences):
-        counted = " and ".join(f"{count} {part}" for part, count in depths(tensors).items() if count)
-        found = f"{counted or 'no blocks'} of width {_width(tensors)}"
+        counted = " and ".join(f"{count} {part}" for part, count in count_depths(tensors).items() if count)
+        found = f"{counted or 'no blocks'} of width {_read_width(tensors)}"
         raise CheckpointError(
             f"{source} holds another architecture ({found}) than was expected, {describe(config)}: "
             + "; ".join(filter(None, differences))
@@ -167,7 +167,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[File
 
     def look() -> None:
         for name, tensor in waiting:
-            if bad := _not_finite(tensor, maps):
+            if bad := _explain_not_finite(tensor, maps):
                 found[name] = bad
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -186,15 +186,15 @@ def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[File
             )
 
 
-def _not_finite(tensor: Tensor, maps: Sequence[FileMap]) -> int:
+def _explain_not_finite(tensor: Tensor, maps: Sequence[FileMap]) -> int:
     """Count the values that are NaN or infinite."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
     bad = 0
-    for window in windows(tensor):
-        if _suspicious(window):
-            bad += int((~torch.isfinite(_plain(window))).sum())
-        release([window], maps)
+    for window in iterate_windows(tensor):
+        if _is_suspicious(window):
+            bad += int((~torch.isfinite(_is_plain(window))).sum())
+        release_pages([window], maps)
     return bad
 
 
@@ -202,15 +202,15 @@ INFINITE = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 """The bits of infinity; those of NaN are larger."""
 
 
-def _plain(values: Tensor) -> Tensor:
+def _is_plain(values: Tensor) -> Tensor:
     """Widen floats of 8 bits, of which torch can't tell whether they are finite."""
     return values.float() if values.element_size() == 1 else values
 
 
-def _suspicious(values: Tensor) -> bool:
+def _is_suspicious(values: Tensor) -> bool:
     """Tell quickly whether values may hold NaN or infinities: their sum, which one thread takes as fast as memory gives."""
     if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64, *INFINITE):
-        return not torch.isfinite(_plain(values)).all()
+        return not torch.isfinite(_is_plain(values)).all()
     if values.dtype in INFINITE:
         bits = values.view(torch.int16).numpy() & np.int16(0x7FFF)
         return bool(bits.max(initial=0) >= INFINITE[values.dtype])
@@ -218,15 +218,15 @@ def _suspicious(values: Tensor) -> bool:
         return not math.isfinite(values.numpy().sum())
 
 
-def _listed(kind: str, items: list[str]) -> str:
+def _format_items(kind: str, items: list[str]) -> str:
     more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
     return f"{kind}: {', '.join(items[:MOST])}{more}" if items else ""
 
 
-def _dims(tensor: Tensor) -> str:
+def _format_dims(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single number"
 
 
-def _width(tensors: Mapping[str, Tensor]) -> int | str:
+def _read_width(tensors: Mapping[str, Tensor]) -> int | str:
     norm = tensors.get("norm.weight")
     return norm.shape[0] if norm is not None and norm.ndim == 1 else "?"

@@ -9,20 +9,20 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import uncropped
+from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Config, get_kind
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.settings import to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, check_name, remove_folder, write_atomically
-from vitreous.storage.presence import is_there
+from vitreous.storage.presence import path_exists
 from vitreous.storage.safetensors_file import save_tensors
 from vitreous.weights.compatibility import describe
 from vitreous.weights.families.base import Family
-from vitreous.weights.foreign import families
+from vitreous.weights.foreign import list_families
 from vitreous.weights.loading import open_model
-from vitreous.weights.mapping import write
+from vitreous.weights.mapping import write_tensors
 from vitreous.weights.model_folder import ModelFolder, save_model
 from vitreous.weights.options import Wish
 
@@ -51,7 +51,7 @@ class Proof:
 
 def formats() -> dict[str, Family | None]:
     """Return the formats that can be written, by name; ours is None."""
-    return {OURS: None} | {name: family for name, family in families().items() if family.unwritable is not None}
+    return {OURS: None} | {name: family for name, family in list_families().items() if family.unwritable is not None}
 
 
 def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
@@ -67,7 +67,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         raise UnknownName("format", to, known)
     path, family = Path(path), known[to]
     check_name(path)
-    if is_there(path) and (not path.is_dir() or any(path.iterdir())):
+    if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise CheckpointError(f"{path} exists already; name a new or empty folder")
     if family is None:
         save_model(path, folder)
@@ -108,7 +108,7 @@ def other_transform(here: PreprocessConfig, there: PreprocessConfig, to: str) ->
     """Say what of the images' transform a format doesn't record, or its own code does otherwise; "" where it comes back."""
     found = []
     for name, own, other in (
-        ("scaled to", Size(*uncropped(here)), Size(*uncropped(there))),
+        ("scaled to", Size(*compute_uncropped(here)), Size(*compute_uncropped(there))),
         *((name, getattr(here, name), getattr(there, name)) for name in ("resize", "interpolation", "antialias")),
         *((name, spread(getattr(here, name)), spread(getattr(there, name))) for name in ("mean", "std")),
     ):
@@ -140,7 +140,7 @@ def write_foreign(folder: ModelFolder, path: Path, family: Family) -> None:
     reason = unfit(config, family) or family.unwritable(config)
     if reason:
         raise CheckpointError(f"the format {family.name} can't express this model: {reason}")
-    tensors, left = write(family.table(config), folder.model.state_dict(), config.depth)
+    tensors, left = write_tensors(family.table(config), folder.model.state_dict(), config.depth)
     if left:
         raise CheckpointError(f"the format {family.name} has no place for {len(left)} tensors, such as {left[0]}")
     with atomic_folder(path) as partial:

@@ -11,12 +11,12 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.storage.limits import check_count, check_file, read_json
 from vitreous.storage.mmap import FileMap
-from vitreous.storage.presence import absent, is_there
-from vitreous.storage.safetensors_file import map_tensors, reading
+from vitreous.storage.presence import explain_absence, path_exists
+from vitreous.storage.safetensors_file import map_tensors, translate_read_errors
 from vitreous.weights.npz import read_npz
 from vitreous.weights.options import Told
-from vitreous.weights.state_dicts import state_of
-from vitreous.weights.torch_files import is_script, is_torch, read_pickled, read_script, refusing
+from vitreous.weights.state_dicts import find_state
+from vitreous.weights.torch_files import is_script, is_torch, read_pickled, read_script, translate_errors
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
@@ -64,16 +64,16 @@ def read_weights(path: str | Path) -> Weights:
         CheckpointError: nothing there, not a known format, damaged, or hostile; no code in it is ever run.
     """
     path = Path(path)
-    if not is_there(path):
-        raise CheckpointError(absent(path))
-    with reading(path):
-        file = _inside(path) if path.is_dir() else path
+    if not path_exists(path):
+        raise CheckpointError(explain_absence(path))
+    with translate_read_errors(path):
+        file = _find_inside(path) if path.is_dir() else path
         refuse_pieces(file)
         check_file(file)
     notes: tuple[str, ...] = ()
     maps: list[FileMap] = []
     if file.name.endswith(INDICES):
-        tensors, maps = _sharded(file)
+        tensors, maps = _read_shards(file)
     elif file.suffix in SAFE:
         tensors, _, mapped = map_tensors(file, alignment=1)
         maps = [mapped]
@@ -83,7 +83,7 @@ def read_weights(path: str | Path) -> Weights:
         tensors, mapped = read_script(file)
         maps, notes = [mapped], ("took the tensors of a TorchScript archive; its code was not run",)
     elif is_weights(file):
-        tensors, mapped, notes = _pickled(file)
+        tensors, mapped, notes = _read_pickled(file)
         maps = [mapped]
     else:
         raise CheckpointError(
@@ -91,8 +91,8 @@ def read_weights(path: str | Path) -> Weights:
         )
     check_names(tensors, str(file))
     folder = file.parent
-    config = _json(folder / "config.json") or _json(folder / "open_clip_config.json")
-    return Weights(file, tensors, config, _json(folder / "preprocessor_config.json"), notes, tuple(maps))
+    config = _read_json(folder / "config.json") or _read_json(folder / "open_clip_config.json")
+    return Weights(file, tensors, config, _read_json(folder / "preprocessor_config.json"), notes, tuple(maps))
 
 
 def refuse_pieces(file: Path) -> None:
@@ -109,7 +109,7 @@ def refuse_pieces(file: Path) -> None:
         )
 
 
-def holds_weights(path: Path) -> bool:
+def has_weights(path: Path) -> bool:
     """Tell, by their endings, whether a path is a file of weights or an index of shards, or a folder with one inside."""
     files = path.iterdir() if path.is_dir() else [path]
     return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
@@ -122,7 +122,7 @@ def is_weights(file: Path) -> bool:
     return file.suffix in (*ENDINGS, ".distcp")
 
 
-def _inside(folder: Path) -> Path:
+def _find_inside(folder: Path) -> Path:
     """Find the weights in a folder."""
     for name in CANDIDATES:
         if (folder / name).is_file():
@@ -137,22 +137,22 @@ def _inside(folder: Path) -> Path:
     )
 
 
-def _sharded(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
+def _read_shards(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
     """Read the shards that an index lists, which must lie beside it."""
-    places = _json(index).get("weight_map")
+    places = _read_json(index).get("weight_map")
     if not isinstance(places, Mapping) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(f"{index} is no index of shards: it has no weight_map of names")
     tensors: dict[str, Tensor] = {}
     maps = []
     for shard in sorted(set(places.values())):
-        if PurePosixPath(shard).name != shard or "\\" in shard or Path(shard).suffix not in _endings(index):
+        if PurePosixPath(shard).name != shard or "\\" in shard or Path(shard).suffix not in _list_endings(index):
             raise CheckpointError(
-                f"{index} names the shard {shard!r}; shards must be {_endings(index)[0]} files beside it"
+                f"{index} names the shard {shard!r}; shards must be {_list_endings(index)[0]} files beside it"
             )
         if Path(shard).suffix in SAFE:
             found, _, mapped = map_tensors(index.parent / shard, alignment=1)
         else:
-            found, mapped, _ = _pickled(index.parent / shard)
+            found, mapped, _ = _read_pickled(index.parent / shard)
         maps.append(mapped)
         tensors |= {name: tensor for name, tensor in found.items() if places.get(name) == shard}
     absent = [name for name in places if name not in tensors]
@@ -161,24 +161,24 @@ def _sharded(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
     return tensors, maps
 
 
-def _endings(index: Path) -> tuple[str, ...]:
+def _list_endings(index: Path) -> tuple[str, ...]:
     """Return the endings that the shards of an index have: those of pickles only where its own name says so."""
     return (".bin",) if index.name.endswith(".bin.index.json") else SAFE
 
 
-def _pickled(path: Path) -> tuple[dict[str, Tensor], FileMap, tuple[str, ...]]:
+def _read_pickled(path: Path) -> tuple[dict[str, Tensor], FileMap, tuple[str, ...]]:
     """Read a file of torch's, and find the weights in it."""
     file = read_pickled(path)
-    with refusing(path, f"{path} can't be read as weights only: ", f"{path} is damaged"):
-        state = state_of(file.tree, str(path))
+    with translate_errors(path, f"{path} can't be read as weights only: ", f"{path} is damaged"):
+        state = find_state(file.tree, str(path))
         return file.tensors(state.tensors, str(path)), file.map, state.notes
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that may lie beside the weights; an absent one is empty."""
-    if not is_there(path):
+    if not path_exists(path):
         return {}
-    with reading(path):
+    with translate_read_errors(path):
         found = read_json(path)
     return found if isinstance(found, dict) else {}
 

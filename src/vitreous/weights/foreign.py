@@ -13,21 +13,21 @@ from torch import Tensor
 from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import CONFIGS, Model, empty
+from vitreous.model.factory import CONFIGS, Model, create_empty
 from vitreous.shapes import Size
-from vitreous.storage.mmap import FileMap, release
-from vitreous.weights.adaptation import adapt, numbers
-from vitreous.weights.channels import seeing
+from vitreous.storage.mmap import FileMap, release_pages
+from vitreous.weights.adaptation import adapt, number_outputs
+from vitreous.weights.channels import adapt_preprocess
 from vitreous.weights.compatibility import check_finite, describe
 from vitreous.weights.families.base import MULTI_LABEL, Family, Notes, Reading
 from vitreous.weights.files import Weights, read_weights
-from vitreous.weights.gaps import cost_of, fill_missing, refuse_unused
+from vitreous.weights.gaps import describe_cost, fill_missing, refuse_unused
 from vitreous.weights.limits import check_model
-from vitreous.weights.mapping import Mapped, read
+from vitreous.weights.mapping import Mapped, read_tensors
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Report, Told, Wish, grouped
-from vitreous.weights.unread import told
-from vitreous.weights.wrappers import TRAINING, headed, unwrapped
+from vitreous.weights.options import Report, Told, Wish, group_names
+from vitreous.weights.unread import explain_unknown
+from vitreous.weights.wrappers import TRAINING, attach_head, unwrap
 
 MODULES = (
     *("timm.vit", "timm.eva", "timm.rotary", "timm.relative", "timm.parallel"),
@@ -49,7 +49,7 @@ SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIte
 """What is raised where shapes or configurations aren't what they should be."""
 
 
-def families() -> dict[str, Family]:
+def list_families() -> dict[str, Family]:
     """Return every family by name."""
     found = {}
     for name in MODULES:
@@ -58,12 +58,12 @@ def families() -> dict[str, Family]:
     return found
 
 
-def surest(weights: Weights) -> float:
+def score_best(weights: Weights) -> float:
     """Return how surely some family recognises weights."""
-    return max(score(family, weights) for family in families().values())
+    return max(score_family(family, weights) for family in list_families().values())
 
 
-def score(family: Family, weights: Weights) -> float:
+def score_family(family: Family, weights: Weights) -> float:
     """Return how surely weights are of a family; tensors of shapes that make no sense to it are none of its."""
     try:
         return family.recognise(weights)
@@ -77,12 +77,12 @@ def recognise(weights: Weights) -> Family:
     Raises:
         CheckpointError: no family fits, or two fit equally well.
     """
-    scores = {family.name: score(family, weights) for family in families().values()}
+    scores = {family.name: score_family(family, weights) for family in list_families().values()}
     best = max(scores.values())
     if best <= 0:
         some = ", ".join(list(weights.tensors)[:4])
         raise CheckpointError(
-            f"{weights.path} {told(weights)} ({', '.join(scores)}); the file has {len(weights.tensors)} tensors, such as "
+            f"{weights.path} {explain_unknown(weights)} ({', '.join(scores)}); the file has {len(weights.tensors)} tensors, such as "
             f"{some}"
         )
     fitting = [name for name, score in scores.items() if score == best]
@@ -90,7 +90,7 @@ def recognise(weights: Weights) -> Family:
         raise CheckpointError(
             f"{weights.path} fits {' and '.join(fitting)} equally well; say which with --as {fitting[0]}"
         )
-    return families()[fitting[0]]
+    return list_families()[fitting[0]]
 
 
 def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Report]:
@@ -100,21 +100,21 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
         ConfigError: a wish that can't be met.
     """
-    weights = unwrapped(replace(read_weights(path), told=wish.told), surest)
-    family, variant = chosen(weights, wish.family)
-    weights = headed(weights, family.table(CONFIGS[family.kind]()))
-    reading = understood(family, weights, variant)
+    weights = unwrap(replace(read_weights(path), told=wish.told), score_best)
+    family, variant = choose_family(weights, wish.family)
+    weights = attach_head(weights, family.table(CONFIGS[family.kind]()))
+    reading = interpret_weights(family, weights, variant)
     check_told(reading, weights)
     check_images(reading.preprocess, reading.model.channels, str(weights.path))
-    reading = replace(reading, assumed=(*reading.assumed, *images_assumed(reading, weights)))
+    reading = replace(reading, assumed=(*reading.assumed, *describe_images(reading, weights)))
     check_model(reading.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
-    model, theirs = empty(reading.model), dict(reading.tensors)
+    model, theirs = create_empty(reading.model), dict(reading.tensors)
     patterns = (*reading.ignored, *TRAINING)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
-    given, finish = list(theirs), partial(finished, str(weights.path), weights.maps)
+    given, finish = list(theirs), partial(finish_tensor, str(weights.path), weights.maps)
     reading = replace(reading, tensors={})  # what was used is let go while the next is made
     weights.tensors.clear()
-    mapped = read(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
+    mapped = read_tensors(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
     refuse_shapes(mapped, model, reading, str(weights.path))
     ignored = [name for name in ignored if name not in mapped.used]
     unused = [name for name in given if name not in mapped.used and name not in ignored]
@@ -124,8 +124,8 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
     origin |= {"told": str(weights.told)} if str(weights.told) else {}
-    classes = reading.classes or numbers(model.config.classes)
-    preprocess = seeing(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
+    classes = reading.classes or number_outputs(model.config.classes)
+    preprocess = adapt_preprocess(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
     several = weights.config.get("problem_type") == MULTI_LABEL
     folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, several)
     folder, changes = adapt(folder, wish)
@@ -136,18 +136,18 @@ def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Re
         mapped=len(mapped.tensors) - len(new),
         resized=changes.resized,
         channels=changes.channels,
-        head=changes.head or head_of(model, new),
+        head=changes.head or describe_head(model, new),
         new=tuple(new),
         unused=tuple(unused),
         ignored=len(ignored) + len(weights.aside),
-        beside=grouped((*ignored, *weights.aside)),
+        beside=group_names((*ignored, *weights.aside)),
         assumed=reading.assumed,
-        notes=(*weights.notes, *told_of(weights), *cost_of(unused, mapped.used, new)),
+        notes=(*weights.notes, *describe_told(weights), *describe_cost(unused, mapped.used, new)),
     )
     return folder, report
 
 
-def finished(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
+def finish_tensor(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
     """Widen a tensor to float32, and give back the pages that it was read from.
 
     What a mapped file holds as it is needed stays mapped; everything else is copied, once.
@@ -159,18 +159,18 @@ def finished(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequenc
         shape = "x".join(map(str, made.shape)) or "one value"
         raise CheckpointError(f"{where} has weights of {made.dtype} (shape {shape}); vitreous reads floats only")
     whole = made.float().contiguous()
-    release(sources, maps)
+    release_pages(sources, maps)
     return whole
 
 
-def head_of(model: Model, new: Sequence[str]) -> str:
+def describe_head(model: Model, new: Sequence[str]) -> str:
     """Say where the head comes from."""
     if not model.config.classes:
         return "none"
     return "new" if any(name.startswith("head.") for name in new) else "kept"
 
 
-def understood(family: Family, weights: Weights, variant: str | None) -> Reading:
+def interpret_weights(family: Family, weights: Weights, variant: str | None) -> Reading:
     """Let a family read weights.
 
     Raises:
@@ -208,7 +208,7 @@ def check_told(reading: Reading, weights: Weights) -> None:
         )
 
 
-def told_of(weights: Weights) -> Notes:
+def describe_told(weights: Weights) -> Notes:
     """Return what the user says of the file, for the report."""
     return (f"{weights.told}, as you say",) if weights.told != Told() else ()
 
@@ -232,7 +232,7 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
         )
 
 
-def images_assumed(reading: Reading, weights: Weights) -> Notes:
+def describe_images(reading: Reading, weights: Weights) -> Notes:
     """Say what of the images' preprocessing is not as the configuration says: a kernel that isn't here, other channels."""
     images, channels = reading.preprocess, reading.model.channels
     config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
@@ -245,12 +245,12 @@ def images_assumed(reading: Reading, weights: Weights) -> Notes:
     return tuple(notes)
 
 
-def chosen(weights: Weights, name: str | None) -> tuple[Family, str | None]:
+def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | None]:
     """Return the family and the variant: as the user says, or recognised."""
     if name is None:
         return recognise(weights), None
     family, _, variant = name.partition(":")
-    known = families()
+    known = list_families()
     owners = [one for one in known.values() if family in one.variants]
     fitting = [one for one in owners if one.recognise(weights) > 0]
     if fitting or family not in known:  # a variant may have a family's name: google's npz read as timm reads them

@@ -7,7 +7,7 @@ from vitreous.errors import CheckpointError
 from vitreous.model.factory import Config, Model, create
 from vitreous.weights.compatibility import describe
 from vitreous.weights.mapping import Mapped
-from vitreous.weights.options import Wish, grouped
+from vitreous.weights.options import Wish, group_names
 
 MOST_GROUPS = 4
 """Groups of names that a message lists."""
@@ -26,14 +26,14 @@ OURS = r"^(distillation_)?head\."
 """How the names of our heads begin."""
 
 
-def listed(names: Collection[str]) -> str:
+def format_names(names: Collection[str]) -> str:
     """Say which names these are, in at most `MOST_GROUPS` groups."""
-    groups = grouped(names)
+    groups = group_names(names)
     more = f" and {len(groups) - MOST_GROUPS} more groups" if len(groups) > MOST_GROUPS else ""
     return ", ".join(groups[:MOST_GROUPS]) + more
 
 
-def parts_of(names: Collection[str]) -> str:
+def describe_parts(names: Collection[str]) -> str:
     """Say what tensors are for, as far as their names tell: "LayerScale of 12 blocks"; empty where they don't."""
     said = []
     for pattern, word in PARTS:
@@ -43,7 +43,7 @@ def parts_of(names: Collection[str]) -> str:
     return ", ".join(said)
 
 
-def inside(names: Iterable[str], used: Collection[str]) -> list[str]:
+def select_inside(names: Iterable[str], used: Collection[str]) -> list[str]:
     """Return the names that lie in a module that is used, such as a block: they are part of what it computes."""
     modules = {match.group() for name in used if (match := re.match(r".*?[./_]\d+[./]|[^./]+[./]", name))}
     return [name for name in names if any(name.startswith(module) for module in modules)]
@@ -58,9 +58,9 @@ def refuse_unused(unused: Collection[str], used: Collection[str], config: Config
     """
     if not unused or "unused" in wish.allow:
         return
-    about = f"{where}: {len(unused)} tensors have no place in {describe(config)}: {listed(unused)}"
-    if within := inside(unused, used):
-        named = parts_of(within)
+    about = f"{where}: {len(unused)} tensors have no place in {describe(config)}: {format_names(unused)}"
+    if within := select_inside(unused, used):
+        named = describe_parts(within)
         raise CheckpointError(
             f"{about}; {f'they are {named}, which' if named else f'{len(within)} of them lie in layers that are used and'} "
             "belong to what this model computes: without them its outputs would be others. vitreous can't build it"
@@ -84,13 +84,13 @@ def fill_missing(mapped: Mapped, model: Model, config: Config, wish: Wish, where
     if not mapped.missing:
         return []
     if "missing" not in wish.allow:
-        raise CheckpointError(lacking(mapped.missing, config, where))
+        raise CheckpointError(explain_missing(mapped.missing, config, where))
     fresh = create(config).state_dict()
     mapped.tensors |= {name: fresh[name] for name in mapped.missing}
     return list(mapped.missing)
 
 
-def lacking(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) -> str:
+def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) -> str:
     """Say which tensors are missing, under which names they were looked for, and what can be done."""
     name, looked = next(iter(missing.items()))
     about = (
@@ -106,12 +106,14 @@ def lacking(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) 
     )
 
 
-def cost_of(unused: Collection[str], used: Collection[str], new: Collection[str]) -> tuple[str, ...]:
+def describe_cost(unused: Collection[str], used: Collection[str], new: Collection[str]) -> tuple[str, ...]:
     """Say, for the report, what the differences that the user allowed cost."""
-    within = inside(unused, used)
+    within = select_inside(unused, used)
     notes = (
-        [f"the outputs differ from the original's: left out was {parts_of(within) or listed(within)}"] if within else []
+        [f"the outputs differ from the original's: left out was {describe_parts(within) or format_names(within)}"]
+        if within
+        else []
     )
     drawn = [name for name in new if not re.match(OURS, name)]
-    notes += [f"the outputs are not the original's: drawn at random were {listed(drawn)}"] if drawn else []
+    notes += [f"the outputs are not the original's: drawn at random were {format_names(drawn)}"] if drawn else []
     return tuple(notes)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from vitreous.errors import CheckpointError
-from vitreous.storage.presence import is_there
+from vitreous.storage.presence import path_exists
 
 PATTERNS = ("*.json", "model*.safetensors", "open_clip_model.safetensors", "*.npz")
 """What is downloaded first; a pickled file only where there is nothing else."""
@@ -17,7 +17,7 @@ def is_repository(text: str) -> bool:
 
     A path below a folder that is here, such as runs/demo, is a path that was mistyped.
     """
-    return NAME.fullmatch(text) is not None and not is_there(text) and not is_there(text.split("/")[0])
+    return NAME.fullmatch(text) is not None and not path_exists(text) and not path_exists(text.split("/")[0])
 
 
 def download(text: str) -> Path:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.settings import distinct_keys
+from vitreous.settings import refuse_double_keys
 from vitreous.storage.presence import is_file
 
 MOST_BYTES = 64 * 2**20
 """Of a file of names."""
 
 
-def listed(text: str) -> tuple[str, ...]:
+def read_labels(text: str) -> tuple[str, ...]:
     """Return the labels that a text names, separated by commas, or those of the file that it names.
 
     A file is UTF-8: one name a line; or, where its name ends in .json, a list of names, or names by their number.
@@ -22,7 +22,7 @@ def listed(text: str) -> tuple[str, ...]:
         ConfigError: no names, an empty or a doubled one (which line it is), or a file that can't be read.
     """
     if is_file(text):
-        return of_file(Path(text))
+        return read_label_file(Path(text))
     if text.lower().endswith((".txt", ".json")):
         raise ConfigError(f"--labels {text}: no such file")
     found = tuple(name.strip() for name in text.split(",") if name.strip())
@@ -33,7 +33,7 @@ def listed(text: str) -> tuple[str, ...]:
     return found
 
 
-def of_file(path: Path) -> tuple[str, ...]:
+def read_label_file(path: Path) -> tuple[str, ...]:
     """Return the names in a file, in their order; raises ConfigError."""
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -42,18 +42,18 @@ def of_file(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read the labels in {path}: {error}") from error
     if path.suffix.lower() == ".json":
-        return distinct(of_json(text, path), path, "entry")
+        return check_distinct(parse_json_labels(text, path), path, "entry")
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    return distinct([line.strip() for line in lines], path, "line")
+    return check_distinct([line.strip() for line in lines], path, "line")
 
 
-def of_json(text: str, path: Path) -> list[Any]:
+def parse_json_labels(text: str, path: Path) -> list[Any]:
     """Return the names in JSON: a list, or an object from numbers (0, 1, ...) to names; raises ConfigError."""
     expected = 'expected a list of names, or an object of names by number, such as {"0": "cat", "1": "dog"}'
     try:
-        given = json.loads(text, object_pairs_hook=distinct_keys)
+        given = json.loads(text, object_pairs_hook=refuse_double_keys)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -68,7 +68,7 @@ def of_json(text: str, path: Path) -> list[Any]:
     return [name.strip() for name in given]
 
 
-def distinct(names: Sequence[str], path: Path, unit: str) -> tuple[str, ...]:
+def check_distinct(names: Sequence[str], path: Path, unit: str) -> tuple[str, ...]:
     """Return names that are all there and all different; raises ConfigError for the first that isn't."""
     if not names:
         raise ConfigError(f"{path} names no class; expected one name a line")

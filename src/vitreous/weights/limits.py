@@ -2,7 +2,7 @@
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.model.count import parameters
+from vitreous.model.count import count_parameters
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.storage.limits import FREE
 
@@ -26,7 +26,7 @@ def check_model(config: ViTConfig | ResNetConfig, held: int, where: str) -> None
     rows, cols = config.grid
     if rows * cols > MOST_TOKENS:
         raise CheckpointError(f"{where}: its configuration speaks of more than {MOST_TOKENS:,} patches in an image")
-    needed = parameters(config)
+    needed = count_parameters(config)
     if needed > SLACK * held + FREE:
         raise CheckpointError(
             f"{where} holds {held:,} values, and its configuration describes a model of {min(needed, 10**18):,}"

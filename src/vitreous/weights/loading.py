@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vitreous.errors import CheckpointError, ConfigError
-from vitreous.storage.presence import absent, is_link, is_there, url
+from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
 from vitreous.weights.adaptation import Changes, adapt
 from vitreous.weights.compatibility import describe
-from vitreous.weights.files import holds_weights
+from vitreous.weights.files import has_weights
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.hub import download, is_repository
 from vitreous.weights.model_folder import ModelFolder, is_model, load_model
@@ -27,12 +27,12 @@ def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder,
         CheckpointError: nothing there that can be loaded.
         ConfigError: a wish that can't be met.
     """
-    with uncollected():
-        return _open(str(path), wish)
+    with pause_collection():
+        return _open_anything(str(path), wish)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def pause_collection() -> Iterator[None]:
     """Keep Python's garbage collector from walking everything that torch imported, several times, while a model is built."""
     was = gc.isenabled()
     gc.disable()
@@ -43,22 +43,22 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _open(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
+def _open_anything(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
     place = Path(path)
-    if not is_there(place) and is_repository(path):
+    if not path_exists(place) and is_repository(path):
         place = download(path)
-    if told := url(path):
+    if told := explain_url(path):
         raise CheckpointError(told)
-    if is_link(place) and not is_there(place):
-        raise CheckpointError(absent(place))
-    if not is_there(place):
+    if is_link(place) and not path_exists(place):
+        raise CheckpointError(explain_absence(place))
+    if not path_exists(place):
         raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
-    if place.is_dir() and (is_model(place) or _is_run(place) or not holds_weights(place)):
-        return taken(load_model(place), wish or Wish(), place)
+    if place.is_dir() and (is_model(place) or _is_run(place) or not has_weights(place)):
+        return apply_options(load_model(place), wish or Wish(), place)
     return load_foreign(place, wish or Wish())
 
 
-def taken(folder: ModelFolder, wish: Wish, place: Path) -> tuple[ModelFolder, Report | None]:
+def apply_options(folder: ModelFolder, wish: Wish, place: Path) -> tuple[ModelFolder, Report | None]:
     """Do what was wished of one of our own models, and tell it, if there is something to tell.
 
     Raises:

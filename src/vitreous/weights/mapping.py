@@ -26,7 +26,7 @@ TRANSPOSED = Layout(lambda tensor: tensor.transpose(0, 1), lambda tensor: tensor
 """A dense layer as flax and OpenAI's CLIP write it: (in, out) for our (out, in)."""
 
 
-def leading(count: int) -> Layout:
+def leading_layout(count: int) -> Layout:
     """Theirs has `count` leading axes of one: (1, token, dim), (1, 1, dim)."""
 
     def read(tensor: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def leading(count: int) -> Layout:
     return Layout(read, lambda tensor: tensor[(None,) * count])
 
 
-def convolution(config: ViTConfig) -> Layout:
+def convolution_rules(config: ViTConfig) -> Layout:
     """A patch embedding as a convolution: (dim, channel, row, col) for our (dim, channel x row x col)."""
     return Layout(lambda tensor: tensor.flatten(1), lambda tensor: tensor.unflatten(1, config.patch_shape))
 
@@ -64,17 +64,17 @@ class Rule:
 Table = Sequence[Rule]
 
 
-def dense(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
+def dense_rules(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
     """Return the rules of a layer's weight and bias."""
     return [Rule(f"{ours}.weight", (f"{theirs}.weight",), layout), Rule(f"{ours}.bias", (f"{theirs}.bias",))]
 
 
-def stacked(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
+def stacked_rule(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
     """Return the rule of one tensor of ours that is several of theirs, one below the other."""
     return Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in theirs), layout)
 
 
-def expanded(table: Table, depth: int) -> list[Rule]:
+def expand_table(table: Table, depth: int) -> list[Rule]:
     """Write the rules of blocks out for each block."""
     rules = []
     for rule in table:
@@ -97,7 +97,7 @@ Finish = Callable[[Tensor, Sequence[Tensor]], Tensor]
 """What is done to a tensor of ours as soon as it is made, given it and those of theirs that it was made of."""
 
 
-def read(
+def read_tensors(
     table: Table,
     theirs: dict[str, Tensor],
     expected: Mapping[str, Tensor],
@@ -116,13 +116,13 @@ def read(
     Raises:
         CheckpointError: tensors whose shapes a rule can't be applied to.
     """
-    mapped, rules = Mapped(), [rule for rule in expanded(table, depth) if rule.ours in expected]
+    mapped, rules = Mapped(), [rule for rule in expand_table(table, depth) if rule.ours in expected]
     last = {name: index for index, rule in enumerate(rules) for name in rule.theirs}
     for index, rule in enumerate(rules):
         if rule.ours in mapped.tensors:
             continue
         if all(name in theirs for name in rule.theirs) and rule.theirs:
-            made = applied(rule, theirs, expected[rule.ours])
+            made = apply_rule(rule, theirs, expected[rule.ours])
             mapped.tensors[rule.ours] = finish(made, [theirs[name] for name in rule.theirs])
             mapped.used.update(rule.theirs)
             mapped.missing.pop(rule.ours, None)
@@ -138,10 +138,10 @@ def read(
     return mapped
 
 
-def applied(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tensor:
+def apply_rule(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tensor:
     """Make one of ours; raises CheckpointError where the shapes don't let it be made."""
     try:
-        parts = [rule.layout.read(cut(theirs[name], rule.part)) for name in rule.theirs]
+        parts = [rule.layout.read(cut_part(theirs[name], rule.part)) for name in rule.theirs]
         parts = [parts[place] for place in rule.order] if rule.order else parts
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     except (RuntimeError, IndexError, ValueError) as error:
@@ -150,7 +150,7 @@ def applied(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tenso
         raise CheckpointError(f"{rule.ours} ({wanted}) can't be made of {shapes}") from error
 
 
-def cut(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
+def cut_part(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
     """Return some of the equal parts that stand one below the other."""
     if part is None:
         return tensor
@@ -158,11 +158,11 @@ def cut(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
     return tensor[first * len(tensor) // count : end * len(tensor) // count]
 
 
-def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
+def write_tensors(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
     """Apply a table backwards; return their tensors, and our names that no rule speaks of."""
     theirs: dict[str, dict[int, Tensor]] = {}
     written: set[str] = set()
-    for rule in expanded(table, depth):
+    for rule in expand_table(table, depth):
         if rule.ours not in ours or rule.ours in written or not rule.theirs:
             continue
         parts = list(ours[rule.ours].chunk(len(rule.theirs)))
@@ -176,7 +176,7 @@ def write(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[st
     return joined, [name for name in ours if name not in written]
 
 
-def depth_of(names: Iterable[str], pattern: str) -> int:
+def count_blocks(names: Iterable[str], pattern: str) -> int:
     """Count the blocks that names speak of; `pattern` has one group, the block's number.
 
     Raises:
@@ -192,7 +192,7 @@ def depth_of(names: Iterable[str], pattern: str) -> int:
     return depth
 
 
-def units_of(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int, ...]:
+def count_units(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int, ...]:
     """Count the units of each stage of a ResNet.
 
     Args:
@@ -201,5 +201,7 @@ def units_of(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int, .
         first: the number of the first stage and of the first unit.
     """
     listed = list(names)
-    end = depth_of(listed, pattern.format(stage=r"(\d+)", unit=r"\d+"))
-    return tuple(depth_of(listed, pattern.format(stage=stage, unit=r"0*(\d+)")) - first for stage in range(first, end))
+    end = count_blocks(listed, pattern.format(stage=r"(\d+)", unit=r"\d+"))
+    return tuple(
+        count_blocks(listed, pattern.format(stage=stage, unit=r"0*(\d+)")) - first for stage in range(first, end)
+    )

@@ -15,18 +15,18 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vitreous.errors import CheckpointError, ConfigError, suggestion
+from vitreous.errors import CheckpointError, ConfigError, suggest
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
-from vitreous.model.factory import CONFIGS, Config, Model, empty, get_kind
+from vitreous.model.factory import CONFIGS, Config, Model, create_empty, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
-from vitreous.storage.atomic import atomic_folder, clear_partials, settled, write_atomically
+from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled, write_atomically
 from vitreous.storage.limits import read_json
-from vitreous.storage.presence import is_there
-from vitreous.storage.safetensors_file import file_hash, map_tensors, reading, save_tensors
-from vitreous.storage.versions import versions
+from vitreous.storage.presence import path_exists
+from vitreous.storage.safetensors_file import file_hash, map_tensors, save_tensors, translate_read_errors
+from vitreous.storage.versions import read_versions
 from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid
 from vitreous.weights.limits import check_model
 
@@ -74,7 +74,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
         )
-    if is_there(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
+    if path_exists(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
@@ -93,7 +93,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "decode": to_dict(folder.decode),
             **placed,
             "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
-            "origin": {"versions": versions(), **folder.origin},
+            "origin": {"versions": read_versions(), **folder.origin},
             "classes": list(folder.classes),
             **({"several": True} if folder.several else {}),
         }
@@ -136,7 +136,7 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     check_model(config, sum(tensor.numel() for tensor in tensors.values()), source)
     if isinstance(config, ViTConfig):
         check_grid(config, source, Size(*stored.positions.grid), stored.positions.resize)
-    model = empty(config)
+    model = create_empty(config)
     check_fit(tensors, model.state_dict(), config, source)
     check_finite(tensors, source, [file])
     _fill(model, tensors)
@@ -173,7 +173,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     """Read what config.json says; raises CheckpointError."""
     kind = document.get("kind", "vit")
     if not isinstance(kind, str) or kind not in CONFIGS:
-        raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggestion(str(kind), CONFIGS)}")
+        raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggest(str(kind), CONFIGS)}")
     keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
     keys += ["several"] if "several" in document else []
     try:
@@ -188,7 +188,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     if len(stored.classes) != config.classes:
         raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
     if stored.positions.resize not in ALL_RULES:
-        known = suggestion(stored.positions.resize, ALL_RULES)
+        known = suggest(stored.positions.resize, ALL_RULES)
         raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
     return config, preprocess, decode, stored
 
@@ -205,7 +205,7 @@ def _architecture(document: dict[str, Any]) -> Any:
 
 
 def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
-    with reading(path):
+    with translate_read_errors(path):
         size = path.stat().st_size
     if size != stored.bytes:
         raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
@@ -222,14 +222,14 @@ def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
 
 def _locate(path: Path) -> Path:
     """Find the model folder that a path stands for."""
-    path = settled(path)
-    if not is_there(path):
+    path = find_settled(path)
+    if not path_exists(path):
         raise CheckpointError(f"no such model folder: {path}")
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
     if "vitreous_run" not in _keys(path):
         return path
-    model = settled(path / "model")
+    model = find_settled(path / "model")
     if (model / CONFIG).is_file():
         return model
     steps = [folder.name.removeprefix("step-") for folder in (path / "checkpoints").glob("step-*")]
@@ -289,7 +289,7 @@ def _document(path: Path) -> dict[str, Any]:
     """Read config.json and check that it is one of ours; raises CheckpointError."""
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
-    with reading(path / CONFIG):
+    with translate_read_errors(path / CONFIG):
         document = read_json(path / CONFIG)
     if not isinstance(document, dict) or "vitreous_model" not in document:
         raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")

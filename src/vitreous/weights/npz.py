@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.storage.limits import check_claims, check_count, check_file
-from vitreous.storage.safetensors_file import reading
+from vitreous.storage.safetensors_file import translate_read_errors
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """How NumPy compresses, or not."""
@@ -39,7 +39,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         CheckpointError: no archive, or a member that claims more than it holds, or of a type that is no number.
     """
     tensors = {}
-    with reading(path), warnings.catch_warnings():
+    with translate_read_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, of headers that Python 2 wrote
         check_file(path)
         try:
@@ -48,7 +48,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
                 check_count(str(path), len(members))
                 check_claims(str(path), sum(member.file_size for member in members), path.stat().st_size)
                 for member in members:
-                    tensors[member.filename.removesuffix(".npy")] = _array(path, archive, member)
+                    tensors[member.filename.removesuffix(".npy")] = _read_array(path, archive, member)
         except (OSError, CheckpointError):
             raise
         except BROKEN as error:
@@ -57,13 +57,13 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
     """Read one member, after holding its header against its size."""
     name = ascii(member.filename)[1:-1][:80]
     if member.compress_type not in METHODS:
         raise CheckpointError(f"{path}: {name} is compressed by method {member.compress_type}, which NumPy doesn't use")
     with archive.open(member) as file:
-        shape, fortran, dtype = _header(file, f"{path}: {name}", member.file_size)
+        shape, fortran, dtype = _read_header(file, f"{path}: {name}", member.file_size)
         needed = math.prod(shape) * dtype.itemsize
         data = file.read(needed)
     if len(data) != needed:
@@ -79,7 +79,7 @@ def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Ten
     return values.view(torch.bfloat16) if dtype.kind == "V" else values
 
 
-def _header(file: zipfile.ZipExtFile, where: str, held: int) -> tuple[tuple[int, ...], bool, Any]:
+def _read_header(file: zipfile.ZipExtFile, where: str, held: int) -> tuple[tuple[int, ...], bool, Any]:
     """Return an array's shape, whether it lies column by column, and its type; raises CheckpointError."""
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:

@@ -78,10 +78,10 @@ class Wish:
         return Told(self.grid, self.heads)
 
 
-def grouped(names: Iterable[str]) -> tuple[str, ...]:
+def group_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return names with their numbers taken together, the largest group first.
 
-    >>> grouped(["blocks.0.gamma_1", "blocks.1.gamma_1", "mask_token"])
+    >>> group_names(["blocks.0.gamma_1", "blocks.1.gamma_1", "mask_token"])
     ('blocks.N.gamma_1 (2)', 'mask_token')
     """
     counted = Counter(re.sub(r"(?<![^./_])\d+(?=[./])", "N", name) for name in names)
@@ -124,8 +124,8 @@ class Report:
         lines += [f"positions   {self.resized}"] if self.resized else []
         lines += [f"channels    {self.channels}"] if self.channels else []
         lines.append(f"head        {self.head}")
-        lines += [f"new         {name}" for name in grouped(self.new)]
-        lines += [f"unused      {name}" for name in grouped(self.unused)]
+        lines += [f"new         {name}" for name in group_names(self.new)]
+        lines += [f"unused      {name}" for name in group_names(self.unused)]
         lines += [f"ignored     {', '.join(self.beside)}"] if self.beside else []
         lines += [f"assumed     {note}" for note in self.assumed]
         return "\n".join([*lines, *(f"note        {note}" for note in self.notes)])

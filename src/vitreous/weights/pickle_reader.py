@@ -182,7 +182,7 @@ class Machine:
     def called(self) -> None:
         """Describe a tensor, make a dict, or note a call; call nothing."""
         function, arguments = self.taken(2)
-        self.stack.append(result(function, arguments))
+        self.stack.append(emulate_call(function, arguments))
 
     def created(self, keywords: bool = False) -> None:
         """Note an object of some class."""
@@ -238,17 +238,17 @@ class Machine:
         self.stack.append(Name(f"{module} {name}"))
 
 
-def result(function: Any, arguments: Any) -> Any:
+def emulate_call(function: Any, arguments: Any) -> Any:
     """Return what a call would have returned, as far as tensors, dicts and lists go; else an inert object."""
     if not isinstance(function, Name) or is_harmful(function):
         raise Harmful(f"it calls {(function.kind if isinstance(function, Inert) else str(function))[:80]!r}")
     if function in TENSORS:
-        return described(*arguments[:4])
+        return check_description(*arguments[:4])
     if function == TYPED:
         storage, offset, shape, strides = arguments[:4]
-        return described(retyped(storage, arguments[6]), offset, shape, strides)
+        return check_description(retype_storage(storage, arguments[6]), offset, shape, strides)
     if function == TYPE:
-        return result(arguments[0], arguments[2])
+        return emulate_call(arguments[0], arguments[2])
     if function in FIRST:
         return arguments[0]
     if function in DICTS:
@@ -265,7 +265,7 @@ def is_harmful(name: str) -> bool:
     return name in LOADERS or not HARMFUL.isdisjoint(re.split(r"[ .]", name))
 
 
-def retyped(storage: Any, kind: Any) -> Storage:
+def retype_storage(storage: Any, kind: Any) -> Storage:
     """Return a storage of bytes as one of another type; raises Unfit."""
     dtype = getattr(torch, str(kind).removeprefix("torch "), None)
     if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
@@ -273,7 +273,7 @@ def retyped(storage: Any, kind: Any) -> Storage:
     return storage._replace(dtype=dtype, count=storage.count * storage.dtype.itemsize // dtype.itemsize)
 
 
-def described(storage: Any, offset: Any, shape: Any, strides: Any) -> Described:
+def check_description(storage: Any, offset: Any, shape: Any, strides: Any) -> Described:
     """Check a tensor's description against itself; raises Unfit."""
     if not isinstance(storage, Storage) or len(shape) != len(strides) or len(shape) > MOST_SIDES:
         raise Unfit("it describes a tensor without storage")
@@ -329,13 +329,13 @@ ACTIONS: dict[str, Any] = {
 }
 
 
-def attributes(node: Any) -> dict[Any, Any] | None:
+def list_attributes(node: Any) -> dict[Any, Any] | None:
     """Return what hangs below a node: the items of a dict, an inert object's attributes; None where nothing does."""
     inside = node.state if isinstance(node, Inert) else node
     return inside if isinstance(inside, dict) else None
 
 
-def named(tree: Any, most: int = 100_000, deepest: int = 64) -> Iterator[tuple[str, Described]]:
+def iterate_tensors(tree: Any, most: int = 100_000, deepest: int = 64) -> Iterator[tuple[str, Described]]:
     """Yield the tensors of a tree of objects, by their path of attributes; raises Unfit for one that is too large."""
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
     seen = 0
@@ -346,6 +346,6 @@ def named(tree: Any, most: int = 100_000, deepest: int = 64) -> Iterator[tuple[s
             raise Unfit("its modules are nested without end")
         if isinstance(node, Described):
             yield path, node
-        elif (below := attributes(node)) is not None:
+        elif (below := list_attributes(node)) is not None:
             inside = [(f"{path}.{key}" if path else str(key), value, depth + 1) for key, value in below.items()]
             waiting += reversed(inside)

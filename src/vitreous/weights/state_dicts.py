@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vitreous.errors import CheckpointError
-from vitreous.weights.pickle_reader import Described, Inert, attributes
+from vitreous.weights.pickle_reader import Described, Inert, list_attributes
 
 WRAPPERS = (
     *("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "averaged_model"),
@@ -39,7 +39,7 @@ class State(NamedTuple):
     notes: tuple[str, ...]
 
 
-def state_of(content: Any, where: str) -> State:
+def find_state(content: Any, where: str) -> State:
     """Find the weights in what a file holds.
 
     Raises:
@@ -49,13 +49,13 @@ def state_of(content: Any, where: str) -> State:
     for _ in range(DEEPEST):
         if isinstance(content, Inert) and is_module(content):
             notes.append(f"took the tensors of a pickled {content.kind.replace(' ', '.')}; its code was not run")
-            content = module_state(content)
-        inner = holders(content)
+            content = read_module_state(content)
+        inner = find_holders(content)
         if not isinstance(content, Mapping) or (
-            is_state(content) and not any(size(one) > size(content) for one in inner.values())
+            is_state(content) and not any(count_tensors(one) > count_tensors(content) for one in inner.values())
         ):
             break
-        key = chosen(inner, where)
+        key = choose_key(inner, where)
         if key is None:
             break
         others = ", ".join(str(name)[:40] for name in list(content)[:6])
@@ -71,7 +71,7 @@ def state_of(content: Any, where: str) -> State:
     return State(tensors, tuple(notes))
 
 
-def holders(content: Any) -> dict[str, Any]:
+def find_holders(content: Any) -> dict[str, Any]:
     """Return the entries that hold weights, or hold something that does, by their keys."""
     if not isinstance(content, Mapping):
         return {}
@@ -84,7 +84,7 @@ def holders(content: Any) -> dict[str, Any]:
     return found
 
 
-def chosen(inner: Mapping[str, Any], where: str) -> str | None:
+def choose_key(inner: Mapping[str, Any], where: str) -> str | None:
     """Return the key of the weights: the first that is usual, else the only one; raises CheckpointError for several."""
     usual = next((key for key in WRAPPERS if key in inner), None)
     if usual is not None or not inner:
@@ -97,9 +97,9 @@ def chosen(inner: Mapping[str, Any], where: str) -> str | None:
     return next(iter(inner))
 
 
-def size(content: Any) -> int:
+def count_tensors(content: Any) -> int:
     """Count the tensors that are directly in a mapping; those of a module count by their modules."""
-    values = (attributes(content) or {}).values()
+    values = (list_attributes(content) or {}).values()
     return sum(isinstance(value, (Described, Inert)) for value in values)
 
 
@@ -111,10 +111,10 @@ def is_state(content: Mapping[Any, Any]) -> bool:
 
 def is_strange(value: Any) -> bool:
     """Tell whether something stands for a tensor that isn't a plain one."""
-    return isinstance(value, Inert) and (strange(value) != "" or any(word in value.kind for word in SHARDS))
+    return isinstance(value, Inert) and (explain_strange(value) != "" or any(word in value.kind for word in SHARDS))
 
 
-def strange(value: Inert) -> str:
+def explain_strange(value: Inert) -> str:
     """Say what a tensor is that isn't a plain one; empty for anything else."""
     if "_rebuild" not in value.kind and "multiarray _reconstruct" not in value.kind:
         return ""
@@ -124,12 +124,12 @@ def strange(value: Inert) -> str:
 def check_whole(tensors: Mapping[str, Described], rest: Mapping[str, Any], where: str) -> None:
     """Refuse weights that lie elsewhere in part, or aren't plain tensors; raises CheckpointError."""
     for name, value in rest.items():
-        if isinstance(value, Inert) and any(word in repr_of(value) for word in SHARDS):
+        if isinstance(value, Inert) and any(word in format_class(value) for word in SHARDS):
             raise CheckpointError(
                 f"{where} holds one shard of a model that was saved in pieces ({name[:80]} is a part); {GATHER}"
             )
-        if isinstance(value, Inert) and strange(value):
-            raise CheckpointError(f"{where}: {name[:80]} is {strange(value)}")
+        if isinstance(value, Inert) and explain_strange(value):
+            raise CheckpointError(f"{where}: {name[:80]} is {explain_strange(value)}")
     if any(name.rpartition(".")[2] in ("_flat_param", "flat_param") for name in tensors):
         raise CheckpointError(f"{where} holds FSDP's flattened parameters, one shard of them; {GATHER}")
     if len(tensors) > 1 and all(0 in one.shape for one in tensors.values()):
@@ -139,7 +139,7 @@ def check_whole(tensors: Mapping[str, Described], rest: Mapping[str, Any], where
         )
 
 
-def repr_of(value: Inert) -> str:
+def format_class(value: Inert) -> str:
     """Return the names of classes in a call, as words."""
     arguments = value.arguments if isinstance(value.arguments, tuple) else ()
     return " ".join([value.kind, *(str(one) for one in arguments if isinstance(one, str))])
@@ -147,10 +147,10 @@ def repr_of(value: Inert) -> str:
 
 def is_module(value: Inert) -> bool:
     """Tell whether an object is a whole pickled module of torch's."""
-    return all(isinstance((attributes(value) or {}).get(key), Mapping) for key in MODULE)
+    return all(isinstance((list_attributes(value) or {}).get(key), Mapping) for key in MODULE)
 
 
-def module_state(module: Inert) -> dict[str, Described]:
+def read_module_state(module: Inert) -> dict[str, Described]:
     """Return the tensors of a pickled module under the names of its state_dict.
 
     Raises:
@@ -160,7 +160,7 @@ def module_state(module: Inert) -> dict[str, Described]:
     waiting, seen = [("", module)], 0
     while waiting:
         prefix, one = waiting.pop()
-        inside = attributes(one) or {}
+        inside = list_attributes(one) or {}
         seen += 1
         if seen > 50_000 or len(prefix) > 2_000:
             raise CheckpointError("its modules are nested without end")

@@ -20,8 +20,8 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.storage.limits import check_claims, check_count, check_file
 from vitreous.storage.mmap import FileMap
-from vitreous.storage.safetensors_file import reading
-from vitreous.weights.pickle_reader import Described, Harmful, Machine, Unfit, named
+from vitreous.storage.safetensors_file import translate_read_errors
+from vitreous.weights.pickle_reader import Described, Harmful, Machine, Unfit, iterate_tensors
 
 MOST_PICKLE = 64 * 2**20
 """Longest description that is read, in bytes."""
@@ -64,14 +64,14 @@ class TorchFile:
 
 def is_torch(path: Path) -> bool:
     """Tell, by its first bytes, whether a file could be one of torch's."""
-    with reading(path), path.open("rb") as file:
+    with translate_read_errors(path), path.open("rb") as file:
         start = file.read(len(OLD))
     return start == OLD or start[:4] == ZIP
 
 
 def is_script(path: Path) -> bool:
     """Tell whether a file is a TorchScript archive."""
-    with reading(path):
+    with translate_read_errors(path):
         check_file(path)
         try:
             if not zipfile.is_zipfile(path):
@@ -88,17 +88,17 @@ def read_script(path: Path) -> tuple[dict[str, Tensor], FileMap]:
     Raises:
         CheckpointError: no sound archive, or one that asks for more than to describe tensors.
     """
-    with refusing(
+    with translate_errors(
         path, f"{path} is no archive of weights that vitreous reads: ", f"{path} is a damaged TorchScript archive"
     ):
         file = read_archive(path)
-        return file.tensors(dict(named(file.tree)), str(path)), file.map
+        return file.tensors(dict(iterate_tensors(file.tree)), str(path)), file.map
 
 
 @contextmanager
-def refusing(path: Path, unfit: str, damaged: str) -> Iterator[None]:
+def translate_errors(path: Path, unfit: str, damaged: str) -> Iterator[None]:
     """Turn whatever is wrong with a file of torch's into one clear line; pickletools and zipfile raise almost anything."""
-    with reading(path):
+    with translate_read_errors(path):
         try:
             yield
         except (OSError, CheckpointError):
@@ -120,7 +120,7 @@ def read_pickled(path: Path) -> TorchFile:
     broken = (
         f"{start}it is no pth file as torch writes them, was cut short, or is damaged; get it again, or as safetensors"
     )
-    with refusing(path, start, broken):
+    with translate_errors(path, start, broken):
         check_file(path)
         with path.open("rb") as file:
             old = file.read(len(OLD)) == OLD
@@ -147,11 +147,11 @@ def read_archive(path: Path) -> TorchFile:
                     raise Unfit(FOREIGN)
         tree, mapped = Machine().run(archive.read(root)), FileMap(path)
         records = {name.removeprefix(f"{parent}data/"): info for name, info in archive.NameToInfo.items()}
-    places = {key: place for key, info in records.items() if (place := placed(mapped, info)) is not None}
+    places = {key: place for key, info in records.items() if (place := locate_record(mapped, info)) is not None}
     return TorchFile(tree, mapped, places)
 
 
-def placed(file: FileMap, info: zipfile.ZipInfo) -> tuple[int, int] | None:
+def locate_record(file: FileMap, info: zipfile.ZipInfo) -> tuple[int, int] | None:
     """Return where a record's bytes begin, and how many there are; None where it is compressed or not there."""
     start = info.header_offset
     header = bytes(file.bytes[start : start + 30])
@@ -171,10 +171,12 @@ def read_old(path: Path) -> TorchFile:
         raise Unfit(FOREIGN)
     machine = Machine()
     tree, keys, mapped = machine.run(file), Machine().run(file), FileMap(path)
-    return TorchFile(tree, mapped, dict(storages(mapped, file.tell(), keys, machine)))
+    return TorchFile(tree, mapped, dict(locate_storages(mapped, file.tell(), keys, machine)))
 
 
-def storages(file: FileMap, end: int, keys: list[str], machine: Machine) -> Iterator[tuple[str, tuple[int, int]]]:
+def locate_storages(
+    file: FileMap, end: int, keys: list[str], machine: Machine
+) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield where the storages lie, the first from `end` on: each after its number of elements."""
     for key in keys:
         count, begin = int.from_bytes(file.bytes[end : end + 8], "little"), end + 8

@@ -31,15 +31,15 @@ UNREAD = (
 """Patterns of tensors' names, and whose they are; the first match counts."""
 
 
-def told(weights: Weights) -> str:
+def explain_unknown(weights: Weights) -> str:
     """Say what weights of no known family are, as far as their names or the configuration beside them tell."""
-    named = said(weights.config)
+    named = read_model_name(weights.config)
     looks = next((what for pattern, what in UNREAD if any(re.search(pattern, name) for name in weights.tensors)), "")
     parts = [f"looks like {looks}"] if looks else []
     parts += [f"is called {named!r} by its config.json"] if named else []
     return " and ".join([*parts, "is of no family that vitreous knows"])
 
 
-def said(config: Mapping[str, Any]) -> str:
+def read_model_name(config: Mapping[str, Any]) -> str:
     """Return what a config.json calls the model: timm's architecture, or transformers' type."""
     return str(config.get("architecture") or config.get("model_type") or "")[:80]

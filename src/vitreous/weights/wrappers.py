@@ -38,7 +38,7 @@ UNSURE = r"(^|\.)(pooler|pre_logits)\."
 Fits = Callable[[Weights], float]
 
 
-def unwrapped(weights: Weights, fits: Fits) -> Weights:
+def unwrap(weights: Weights, fits: Fits) -> Weights:
     """Return weights under the names that a family gives them.
 
     Args:
@@ -48,21 +48,21 @@ def unwrapped(weights: Weights, fits: Fits) -> Weights:
     Raises:
         CheckpointError: several models lie in the file, and nothing says which is meant.
     """
-    weights = without_marks(weights)
+    weights = strip_marks(weights)
     if fits(weights) > 0:
         return weights
     found: list[str] = []
-    for prefix in prefixes(weights.tensors):
+    for prefix in list_prefixes(weights.tensors):
         below = any(prefix.startswith(outer) for outer in found)
-        if not below and fits(replace(weights, tensors=under(weights.tensors, prefix))) > 0:
+        if not below and fits(replace(weights, tensors=select_prefix(weights.tensors, prefix))) > 0:
             found.append(prefix)
     if not found:
         return weights
-    chosen = preferred(found, str(weights.path))
-    return taken(weights, fits, chosen, [prefix for prefix in found if prefix != chosen])
+    chosen = choose_prefix(found, str(weights.path))
+    return take_prefix(weights, fits, chosen, [prefix for prefix in found if prefix != chosen])
 
 
-def without_marks(weights: Weights) -> Weights:
+def strip_marks(weights: Weights) -> Weights:
     """Take out what torch puts into names, and the count of an average."""
     tensors, notes = weights.tensors, []
     averaged = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.numel() == 1]
@@ -76,7 +76,7 @@ def without_marks(weights: Weights) -> Weights:
     return replace(weights, tensors=bare, notes=(*weights.notes, *notes))
 
 
-def prefixes(names: Collection[str]) -> list[str]:
+def list_prefixes(names: Collection[str]) -> list[str]:
     """Return what many names begin with, the shortest first."""
     counted = Counter[str]()
     for name in names:
@@ -86,12 +86,12 @@ def prefixes(names: Collection[str]) -> list[str]:
     return sorted(many, key=lambda prefix: (len(re.findall(r"[./]", prefix)), prefix))
 
 
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def select_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors under a prefix, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def preferred(found: list[str], where: str) -> str:
+def choose_prefix(found: list[str], where: str) -> str:
     """Return the prefix of the model that its authors evaluate; raises CheckpointError where nothing tells."""
     if len(found) == 1:
         return found[0]
@@ -105,9 +105,9 @@ def preferred(found: list[str], where: str) -> str:
     )
 
 
-def taken(weights: Weights, fits: Fits, prefix: str, others: list[str]) -> Weights:
+def take_prefix(weights: Weights, fits: Fits, prefix: str, others: list[str]) -> Weights:
     """Take a prefix off, set other models aside, and keep what lies outside."""
-    inside, roots = under(weights.tensors, prefix), [beside(other, prefix) for other in others]
+    inside, roots = select_prefix(weights.tensors, prefix), [shorten_prefix(other, prefix) for other in others]
     aside = tuple(name for name in weights.tensors if any(name.startswith(root) for root in roots))
     rest = {name: one for name, one in weights.tensors.items() if not name.startswith(prefix) and name not in aside}
     clash = fits(replace(weights, tensors=inside | rest)) <= 0  # what lies outside looks like another family's
@@ -119,14 +119,14 @@ def taken(weights: Weights, fits: Fits, prefix: str, others: list[str]) -> Weigh
     return replace(weights, tensors=inside | left, notes=notes, aside=aside)
 
 
-def beside(other: str, chosen: str) -> str:
+def shorten_prefix(other: str, chosen: str) -> str:
     """Return a prefix up to the first part in which it differs from the chosen one."""
     parts, mine = re.findall(r"[^./]*[./]", other), re.findall(r"[^./]*[./]", chosen)
     same = next((number for number, pair in enumerate(zip(parts, mine, strict=False)) if pair[0] != pair[1]), len(mine))
     return "".join(parts[: same + 1])
 
 
-def headed(weights: Weights, table: Table) -> Weights:
+def attach_head(weights: Weights, table: Table) -> Weights:
     """Take a linear layer outside the encoder for its head, where it can be nothing else.
 
     It is called as heads are, alone in its module, and as wide as the encoder, which has no head of its own.
@@ -135,9 +135,11 @@ def headed(weights: Weights, table: Table) -> Weights:
     names = [rules[ours].theirs[0] for ours in ("head.weight", "head.bias") if ours in rules]
     if len(names) < 2 or names[0] in weights.tensors or any(re.search(UNSURE, name) for name in weights.tensors):
         return weights
-    width = width_of(weights.tensors)
+    width = guess_width(weights.tensors)
     fitting = [
-        module for module in linear_layers(weights.tensors) if weights.tensors[f"{module}.weight"].shape[1] == width
+        module
+        for module in list_linear_layers(weights.tensors)
+        if weights.tensors[f"{module}.weight"].shape[1] == width
     ]
     if len(fitting) != 1:
         return weights
@@ -147,7 +149,7 @@ def headed(weights: Weights, table: Table) -> Weights:
     return replace(weights, tensors=tensors, notes=(*weights.notes, note))
 
 
-def linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
+def list_linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the layers that are called as heads are and have nothing but a weight and a bias beside them."""
     found = []
     for name, tensor in tensors.items():
@@ -162,7 +164,7 @@ def linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
     return found
 
 
-def width_of(tensors: Mapping[str, Tensor]) -> int:
+def guess_width(tensors: Mapping[str, Tensor]) -> int:
     """Return the length that most vectors have: the width of norms and biases."""
     lengths = Counter(len(tensor) for tensor in tensors.values() if tensor.ndim == 1)
     return lengths.most_common(1)[0][0] if lengths else 0

@@ -10,7 +10,7 @@ import pytest
 from tests.support.benchmark_copies import imagenet_model
 from tests.support.pictures import encoded, picture
 
-from vitreous.data.sources.shards import packed_parts, packed_source
+from vitreous.data.sources.shards import list_shards, open_shards
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.benchmarks.vtab import run_vtab
 from vitreous.evaluation.benchmarks.vtab_files import open_task, write_manifest
@@ -102,7 +102,7 @@ def test_packs_that_are_wrong(make, complaint: str, tmp_path: Path) -> None:
 def test_files_that_are_something_else(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(2000))
     with pytest.raises(DataError, match=name):
-        packed_parts(tmp_path)
+        list_shards(tmp_path)
 
 
 def test_a_shard_that_was_cut_off(tmp_path: Path) -> None:
@@ -111,12 +111,12 @@ def test_a_shard_that_was_cut_off(tmp_path: Path) -> None:
     place = content.index(encoded(picture(1)))
     path.write_bytes(content[: place + 20])
     with pytest.raises(DataError, match=r"train\.tar"):
-        packed_parts(tmp_path)
+        list_shards(tmp_path)
 
 
 def test_a_file_that_went_away(tmp_path: Path) -> None:
     path = shard(tmp_path / "train.tar", [0, 1])
-    source = packed_source(packed_parts(tmp_path)["train"], ("0", "1"))
+    source = open_shards(list_shards(tmp_path)["train"], ("0", "1"))
     path.unlink()
     with pytest.raises(ImageError, match=r"train\.tar/s0\.png"):
         source.read(0)
@@ -126,4 +126,4 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch) -> None:
     table(tmp_path / "train.parquet", [0])
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ConfigError, match="pip install pyarrow"):
-        packed_parts(tmp_path)
+        list_shards(tmp_path)

@@ -15,7 +15,7 @@ from tests.support.pictures import encoded, picture, tree, write
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits, open_source
 from vitreous.data.stream import loader as room
-from vitreous.data.stream.loader import TrainStream, evaluation_batches, resolve_workers, train_batches
+from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches, resolve_workers
 from vitreous.errors import ConfigError, ImageError, WorkerKilled
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 
@@ -74,7 +74,7 @@ def test_workers_change_no_bit(files, kind):
     stream = stream_of(files, KINDS[kind], COLOUR)
     expected = straight(stream, 0, 48)
     for workers in (0, 1, 4):
-        assert same(joined(train_batches(stream, 0, 10, 48, workers)), expected), workers
+        assert same(joined(load_train_batches(stream, 0, 10, 48, workers)), expected), workers
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -82,14 +82,14 @@ def test_started_in_the_middle_it_goes_on_the_same(files, workers):
     stream = stream_of(files, KINDS["either, sometimes"], COLOUR)
     expected = straight(stream, 0, 70)
     for start in (1, 7, 23, 50):
-        found = joined(train_batches(stream, start, 8, 70, workers))
+        found = joined(load_train_batches(stream, start, 8, 70, workers))
         assert same(found, [part[start:] for part in expected]), start
 
 
 @given(st.integers(0, 300), st.integers(1, 50), st.integers(1, 70), st.integers(0, 2**63))
 def test_any_start_and_any_batch(start, batch, count, seed):
     stream = stream_of(seed=seed)
-    batches = list(train_batches(stream, start, batch, start + count))
+    batches = list(load_train_batches(stream, start, batch, start + count))
     assert [len(one.labels) for one in batches[:-1]] == [batch] * (len(batches) - 1)
     assert same(joined(batches), straight(stream, start, start + count))
 
@@ -103,7 +103,7 @@ def test_the_seed_decides(files, kind):
 
 def test_an_epoch_holds_every_example_once(files):
     stream = stream_of(files, KINDS["mixup"], COLOUR)
-    *_, indices = joined(train_batches(stream, 0, 5, 3 * len(files)))
+    *_, indices = joined(load_train_batches(stream, 0, 5, 3 * len(files)))
     for epoch in indices.split(len(files)):
         assert sorted(epoch.tolist()) == list(range(len(files)))
 
@@ -152,12 +152,12 @@ def test_partners_come_from_all_the_data():
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("batch", [1, 7, 23, 100])
 def test_evaluation_sees_every_example_once_in_order(files, batch, workers):
-    pixels, labels, partners, weights, indices = joined(evaluation_batches(files, COLOUR, LIMITS, batch, workers))
+    pixels, labels, partners, weights, indices = joined(load_evaluation_batches(files, COLOUR, LIMITS, batch, workers))
     assert indices.tolist() == list(range(len(files)))
     assert torch.equal(labels, torch.from_numpy(files.labels))
     assert torch.equal(partners, labels)
     assert (weights == 1).all()
-    alone = joined(evaluation_batches(files, COLOUR, LIMITS, 1))
+    alone = joined(load_evaluation_batches(files, COLOUR, LIMITS, 1))
     assert torch.equal(pixels, alone[0])
 
 
@@ -165,21 +165,21 @@ def test_torchs_own_random_numbers_are_left_alone(files):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     for workers in (0, 1):
-        list(train_batches(stream_of(files, MIXED, COLOUR), 0, 10, 20, workers))
+        list(load_train_batches(stream_of(files, MIXED, COLOUR), 0, 10, 20, workers))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_a_stop_there_is_no_end(files):
-    batches = train_batches(stream_of(files, MIXED, COLOUR), 0, 50)
+    batches = load_train_batches(stream_of(files, MIXED, COLOUR), 0, 50)
     assert [len(next(batches).labels) for _ in range(4)] == [50] * 4
 
 
 def test_nothing_left_to_train_on(files):
-    assert list(train_batches(stream_of(files, MIXED, COLOUR), 40, 10, 40)) == []
+    assert list(load_train_batches(stream_of(files, MIXED, COLOUR), 40, 10, 40)) == []
 
 
 def test_a_batch_is_cut_into_parts():
-    batch = next(train_batches(stream_of(), 0, 10, 10))
+    batch = next(load_train_batches(stream_of(), 0, 10, 10))
     cut = list(batch.split(4))
     assert [len(part.labels) for part in cut] == [4, 4, 2]
     assert same(joined(cut), parts(batch))
@@ -192,7 +192,7 @@ def test_a_file_that_vanishes_stops_the_stream_by_name(tmp_path, workers):
     (tmp_path / source.names[13]).unlink()
     seen = 0
     with pytest.raises(ImageError, match=source.names[13]):
-        for batch in evaluation_batches(source, COLOUR, LIMITS, 4, workers):
+        for batch in load_evaluation_batches(source, COLOUR, LIMITS, 4, workers):
             seen += len(batch.labels)
     assert seen == 12
     assert not multiprocessing.active_children()
@@ -215,13 +215,13 @@ class Deadly:
 
 def test_a_killed_worker_is_said():
     with pytest.raises(WorkerKilled, match="was killed by SIGKILL, most often for want of memory"):
-        list(evaluation_batches(Deadly(), COLOUR, LIMITS, 4, 1))
+        list(load_evaluation_batches(Deadly(), COLOUR, LIMITS, 4, 1))
 
 
 @pytest.mark.parametrize("batch", [0, -3])
 def test_a_batch_of_nothing(batch):
     with pytest.raises(ConfigError, match=f"the batch size is {batch}; it must be at least 1"):
-        next(train_batches(stream_of(), 0, batch))
+        next(load_train_batches(stream_of(), 0, batch))
 
 
 def test_how_many_workers():
@@ -237,4 +237,4 @@ def test_how_many_workers():
 def test_without_shared_memory_pipes_serve(files, monkeypatch):
     monkeypatch.setattr(room, "_fits_shared_memory", lambda need: False)
     stream = stream_of(files, MIXED, COLOUR)
-    assert same(joined(train_batches(stream, 0, 10, 30, 2)), straight(stream, 0, 30))
+    assert same(joined(load_train_batches(stream, 0, 10, 30, 2)), straight(stream, 0, 30))

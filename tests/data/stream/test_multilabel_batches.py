@@ -9,9 +9,9 @@ from tests.support.quadrants import quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.sources.base import label_sets
-from vitreous.data.sources.subset import subset
-from vitreous.data.stream.loader import TrainStream, evaluation_batches, train_batches
+from vitreous.data.sources.base import read_label_sets
+from vitreous.data.sources.subset import draw_subset
+from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 
 GREY = PreprocessConfig(size=(8, 8), mode="L", crop=1.0)
@@ -30,7 +30,7 @@ def joined(batches):
 
 def test_labels_are_rows_of_the_targets(source):
     _, labels, partners, weights, indices = joined(
-        train_batches(TrainStream(source, 3, MIXED, GREY, DecodeConfig()), 0, 16, 96)
+        load_train_batches(TrainStream(source, 3, MIXED, GREY, DecodeConfig()), 0, 16, 96)
     )
     assert labels.dtype == partners.dtype == torch.bool
     np.testing.assert_array_equal(labels.numpy(), source.targets[indices.numpy()])
@@ -42,23 +42,23 @@ def test_labels_are_rows_of_the_targets(source):
 
 def test_workers_batches_and_the_place_to_start_change_no_bit(source):
     stream = TrainStream(source, 3, MIXED, GREY, DecodeConfig())
-    whole = joined(train_batches(stream, 0, 16, 96))
-    for other in (train_batches(stream, 0, 16, 96, workers=2), train_batches(stream, 0, 7, 96)):
+    whole = joined(load_train_batches(stream, 0, 16, 96))
+    for other in (load_train_batches(stream, 0, 16, 96, workers=2), load_train_batches(stream, 0, 7, 96)):
         assert all(torch.equal(one, two) for one, two in zip(whole, joined(other), strict=True))
-    late = joined(train_batches(stream, 40, 16, 96))
+    late = joined(load_train_batches(stream, 40, 16, 96))
     assert all(torch.equal(one[40:], two) for one, two in zip(whole, late, strict=True))
 
 
 def test_a_batch_can_be_split_and_moved(source):
-    batch = next(train_batches(TrainStream(source, 0, MIXED, GREY, DecodeConfig()), 0, 10))
+    batch = next(load_train_batches(TrainStream(source, 0, MIXED, GREY, DecodeConfig()), 0, 10))
     parts = [part.to(torch.device("cpu")) for part in batch.split(4)]
     assert [len(part.labels) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.partners for part in parts]), batch.partners)
 
 
 def test_evaluation_sees_each_once_kept_in_memory_or_not(source):
-    for one in (source, replace(source, sizes=None), subset(source, 20, seed=1)):
-        _, labels, partners, _, indices = joined(evaluation_batches(one, GREY, DecodeConfig(), 16))
+    for one in (source, replace(source, sizes=None), draw_subset(source, 20, seed=1)):
+        _, labels, partners, _, indices = joined(load_evaluation_batches(one, GREY, DecodeConfig(), 16))
         assert indices.tolist() == list(range(len(one)))
-        np.testing.assert_array_equal(labels.numpy(), label_sets(one))
+        np.testing.assert_array_equal(labels.numpy(), read_label_sets(one))
         assert torch.equal(labels, partners)

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import called, open_dataset, open_source
+from vitreous.data.dataset import name_dataset, open_dataset, open_source
 from vitreous.data.sources import in_memory
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.in_memory import LIMIT, Remembered, remember
-from vitreous.data.stream.loader import TrainStream, evaluation_batches, train_batches
+from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches
 from vitreous.data.synthetic.formula import (
     KINDS,
     UNVARIED,
@@ -95,9 +95,9 @@ def test_workers_change_no_pixel(kind):
     stream = TrainStream(source, 5, augment, SEEN, LIMITS)
     straight = torch.stack([torch.from_numpy(stream.example(at).pixels.transpose(2, 0, 1)) for at in range(30)])
     for workers in (0, 1, 2):
-        batches = list(train_batches(stream, 0, 7, 30, workers))
+        batches = list(load_train_batches(stream, 0, 7, 30, workers))
         assert torch.equal(torch.cat([batch.pixels for batch in batches]), straight)
-        found = torch.cat([batch.pixels for batch in evaluation_batches(source, SEEN, LIMITS, 5, workers)])
+        found = torch.cat([batch.pixels for batch in load_evaluation_batches(source, SEEN, LIMITS, 5, workers)])
         assert np.array_equal(found.numpy().transpose(0, 2, 3, 1), images(source))
 
 
@@ -283,6 +283,6 @@ def test_what_goes_wrong_around_it():
 def test_names_for_folders():
     assert is_formula("formula:atoms")
     assert not is_formula("photos")
-    assert called("formula:contours?classes=3&size=8") == "formula-contours"
-    assert called("digits") == "digits"
-    assert called("some/photos/") == "photos"
+    assert name_dataset("formula:contours?classes=3&size=8") == "formula-contours"
+    assert name_dataset("digits") == "digits"
+    assert name_dataset("some/photos/") == "photos"

@@ -13,8 +13,8 @@ from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
 from vitreous.evaluation.benchmarks.imagenet_c import ALEXNET, corruption_errors
 from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of, subset, wnids
-from vitreous.images.preprocess import example, normalize
-from vitreous.metrics.classification import wilson
+from vitreous.images.preprocess import normalize, preprocess_image
+from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 from vitreous.reports.evaluation.imagenet import counted, lines, sections
 
@@ -30,7 +30,9 @@ def logits(predictor: Predictor, path: Path, crop: float | None = None) -> torch
 
     folder = predictor.folder
     preprocess = folder.preprocess if crop is None else replace(folder.preprocess, crop=crop)
-    pixels = torch.from_numpy(example(path.read_bytes(), folder.decode, preprocess, str(path))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(preprocess_image(path.read_bytes(), folder.decode, preprocess, str(path))).permute(
+        2, 0, 1
+    )[None]
     with torch.no_grad():
         return folder.model(normalize(pixels, preprocess))[0]
 
@@ -79,7 +81,7 @@ def test_scores_are_those_of_each_image_by_itself(
             right[1] += index in ranked[:1]
             right[5] += index in ranked[:5]
     assert (found.images, found.top1, found.top5) == (12, right[1] / 12, right[5] / 12)
-    assert found.interval == wilson(right[1], 12)
+    assert found.interval == wilson_interval(right[1], 12)
 
 
 def test_v2s_folders_are_numbers(predictor: Predictor, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.evaluation.probes.test_features import RESNET, folder
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
-from vitreous.data.sources.subset import subset
+from vitreous.data.sources.subset import draw_subset
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.cka import Minibatches, cka, hsic, layers_cka, linear_cka
 from vitreous.evaluation.probes.features import FeatureOptions, features
@@ -87,7 +87,7 @@ def test_unrelated_features_are_unlike_only_without_bias():
 
 def test_two_models_layer_by_layer(tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path))
-    source = subset(open_digits(DataConfig()).validation, 40)
+    source = draw_subset(open_digits(DataConfig()).validation, 40)
     first, second = folder(), folder(RESNET, size=(32, 32))
     told = []
     found = cka((first, second), source, FeatureOptions(batch=16), progress=lambda *now: told.append(now))
@@ -103,7 +103,7 @@ def test_two_models_layer_by_layer(tmp_path, monkeypatch):
 
 
 def test_two_models_by_minibatches():
-    source = subset(open_digits(DataConfig()).validation, 41)
+    source = draw_subset(open_digits(DataConfig()).validation, 41)
     models = (folder(), folder(seed=5))
     found = cka(models, source, FeatureOptions(batch=20), unbiased=True)  # 20 would leave a batch of 1
     again = cka(models, source, FeatureOptions(batch=21), unbiased=True)
@@ -115,18 +115,18 @@ def test_two_models_by_minibatches():
 
 def test_too_few_images():
     with pytest.raises(DataError, match="at least 4 images, not 3"):
-        cka((folder(), folder()), subset(open_digits(DataConfig()).validation, 3))
+        cka((folder(), folder()), draw_subset(open_digits(DataConfig()).validation, 3))
     assert layers_cka([], []).shape == (0, 0)
 
 
 def test_some_images_are_drawn_from_all_classes():
     whole = open_digits(DataConfig()).validation
-    part = subset(whole, 100)
+    part = draw_subset(whole, 100)
     assert len(part) == 100
     assert set(part.labels) == set(range(10))
     assert part.fingerprint != whole.fingerprint
     place = whole.names.index(part.names[7])
     np.testing.assert_array_equal(part.read(7), whole.read(place))
     assert part.labels[7] == whole.labels[place]
-    assert subset(whole, 360) is whole
-    assert subset(whole, 100).names == part.names
+    assert draw_subset(whole, 360) is whole
+    assert draw_subset(whole, 100).names == part.names

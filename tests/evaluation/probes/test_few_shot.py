@@ -9,8 +9,8 @@ from tests.support.features import clouds
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import draw, few_shot, held_out, interval_of
-from vitreous.metrics.classification import wilson
-from vitreous.metrics.seeds_and_images import crossed
+from vitreous.metrics.classification import wilson_interval
+from vitreous.metrics.seeds_and_images import estimate_crossed
 
 
 def test_equal_to_the_authors_definition():
@@ -46,7 +46,7 @@ def test_all_images_in_one_pass(monkeypatch):
     scores = reference(train.vectors, train.labels, 4, 1024.0, test.vectors)
     np.testing.assert_array_equal(one.predicted[0], scores.argmax(1))
     assert len(one.accuracies) == 1
-    assert one.interval == wilson(int((scores.argmax(1) == test.labels).sum()), len(test))
+    assert one.interval == wilson_interval(int((scores.argmax(1) == test.labels).sum()), len(test))
 
 
 def test_l2_is_chosen_without_the_test_images():
@@ -131,13 +131,13 @@ def test_the_interval_holds_seeds_and_images():
     rng = np.random.default_rng(0)
     right = [rng.random(100) < share for share in (0.71, 0.74, 0.69)]
     both, seeds = interval_of(right), ttest_1samp([one.mean() for one in right], 0).confidence_interval(0.95)
-    assert interval_of(right) == crossed(np.stack(right).astype(float)).within()
+    assert interval_of(right) == estimate_crossed(np.stack(right).astype(float)).within()
     hard = rng.random(100) < 0.5
     alike = [hard ^ (rng.random(100) < 0.01) for _ in range(3)]  # every seed errs on the same images
     low, high = interval_of(alike)
     assert high - low > 0.15, "about 0.2, as for one seed: the images are what matters"
     assert 0.0 <= both[0] < both[1] <= 1.0 and seeds.low < both[1]
-    assert interval_of([np.arange(100) < 25]) == wilson(25, 100)
+    assert interval_of([np.arange(100) < 25]) == wilson_interval(25, 100)
     assert interval_of([np.arange(10) < 1, np.arange(10) < 9]) == (0.0, 1.0)
 
 

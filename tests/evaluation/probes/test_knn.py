@@ -10,7 +10,7 @@ from tests.support.features import clouds
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.knn import KNNOptions, knn, neighbours
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_equal_to_scikit_learn(metric, theirs, small_chunks):
         other = KNeighborsClassifier(k, metric=theirs, algorithm="brute").fit(train.vectors.astype(float), train.labels)
         np.testing.assert_array_equal(found.predicted, other.predict(test.vectors.astype(float)))
         assert found.accuracy == (found.predicted == test.labels).mean()
-        assert found.interval == wilson(int((found.predicted == test.labels).sum()), len(test))
+        assert found.interval == wilson_interval(int((found.predicted == test.labels).sum()), len(test))
 
 
 @given(

@@ -9,7 +9,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import held_out
 from vitreous.evaluation.probes.linear import L2_GRID, RATES, LinearOptions, linear_probe
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 
 
 def whitened(train, test):
@@ -38,7 +38,7 @@ def test_the_same_optimum_as_scikit_learn(l2, monkeypatch):
     np.testing.assert_allclose(probabilities(found.logits), scikit(train, test, l2), atol=2e-5)
     assert (found.chosen, found.sweep) == (l2, ())
     assert found.accuracy == (found.logits.argmax(1) == test.labels).mean()
-    assert found.interval == wilson(round(found.accuracy * len(test)), len(test))
+    assert found.interval == wilson_interval(round(found.accuracy * len(test)), len(test))
 
 
 def test_two_classes_by_both_ways_to_write_them():

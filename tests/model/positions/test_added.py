@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vitreous.errors import UnknownName
-from vitreous.model.positions.added import RULES, resize_grid, resize_matrix, sincos_2d
+from vitreous.model.positions.added import RULES, encode_sincos_2d, resize_grid, resize_matrix
 from vitreous.model.positions.resize import geometric_line
 from vitreous.shapes import Size
 
@@ -74,7 +74,7 @@ def test_sines_and_cosines_are_big_visions() -> None:
     omega = 1.0 / (10_000 ** (np.arange(width // 4) / (width // 4 - 1)))
     y, x = (np.einsum("m,d->md", axis.flatten(), omega) for axis in (y, x))
     expected = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
-    np.testing.assert_allclose(sincos_2d(Size(rows, cols), width).flatten(0, 1).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(encode_sincos_2d(Size(rows, cols), width).flatten(0, 1).numpy(), expected, atol=1e-6)
 
 
 def test_the_geometric_rule_keeps_a_line_of_its_own_length_and_reads_linearly_between():

@@ -8,10 +8,10 @@ from tests.support.browser import CHROMIUM, browser
 from tests.support.explanations import folder, pictures
 
 from vitreous.drawing.images import STEPS
-from vitreous.images.preprocess import example
-from vitreous.insight.attention import attention_maps
+from vitreous.images.preprocess import preprocess_image
+from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.explanation import opened
-from vitreous.insight.methods import Choice, settled
+from vitreous.insight.methods import Choice, settle_choice
 from vitreous.reports.explanation.contents import Wish
 from vitreous.reports.explanation.page import write_explanation
 
@@ -26,10 +26,10 @@ def page(tmp_path_factory):
     prefix = ready.model.config.prefix
     assert tuple(ready.model.config.grid) == (ROWS, COLS)
     out = tmp_path_factory.mktemp("page") / "out"
-    wish = Wish(settled(Choice("attention"), ready.folder), faithful=0)
+    wish = Wish(settle_choice(Choice("attention"), ready.folder), faithful=0)
     write_explanation(out, ready, pictures(2), wish, "model", lambda _doing, _done: None)
-    pixels = np.stack([example(one, ready.folder.decode, ready.folder.preprocess) for one in pictures(2)])
-    heads = np.stack([one.numpy() for one in attention_maps(ready.model, ready.images(pixels)).values()], 1)
+    pixels = np.stack([preprocess_image(one, ready.folder.decode, ready.folder.preprocess) for one in pictures(2)])
+    heads = np.stack([one.numpy() for one in compute_attention_maps(ready.model, ready.images(pixels)).values()], 1)
     return out / "index.html", np.concatenate([heads.mean(2, keepdims=True), heads], 2)[..., prefix:], prefix
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 from tests.support.explanations import KINDS, folder, pictures
 
 from vitreous.errors import DataError
-from vitreous.insight.attention import attention_maps
-from vitreous.insight.attention_distance import spread
+from vitreous.insight.attention import compute_attention_maps
+from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import opened
-from vitreous.insight.methods import Choice, settled
+from vitreous.insight.methods import Choice, settle_choice
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Kept, attention_rows, fitting, left_out
@@ -25,7 +25,7 @@ from vitreous.reports.explanation.page import file_name, write_explanation
 
 def written(place, kind, images, **wish):
     ready = opened(folder(kind))
-    wish = Wish(settled(Choice(), ready.folder), **wish)
+    wish = Wish(settle_choice(Choice(), ready.folder), **wish)
     return write_explanation(place, ready, images, wish, "a <model>", lambda _doing, _done: None)
 
 
@@ -89,7 +89,7 @@ def test_the_page_holds_the_attention_to_8_bits(kind):
     made = folder(kind)
     ready, prefix = opened(made), made.model.config.prefix
     images = ready.images(np.stack([image[:16, :24] for image in pictures(2)]))
-    rows, maps = attention_rows(made.model, images), attention_maps(made.model, images)
+    rows, maps = attention_rows(made.model, images), compute_attention_maps(made.model, images)
     assert rows.kept == Kept(2, (0, 1, 2), (0, 1))
     for image, layers in enumerate(rows.texts):
         for layer, text in enumerate(layers):
@@ -123,7 +123,7 @@ def test_a_large_model_is_thinned_and_says_so():
 @pytest.mark.parametrize(("choice", "start"), [(Choice("attention", 1, 0), [1, 1]), (Choice("rollout"), [2, 0])])
 def test_the_page_begins_where_it_was_asked_to(choice, start, tmp_path):
     ready = opened(folder("plain"))
-    wish = Wish(settled(choice, ready.folder), faithful=0)
+    wish = Wish(settle_choice(choice, ready.folder), faithful=0)
     write_explanation(tmp_path / "out", ready, pictures(1), wish, "model", lambda _doing, _done: None)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert json.loads(re.search(r'id="explore-data">(.*?)</script>', page, re.DOTALL)[1])["start"] == start
@@ -162,7 +162,7 @@ def test_all_images_count_and_the_first_are_shown():
     assert [number for number, _ in kept] == list(range(20))
     assert kept[5][1] == "image 7"
     pixels = np.stack([ready_pixels(ready, image) for image in many])
-    whole = spread(ready.model, ready.images(pixels))
+    whole = measure_attention_distance(ready.model, ready.images(pixels))
     np.testing.assert_allclose(found.spread.distance.numpy(), whole.distance.numpy(), atol=1e-5)
     assert set(found.compared) == {*found.maps, "random"}
     for compared in found.compared.values():
@@ -172,9 +172,9 @@ def test_all_images_count_and_the_first_are_shown():
 
 
 def ready_pixels(ready, image):
-    from vitreous.images.preprocess import example
+    from vitreous.images.preprocess import preprocess_image
 
-    return example(image, ready.folder.decode, ready.folder.preprocess)
+    return preprocess_image(image, ready.folder.decode, ready.folder.preprocess)
 
 
 def test_none_can_be_read(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.support.explanations import folder, pictures
 
-from vitreous.images.preprocess import example
+from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.predictor import Predictor
 from vitreous.reports.position_maps import places
@@ -14,7 +14,7 @@ from vitreous.reports.run.examples import QUERIES, last_layer
 @pytest.mark.parametrize("kind", ["plain", "registers", "pooling"])
 def test_attention_is_that_of_the_patches_alone(kind):
     predictor = Predictor(folder(kind))
-    pixels = [example(one, predictor.folder.decode, predictor.folder.preprocess) for one in pictures(2)]
+    pixels = [preprocess_image(one, predictor.folder.decode, predictor.folder.preprocess) for one in pictures(2)]
     found = last_layer(predictor, pixels)
     assert [one.shape for one in found] == [(2, 4, 6)] * 2
     total = np.array([one.sum((1, 2)) for one in found])

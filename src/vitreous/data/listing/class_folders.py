@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitreous.data.listing.ignored import SYSTEM, is_junk, kind_of, words
-from vitreous.data.listing.listing import Listing, Row, by_bytes, few, part_of, stamp
+from vitreous.data.listing.ignored import SYSTEM, describe_ignored, is_junk, name_kind
+from vitreous.data.listing.listing import Listing, Row, format_names, get_split, read_stamp, sort_key
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
 
@@ -29,38 +29,39 @@ def list_classes(root: Path, optional: bool = False) -> Listing:
     rows: list[Row] = []
     loose: list[Row] = []
     found: dict[str, list[Row]] = {}
-    for entry in _entries(str(root)):
+    for entry in _list_entries(str(root)):
         if is_junk(entry.name):
             walk.ignored[SYSTEM] += 1
         elif _is_folder(entry):
             label = unicodedata.normalize("NFC", entry.name)
-            below = sorted(walk.images(entry, label), key=lambda row: by_bytes(row.name))
+            below = sorted(walk.images(entry, label), key=lambda row: sort_key(row.name))
             found.setdefault(label, []).extend(below)
             rows += below
         elif is_image(entry.name):
-            loose.append(Row(entry.name, UNLABELLED, *stamp(entry)))
+            loose.append(Row(entry.name, UNLABELLED, *read_stamp(entry)))
         else:
-            walk.ignored[kind_of(entry.name)] += 1
+            walk.ignored[name_kind(entry.name)] += 1
     if not rows and not (loose and optional):
-        raise DataError(_nothing(root, len(loose), bool(found), walk.ignored))
-    notes = _notes(0 if not rows else len(loose), found, walk.skipped)
+        raise DataError(_explain_nothing(root, len(loose), bool(found), walk.ignored))
+    notes = _describe(0 if not rows else len(loose), found, walk.skipped)
     return Listing(root, tuple(rows or loose), dict(walk.ignored), notes)
 
 
-def subfolders(root: Path) -> list[Path]:
+def list_subfolders(root: Path) -> list[Path]:
     """Return the folders directly below one, without hidden ones and the system's, sorted by their names' bytes."""
-    return [Path(entry.path) for entry in _entries(str(root)) if not is_junk(entry.name) and _is_folder(entry)]
+    return [Path(entry.path) for entry in _list_entries(str(root)) if not is_junk(entry.name) and _is_folder(entry)]
 
 
 def has_folders(root: Path) -> bool:
     """Tell whether a folder holds folders."""
-    return bool(subfolders(root))
+    return bool(list_subfolders(root))
 
 
-def images_directly(folder: Path) -> bool:
+def has_images_directly(folder: Path) -> bool:
     """Tell whether there are images in a folder itself."""
     return any(
-        is_image(entry.name) and not is_junk(entry.name) and not _is_folder(entry) for entry in _entries(str(folder))
+        is_image(entry.name) and not is_junk(entry.name) and not _is_folder(entry)
+        for entry in _list_entries(str(folder))
     )
 
 
@@ -68,7 +69,7 @@ def holds_images(folder: Path) -> bool:
     """Tell whether there is an image in a folder or anywhere below it, links to folders not followed."""
     todo = [str(folder)]
     while todo:
-        entries = [entry for entry in _entries(todo.pop()) if not is_junk(entry.name)]
+        entries = [entry for entry in _list_entries(todo.pop()) if not is_junk(entry.name)]
         if any(is_image(entry.name) and not _is_folder(entry) for entry in entries):
             return True
         todo += [entry.path for entry in entries if _is_folder(entry) and not entry.is_symlink()]
@@ -101,15 +102,15 @@ class Walk:
             if current.is_symlink() and not self.follow(current):
                 self.skipped.append(prefix.rstrip("/"))
                 continue
-            for entry in _entries(current.path):
+            for entry in _list_entries(current.path):
                 if is_junk(entry.name):
                     self.ignored[SYSTEM] += 1
                 elif _is_folder(entry):
                     todo.append((entry, f"{prefix}{entry.name}/"))
                 elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
-                    yield Row(f"{prefix}{entry.name}", label, *stamp(entry))
+                    yield Row(f"{prefix}{entry.name}", label, *read_stamp(entry))
                 else:
-                    self.ignored[kind_of(entry.name)] += 1
+                    self.ignored[name_kind(entry.name)] += 1
 
     def follow(self, link: os.DirEntry[str]) -> bool:
         """Tell whether a link leads somewhere that isn't listed anyway, and remember that it was followed."""
@@ -123,10 +124,10 @@ class Walk:
         return True
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _list_entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: by_bytes(entry.name))
+            return sorted(entries, key=lambda entry: sort_key(entry.name))
     except OSError as error:
         raise DataError(f"can't list {folder}: {error.strerror or error}") from error
 
@@ -139,17 +140,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _nothing(root: Path, loose: int, folders: bool, ignored: Counter[str]) -> str:
+def _explain_nothing(root: Path, loose: int, folders: bool, ignored: Counter[str]) -> str:
     """Say why a folder has no examples."""
     if loose:
         return f"{root} holds {loose:,} images but no class folders; put each class's images into a folder of its own"
     if not (folders or ignored):
         return f"{root} is empty; it should hold one folder of images for each class"
-    others = f" (there are {words(ignored)})" if ignored else ""
+    others = f" (there are {describe_ignored(ignored)})" if ignored else ""
     return f"{root} holds no images in class folders{others}; known endings: {' '.join(sorted(SUFFIXES))}"
 
 
-def _notes(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
+def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
     """Say how the class folders were read. `found`: by class its files; `loose`: images beside them."""
     empty = [label for label, rows in found.items() if not rows]
     deep = [label for label, rows in found.items() if rows and all(row.name.count("/") > 1 for row in rows)]
@@ -164,18 +165,18 @@ def _notes(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> t
     if loose:
         notes.append(f"{loose:,} images beside the class folders have no class and were left out")
     if empty:
-        notes.append(f"class folders without images, left out: {few(empty)}")
+        notes.append(f"class folders without images, left out: {format_names(empty)}")
     if deep:
-        notes.append(f"images only in folders further below, taken as one class each: {few(deep)}")
+        notes.append(f"images only in folders further below, taken as one class each: {format_names(deep)}")
     below = {row.name.split("/")[1] for label in deep for row in found[label]}
-    if deep and len(deep) == len(found) - len(empty) and all(map(part_of, below)):
+    if deep and len(deep) == len(found) - len(empty) and all(map(get_split, below)):
         notes.append(
-            f"{few(sorted(below))} inside the class folders are no split: put the class folders inside them instead"
+            f"{format_names(sorted(below))} inside the class folders are no split: put the class folders inside them instead"
         )
     if mixed:
-        notes.append(f"folders inside these class folders belong to the class: {few(mixed)}")
+        notes.append(f"folders inside these class folders belong to the class: {format_names(mixed)}")
     if twins:
-        notes.append(f"classes that differ only in capitals or spaces, taken as different: {few(twins)}")
+        notes.append(f"classes that differ only in capitals or spaces, taken as different: {format_names(twins)}")
     if skipped:
-        notes.append(f"links to folders that are listed already, not followed: {few(list(skipped))}")
+        notes.append(f"links to folders that are listed already, not followed: {format_names(list(skipped))}")
     return tuple(notes)

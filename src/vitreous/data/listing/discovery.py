@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitreous.data.listing.class_folders import list_classes
-from vitreous.data.listing.layout import called, layout
+from vitreous.data.listing.layout import format_name, recognise_layout
 from vitreous.data.listing.listing import Listing
 from vitreous.data.listing.manifest import MANIFESTS, has_label_sets, read_manifest
 from vitreous.errors import DataError
-from vitreous.storage.presence import absent, is_folder, is_link, is_there, url
+from vitreous.storage.presence import explain_absence, explain_url, is_folder, is_link, path_exists
 
-__all__ = ["MANIFESTS", "Listing", "list_data", "list_labelled", "missing"]
+__all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelled"]
 
 
 INSTEAD = {
@@ -41,12 +41,14 @@ def list_data(path: Path, optional: bool = False, several: bool = False) -> tupl
         if not train:
             raise DataError(f"{path} lists no images for training: its split column has validation rows only")
         return train, validation if len(validation) else None
-    found = layout(path, splits_only=optional)
+    found = recognise_layout(path, splits_only=optional)
     if found.whole:
         listing = list_classes(found.whole, optional)
         return replace(listing, notes=found.notes + listing.notes), None
     if found.train is None:
-        raise DataError(f"{path} has {called(found.validation)} but no train/; add it, or name the folder to train on")
+        raise DataError(
+            f"{path} has {format_name(found.validation)} but no train/; add it, or name the folder to train on"
+        )
     train = list_classes(found.train, optional)
     train = replace(train, notes=found.notes + train.notes)
     return train, list_classes(found.validation, optional) if found.validation else None
@@ -65,15 +67,15 @@ def list_labelled(path: Path, known: Collection[str] = ()) -> Listing:
     if is_manifest(path):
         train, validation = read_manifest(path)
         return validation or train
-    found = layout(path, known)
+    found = recognise_layout(path, known)
     listing = list_classes(found.whole or found.validation or found.train or path)
     return replace(listing, notes=found.notes + listing.notes)
 
 
 def is_manifest(path: Path) -> bool:
     """Tell a manifest (True) from a folder (False); raises DataError if the path is neither."""
-    if not str(path) or not is_there(path):
-        raise DataError(missing(path))
+    if not str(path) or not path_exists(path):
+        raise DataError(explain_missing(path))
     if path.is_dir():
         return False
     if path.suffix.lower() not in MANIFESTS:
@@ -82,13 +84,13 @@ def is_manifest(path: Path) -> bool:
     return True
 
 
-def missing(path: Path) -> str:
+def explain_missing(path: Path) -> str:
     """Say that a path isn't there, and what near it is."""
     if not path.name:
         return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     if is_link(path):
-        return absent(path)
-    if told := url(path):
+        return explain_absence(path)
+    if told := explain_url(path):
         return told
     siblings: list[str] = []
     if is_folder(path.parent):
@@ -100,6 +102,6 @@ def missing(path: Path) -> str:
     hint = "give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
     if near:
         hint = f"did you mean {path.parent / near[0]}?"
-    elif not is_there(path.parent):
+    elif not path_exists(path.parent):
         hint = f"the folder {path.parent} does not exist either"
     return f"no such file or folder: {path}; {hint}"

@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from vitreous.images.formats import remedy
+from vitreous.images.formats import suggest_remedy
 
 JUNK = frozenset(
     (
@@ -23,20 +23,20 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in JUNK
 
 
-def kind_of(name: str) -> str:
+def name_kind(name: str) -> str:
     """Return what a file that is passed over is counted as: SYSTEM, or its ending as it is written."""
     return SYSTEM if is_junk(name) else os.path.splitext(name)[1]  # noqa: PTH122 (called for every file)
 
 
-def unread(counts: Mapping[str, int]) -> dict[str, int]:
+def select_images(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the endings among the counts that are images', though not read here."""
-    return {ending: count for ending, count in counts.items() if ending != SYSTEM and remedy(ending)}
+    return {ending: count for ending, count in counts.items() if ending != SYSTEM and suggest_remedy(ending)}
 
 
-def words(counts: Mapping[str, int], most: int = 8) -> str:
+def describe_ignored(counts: Mapping[str, int], most: int = 8) -> str:
     """Say what was passed over, by ending, with what to do about images.
 
-    >>> words({".psd": 2, ".PSD": 60, ".txt": 3, ".xmp": 12, "system": 4})
+    >>> describe_ignored({".psd": 2, ".PSD": 60, ".txt": 3, ".xmp": 12, "system": 4})
     '.PSD 62: not read; save as PNG, JPEG or TIFF; .xmp 12, .txt 3: not images; 4 hidden or of the system'
     """
     spelt: dict[str, Counter[str]] = defaultdict(Counter)
@@ -46,7 +46,7 @@ def words(counts: Mapping[str, int], most: int = 8) -> str:
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for ending, spellings in spelt.items():
         name = spellings.most_common(1)[0][0] or "without ending"
-        groups[remedy(ending) or "not images"][name] += spellings.total()
+        groups[suggest_remedy(ending) or "not images"][name] += spellings.total()
     said = [
         f"{', '.join(f'{name} {count:,}' for name, count in group.most_common(most))}"
         f"{f' and {len(group) - most} more endings' if len(group) > most else ''}: {what}"

@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitreous.data.listing.class_folders import has_folders, holds_images, images_directly, subfolders
-from vitreous.data.listing.listing import TRAIN, VALIDATION, few, part_of
+from vitreous.data.listing.class_folders import has_folders, has_images_directly, holds_images, list_subfolders
+from vitreous.data.listing.listing import TRAIN, VALIDATION, format_names, get_split
 from vitreous.errors import DataError
 
 
@@ -20,7 +20,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def layout(root: Path, known: Collection[str] = (), splits_only: bool = False) -> Layout:
+def recognise_layout(root: Path, known: Collection[str] = (), splits_only: bool = False) -> Layout:
     """Recognise `train/` and `val/` folders, and look through folders around them or around the class folders.
 
     A folder called train is a split, not a class, if it holds folders itself. `valid/`, `validation/` or, failing
@@ -36,50 +36,50 @@ def layout(root: Path, known: Collection[str] = (), splits_only: bool = False) -
     Raises:
         DataError: two folders may be the same part, or it isn't clear whether train is a part or a class.
     """
-    found, place, notes = divided(root), root, ()
+    found, place, notes = recognise_splits(root), root, ()
     seen = {root.resolve()}
     while found.whole is not None:
-        inner = wrapped(place)
+        inner = find_wrapped(place)
         if inner is None or inner.name in known or inner.resolve() in seen:
             break
         seen.add(inner.resolve())
-        below = divided(inner)
+        below = recognise_splits(inner)
         place = inner
-        if below.whole is None or not (splits_only or single(inner)):
-            others = [folder.name for folder in subfolders(inner.parent) if folder != inner]
-            beside = f"; without images, left out: {few(others)}" if others else ""
+        if below.whole is None or not (splits_only or is_single(inner)):
+            others = [folder.name for folder in list_subfolders(inner.parent) if folder != inner]
+            beside = f"; without images, left out: {format_names(others)}" if others else ""
             notes = (*notes, f"looked through {inner.relative_to(root)}/, the only folder with images{beside}")
             found = below
     return replace(found, notes=(*notes, *found.notes))
 
 
-def wrapped(root: Path) -> Path | None:
+def find_wrapped(root: Path) -> Path | None:
     """Return the one folder in a folder that holds images, if there is one only, and images nowhere else at the top."""
-    if images_directly(root):
+    if has_images_directly(root):
         return None
     found = None
-    for folder in subfolders(root):
+    for folder in list_subfolders(root):
         if holds_images(folder):
             if found is not None:
                 return None
             found = folder
-    return found if found is not None and not images_directly(found) else None
+    return found if found is not None and not has_images_directly(found) else None
 
 
-def single(root: Path) -> bool:
+def is_single(root: Path) -> bool:
     """Tell whether the images below a folder are all in one folder of it."""
-    return sum(holds_images(folder) for folder in subfolders(root)) < 2
+    return sum(holds_images(folder) for folder in list_subfolders(root)) < 2
 
 
-def divided(root: Path) -> Layout:
+def recognise_splits(root: Path) -> Layout:
     """Recognise the parts of a split in a folder itself; raises DataError."""
     parts: dict[str, list[Path]] = {}
     others: list[Path] = []
-    for folder in subfolders(root):
-        part = part_of(folder.name)
+    for folder in list_subfolders(root):
+        part = get_split(folder.name)
         (others if part is None else parts.setdefault(part, [])).append(folder)
-    train = one_of(root, parts, TRAIN)
-    held = one_of(root, parts, VALIDATION)
+    train = find_split_folder(root, parts, TRAIN)
+    held = find_split_folder(root, parts, VALIDATION)
     if train is None or not has_folders(train):
         if parts and not others and (train or (held and has_folders(held))):
             return Layout(train, held)
@@ -87,30 +87,30 @@ def divided(root: Path) -> Layout:
     unclear = [folder for folder in others if holds_images(folder)] if held is None else []
     if unclear:
         raise DataError(
-            f"{root} has train/ beside {called(unclear[0])} and no val/, so it isn't clear whether train is a split or a "
+            f"{root} has train/ beside {format_name(unclear[0])} and no val/, so it isn't clear whether train is a split or a "
             f"class; name {train} to train on it alone, or rename the folder"
         )
     notes: list[str] = []
     if held is not None and held.name.lower() != "val":
-        notes.append(f"{called(held)} is the validation: there is no val/")
-    unused = [called(folder) for folder in subfolders(root) if folder not in (train, held)]
+        notes.append(f"{format_name(held)} is the validation: there is no val/")
+    unused = [format_name(folder) for folder in list_subfolders(root) if folder not in (train, held)]
     if unused:
         notes.append(f"left out, as they are neither train/ nor the validation: {', '.join(unused)}")
     return Layout(train, held, notes=tuple(notes))
 
 
-def one_of(root: Path, parts: dict[str, list[Path]], names: tuple[str, ...]) -> Path | None:
+def find_split_folder(root: Path, parts: dict[str, list[Path]], names: tuple[str, ...]) -> Path | None:
     """Return the folder of the first of these parts that there is, best one of its very name; raises DataError for two."""
     name = next((name for name in names if name in parts), "")
     folders = parts.get(name, [])
     folders = [folder for folder in folders if folder.name.lower() == name] or folders
     if len(folders) > 1:
         raise DataError(
-            f"{root} has {' and '.join(map(called, folders))}, which may be the same part; rename or move all but one"
+            f"{root} has {' and '.join(map(format_name, folders))}, which may be the same part; rename or move all but one"
         )
     return folders[0] if folders else None
 
 
-def called(path: Path | None) -> str:
+def format_name(path: Path | None) -> str:
     """Return a folder's name as it is told."""
     return "" if path is None else f"{path.name}/"

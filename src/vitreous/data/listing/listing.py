@@ -15,10 +15,10 @@ BETWEEN = "\x1f"
 """Stands between the labels of one image in a row's label, where an image may have several."""
 
 
-def part_of(folder: str) -> str | None:
+def get_split(folder: str) -> str | None:
     """Return the part of a split that a folder's name says, one of TRAIN + VALIDATION, in whatever case; None if it says none.
 
-    >>> part_of("Training_Set"), part_of("val-images"), part_of("trains")
+    >>> get_split("Training_Set"), get_split("val-images"), part_of("trains")
     ('training', 'val', None)
     """
     name = re.sub(r"[ _-]?(set|data|images|imgs|split)$|^(images|data)[ _-]", "", folder.lower())
@@ -85,7 +85,7 @@ class Listing:
         return f"{self.manifest}, line {self.rows[index].line}: " if self.manifest else ""
 
 
-def stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
+def read_stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
     """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be looked at.
 
     The time of change is the inode's, where there is one: that of the contents can be set, and `cp -p` and `rsync` keep it.
@@ -97,12 +97,12 @@ def stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns if os.name == "nt" else max(found.st_ctime_ns, 0)
 
 
-def by_bytes(name: str) -> bytes:
+def sort_key(name: str) -> bytes:
     """Sort key: the name's bytes, so that the order is the same under every language setting."""
     return os.fsencode(name)
 
 
-def few(names: list[str] | tuple[str, ...], most: int = 5) -> str:
+def format_names(names: list[str] | tuple[str, ...], most: int = 5) -> str:
     """List the first names, and say how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.listing.listing import BETWEEN, TRAIN, VALIDATION, Listing, Row, few, stamp
+from vitreous.data.listing.listing import BETWEEN, TRAIN, VALIDATION, Listing, Row, format_names, read_stamp
 from vitreous.data.listing.table import JSON_LINES, read_rows
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
-from vitreous.storage.presence import is_file, url
+from vitreous.storage.presence import explain_url, is_file
 
 MANIFESTS = (".csv", ".tsv", *JSON_LINES)
 PATH = (
@@ -102,17 +102,17 @@ class Reader:
         """Return a row, and which part it belongs to; raises DataError."""
         where = f"{self.manifest}, line {line}"
         columns = self.columns.get(tuple(fields)) or self.find(fields, where)
-        name = self.file_name(_value(fields, columns.path, "path", where), where)
-        label = _labels(fields, where) if self.several else _value(fields, columns.label, "label", where)
-        split = "train" if columns.split is None else _value(fields, columns.split, "split", where).lower()
+        name = self.file_name(_read_value(fields, columns.path, "path", where), where)
+        label = _read_labels(fields, where) if self.several else _read_value(fields, columns.label, "label", where)
+        split = "train" if columns.split is None else _read_value(fields, columns.split, "split", where).lower()
         if split not in TRAIN + VALIDATION:
             raise DataError(f"{where}: {columns.split} is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}")
-        row = Row(name, unicodedata.normalize("NFC", label), *stamp(self.manifest.parent / name), line)
+        row = Row(name, unicodedata.normalize("NFC", label), *read_stamp(self.manifest.parent / name), line)
         return "train" if split in TRAIN else split, row
 
     def check(self, names: Sequence[str], where: str) -> tuple[str, str]:
         """Return which columns are the path and the label; raises DataError if that can't be told."""
-        return _column(PATH, names, where), _column(LABELS if self.several else LABEL, names, where)
+        return _find_column(PATH, names, where), _find_column(LABELS if self.several else LABEL, names, where)
 
     def find(self, fields: dict[str, Any], where: str) -> Columns:
         """Return which of a row's fields is which, and remember it; raises DataError."""
@@ -120,14 +120,14 @@ class Reader:
             SPLIT[0],
             *(name for name in SPLIT[1:] if str(fields.get(name)).strip().lower() in TRAIN + VALIDATION),
         ]
-        split = _column(tuple(splits), fields, where) if set(splits) & set(fields) else None
+        split = _find_column(tuple(splits), fields, where) if set(splits) & set(fields) else None
         return self.columns.setdefault(tuple(fields), Columns(*self.check(tuple(fields), where), split))
 
     def file_name(self, text: str, where: str) -> str:
         """Return a path as this system writes it; raises DataError for what can't lead to a file here."""
-        if os.sep == "/" and (FOREIGN.match(text) or "\\" in text) and stamp(self.manifest.parent / text)[1] < 0:
-            if url(text):
-                raise DataError(f"{where}: {url(text)}")
+        if os.sep == "/" and (FOREIGN.match(text) or "\\" in text) and read_stamp(self.manifest.parent / text)[1] < 0:
+            if explain_url(text):
+                raise DataError(f"{where}: {explain_url(text)}")
             if FOREIGN.match(text):
                 raise DataError(f"{where}: {text[:80]} is on a drive of Windows; list paths relative to the manifest")
             self.windows += 1
@@ -145,16 +145,18 @@ class Reader:
         used = {name for found in self.columns.values() for name in (found.path, found.label, found.split)}
         unread = [name for name in dict.fromkeys(name for names in self.columns for name in names) if name not in used]
         notes = [f"columns: {', '.join(taken)}"] if taken else []
-        notes += [f"columns that are not read: {few([name or '(no name)' for name in unread])}"] if unread else []
+        notes += (
+            [f"columns that are not read: {format_names([name or '(no name)' for name in unread])}"] if unread else []
+        )
         notes += [f"backslashes part folders in {self.windows:,} paths"] if self.windows else []
         return notes
 
 
-def _column(wanted: tuple[str, ...], found: Collection[str], where: str) -> str:
+def _find_column(wanted: tuple[str, ...], found: Collection[str], where: str) -> str:
     """Return the one column of these names that there is; the first of them is the documented one, and wins."""
     there = [name for name in wanted if name in found]
     if not there:
-        raise DataError(f"{where}: {_no_column(wanted, list(found))}")
+        raise DataError(f"{where}: {_explain_no_column(wanted, list(found))}")
     if len(there) > 1 and there[0] != wanted[0]:
         raise DataError(
             f"{where}: the {wanted[0]} may be in any of the columns {', '.join(map(repr, there))}; call the right one {wanted[0]!r}"
@@ -162,17 +164,17 @@ def _column(wanted: tuple[str, ...], found: Collection[str], where: str) -> str:
     return there[0]
 
 
-def _value(fields: dict[str, Any], name: str, meaning: str, where: str) -> str:
+def _read_value(fields: dict[str, Any], name: str, meaning: str, where: str) -> str:
     """Return a field as a text."""
     value = fields[name]
     if value is None or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{where}: {name} is empty")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"{where}: {name} is {json.dumps(value)[:40]}; it must be a text or a whole number")
-    return _checked(str(value).strip(), name, LONGEST[meaning], where)
+    return _check_text(str(value).strip(), name, LONGEST[meaning], where)
 
 
-def _checked(text: str, name: str, longest: int, where: str) -> str:
+def _check_text(text: str, name: str, longest: int, where: str) -> str:
     """Refuse a text that no file system or label takes; raises DataError."""
     if len(text) > longest:
         raise DataError(f"{where}: {name} has {len(text):,} characters; at most {longest:,} are read")
@@ -186,21 +188,21 @@ def _checked(text: str, name: str, longest: int, where: str) -> str:
     return text
 
 
-def _labels(fields: dict[str, Any], where: str) -> str:
+def _read_labels(fields: dict[str, Any], where: str) -> str:
     """Return the labels of an image, sorted, each once: a list of texts, or a text with ; or | between; there may be none."""
     value = fields.get(LABELS[0])
     if value is None:
-        raise DataError(f"{where}: {_no_column(LABELS, list(fields))}")
+        raise DataError(f"{where}: {_explain_no_column(LABELS, list(fields))}")
     if not isinstance(value, str | list) or not all(isinstance(one, str) for one in value):
         raise DataError(
             f"{where}: labels is {json.dumps(value)[:40]}; it must be a text such as cat;dog, or a list of texts"
         )
     every = value.replace("|", ";").split(";") if isinstance(value, str) else value
-    each = {_checked(one.strip(), "labels", LONGEST["label"], where) for one in every if one.strip()}
+    each = {_check_text(one.strip(), "labels", LONGEST["label"], where) for one in every if one.strip()}
     return BETWEEN.join(sorted(each))
 
 
-def _no_column(wanted: tuple[str, ...], found: list[str]) -> str:
+def _explain_no_column(wanted: tuple[str, ...], found: list[str]) -> str:
     near = [name for name in found if difflib.get_close_matches(name, wanted, n=1, cutoff=0.6)]
     if wanted == LABEL and set(LABELS) & set(found):
         return "labels are several an image, and here one is needed; one label an image stands in a column label"

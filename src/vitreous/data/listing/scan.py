@@ -16,7 +16,7 @@ from vitreous.data.listing.scan_report import ScanReport
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
-from vitreous.images.pillow import channels_in
+from vitreous.images.pillow import count_mode_channels
 from vitreous.shapes import Size
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
@@ -104,7 +104,7 @@ def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
         data = read(root / row.name, config)
         info = probe(data, config, row.name)
         if verify == "full" or not info.complete:
-            kept = channels_in(info.mode) if info.mode[0].isdigit() and ";" in info.mode else None
+            kept = count_mode_channels(info.mode) if info.mode[0].isdigit() and ";" in info.mode else None
             decode(data, config, kept or "RGB", name=row.name)
     except ImageError as error:
         return Record(error=str(error))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vitreous.data.listing.ignored import words
+from vitreous.data.listing.ignored import describe_ignored
 
 WIDTH = 12
 """Columns of the titles."""
@@ -38,31 +38,33 @@ class ScanReport:
 
     def __str__(self) -> str:
         lines = [
-            _line("data", self.path),
-            _line("images", f"{self.train:,} for training, {self.validation:,} for validation"),
-            _line("classes", f"{len(self.counts):,}: {_spread(self.counts)}"),
+            _format_line("data", self.path),
+            _format_line("images", f"{self.train:,} for training, {self.validation:,} for validation"),
+            _format_line("classes", f"{len(self.counts):,}: {_format_spread(self.counts)}"),
         ]
         if self.median:
             span = "all of them" if self.smallest == self.largest else f"median; {self.smallest} to {self.largest}"
-            lines.append(_line("sizes", f"{self.median} ({span}), rows x cols"))
+            lines.append(_format_line("sizes", f"{self.median} ({span}), rows x cols"))
             if len(self.sizes) > 1:
-                lines.append(_line("", f"most common: {_listed(self.sizes)}"))
-            lines.append(_line("formats", f"{_listed(self.formats)}; modes: {_listed(self.modes)}"))
-        return "\n".join([*map(printable, lines), *self.remarks()])
+                lines.append(_format_line("", f"most common: {_format_counts(self.sizes)}"))
+            lines.append(
+                _format_line("formats", f"{_format_counts(self.formats)}; modes: {_format_counts(self.modes)}")
+            )
+        return "\n".join([*map(escape, lines), *self.remarks()])
 
     def remarks(self) -> list[str]:
         """Return what a person should know before training on this: files left out, doubles, labels at odds, how it was read."""
         reasons = [(reason if name in reason else f"{name}: {reason}", "") for name, reason in self.broken]
-        lines = _pairs("broken", "left out", reasons, "")
-        lines += _pairs("duplicates", "in training and in validation", self.duplicates, " = ")
-        lines += _pairs("conflicts", "same image, different labels", self.conflicts, " = ")
+        lines = _format_pairs("broken", "left out", reasons, "")
+        lines += _format_pairs("duplicates", "in training and in validation", self.duplicates, " = ")
+        lines += _format_pairs("conflicts", "same image, different labels", self.conflicts, " = ")
         if self.ignored:
-            lines.append(_line("ignored", words(self.ignored)))
-        lines += [_line("note", note) for note in self.notes]
-        return list(map(printable, lines))
+            lines.append(_format_line("ignored", describe_ignored(self.ignored)))
+        lines += [_format_line("note", note) for note in self.notes]
+        return list(map(escape, lines))
 
 
-def printable(text: str) -> str:
+def escape(text: str) -> str:
     """Escape what would break a line or a terminal: control characters, and bytes that are no UTF-8."""
     return "".join(
         character
@@ -72,28 +74,31 @@ def printable(text: str) -> str:
     )
 
 
-def _line(title: str, text: str) -> str:
+def _format_line(title: str, text: str) -> str:
     return f"{title:{WIDTH}}{text}"
 
 
-def _spread(counts: dict[str, int], most: int = 10) -> str:
+def _format_spread(counts: dict[str, int], most: int = 10) -> str:
     """List few classes with their counts; of many, the least and the most common."""
     if len(set(counts.values())) == 1 and len(counts) > 1:
         names = list(counts)
         each = "1 image" if counts[names[0]] == 1 else f"{counts[names[0]]:,} images"
         return f"{', '.join(names[:most])}{', ...' if len(names) > most else ''} ({each} each)"
     if len(counts) <= most:
-        return _listed(counts)
+        return _format_counts(counts)
     least, largest = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])
     return f"from {counts[least]:,} images ({least}) to {counts[largest]:,} ({largest})"
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _pairs(title: str, meaning: str, pairs: Sequence[tuple[str, str]], between: str, most: int = 5) -> list[str]:
+def _format_pairs(title: str, meaning: str, pairs: Sequence[tuple[str, str]], between: str, most: int = 5) -> list[str]:
     if not pairs:
         return []
     head = f"{len(pairs):,} {meaning}" + (f"; the first {most}:" if len(pairs) > most else ":")
-    return [_line(title, head), *(_line("", f"{first}{between}{second}") for first, second in pairs[:most])]
+    return [
+        _format_line(title, head),
+        *(_format_line("", f"{first}{between}{second}") for first, second in pairs[:most]),
+    ]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from vitreous.errors import DataError
 
 
-def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: int) -> list[bool]:
+def hold_out(names: Sequence[str], labels: Sequence[str], share: float, seed: int) -> list[bool]:
     """Tell for each example whether it is held out.
 
     Within a class the examples are ranked by a hash of (seed, class, name), and the first are held out. How many is
-    the class's share, rounded down or up so that the total comes out (see `quotas`). So adding a class moves at most one
+    the class's share, rounded down or up so that the total comes out (see `count_held_out`). So adding a class moves at most one
     example of another class, and the order in which examples are listed is of no account.
 
     Raises:
@@ -22,20 +22,20 @@ def held_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
     members: dict[str, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
-    counts = quotas(Counter(labels), share)
+    counts = count_held_out(Counter(labels), share)
     held = [False] * len(names)
     for label, indices in members.items():
-        ranked = sorted(indices, key=lambda index: rank(seed, labels[index], names[index]))
+        ranked = sorted(indices, key=lambda index: hash_rank(seed, labels[index], names[index]))
         for index in ranked[: counts[label]]:
             held[index] = True
     return held
 
 
-def held_out_sets(names: Sequence[str], sets: Sequence[Sequence[str]], share: float, seed: int) -> list[bool]:
+def hold_out_multilabel(names: Sequence[str], sets: Sequence[Sequence[str]], share: float, seed: int) -> list[bool]:
     """Tell for each example whether it is held out, where an example may have several labels, or none.
 
     Iterative stratification (Sechidis et al., ECML PKDD 2011): label by label, the rarest first, so that of each about
-    its share is held out; then of the examples without any. Which ones is decided by hashes as in `held_out`. Of every
+    its share is held out; then of the examples without any. Which ones is decided by hashes as in `hold_out`. Of every
     label one example at least is left, and of every label that two examples have, one is held out if that can be.
 
     Raises:
@@ -51,7 +51,7 @@ def held_out_sets(names: Sequence[str], sets: Sequence[Sequence[str]], share: fl
     left = Counter({label: len(indices) for label, indices in members.items()})
     held: dict[int, bool] = {}
     for label in sorted(members, key=lambda label: (not label, len(members[label]), label)):
-        ranked = sorted(members[label], key=lambda index: rank(seed, label, names[index]))
+        ranked = sorted(members[label], key=lambda index: hash_rank(seed, label, names[index]))
         lacking = max(1, round(share * len(ranked))) - sum(held.get(index, False) for index in ranked)
         for index in ranked:
             if index not in held:
@@ -68,7 +68,7 @@ def check_share(share: float) -> None:
         raise DataError(f"data.holdout is {share}; it must be above 0 and below 1")
 
 
-def quotas(sizes: dict[str, int], share: float) -> dict[str, int]:
+def count_held_out(sizes: dict[str, int], share: float) -> dict[str, int]:
     """Return how many examples of each class are held out, at least 1 and at most all but 1 of each.
 
     Each class gives its share rounded down; what the rounded-up share of the whole lacks then comes from the classes
@@ -91,6 +91,6 @@ def quotas(sizes: dict[str, int], share: float) -> dict[str, int]:
     return counts
 
 
-def rank(seed: int, label: str, name: str) -> bytes:
+def hash_rank(seed: int, label: str, name: str) -> bytes:
     """Return the hash that orders a class's examples."""
     return hashlib.blake2b(f"{seed}\0{label}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vitreous.errors import DataError
-from vitreous.storage.presence import not_regular
+from vitreous.storage.presence import explain_irregular
 
 JSON_LINES = (".jsonl", ".ndjson")
 MAX_LINE = 2**20
@@ -42,33 +42,37 @@ def read_rows(path: Path, check: Check = lambda names, where: None) -> Iterator[
         DataError: no regular file, or a line that can't be read.
     """
     try:
-        kind = not_regular(path)
+        kind = explain_irregular(path)
         if kind:
             raise DataError(f"{path} is {kind}, not a file of rows; write the rows to a regular file and name that")
         with path.open("rb") as file:
             start = file.read(4)
-        encoding = next((name for mark, name in MARKS if start.startswith(mark)), unmarked(start))
+        encoding = next((name for mark, name in MARKS if start.startswith(mark)), guess_encoding(start))
         with path.open(encoding=encoding, newline="") as file:
-            lines = _limited(file, path)
-            yield from _objects(lines, path) if path.suffix.lower() in JSON_LINES else _table(lines, path, check)
+            lines = _limit_lines(file, path)
+            yield from (
+                _read_objects(lines, path) if path.suffix.lower() in JSON_LINES else _read_csv(lines, path, check)
+            )
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} can't be read as {encoding_name(error)} text: {_undecoded(path, error)}") from error
+        raise DataError(
+            f"{path} can't be read as {detect_encoding(error)} text: {_explain_undecoded(path, error)}"
+        ) from error
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def unmarked(start: bytes) -> str:
+def guess_encoding(start: bytes) -> str:
     """Tell the encoding of a text without a byte order mark by its first four bytes: where UTF-16 has its zeros."""
     zeros = [byte == 0 for byte in start]
     return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
 
 
-def encoding_name(error: UnicodeDecodeError) -> str:
+def detect_encoding(error: UnicodeDecodeError) -> str:
     """Return an encoding's usual name."""
     return error.encoding.upper().replace("UTF8", "UTF-8")
 
 
-def _undecoded(path: Path, error: UnicodeDecodeError) -> str:
+def _explain_undecoded(path: Path, error: UnicodeDecodeError) -> str:
     """Say where a text stops being UTF-8, and what to do."""
     if not error.encoding.startswith("utf-8"):
         return error.reason
@@ -82,7 +86,7 @@ def _undecoded(path: Path, error: UnicodeDecodeError) -> str:
     return error.reason
 
 
-def _limited(file: TextIO, path: Path) -> Iterator[str]:
+def _limit_lines(file: TextIO, path: Path) -> Iterator[str]:
     """Yield lines, none of them endless; raises DataError."""
     number = 0
     while line := file.readline(MAX_LINE + 1):
@@ -94,12 +98,12 @@ def _limited(file: TextIO, path: Path) -> Iterator[str]:
         yield line
 
 
-def field_name(name: str) -> str:
+def name_field(name: str) -> str:
     """Return a column's name as it is compared: small letters, _ for spaces and hyphens."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _table(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a CSV."""
     skipped, first = 0, ""
     separator = ""
@@ -111,10 +115,10 @@ def _table(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[int
             break
         skipped += 1
     separator = separator or max(SEPARATORS, key=first.count)
-    reader = csv.reader(_chained(first, lines), delimiter=separator, skipinitialspace=True, strict=True)
-    rows = _split(reader, path, skipped)
+    reader = csv.reader(_chain(first, lines), delimiter=separator, skipinitialspace=True, strict=True)
+    rows = _split_rows(reader, path, skipped)
     at, names = next(rows, (1, []))
-    header = [field_name(name) for name in names]
+    header = [name_field(name) for name in names]
     if not header:
         raise DataError(f"{path} is empty; its first line must name the columns: path,label")
     twice = sorted({name for name in header if name and header.count(name) > 1})
@@ -130,23 +134,23 @@ def _table(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[int
         yield number, dict(zip(header, values, strict=True))
 
 
-def _chained(first: str, lines: Iterable[str]) -> Iterator[str]:
+def _chain(first: str, lines: Iterable[str]) -> Iterator[str]:
     if first:
         yield first
     yield from lines
 
 
-def _split(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, list[str]]]:
+def _split_rows(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of the rows that hold something; the header is the first of them."""
     try:
         for values in reader:
             if any(value.strip() for value in values):
                 yield reader.line_num + skipped, values
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num + skipped}: {_csv_words(str(error))}") from error
+        raise DataError(f"{path}, line {reader.line_num + skipped}: {_explain_csv_error(str(error))}") from error
 
 
-def _csv_words(words: str) -> str:
+def _explain_csv_error(words: str) -> str:
     """Say what Python's reader of CSV found, and what to do about it."""
     if "expected after" in words:
         return f'{words}: a quote ends a field, so one inside a field is written twice ("")'
@@ -155,26 +159,26 @@ def _csv_words(words: str) -> str:
     return words
 
 
-def _objects(lines: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_objects(lines: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of JSON lines."""
     for number, text in enumerate(lines, start=1):
         if text.strip():
-            yield number, _object(text, f"{path}, line {number}")
+            yield number, _read_object(text, f"{path}, line {number}")
 
 
-def _object(text: str, where: str) -> dict[str, Any]:
+def _read_object(text: str, where: str) -> dict[str, Any]:
     try:
-        fields = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
+        fields = json.loads(text, object_pairs_hook=lambda pairs: _check_unique(pairs, where))
     except DataError:
         raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON ({error})") from error
     if not isinstance(fields, dict):
         raise DataError(f'{where}: expected an object such as {{"path": "a.jpg", "label": "cat"}}')
-    return _unique([(field_name(name), value) for name, value in fields.items()], where)
+    return _check_unique([(name_field(name), value) for name, value in fields.items()], where)
 
 
-def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+def _check_unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]

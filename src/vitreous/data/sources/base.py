@@ -15,7 +15,7 @@ from vitreous.images.decode import read
 from vitreous.shapes import Pixels
 
 SEVERAL = -1
-"""The label of an example that may have several, or none: `label_sets` has them."""
+"""The label of an example that may have several, or none: `read_label_sets` has them."""
 
 
 @runtime_checkable
@@ -132,7 +132,7 @@ class Reread(Over):
     @property
     def targets(self) -> Bool[np.ndarray, "example label"] | None:
         """Which classes each has, where an example may have several."""
-        return label_sets(self.source)
+        return read_label_sets(self.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,18 +143,18 @@ class Relabelled(Over):
     labels: Int64[np.ndarray, " example"]
 
 
-def label_sets(source: Source) -> Bool[np.ndarray, "example label"] | None:
+def read_label_sets(source: Source) -> Bool[np.ndarray, "example label"] | None:
     """Return which of a source's classes each example has, where it may have several; None where each has one."""
     return getattr(source, "targets", None)
 
 
-def one_label(source: Source, what: str) -> None:
+def refuse_multilabel(source: Source, what: str) -> None:
     """Refuse a source whose examples may have several labels; raises DataError."""
-    if label_sets(source) is not None:
+    if read_label_sets(source) is not None:
         raise DataError(f"the data has several labels an image, and {what} needs one label an image")
 
 
-def fingerprint(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
+def hash_source(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
     """Hash what a source holds."""
     state = hashlib.blake2b(digest_size=16)
     for name, label, digest in zip(names, labels, digests, strict=True):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from vitreous.data.listing.split import held_out
-from vitreous.data.sources.base import ArraySource, fingerprint
+from vitreous.data.listing.split import hold_out
+from vitreous.data.sources.base import ArraySource, hash_source
 
 DIGITS = "digits"
 CLASSES = tuple("0123456789")
@@ -21,16 +21,16 @@ def load_digits(holdout: float, seed: int) -> tuple[ArraySource, ArraySource]:
 
     Their values 0 to 16 become 0 to 255, rounded to the nearest. With the default share and seed 1,437 and 360 digits.
     """
-    table = _table()
+    table = _load_table()
     pixels = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.int64)
     names = np.array([f"digit-{index:04}" for index in range(len(pixels))])
-    held = np.array(held_out(names.tolist(), [CLASSES[label] for label in labels], holdout, seed))
-    train, validation = (_part(pixels, names, labels, np.flatnonzero(part)) for part in (~held, held))
+    held = np.array(hold_out(names.tolist(), [CLASSES[label] for label in labels], holdout, seed))
+    train, validation = (_select_part(pixels, names, labels, np.flatnonzero(part)) for part in (~held, held))
     return train, validation
 
 
-def _table() -> Float64[np.ndarray, "example column"]:
+def _load_table() -> Float64[np.ndarray, "example column"]:
     """Return scikit-learn's table: 64 values and the label of each digit.
 
     Its file is read where it lies in the package. To import scikit-learn, and SciPy with it, takes two seconds.
@@ -46,9 +46,9 @@ def _table() -> Float64[np.ndarray, "example column"]:
     return np.column_stack([found.data, found.target])
 
 
-def _part(
+def _select_part(
     pixels: np.ndarray, names: np.ndarray, labels: np.ndarray, chosen: Int64[np.ndarray, " example"]
 ) -> ArraySource:
     own = tuple(names[chosen].tolist())
     digests = [hashlib.blake2b(pixels[index].tobytes(), digest_size=16).hexdigest() for index in chosen]
-    return ArraySource(pixels[chosen], own, labels[chosen], CLASSES, fingerprint(own, labels[chosen], digests))
+    return ArraySource(pixels[chosen], own, labels[chosen], CLASSES, hash_source(own, labels[chosen], digests))

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool
 
-from vitreous.data.listing.listing import Listing, few
+from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import FILLED, Record
-from vitreous.data.sources.base import SEVERAL, FileSource, fingerprint
+from vitreous.data.sources.base import SEVERAL, FileSource, hash_source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -37,7 +37,7 @@ class Part:
         return tuple((row.name, record.error) for row, record in pairs if record.error)
 
 
-def sound(part: Part, broken: str) -> Part:
+def keep_readable(part: Part, broken: str) -> Part:
     """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
     bad = [index for index, record in enumerate(part.records) if record.error]
     if not bad:
@@ -58,32 +58,32 @@ def sound(part: Part, broken: str) -> Part:
     lost = sorted(set(part.listing.found) - set(kept.listing.found))
     if not lost:
         return kept
-    note = f"classes that lost all their images, as none can be read: {few(lost)}"
+    note = f"classes that lost all their images, as none can be read: {format_names(lost)}"
     return replace(kept, listing=replace(kept.listing, notes=(*kept.listing.notes, note)))
 
 
-def file_source(
+def build_file_source(
     part: Part, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
 ) -> FileSource:
     """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
     listing, records = part.listing, part.records
-    index = known_classes(classes, listing.found, str(listing.manifest if listing.several else listing.root))
+    index = number_classes(classes, listing.found, str(listing.manifest if listing.several else listing.root))
     names, digests, targets = listing.names, [record.digest for record in records], None
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
     if listing.several:
         labels = np.full(len(names), SEVERAL, dtype=np.int64)
-        targets = target_rows(listing.sets, index, len(classes))
+        targets = build_targets(listing.sets, index, len(classes))
         digests = [digest + row.tobytes().hex() for digest, row in zip(digests, targets, strict=True)]
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
-    content = fingerprint(names, labels, digests)
+    content = hash_source(names, labels, digests)
     filled = sum(record.format.endswith(FILLED) for record in records)
     return FileSource(
         listing.root, names, labels, classes, content, decode, sizes, skipped, targets=targets, filled=filled
     )
 
 
-def target_rows(
+def build_targets(
     sets: Sequence[Sequence[str]], index: dict[str, int], classes: int
 ) -> Bool[np.ndarray, "example label"]:
     """Return which of so many classes each example has; `index` numbers them."""
@@ -93,13 +93,13 @@ def target_rows(
     return targets
 
 
-def known_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
+def number_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
     """Return the number of each class; raises DataError if there is one that is not in `classes`."""
     index = {label: number for number, label in enumerate(classes)}
     unknown = sorted(set(found) - set(index))
     if unknown:
         raise DataError(
             f"{where} has {'a class' if len(unknown) == 1 else 'classes'} not trained on: "
-            f"{few([repr(label) for label in unknown])}; known: {few(tuple(classes), 12)}"
+            f"{format_names([repr(label) for label in unknown])}; known: {format_names(tuple(classes), 12)}"
         )
     return index

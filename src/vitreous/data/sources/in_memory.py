@@ -101,7 +101,7 @@ def remember(
         return source
     channels = preprocess.channels
     total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels * preprocess.value_bytes
-    if total > LIMIT or (augment is not None and augment.crop == "inception" and _reducible(source, preprocess)):
+    if total > LIMIT or (augment is not None and augment.crop == "inception" and _is_reducible(source, preprocess)):
         return source
     key = (preprocess.mode, decoding)
     kind = np.float32 if isinstance(preprocess.mode, int) else np.uint8
@@ -122,7 +122,7 @@ def remember_drawn(source: FormulaSource, decoding: DecodeConfig, preprocess: Pr
     return Remembered(source, decoding, preprocess, store)
 
 
-def _reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
+def _is_reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
     """Tell whether a random crop of some JPEG may be decoded at half its size or less: whole pixels would differ then."""
     assert source.sizes is not None
     return bool((source.sizes // 2 >= np.array(preprocess.size)).all(axis=1).any())

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
-from vitreous.data.listing.listing import TRAIN, by_bytes
+from vitreous.data.listing.listing import TRAIN, sort_key
 from vitreous.errors import ConfigError, DataError, ImageError
 
 LABEL = ".cls"
@@ -68,7 +68,7 @@ class PackedSource:
             raise ImageError(f"{entry.name} can't be read: {error}") from error
 
 
-def packed_source(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSource:
+def open_shards(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSource:
     """Put images together as a source; its fingerprint is of names, labels, sizes and the files' times."""
     state = hashlib.blake2b(digest_size=16)
     times = {file: file.stat().st_mtime_ns for file in {entry.file for entry in entries}}
@@ -79,7 +79,7 @@ def packed_source(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedS
     return PackedSource(tuple(entries), classes, labels, state.hexdigest())
 
 
-def packed_parts(folder: Path) -> dict[str, list[Entry]]:
+def list_shards(folder: Path) -> dict[str, list[Entry]]:
     """Return the images of each part, "train" and "test", of the shards or parquet files in a folder; none if it has none.
 
     A file's part is the first word of its name (train-00000-of-00001.parquet) or of its folder's (train/0.tar).
@@ -88,21 +88,21 @@ def packed_parts(folder: Path) -> dict[str, list[Entry]]:
         DataError: a file that can't be read, or an image without a class. ConfigError: parquet without pyarrow.
     """
     parts: dict[str, list[Entry]] = {}
-    files = sorted((file for kind in KINDS for file in folder.rglob(f"*{kind}")), key=lambda file: by_bytes(str(file)))
+    files = sorted((file for kind in KINDS for file in folder.rglob(f"*{kind}")), key=lambda file: sort_key(str(file)))
     for file in files:
         words = (file.name, file.parent.name)
-        part = next((SPLITS[word] for word in map(_first_word, words) if word in SPLITS), None)
+        part = next((SPLITS[word] for word in map(_read_first_word, words) if word in SPLITS), None)
         if part is not None:
-            read = _in_tar if file.suffix == ".tar" else _in_parquet
+            read = _list_tar if file.suffix == ".tar" else _list_parquet
             parts.setdefault(part, []).extend(read(file, file.relative_to(folder).as_posix()))
     return parts
 
 
-def _first_word(name: str) -> str:
+def _read_first_word(name: str) -> str:
     return name.lower().replace("-", " ").replace("_", " ").replace(".", " ").split()[0]
 
 
-def _in_tar(file: Path, name: str) -> Iterator[Entry]:
+def _list_tar(file: Path, name: str) -> Iterator[Entry]:
     """Pair the images of one shard with their classes."""
     size = file.stat().st_size
     images: dict[str, tarfile.TarInfo] = {}
@@ -115,7 +115,9 @@ def _in_tar(file: Path, name: str) -> Iterator[Entry]:
                     continue
                 if f".{ending}" == LABEL:
                     content = shard.extractfile(member)
-                    labels[key] = _number(content.read(MOST_LABEL_BYTES) if content else b"", f"{name}, {member.name}")
+                    labels[key] = _read_number(
+                        content.read(MOST_LABEL_BYTES) if content else b"", f"{name}, {member.name}"
+                    )
                 elif is_image(member.name):
                     images[key] = member
     except (OSError, tarfile.TarError) as error:
@@ -126,14 +128,14 @@ def _in_tar(file: Path, name: str) -> Iterator[Entry]:
         yield Entry(f"{name}/{member.name}", labels[key], file, member.offset_data, member.size)
 
 
-def _number(content: bytes, where: str) -> int:
+def _read_number(content: bytes, where: str) -> int:
     text = content.strip()
     if not text.isdigit():
         raise DataError(f"{where} holds {text[:20]!r}; it must hold the number of a class")
     return int(text)
 
 
-def _pyarrow() -> Any:
+def _import_pyarrow() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
@@ -141,9 +143,9 @@ def _pyarrow() -> Any:
     return parquet
 
 
-def _in_parquet(file: Path, name: str) -> Iterator[Entry]:
+def _list_parquet(file: Path, name: str) -> Iterator[Entry]:
     """List the rows of one parquet file."""
-    parquet = _pyarrow()
+    parquet = _import_pyarrow()
     try:
         table = parquet.ParquetFile(file)
         columns = set(table.schema_arrow.names)
@@ -163,5 +165,5 @@ def _in_parquet(file: Path, name: str) -> Iterator[Entry]:
 @functools.lru_cache(maxsize=2)
 def _group(file: Path, group: int) -> list[bytes]:
     """Return the images of one row group; the last two groups stay in memory."""
-    found = _pyarrow().ParquetFile(file).read_row_group(group, columns=["image"])["image"].to_pylist()
+    found = _import_pyarrow().ParquetFile(file).read_row_group(group, columns=["image"])["image"].to_pylist()
     return [one["bytes"] if isinstance(one, dict) else one for one in found]

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from vitreous.data.listing.split import held_out, held_out_sets
-from vitreous.data.sources.base import Source, label_sets
+from vitreous.data.listing.split import hold_out, hold_out_multilabel
+from vitreous.data.sources.base import Source, read_label_sets
 from vitreous.shapes import Pixels
 
 
@@ -36,7 +36,7 @@ class Subset:
     @cached_property
     def targets(self) -> Bool[np.ndarray, "example label"] | None:
         """Which classes each has, where an example may have several."""
-        targets = label_sets(self.source)
+        targets = read_label_sets(self.source)
         return None if targets is None else targets[self.indices]
 
     @cached_property
@@ -55,23 +55,23 @@ class Subset:
         return self.source.read(int(self.indices[index]))
 
 
-def divided(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
+def divide(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     """Return a source in two parts: what is left, and a share held out, stratified by class (see `split`).
 
     Raises:
         DataError: the share is not between 0 and 1, or a class has a single example.
     """
-    targets, classes = label_sets(source), source.classes
+    targets, classes = read_label_sets(source), source.classes
     if targets is None:
-        held = np.array(held_out(source.names, [classes[label] for label in source.labels], share, seed))
+        held = np.array(hold_out(source.names, [classes[label] for label in source.labels], share, seed))
     else:
         sets = [[classes[label] for label in np.flatnonzero(row)] for row in targets]
-        held = np.array(held_out_sets(source.names, sets, share, seed))
+        held = np.array(hold_out_multilabel(source.names, sets, share, seed))
     left, out = (np.flatnonzero(part).astype(np.int64) for part in (~held, held))
     return Subset(source, left), Subset(source, out)
 
 
-def subset(source: Source, count: int, seed: int = 0) -> Source:
+def draw_subset(source: Source, count: int, seed: int = 0) -> Source:
     """Return `count` examples drawn at random, in the source's order; the source itself if it has no more than these."""
     if len(source) <= count:
         return source

@@ -14,15 +14,15 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitreous.data.sources.base import Source, label_sets
+from vitreous.data.sources.base import Source, read_label_sets
 from vitreous.data.sources.in_memory import remember
-from vitreous.data.stream.order import example_at, generator, position, restart
+from vitreous.data.stream.order import find_example, find_position, restart_generator, seed_generator
 from vitreous.data.stream.shared_batch import Label, Parcel, pack
-from vitreous.data.stream.worker_deaths import following, settle, started
-from vitreous.errors import ConfigError, VitreousError, out_of_means
+from vitreous.data.stream.worker_deaths import settle_worker, start_workers, take_next
+from vitreous.errors import ConfigError, VitreousError, explain_exhaustion
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import example
+from vitreous.images.preprocess import preprocess_image
 from vitreous.shapes import Pixels
 
 OWN, MIXING, PARTNER = 1, 2, 3
@@ -95,20 +95,20 @@ class TrainStream:
         return next(self.examples([sample]))
 
     def examples(self, samples: Iterable[int]) -> Iterator[Example]:
-        """Yield the examples of these samples, as `example` would; raises ImageError."""
-        own, mixing = generator(0), generator(0)
+        """Yield the examples of these samples, as `preprocess_image` would; raises ImageError."""
+        own, mixing = seed_generator(0), seed_generator(0)
         for sample in samples:
-            epoch, index = position(sample, len(self.source))
-            chosen = example_at(self.seed, epoch, index, len(self.source))
-            label = label_of(self.source, chosen)
-            pixels = self._augmented(chosen, restart(own, self.seed, epoch, index, OWN))
+            epoch, index = find_position(sample, len(self.source))
+            chosen = find_example(self.seed, epoch, index, len(self.source))
+            label = read_label(self.source, chosen)
+            pixels = self._augmented(chosen, restart_generator(own, self.seed, epoch, index, OWN))
             partner, weight = label, 1.0
             if self.augment.mixup or self.augment.cutmix:
-                rng = restart(mixing, self.seed, epoch, index, MIXING)
+                rng = restart_generator(mixing, self.seed, epoch, index, MIXING)
                 other = int(rng.integers(len(self.source)))
                 if rng.random() < self.augment.mix_probability:
-                    partner = label_of(self.source, other)
-                    second = self._augmented(other, restart(own, self.seed, epoch, index, PARTNER))
+                    partner = read_label(self.source, other)
+                    second = self._augmented(other, restart_generator(own, self.seed, epoch, index, PARTNER))
                     pixels, weight = mix(pixels, second, self.augment, rng)
             yield Example(pixels, label, partner, weight, chosen)
 
@@ -133,21 +133,21 @@ class Examples:
         """Yield the examples at these places; raises ImageError."""
         for index in samples:
             data, name = self.source.read(index), self.source.names[index]
-            label = label_of(self.source, index)
-            yield Example(example(data, self.decode, self.preprocess, name), label, label, 1.0, index)
+            label = read_label(self.source, index)
+            yield Example(preprocess_image(data, self.decode, self.preprocess, name), label, label, 1.0, index)
 
     def remembering(self) -> "Examples":
         """Return the same, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess))
 
 
-def label_of(source: Source, index: int) -> Label:
+def read_label(source: Source, index: int) -> Label:
     """Return an example's class; or, where it may have several, which of the classes it has."""
-    targets = label_sets(source)
+    targets = read_label_sets(source)
     return int(source.labels[index]) if targets is None else targets[index]
 
 
-def train_batches(
+def load_train_batches(
     stream: TrainStream,
     start: int,
     batch: int,
@@ -169,10 +169,10 @@ def train_batches(
         ImageError: a file can't be read; raised when its batch is due.
         WorkerKilled: a worker was killed. OutOfMemory, OutOfMeans: the machine has too little.
     """
-    return _batches(stream, _Ranges(start, batch, stop), workers, device)
+    return _load_batches(stream, _Ranges(start, batch, stop), workers, device)
 
 
-def evaluation_batches(
+def load_evaluation_batches(
     source: Source,
     preprocess: PreprocessConfig,
     decode: DecodeConfig,
@@ -180,8 +180,8 @@ def evaluation_batches(
     workers: Workers = 0,
     device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield every example exactly once, in order; the last batch may be short. Raises as `train_batches` does."""
-    return _batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
+    """Yield every example exactly once, in order; the last batch may be short. Raises as `load_train_batches` does."""
+    return _load_batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
 
 
 def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:
@@ -209,7 +209,7 @@ def unpack(parcel: Parcel) -> Batch:
     return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parcel))
 
 
-def _batches(
+def _load_batches(
     examples: TrainStream | Examples, keys: "_Ranges", workers: Workers, device: torch.device | None
 ) -> Iterator[Batch]:
     if keys.batch < 1:
@@ -224,17 +224,17 @@ def _batches(
         loader = DataLoader(
             _Keyed(examples.remembering(), shared),
             batch_sampler=keys,  # type: ignore[arg-type]
-            collate_fn=_same,
+            collate_fn=_return_item,
             num_workers=count,
-            worker_init_fn=settle,
+            worker_init_fn=settle_worker,
             prefetch_factor=AHEAD if count else None,
             pin_memory=device is not None and device.type == "cuda",
             multiprocessing_context="fork" if count and sys.platform == "linux" else None,
             generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
         )
-        items = started(loader)
+        items = start_workers(loader)
     try:
-        while (item := following(items)) is not None:
+        while (item := take_next(items)) is not None:
             if isinstance(item, VitreousError):
                 raise item
             yield unpack(item)
@@ -274,12 +274,12 @@ class _Keyed(Dataset):
         except VitreousError as error:
             return error
         except Exception as error:
-            if (failure := out_of_means(error)) is None:
+            if (failure := explain_exhaustion(error)) is None:
                 raise
             return failure
 
 
-def _same(item: Any) -> Any:
+def _return_item(item: Any) -> Any:
     return item
 
 

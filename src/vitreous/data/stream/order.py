@@ -23,15 +23,15 @@ class Position(NamedTuple):
     index: int
 
 
-def mix(*values: int) -> int:
+def hash_integers(*values: int) -> int:
     """Hash integers to 64 well-mixed bits (splitmix64's finaliser, chained). Order matters."""
     state = 0
     for value in values:
-        state = stir(state, value)
+        state = extend_hash(state, value)
     return state
 
 
-def stir(state: int, value: int) -> int:
+def extend_hash(state: int, value: int) -> int:
     """Take one more value into a hash: mix(a, b) is stir(mix(a), b)."""
     state = (state + (value & MASK) + 0x9E3779B97F4A7C15) & MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
@@ -39,16 +39,16 @@ def stir(state: int, value: int) -> int:
     return state ^ (state >> 31)
 
 
-def generator(*key: int) -> np.random.Generator:
+def seed_generator(*key: int) -> np.random.Generator:
     """Return numpy's generator for a key such as (seed, epoch, index, purpose); equal keys give equal draws."""
-    return np.random.Generator(np.random.Philox(key=mix(*key)))
+    return np.random.Generator(np.random.Philox(key=hash_integers(*key)))
 
 
-def restart(rng: np.random.Generator, *key: int) -> np.random.Generator:
+def restart_generator(rng: np.random.Generator, *key: int) -> np.random.Generator:
     """Start a generator over, so that it draws what `generator(*key)` would, at a tenth of the cost of a new one."""
     rng.bit_generator.state = {
         "bit_generator": "Philox",
-        "state": {"counter": ZEROS, "key": np.array([mix(*key), 0], dtype=np.uint64)},
+        "state": {"counter": ZEROS, "key": np.array([hash_integers(*key), 0], dtype=np.uint64)},
         "buffer": ZEROS,
         "buffer_pos": len(ZEROS),
         "has_uint32": 0,
@@ -57,29 +57,29 @@ def restart(rng: np.random.Generator, *key: int) -> np.random.Generator:
     return rng
 
 
-def position(sample: int, size: int) -> Position:
+def find_position(sample: int, size: int) -> Position:
     """Place the sample-th example that training consumes (0, 1, 2, ...) in a stream of `size` examples an epoch."""
     return Position(*divmod(sample, size))
 
 
-def example_at(seed: int, epoch: int, index: int, size: int) -> int:
+def find_example(seed: int, epoch: int, index: int, size: int) -> int:
     """Return which of `size` examples is the index-th of this epoch. For fixed (seed, epoch): a permutation."""
     if not 0 <= index < size:
         raise IndexError(f"index {index} is outside an epoch of {size} examples")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
-    keys = round_keys(seed, epoch)
+    keys = derive_round_keys(seed, epoch)
     value = index
     while True:
         left, right = value >> half, value & low
         for key in keys:
-            left, right = right, left ^ (stir(key, right) & low)
+            left, right = right, left ^ (extend_hash(key, right) & low)
         value = (left << half) | right
         if value < size:
             return value
 
 
 @lru_cache(maxsize=16)
-def round_keys(seed: int, epoch: int) -> tuple[int, ...]:
+def derive_round_keys(seed: int, epoch: int) -> tuple[int, ...]:
     """Return the keys of an epoch's rounds: the same for all its examples."""
-    return tuple(mix(seed, epoch, turn) for turn in range(ROUNDS))
+    return tuple(hash_integers(seed, epoch, turn) for turn in range(ROUNDS))

@@ -55,13 +55,13 @@ def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
         place[:] = one.pixels.transpose(2, 0, 1)
     return Parcel(
         room,
-        labels([one.label for one in examples]),
-        labels([one.partner for one in examples]),
+        stack_labels([one.label for one in examples]),
+        stack_labels([one.partner for one in examples]),
         np.array([one.weight for one in examples], dtype=np.float32),
         np.array([one.index for one in examples], dtype=np.int64),
     )
 
 
-def labels(each: Sequence[Label]) -> Labels:
+def stack_labels(each: Sequence[Label]) -> Labels:
     """Put labels below each other."""
     return np.array(each, dtype=np.int64) if isinstance(each[0], int) else np.stack(each)  # type: ignore[arg-type]

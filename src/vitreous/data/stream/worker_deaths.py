@@ -14,7 +14,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
-from vitreous.errors import FailedError, WorkerKilled, out_of_means
+from vitreous.errors import FailedError, WorkerKilled, explain_exhaustion
 
 GRACE = 1.0
 """Seconds that a worker is given to be seen dead after its pipe broke."""
@@ -32,21 +32,21 @@ class _Waiting:
     now = False
 
 
-def started(loader: DataLoader) -> Iterator[Any]:
+def start_workers(loader: DataLoader) -> Iterator[Any]:
     """Return the loader's iterator, its workers started; raises OutOfMemory or OutOfMeans where they can't be."""
-    before = _handler()
+    before = _get_handler()
     try:
         items = iter(loader)
     except Exception as error:
-        if (failure := out_of_means(error)) is None:
+        if (failure := explain_exhaustion(error)) is None:
             raise
         raise failure from error
-    if _is_torchs(_handler()) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, _told_while_waiting(None if _is_torchs(before) else before))
+    if _is_torch_handler(_get_handler()) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, _make_handler(None if _is_torch_handler(before) else before))
     return items
 
 
-def following(items: Iterator[Any]) -> Any | None:
+def take_next(items: Iterator[Any]) -> Any | None:
     """Return what comes next, or None at the end.
 
     Raises:
@@ -60,7 +60,7 @@ def following(items: Iterator[Any]) -> Any | None:
         return next(items, None)
     except Exception as error:
         _Waiting.now = False
-        failure = _killed(workers, error) or out_of_means(error)
+        failure = _explain_death(workers, error) or explain_exhaustion(error)
         if failure is None:
             raise
         raise failure from error
@@ -68,7 +68,7 @@ def following(items: Iterator[Any]) -> Any | None:
         _Waiting.now = False
 
 
-def settle(worker: int) -> None:
+def settle_worker(worker: int) -> None:
     """Leave Ctrl-C and a closed terminal to the parent, which checkpoints; end at once when the parent says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if HANGUP is not None:
@@ -76,15 +76,15 @@ def settle(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _handler() -> Any:
+def _get_handler() -> Any:
     return signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
 
 
-def _is_torchs(handler: Any) -> bool:
+def _is_torch_handler(handler: Any) -> bool:
     return getattr(handler, "__module__", None) == signal_handling.__name__
 
 
-def _told_while_waiting(before: Any) -> Callable[[int, Any], None]:
+def _make_handler(before: Any) -> Callable[[int, Any], None]:
     """Return a handler of SIGCHLD that raises for dead workers while a batch is waited for, and does what was done before."""
 
     def handler(number: int, frame: Any) -> None:
@@ -96,7 +96,7 @@ def _told_while_waiting(before: Any) -> Callable[[int, Any], None]:
     return handler
 
 
-def _killed(workers: list[Any], error: Exception) -> FailedError | None:
+def _explain_death(workers: list[Any], error: Exception) -> FailedError | None:
     """Return what to say of a worker that has died, by a signal or by itself; None if that isn't what an error is about."""
     told = "DataLoader worker" in str(error)
     if not workers or not (told or isinstance(error, (OSError, EOFError))):

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from vitreous.data.stream.order import generator
-from vitreous.data.synthetic.rasterisation import closed_lines, placed, shades
+from vitreous.data.stream.order import seed_generator
+from vitreous.data.synthetic.rasterisation import draw_closed_lines, draw_shades, place_points
 
 CONTOURS = 2
 """The kind's number, in the keys of its random draws."""
@@ -49,9 +49,9 @@ class Contour:
 
 
 @lru_cache(maxsize=1 << 14)
-def contour_of(seed: int, label: int) -> Contour:
+def draw_contour(seed: int, label: int) -> Contour:
     """Draw a class's parameters."""
-    rng = generator(seed, CONTOURS, label, 0)
+    rng = seed_generator(seed, CONTOURS, label, 0)
     lines, vertices = (round(math.exp(rng.uniform(math.log(low), math.log(high)))) for low, high in (LINES, VERTICES))
     angles = rng.uniform(0, 2 * math.pi, (16, 16))
     return Contour(
@@ -78,16 +78,16 @@ def draw_contours(seed: int, label: int, instance: int, size: int, channels: int
         size: rows and columns, in pixels.
         channels: 3 in colours, 1 in greys.
     """
-    rng = generator(seed, CONTOURS, label, instance, 1)
-    contour = contour_of(seed, label)
-    points = polygons(contour, rng.uniform(-WANDER, WANDER, 2))
+    rng = seed_generator(seed, CONTOURS, label, instance, 1)
+    contour = draw_contour(seed, label)
+    points = draw_polygons(contour, rng.uniform(-WANDER, WANDER, 2))
     if rng.random() < 0.5:
         points = points * np.array([-1.0, 1.0])
-    shade = shades(rng, contour.lines, channels)
-    return closed_lines(placed(points, rng, contour.tilt, TURN, SHIFT), shade, contour.width, size)
+    shade = draw_shades(rng, contour.lines, channels)
+    return draw_closed_lines(place_points(points, rng, contour.tilt, TURN, SHIFT), shade, contour.width, size)
 
 
-def polygons(contour: Contour, offset: Float64[np.ndarray, " 2"]) -> Float64[np.ndarray, "line point 2"]:
+def draw_polygons(contour: Contour, offset: Float64[np.ndarray, " 2"]) -> Float64[np.ndarray, "line point 2"]:
     """Return the corners of the polygons, the outermost first.
 
     The noise is read on a circle, so that it closes; from polygon to polygon the circle drifts, so neighbours are alike.
@@ -96,11 +96,11 @@ def polygons(contour: Contour, offset: Float64[np.ndarray, " 2"]) -> Float64[np.
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     depth = np.linspace(1, contour.inner, contour.lines)[:, None]
     where = ring * contour.waves + (8 + offset) + (depth * contour.drift)[..., None]
-    radius = depth * (1 + contour.ripple * noise(where, contour.slopes))
+    radius = depth * (1 + contour.ripple * draw_noise(where, contour.slopes))
     return radius[..., None] * ring * np.array([1.0, contour.oval])
 
 
-def noise(
+def draw_noise(
     where: Float64[np.ndarray, "line point 2"], slopes: Float64[np.ndarray, "16 16 2"]
 ) -> Float64[np.ndarray, "line point"]:
     """Return gradient noise (Perlin, 1985, with the smoother step of 2002), stretched to about -1 to 1."""

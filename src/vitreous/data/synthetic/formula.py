@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from vitreous.data.listing.split import quotas
-from vitreous.data.stream.order import example_at
+from vitreous.data.listing.split import count_held_out
+from vitreous.data.stream.order import find_example
 from vitreous.data.synthetic.contours import draw_contours
 from vitreous.data.synthetic.fractals import draw_fractal
 from vitreous.data.synthetic.visual_atoms import draw_atom
@@ -110,11 +110,11 @@ def parse_formula(path: str) -> Formula:
         if name in given:
             raise DataError(f"{name} is given twice in {path}; give it once")
         given.add(name)
-        settings[name] = value if name == "colours" else whole(name, value, path)
+        settings[name] = value if name == "colours" else read_whole(name, value, path)
     return Formula(kind, **settings)  # type: ignore[arg-type]
 
 
-def whole(name: str, value: str, path: str) -> int:
+def read_whole(name: str, value: str, path: str) -> int:
     """Read a whole number; raises DataError."""
     digits = value.replace("_", "")
     if not (digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 20):
@@ -176,7 +176,7 @@ class FormulaSource:
             raise IndexError(f"example {index} of {len(self)}")
         label, turn = divmod(index % len(self), self.each)
         turn += self.first
-        return label, example_at(self.split_seed, label, turn, self.shuffled) if self.shuffled else turn
+        return label, find_example(self.split_seed, label, turn, self.shuffled) if self.shuffled else turn
 
     def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
         """Draw an example."""
@@ -210,6 +210,6 @@ def split_formula(formula: Formula, holdout: float, seed: int) -> tuple[FormulaS
         raise DataError(f"data.holdout is {holdout}; it must be above 0 and below 1")
     if formula.images == 1:
         return FormulaSource(formula, 1, UNVARIED if formula.kind == ONE else 0), FormulaSource(formula, 1, 1)
-    held = quotas({"": formula.images}, holdout)[""]
+    held = count_held_out({"": formula.images}, holdout)[""]
     shuffle = {"split_seed": seed, "shuffled": formula.images}
     return FormulaSource(formula, formula.images - held, held, **shuffle), FormulaSource(formula, held, 0, **shuffle)

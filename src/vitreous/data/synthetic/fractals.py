@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from vitreous.data.stream.order import generator
-from vitreous.data.synthetic.rasterisation import SQUARE, canvas_of, colours, shrink, spread
+from vitreous.data.stream.order import seed_generator
+from vitreous.data.synthetic.rasterisation import SQUARE, choose_canvas, draw_colours, shrink_canvas, spread_ink
 
 FRACTALS = 1
 """The kind's number, in the keys of its random draws."""
@@ -69,25 +69,25 @@ def draw_fractal(seed: int, label: int, instance: int, size: int, channels: int)
         size: rows and columns, in pixels.
         channels: 3 in colours, 1 in greys.
     """
-    rng = generator(seed, FRACTALS, label, instance, 1)
-    variation = vary(rng) if instance >= 0 else Variation()
-    system = weighted(system_of(seed, label), variation)
-    canvas, factor = canvas_of(size)
-    points, last = play(system, rng, chains=canvas * canvas // 16)
-    ink = spread(marked(turned(points, variation), last, canvas), variation.patch)
-    palette = np.concatenate([np.zeros((1, channels), dtype=np.uint8), colours(rng, MAPS[1], channels)])
-    return shrink(palette[ink], factor)
+    rng = seed_generator(seed, FRACTALS, label, instance, 1)
+    variation = draw_variation(rng) if instance >= 0 else Variation()
+    system = weight_maps(find_system(seed, label), variation)
+    canvas, factor = choose_canvas(size)
+    points, last = play_chaos_game(system, rng, chains=canvas * canvas // 16)
+    ink = spread_ink(mark_cells(turn_points(points, variation), last, canvas), variation.patch)
+    palette = np.concatenate([np.zeros((1, channels), dtype=np.uint8), draw_colours(rng, MAPS[1], channels)])
+    return shrink_canvas(palette[ink], factor)
 
 
 @lru_cache(maxsize=1 << 16)
-def system_of(seed: int, label: int) -> System:
+def find_system(seed: int, label: int) -> System:
     """Find a class's system: the first of its random ones that fills enough of the image, and not all of it."""
     best, nearest = None, math.inf
     for turn in range(TRIES):
-        rng = generator(seed, FRACTALS, label, turn, 0)
-        system = System(contractions(rng))
-        points, last = play(system, rng, chains=CELLS * CELLS // 16)
-        share = np.count_nonzero(marked(points, last, CELLS)) / CELLS**2
+        rng = seed_generator(seed, FRACTALS, label, turn, 0)
+        system = System(draw_contractions(rng))
+        points, last = play_chaos_game(system, rng, chains=CELLS * CELLS // 16)
+        share = np.count_nonzero(mark_cells(points, last, CELLS)) / CELLS**2
         miss = max(FILLING - share, share - FULL, 0.0)
         if miss < nearest:
             best, nearest = system, miss
@@ -97,24 +97,24 @@ def system_of(seed: int, label: int) -> System:
     return best
 
 
-def contractions(rng: np.random.Generator) -> Float64[np.ndarray, "6 map"]:
+def draw_contractions(rng: np.random.Generator) -> Float64[np.ndarray, "6 map"]:
     """Draw 2 to 8 maps, coefficients uniform in -1 to 1, that shrink every direction."""
     count = int(rng.integers(MAPS[0], MAPS[1] + 1))
     found = np.empty((6, 0))
     while found.shape[1] < count:
         drawn = rng.uniform(-1, 1, (6, 64))
-        found = np.concatenate([found, drawn[:, stretch(drawn) < SHRINK]], axis=1)
+        found = np.concatenate([found, drawn[:, measure_stretch(drawn) < SHRINK]], axis=1)
     return found[:, :count]
 
 
-def stretch(maps: Float64[np.ndarray, "6 map"]) -> Float64[np.ndarray, " map"]:
+def measure_stretch(maps: Float64[np.ndarray, "6 map"]) -> Float64[np.ndarray, " map"]:
     """Return each map's largest singular value."""
     a, b, c, d = maps[:4]
     square, area = a * a + b * b + c * c + d * d, a * d - b * c
     return np.sqrt((square + np.sqrt(np.maximum(square * square - 4 * area * area, 0))) / 2)
 
 
-def vary(rng: np.random.Generator) -> Variation:
+def draw_variation(rng: np.random.Generator) -> Variation:
     """Draw an instance's variation."""
     patch = rng.random(9) < 0.5
     patch[4] = True
@@ -127,15 +127,15 @@ def vary(rng: np.random.Generator) -> Variation:
     )
 
 
-def weighted(system: System, variation: Variation) -> System:
+def weight_maps(system: System, variation: Variation) -> System:
     """Weight one coefficient of every map; maps that no longer shrink are brought back."""
     maps = system.maps.copy()
     maps[variation.coefficient] *= variation.weight
-    maps[:4] *= np.minimum(1, SHRINK / np.maximum(stretch(maps), 1e-9))
+    maps[:4] *= np.minimum(1, SHRINK / np.maximum(measure_stretch(maps), 1e-9))
     return System(maps)
 
 
-def play(
+def play_chaos_game(
     system: System, rng: np.random.Generator, chains: int
 ) -> tuple[Float32[np.ndarray, "2 point"], Int64[np.ndarray, " point"]]:
     """Play the chaos game (Barnsley, 1988) in many chains at once; return the points, and the map that led to each.
@@ -158,26 +158,26 @@ def play(
     return points.transpose(1, 0, 2).reshape(2, -1), taken[SETTLE:].reshape(-1)
 
 
-def turned(points: Float32[np.ndarray, "2 point"], variation: Variation) -> Float32[np.ndarray, "2 point"]:
+def turn_points(points: Float32[np.ndarray, "2 point"], variation: Variation) -> Float32[np.ndarray, "2 point"]:
     """Turn and mirror the points, after bringing them to a square, so that a turn is the same for every class."""
-    x, y = fitted(points)
+    x, y = fit_points(points)
     sine, cosine = math.sin(variation.turn), math.cos(variation.turn)
     return np.stack([(cosine * x - sine * y) * variation.mirror[0], (sine * x + cosine * y) * variation.mirror[1]])
 
 
-def fitted(points: Float32[np.ndarray, "2 point"]) -> Float32[np.ndarray, "2 point"]:
+def fit_points(points: Float32[np.ndarray, "2 point"]) -> Float32[np.ndarray, "2 point"]:
     """Bring both coordinates to -1 to 1, each by itself (as FractalDB does)."""
     low, high = points.min(axis=1, keepdims=True), points.max(axis=1, keepdims=True)
     scale = 2 / np.maximum(high - low, np.float32(1e-6))
     return points * scale - (low + high) / 2 * scale
 
 
-def marked(
+def mark_cells(
     points: Float32[np.ndarray, "2 point"], last: Int64[np.ndarray, " point"], canvas: int
 ) -> UInt8[np.ndarray, "canvas canvas"]:
     """Mark the cells that points lie in with 1 + the map that led there; 0 is empty. A margin of a cell stays free."""
     half = np.float32((canvas - 3) / 2)
-    col, row = (fitted(points) * half + (half + np.float32(1.5))).astype(np.int32)
+    col, row = (fit_points(points) * half + (half + np.float32(1.5))).astype(np.int32)
     ink = np.zeros(canvas * canvas, dtype=np.uint8)
     ink[row * canvas + col] = last + 1
     return ink.reshape(canvas, canvas)

@@ -12,13 +12,13 @@ SQUARE, CROSS = (True,) * 9, (False, True, False, True, True, True, False, True,
 """Patches that thicken a line by a pixel on each side; taken in turn they make an octagon."""
 
 
-def canvas_of(size: int) -> tuple[int, int]:
+def choose_canvas(size: int) -> tuple[int, int]:
     """Return the rows and columns to draw on, and by how much they are averaged down in the end."""
     factor = math.ceil(FINEST / size)
     return size * factor, factor
 
 
-def shrink(pixels: UInt8[np.ndarray, "r c channel"], factor: int) -> UInt8[np.ndarray, "r2 c2 channel"]:
+def shrink_canvas(pixels: UInt8[np.ndarray, "r c channel"], factor: int) -> UInt8[np.ndarray, "r2 c2 channel"]:
     """Average `factor` x `factor` pixels into one, rounded to the nearest."""
     if factor == 1:
         return pixels
@@ -28,21 +28,21 @@ def shrink(pixels: UInt8[np.ndarray, "r c channel"], factor: int) -> UInt8[np.nd
     return ((sums + factor * factor // 2) // (factor * factor)).astype(np.uint8)
 
 
-def colours(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
+def draw_colours(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
     """Draw colours that stand out from black: every one's brightest channel is at least 160 of 255."""
     drawn = rng.uniform(0.15, 1.0, (count, channels))
     peak = rng.uniform(160, 255, (count, 1))
     return np.rint(drawn / drawn.max(axis=1, keepdims=True) * peak).astype(np.uint8)
 
 
-def shades(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
+def draw_shades(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
     """Draw two colours, and return `count` from the one to the other."""
-    first, last = colours(rng, 2, channels).astype(np.float64)
+    first, last = draw_colours(rng, 2, channels).astype(np.float64)
     share = np.linspace(0, 1, count)[:, None]
     return np.rint(first * (1 - share) + last * share).astype(np.uint8)
 
 
-def spread(ink: UInt8[np.ndarray, "row col"], patch: tuple[bool, ...]) -> UInt8[np.ndarray, "row col"]:
+def spread_ink(ink: UInt8[np.ndarray, "row col"], patch: tuple[bool, ...]) -> UInt8[np.ndarray, "row col"]:
     """Draw a patch of 3 x 3 pixels, given row by row, at every marked pixel; where patches meet, the higher mark stays.
 
     Nothing is drawn in the outermost rows and columns.
@@ -55,7 +55,7 @@ def spread(ink: UInt8[np.ndarray, "row col"], patch: tuple[bool, ...]) -> UInt8[
     return drawn
 
 
-def closed_lines(
+def draw_closed_lines(
     points: Float64[np.ndarray, "line point 2"], shade: UInt8[np.ndarray, "line channel"], width: float, size: int
 ) -> UInt8[np.ndarray, "size size channel"]:
     """Draw closed lines on black, the first one lowest.
@@ -66,7 +66,7 @@ def closed_lines(
         width: of the lines, as a share of the image's side; never below a pixel of the image.
         size: rows and columns of the image, in pixels.
     """
-    canvas, factor = canvas_of(size)
+    canvas, factor = choose_canvas(size)
     image = Image.new("L", (canvas, canvas))
     draw = ImageDraw.Draw(image)
     places = np.rint((points + 1) * (canvas / 2) - 0.5)
@@ -75,12 +75,12 @@ def closed_lines(
         draw.line(line, fill=number)
     ink = np.asarray(image)
     for step in range(max(factor // 2, round(width * canvas / 2))):
-        ink = spread(ink, SQUARE if step % 2 else CROSS)
+        ink = spread_ink(ink, SQUARE if step % 2 else CROSS)
     palette = np.concatenate([np.zeros_like(shade[:1]), shade])
-    return shrink(palette[ink], factor)
+    return shrink_canvas(palette[ink], factor)
 
 
-def placed(
+def place_points(
     points: Float64[np.ndarray, "line point 2"], rng: np.random.Generator, tilt: float, turn: float, shift: float
 ) -> Float64[np.ndarray, "line point 2"]:
     """Turn by `tilt` and up to `turn` radians each way, and bring to the image: 3/4 to 19/20 of it, moved by up to `shift`.

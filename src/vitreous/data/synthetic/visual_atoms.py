@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from vitreous.data.stream.order import generator
-from vitreous.data.synthetic.rasterisation import closed_lines, placed, shades
+from vitreous.data.stream.order import seed_generator
+from vitreous.data.synthetic.rasterisation import draw_closed_lines, draw_shades, place_points
 
 ATOMS = 3
 """The kind's number, in the keys of its random draws."""
@@ -47,9 +47,9 @@ class Atom:
 
 
 @lru_cache(maxsize=1 << 16)
-def atom_of(seed: int, label: int) -> Atom:
+def draw_atom_parameters(seed: int, label: int) -> Atom:
     """Draw a class's parameters."""
-    rng = generator(seed, ATOMS, label, 0)
+    rng = seed_generator(seed, ATOMS, label, 0)
     low, high = (math.log(count) for count in ORBITS)
     first, second = (int(rng.integers(FREQUENCY[0], FREQUENCY[1] + 1)) for _ in range(2))
     return Atom(
@@ -74,17 +74,17 @@ def draw_atom(seed: int, label: int, instance: int, size: int, channels: int) ->
         size: rows and columns, in pixels.
         channels: 3 in colours, 1 in greys.
     """
-    rng = generator(seed, ATOMS, label, instance, 1)
-    atom = atom_of(seed, label)
+    rng = seed_generator(seed, ATOMS, label, instance, 1)
+    atom = draw_atom_parameters(seed, label)
     phases = rng.uniform(-PHASE, PHASE, 2)
-    points = waves(atom, phases, rng.uniform(-JITTER, JITTER, (atom.orbits, POINTS)))
+    points = draw_waves(atom, phases, rng.uniform(-JITTER, JITTER, (atom.orbits, POINTS)))
     if rng.random() < 0.5:
         points = points * np.array([-1.0, 1.0])
-    shade = shades(rng, atom.orbits, channels)
-    return closed_lines(placed(points, rng, atom.tilt, TURN, SHIFT), shade, atom.width, size)
+    shade = draw_shades(rng, atom.orbits, channels)
+    return draw_closed_lines(place_points(points, rng, atom.tilt, TURN, SHIFT), shade, atom.width, size)
 
 
-def waves(
+def draw_waves(
     atom: Atom, phases: Float64[np.ndarray, " 2"], jitter: Float64[np.ndarray, "orbit point"]
 ) -> Float64[np.ndarray, "orbit point 2"]:
     """Return the points of the orbits, the outermost first: an ellipse, moved in and out by both waves."""

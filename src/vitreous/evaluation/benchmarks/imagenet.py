@@ -15,7 +15,7 @@ from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corrupted_
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, outputs_of, subset
 from vitreous.evaluation.benchmarks.imagenet_sets import open_classes, open_validation, real_labels, set_named
 from vitreous.images.config import PreprocessConfig
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 
 Told = Callable[[str], None]
@@ -91,7 +91,12 @@ def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loadin
     hits = int(right[:, 0].sum())
     top5 = float(right.any(1).mean())
     return Score(
-        name, len(source), hits / len(source), wilson(hits, len(source)), top5, skipped=getattr(source, "skipped", ())
+        name,
+        len(source),
+        hits / len(source),
+        wilson_interval(hits, len(source)),
+        top5,
+        skipped=getattr(source, "skipped", ()),
     )
 
 
@@ -125,7 +130,13 @@ def score_real(
     hits = sum(int(choice) in labels[number] for choice, number in zip(best, numbers[labelled], strict=True))
     left_out = int((~labelled).sum())
     return Score(
-        "imagenet-real", len(kept), hits / len(kept), wilson(hits, len(kept)), None, left_out, skipped=source.skipped
+        "imagenet-real",
+        len(kept),
+        hits / len(kept),
+        wilson_interval(hits, len(kept)),
+        None,
+        left_out,
+        skipped=source.skipped,
     )
 
 
@@ -155,5 +166,11 @@ def score_corrupted(
         skipped += getattr(source, "skipped", ())
     errors = corruption_errors(every)
     return Score(
-        "imagenet-c", images, hits / images, wilson(hits, images), None, corrupted=errors, skipped=tuple(skipped)
+        "imagenet-c",
+        images,
+        hits / images,
+        wilson_interval(hits, images),
+        None,
+        corrupted=errors,
+        skipped=tuple(skipped),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitreous.data.listing.class_folders import subfolders
+from vitreous.data.listing.class_folders import list_subfolders
 from vitreous.errors import DataError
 from vitreous.storage.presence import is_folder
 
@@ -62,11 +62,11 @@ def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
     """
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of ImageNet-C, unpacked")
-    top = subfolders(root)
-    places = {root.name: root, **{folder.name: folder for group in top for folder in (group, *subfolders(group))}}
+    top = list_subfolders(root)
+    places = {root.name: root, **{folder.name: folder for group in top for folder in (group, *list_subfolders(group))}}
     found = {}
     for corruption in ALEXNET:
-        levels = {folder.name: folder for folder in subfolders(places[corruption])} if corruption in places else {}
+        levels = {folder.name: folder for folder in list_subfolders(places[corruption])} if corruption in places else {}
         found |= {(corruption, level): levels[str(level)] for level in SEVERITIES if str(level) in levels}
     if not found:
         raise DataError(

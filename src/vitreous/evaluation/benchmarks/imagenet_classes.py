@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.data.listing.listing import few
+from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError
 
 CLASSES = 1000
@@ -54,7 +54,7 @@ def classes_of(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder
     unknown = [repr(name) for name, index in zip(folders, found, strict=True) if index < 0]
     if unknown:
         raise DataError(
-            f"{where} has folders that are no classes of ImageNet: {few(unknown)}; "
+            f"{where} has folders that are no classes of ImageNet: {format_names(unknown)}; "
             "name the folder that holds one folder for each class, called by its WordNet id (n01440764) or number (0 to 999)"
         )
     return found

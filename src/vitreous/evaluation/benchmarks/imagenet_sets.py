@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.dataset import open_source
-from vitreous.data.listing.class_folders import is_image, subfolders
-from vitreous.data.listing.listing import Listing, Row, few
+from vitreous.data.listing.class_folders import is_image, list_subfolders
+from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import Part, file_source, sound
+from vitreous.data.sources.files import Part, build_file_source, keep_readable
 from vitreous.errors import DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
 from vitreous.images.config import DecodeConfig
@@ -90,10 +90,10 @@ def class_folders(root: Path) -> Path:
     """
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of the benchmark, unpacked")
-    for place in (root, *(folders[:1] if len(folders := subfolders(root)) == 1 else [])):
-        if any(class_of(folder.name) >= 0 for folder in subfolders(place)):
+    for place in (root, *(folders[:1] if len(folders := list_subfolders(root)) == 1 else [])):
+        if any(class_of(folder.name) >= 0 for folder in list_subfolders(place)):
             return place
-    listed = few([folder.name + "/" for folder in folders]) or "no folders"
+    listed = format_names([folder.name + "/" for folder in folders]) or "no folders"
     raise DataError(
         f"{root} has no folders that are called by ImageNet's classes (n01440764 or 0 to 999), but {listed}; "
         "name the folder that holds them"
@@ -119,7 +119,9 @@ def open_classes(
     own = classes_of(source.classes, str(place))
     strange = [name for name, index in zip(source.classes, own, strict=True) if index not in chosen]
     if strange:
-        raise DataError(f"{place} has classes that this benchmark has no images of: {few(strange)}; is it another one?")
+        raise DataError(
+            f"{place} has classes that this benchmark has no images of: {format_names(strange)}; is it another one?"
+        )
     return source, own[source.labels]
 
 
@@ -140,7 +142,7 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
         )
     listing = Listing(root, tuple(rows))
     part = Part(listing, scan(listing, decode, "full"))
-    source = file_source(sound(part, broken), ("image",), decode, part.broken)
+    source = build_file_source(keep_readable(part, broken), ("image",), decode, part.broken)
     return source, np.array([number_of(name) for name in source.names], np.int64)
 
 

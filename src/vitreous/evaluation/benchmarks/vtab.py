@@ -12,7 +12,7 @@ from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_in
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 from vitreous.weights.model_folder import ModelFolder
 
 Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
@@ -146,7 +146,7 @@ def task_score(task: Opened, accuracy: float, known: int, chosen: str) -> TaskSc
         task.task,
         TASKS[task.task].group,
         hits / images,
-        wilson(hits, images),
+        wilson_interval(hits, images),
         len(task.both),
         images,
         chosen,

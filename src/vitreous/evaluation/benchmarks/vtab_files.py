@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitreous.data.listing.class_folders import list_classes, subfolders
-from vitreous.data.listing.listing import TRAIN, Listing, Row, few, stamp
+from vitreous.data.listing.class_folders import list_classes, list_subfolders
+from vitreous.data.listing.listing import TRAIN, Listing, Row, format_names, read_stamp
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import Part, file_source, sound
-from vitreous.data.sources.shards import Entry, packed_parts, packed_source
+from vitreous.data.sources.files import Part, build_file_source, keep_readable
+from vitreous.data.sources.shards import Entry, list_shards, open_shards
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
 from vitreous.images.config import DecodeConfig
-from vitreous.storage.atomic import atomic_file, storing
+from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.presence import is_folder
 
 BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
@@ -64,7 +64,7 @@ def open_task(
     """
     task = task_named(name)
     folder = task_folder(root, task)
-    packed = {} if (folder / BOTH).is_file() else packed_parts(folder)
+    packed = {} if (folder / BOTH).is_file() else list_shards(folder)
     if packed:
         return open_packed(folder, task, packed, seed)
     listings, notes = (
@@ -72,7 +72,7 @@ def open_task(
     )
     parts = [Part(listing, scan(listing, decode, "full")) for listing in listings]
     sizes = [len(part) for part in parts]
-    parts = [sound(part, broken) for part in parts]
+    parts = [keep_readable(part, broken) for part in parts]
     train, validation, test = parts
     classes = _classes(task, parts)
     both = Part(
@@ -81,7 +81,7 @@ def open_task(
     lost = sum(sizes) - sum(map(len, parts))
     notes += [f"{lost:,} images that can't be read were left out"] if lost else []
     notes += _counted(task, len(test))
-    sources = [file_source(part, classes, decode, ()) for part in (train, validation, both, test)]
+    sources = [build_file_source(part, classes, decode, ()) for part in (train, validation, both, test)]
     return Opened(task, *sources, tuple(notes))
 
 
@@ -97,7 +97,7 @@ def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: in
     order = sorted(parts["train"], key=lambda entry: _draw(seed, entry.name))[:MORE]
     first = _first(len(order))
     classes = tuple(str(number) for number in range(highest.label + 1))
-    sources = [packed_source(part, classes) for part in (order[:first], order[first:], order, parts["test"])]
+    sources = [open_shards(part, classes) for part in (order[:first], order[first:], order, parts["test"])]
     notes = [f"{len(order):,} of {len(parts['train']):,} training images were drawn by seed {seed}"]
     return Opened(task, *sources, (*notes, *_counted(task, len(parts["test"]))))
 
@@ -116,7 +116,7 @@ def tasks_in(root: Path) -> list[str]:
     """
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of VTAB-1k, with one folder for each task")
-    names = {folder.name.lower() for folder in subfolders(root)}
+    names = {folder.name.lower() for folder in list_subfolders(root)}
     own = {OTHER_NAMES.get(name, name) for name in names}
     found = [task for task in TASKS if task in own]
     if not found:
@@ -139,7 +139,11 @@ def write_manifest(task: Opened, path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     learned = set(task.both.labels.tolist())
     known = 0
-    with storing(path), atomic_file(path) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
+    with (
+        translate_write_errors(path),
+        atomic_file(path) as file,
+        open(file.fileno(), "w", closefd=False, **TEXT) as stream,
+    ):
         table = csv.writer(stream)
         table.writerow(["path", "label", "split"])
         for source, split in ((task.both, "train"), (task.test, "val")):
@@ -153,7 +157,7 @@ def write_manifest(task: Opened, path: Path) -> int:
 def task_folder(root: Path, task: str) -> Path:
     """Return a task's folder, under whichever of its names; raises DataError."""
     own = [task, *(other for other, name in OTHER_NAMES.items() if name == task)]
-    folders = {folder.name.lower(): folder for folder in subfolders(root)} if root.is_dir() else {}
+    folders = {folder.name.lower(): folder for folder in list_subfolders(root)} if root.is_dir() else {}
     found = next((folders[name] for name in own if name in folders), None)
     if found is None:
         raise DataError(f"{root} has no folder {task}/ for {TASKS[task].title}")
@@ -190,7 +194,7 @@ def read_list(path: Path, task: str) -> Listing:
                     f"{path}, line {number}: {line.strip()[:80]!r} is not a path and a label from 0 to "
                     f"{TASKS[task].classes - 1}, the classes of {TASKS[task].title}"
                 )
-            rows.append(Row(os.path.normpath(name), str(int(label)), *stamp(path.parent / name), number))
+            rows.append(Row(os.path.normpath(name), str(int(label)), *read_stamp(path.parent / name), number))
     if not rows:
         raise DataError(f"{path} lists no images")
     return Listing(path.parent, tuple(rows), manifest=path)
@@ -198,10 +202,10 @@ def read_list(path: Path, task: str) -> Listing:
 
 def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], list[str]]:
     """List class folders below train/, val/ and test/, and draw what is trained on."""
-    named = {one.name.lower(): one for one in subfolders(folder)}
+    named = {one.name.lower(): one for one in list_subfolders(folder)}
     train = next((named[name] for name in TRAIN if name in named), None)
     if train is None or "test" not in named:
-        listed = few([f"{name}/" for name in named]) or "no folders"
+        listed = format_names([f"{name}/" for name in named]) or "no folders"
         raise DataError(
             f"{folder} has neither {BOTH} with {TEST} nor train/ and test/ (folders, shards or parquet), but {listed}; "
             "see docs/evaluation.md"

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float32, Int64
 
 from vitreous.data.dataset import Source
-from vitreous.data.sources.base import one_label
-from vitreous.data.stream.loader import evaluation_batches
+from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
@@ -18,7 +18,7 @@ from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
 from vitreous.evaluation.probes.least_squares import CHUNK
 from vitreous.images.preprocess import normalize
 from vitreous.predictor import PRECISIONS, Predictor
-from vitreous.runtime.device import choose_device, native_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.weights.model_folder import ModelFolder
 
 
@@ -81,7 +81,7 @@ def features(
         DataError: no images, several labels an image, or features that are not finite. ImageError: a file that can't be read.
         ConfigError: no such layer or precision, or a batch of nothing.
     """
-    one_label(source, "a probe of features")
+    refuse_multilabel(source, "a probe of features")
     folder = model.folder if isinstance(model, Predictor) else model
     if isinstance(model, Predictor):
         options = replace(options, device=str(model.device))
@@ -92,7 +92,7 @@ def features(
     check_batch(options)
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_native_bf16(device))
     key = cache_key(folder, source, str(layer), bf16, device.type) if options.cache else None
     vectors = kept(key, len(source)) if key is not None else None
     if vectors is None:
@@ -120,9 +120,9 @@ def layer_chunks(
     if device.type == "cpu":
         tune_cpu()
     model = folder.model.to(device).eval()
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16(device))
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_native_bf16(device))
     done = 0
-    for part in evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
+    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
         if part.indices[0] != done:
             raise AssertionError(f"image {int(part.indices[0])} came where image {done} was due")
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -178,7 +178,7 @@ def check_parts(train: Features | Source, test: Features | Source) -> None:
     """Raise DataError unless a probe that learns from one part can be measured on the other: images, classes."""
     for part in (train, test):
         if not isinstance(part, Features):
-            one_label(part, "a probe of features")
+            refuse_multilabel(part, "a probe of features")
     for name, part in (("training", train), ("test", test)):
         if not len(part):
             raise DataError(f"the {name} part has no images")

@@ -16,7 +16,7 @@ from vitreous.data.dataset import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features, matched
 from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 from vitreous.metrics.seeds_and_images import Scores, estimate
 
 SHOTS = (1, 5, 10, 25)
@@ -198,6 +198,6 @@ def interval_of(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, flo
     Over seeds and images; for one seed, Wilson's over the images.
     """
     if len(right) == 1:
-        return wilson(int(right[0].sum()), len(right[0]))
+        return wilson_interval(int(right[0].sum()), len(right[0]))
     low, high = estimate([Scores(one) for one in right]).within()
     return max(0.0, low), min(1.0, high)

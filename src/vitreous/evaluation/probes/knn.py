@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.probes.features import Features, matched
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 
 KS = (1, 5, 10, 20)
 TEMPERATURE = 0.07
@@ -86,7 +86,7 @@ def knn(train: Features, test: Features, options: KNNOptions = KNNOptions()) -> 
         rows.append((k, float((best[k] == test.labels).mean()), float((own == train.labels[turns]).mean())))
     chosen = max(rows, key=lambda row: (row[2], -row[0]))[0]
     right = int((best[chosen] == test.labels).sum())
-    return KNN(right / len(test), wilson(right, len(test)), chosen, tuple(rows), best[chosen])
+    return KNN(right / len(test), wilson_interval(right, len(test)), chosen, tuple(rows), best[chosen])
 
 
 def check(options: KNNOptions, count: int) -> list[int]:

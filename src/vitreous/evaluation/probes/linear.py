@@ -27,7 +27,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.probes.features import Features, matched
 from vitreous.evaluation.probes.few_shot import held_out
 from vitreous.evaluation.probes.least_squares import CHUNK, STD_EPS, check_l2
-from vitreous.metrics.classification import wilson
+from vitreous.metrics.classification import wilson_interval
 
 L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -127,7 +127,7 @@ def linear_probe(
     (weights,) = solve(problem, everything, [chosen], options)
     logits = scored(problem, weights, test.vectors)
     right = int((logits.argmax(1) == test.labels).sum())
-    return Linear(right / len(test), wilson(right, len(test)), options.solver, chosen, sweep, logits)
+    return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, sweep, logits)
 
 
 def check(options: LinearOptions) -> list[float]:

@@ -10,7 +10,7 @@ MOST_PIXELS = 4 * 2**20
 """Largest run-length encoded image that is decoded; a minute's work would hide in a kilobyte otherwise."""
 
 
-def survey(data: bytes) -> Survey:
+def survey_bmp(data: bytes) -> Survey:
     """Look at a BMP's header.
 
     Raises:

@@ -36,7 +36,7 @@ class Entry:
         return self.data[self.place : self.place + min(self.length, most)]
 
 
-def directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict[int, Entry], int]:
+def read_directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict[int, Entry], int]:
     """Read the TIFF directory at a place: its entries by tag, the first of a tag counting, and where the next one is.
 
     Raises:
@@ -58,7 +58,7 @@ def directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict[int,
     return found, after
 
 
-def start(data: bytes) -> tuple[str, bool, int]:
+def read_start(data: bytes) -> tuple[str, bool, int]:
     """Return a TIFF structure's byte order, whether it is BigTIFF, and where its first directory is.
 
     Raises:
@@ -68,14 +68,14 @@ def start(data: bytes) -> tuple[str, bool, int]:
     return order, big, struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
 
 
-def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
     """Return the orientation that EXIF gives, or else XMP: 1 to 8; 1 where neither says one, or is broken."""
     value = None
     if exif:
         try:
             body = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
-            order, big, place = start(body)
-            entry = directory(body, place, order, big)[0].get(ORIENTATION)
+            order, big, place = read_start(body)
+            entry = read_directory(body, place, order, big)[0].get(ORIENTATION)
             value = entry.first() if entry else None
         except (KeyError, struct.error):
             value = None

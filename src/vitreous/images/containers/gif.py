@@ -7,16 +7,16 @@ from vitreous.shapes import Size
 EXTENSION, IMAGE, CONTROL = 0x21, 0x2C, 0xF9
 
 
-def survey(data: bytes) -> Survey:
+def survey_gif(data: bytes) -> Survey:
     """Follow a GIF's blocks to its first image; comments and profiles before it are left out.
 
     Raises:
         ImageError: it has no image, or more blocks before it than are followed.
     """
-    place = _after_table(data, 10, 13)
+    place = _skip_table(data, 10, 13)
     head, control, pieces = data[:place], b"", 0
     while data[place : place + 1] == bytes([EXTENSION]):
-        end, blocks = _after_blocks(data, place + 2, PIECES - pieces)
+        end, blocks = _skip_blocks(data, place + 2, PIECES - pieces)
         if data[place + 1] == CONTROL:
             control = data[place:end]
         pieces += blocks + 1
@@ -26,16 +26,16 @@ def survey(data: bytes) -> Survey:
     if data[place : place + 1] != bytes([IMAGE]):
         raise ImageError("it has no image")
     cols, rows = (int.from_bytes(data[at : at + 2], "little") for at in (6, 8))
-    return Survey(head + control + data[place:], 1, _images(data, place), Size(rows, cols), 1, 12)
+    return Survey(head + control + data[place:], 1, _count_images(data, place), Size(rows, cols), 1, 12)
 
 
-def _after_table(data: bytes, flags: int, place: int) -> int:
+def _skip_table(data: bytes, flags: int, place: int) -> int:
     """Return the place after a colour table, if the flags say that there is one."""
     told = data[flags] if flags < len(data) else 0
     return place + (3 << (told & 7) + 1 if told & 0x80 else 0)
 
 
-def _after_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
+def _skip_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
     """Return the place after a chain of blocks, and their number; raises TooManyPieces."""
     for number in range(most):
         if place >= len(data) or not data[place]:
@@ -44,14 +44,14 @@ def _after_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
     raise TooManyPieces("blocks")
 
 
-def _images(data: bytes, place: int) -> int:
+def _count_images(data: bytes, place: int) -> int:
     """Count the images from the first on: up to FRAMES, and in as many blocks as are followed; damage ends the count."""
     count, left = 0, PIECES
     while place + 10 <= len(data) and count < FRAMES and data[place] in (EXTENSION, IMAGE):
         image = data[place] == IMAGE
-        begin = _after_table(data, place + 9, place + 10) + 1 if image else place + 2
+        begin = _skip_table(data, place + 9, place + 10) + 1 if image else place + 2
         try:
-            place, blocks = _after_blocks(data, begin, left)
+            place, blocks = _skip_blocks(data, begin, left)
         except TooManyPieces:
             return max(1, count)
         left -= blocks + 1

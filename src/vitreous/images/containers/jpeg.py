@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import orientation
+from vitreous.images.containers.exif import read_orientation
 from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces
 
 SCAN = b"\xff\xda"
@@ -23,7 +23,7 @@ PLAIN = 16
 """Scans that any image may have; encoders write 1 to 10."""
 
 
-def survey(data: bytes) -> Survey:
+def survey_jpeg(data: bytes) -> Survey:
     """Follow a JPEG's segments to its first scan; count its scans.
 
     The data that are returned lack profiles, thumbnails and lists of further images, which no pixel depends on.
@@ -33,7 +33,7 @@ def survey(data: bytes) -> Survey:
     """
     kept, exif, xmp, pixels, progressive = [data[:2]], b"", b"", 0, False
     begin = len(data)
-    for marker, place, end in _segments(data):
+    for marker, place, end in _walk_segments(data):
         body = data[place + 4 : end]
         if marker == 0xDA:
             begin = place
@@ -48,17 +48,17 @@ def survey(data: bytes) -> Survey:
         if not (0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)):
             kept.append(data[place:end])
     kept.append(data[begin:])
-    scans = _scans(data, begin)
+    scans = _count_scans(data, begin)
     if scans > MOST_SCANS or (scans > PLAIN and scans * pixels > MOST_WORK):
         raise ImageError(
             f"is a JPEG of {scans if scans <= MOST_SCANS else f'more than {MOST_SCANS}'} scans over {pixels:,} pixels, "
             f"more than are decoded; save it as a baseline JPEG"
         )
     working = 12 if progressive or scans > 1 else 6
-    return Survey(b"".join(kept), orientation(exif, xmp), stored=3, working=working)
+    return Survey(b"".join(kept), read_orientation(exif, xmp), stored=3, working=working)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, begin, end) of each segment, up to the first that has no place; junk in between is passed over."""
     place = 2
     for _ in range(PIECES):
@@ -79,7 +79,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise TooManyPieces("segments")
 
 
-def _scans(data: bytes, begin: int) -> int:
+def _count_scans(data: bytes, begin: int) -> int:
     """Count the scans, up to one more than are decoded. A scan's marker can't stand among its coded values."""
     if data.count(SCAN, begin) <= PLAIN:
         return data.count(SCAN, begin)

@@ -3,8 +3,8 @@
 import re
 import zlib
 
-from vitreous.images.containers.exif import orientation
-from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, turned_size
+from vitreous.images.containers.exif import read_orientation
+from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, turn_size
 
 START = b"\x89PNG\r\n\x1a\n"
 KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -15,7 +15,7 @@ MOST_TEXT = 2**20
 """Bytes of text that are unpacked to look for an orientation."""
 
 
-def survey(data: bytes) -> Survey:
+def survey_png(data: bytes) -> Survey:
     """Follow a PNG's chunks.
 
     Raises:
@@ -36,18 +36,18 @@ def survey(data: bytes) -> Survey:
         elif kind == b"acTL" and len(body) >= 4:
             frames = max(1, min(FRAMES, int.from_bytes(body[:4])))
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            told, text = _text(kind, body)
-            exif = exif or (_raw_profile(text) if told == b"Raw profile type exif" else b"")
+            told, text = _read_text(kind, body)
+            exif = exif or (_read_raw_profile(text) if told == b"Raw profile type exif" else b"")
             xmp = text if told == b"XML:com.adobe.xmp" else xmp
         if kind == b"IEND" or end >= len(data):
-            turned = orientation(exif, xmp)
-            told = turned_size(*size, turned)
+            turned = read_orientation(exif, xmp)
+            told = turn_size(*size, turned)
             return Survey(b"".join(kept), turned, frames, told, stored, 8 + max(0.0, stored - 4))
         place = end
     raise TooManyPieces("chunks")
 
 
-def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
+def _read_text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
     """Return a text chunk's keyword and text, which is unpacked up to MOST_TEXT."""
     keyword, _, rest = body.partition(b"\0")
     packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
@@ -62,7 +62,7 @@ def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
         return keyword, b""
 
 
-def _raw_profile(text: bytes) -> bytes:
+def _read_raw_profile(text: bytes) -> bytes:
     """Return the bytes that ImageMagick's profile gives in hexadecimal digits, after its name and length."""
     digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n")[3:]))
     try:

@@ -48,7 +48,7 @@ class Header(NamedTuple):
         return rows * cols * self.channels * (2 if self.top > 255 or self.kind < 4 else 1) - (self.kind < 4)
 
 
-def header(data: bytes) -> Header:
+def read_header(data: bytes) -> Header:
     """Read the header; raises ImageError if it isn't one, or the file is too short for what it says."""
     match = HEAD.match(data)
     if match is None:
@@ -71,9 +71,9 @@ def header(data: bytes) -> Header:
     return told
 
 
-def survey(data: bytes) -> Survey:
+def survey_ppm(data: bytes) -> Survey:
     """Look at the header; raises ImageError if it is none, or the file is too short for what it says."""
-    told = header(data)
+    told = read_header(data)
     if not told.binary and len(data) > MOST_DIGITS:
         raise ImageError(
             f"it has {len(data):,} bytes of digits, more than {MOST_DIGITS:,}; save it as binary, or as PNG"
@@ -81,7 +81,9 @@ def survey(data: bytes) -> Survey:
     return Survey(data, stored=told.channels, working=10 * told.channels)
 
 
-def values(data: bytes, told: Header) -> UInt8[np.ndarray, "row col channel"] | UInt16[np.ndarray, "row col channel"]:
+def read_values(
+    data: bytes, told: Header
+) -> UInt8[np.ndarray, "row col channel"] | UInt16[np.ndarray, "row col channel"]:
     """Return the values, 0 (black) to `told.top`; a bitmap's ink, which it stores as 1, comes out as 0."""
     shape = (*told.size, told.channels)
     if told.kind == 4:

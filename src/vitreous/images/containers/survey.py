@@ -36,6 +36,6 @@ class TooManyPieces(ImageError):
         super().__init__(f"it has more than {PIECES:,} {what}; save it again, with its metadata left out")
 
 
-def turned_size(rows: int, cols: int, orientation: int) -> Size:
+def turn_size(rows: int, cols: int, orientation: int) -> Size:
     """Return the size of an image after it is turned by an EXIF orientation."""
     return Size(cols, rows) if orientation >= 5 else Size(rows, cols)

@@ -3,8 +3,8 @@
 import struct
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import ORIENTATION, XMP, Entry, directory, orientation, start
-from vitreous.images.containers.survey import FRAMES, Survey, turned_size
+from vitreous.images.containers.exif import ORIENTATION, XMP, Entry, read_directory, read_orientation, read_start
+from vitreous.images.containers.survey import FRAMES, Survey, turn_size
 
 COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 258, 259, 277, 273, 279
 TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324
@@ -13,31 +13,31 @@ PARTS = 2**18
 UNCOMPRESSED = 1
 
 
-def survey(data: bytes) -> Survey:
+def survey_tiff(data: bytes) -> Survey:
     """Look at a TIFF's first directory, and count its directories.
 
     Raises:
         ImageError: it is damaged, or what it claims is more than the file holds.
     """
     try:
-        order, big, place = start(data)
-        entries, after = directory(data, place, order, big)
+        order, big, place = read_start(data)
+        entries, after = read_directory(data, place, order, big)
     except (KeyError, struct.error) as error:
         raise ImageError("its first directory lies outside of the file") from error
     _check(entries, len(data))
     bits = [entries[BITS].first() or 1] if BITS in entries else [1]
-    samples = value(entries, SAMPLES, 1)
+    samples = read_value(entries, SAMPLES, 1)
     stored = samples * min(bits[0], 64) / 8
-    if value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
-        claimed = value(entries, ROWS, 0) * value(entries, COLS, 0) * stored
+    if read_value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
+        claimed = read_value(entries, ROWS, 0) * read_value(entries, COLS, 0) * stored
         if claimed > len(data):
             raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
     exif = b"" if ORIENTATION not in entries else data
     xmp = entries[XMP].raw(2**20) if XMP in entries else b""
-    frames = 1 + _following(data, after, order, big, {place})
-    turned = orientation(exif, xmp)
-    rows, cols = value(entries, ROWS, 0), value(entries, COLS, 0)
-    return Survey(data, turned, frames, turned_size(rows, cols, turned), stored, 8 + stored)
+    frames = 1 + _read_next(data, after, order, big, {place})
+    turned = read_orientation(exif, xmp)
+    rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
+    return Survey(data, turned, frames, turn_size(rows, cols, turned), stored, 8 + stored)
 
 
 def _check(entries: dict[int, Entry], length: int) -> None:
@@ -48,17 +48,17 @@ def _check(entries: dict[int, Entry], length: int) -> None:
     for tag in (STRIP_OFFSETS, TILE_OFFSETS):
         if tag in entries and entries[tag].count > PARTS:
             raise ImageError(f"it is cut into {entries[tag].count:,} strips or tiles, more than {PARTS:,}")
-    if TILE_OFFSETS in entries and not (value(entries, TILE_COLS, 0) and value(entries, TILE_ROWS, 0)):
+    if TILE_OFFSETS in entries and not (read_value(entries, TILE_COLS, 0) and read_value(entries, TILE_ROWS, 0)):
         raise ImageError("its tiles have no size")
 
 
-def value(entries: dict[int, Entry], tag: int, default: int) -> int:
+def read_value(entries: dict[int, Entry], tag: int, default: int) -> int:
     """Return the first value of a tag, the default where there is none."""
     found = entries[tag].first() if tag in entries else None
     return default if found is None else found
 
 
-def _following(data: bytes, place: int, order: str, big: bool, seen: set[int]) -> int:
+def _read_next(data: bytes, place: int, order: str, big: bool, seen: set[int]) -> int:
     """Count the directories from a place on, so that with the first they are at most FRAMES; none is read twice, and of each only its length."""
     number, offset = (order + "Q", order + "Q") if big else (order + "H", order + "I")
     head, step = (8, 20) if big else (2, 12)

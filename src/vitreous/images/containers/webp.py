@@ -1,11 +1,11 @@
 """WebP: its chunks, with EXIF and XMP, and its frames."""
 
-from vitreous.images.containers.exif import orientation
-from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, turned_size
+from vitreous.images.containers.exif import read_orientation
+from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, turn_size
 from vitreous.shapes import Size
 
 
-def survey(data: bytes) -> Survey:
+def survey_webp(data: bytes) -> Survey:
     """Follow a WebP's chunks.
 
     Raises:
@@ -20,12 +20,12 @@ def survey(data: bytes) -> Survey:
         frames += kind == b"ANMF"
         place += 8 + length + length % 2
         if place + 8 > len(data):
-            turned = orientation(about[b"EXIF"], about[b"XMP "])
-            return Survey(data, turned, max(1, min(frames, FRAMES)), _size(data, turned), 4, 20)
+            turned = read_orientation(about[b"EXIF"], about[b"XMP "])
+            return Survey(data, turned, max(1, min(frames, FRAMES)), _read_size(data, turned), 4, 20)
     raise TooManyPieces("chunks")
 
 
-def _size(data: bytes, turned: int) -> Size | None:
+def _read_size(data: bytes, turned: int) -> Size | None:
     """Read the size from the first chunk, before a decoder makes room for it; None if the chunk is another."""
     kind = data[12:16]
     if kind == b"VP8X":
@@ -37,4 +37,4 @@ def _size(data: bytes, turned: int) -> Size | None:
         cols, rows = (int.from_bytes(data[place : place + 2], "little") & 0x3FFF for place in (26, 28))
     else:
         return None
-    return turned_size(rows, cols, turned)
+    return turn_size(rows, cols, turned)

@@ -23,7 +23,7 @@ def defocus_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: n
     down, across = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = (down**2 + across**2 <= radius**2).astype(np.float64)
     disk = gaussian_filter(disk, soft, radius=edge)
-    return filtered(image, disk / disk.sum(), "reflect")
+    return filter_channels(image, disk / disk.sum(), "reflect")
 
 
 def glass_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
@@ -45,7 +45,7 @@ def glass_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.
 
 def motion_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Smear along a line within 45 degrees of the horizontal. Setting: reach and standard deviation in pixels."""
-    return smeared(image, setting[0] * scale, setting[1] * scale, rng.uniform(-45, 45))
+    return smear(image, setting[0] * scale, setting[1] * scale, rng.uniform(-45, 45))
 
 
 def zoom_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
@@ -54,10 +54,10 @@ def zoom_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.r
     Largest are those that numpy's arange makes of the authors' bounds: of arange(1, 1.11, 0.01) 1.11 is one, by rounding.
     """
     zooms = 1 + np.arange(0, setting[0] + setting[1] / 2, setting[1])
-    return (image + sum(zoomed(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
+    return (image + sum(zoom_in(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
 
 
-def smeared(image: Pixels, reach: float, sigma: float, degrees: float) -> Pixels:
+def smear(image: Pixels, reach: float, sigma: float, degrees: float) -> Pixels:
     """Convolve with one half of a Gaussian along a line, as ImageMagick's motion blur does.
 
     Args:
@@ -76,10 +76,10 @@ def smeared(image: Pixels, reach: float, sigma: float, degrees: float) -> Pixels
     for row, share_row in ((low_row, 1 - (down - low_row)), (low_row + 1, down - low_row)):
         for col, share_col in ((low_col, 1 - (across - low_col)), (low_col + 1, across - low_col)):
             np.add.at(kernel, (far + row, far + col), weights * share_row * share_col)
-    return filtered(image, kernel / kernel.sum(), "edge")
+    return filter_channels(image, kernel / kernel.sum(), "edge")
 
 
-def filtered(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], border: str) -> Pixels:
+def filter_channels(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], border: str) -> Pixels:
     """Convolve every channel with a kernel of odd sides; `border` is how numpy's pad goes on beyond the edge."""
     from scipy.signal import fftconvolve
 
@@ -88,7 +88,7 @@ def filtered(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], border: st
     return fftconvolve(padded, kept, mode="valid", axes=(0, 1))
 
 
-def zoomed(image: Pixels, zoom: float) -> Pixels:
+def zoom_in(image: Pixels, zoom: float) -> Pixels:
     """Enlarge the middle to the whole frame, linearly interpolated."""
     for axis in (0, 1):
         count = image.shape[axis]

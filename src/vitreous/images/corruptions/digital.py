@@ -29,13 +29,13 @@ def elastic_transform(image: Pixels, setting: tuple[float, ...], scale: float, r
     moved = corners + rng.uniform(-reach, reach, size=(3, 2))
     back = np.linalg.lstsq(np.c_[moved, np.ones(3)], corners.astype(np.float64), rcond=None)[0]
     places = np.stack(np.mgrid[:rows, :cols], axis=-1).astype(np.float64)
-    places += height * np.stack([smooth_field(rows, cols, smooth, rng) for _ in range(2)], axis=-1)
+    places += height * np.stack([draw_smooth_field(rows, cols, smooth, rng) for _ in range(2)], axis=-1)
     where = (places.reshape(-1, 2) @ back[:2] + back[2]).T
     layers = [map_coordinates(image[:, :, layer], where, order=1, mode="mirror") for layer in range(channels)]
     return np.stack(layers, axis=-1).reshape(image.shape)
 
 
-def smooth_field(rows: int, cols: int, sigma: float, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
+def draw_smooth_field(rows: int, cols: int, sigma: float, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
     """Return uniform noise of -1 to 1 under a Gaussian of `sigma` pixels, mirrored at the edges (by cosine transform)."""
     from scipy.fft import dctn, idctn
 
@@ -46,27 +46,27 @@ def smooth_field(rows: int, cols: int, sigma: float, rng: np.random.Generator) -
 
 def pixelate(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Shrink and enlarge again, by areas. Setting: the share of the side that is left in between."""
-    picture = as_picture(image)
+    picture = convert_to_picture(image)
     small = (max(1, int(picture.width * setting[0])), max(1, int(picture.height * setting[0])))
     coarse = picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BOX)
-    return as_pixels(coarse)
+    return convert_to_pixels(coarse)
 
 
 def jpeg_compression(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Write and read a JPEG. Setting: its quality, 1 to 95."""
     file = io.BytesIO()
-    as_picture(image).save(file, "JPEG", quality=int(setting[0]))
+    convert_to_picture(image).save(file, "JPEG", quality=int(setting[0]))
     with Image.open(file) as read:
-        return as_pixels(read)
+        return convert_to_pixels(read)
 
 
-def as_picture(image: Pixels) -> Image.Image:
+def convert_to_picture(image: Pixels) -> Image.Image:
     """Return pixels of 0..1 as a picture of Pillow's."""
     levels: UInt8[np.ndarray, "row col channel"] = np.clip(image * 255, 0, 255).round().astype(np.uint8)
     return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
 
 
-def as_pixels(picture: Image.Image) -> Pixels:
+def convert_to_pixels(picture: Image.Image) -> Pixels:
     """Return a picture as pixels of 0..1."""
     levels = np.asarray(picture, dtype=np.float64) / 255
     return levels[:, :, None] if levels.ndim == 2 else levels

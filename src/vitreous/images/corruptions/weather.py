@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
-from vitreous.images.corruptions.blur import smeared, zoomed
+from vitreous.images.corruptions.blur import smear, zoom_in
 from vitreous.images.corruptions.noise import Pixels
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -28,22 +28,22 @@ def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random
     """
     mean, deviation, zoom, threshold, reach, sigma, keep = setting
     noise = rng.normal(mean, deviation, size=(*image.shape[:2], 1))
-    flakes = zoomed(noise, max(1.0, zoom * scale))
+    flakes = zoom_in(noise, max(1.0, zoom * scale))
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
-    flakes = smeared(flakes, reach * scale, sigma * scale, rng.uniform(-135, -45))
-    whitened = np.maximum(image, 1.5 * grey(image) + 0.5)
+    flakes = smear(flakes, reach * scale, sigma * scale, rng.uniform(-135, -45))
+    whitened = np.maximum(image, 1.5 * convert_to_grey(image) + 0.5)
     return keep * image + (1 - keep) * whitened + flakes + flakes[::-1, ::-1]
 
 
 def frost(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Lay ice crystals over the scene. Setting: the share of the scene and that of the ice.
 
-    The authors lay crops of photographs of frosted windows over it. Here the ice is drawn (`crystals`), as bright, as
+    The authors lay crops of photographs of frosted windows over it. Here the ice is drawn (`draw_crystals`), as bright, as
     varied and of the same tint as theirs on average, so numbers for frost are of the same kind as ImageNet-C's but not
     comparable with them to the point.
     """
     bright = rng.uniform(DARK, BRIGHT)
-    ice = np.clip(bright + RELIEF * crystals(image.shape[0], image.shape[1], rng), 0, 1)[:, :, None]
+    ice = np.clip(bright + RELIEF * draw_crystals(image.shape[0], image.shape[1], rng), 0, 1)[:, :, None]
     return setting[0] * image + setting[1] * ice * (TINT if image.shape[2] == 3 else 1)
 
 
@@ -51,7 +51,7 @@ def fog(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.
     """Add a plasma of fog and dim the whole to the old maximum. Setting: thickness, and decay of the plasma's detail."""
     thick, decay = setting
     highest = image.max()
-    mist = plasma(max(image.shape[:2]), decay, rng)[: image.shape[0], : image.shape[1], None]
+    mist = draw_plasma(max(image.shape[:2]), decay, rng)[: image.shape[0], : image.shape[1], None]
     return (image + thick * mist) * highest / (highest + thick)
 
 
@@ -62,12 +62,12 @@ def brightness(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.
     return np.where(value > 0, image * raised / np.where(value > 0, value, 1), raised)
 
 
-def grey(image: Pixels) -> Float64[np.ndarray, "row col 1"]:
+def convert_to_grey(image: Pixels) -> Float64[np.ndarray, "row col 1"]:
     """Return the luma of an image."""
     return image if image.shape[2] == 1 else (image @ LUMA)[:, :, None]
 
 
-def plasma(side: int, decay: float, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
+def draw_plasma(side: int, decay: float, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
     """Return a cloud of values 0 to 1 on a square of at least `side`, by midpoint displacement (diamond, then square).
 
     The grid is doubled until it is large enough; new points are the mean of their four neighbours, displaced by uniform
@@ -88,7 +88,7 @@ def plasma(side: int, decay: float, rng: np.random.Generator) -> Float64[np.ndar
     return heights / heights.max()
 
 
-def crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
+def draw_crystals(rows: int, cols: int, rng: np.random.Generator) -> Float64[np.ndarray, "row col"]:
     """Draw ice: bright seams between facets of three sizes, feathered along each facet's own direction.
 
     Returns:

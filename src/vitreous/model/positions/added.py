@@ -15,7 +15,15 @@ from vitreous.model.parameters import TABLE, VECTOR
 from vitreous.model.positions.resize import DEFAULT_RULE, RULES, resize_grid, resize_matrix
 from vitreous.shapes import Size
 
-__all__ = ["DEFAULT_RULE", "RULES", "AddedPositions", "positions", "resize_grid", "resize_matrix", "sincos_2d"]
+__all__ = [
+    "DEFAULT_RULE",
+    "RULES",
+    "AddedPositions",
+    "build_positions",
+    "encode_sincos_2d",
+    "resize_grid",
+    "resize_matrix",
+]
 
 
 class AddedPositions(nn.Module):
@@ -107,27 +115,29 @@ class SinCos(AddedPositions):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
-        self.register_buffer("embedding", sincos_places(config), persistent=False)
+        self.register_buffer("embedding", encode_places(config), persistent=False)
 
     def vectors(self) -> Float[Tensor, "token dim"]:
         """Return the fixed vectors."""
         return self.embedding
 
 
-def positions(config: ViTConfig) -> AddedPositions | None:
+def build_positions(config: ViTConfig) -> AddedPositions | None:
     """Return the added position embedding that the configuration names, if it names one."""
     kinds = {"learned": Learned, "learned2d": Learned2D, "sincos2d": SinCos, "sincos2d-mae": SinCos}
     return kinds[config.positions](config) if config.positions in kinds else None
 
 
-def sincos_places(config: ViTConfig) -> Float[Tensor, "token dim"]:
+def encode_places(config: ViTConfig) -> Float[Tensor, "token dim"]:
     """Return the fixed vectors of all placed tokens of a sequence; zeros for the prefix."""
     mae = config.positions == "sincos2d-mae"
-    grid = sincos_2d(config.grid, config.width, config.position_temperature, mae).flatten(0, 1)
+    grid = encode_sincos_2d(config.grid, config.width, config.position_temperature, mae).flatten(0, 1)
     return F.pad(grid, (0, 0, config.placed_prefix, 0))
 
 
-def sincos_2d(grid: Size, width: int, temperature: float = 10_000.0, mae: bool = False) -> Float[Tensor, "row col dim"]:
+def encode_sincos_2d(
+    grid: Size, width: int, temperature: float = 10_000.0, mae: bool = False
+) -> Float[Tensor, "row col dim"]:
     """Return sin(col w), cos(col w), sin(row w), cos(row w), a quarter of the width each.
 
     The frequencies w fall geometrically from 1 to 1 / temperature (MoCo v3, 2104.02057; big_vision); with `mae` the last

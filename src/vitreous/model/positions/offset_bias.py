@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.positions.relative import Relative, offsets
+from vitreous.model.positions.relative import Relative, index_offsets
 from vitreous.shapes import Size
 
 GAIN, REACH = 16.0, 8.0
@@ -56,11 +56,11 @@ class OffsetBias(nn.Module):
             axes.append(apart * REACH / max(1, full - 1) if self.swin else apart)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=2).flatten(0, 1)
         logarithm = offset.sign() * offset.abs().log1p() / (math.log(REACH) if self.swin else 1)
-        self.places = offsets("bias", grid, 0).to(device)
+        self.places = index_offsets("bias", grid, 0).to(device)
         self.coordinates = logarithm.float().to(device)
 
 
-def relative(config: ViTConfig) -> Relative | OffsetBias | None:
+def build_relative(config: ViTConfig) -> Relative | OffsetBias | None:
     """Return the positions that act on the attention's logits, if the configuration names such."""
     if not config.in_attention:
         return None

@@ -30,7 +30,7 @@ class Relative(nn.Module):
         super().__init__()
         self.kind, self.prefix, self.grid = config.positions, config.prefix, config.grid
         columns = config.per_head if self.kind == "relative" else config.heads
-        self.table = nn.Parameter(torch.empty(rows_of_table(self.kind, config.grid, config.prefix), columns))
+        self.table = nn.Parameter(torch.empty(count_rows(self.kind, config.grid, config.prefix), columns))
         self.register_buffer("places", None, persistent=False)
         self.register_buffer("matrix", None, persistent=False)
         self._serve(config.grid)
@@ -51,25 +51,27 @@ class Relative(nn.Module):
     def resized(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Return this module's state for another grid."""
         return {
-            "table": (table_matrix(self.kind, self.grid, to, self.prefix, rule) @ self.table.detach().double()).float()
+            "table": (
+                resize_table_matrix(self.kind, self.grid, to, self.prefix, rule) @ self.table.detach().double()
+            ).float()
         }
 
     def _serve(self, grid: Size) -> None:
         device = self.table.device if self.table.device.type != "meta" else torch.device("cpu")
-        self.places = offsets(self.kind, grid, self.prefix).to(device)
+        self.places = index_offsets(self.kind, grid, self.prefix).to(device)
         same = grid == self.grid
-        matrix = None if same else table_matrix(self.kind, self.grid, grid, self.prefix, "bilinear")
+        matrix = None if same else resize_table_matrix(self.kind, self.grid, grid, self.prefix, "bilinear")
         self.matrix = None if matrix is None else matrix.float().to(device)
 
 
-def rows_of_table(kind: str, grid: Size, prefix: int) -> int:
+def count_rows(kind: str, grid: Size, prefix: int) -> int:
     """Return how many offsets a grid has."""
     if kind == "relative":
         return 2 * (grid.rows * grid.cols + prefix) - 1
     return (2 * grid.rows - 1) * (2 * grid.cols - 1) + (3 if prefix else 0)
 
 
-def offsets(kind: str, grid: Size, prefix: int) -> Int64[Tensor, "query key"]:
+def index_offsets(kind: str, grid: Size, prefix: int) -> Int64[Tensor, "query key"]:
     """Return the row of the table that each pair of tokens reads: that of key minus query."""
     count = grid.rows * grid.cols
     if kind == "relative":
@@ -86,7 +88,7 @@ def offsets(kind: str, grid: Size, prefix: int) -> Int64[Tensor, "query key"]:
     return places
 
 
-def table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Float64[Tensor, "new old"]:
+def resize_table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Float64[Tensor, "new old"]:
     """Return the constant matrix that maps a table over the offsets of one grid to those of another.
 
     bias: the named rule, on the grid of offsets (the three numbers of [class] stay). relative: an offset of the new
@@ -94,7 +96,7 @@ def table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Fl
     offsets, and linear interpolation reads there. Rules don't apply: the table is a line, not a grid.
     """
     if kind == "bias":
-        spans = _span(start), _span(to)
+        spans = _get_span(start), _get_span(to)
         matrix = geometric_matrix(*spans) if rule in OFFSET_RULES else resize_matrix(*spans, rule)
         return torch.block_diag(matrix, torch.eye(3, dtype=torch.float64, device="cpu")) if prefix else matrix
     old, new = (2 * (grid.rows * grid.cols + prefix) - 1 for grid in (start, to))
@@ -113,5 +115,5 @@ def table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Fl
     return matrix
 
 
-def _span(grid: Size) -> Size:
+def _get_span(grid: Size) -> Size:
     return Size(2 * grid.rows - 1, 2 * grid.cols - 1)

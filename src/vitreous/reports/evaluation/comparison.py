@@ -5,7 +5,7 @@ import numpy as np
 from vitreous.data.sources.base import Source
 from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.throughput import Cost
-from vitreous.images.pixels import colours_said
+from vitreous.images.pixels import describe_colours
 from vitreous.metrics.comparison import Comparison
 from vitreous.metrics.mcnemar import McNemar
 from vitreous.reports.blocks import Block, Section, Table, Words
@@ -121,7 +121,7 @@ def _images(found: Comparison, right: int, names: tuple[str, str], folder: Model
     if len(shown) < len(every):
         words += f"; the {len(shown)} on which both are surest" if found.sure else f"; the first {len(shown)}"
     return [
-        Words(f"{words}. {colours_said(folder.preprocess)}".strip()),
+        Words(f"{words}. {describe_colours(folder.preprocess)}".strip()),
         Tiles([_tile(found, index, names, seen(folder, source, index), source) for index in map(int, shown)]),
     ]
 

@@ -1,6 +1,6 @@
 """What a model reached on one of ImageNet's other test sets, as sections of a report and as lines."""
 
-from vitreous.data.listing.listing import few
+from vitreous.data.listing.listing import format_names
 from vitreous.evaluation.benchmarks.imagenet import Score
 from vitreous.evaluation.benchmarks.imagenet_c import SEVERITIES, BaselineErrors
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -14,7 +14,7 @@ def sections(found: Score) -> list[Section]:
     if found.corrupted is not None:
         blocks.append(corrupted_table(found.corrupted))
         if found.corrupted.missing:
-            blocks.append(Note("No mCE:", f"the copy lacks {few(found.corrupted.missing)}."))
+            blocks.append(Note("No mCE:", f"the copy lacks {format_names(found.corrupted.missing)}."))
     if counted(found):
         blocks.append(Note("Another number of images:", counted(found)))
     method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
@@ -61,7 +61,7 @@ def lines(found: Score) -> list[str]:
     if found.corrupted is not None:
         shown += ["", str(corrupted_table(found.corrupted))]
         if found.corrupted.missing:
-            shown.append(f"no mCE: the copy lacks {few(found.corrupted.missing)}")
+            shown.append(f"no mCE: the copy lacks {format_names(found.corrupted.missing)}")
     if counted(found):
         shown.append(f"note: {counted(found)}")
     return [SETS[found.benchmark].title, *shown]

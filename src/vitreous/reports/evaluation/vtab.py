@@ -1,6 +1,6 @@
 """What a model's features reached on VTAB-1k, as sections of a report."""
 
-from vitreous.data.listing.listing import few
+from vitreous.data.listing.listing import format_names
 from vitreous.evaluation.benchmarks.vtab import VTAB
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
@@ -25,7 +25,9 @@ def sections(found: VTAB, how: str = PROBED) -> list[Section]:
     """Return the report's sections: the averages, every task, the protocol."""
     blocks: list[Block] = [Numbers(figures(found)), table(found)]
     if found.missing:
-        blocks.append(Note("Not all tasks:", f"without {few([TASKS[name].title for name in found.missing], 19)}."))
+        blocks.append(
+            Note("Not all tasks:", f"without {format_names([TASKS[name].title for name in found.missing], 19)}.")
+        )
     said = [
         Words(f"{TASKS[score.task].title}: {'; '.join(notes_of(score.unseen, score.notes))}.")
         for score in found.scores
@@ -83,5 +85,5 @@ def lines(found: VTAB) -> list[str]:
         for score in found.scores
         for note in notes_of(score.unseen, score.notes)
     ]
-    missing = [f"without {few([TASKS[name].title for name in found.missing], 19)}"] if found.missing else []
+    missing = [f"without {format_names([TASKS[name].title for name in found.missing], 19)}"] if found.missing else []
     return [str(table(found)), "", *shown, *missing, *said]

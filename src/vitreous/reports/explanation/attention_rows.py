@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitreous.insight.attention import looking
-from vitreous.insight.attention_weights import by_rows, in_chunks
-from vitreous.insight.tokens import length
+from vitreous.insight.attention import watch_kernels
+from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
+from vitreous.insight.tokens import count_tokens
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
@@ -55,8 +55,8 @@ def attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], b
     def see(layer: int, heads: Heads) -> None:
         found[layer] += _packed(heads, kept.heads, model.config.prefix)
 
-    with torch.no_grad(), looking(model, kept.layers, see):
-        for part in in_chunks(images[: kept.images], length(model) ** 2):
+    with torch.no_grad(), watch_kernels(model, kept.layers, see):
+        for part in iterate_chunks(images[: kept.images], count_tokens(model) ** 2):
             model(part)
     for image in range(kept.images):
         packed.append([base64.b64encode(found[layer][image]).decode("ascii") for layer in kept.layers])
@@ -66,7 +66,7 @@ def attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], b
 def fitting(model: ViT, images: int, budget: int) -> Kept:
     """Return how many images, which layers and which heads fit: all layers come before heads, both evenly spread."""
     depth, heads = model.config.depth, model.config.heads
-    one = -(-length(model) * (length(model) - model.config.prefix + 5) * 4 // 3)
+    one = -(-count_tokens(model) * (count_tokens(model) - model.config.prefix + 5) * 4 // 3)
     shown = max(1, min(images, budget // (one * min(FEWEST, depth))))
     maps = max(1, budget // (one * shown))
     layers = _evenly(depth, max(min(2, depth), min(depth, maps)))
@@ -100,7 +100,7 @@ def prefix_names(model: ViT) -> tuple[str, ...]:
 def _packed(heads: Heads, chosen: tuple[int, ...], prefix: int) -> list[bytes]:
     """Return each image's maps of one layer as bytes: the mean over all heads, then the chosen heads."""
     tops, shares, weights = [], [], []
-    for _, part in by_rows(heads):
+    for _, part in iterate_rows(heads):
         maps = torch.cat([part.mean(dim=1, keepdim=True), part[:, list(chosen)]], dim=1)
         patches = maps[..., prefix:]
         top = patches.amax(dim=3, keepdim=True)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from vitreous.drawing.html import plain
 from vitreous.errors import DataError
-from vitreous.images.pixels import visible
-from vitreous.insight.attention_distance import Spread, joined, spread
+from vitreous.images.pixels import select_visible
+from vitreous.insight.attention_distance import Spread, join_distances, measure_attention_distance
 from vitreous.insight.explanation import BATCH, Opened, array, looked
-from vitreous.insight.faithfulness import Curve, deletion, insertion, random_heat
-from vitreous.insight.methods import Choice, fitting, heat
-from vitreous.insight.patch_features import feature_colours, patch_features, token_norms
+from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_deletion, measure_insertion
+from vitreous.insight.methods import Choice, compute_heat, list_fitting
+from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
 from vitreous.model.vit import ViT
 from vitreous.predictor import Image, Ready, prepare
 from vitreous.reports.explanation.attention_rows import Rows, attention_rows
@@ -108,17 +108,17 @@ def gather(
         pixels = np.stack([one.pixels for one in batch])
         scores, targets, maps, _ = looked(ready, pixels, wish.choice)
         for place, one in enumerate(batch):
-            shown = visible(pixels[place], ready.folder.preprocess)
+            shown = select_visible(pixels[place], ready.folder.preprocess)
             seen = Looked(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
             keep(found.count + place, seen)
             found.shown += [seen] if len(found.shown) < wish.page else []
         if isinstance(ready.model, ViT):
-            spreads.append(spread(ready.model, ready.images(pixels)))
+            spreads.append(measure_attention_distance(ready.model, ready.images(pixels)))
         found.count += len(batch)
         progress("looking", found.count)
     if not found.count:
         raise DataError(f"none of the {len(found.broken):,} images can be read; the first: {found.broken[0]}")
-    found.spread = joined(spreads) if spreads else None
+    found.spread = join_distances(spreads) if spreads else None
     labels = short_names([one.name for one in found.shown])
     found.shown = [replace(one, name=label) for one, label in zip(found.shown, labels, strict=True)]
     progress("making every map", 0)
@@ -157,15 +157,15 @@ def look_closer(found: Findings) -> None:
     """Make every fitting map of the images on the page, and what only Vision Transformers have."""
     images, targets = _images(found), [one.target for one in found.shown]
     model = found.ready.model
-    for method in fitting(found.ready.folder):
+    for method in list_fitting(found.ready.folder):
         if method == found.choice.method:
             found.maps[method] = np.stack([one.heat for one in found.shown])
         else:
-            found.maps[method] = array(heat(model, images, targets, Choice(method))[0])
+            found.maps[method] = array(compute_heat(model, images, targets, Choice(method))[0])
     if isinstance(model, ViT):
         found.rows = attention_rows(model, images)
-        found.colours = array(feature_colours(patch_features(model, images)).values)
-        found.norms = array(token_norms(model, images))
+        found.colours = array(colour_features(compute_patch_features(model, images)).values)
+        found.norms = array(compute_token_norms(model, images))
 
 
 def compare(found: Findings, most: int, progress: Progress) -> None:
@@ -178,7 +178,7 @@ def compare(found: Findings, most: int, progress: Progress) -> None:
         progress("comparing maps on image", place + 1)
         heats = {method: torch.from_numpy(maps[place]) for method, maps in found.maps.items()}
         rows, cols = next(iter(heats.values())).shape
-        heats["random"] = random_heat(rows, cols, seed=place)
+        heats["random"] = draw_random_heat(rows, cols, seed=place)
         image = _images(found)[place]
         for method, values in heats.items():
             curves = _curves(found.ready, image, one.target, values)
@@ -189,7 +189,9 @@ def _curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared
     def score(images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, " batch"]:
         return ready.folder.probabilities(ready.model(images))[:, target]
 
-    return Compared(deletion(score, image, heat, steps=STEPS), insertion(score, image, heat, steps=STEPS))
+    return Compared(
+        measure_deletion(score, image, heat, steps=STEPS), measure_insertion(score, image, heat, steps=STEPS)
+    )
 
 
 def _added(sofar: Compared | None, more: Compared, count: int) -> Compared:

@@ -10,9 +10,9 @@ from vitreous.drawing.charts import Series, line_chart
 from vitreous.drawing.html import macro
 from vitreous.drawing.images import overlay, sheet
 from vitreous.drawing.svg import Axis, percent
-from vitreous.images.pixels import colours_said
+from vitreous.images.pixels import describe_colours
 from vitreous.insight.faithfulness import Curve
-from vitreous.insight.filters import filter_components
+from vitreous.insight.filters import find_components
 from vitreous.insight.methods import METHODS
 from vitreous.model.resnet import ResNet
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
@@ -52,7 +52,7 @@ def maps(found: Findings) -> list[Block]:
     """Return each image with its prediction and every fitting method's map."""
     lead = (
         "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
-        "the one in bold. " + colours_said(found.ready.folder.preprocess)
+        "the one in bold. " + describe_colours(found.ready.folder.preprocess)
     )
     return [Words(lead), Maps(found)]
 
@@ -141,7 +141,7 @@ def positions(found: Findings) -> Sequence[Block]:
 
 def filters(found: Findings) -> list[Block]:
     """Return the principal components of the first layer's filters."""
-    made = filter_components(found.ready.model)
+    made = find_components(found.ready.model)
     tiles = made.components.permute(0, 2, 3, 1).numpy()
     times = max(1, 24 // max(tiles.shape[1:3]))
     pixels = sheet(tiles.repeat(times, axis=1).repeat(times, axis=2))

@@ -13,9 +13,9 @@ from vitreous.data.run_data import data_of
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import evaluate, evaluate_sets
 from vitreous.images.config import DecodeConfig
-from vitreous.metrics.calibration import Scaled, scale
+from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import Metrics
-from vitreous.metrics.headline import headline
+from vitreous.metrics.headline import find_headline
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.model.factory import Model
 from vitreous.model.resnet_config import ResNetConfig
@@ -118,7 +118,7 @@ def of_sets(found: Findings) -> bool:
         return found.predictor.folder.several
     records = found.records("evaluation")
     known = found.dataset is not None and found.dataset.facts.several
-    return known or bool(records and headline(records[-1]) == "map")
+    return known or bool(records and find_headline(records[-1]) == "map")
 
 
 def gather(path: Path) -> Findings:
@@ -202,5 +202,5 @@ def _measure(found: Findings) -> Measured:
     workers = found.settings.get("workers", 0)
     metrics, logits, labels = evaluate(*_measurable(found), workers=workers)
     scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    scaled = scale(logits, labels) if len(labels) > 1 else None
+    scaled = cross_fit_temperature(logits, labels) if len(labels) > 1 else None
     return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from vitreous.data.stream.loader import Example, TrainStream
 from vitreous.drawing.images import overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.pixels import visible
+from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.predictor import Predictor
@@ -75,7 +75,7 @@ def attention(found: Findings) -> Sequence[Block] | None:
         return unmeasured(found)
     model, folder, chosen = found.predictor.model, found.predictor.folder, looked_at(found)
     exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
-    heat, pixels = last_layer(found.predictor, exact), [visible(one, folder.preprocess) for one in exact]
+    heat, pixels = last_layer(found.predictor, exact), [select_visible(one, folder.preprocess) for one in exact]
     pairs = [
         Tile(Picture(image, shown), lines, second=Picture(overlay(image, heads.mean(0)), "where it looks"))
         for (_, shown, lines), image, heads in zip(chosen, pixels, heat, strict=True)
@@ -143,7 +143,7 @@ def training_batch(found: Findings) -> list[Block]:
     tiles = []
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        shown = Picture(visible(one.pixels, stream.preprocess), label(one, classes))
+        shown = Picture(select_visible(one.pixels, stream.preprocess), label(one, classes))
         tiles.append(Tile(shown, [Line("", label(one, classes))]))
     lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
     lead += "" if without_labels(found) else " Are they still what their labels say?"

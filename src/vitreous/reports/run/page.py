@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from vitreous.drawing.html import page, plain
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.pixels import colours_said
+from vitreous.images.pixels import describe_colours
 from vitreous.reports.blocks import Block, Note, Section, Words, written
 from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
 from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
@@ -70,7 +70,7 @@ def render(found: Findings) -> bytes:
 
 def pictures(found: Findings) -> str:
     """Say what the page's pictures show of images with many channels."""
-    said = colours_said(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
+    said = describe_colours(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
     return f" {said}" if said else ""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vitreous.drawing.charts import Series, line_chart, running_mean
 from vitreous.drawing.svg import Axis, Format, percent, short
-from vitreous.metrics.classification import TOP, wilson
+from vitreous.metrics.classification import TOP, wilson_interval
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
 from vitreous.reports.evaluation import accuracy
 from vitreous.reports.evaluation.multilabel import figures as figures_of_sets
@@ -47,7 +47,7 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     elif record is not None and record.get("top1") is not None:
         top1, top5 = record["top1"], record.get("top5")
         count = int(mapping(found.record.config.get("data")).get("validation") or 0)
-        interval = wilson(round(top1 * count), count) if count else (top1, top1)
+        interval = wilson_interval(round(top1 * count), count) if count else (top1, top1)
     else:
         return [("top-1 accuracy", "–", "no evaluation yet")]
     low, high = interval

@@ -1,4 +1,4 @@
-"""The small runs that studies are made of: recipe `small`, narrower where a study has minutes only."""
+"""The small runs that studies are made of: recipe `configure_small`, narrower where a study has minutes only."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,15 @@ from dataclasses import replace
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.catalog import configure
 from vitreous.shapes import Size
-from vitreous.studies.engine.study import Cell, Measure, Setting, accuracy
+from vitreous.studies.engine.study import Cell, Measure, Setting, measure_accuracy
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 THUMBNAIL = 64
 """Longest side, in pixels, up to which images are seen as they are."""
 
 
-def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -> RunConfig:
-    """Return recipe `small` for this data with a model of this shape, at one resolution throughout, seed 0.
+def configure_small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -> RunConfig:
+    """Return recipe `configure_small` for this data with a model of this shape, at one resolution throughout, seed 0.
 
     Args:
         setting: its data and scale.
@@ -38,7 +38,7 @@ def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -
         mlp_width=2 * width,
         position_temperature=10.0 if max(image) // patch <= 8 else 10_000.0,
     )
-    return seen_at(
+    return set_size(
         replace(
             base,
             model=model,
@@ -46,13 +46,13 @@ def small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -
             evaluate_every="100%",
             checkpoint_every="1min",
             batch=min(base.batch, 64) if setting.scale in ("smoke", "laptop") else base.batch,
-            workers=workers(setting),
+            workers=choose_workers(setting),
         ),
         Size(*image),
     )
 
 
-def seen_at(config: RunConfig, size: Size) -> RunConfig:
+def set_size(config: RunConfig, size: Size) -> RunConfig:
     """Return the configuration with images of this size, for model and preprocessing alike."""
     augment = config.augment
     pad = min(max(1, size.rows // 8), min(size) - 1) if augment.crop == "pad" else augment.crop_pad
@@ -65,17 +65,19 @@ def seen_at(config: RunConfig, size: Size) -> RunConfig:
     )
 
 
-def workers(setting: Setting) -> int | str:
+def choose_workers(setting: Setting) -> int | str:
     """Return how many processes load data: none for short runs on data in memory."""
     return 0 if setting.scale in ("smoke", "laptop") else "auto"
 
 
-def paper(setting: Setting, name: str = "B/16") -> RunConfig:
+def configure_paper(setting: Setting, name: str = "B/16") -> RunConfig:
     """Return recipe `pretrain` with a model of the paper's, on the data that was named."""
     return configure("pretrain", setting.request(model=name))
 
 
-def over_seeds(groups: Mapping[str, RunConfig], seeds: Iterable[int], measure: Measure = accuracy) -> list[Cell]:
+def repeat_over_seeds(
+    groups: Mapping[str, RunConfig], seeds: Iterable[int], measure: Measure = measure_accuracy
+) -> list[Cell]:
     """Return a cell for each seed and condition, all conditions of a seed together."""
     return [
         Cell(f"{slug(group)}-{seed}", group, replace(config, seed=seed), measure)
@@ -93,22 +95,22 @@ def slug(group: str) -> str:
     return re.sub(r"[^\w.]+", "-", group).strip("-").replace("_", "-")
 
 
-def adam(lr: float, weight_decay: float = 0.05) -> OptimizerConfig:
+def configure_adam(lr: float, weight_decay: float = 0.05) -> OptimizerConfig:
     """Return Adam with the paper's betas, decay by the learning rate, and clip at norm 1."""
     return OptimizerConfig(name="adamw", lr=lr, weight_decay=weight_decay, decoupled=False, clip=1.0)
 
 
-def sgd(lr: float) -> OptimizerConfig:
+def configure_sgd(lr: float) -> OptimizerConfig:
     """Return SGD as the paper fine-tunes with: momentum 0.9, no decay, clip at norm 1."""
     return OptimizerConfig(name="sgd", lr=lr, momentum=0.9, weight_decay=0.0, clip=1.0)
 
 
-def fine_tuned(base: RunConfig, weights: str, lr: float, duration: str) -> RunConfig:
+def configure_fine_tuning(base: RunConfig, weights: str, lr: float, duration: str) -> RunConfig:
     """Return a run that goes on from weights as the paper fine-tunes: SGD, cosine, a tenth of warm-up, plain labels."""
     return replace(
         base,
         weights=weights,
-        optimizer=sgd(lr),
+        optimizer=configure_sgd(lr),
         schedule=ScheduleConfig(kind="cosine", warmup="10%"),
         augment=replace(base.augment, mixup=0.0),
         duration=duration,

@@ -15,14 +15,14 @@ from PIL import Image
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import FileSource, Source, open_dataset
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import storing, write_atomically
-from vitreous.studies.engine.data_subset import stratified
+from vitreous.storage.atomic import translate_write_errors, write_atomically
+from vitreous.studies.engine.data_subset import stratify
 from vitreous.studies.engine.study import Setting
 
 SOURCE, TARGET = "source", "target"
 
 
-def halves(setting: Setting, labelled: int | None = None) -> tuple[Setting, Setting]:
+def split_classes(setting: Setting, labelled: int | None = None) -> tuple[Setting, Setting]:
     """Return the settings of the source and of the target, with their facts; nothing is opened or written.
 
     Args:
@@ -47,8 +47,8 @@ def halves(setting: Setting, labelled: int | None = None) -> tuple[Setting, Sett
     return parts[0], parts[1]
 
 
-def write_halves(setting: Setting, labelled: int | None = None) -> None:
-    """Write what `halves` names, unless it is there."""
+def write_split(setting: Setting, labelled: int | None = None) -> None:
+    """Write what `split_halves` names, unless it is there."""
     if all((setting.folder / f"{part}.csv").exists() for part in (SOURCE, TARGET)):
         return
     dataset = open_dataset(setting.data)
@@ -60,23 +60,25 @@ def write_halves(setting: Setting, labelled: int | None = None) -> None:
             kept = np.isin(source.labels, np.arange(first, len(source.classes), 2))
             chosen = np.flatnonzero(kept)
             if labelled is not None and (part, split) == (TARGET, "train"):
-                chosen = fewer(source, chosen, labelled)
+                chosen = limit_examples(source, chosen, labelled)
             for index in map(int, chosen):
-                table.writerow((written(source, index, setting.folder), source.classes[source.labels[index]], split))
+                table.writerow(
+                    (write_example(source, index, setting.folder), source.classes[source.labels[index]], split)
+                )
         write_atomically(setting.folder / f"{part}.csv", text.getvalue().encode(errors="surrogateescape"))
 
 
-def fewer(source: Source, chosen: np.ndarray, labelled: int) -> np.ndarray:
+def limit_examples(source: Source, chosen: np.ndarray, labelled: int) -> np.ndarray:
     """Return at most so many of these examples of each class, by hashes of their names."""
     kept = []
     for label in np.unique(source.labels[chosen]):
         own = chosen[source.labels[chosen] == label]
-        some = stratified([source.names[index] for index in own], [0] * len(own), labelled)
+        some = stratify([source.names[index] for index in own], [0] * len(own), labelled)
         kept += own[some].tolist()
     return np.array(sorted(kept))
 
 
-def written(source: Source, index: int, folder: Path) -> Path:
+def write_example(source: Source, index: int, folder: Path) -> Path:
     """Return an example's file; one that is in memory is written to the study's folder as a PNG."""
     if isinstance(source, FileSource):
         return (source.root / source.names[index]).resolve()
@@ -84,7 +86,9 @@ def written(source: Source, index: int, folder: Path) -> Path:
     pixels = source.read(index)
     if isinstance(pixels, bytes):
         raise ConfigError("this study needs images in files or in memory")
-    with storing(path):  # what a cut left unwritten is written again: source.csv and target.csv come last
+    with translate_write_errors(
+        path
+    ):  # what a cut left unwritten is written again: source.csv and target.csv come last
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
     return path

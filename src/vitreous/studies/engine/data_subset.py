@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, FileSource, open_dataset
-from vitreous.data.sources.base import one_label
+from vitreous.data.sources.base import refuse_multilabel
 from vitreous.errors import ConfigError
-from vitreous.storage.atomic import check_name, storing, write_atomically
+from vitreous.storage.atomic import check_name, translate_write_errors, write_atomically
 from vitreous.studies.engine.study import Scale, Setting
 from vitreous.training.reporter import Reporter, Silent
 
@@ -39,32 +39,32 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
     config = DataConfig(data)
     reporter.phase(f"scanning {data}")
     dataset = open_dataset(config, progress=lambda done, total: reporter.progress(done, total, {}))
-    one_label(dataset.train, "a study")
+    refuse_multilabel(dataset.train, "a study")
     if scale in PART and isinstance(dataset.train, FileSource):
-        config = chosen_part(dataset, PART[scale], folder)
+        config = write_subset(dataset, PART[scale], folder)
         dataset = open_dataset(config)
     if len(dataset.facts.classes) < 2:
         raise ConfigError(f"{data} has one class; a study needs two or more")
     return Setting(scale, config, dataset.facts, folder)
 
 
-def chosen_part(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataConfig:
+def write_subset(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataConfig:
     """List at most so many training and validation images in FOLDER/data.csv; return the data that this is."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(("path", "label", "split"))
     for source, count, split in zip((dataset.train, dataset.validation), most, ("train", "val"), strict=True):
         assert isinstance(source, FileSource)
-        for index in stratified(source.names, source.labels.tolist(), count):
+        for index in stratify(source.names, source.labels.tolist(), count):
             place = (source.root / source.names[index]).resolve()
             table.writerow((place, source.classes[source.labels[index]], split))
-    with storing(folder):
+    with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / CHOSEN, text.getvalue().encode(errors="surrogateescape"))
     return replace(DataConfig(), path=str(folder / CHOSEN))
 
 
-def stratified(names: Sequence[str], labels: Sequence[int], most: int) -> list[int]:
+def stratify(names: Sequence[str], labels: Sequence[int], most: int) -> list[int]:
     """Return at most about `most` indices, each class in its share, by hashes of the names; at least one of each class."""
     by_class: dict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):

@@ -11,33 +11,35 @@ from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.predictor import Predictor
-from vitreous.studies.answers import EACH, packed
-from vitreous.studies.engine.study import Trained, accuracy
+from vitreous.studies.answers import EACH, pack_answers
+from vitreous.studies.engine.study import Trained, measure_accuracy
 from vitreous.weights.model_folder import ModelFolder
 
 SHOTS, DRAWN_FROM, DRAWS = 5, 50, 3
 """Images of each class that are learned from; that they are drawn from; how often they are drawn."""
 
 
-def of_each_class(source: Source, most: int) -> Subset:
+def take_each_class(source: Source, most: int) -> Subset:
     """Return the first so many examples of each class."""
     chosen = [np.flatnonzero(source.labels == label)[:most] for label in range(len(source.classes))]
     return Subset(source, np.sort(np.concatenate(chosen)).astype(np.int64))
 
 
-def with_few_shot(trained: Trained) -> dict[str, Any]:
-    """Return accuracy, and `five_shot`: from frozen features by regularised least squares, 5 images a class, mean of 3 draws."""
+def measure_with_few_shot(trained: Trained) -> dict[str, Any]:
+    """Return accuracy, and `measure_five_shot`: from frozen features by regularised least squares, 5 images a class, mean of 3 draws."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
-    return with_each(accuracy(trained), "five_shot", five_shot(predictor, trained, trained.config.data), DRAWS)
+    return add_scores(
+        measure_accuracy(trained), "five_shot", measure_five_shot(predictor, trained, trained.config.data), DRAWS
+    )
 
 
-def with_each(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 1) -> dict[str, Any]:
+def add_scores(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 1) -> dict[str, Any]:
     """Return a cell's numbers with one more, and each image's part in it: the share of so many draws."""
-    each = {**numbers.get(EACH, {}), name: packed(scores.each, draws)}
+    each = {**numbers.get(EACH, {}), name: pack_answers(scores.each, draws)}
     return {**numbers, name: float(scores), EACH: each}
 
 
-def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> Scores:
+def measure_five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> Scores:
     """Return the few-shot accuracy of a model's frozen features on some data, read as a run reads its own.
 
     Each image's part in it is the share of the draws in which it is named rightly.
@@ -51,7 +53,7 @@ def five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig
     config = trained.config
     dataset = open_dataset(data, config.decode)
     options = FeatureOptions(batch=256, device=config.device, workers=config.workers, cache=False)
-    part = of_each_class(dataset.train, DRAWN_FROM)
+    part = take_each_class(dataset.train, DRAWN_FROM)
     shots = min(SHOTS, int(np.bincount(part.labels).min()))
     learned, tested = (features(model, source, options) for source in (part, dataset.validation))
     found = few_shot(learned, tested, shots=[shots], seeds=draws).at(shots)

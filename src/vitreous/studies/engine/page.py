@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vitreous.drawing.html import page
-from vitreous.metrics.seeds import Verdict, settle
+from vitreous.metrics.seeds import Verdict, settle_verdicts
 from vitreous.model import count
 from vitreous.reports.blocks import Drawing, Section, Table, Words
 from vitreous.settings import to_json
@@ -29,7 +29,7 @@ WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't b
 def write_findings(study: Study, setting: Setting, outcomes: Outcomes) -> Findings:
     """Conclude from what is there, at scale smoke nothing, and write it all to the study's folder, each file atomically."""
     findings = study.conclude(setting, outcomes)
-    findings = replace(findings, verdicts=settle(findings.verdicts))
+    findings = replace(findings, verdicts=settle_verdicts(findings.verdicts))
     if setting.scale == "smoke":
         findings = replace(findings, verdicts=[replace(one, seen="can't be told") for one in findings.verdicts])
     folder = setting.folder
@@ -141,7 +141,7 @@ def trained(cell: Cell) -> list[object]:
     config, way = cell.config, cell.config.optimizer
     rate = way.muon_lr if way.name == "muon" else way.lr
     size = " x ".join(map(str, config.preprocess.size))
-    return [f"{count.parameters(config.model):,}", size, config.duration, config.batch, way.name, f"{rate:g}"]
+    return [f"{count.count_parameters(config.model):,}", size, config.duration, config.batch, way.name, f"{rate:g}"]
 
 
 def every_cell(study: Study, outcomes: Outcomes) -> Table:

@@ -14,20 +14,20 @@ OVERHEAD = 20e9
 """Operations that opening the data, evaluating and reporting of a run are reckoned as."""
 
 
-def cost(config: RunConfig, examples: int) -> float:
+def estimate_cost(config: RunConfig, examples: int) -> float:
     """Estimate a run's operations: three forward passes for each image of a step."""
     duration = Duration.parse(config.duration)
     if duration.unit == "min":
         return duration.amount * 1e12
     images = duration.steps(Scale(examples, config.batch)) * config.batch
-    return OVERHEAD + 3.0 * images * count.flops(config.model)
+    return OVERHEAD + 3.0 * images * count.count_flops(config.model)
 
 
 class Clock:
     """Reckons the time that is left from the time that the finished cells took."""
 
     def __init__(self, setting: Setting, cells: Sequence[Cell]) -> None:
-        self.costs = {cell.name: cost(cell.config, setting.facts.train) for cell in cells}
+        self.costs = {cell.name: estimate_cost(cell.config, setting.facts.train) for cell in cells}
         self.order = [cell.name for cell in cells]
         self.finished: list[str] = []
         self.started = time.monotonic()

@@ -17,15 +17,15 @@ from typing import Any
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.reports.notebook import frame, preformatted
 from vitreous.run_folder import is_run, read_run
-from vitreous.settings import distinct_keys, to_dict, to_json
-from vitreous.storage.atomic import storing, write_atomically
+from vitreous.settings import refuse_double_keys, to_dict, to_json
+from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock
 from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_findings
 from vitreous.studies.engine.progress import CellReporter, Clock
-from vitreous.studies.engine.settings_diff import differences, unlike
+from vitreous.studies.engine.settings_diff import differences, explain_difference
 from vitreous.studies.engine.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.rules import outdated
+from vitreous.training.rules import find_outdated
 from vitreous.training.run import Result, resume, train
 
 STUDY_FORMAT = 1
@@ -74,30 +74,30 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
         UnknownName: no cell fits `only`.
     """
     reporter = reporter or Silent()
-    cells = checked(study.cells(setting))
-    wanted = chosen(cells, only)
-    with storing(setting.folder):
+    cells = check_study_cells(study.cells(setting))
+    wanted = choose_cells(cells, only)
+    with translate_write_errors(setting.folder):
         setting.folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(setting.folder)
     try:
-        begin(study, setting, cells)
-        left = [cell for cell in wanted if stored(setting, cell.name) is None]
+        begin_study(study, setting, cells)
+        left = [cell for cell in wanted if read_outcome(setting, cell.name) is None]
         reporter.message(f"study {study.name}: {len(left)} of {len(cells)} cells to run, in {setting.folder}")
         clock = Clock(setting, left)
         for cell in left:
-            signal = carry_out(cell, setting, CellReporter(reporter, clock, cell))
+            signal = run_cells(cell, setting, CellReporter(reporter, clock, cell))
             if signal is not None:
-                return StudyResult(setting.folder, None, gathered(setting, cells), len(cells), signal)
+                return StudyResult(setting.folder, None, count_finished(setting, cells), len(cells), signal)
             clock.done(cell)
         reporter.close()
-        findings = write_findings(study, setting, outcomes(setting, cells))
-        return StudyResult(setting.folder, findings, gathered(setting, cells), len(cells))
+        findings = write_findings(study, setting, read_outcomes(setting, cells))
+        return StudyResult(setting.folder, findings, count_finished(setting, cells), len(cells))
     finally:
         reporter.close()
         lock.release()
 
 
-def checked(cells: Sequence[Cell]) -> Sequence[Cell]:
+def check_study_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
     """Hold a study's cells to what is asked of them."""
     seen: set[str] = set()
     for cell in cells:
@@ -108,7 +108,7 @@ def checked(cells: Sequence[Cell]) -> Sequence[Cell]:
     return cells
 
 
-def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
+def choose_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
     """Return the cells whose names fit a pattern, and those that they need, in order."""
     names = {cell.name for cell in cells if fnmatch(cell.name, only)}
     if not names:
@@ -119,14 +119,14 @@ def chosen(cells: Sequence[Cell], only: str) -> list[Cell]:
     return [cell for cell in cells if cell.name in names]
 
 
-def begin(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
+def begin_study(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
     """Write study.json, or check that what is there is this study; raises RunError."""
     path = setting.folder / ABOUT
     about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
     if path.exists():
-        before = read(path)
+        before = read_json_object(path)
         listed = ", ".join(differences({name: before.get(name) for name in about}, about))
-        listed = listed or unlike(before.get("data"), setting.data)
+        listed = listed or explain_difference(before.get("data"), setting.data)
         if listed:
             raise RunError(f"{setting.folder} holds another study: {listed}. Choose another --out")
         check_cells(setting, cells, before.get("cells"))
@@ -142,58 +142,62 @@ def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
         if not setting.run(cell.name).exists():
             continue
         known = read_run(setting.run(cell.name)).config if is_run(setting.run(cell.name)) else None
-        listed = unlike(before.get(cell.name), cell.config, known and known["config"])
+        listed = explain_difference(before.get(cell.name), cell.config, known and known["config"])
         if listed:
             raise RunError(
                 f"{setting.run(cell.name)} was run with other settings than the study has now: {listed}. {AGAIN}"
             )
-        otherwise = outdated(known) if known else ""
+        otherwise = find_outdated(known) if known else ""
         if otherwise:
             raise RunError(f"{setting.run(cell.name)} was run by a vitreous that {otherwise}. {AGAIN}")
 
 
-def carry_out(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:
+def run_cells(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:
     """Run one cell, or go on with it, measure it and record the result; return the signal that interrupted it, if any."""
     folder = setting.run(cell.name)
     started = time.perf_counter()
-    failed = [name for name in cell.needs if failure(setting, name)]
+    failed = [name for name in cell.needs if read_failure(setting, name)]
     if failed:
-        with storing(folder):
+        with translate_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        record(setting, Outcome(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0)
+        record_outcome(
+            setting, Outcome(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0
+        )
         return None
     if cell.prepare is not None and not is_run(folder):
         cell.prepare(setting)
     try:
         result: Result = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
     except NonFiniteLoss as error:
-        record(setting, Outcome(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started)
+        record_outcome(
+            setting, Outcome(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started
+        )
         return None
     if result.outcome.stopped == "interrupted":
         return result.outcome.signal or 2
     reporter.phase("measuring")
     numbers = cell.measure(Trained(folder, cell.config, result.metrics, setting))
-    record(setting, Outcome(cell.name, cell.group, cell.seed, numbers), time.perf_counter() - started)
+    record_outcome(setting, Outcome(cell.name, cell.group, cell.seed, numbers), time.perf_counter() - started)
     return None
 
 
-def record(setting: Setting, outcome: Outcome, seconds: float) -> None:
+def record_outcome(setting: Setting, outcome: Outcome, seconds: float) -> None:
     """Write a cell's result.json; from then on the cell is done."""
     write_atomically(setting.run(outcome.cell) / RESULT, to_json({**asdict(outcome), "seconds": seconds}))
 
 
-def failure(setting: Setting, name: str) -> str | None:
+def read_failure(setting: Setting, name: str) -> str | None:
     """Return why the cell of this name failed, if it did."""
-    found = stored(setting, name)
+    found = read_outcome(setting, name)
     return found and found.failed
 
 
-def stored(setting: Setting, name: str) -> Outcome | None:
+def read_outcome(setting: Setting, name: str) -> Outcome | None:
     """Return the recorded outcome of the cell of this name, if it is done."""
     path = setting.run(name) / RESULT
     if not path.exists():
         return None
-    found = read(path)
+    found = read_json_object(path)
     found.pop("seconds", None)
     try:
         return Outcome(**found)
@@ -201,21 +205,21 @@ def stored(setting: Setting, name: str) -> Outcome | None:
         raise RunError(f"{path} is damaged ({error}); remove it to measure the cell again") from error
 
 
-def outcomes(setting: Setting, cells: Sequence[Cell]) -> Outcomes:
+def read_outcomes(setting: Setting, cells: Sequence[Cell]) -> Outcomes:
     """Return what all finished cells came to, in the study's order."""
-    found = [stored(setting, cell.name) for cell in cells]
+    found = [read_outcome(setting, cell.name) for cell in cells]
     return Outcomes([one for one in found if one is not None], len(cells))
 
 
-def gathered(setting: Setting, cells: Sequence[Cell]) -> int:
+def count_finished(setting: Setting, cells: Sequence[Cell]) -> int:
     """Count the finished cells."""
-    return len(outcomes(setting, cells).all)
+    return len(read_outcomes(setting, cells).all)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises RunError."""
     try:
-        document = json.loads(path.read_bytes(), object_pairs_hook=distinct_keys)
+        document = json.loads(path.read_bytes(), object_pairs_hook=refuse_double_keys)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} can't be read ({error}); remove it to write it anew") from error
     if not isinstance(document, dict):

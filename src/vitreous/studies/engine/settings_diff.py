@@ -19,16 +19,16 @@ MOST = 3
 """Settings that are named in a message."""
 
 
-def unlike(stored: Any, now: RunConfig | DataConfig, run: Mapping[str, Any] | None = None) -> str:
+def explain_difference(stored: Any, now: RunConfig | DataConfig, run: Mapping[str, Any] | None = None) -> str:
     """Say how settings of a study.json differ from what they would be now; "" where they are the same.
 
     Args:
-        stored: as `settings.to_dict` returned them; or, as was written before, `digest` of all that there were.
+        stored: as `settings.to_dict` returned them; or, as was written before, `hash_settings` of all that there were.
         now: those of the study.
         run: those in the run's own config.json, resolved: they tell which there were when it was written.
     """
     if isinstance(stored, str):
-        same = stored in (digest(to_dict(now)), digest(as_known(now, run or {})))
+        same = stored in (hash_settings(to_dict(now)), hash_settings(select_known(now, run or {})))
         return "" if same else "their hash is another (as where another vitreous wrote it)"
     if stored is None:
         return "nothing is noted of them"
@@ -48,32 +48,34 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], within: str =
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from differences(old, new, f"{within}{name}.")
         elif old != new:
-            yield f"{within}{name} {shown(old)} there, {shown(new)} here"
+            yield f"{within}{name} {format_setting(old)} there, {format_setting(new)} here"
 
 
-def shown(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """Write a setting for a message."""
     return "settings of its own" if isinstance(value, Mapping) else json.dumps(value)
 
 
-def as_known(now: RunConfig | DataConfig, run: Mapping[str, Any]) -> dict[str, Any]:
+def select_known(now: RunConfig | DataConfig, run: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings without those that a run's don't have, where these are at their defaults; or all."""
-    known = within(to_dict(now), run)
+    known = select_names(to_dict(now), run)
     try:
         return known if from_dict(type(now), known) == now else to_dict(now)
     except ConfigError:
         return to_dict(now)
 
 
-def within(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def select_names(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings whose names are known, and so on below them."""
     return {
-        name: within(value, known[name]) if isinstance(value, Mapping) and isinstance(known[name], Mapping) else value
+        name: select_names(value, known[name])
+        if isinstance(value, Mapping) and isinstance(known[name], Mapping)
+        else value
         for name, value in settings.items()
         if name in known
     }
 
 
-def digest(settings: Mapping[str, Any]) -> str:
+def hash_settings(settings: Mapping[str, Any]) -> str:
     """Hash settings, as studies were noted at first."""
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()

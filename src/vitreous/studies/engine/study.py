@@ -15,7 +15,7 @@ from vitreous.metrics.seeds_and_images import Scores
 from vitreous.predictor import Predictor
 from vitreous.recipes.request import Request
 from vitreous.reports.blocks import Table
-from vitreous.studies.answers import EACH, packed, unpacked
+from vitreous.studies.answers import EACH, pack_answers, unpack_answers
 from vitreous.training.config import RunConfig
 
 T = TypeVar("T")
@@ -71,13 +71,13 @@ Measure = Callable[[Trained], dict[str, Any]]
 """From a finished run to numbers by name (or lists of them; JSON values), a pure function of the run's folder."""
 
 
-def accuracy(trained: Trained) -> dict[str, Any]:
+def measure_accuracy(trained: Trained) -> dict[str, Any]:
     """Return top-1 accuracy and loss on the validation examples, as the run measured them, and which were right."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     source = open_dataset(trained.config.data, trained.config.decode).validation
     _, logits, labels = evaluate(predictor, source, batch=256, workers=0)
     right = logits.argmax(1) == labels
-    return {**{name: trained.metrics[name] for name in ("top1", "loss")}, EACH: {"top1": packed(right)}}
+    return {**{name: trained.metrics[name] for name in ("top1", "loss")}, EACH: {"top1": pack_answers(right)}}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Cell:
     """The condition. Cells of one group differ in the seed alone."""
     config: RunConfig
     """Complete, its seed included."""
-    measure: Measure = accuracy
+    measure: Measure = measure_accuracy
     needs: tuple[str, ...] = ()
     """Cells whose results this one starts from; they stand before it."""
     prepare: Callable[[Setting], None] | None = None
@@ -117,7 +117,7 @@ class Outcome:
     def scores(self, number: str) -> float:
         """Return a number, with each image's where the cell recorded them."""
         packed = self.numbers.get(EACH, {}).get(number)
-        return float(self.numbers[number]) if packed is None else Scores(unpacked(packed))
+        return float(self.numbers[number]) if packed is None else Scores(unpack_answers(packed))
 
 
 @dataclass(frozen=True)

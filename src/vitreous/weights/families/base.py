@@ -71,7 +71,7 @@ class Family:
     """The kind of models that such files hold."""
 
 
-def grid_of(
+def find_grid(
     weights: Weights, count: int, prefixes: Sequence[int], said: Size | None = None, table: bool = False
 ) -> tuple[int, Size, Notes]:
     """Return the grid that learned positions are for: as the file says, else as the user does, else a square, with a note.
@@ -97,8 +97,8 @@ def grid_of(
             f"{named} a grid of more rows or columns than the {count:,} positions of the weights; they don't belong together"
         )
     for prefix in prefixes:
-        grid = wanted or square(count - prefix, table)
-        if grid is not None and places(grid, table) == count - prefix:
+        grid = wanted or find_square(count - prefix, table)
+        if grid is not None and count_places(grid, table) == count - prefix:
             assumed = f"a square grid of {grid} patches (--grid ROWS COLS says another)"
             return prefix, grid, () if wanted else (assumed,)
     left, what = count - prefixes[0], "offsets between patches" if table else "patches"
@@ -107,7 +107,7 @@ def grid_of(
             f"{weights.path} has positions for {left} {what}, which is no square, and nothing beside the weights says how many "
             "rows and columns; say --grid ROWS COLS"
         )
-    makes = f"{places(wanted, table)} {what}"
+    makes = f"{count_places(wanted, table)} {what}"
     if said is None:
         raise ConfigError(
             f"--grid {wanted.rows} {wanted.cols} makes {makes}, and {weights.path} has positions for {left}"
@@ -118,12 +118,12 @@ def grid_of(
     )
 
 
-def places(grid: Size, table: bool = False) -> int:
+def count_places(grid: Size, table: bool = False) -> int:
     """Count a grid's patches, or the offsets between two of them."""
     return (2 * grid.rows - 1) * (2 * grid.cols - 1) if table else grid.rows * grid.cols
 
 
-def square(count: int, table: bool = False) -> Size | None:
+def find_square(count: int, table: bool = False) -> Size | None:
     """Return the square grid of so many patches, or offsets between them; None if there is none."""
     side = math.isqrt(max(0, count))
     if side * side != count or not side or (table and side % 2 == 0):
@@ -132,14 +132,14 @@ def square(count: int, table: bool = False) -> Size | None:
     return Size(side, side)
 
 
-def shape_of(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, ...]:
+def get_shape(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, ...]:
     """Return a tensor's shape; raises CheckpointError if it isn't there."""
     if name not in tensors:
         raise CheckpointError(f"{where} has no {name}, which every model of this kind has")
     return tuple(tensors[name].shape)
 
 
-def unlike_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | None:
+def explain_not_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | None:
     """Say which of these fields isn't that of the paper's ViT, where a format knows only that; None if all are."""
     if config.block.attention != "full":
         return f"its attention is {config.block.attention}; {knower} knows only full attention"
@@ -150,7 +150,7 @@ def unlike_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | 
     return None
 
 
-def has(tensors: Mapping[str, Tensor], pattern: str) -> bool:
+def has_tensor(tensors: Mapping[str, Tensor], pattern: str) -> bool:
     """Tell whether a name matches."""
     return any(re.search(pattern, name) for name in tensors)
 
@@ -159,25 +159,25 @@ HEADS_OF = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 153
 """Heads by width, of the published models; of others, 64 values a head."""
 
 
-def usual_heads(width: int) -> int:
+def guess_heads(width: int) -> int:
     """Return the heads that published models of this width have."""
     return HEADS_OF.get(width, max(1, width // 64))
 
 
-def heads_of(weights: Weights, width: int, said: int | None = None, usual: int | None = None) -> tuple[int, Notes]:
+def find_heads(weights: Weights, width: int, said: int | None = None, usual: int | None = None) -> tuple[int, Notes]:
     """Return the attention heads: as the file says, else as the user does, else as is usual, with a note.
 
     Args:
         weights: where they come from, and what the user says.
         width: of the model.
         said: the heads that a configuration beside the file names.
-        usual: what is usual, where the family knows it better than `usual_heads`.
+        usual: what is usual, where the family knows it better than `guess_heads`.
 
     Raises:
         CheckpointError: heads that can't share the width. ConfigError: the user says such.
     """
     told = weights.told.heads
-    heads = said if said is not None else told if told is not None else usual or usual_heads(width)
+    heads = said if said is not None else told if told is not None else usual or guess_heads(width)
     if heads > 0 and width % heads == 0:
         silent = said is not None or told is not None
         return heads, () if silent else (

@@ -11,13 +11,19 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, grid_of, shape_of
-from vitreous.weights.families.timm.arguments import arguments_in, check_arguments, classes_of, pretrained_in, said_grid
-from vitreous.weights.families.timm.eva import block_of
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_grid, get_shape
+from vitreous.weights.families.timm.arguments import (
+    check_arguments,
+    read_arguments,
+    read_classes,
+    read_grid,
+    read_pretrained,
+)
+from vitreous.weights.families.timm.eva import read_block
 from vitreous.weights.families.timm.eva import table as eva_table
-from vitreous.weights.families.timm.vit import architecture_of, pool_of, pooling_assumed, preprocess
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, depth_of
+from vitreous.weights.mapping import Rule, Table, count_blocks
 
 TABLE = "relative_position_bias_table"
 OWN, SHARED = f"blocks.0.attn.{TABLE}", f"rel_pos_bias.{TABLE}"
@@ -60,36 +66,36 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes: the tables tell the heads."""
     tensors, where = weights.tensors, str(weights.path)
     check(tensors, where)
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    offsets, heads = shape_of(tensors, OWN if OWN in tensors else SHARED, where)
-    said = said_grid(weights, (rows, cols), (offsets - CLASS_OFFSETS,), table=True)
-    _, grid, squared = grid_of(weights, offsets, (CLASS_OFFSETS,), said, table=True)
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    offsets, heads = get_shape(tensors, OWN if OWN in tensors else SHARED, where)
+    said = read_grid(weights, (rows, cols), (offsets - CLASS_OFFSETS,), table=True)
+    _, grid, squared = find_grid(weights, offsets, (CLASS_OFFSETS,), said, table=True)
     config = ViTConfig(
         image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
-        pool=pool_of(tensors, weights),
+        pool=find_pool(tensors, weights),
         positions="bias",
         position_placement="layers" if OWN in tensors else "shared",
         final_norm="pooled" if "fc_norm.weight" in tensors else "tokens" if "norm.weight" in tensors else "none",
-        block=block_of(tensors),
+        block=read_block(tensors),
     )
-    architecture = architecture_of(weights, name)
+    architecture = name_architecture(weights, name)
     images = IMAGENET if re.search(r"beitv2|data2vec", architecture) else HALF
     assumed = () if architecture else ("mean and deviation 0.5, as BEiT has them (--as beitv2 takes ImageNet's)",)
     assumed = (
         *squared,
-        *check_arguments(config, arguments_in(weights), where),
-        *pooling_assumed(config, weights),
+        *check_arguments(config, read_arguments(weights), where),
+        *explain_pooling(config, weights),
         *assumed,
     )
-    preprocessing = preprocess(config, pretrained_in(weights), images)
-    return Reading(config, preprocessing, "geometric", tensors, assumed, classes_of(weights, config.classes), IGNORED)
+    preprocessing = preprocess(config, read_pretrained(weights), images)
+    return Reading(config, preprocessing, "geometric", tensors, assumed, read_classes(weights, config.classes), IGNORED)
 
 
 FAMILY = Family("beit", "BEiT, BEiT v2, data2vec-vision (microsoft/unilm, timm)", recognise, interpret, table, VARIANTS)

@@ -7,7 +7,7 @@ as timm's; --as ijepa or msn takes the authors' resize rule and normalisation.
 from dataclasses import replace
 
 from vitreous.weights.families.base import Family, Reading
-from vitreous.weights.families.meta import is_encoder, plain_names, reread
+from vitreous.weights.families.meta import is_encoder, plain_names, read_as_timm
 from vitreous.weights.families.timm import vit
 from vitreous.weights.files import Weights
 
@@ -24,7 +24,7 @@ def recognise_ijepa(weights: Weights) -> float:
 
 def interpret_ijepa(weights: Weights, name: str | None) -> Reading:
     """Read I-JEPA's encoder; the mean over patches represents the image, as in the authors' probes."""
-    return replace(reread(weights, plain_names(weights.tensors), (), "ijepa"), resize="bicubic")
+    return replace(read_as_timm(weights, plain_names(weights.tensors), (), "ijepa"), resize="bicubic")
 
 
 def recognise_msn(weights: Weights) -> float:
@@ -35,7 +35,7 @@ def recognise_msn(weights: Weights) -> float:
 
 def interpret_msn(weights: Weights, name: str | None) -> Reading:
     """Read MSN's encoder."""
-    found = reread(weights, plain_names(weights.tensors), (), "deit")
+    found = read_as_timm(weights, plain_names(weights.tensors), (), "deit")
     return replace(found, resize="bicubic", ignored=PROJECTION)
 
 

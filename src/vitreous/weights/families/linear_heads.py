@@ -13,29 +13,29 @@ from vitreous.model.config import ViTConfig
 from vitreous.weights.families import meta
 from vitreous.weights.families.base import Family, Reading
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Table, dense
+from vitreous.weights.mapping import Table, dense_rules
 
 BACKBONE, HEAD = "backbone.", "linear_head"
 
 
-def backbone(weights: Weights) -> Weights:
+def read_backbone(weights: Weights) -> Weights:
     """Return the backbone by itself."""
     inside = {name.removeprefix(BACKBONE): one for name, one in weights.tensors.items() if name.startswith(BACKBONE)}
     return replace(weights, tensors=inside)
 
 
-def family_of(weights: Weights) -> Family | None:
+def find_family(weights: Weights) -> Family | None:
     """Return the family of the backbone, where the file is one of these."""
     if f"{HEAD}.weight" not in weights.tensors:
         return None
-    inside = backbone(weights)
+    inside = read_backbone(weights)
     found = (family for family in (meta.DINOV2_FAMILY, meta.DINOV3_FAMILY) if family.recognise(inside) > 0)
     return next(found, None)
 
 
 def recognise(family: Family, weights: Weights) -> float:
     """The backbone of that family beside a linear head; surer than either alone."""
-    return 2.5 if family_of(weights) is family else 0.0
+    return 2.5 if find_family(weights) is family else 0.0
 
 
 def interpret(family: Family, weights: Weights, name: str | None) -> Reading:
@@ -44,7 +44,7 @@ def interpret(family: Family, weights: Weights, name: str | None) -> Reading:
     Raises:
         CheckpointError: a head that reads anything but so many [class] and a mean.
     """
-    found = family.interpret(backbone(weights), name)
+    found = family.interpret(read_backbone(weights), name)
     config = found.model
     assert isinstance(config, ViTConfig)
     classes, inputs = weights.tensors[f"{HEAD}.weight"].shape
@@ -63,12 +63,12 @@ def interpret(family: Family, weights: Weights, name: str | None) -> Reading:
 
 def table2(config: ViTConfig) -> Table:
     """Return the rules of DINOv2's backbones and their head."""
-    return [*meta.dinov2_table(config), *dense("head", HEAD)]
+    return [*meta.dinov2_table(config), *dense_rules("head", HEAD)]
 
 
 def table3(config: ViTConfig) -> Table:
     """Return the rules of DINOv3's backbones and their head."""
-    return [*meta.dinov3_table(config), *dense("head", HEAD)]
+    return [*meta.dinov3_table(config), *dense_rules("head", HEAD)]
 
 
 DINOV2 = Family(

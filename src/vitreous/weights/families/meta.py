@@ -15,7 +15,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.weights.families.base import IMAGENET, Family, Reading, has
+from vitreous.weights.families.base import IMAGENET, Family, Reading, has_tensor
 from vitreous.weights.families.timm import eva, vit
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table
@@ -44,7 +44,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in tensors.items()}
 
 
-def as_timm(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
+def rename_to_timm(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """Return tensors under timm's names."""
     found = {}
     for name, tensor in tensors.items():
@@ -54,7 +54,7 @@ def as_timm(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     return found
 
 
-def renamed(table: Table, names: Names, gated: bool) -> list[Rule]:
+def rename_table(table: Table, names: Names, gated: bool) -> list[Rule]:
     """Return a table of timm's for their names."""
     rules = []
     for rule in table:
@@ -71,7 +71,7 @@ def is_encoder(tensors: Mapping[str, Tensor]) -> bool:
     return "patch_embed.proj.weight" in tensors and "blocks.0.attn.qkv.weight" in tensors
 
 
-def images_of(config: ViTConfig) -> PreprocessConfig:
+def build_preprocess(config: ViTConfig) -> PreprocessConfig:
     """Return their evaluation transform: the short side to 256 for 224, bicubic, ImageNet's mean and deviation.
 
     MAE and DeiT round size / crop down, as timm does; DINO's is always 256 for 224.
@@ -79,23 +79,23 @@ def images_of(config: ViTConfig) -> PreprocessConfig:
     return PreprocessConfig(size=config.image, rounding="timm", crop=0.875, interpolation="bicubic", **IMAGENET)
 
 
-def reread(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> Reading:
+def read_as_timm(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> Reading:
     """Read as timm would read the same tensors, then take what is theirs: names, transform."""
     module = eva if like == "dinov3" else vit
-    found = module.interpret(replace(weights, tensors=as_timm(tensors, names), config={}), like)
-    return replace(found, tensors=tensors, preprocess=images_of(found.model))
+    found = module.interpret(replace(weights, tensors=rename_to_timm(tensors, names), config={}), like)
+    return replace(found, tensors=tensors, preprocess=build_preprocess(found.model))
 
 
 def recognise_dino(weights: Weights) -> float:
     """A ViT beside DINO's projection head: surer than timm's names alone."""
     tensors = plain_names(weights.tensors)
-    named = is_encoder(tensors) and has(tensors, PROJECTION) and "mask_token" not in tensors
+    named = is_encoder(tensors) and has_tensor(tensors, PROJECTION) and "mask_token" not in tensors
     return 1.5 if named else 0.0
 
 
 def interpret_dino(weights: Weights, name: str | None) -> Reading:
     """Read DINO."""
-    found = reread(weights, plain_names(weights.tensors), (), "dino")
+    found = read_as_timm(weights, plain_names(weights.tensors), (), "dino")
     return replace(found, resize="bicubic-offset", ignored=TRAINING)
 
 
@@ -108,14 +108,14 @@ def recognise_dinov2(weights: Weights) -> float:
 
 def interpret_dinov2(weights: Weights, name: str | None) -> Reading:
     """Read DINOv2; with registers the positions are resized with antialias, without them by DINO's rule."""
-    found = reread(weights, plain_names(weights.tensors), DINOV2, "dinov2")
+    found = read_as_timm(weights, plain_names(weights.tensors), DINOV2, "dinov2")
     rule = "bicubic-antialias" if found.model.registers else "bicubic-offset"
     return replace(found, resize=rule, ignored=(r"^mask_token$", *TRAINING))
 
 
 def dinov2_table(config: ViTConfig) -> Table:
     """Return DINOv2's rules."""
-    return renamed(vit.table(config), DINOV2, config.block.mlp == "swiglu")
+    return rename_table(vit.table(config), DINOV2, config.block.mlp == "swiglu")
 
 
 def recognise_dinov3(weights: Weights) -> float:
@@ -133,14 +133,14 @@ def interpret_dinov3(weights: Weights, name: str | None) -> Reading:
             masked |= {key.replace("qkv.bias", f"{part}_bias"): tensor for part in "qv"}
         else:
             masked[key] = tensor
-    found = reread(weights, masked, DINOV3, "dinov3")
+    found = read_as_timm(weights, masked, DINOV3, "dinov3")
     assert isinstance(found.model, ViTConfig)
     rounded = is_rounded(tensors.get("rope_embed.periods"), found.model, where)
     side = 224 // found.model.patch[0] * found.model.patch[0]
     config = replace(found.model, image=(side, side), pool="class", rotary=replace(found.model.rotary, rounded=rounded))
     assumed = tuple(note for note in found.assumed if not note.startswith("it pools"))
     ignored = (r"^mask_token$", r"bias_mask$", r"^local_cls_norm\.", r"^rope_embed\.", *TRAINING)
-    found = replace(found, model=config, preprocess=images_of(config), tensors=tensors, assumed=assumed)
+    found = replace(found, model=config, preprocess=build_preprocess(config), tensors=tensors, assumed=assumed)
     return replace(found, ignored=ignored)
 
 
@@ -167,7 +167,7 @@ def dinov3_table(config: ViTConfig) -> Table:
     bias = ("blocks.{i}.attn.qkv.bias",)
     thirds = [Rule("blocks.{i}.attention.q_bias", bias, part=(0, 1, 3))]
     thirds += [Rule("blocks.{i}.attention.v_bias", bias, part=(2, 3, 3))]
-    return [*thirds, *renamed(eva.table(config), DINOV3, config.block.mlp == "swiglu")]
+    return [*thirds, *rename_table(eva.table(config), DINOV3, config.block.mlp == "swiglu")]
 
 
 def recognise_mae(weights: Weights) -> float:
@@ -178,7 +178,7 @@ def recognise_mae(weights: Weights) -> float:
 
 def interpret_mae(weights: Weights, name: str | None) -> Reading:
     """Read MAE's encoder, or a model fine-tuned from one (which pools by the mean, and normalises after)."""
-    found = reread(weights, plain_names(weights.tensors), (), "mae")
+    found = read_as_timm(weights, plain_names(weights.tensors), (), "mae")
     return replace(found, resize="bicubic", ignored=(r"^decoder_", r"^mask_token$"))
 
 
@@ -191,7 +191,7 @@ def recognise_deit(weights: Weights) -> float:
 def interpret_deit(weights: Weights, name: str | None) -> Reading:
     """Read DeiT or DeiT-III."""
     tensors = plain_names(weights.tensors)
-    found = reread(weights, vit.plain_names(tensors), (), "deit")
+    found = read_as_timm(weights, vit.plain_names(tensors), (), "deit")
     crop = 1.0 if found.model.block.layer_scale else 0.875
     assumed = (*found.assumed, DEIT3) if eva.is_deit3(tensors) else found.assumed
     return replace(found, resize="bicubic", preprocess=replace(found.preprocess, crop=crop), assumed=assumed)

@@ -7,9 +7,9 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, grid_of, has, heads_of, shape_of
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_grid, find_heads, get_shape, has_tensor
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading
+from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
 PATCHES = "patch_embed.projection.weight"
 SMALL = (768, 8)
@@ -19,23 +19,23 @@ SMALL = (768, 8)
 def table(config: ViTConfig) -> Table:
     """Return the rules."""
     return [
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.projection.bias",)),
-        Rule("class_token", ("cls_token",), leading(2)),
-        Rule("positions.embedding", ("pos_embed",), leading(1)),
-        *dense("embed_norm", "pre_norm"),
-        *dense("blocks.{i}.attention_norm", "layers.{i}.ln1"),
-        *dense("blocks.{i}.attention.qkv", "layers.{i}.attn.qkv"),
-        *dense("blocks.{i}.attention.out", "layers.{i}.attn.proj"),
+        Rule("class_token", ("cls_token",), leading_layout(2)),
+        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        *dense_rules("embed_norm", "pre_norm"),
+        *dense_rules("blocks.{i}.attention_norm", "layers.{i}.ln1"),
+        *dense_rules("blocks.{i}.attention.qkv", "layers.{i}.attn.qkv"),
+        *dense_rules("blocks.{i}.attention.out", "layers.{i}.attn.proj"),
         Rule("blocks.{i}.attention_scale.scale", ("layers.{i}.attn.gamma1.weight",)),
-        *dense("blocks.{i}.mlp_norm", "layers.{i}.ln2"),
-        *dense("blocks.{i}.mlp.expand", "layers.{i}.ffn.layers.0.0"),
-        *dense("blocks.{i}.mlp.contract", "layers.{i}.ffn.layers.1"),
+        *dense_rules("blocks.{i}.mlp_norm", "layers.{i}.ln2"),
+        *dense_rules("blocks.{i}.mlp.expand", "layers.{i}.ffn.layers.0.0"),
+        *dense_rules("blocks.{i}.mlp.contract", "layers.{i}.ffn.layers.1"),
         Rule("blocks.{i}.mlp_scale.scale", ("layers.{i}.ffn.gamma2.weight",)),
-        *dense("norm", "ln2" if config.final_norm == "pooled" else "ln1"),
-        *dense("pre_logits.0", "head.layers.pre_logits"),
-        *dense("head", "head.layers.head"),
-        *dense("head", "head.fc"),
+        *dense_rules("norm", "ln2" if config.final_norm == "pooled" else "ln1"),
+        *dense_rules("pre_logits.0", "head.layers.pre_logits"),
+        *dense_rules("head", "head.layers.head"),
+        *dense_rules("head", "head.fc"),
     ]
 
 
@@ -48,12 +48,12 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes."""
     tensors, where = weights.tensors, str(weights.path)
-    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
-    depth = depth_of(tensors, r"layers\.(\d+)\.")
-    heads, assumed = heads_of(weights, width, usual=8 if (width, depth) == SMALL else None)
-    token, pooled = "cls_token" in tensors, norm_of(tensors, where)
-    count = shape_of(tensors, "pos_embed", where)[1]
-    prefix, grid, squared = grid_of(weights, count, (0, 1) if token else (0,))
+    width, channels, rows, cols = get_shape(tensors, PATCHES, where)
+    depth = count_blocks(tensors, r"layers\.(\d+)\.")
+    heads, assumed = find_heads(weights, width, usual=8 if (width, depth) == SMALL else None)
+    token, pooled = "cls_token" in tensors, is_norm_pooled(tensors, where)
+    count = get_shape(tensors, "pos_embed", where)[1]
+    prefix, grid, squared = find_grid(weights, count, (0, 1) if token else (0,))
     scaled = "layers.0.attn.gamma1.weight" in tensors
     head = next((tensors[key] for key in ("head.layers.head.weight", "head.fc.weight") if key in tensors), None)
     config = ViTConfig(
@@ -63,7 +63,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         width=width,
         depth=depth,
         heads=heads,
-        mlp_width=shape_of(tensors, "layers.0.ffn.layers.0.0.weight", where)[0],
+        mlp_width=get_shape(tensors, "layers.0.ffn.layers.0.0.weight", where)[0],
         classes=0 if head is None else head.shape[0],
         pool="class" if token and not pooled else "mean",
         class_token=token,
@@ -93,11 +93,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     return Reading(config, images, "bicubic", tensors, assumed)
 
 
-def norm_of(tensors: Mapping[str, Tensor], where: str) -> bool:
+def is_norm_pooled(tensors: Mapping[str, Tensor], where: str) -> bool:
     """Tell whether the final norm stands after pooling; raises CheckpointError where there are two."""
-    if has(tensors, r"^ln1\.") and has(tensors, r"^ln2\."):
+    if has_tensor(tensors, r"^ln1\.") and has_tensor(tensors, r"^ln2\."):
         raise CheckpointError(f"{where} normalises both before and after pooling, which vitreous can't build")
-    return has(tensors, r"^ln2\.")
+    return has_tensor(tensors, r"^ln2\.")
 
 
 FAMILY = Family("mmpretrain", "OpenMMLab (mmpretrain, MMClassification)", recognise, interpret, table)

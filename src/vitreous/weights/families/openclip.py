@@ -12,11 +12,11 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import Interpolation, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, Family, Reading, grid_of, heads_of, shape_of
+from vitreous.weights.families.base import CLIP, Family, Reading, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import eva, rotary, vit
-from vitreous.weights.families.timm.arguments import cells, size_in
+from vitreous.weights.families.timm.arguments import count_cells, read_size
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import TRANSPOSED, Rule, Table, convolution, dense, depth_of
+from vitreous.weights.mapping import TRANSPOSED, Rule, Table, convolution_rules, count_blocks, dense_rules
 
 ROOT, TRUNK = "visual.", "visual.trunk."
 TOWER = ("conv1.weight", "class_embedding", "positional_embedding", "proj", "ln_pre.", "ln_post.", "transformer.")
@@ -43,21 +43,21 @@ def table(config: ViTConfig) -> Table:
     """Return the rules of their own ViT."""
     block = f"{ROOT}transformer.resblocks.{{i}}"
     return [
-        Rule("patches.embed.weight", (f"{ROOT}conv1.weight",), convolution(config)),
+        Rule("patches.embed.weight", (f"{ROOT}conv1.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", (f"{ROOT}conv1.bias",)),
         Rule("class_token", (f"{ROOT}class_embedding",)),
         Rule("positions.embedding", (f"{ROOT}positional_embedding",)),
-        *dense("embed_norm", f"{ROOT}ln_pre"),
-        *dense("blocks.{i}.attention_norm", f"{block}.ln_1"),
+        *dense_rules("embed_norm", f"{ROOT}ln_pre"),
+        *dense_rules("blocks.{i}.attention_norm", f"{block}.ln_1"),
         Rule("blocks.{i}.attention.qkv.weight", (f"{block}.attn.in_proj_weight",)),
         Rule("blocks.{i}.attention.qkv.bias", (f"{block}.attn.in_proj_bias",)),
-        *dense("blocks.{i}.attention.out", f"{block}.attn.out_proj"),
+        *dense_rules("blocks.{i}.attention.out", f"{block}.attn.out_proj"),
         Rule("blocks.{i}.attention_scale.scale", (f"{block}.ls_1.gamma",)),
-        *dense("blocks.{i}.mlp_norm", f"{block}.ln_2"),
-        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.c_fc"),
-        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.c_proj"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{block}.ln_2"),
+        *dense_rules("blocks.{i}.mlp.expand", f"{block}.mlp.c_fc"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.c_proj"),
         Rule("blocks.{i}.mlp_scale.scale", (f"{block}.ls_2.gamma",)),
-        *dense("norm", f"{ROOT}ln_post"),
+        *dense_rules("norm", f"{ROOT}ln_post"),
         Rule("head.weight", (f"{ROOT}proj",), TRANSPOSED),
     ]
 
@@ -90,19 +90,19 @@ def recognise_trunk(weights: Weights) -> float:
     return (2.0 if "model_cfg" in weights.config else 1.0) if named else 0.0
 
 
-def said_of(weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def read_description(weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return what open_clip_config.json says of the model and of its image tower."""
     model = weights.config.get("model_cfg") or {}
     return model, model.get("vision_cfg") or {}
 
 
-def activation_of(weights: Weights, tensors: Mapping[str, Tensor], name: str | None) -> Any:
+def read_activation(weights: Weights, tensors: Mapping[str, Tensor], name: str | None) -> Any:
     """Return the activation, which no tensor tells.
 
     Raises:
         CheckpointError: nothing tells.
     """
-    model, vision = said_of(weights)
+    model, vision = read_description(weights)
     if name in VARIANTS:
         return "quick-gelu" if name == "openai" else "gelu"
     if model:
@@ -116,7 +116,7 @@ def activation_of(weights: Weights, tensors: Mapping[str, Tensor], name: str | N
     )
 
 
-def pooling_of(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
+def read_pooling(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return how the tower pools."""
     kind = "avg" if vision.get("global_average_pool") else vision.get("pool_type", "tok")
     if kind not in ("tok", "avg") or vision.get("attentional_pool"):
@@ -128,50 +128,50 @@ def pooling_of(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes and open_clip_config.json."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
-    _, vision = said_of(weights)
-    width, channels, rows, cols = shape_of(tensors, f"{ROOT}conv1.weight", where)
-    heads, assumed = heads_of(weights, width, width // int(vision.get("head_width", 64)) if vision else None)
+    _, vision = read_description(weights)
+    width, channels, rows, cols = get_shape(tensors, f"{ROOT}conv1.weight", where)
+    heads, assumed = find_heads(weights, width, width // int(vision.get("head_width", 64)) if vision else None)
     eps = float((vision.get("norm_kwargs") or {}).get("eps", 1e-5))
-    act = activation_of(weights, tensors, name)
-    size = size_in(vision.get("image_size"))
-    said = cells(size, (rows, cols)) if size else None
-    _, grid, squared = grid_of(weights, shape_of(tensors, f"{ROOT}positional_embedding", where)[0], (1,), said)
+    act = read_activation(weights, tensors, name)
+    size = read_size(vision.get("image_size"))
+    said = count_cells(size, (rows, cols)) if size else None
+    _, grid, squared = find_grid(weights, get_shape(tensors, f"{ROOT}positional_embedding", where)[0], (1,), said)
     classes = tensors[f"{ROOT}proj"].shape[1] if f"{ROOT}proj" in tensors else 0
     config = ViTConfig(
         image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"visual\.transformer\.resblocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"visual\.transformer\.resblocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, f"{ROOT}transformer.resblocks.0.mlp.c_fc.weight", where)[0],
+        mlp_width=get_shape(tensors, f"{ROOT}transformer.resblocks.0.mlp.c_fc.weight", where)[0],
         classes=classes,
         norm_eps=eps,
         patch_bias=f"{ROOT}conv1.bias" in tensors,
         embed_norm=f"{ROOT}ln_pre.weight" in tensors,
         head_bias=False,
         block=BlockConfig(activation=act, layer_scale=1e-5 * (f"{ROOT}transformer.resblocks.0.ls_1.gamma" in tensors)),
-        **pooling_of(vision, where),
+        **read_pooling(vision, where),
     )
     config = config if classes else replace(config, head_bias=True)
     assumed += squared + (
         () if vision else (f"activation {act}, epsilon {eps:g}, pooling by [class] after the last norm",)
     )
-    images = preprocess_of(weights, config)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, embeddings(classes), IGNORED)
+    images = read_preprocess(weights, config)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, name_embeddings(classes), IGNORED)
 
 
 def interpret_trunk(weights: Weights, name: str | None) -> Reading:
     """Read one of timm's models inside OpenCLIP; open_clip_config.json names it."""
     tensors = {name.removeprefix("module."): tensor for name, tensor in weights.tensors.items()}
-    _, vision = said_of(weights)
+    _, vision = read_description(weights)
     inner = {key.removeprefix(TRUNK): tensor for key, tensor in tensors.items() if key.startswith(TRUNK)}
     like = replace(weights, tensors=inner, config={})
     pool = {"global_pool": vision["timm_pool"]} if vision.get("timm_pool") else {}
-    size = {"input_size": (0, *sides)} if (sides := size_in(vision.get("image_size"))) else {}
+    size = {"input_size": (0, *sides)} if (sides := read_size(vision.get("image_size"))) else {}
     called = vision.get("timm_model_name") or name
     plain = eva if eva.recognise(like) else vit
-    module = rotary if rotary.line_of(inner, called or "") else plain
+    module = rotary if rotary.find_line(inner, called or "") else plain
     found = module.interpret(replace(like, config=pool | {"pretrained_cfg": size}), called)
     head = f"{ROOT}head.proj.weight"
     config = found.model
@@ -179,18 +179,23 @@ def interpret_trunk(weights: Weights, name: str | None) -> Reading:
     if head in tensors:
         config = replace(config, classes=tensors[head].shape[0], head_bias=False)
     ignored = IGNORED
-    images = preprocess_of(weights, config) if weights.config else found.preprocess
+    images = read_preprocess(weights, config) if weights.config else found.preprocess
     return replace(
-        found, model=config, preprocess=images, tensors=tensors, classes=embeddings(config.classes), ignored=ignored
+        found,
+        model=config,
+        preprocess=images,
+        tensors=tensors,
+        classes=name_embeddings(config.classes),
+        ignored=ignored,
     )
 
 
-def embeddings(count: int) -> tuple[str, ...]:
+def name_embeddings(count: int) -> tuple[str, ...]:
     """Name the values of the shared space."""
     return tuple(f"embedding {number}" for number in range(count))
 
 
-def preprocess_of(weights: Weights, config: ViTConfig) -> PreprocessConfig:
+def read_preprocess(weights: Weights, config: ViTConfig) -> PreprocessConfig:
     """Return the evaluation transform: the whole short side, cropped, unless the configuration squashes or adds a border."""
     given = weights.config.get("preprocess_cfg") or {}
     return PreprocessConfig(

@@ -10,14 +10,14 @@ from vitreous.weights.families.base import (
     IMAGENET,
     Family,
     Reading,
-    grid_of,
-    heads_of,
-    shape_of,
-    unlike_plain,
-    usual_heads,
+    explain_not_plain,
+    find_grid,
+    find_heads,
+    get_shape,
+    guess_heads,
 )
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading
+from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
 PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
 
@@ -27,22 +27,22 @@ def table(config: ViTConfig) -> Table:
     block = "encoder.layers.encoder_layer_{i}"
     attention = f"{block}.self_attention"
     return [
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("conv_proj.bias",)),
-        Rule("class_token", ("class_token",), leading(2)),
-        Rule("positions.embedding", (PLACES,), leading(1)),
-        *dense("blocks.{i}.attention_norm", f"{block}.ln_1"),
+        Rule("class_token", ("class_token",), leading_layout(2)),
+        Rule("positions.embedding", (PLACES,), leading_layout(1)),
+        *dense_rules("blocks.{i}.attention_norm", f"{block}.ln_1"),
         Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.in_proj_weight",)),
         Rule("blocks.{i}.attention.qkv.bias", (f"{attention}.in_proj_bias",)),
-        *dense("blocks.{i}.attention.out", f"{attention}.out_proj"),
-        *dense("blocks.{i}.mlp_norm", f"{block}.ln_2"),
-        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.0"),
-        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.linear_1"),
-        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.3"),
-        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.linear_2"),
-        *dense("norm", "encoder.ln"),
-        *dense("pre_logits.0", "heads.pre_logits"),
-        *dense("head", "heads.head"),
+        *dense_rules("blocks.{i}.attention.out", f"{attention}.out_proj"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{block}.ln_2"),
+        *dense_rules("blocks.{i}.mlp.expand", f"{block}.mlp.0"),
+        *dense_rules("blocks.{i}.mlp.expand", f"{block}.mlp.linear_1"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.3"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.linear_2"),
+        *dense_rules("norm", "encoder.ln"),
+        *dense_rules("pre_logits.0", "heads.pre_logits"),
+        *dense_rules("head", "heads.head"),
     ]
 
 
@@ -55,17 +55,17 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes."""
     tensors, where = weights.tensors, str(weights.path)
-    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
-    _, grid, squared = grid_of(weights, shape_of(tensors, PLACES, where)[1], (1,))
-    heads, usual = heads_of(weights, width)
+    width, channels, rows, cols = get_shape(tensors, PATCHES, where)
+    _, grid, squared = find_grid(weights, get_shape(tensors, PLACES, where)[1], (1,))
+    heads, usual = find_heads(weights, width)
     config = ViTConfig(
         image=(grid.rows * rows, grid.cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"encoder\.layers\.encoder_layer_(\d+)\."),
+        depth=count_blocks(tensors, r"encoder\.layers\.encoder_layer_(\d+)\."),
         heads=heads,
-        mlp_width=hidden_of(tensors, where),
+        mlp_width=read_hidden_width(tensors, where),
         classes=tensors["heads.head.weight"].shape[0] if "heads.head.weight" in tensors else 0,
         pre_logits="heads.pre_logits.weight" in tensors,
     )
@@ -81,10 +81,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     return Reading(config, images, "bicubic-corners", tensors, assumed)
 
 
-def hidden_of(tensors: Mapping[str, Tensor], where: str) -> int:
+def read_hidden_width(tensors: Mapping[str, Tensor], where: str) -> int:
     """Return the hidden width of the MLP."""
     first = "encoder.layers.encoder_layer_0.mlp."
-    return shape_of(
+    return get_shape(
         tensors, f"{first}linear_1.weight" if f"{first}linear_1.weight" in tensors else f"{first}0.weight", where
     )[0]
 
@@ -110,16 +110,16 @@ FIXED = (
 
 def unwritable(config: ViTConfig) -> str | None:
     """Say what torchvision's model can't express, if anything: it is the paper's, of square images."""
-    unlike = unlike_plain(config, FIXED, "torchvision")
+    unlike = explain_not_plain(config, FIXED, "torchvision")
     if unlike:
         return unlike
     if config.block != BlockConfig():
         return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
     if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:
         return "torchvision's images and patches are square, and of three channels"
-    if config.heads != usual_heads(config.width):
+    if config.heads != guess_heads(config.width):
         return (
-            f"it has {config.heads} heads, which the file can't say; {usual_heads(config.width)} is usual at its width"
+            f"it has {config.heads} heads, which the file can't say; {guess_heads(config.width)} is usual at its width"
         )
     return None if config.classes else "it has no head"
 

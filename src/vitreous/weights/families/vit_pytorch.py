@@ -15,10 +15,10 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Reading, grid_of, heads_of, shape_of
+from vitreous.weights.families.base import HALF, Family, Reading, find_grid, find_heads, get_shape
 from vitreous.weights.families.huggingface.clip import cut_patches
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, dense, depth_of
+from vitreous.weights.mapping import Layout, Rule, Table, count_blocks, dense_rules
 
 DIM_HEAD = 64
 LAYERS = "transformer.layers"
@@ -33,30 +33,30 @@ def table(config: ViTConfig) -> Table:
     """Return the rules, of names as `plain_names` makes them."""
     layer, flat = f"{LAYERS}.{{i}}", Layout(lambda tensor: tensor.reshape(-1, tensor.shape[-1]), lambda tensor: tensor)
     vector = Layout(lambda tensor: tensor.flatten(), lambda tensor: tensor[None])
-    before = channels_first(config)
+    before = channels_first_layout(config)
     return [
         Rule("patches.norm_before.weight", ("to_patch_embedding.1.weight",), before),
         Rule("patches.norm_before.bias", ("to_patch_embedding.1.bias",), before),
         Rule("patches.embed.weight", ("to_patch_embedding.2.weight",), cut_patches(config)),
         Rule("patches.embed.bias", ("to_patch_embedding.2.bias",)),
-        *dense("patches.norm", "to_patch_embedding.3"),
+        *dense_rules("patches.norm", "to_patch_embedding.3"),
         Rule("class_token", ("cls_token",), vector),
         Rule("positions.embedding", ("pos_embedding",), flat),
-        *dense("blocks.{i}.attention_norm", f"{layer}.0.norm"),
+        *dense_rules("blocks.{i}.attention_norm", f"{layer}.0.norm"),
         Rule("blocks.{i}.attention.qkv.weight", (f"{layer}.0.to_qkv.weight",)),
-        *dense("blocks.{i}.attention.out", f"{layer}.0.to_out"),
+        *dense_rules("blocks.{i}.attention.out", f"{layer}.0.to_out"),
         Rule("blocks.{i}.attention.out.weight", (), fixed=lambda like: torch.eye(*like.shape)),
         Rule("blocks.{i}.attention.out.bias", (), fixed=torch.zeros_like),
-        *dense("blocks.{i}.mlp_norm", f"{layer}.1.net.0"),
-        *dense("blocks.{i}.mlp.expand", f"{layer}.1.net.1"),
-        *dense("blocks.{i}.mlp.contract", f"{layer}.1.net.4"),
-        *dense("norm", "transformer.norm"),
-        *dense("norm", "head.norm"),
-        *dense("head", "head"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{layer}.1.net.0"),
+        *dense_rules("blocks.{i}.mlp.expand", f"{layer}.1.net.1"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{layer}.1.net.4"),
+        *dense_rules("norm", "transformer.norm"),
+        *dense_rules("norm", "head.norm"),
+        *dense_rules("head", "head"),
     ]
 
 
-def channels_first(config: ViTConfig) -> Layout:
+def channels_first_layout(config: ViTConfig) -> Layout:
     """How what belongs to a patch's values lies: (row, col, channel) for our (channel, row, col)."""
     channels, rows, cols = config.patch_shape
     return Layout(
@@ -95,7 +95,7 @@ def recognise(weights: Weights) -> float:
     return 1.0 if all(name in tensors and tensors[name].ndim == 2 for name in needed) else 0.0
 
 
-def patch_of(values: int, where: str) -> tuple[int, int]:
+def find_patch(values: int, where: str) -> tuple[int, int]:
     """Return the channels and the side of square patches of so many values.
 
     Raises:
@@ -114,15 +114,15 @@ def patch_of(values: int, where: str) -> tuple[int, int]:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
-    width, values = shape_of(tensors, "to_patch_embedding.2.weight", where)
-    channels, side = patch_of(values, where)
-    inner = shape_of(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3
+    width, values = get_shape(tensors, "to_patch_embedding.2.weight", where)
+    channels, side = find_patch(values, where)
+    inner = get_shape(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3
     if weights.told.heads is None and inner % DIM_HEAD:
         raise CheckpointError(
             f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and no file says how many there are; say "
             "--heads N"
         )
-    heads, usual = heads_of(weights, inner, usual=max(1, inner // DIM_HEAD))
+    heads, usual = find_heads(weights, inner, usual=max(1, inner // DIM_HEAD))
     token, learned = "cls_token" in tensors, "pos_embedding" in tensors
     norms = [part in tensors for part in ("to_patch_embedding.1.weight", "to_patch_embedding.3.weight")]
     config = ViTConfig(
@@ -130,10 +130,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         patch=(side, side),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"transformer\.layers\.(\d+)\."),
+        depth=count_blocks(tensors, r"transformer\.layers\.(\d+)\."),
         heads=heads,
         attention_head_width=0 if inner == width else inner // heads,
-        mlp_width=shape_of(tensors, f"{LAYERS}.0.1.net.1.weight", where)[0],
+        mlp_width=get_shape(tensors, f"{LAYERS}.0.1.net.1.weight", where)[0],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool="class" if token and name not in VARIANTS else "mean",
         pool_prefix=token and name in VARIANTS,
@@ -155,7 +155,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         IMAGES,
     )
     if learned:
-        _, grid, squared = grid_of(weights, tensors["pos_embedding"].numel() // width, (int(token),))
+        _, grid, squared = find_grid(weights, tensors["pos_embedding"].numel() // width, (int(token),))
         config, assumed = replace(config, image=(grid.rows * side, grid.cols * side)), assumed + squared
     elif told := weights.told.grid:
         config = replace(config, image=(told[0] * side, told[1] * side))

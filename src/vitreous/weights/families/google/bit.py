@@ -8,13 +8,13 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, ROOT, UNITS, ResNetConfig
-from vitreous.weights.families.base import HALF, Family, Reading, has, shape_of
+from vitreous.weights.families.base import HALF, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
-from vitreous.weights.families.timm.arguments import classes_of, pretrained_in
-from vitreous.weights.families.timm.vit import KERNELS, RESIZES, architecture_of
-from vitreous.weights.families.timm.write import CROP_MODES, crop_of
+from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
+from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
+from vitreous.weights.families.timm.write import CROP_MODES, find_crop
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, dense, units_of
+from vitreous.weights.mapping import Layout, Rule, Table, count_units, dense_rules
 from vitreous.weights.model_folder import ModelFolder
 
 HEAD = Layout(lambda tensor: tensor.flatten(1), lambda tensor: tensor[:, :, None, None])
@@ -24,13 +24,13 @@ FLAX_HEAD = Layout(lambda tensor: tensor.flatten(0, 2).mT, lambda tensor: tensor
 SQUASHED = "images of 224 pixels, squashed to a square, bilinear; mean and deviation 0.5"
 
 
-def config_of(kernel: tuple[int, int], units: tuple[int, ...], classes: int, image: tuple[int, int]) -> ResNetConfig:
+def build_config(kernel: tuple[int, int], units: tuple[int, ...], classes: int, image: tuple[int, int]) -> ResNetConfig:
     """Return the architecture; `kernel` is the first convolution's outputs and inputs."""
     outputs, channels = kernel
     return ResNetConfig(image, channels, units, max(1, outputs // ROOT), classes)
 
 
-def squashed(config: ResNetConfig) -> PreprocessConfig:
+def build_preprocess(config: ResNetConfig) -> PreprocessConfig:
     """Return the authors' transform of images for evaluation, at the model's resolution."""
     return PreprocessConfig(
         size=config.image, resize="squash", rounding="torchvision", crop=1.0, interpolation="bilinear", **HALF
@@ -57,21 +57,21 @@ TIMM_NAMES |= {(UNITS[152], width): f"resnetv2_152x{width}_bit" for width in (2,
 def timm_table(config: ResNetConfig) -> Table:
     """Return timm's rules."""
     rules = [
-        *dense("root.conv", "stem.conv"),
-        *dense("norm", "norm"),
-        *dense("head", "head.fc", HEAD),
+        *dense_rules("root.conv", "stem.conv"),
+        *dense_rules("norm", "norm"),
+        *dense_rules("head", "head.fc", HEAD),
     ]
     for stage, count in enumerate(config.units):
         for unit in range(count):
             for ours, theirs in UNIT:
-                rules += dense(f"stages.{stage}.{unit}.{ours}", f"stages.{stage}.blocks.{unit}.{theirs}")
+                rules += dense_rules(f"stages.{stage}.{unit}.{ours}", f"stages.{stage}.blocks.{unit}.{theirs}")
     return rules
 
 
 def recognise_timm(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
     tensors = weights.tensors
-    if not all(name in tensors for name in TIMM_MARKS) or has(tensors, ELSEWHERE):
+    if not all(name in tensors for name in TIMM_MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
 
@@ -79,20 +79,20 @@ def recognise_timm(weights: Weights) -> float:
 def interpret_timm(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the preprocessing from config.json."""
     tensors, where = weights.tensors, str(weights.path)
-    architecture = architecture_of(weights, name)
+    architecture = name_architecture(weights, name)
     if architecture and "_bit" not in architecture:
         raise CheckpointError(f"{where}: {architecture} is not one of BiT's ResNets, which alone vitreous builds")
-    outputs, channels, *_ = shape_of(tensors, "stem.conv.weight", where)
-    given = pretrained_in(weights)
+    outputs, channels, *_ = get_shape(tensors, "stem.conv.weight", where)
+    given = read_pretrained(weights)
     size = given.get("input_size")
-    config = config_of(
+    config = build_config(
         (outputs, channels),
-        units_of(tensors, r"stages\.{stage}\.blocks\.{unit}\."),
+        count_units(tensors, r"stages\.{stage}\.blocks\.{unit}\."),
         tensors["head.fc.weight"].shape[0] if "head.fc.weight" in tensors else 0,
         (int(size[1]), int(size[2])) if size else (224, 224),
     )
-    images = preprocess(config, given) if given else squashed(config)
-    labels = classes_of(weights, config.classes)
+    images = preprocess(config, given) if given else build_preprocess(config)
+    labels = read_classes(weights, config.classes)
     return Reading(config, images, DEFAULT_RULE, tensors, () if given else (SQUASHED,), labels)
 
 
@@ -132,7 +132,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
         "std": list(images.std),
-        "crop_pct": crop_of(images),
+        "crop_pct": find_crop(images),
         "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
         "first_conv": "stem.conv",
@@ -188,13 +188,13 @@ def recognise_google(weights: Weights) -> float:
 def interpret_google(weights: Weights, name: str | None) -> Reading:
     """Read the architecture; the file tells nothing of images."""
     tensors = weights.tensors
-    *_, channels, outputs = shape_of(tensors, ENTRY, str(weights.path))
+    *_, channels, outputs = get_shape(tensors, ENTRY, str(weights.path))
     head = tensors.get(f"{ROOM}head/conv2d/kernel")
-    units = units_of(tensors, f"{ROOM}block{{stage}}/unit{{unit}}/", first=1)
-    config = config_of((outputs, channels), units, 0 if head is None else head.shape[-1], (224, 224))
+    units = count_units(tensors, f"{ROOM}block{{stage}}/unit{{unit}}/", first=1)
+    config = build_config((outputs, channels), units, 0 if head is None else head.shape[-1], (224, 224))
     if name != "timm":
         config = replace(config, epsilons=BIT_EPSILONS)
-    return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED, f"epsilons: {config.epsilons}"))
+    return Reading(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED, f"epsilons: {config.epsilons}"))
 
 
 VARIANTS = {

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig
-from vitreous.weights.families.base import Family, Reading, shape_of
-from vitreous.weights.families.google.bit import HEAD, SQUASHED, config_of, squashed
+from vitreous.weights.families.base import Family, Reading, get_shape
+from vitreous.weights.families.google.bit import HEAD, SQUASHED, build_config, build_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, dense, units_of
+from vitreous.weights.mapping import Rule, Table, count_units, dense_rules
 
 BODY = r"body\.block{stage}\.unit{unit}\."
 PARTS = (
@@ -26,13 +26,17 @@ MARKS = ("root.conv.weight", "head.gn.weight", "body.block1.unit01.gn1.weight")
 
 def table(config: ResNetConfig) -> Table:
     """Return the rules. Numbers of blocks and units are counted from 1, units in two digits."""
-    rules = [*dense("root.conv", "root.conv"), *dense("norm", "head.gn"), *dense("head", "head.conv", HEAD)]
+    rules = [
+        *dense_rules("root.conv", "root.conv"),
+        *dense_rules("norm", "head.gn"),
+        *dense_rules("head", "head.conv", HEAD),
+    ]
     for stage, count in enumerate(config.units):
         for unit in range(count):
             ours, theirs = f"stages.{stage}.{unit}", f"body.block{stage + 1}.unit{unit + 1:02d}"
             rules.append(Rule(f"{ours}.project.weight", (f"{theirs}.downsample.weight",)))
             for own, other in PARTS:
-                rules += dense(f"{ours}.{own}", f"{theirs}.{other}")
+                rules += dense_rules(f"{ours}.{own}", f"{theirs}.{other}")
     return rules
 
 
@@ -49,11 +53,11 @@ def classes_of(tensors: Mapping[str, Tensor]) -> int:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture; the file tells nothing of images."""
     tensors = dict(weights.tensors)
-    outputs, channels, *_ = shape_of(tensors, "root.conv.weight", str(weights.path))
-    units = units_of(tensors, BODY, first=1)
-    config = config_of((outputs, channels), units, classes_of(tensors), (224, 224))
+    outputs, channels, *_ = get_shape(tensors, "root.conv.weight", str(weights.path))
+    units = count_units(tensors, BODY, first=1)
+    config = build_config((outputs, channels), units, classes_of(tensors), (224, 224))
     config = replace(config, epsilons=BIT_EPSILONS)
-    return Reading(config, squashed(config), DEFAULT_RULE, tensors, (SQUASHED,))
+    return Reading(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED,))
 
 
 FAMILY = Family("bit-pytorch", "google-research/big_transfer (bit_pytorch)", recognise, interpret, table, kind="resnet")

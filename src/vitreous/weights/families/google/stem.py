@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import FLAX_EPSILONS, ROOT, TIMM_EPSILONS, StemConfig
-from vitreous.weights.mapping import Layout, Rule, units_of
+from vitreous.weights.mapping import Layout, Rule, count_units
 
 KERNEL = Layout(lambda tensor: tensor.permute(3, 2, 0, 1), lambda tensor: tensor.permute(2, 3, 1, 0))
 """(row, col, in, out) for our (out, in, row, col)."""
@@ -21,16 +21,18 @@ UNIT = (
 """Of a unit: our convolution, our norm after it, and the ending of both names there."""
 
 
-def stem_of(tensors: Mapping[str, Tensor], timm: bool) -> StemConfig:
+def read_stem(tensors: Mapping[str, Tensor], timm: bool) -> StemConfig:
     """Return the ResNet before the patch embedding, if there is one, with the authors' epsilons or timm's."""
     if "conv_root/kernel" not in tensors:
         return StemConfig()
-    units = units_of(tensors, "block{stage}/unit{unit}/", first=1)
+    units = count_units(tensors, "block{stage}/unit{unit}/", first=1)
     width = max(1, tensors["conv_root/kernel"].shape[3] // ROOT)
     return StemConfig("resnet", units, width, epsilons=TIMM_EPSILONS if timm else FLAX_EPSILONS)
 
 
-def seen(tensors: Mapping[str, Tensor], stem: StemConfig, rows: int, cols: int, channels: int) -> tuple[int, int, int]:
+def read_patch(
+    tensors: Mapping[str, Tensor], stem: StemConfig, rows: int, cols: int, channels: int
+) -> tuple[int, int, int]:
     """Return a patch's rows and columns in pixels and the images' colour planes, from those of the stem's map."""
     if stem.kind == "none":
         return rows, cols, channels

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Notes, Reading, grid_of, shape_of, unlike_plain
-from vitreous.weights.families.google.stem import seen, stem_of, stem_rules
+from vitreous.weights.families.base import HALF, Family, Notes, Reading, explain_not_plain, find_grid, get_shape
+from vitreous.weights.families.google.stem import read_patch, read_stem, stem_rules
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, depth_of, leading
+from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, count_blocks, leading_layout
 
 PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
 PRE_LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
@@ -40,8 +40,8 @@ def table(config: ViTConfig, linen: bool = False) -> Table:
         *stem_rules(config),
         Rule("patches.embed.weight", ("embedding/kernel",), flax_convolution(config)),
         Rule("patches.embed.bias", ("embedding/bias",)),
-        Rule("class_token", ("cls",), leading(2)),
-        *(Rule("positions.embedding", (place,), leading(1)) for place in (PLACES if linen else PLACES[1:])),
+        Rule("class_token", ("cls",), leading_layout(2)),
+        *(Rule("positions.embedding", (place,), leading_layout(1)) for place in (PLACES if linen else PLACES[1:])),
         *flax_norm("blocks.{i}.attention_norm", f"{block}/{first}"),
         *flax_attention("blocks.{i}.attention", f"{block}/{attention}", config.heads),
         *flax_norm("blocks.{i}.mlp_norm", f"{block}/{second}"),
@@ -53,7 +53,7 @@ def table(config: ViTConfig, linen: bool = False) -> Table:
     if linen:
         pool = "MAPHead_0"
         rules += [
-            Rule("pool.attention.probe", (f"{pool}/probe",), leading(2)),
+            Rule("pool.attention.probe", (f"{pool}/probe",), leading_layout(2)),
             *pool_attention(f"{pool}/MultiHeadDotProductAttention_0", config.heads),
             *flax_norm("pool.attention.norm", f"{pool}/LayerNorm_0"),
             *flax_mlp("pool.attention.mlp", f"{pool}/MlpBlock_0"),
@@ -69,17 +69,17 @@ def flax_convolution(config: ViTConfig) -> Layout:
     )
 
 
-def heads_in(heads: int) -> Layout:
+def input_heads_layout(heads: int) -> Layout:
     """(dim, head, head_dim) for our (head x head_dim, dim)."""
     return Layout(lambda tensor: tensor.flatten(1).mT, lambda tensor: tensor.mT.unflatten(1, (heads, -1)))
 
 
-def heads_bias(heads: int) -> Layout:
+def bias_heads_layout(heads: int) -> Layout:
     """(head, head_dim) for our (head x head_dim)."""
     return Layout(lambda tensor: tensor.flatten(), lambda tensor: tensor.unflatten(0, (heads, -1)))
 
 
-def heads_out(heads: int) -> Layout:
+def output_heads_layout(heads: int) -> Layout:
     """(head, head_dim, dim) for our (dim, head x head_dim)."""
     return Layout(lambda tensor: tensor.flatten(0, 1).mT, lambda tensor: tensor.mT.unflatten(0, (heads, -1)))
 
@@ -106,9 +106,9 @@ def flax_attention(ours: str, theirs: str, heads: int) -> list[Rule]:
     """Return the rules of self-attention."""
     parts = ("query", "key", "value")
     return [
-        Rule(f"{ours}.qkv.weight", tuple(f"{theirs}/{part}/kernel" for part in parts), heads_in(heads)),
-        Rule(f"{ours}.qkv.bias", tuple(f"{theirs}/{part}/bias" for part in parts), heads_bias(heads)),
-        Rule(f"{ours}.out.weight", (f"{theirs}/out/kernel",), heads_out(heads)),
+        Rule(f"{ours}.qkv.weight", tuple(f"{theirs}/{part}/kernel" for part in parts), input_heads_layout(heads)),
+        Rule(f"{ours}.qkv.bias", tuple(f"{theirs}/{part}/bias" for part in parts), bias_heads_layout(heads)),
+        Rule(f"{ours}.out.weight", (f"{theirs}/out/kernel",), output_heads_layout(heads)),
         Rule(f"{ours}.out.bias", (f"{theirs}/out/bias",)),
     ]
 
@@ -117,11 +117,11 @@ def pool_attention(theirs: str, heads: int) -> list[Rule]:
     """Return the rules of attention pooling."""
     ours, pair = "pool.attention", ("key", "value")
     return [
-        Rule(f"{ours}.q.weight", (f"{theirs}/query/kernel",), heads_in(heads)),
-        Rule(f"{ours}.q.bias", (f"{theirs}/query/bias",), heads_bias(heads)),
-        Rule(f"{ours}.kv.weight", tuple(f"{theirs}/{part}/kernel" for part in pair), heads_in(heads)),
-        Rule(f"{ours}.kv.bias", tuple(f"{theirs}/{part}/bias" for part in pair), heads_bias(heads)),
-        Rule(f"{ours}.out.weight", (f"{theirs}/out/kernel",), heads_out(heads)),
+        Rule(f"{ours}.q.weight", (f"{theirs}/query/kernel",), input_heads_layout(heads)),
+        Rule(f"{ours}.q.bias", (f"{theirs}/query/bias",), bias_heads_layout(heads)),
+        Rule(f"{ours}.kv.weight", tuple(f"{theirs}/{part}/kernel" for part in pair), input_heads_layout(heads)),
+        Rule(f"{ours}.kv.bias", tuple(f"{theirs}/{part}/bias" for part in pair), bias_heads_layout(heads)),
+        Rule(f"{ours}.out.weight", (f"{theirs}/out/kernel",), output_heads_layout(heads)),
         Rule(f"{ours}.out.bias", (f"{theirs}/out/bias",)),
     ]
 
@@ -146,12 +146,12 @@ def plain_names(weights: Weights) -> dict[str, Tensor]:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture: npz files tell their heads; GELU and the images' normalisation are defaults."""
     tensors, where = plain_names(weights), str(weights.path)
-    rows, cols, channels, width = shape_of(tensors, "embedding/kernel", where)
-    stem = stem_of(tensors, name == "timm")
-    rows, cols, channels = seen(tensors, stem, rows, cols, channels)
+    rows, cols, channels, width = get_shape(tensors, "embedding/kernel", where)
+    stem = read_stem(tensors, name == "timm")
+    rows, cols, channels = read_patch(tensors, stem, rows, cols, channels)
     attention, _, _, mlp = LINEN if is_linen(tensors) else PRE_LINEN
     block, timm = "Transformer/encoderblock_0", name == "timm"
-    _, heads, _ = shape_of(tensors, f"{block}/{attention}/query/kernel", where)
+    _, heads, _ = get_shape(tensors, f"{block}/{attention}/query/kernel", where)
     token = "cls" in tensors
     config = ViTConfig(
         image=(rows, cols),
@@ -159,17 +159,17 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         channels=channels,
         stem=stem,
         width=width,
-        depth=depth_of(tensors, r"Transformer/encoderblock_(\d+)/"),
+        depth=count_blocks(tensors, r"Transformer/encoderblock_(\d+)/"),
         heads=heads,
-        mlp_width=shape_of(tensors, f"{block}/{mlp}/Dense_0/kernel", where)[1],
+        mlp_width=get_shape(tensors, f"{block}/{mlp}/Dense_0/kernel", where)[1],
         classes=tensors["head/kernel"].shape[1] if "head/kernel" in tensors else 0,
         pool="map" if "MAPHead_0/probe" in tensors else ("class" if token else "mean"),
         class_token=token,
         pre_logits="pre_logits/kernel" in tensors,
-        pre_logits_width=rep_size(tensors, width),
+        pre_logits_width=read_rep_size(tensors, width),
         block=BlockConfig(activation="gelu" if timm else "gelu-tanh"),
     )
-    config, assumed = placed(config, tensors, weights)
+    config, assumed = settle_positions(config, tensors, weights)
     assumed = (
         f"activation {config.block.activation} ({VARIANTS['timm' if timm else 'flax'].rpartition(', with')[0]})",
         "mean and deviation 0.5",
@@ -188,13 +188,13 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
 
 
-def rep_size(tensors: Mapping[str, Tensor], width: int) -> int:
+def read_rep_size(tensors: Mapping[str, Tensor], width: int) -> int:
     """Return the width of the layer before the head, 0 where it is that of the model, or there is none."""
     size = tensors["pre_logits/kernel"].shape[1] if "pre_logits/kernel" in tensors else width
     return 0 if size == width else size
 
 
-def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
+def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
     """Settle the grid, and whether [class] has a position; without positions in the file they are sines and cosines."""
     rows, cols = config.patch
     positions = next((tensors[place] for place in PLACES if place in tensors), None)
@@ -205,7 +205,7 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -
             config, image=(grid[0] * rows, grid[1] * cols), positions="sincos2d", positioned_tokens="patches"
         )
         return config, (f"positions are fixed sines and cosines{size}",)
-    prefix, grid, assumed = grid_of(weights, positions.shape[1], (0, 1) if config.class_token else (0,))
+    prefix, grid, assumed = find_grid(weights, positions.shape[1], (0, 1) if config.class_token else (0,))
     tokens = "all" if prefix == config.class_token else "patches"
     return replace(config, image=(grid.rows * rows, grid.cols * cols), positioned_tokens=tokens), assumed
 
@@ -244,7 +244,7 @@ FIXED = (
 
 def unwritable(config: ViTConfig) -> str | None:
     """Say what the authors' format can't express, if anything."""
-    unlike = unlike_plain(config, FIXED, "the format")
+    unlike = explain_not_plain(config, FIXED, "the format")
     if unlike:
         return unlike
     if config.block != BlockConfig(activation=config.block.activation):

@@ -12,21 +12,29 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, Family, Reading, heads_of, shape_of
+from vitreous.weights.families.base import CLIP, Family, Reading, find_heads, get_shape
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
-    activation_of,
-    blocks_of,
-    kind_of,
-    labels_of,
-    pair,
+    count_encoder_blocks,
+    read_activation,
+    read_labels,
+    read_pair,
+    score_kind,
 )
-from vitreous.weights.families.huggingface.preprocessor import preprocess_of
-from vitreous.weights.families.timm.arguments import arguments_in, classes_of, pretrained_in
-from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, preprocess, size_of
+from vitreous.weights.families.huggingface.preprocessor import read_preprocess
+from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_pretrained
+from vitreous.weights.families.timm.vit import find_pool, get_size, name_architecture, preprocess, settle_positions
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
+from vitreous.weights.mapping import (
+    Rule,
+    Table,
+    convolution_rules,
+    count_blocks,
+    dense_rules,
+    leading_layout,
+    stacked_rule,
+)
 
 HEAD_WIDTH = 128
 """Values of a head in every published model."""
@@ -54,7 +62,7 @@ PATCHES, PLACES = "embeddings.patch_embed.weight", "embeddings.position_embeddin
 OTHERS = (r"^text_model\.", r"^text_projection\.", r"^logit_scale$", r"position_ids$")
 
 
-def block_of(tensors: Mapping[str, Tensor], block: str, out: str, down: str, where: str) -> BlockConfig:
+def read_block(tensors: Mapping[str, Tensor], block: str, out: str, down: str, where: str) -> BlockConfig:
     """Return how the blocks are made, `block`, `out` and `down` being the names of one block and of two layers in it.
 
     Raises:
@@ -74,18 +82,18 @@ def table(config: ViTConfig) -> Table:
     block = "blocks.{i}"
     gated = (f"{block}.mlp.fc1_g", f"{block}.mlp.fc1_x")
     return [
-        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
-        *dense("patches.norm", "patch_embed.norm"),
-        Rule("positions.embedding", ("pos_embed",), leading(1)),
-        *dense(f"{block}.attention_norm", f"{block}.norm1"),
-        *dense(f"{block}.attention.qkv", f"{block}.attn.qkv"),
-        *dense(f"{block}.attention.out", f"{block}.attn.proj"),
-        *dense(f"{block}.mlp_norm", f"{block}.norm2"),
-        *(stacked(f"{block}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
-        *dense(f"{block}.mlp.contract", f"{block}.mlp.fc2"),
-        *dense("norm", "norm"),
-        *dense("head", "head"),
+        *dense_rules("patches.norm", "patch_embed.norm"),
+        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        *dense_rules(f"{block}.attention_norm", f"{block}.norm1"),
+        *dense_rules(f"{block}.attention.qkv", f"{block}.attn.qkv"),
+        *dense_rules(f"{block}.attention.out", f"{block}.attn.proj"),
+        *dense_rules(f"{block}.mlp_norm", f"{block}.norm2"),
+        *(stacked_rule(f"{block}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *dense_rules(f"{block}.mlp.contract", f"{block}.mlp.fc2"),
+        *dense_rules("norm", "norm"),
+        *dense_rules("head", "head"),
     ]
 
 
@@ -111,30 +119,30 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read timm's or Apple's files. Without learned positions they are MAE's sines and cosines (`native`)."""
     tensors, where = timm_names(weights.tensors), str(weights.path)
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    heads, usual = heads_of(weights, width, arguments_in(weights).get("num_heads"), max(1, width // HEAD_WIDTH))
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    heads, usual = find_heads(weights, width, read_arguments(weights).get("num_heads"), max(1, width // HEAD_WIDTH))
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
-        classes=size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights),
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=get_size(tensors, "head.weight", 0),
+        pool=find_pool(tensors, weights),
         class_token=False,
         patch_norm="after",
         norm_eps=1e-5,
-        block=block_of(tensors, "blocks.0.", "attn.proj", "mlp.fc2", where),
+        block=read_block(tensors, "blocks.0.", "attn.proj", "mlp.fc2", where),
     )
-    config, squared = placed(config, tensors, weights)
+    config, squared = settle_positions(config, tensors, weights)
     if config.positions == "none":
         config = replace(config, positions="sincos2d-mae")
     assumed = usual + squared
-    assumed += () if architecture_of(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
-    images = preprocess(config, pretrained_in(weights), {**CLIP, "crop": 1.0})
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+    assumed += () if name_architecture(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
+    images = preprocess(config, read_pretrained(weights), {**CLIP, "crop": 1.0})
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 def hf_table(config: ViTConfig) -> Table:
@@ -144,20 +152,20 @@ def hf_table(config: ViTConfig) -> Table:
     gated = (f"{block}.ffn.gate_proj", f"{block}.ffn.up_proj")
     pair_of = ("head.k_proj", "head.v_proj")
     return [
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("embeddings.patch_embed.bias",)),
-        *dense("patches.norm", "embeddings.rms_norm"),
+        *dense_rules("patches.norm", "embeddings.rms_norm"),
         Rule("positions.embedding", (PLACES,)),
-        *dense("blocks.{i}.attention_norm", f"{block}.rms_norm1"),
-        *(stacked("blocks.{i}.attention.qkv", parts, suffix) for suffix in ("weight", "bias")),
-        *dense("blocks.{i}.attention.out", f"{block}.attention.out_proj"),
-        *dense("blocks.{i}.mlp_norm", f"{block}.rms_norm2"),
-        *(stacked("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
-        *dense("blocks.{i}.mlp.contract", f"{block}.ffn.down_proj"),
-        *dense("norm", "rms_norm"),
-        Rule(f"{pool}.probe", ("head.cls_token",), leading(2)),
-        *(stacked(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
-        *dense(f"{pool}.out", "head.output_proj"),
+        *dense_rules("blocks.{i}.attention_norm", f"{block}.rms_norm1"),
+        *(stacked_rule("blocks.{i}.attention.qkv", parts, suffix) for suffix in ("weight", "bias")),
+        *dense_rules("blocks.{i}.attention.out", f"{block}.attention.out_proj"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{block}.rms_norm2"),
+        *(stacked_rule("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.ffn.down_proj"),
+        *dense_rules("norm", "rms_norm"),
+        Rule(f"{pool}.probe", ("head.cls_token",), leading_layout(2)),
+        *(stacked_rule(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
+        *dense_rules(f"{pool}.out", "head.output_proj"),
         Rule("head.weight", ("visual_projection.weight",)),
     ]
 
@@ -171,7 +179,7 @@ def recognise_hf(weights: Weights) -> float:
     """transformers' names, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
     named = PATCHES in tensors and "embeddings.rms_norm.weight" in tensors
-    return kind_of(weights, KINDS) if named else 0.0
+    return score_kind(weights, KINDS) if named else 0.0
 
 
 def interpret_hf(weights: Weights, name: str | None) -> Reading:
@@ -179,9 +187,9 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
     tensors, where = plain_names(weights.tensors), str(weights.path)
     document = weights.config.get("vision_config") or weights.config
     said = Said(document, DEFAULTS)
-    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
-    size = pair(said("image_size"))
-    if activation_of(said("hidden_act"), where) != "silu":
+    width, channels, rows, cols = get_shape(tensors, PATCHES, where)
+    size = read_pair(said("image_size"))
+    if read_activation(said("hidden_act"), where) != "silu":
         raise CheckpointError(f"{where}: an AIMv2 whose gate is {said('hidden_act')!r} can't be built here; only silu")
     pooled = "head.cls_token" in tensors
     config = ViTConfig(
@@ -189,10 +197,10 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=blocks_of(tensors, r"encoder\.layers\.(\d+)\.", where),
+        depth=count_encoder_blocks(tensors, r"encoder\.layers\.(\d+)\.", where),
         heads=int(said("num_attention_heads")) if document else max(1, width // HEAD_WIDTH),
-        mlp_width=shape_of(tensors, "encoder.layers.0.ffn.down_proj.weight", where)[1],
-        classes=size_of(tensors, "visual_projection.weight", 0),
+        mlp_width=get_shape(tensors, "encoder.layers.0.ffn.down_proj.weight", where)[1],
+        classes=get_size(tensors, "visual_projection.weight", 0),
         head_bias="visual_projection.weight" not in tensors,
         pool="map" if pooled else "mean",
         pool_plain=pooled,
@@ -200,11 +208,11 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
         positions="learned" if PLACES in tensors else "sincos2d-mae",
         patch_norm="after",
         norm_eps=float(said("rms_norm_eps")),
-        block=block_of(tensors, "encoder.layers.0.", "attention.out_proj", "ffn.down_proj", where),
+        block=read_block(tensors, "encoder.layers.0.", "attention.out_proj", "ffn.down_proj", where),
     )
     default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
-    images = preprocess_of(weights, config.image, default, said.assumed)
-    labels = labels_of(weights.config, config.classes) or tuple(
+    images = read_preprocess(weights, config.image, default, said.assumed)
+    labels = read_labels(weights.config, config.classes) or tuple(
         f"embedding {number}" for number in range(config.classes)
     )
     assumed = tuple(said.assumed) if pooled else (*said.assumed, "the mean over patches represents the image (no head)")

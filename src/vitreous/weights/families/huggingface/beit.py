@@ -11,25 +11,25 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.positions.relative import table_matrix
+from vitreous.model.positions.relative import resize_table_matrix
 from vitreous.shapes import Size
-from vitreous.weights.families.base import HALF, Family, Reading, has, shape_of
+from vitreous.weights.families.base import HALF, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.beit import CLASS_OFFSETS
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
-    activation_of,
-    blocks_of,
-    either,
-    heads_of,
-    image_of,
-    joined,
-    kind_of,
-    labels_of,
+    count_encoder_blocks,
+    either_rules,
+    joined_rules,
+    read_activation,
+    read_heads,
+    read_image,
+    read_labels,
+    score_kind,
 )
-from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, convolution, dense, leading
+from vitreous.weights.mapping import Layout, Rule, Table, convolution_rules, dense_rules, leading_layout
 
 KINDS = ("beit", "data2vec-vision")
 ROOTS = ("beit.", "data2vec_vision.")
@@ -46,31 +46,31 @@ def table(config: ViTConfig) -> Table:
     newer = tuple(f"{BLOCK}.attention.{part}_proj" for part in "qkv")
     norm = "pooler.layernorm" if config.final_norm == "pooled" else "layernorm"
     return [
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("embeddings.patch_embeddings.projection.bias",)),
-        Rule("class_token", ("embeddings.cls_token",), leading(2)),
-        Rule("positions.embedding", ("embeddings.position_embeddings",), leading(1)),
-        Rule("relative.table", (SHARED,), offsets(config)),
-        Rule("blocks.{i}.attention.relative.table", (f"{BLOCK}.{SHARED}",), offsets(config)),
-        *dense("blocks.{i}.attention_norm", f"{BLOCK}.layernorm_before"),
-        *joined("blocks.{i}.attention.qkv", apart, newer, suffixes=("weight",)),
+        Rule("class_token", ("embeddings.cls_token",), leading_layout(2)),
+        Rule("positions.embedding", ("embeddings.position_embeddings",), leading_layout(1)),
+        Rule("relative.table", (SHARED,), offsets_layout(config)),
+        Rule("blocks.{i}.attention.relative.table", (f"{BLOCK}.{SHARED}",), offsets_layout(config)),
+        *dense_rules("blocks.{i}.attention_norm", f"{BLOCK}.layernorm_before"),
+        *joined_rules("blocks.{i}.attention.qkv", apart, newer, suffixes=("weight",)),
         *(
             Rule(f"blocks.{{i}}.attention.{ours}_bias", (f"{names[place]}.bias",))
             for names in (apart, newer)
             for ours, place in (("q", 0), ("v", 2))
         ),
-        *either("blocks.{i}.attention.out", f"{BLOCK}.attention.output.dense", f"{BLOCK}.attention.o_proj"),
+        *either_rules("blocks.{i}.attention.out", f"{BLOCK}.attention.output.dense", f"{BLOCK}.attention.o_proj"),
         Rule("blocks.{i}.attention_scale.scale", (f"{BLOCK}.lambda_1",)),
-        *dense("blocks.{i}.mlp_norm", f"{BLOCK}.layernorm_after"),
-        *either("blocks.{i}.mlp.expand", f"{BLOCK}.intermediate.dense", f"{BLOCK}.mlp.fc1"),
-        *either("blocks.{i}.mlp.contract", f"{BLOCK}.output.dense", f"{BLOCK}.mlp.fc2"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{BLOCK}.layernorm_after"),
+        *either_rules("blocks.{i}.mlp.expand", f"{BLOCK}.intermediate.dense", f"{BLOCK}.mlp.fc1"),
+        *either_rules("blocks.{i}.mlp.contract", f"{BLOCK}.output.dense", f"{BLOCK}.mlp.fc2"),
         Rule("blocks.{i}.mlp_scale.scale", (f"{BLOCK}.lambda_2",)),
-        *dense("norm", norm),
-        *dense("head", "classifier"),
+        *dense_rules("norm", norm),
+        *dense_rules("head", "classifier"),
     ]
 
 
-def offsets(config: ViTConfig) -> Layout:
+def offsets_layout(config: ViTConfig) -> Layout:
     """How a table over offsets lies: as ours, except where the grid isn't square.
 
     There transformers takes the table for one of (cols, rows) whenever it runs, and stretches it to (rows, cols).
@@ -78,7 +78,7 @@ def offsets(config: ViTConfig) -> Layout:
     grid = config.grid
     if grid.rows == grid.cols:
         return Layout(lambda tensor: tensor, lambda tensor: tensor)
-    stretch = table_matrix("bias", Size(grid.cols, grid.rows), grid, config.prefix, "bilinear")
+    stretch = resize_table_matrix("bias", Size(grid.cols, grid.rows), grid, config.prefix, "bilinear")
     return Layout(
         lambda tensor: (stretch @ tensor.double()).float(),
         lambda tensor: (stretch.pinverse() @ tensor.double()).float(),
@@ -104,45 +104,45 @@ def recognise(weights: Weights) -> float:
     """BEiT's names, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
     named = PATCHES in tensors and "layer.0.layernorm_before.weight" in tensors
-    rooted = has(weights.tensors, rf"^({'|'.join(ROOTS)})".replace(".", r"\."))
-    marked = has(tensors, r"relative_position_bias_table$|^layer\.0\.lambda_1$")
-    return kind_of(weights, KINDS) if named and (rooted or marked) else 0.0
+    rooted = has_tensor(weights.tensors, rf"^({'|'.join(ROOTS)})".replace(".", r"\."))
+    marked = has_tensor(tensors, r"relative_position_bias_table$|^layer\.0\.lambda_1$")
+    return score_kind(weights, KINDS) if named and (rooted or marked) else 0.0
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS)
-    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
+    width, channels, rows, cols = get_shape(tensors, PATCHES, where)
     hidden = next(key for key in ("layer.0.intermediate.dense.weight", "layer.0.mlp.fc1.weight") if key in tensors)
     offsets_of = tensors.get(OWN, tensors.get(SHARED))
     config = ViTConfig(
-        image=image_of(weights, said, (rows, cols), *positions_in(tensors)),
+        image=read_image(weights, said, (rows, cols), *list_positions(tensors)),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=blocks_of(tensors, r"layer\.(\d+)\.", where),
-        heads=offsets_of.shape[1] if offsets_of is not None else heads_of(weights, said, width),
+        depth=count_encoder_blocks(tensors, r"layer\.(\d+)\.", where),
+        heads=offsets_of.shape[1] if offsets_of is not None else read_heads(weights, said, width),
         mlp_width=tensors[hidden].shape[0],
         classes=tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0,
         norm_eps=float(said("layer_norm_eps")),
         block=BlockConfig(
-            activation=activation_of(said("hidden_act"), where),
+            activation=read_activation(said("hidden_act"), where),
             qkv_bias="no-key",
             layer_scale=0.1 if "layer.0.lambda_1" in tensors else 0.0,
         ),
     )
-    config = normed(placed(config, tensors, where), tensors)
-    labels = labels_of(weights.config, config.classes)
+    config = settle_norm(settle_positions(config, tensors, where), tensors)
+    labels = read_labels(weights.config, config.classes)
     default = PreprocessConfig(
         size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
     )
-    images = preprocess_of(weights, config.image, default, said.assumed)
+    images = read_preprocess(weights, config.image, default, said.assumed)
     rule = "bicubic" if config.positions == "learned" else "bilinear"
     return Reading(config, images, rule, tensors, tuple(said.assumed), labels, IGNORED)
 
 
-def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTConfig:
+def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTConfig:
     """Settle the positions: a table a block, one for all, added ones, or none.
 
     Raises:
@@ -158,7 +158,7 @@ def placed(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTC
     return replace(config, positions="bias", position_placement="layers" if kinds[0] == OWN else "shared")
 
 
-def positions_in(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
+def list_positions(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
     """Return the number of positions, how many of them are those of [class], and whether it is a table over offsets."""
     added = tensors.get("embeddings.position_embeddings")
     if added is not None:
@@ -167,7 +167,7 @@ def positions_in(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
     return (0 if offsets is None else offsets.shape[0]), CLASS_OFFSETS, True
 
 
-def normed(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViTConfig:
+def settle_norm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViTConfig:
     """Settle the final norm: over the mean of the patches, or over the sequence, whose [class] then stands for the image."""
     if "pooler.layernorm.weight" in tensors:
         return replace(config, pool="mean", final_norm="pooled")

@@ -13,22 +13,22 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, HALF, Family, Reading, grid_of, shape_of
+from vitreous.weights.families.base import CLIP, HALF, Family, Reading, find_grid, get_shape
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
-    activation_of,
-    blocks_of,
-    heads_of,
-    image_of,
-    joined,
-    kind_of,
-    labels_of,
-    pair,
+    count_encoder_blocks,
+    joined_rules,
+    read_activation,
+    read_heads,
+    read_image,
+    read_labels,
+    read_pair,
+    score_kind,
 )
-from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, convolution, dense, leading
+from vitreous.weights.mapping import Layout, Rule, Table, convolution_rules, dense_rules, leading_layout
 
 CLIP_KINDS, SIGLIP_KINDS = ("clip", "clip_vision_model"), ("siglip", "siglip_vision_model")
 NAFLEX_KINDS = ("siglip2", "siglip2_vision_model")
@@ -58,40 +58,40 @@ def encoder(config: ViTConfig) -> list[Rule]:
     block = f"{ROOT}encoder.layers.{{i}}"
     parts = tuple(f"{block}.self_attn.{part}_proj" for part in "qkv")
     return [
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", (f"{ROOT}embeddings.patch_embedding.bias",)),
         Rule("class_token", (f"{ROOT}embeddings.class_embedding",)),
         Rule("positions.embedding", (f"{ROOT}embeddings.position_embedding.weight",)),
-        *dense("embed_norm", f"{ROOT}pre_layrnorm"),
-        *dense("blocks.{i}.attention_norm", f"{block}.layer_norm1"),
-        *joined("blocks.{i}.attention.qkv", parts),
-        *dense("blocks.{i}.attention.out", f"{block}.self_attn.out_proj"),
-        *dense("blocks.{i}.mlp_norm", f"{block}.layer_norm2"),
-        *dense("blocks.{i}.mlp.expand", f"{block}.mlp.fc1"),
-        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.fc2"),
-        *dense("norm", f"{ROOT}post_layernorm"),
+        *dense_rules("embed_norm", f"{ROOT}pre_layrnorm"),
+        *dense_rules("blocks.{i}.attention_norm", f"{block}.layer_norm1"),
+        *joined_rules("blocks.{i}.attention.qkv", parts),
+        *dense_rules("blocks.{i}.attention.out", f"{block}.self_attn.out_proj"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{block}.layer_norm2"),
+        *dense_rules("blocks.{i}.mlp.expand", f"{block}.mlp.fc1"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.fc2"),
+        *dense_rules("norm", f"{ROOT}post_layernorm"),
     ]
 
 
 def clip_table(config: ViTConfig) -> Table:
     """Return CLIP's rules."""
-    head = dense("head", "classifier") if config.head_bias else [Rule("head.weight", (PROJECTION,))]
+    head = dense_rules("head", "classifier") if config.head_bias else [Rule("head.weight", (PROJECTION,))]
     return [*encoder(config), *head]
 
 
 def siglip_table(config: ViTConfig) -> Table:
     """Return SigLIP's rules: q, k and v of the pooling are one matrix there, of which q is the first third."""
     theirs, ours = f"{ROOT}head", "pool.attention"
-    rules = [*encoder(config), Rule(f"{ours}.probe", (PROBE,), leading(2)), *dense("head", "classifier")]
+    rules = [*encoder(config), Rule(f"{ours}.probe", (PROBE,), leading_layout(2)), *dense_rules("head", "classifier")]
     for suffix in ("weight", "bias"):
         whole = (f"{theirs}.attention.in_proj_{suffix}",)
         rules += [Rule(f"{ours}.q.{suffix}", whole, part=(0, 1, 3)), Rule(f"{ours}.kv.{suffix}", whole, part=(1, 3, 3))]
     return [
         *rules,
-        *dense(f"{ours}.out", f"{theirs}.attention.out_proj"),
-        *dense(f"{ours}.norm", f"{theirs}.layernorm"),
-        *dense(f"{ours}.mlp.expand", f"{theirs}.mlp.fc1"),
-        *dense(f"{ours}.mlp.contract", f"{theirs}.mlp.fc2"),
+        *dense_rules(f"{ours}.out", f"{theirs}.attention.out_proj"),
+        *dense_rules(f"{ours}.norm", f"{theirs}.layernorm"),
+        *dense_rules(f"{ours}.mlp.expand", f"{theirs}.mlp.fc1"),
+        *dense_rules(f"{ours}.mlp.contract", f"{theirs}.mlp.fc2"),
     ]
 
 
@@ -108,7 +108,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def recognise_clip(weights: Weights) -> float:
     """CLIP's names (its norm before the blocks), and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
-    return kind_of(weights, CLIP_KINDS) if PATCHES in tensors and f"{ROOT}pre_layrnorm.weight" in tensors else 0.0
+    return score_kind(weights, CLIP_KINDS) if PATCHES in tensors and f"{ROOT}pre_layrnorm.weight" in tensors else 0.0
 
 
 def recognise_siglip(weights: Weights) -> float:
@@ -116,100 +116,102 @@ def recognise_siglip(weights: Weights) -> float:
     tensors = plain_names(weights.tensors)
     named = PATCHES in tensors and tensors[PATCHES].ndim == 4
     clip = f"{ROOT}pre_layrnorm.weight" in tensors or f"{ROOT}embeddings.class_embedding" in tensors
-    return kind_of(weights, SIGLIP_KINDS) if named and not clip else 0.0
+    return score_kind(weights, SIGLIP_KINDS) if named and not clip else 0.0
 
 
 def recognise_naflex(weights: Weights) -> float:
     """SigLIP's names with a patch embedding that is a matrix, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
     named = PATCHES in tensors and tensors[PATCHES].ndim == 2 and PLACES in tensors
-    return kind_of(weights, NAFLEX_KINDS) if named else 0.0
+    return score_kind(weights, NAFLEX_KINDS) if named else 0.0
 
 
-def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the image tower's part of a config.json."""
     inner = config.get("vision_config")
     return inner if isinstance(inner, Mapping) and inner else config
 
 
-def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> ViTConfig:
+def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> ViTConfig:
     """Return what the two towers are described by alike."""
     where = str(weights.path)
-    positions = shape_of(tensors, f"{ROOT}embeddings.position_embedding.weight", where)[0]
-    width, channels, rows, cols = shape_of(tensors, PATCHES, where)
+    positions = get_shape(tensors, f"{ROOT}embeddings.position_embedding.weight", where)[0]
+    width, channels, rows, cols = get_shape(tensors, PATCHES, where)
     return ViTConfig(
-        image=image_of(weights, said, (rows, cols), positions, int(f"{ROOT}embeddings.class_embedding" in tensors)),
+        image=read_image(weights, said, (rows, cols), positions, int(f"{ROOT}embeddings.class_embedding" in tensors)),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=blocks_of(tensors, r"vision_model\.encoder\.layers\.(\d+)\.", where),
-        heads=heads_of(weights, said, width),
-        mlp_width=shape_of(tensors, f"{ROOT}encoder.layers.0.mlp.fc1.weight", where)[0],
+        depth=count_encoder_blocks(tensors, r"vision_model\.encoder\.layers\.(\d+)\.", where),
+        heads=read_heads(weights, said, width),
+        mlp_width=get_shape(tensors, f"{ROOT}encoder.layers.0.mlp.fc1.weight", where)[0],
         classes=0,
         norm_eps=float(said("layer_norm_eps")),
         patch_bias=f"{ROOT}embeddings.patch_embedding.bias" in tensors,
-        block=BlockConfig(activation=activation_of(said("hidden_act"), where)),
+        block=BlockConfig(activation=read_activation(said("hidden_act"), where)),
     )
 
 
 def interpret_clip(weights: Weights, name: str | None) -> Reading:
     """Read CLIP: [class], normed, then projected; a classifier sees the mean over patches, not normed."""
     tensors = plain_names(weights.tensors)
-    said = Said(vision_of(weights.config), CLIP_DEFAULTS)
-    config = replace(config_of(weights, tensors, said), embed_norm=True, final_norm="pooled")
+    said = Said(read_vision(weights.config), CLIP_DEFAULTS)
+    config = replace(read_config(weights, tensors, said), embed_norm=True, final_norm="pooled")
     ignored, labels = IGNORED, ()
     if CLASSIFIER in tensors:
         config = replace(config, classes=tensors[CLASSIFIER].shape[0], pool="mean", final_norm="none")
         ignored, labels = (
             (*IGNORED, r"post_layernorm\.", r"^visual_projection\."),
-            labels_of(weights.config, config.classes),
+            read_labels(weights.config, config.classes),
         )
     elif PROJECTION in tensors:
         config = replace(config, classes=tensors[PROJECTION].shape[0], head_bias=False)
         labels = tuple(f"embedding {number}" for number in range(config.classes))
     default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
-    images = preprocess_of(weights, config.image, default, said.assumed)
+    images = read_preprocess(weights, config.image, default, said.assumed)
     return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels, ignored)
 
 
 def interpret_siglip(weights: Weights, name: str | None) -> Reading:
     """Read SigLIP: attention pooling, or the mean over patches under a classifier."""
     tensors = plain_names(weights.tensors)
-    said = Said(vision_of(weights.config), SIGLIP_DEFAULTS)
+    said = Said(read_vision(weights.config), SIGLIP_DEFAULTS)
     classes = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
     pool = "map" if PROBE in tensors and not classes else "mean"
-    config = replace(config_of(weights, tensors, said), class_token=False, pool=pool, classes=classes)
+    config = replace(read_config(weights, tensors, said), class_token=False, pool=pool, classes=classes)
     ignored = (*IGNORED, rf"^{ROOT}head\.") if classes else IGNORED
     default = PreprocessConfig(
         size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
     )
-    images = preprocess_of(weights, config.image, default, said.assumed)
-    return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
+    images = read_preprocess(weights, config.image, default, said.assumed)
+    return Reading(
+        config, images, "bicubic", tensors, tuple(said.assumed), read_labels(weights.config, classes), ignored
+    )
 
 
 def interpret_naflex(weights: Weights, name: str | None) -> Reading:
     """Read SigLIP 2 NaFlex at the grid of its positions; it resizes them to each image's own."""
-    where, said = str(weights.path), Said(vision_of(weights.config), NAFLEX_DEFAULTS)
+    where, said = str(weights.path), Said(read_vision(weights.config), NAFLEX_DEFAULTS)
     tensors = plain_names(weights.tensors)
-    width, values = shape_of(tensors, PATCHES, where)
-    patch = pair(said("patch_size"))
+    width, values = get_shape(tensors, PATCHES, where)
+    patch = read_pair(said("patch_size"))
     channels, rest = divmod(values, patch[0] * patch[1])
     if rest or not channels:
         raise CheckpointError(
             f"{where} embeds patches of {values} values, which are none of {patch[0]}x{patch[1]} pixels"
         )
-    _, grid, squared = grid_of(weights, shape_of(tensors, PLACES, where)[0], (0,))
+    _, grid, squared = find_grid(weights, get_shape(tensors, PLACES, where)[0], (0,))
     kernel = tensors[PATCHES].view(width, channels, *patch)  # of its shape alone, for what SigLIP's reader asks
     like = replace(
         weights,
         tensors=tensors | {PATCHES: kernel},
-        config=vision_of(weights.config) | {"image_size": (grid.rows * patch[0], grid.cols * patch[1])},
+        config=read_vision(weights.config) | {"image_size": (grid.rows * patch[0], grid.cols * patch[1])},
     )
     found = interpret_siglip(like, name)
-    images = preprocess_of(
+    images = read_preprocess(
         weights, found.model.image, replace(found.preprocess, interpolation="bilinear"), said.assumed
     )
-    labels = labels_of(weights.config, found.model.classes)
+    labels = read_labels(weights.config, found.model.classes)
     assumed = (*squared, *found.assumed, *said.assumed, NAFLEX)
     return replace(
         found, preprocess=images, resize="bilinear-antialias", tensors=tensors, assumed=assumed, classes=labels

@@ -10,10 +10,10 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.shapes import Size
 from vitreous.weights.families import base
-from vitreous.weights.families.base import grid_of
+from vitreous.weights.families.base import find_grid
 from vitreous.weights.files import Weights
 from vitreous.weights.limits import MOST_TOKENS
-from vitreous.weights.mapping import Rule, depth_of
+from vitreous.weights.mapping import Rule, count_blocks
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -47,7 +47,7 @@ class Said:
         return value
 
 
-def pair(value: Any) -> tuple[int, int]:
+def read_pair(value: Any) -> tuple[int, int]:
     """Return rows and columns of a size that may be one number; raises CheckpointError for one beyond any image."""
     rows, cols = (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
     if max(rows, cols) > MOST_TOKENS:
@@ -55,7 +55,7 @@ def pair(value: Any) -> tuple[int, int]:
     return rows, cols
 
 
-def image_of(
+def read_image(
     weights: Weights, said: Said, patch: tuple[int, int], count: int, prefix: int = 1, table: bool = False
 ) -> tuple[int, int]:
     """Return rows and columns of the images, cut to whole patches (SigLIP's 384 pixels hold 27 patches of 14).
@@ -74,41 +74,41 @@ def image_of(
     if not said.document and (count or weights.told.grid):
         grid, notes = weights.told.grid, ()
         if count:
-            _, grid, notes = grid_of(weights, count, (prefix,), table=table)
+            _, grid, notes = find_grid(weights, count, (prefix,), table=table)
         assert grid is not None
         said.assumed += notes
         return grid[0] * patch[0], grid[1] * patch[1]
-    if said.document.get("patch_size") is not None and pair(said("patch_size")) != patch:
-        cut = pair(said("patch_size"))
+    if said.document.get("patch_size") is not None and read_pair(said("patch_size")) != patch:
+        cut = read_pair(said("patch_size"))
         raise CheckpointError(
             f"the configuration beside {weights.path} says patches of {cut[0]}x{cut[1]} pixels, and the weights have patches "
             f"of {patch[0]}x{patch[1]}; they don't belong together"
         )
-    rows, cols = pair(said("image_size"))
+    rows, cols = read_pair(said("image_size"))
     grid = Size(rows // patch[0], cols // patch[1])
     if count:
-        grid_of(weights, count, (prefix,), grid, table)
+        find_grid(weights, count, (prefix,), grid, table)
     whole = (grid.rows * patch[0], grid.cols * patch[1])
     if whole != (rows, cols):
         said.assumed.append(f"images of {whole[0]}x{whole[1]}, not {rows}x{cols}, which isn't whole patches")
     return whole
 
 
-def activation_of(name: Any, where: str) -> Any:
+def read_activation(name: Any, where: str) -> Any:
     """Return our name of an activation; raises CheckpointError where we have none."""
     if name not in ACTIVATIONS:
         raise CheckpointError(f"{where}: its activation {name!r} isn't one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
-def heads_of(weights: Weights, said: Said, width: int) -> int:
+def read_heads(weights: Weights, said: Said, width: int) -> int:
     """Return the heads: as config.json says, else as the user does, else as is usual at this width."""
-    heads, notes = base.heads_of(weights, width, int(said("num_attention_heads")) if said.document else None)
+    heads, notes = base.find_heads(weights, width, int(said("num_attention_heads")) if said.document else None)
     said.assumed += notes
     return heads
 
 
-def labels_of(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def read_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the labels of id2label, unless they are the placeholders LABEL_0, LABEL_1, ...
 
     A label that names several outputs (ImageNet has two cranes) gets its number where it appears again.
@@ -125,27 +125,27 @@ def labels_of(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def either(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
+def either_rules(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
     """Return the rules of a layer that is named in several ways; the first is the one that is written."""
     return [Rule(f"{ours}.{suffix}", (f"{name}.{suffix}",)) for suffix in suffixes for name in theirs]
 
 
-def joined(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
+def joined_rules(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
     """Return the rules of a layer of ours that is several of theirs, under any of several names."""
     return [
         Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in names)) for suffix in suffixes for names in theirs
     ]
 
 
-def blocks_of(tensors: Mapping[str, Tensor], pattern: str, where: str) -> int:
+def count_encoder_blocks(tensors: Mapping[str, Tensor], pattern: str, where: str) -> int:
     """Count the blocks; raises CheckpointError where there is none."""
-    depth = depth_of(tensors, pattern)
+    depth = count_blocks(tensors, pattern)
     if depth < 1:
         raise CheckpointError(f"{where} has no encoder blocks")
     return depth
 
 
-def kind_of(weights: Weights, known: tuple[str, ...]) -> float:
+def score_kind(weights: Weights, known: tuple[str, ...]) -> float:
     """Tell what config.json says of a family: 2 this one, 0 another one, 1 nothing."""
     kind = weights.config.get("model_type")
     if kind is None:

@@ -8,22 +8,22 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.weights.families.base import IMAGENET, Family, Reading, has, shape_of
+from vitreous.weights.families.base import IMAGENET, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
-    activation_of,
-    blocks_of,
-    either,
-    heads_of,
-    image_of,
-    joined,
-    kind_of,
-    labels_of,
+    count_encoder_blocks,
+    either_rules,
+    joined_rules,
+    read_activation,
+    read_heads,
+    read_image,
+    read_labels,
+    score_kind,
 )
-from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, leading
+from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules, leading_layout
 
 KINDS2, KINDS3 = ("dinov2", "dinov2_with_registers"), ("dinov3_vit",)
 DEFAULTS2 = BASE | {"layer_norm_eps": 1e-6}
@@ -39,18 +39,20 @@ def table2(config: ViTConfig) -> Table:
     apart = tuple(f"{block}.attention.attention.{part}" for part in QKV)
     gated = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj")
     return [
-        *dense("patches.embed", "embeddings.patch_embeddings.projection")[1:],
-        Rule("patches.embed.weight", (PATCHES,), convolution(config)),
+        *dense_rules("patches.embed", "embeddings.patch_embeddings.projection")[1:],
+        Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         *tokens(),
-        Rule("positions.embedding", ("embeddings.position_embeddings",), leading(1)),
+        Rule("positions.embedding", ("embeddings.position_embeddings",), leading_layout(1)),
         *branches(block),
-        *joined("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
-        *either("blocks.{i}.attention.out", f"{block}.attention.output.dense", f"{block}.attention.o_proj"),
-        *either("blocks.{i}.mlp.expand", f"{block}.mlp.fc1", f"{block}.mlp.weights_in"),
-        *joined("blocks.{i}.mlp.expand", gated),
-        *either("blocks.{i}.mlp.contract", f"{block}.mlp.fc2", f"{block}.mlp.weights_out", f"{block}.mlp.down_proj"),
-        *dense("norm", "layernorm"),
-        *dense("head", "classifier"),
+        *joined_rules("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
+        *either_rules("blocks.{i}.attention.out", f"{block}.attention.output.dense", f"{block}.attention.o_proj"),
+        *either_rules("blocks.{i}.mlp.expand", f"{block}.mlp.fc1", f"{block}.mlp.weights_in"),
+        *joined_rules("blocks.{i}.mlp.expand", gated),
+        *either_rules(
+            "blocks.{i}.mlp.contract", f"{block}.mlp.fc2", f"{block}.mlp.weights_out", f"{block}.mlp.down_proj"
+        ),
+        *dense_rules("norm", "layernorm"),
+        *dense_rules("head", "classifier"),
     ]
 
 
@@ -61,31 +63,34 @@ def table3(config: ViTConfig) -> Table:
     gated = config.block.mlp == "swiglu"
     expand = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj") if gated else (f"{block}.mlp.up_proj",)
     return [
-        Rule("patches.embed.weight", ("embeddings.patch_embeddings.weight",), convolution(config)),
+        Rule("patches.embed.weight", ("embeddings.patch_embeddings.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("embeddings.patch_embeddings.bias",)),
         *tokens(),
         *branches(block),
-        *joined("blocks.{i}.attention.qkv", parts),
+        *joined_rules("blocks.{i}.attention.qkv", parts),
         Rule("blocks.{i}.attention.q_bias", (f"{parts[0]}.bias",)),
         Rule("blocks.{i}.attention.v_bias", (f"{parts[2]}.bias",)),
-        *dense("blocks.{i}.attention.out", f"{block}.attention.o_proj"),
-        *joined("blocks.{i}.mlp.expand", expand),
-        *dense("blocks.{i}.mlp.contract", f"{block}.mlp.down_proj"),
-        *dense("norm", "norm"),
+        *dense_rules("blocks.{i}.attention.out", f"{block}.attention.o_proj"),
+        *joined_rules("blocks.{i}.mlp.expand", expand),
+        *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.down_proj"),
+        *dense_rules("norm", "norm"),
     ]
 
 
 def tokens() -> list[Rule]:
     """Return the rules of [class] and the registers."""
     return [
-        Rule("class_token", ("embeddings.cls_token",), leading(2)),
-        Rule("registers", ("embeddings.register_tokens",), leading(1)),
+        Rule("class_token", ("embeddings.cls_token",), leading_layout(2)),
+        Rule("registers", ("embeddings.register_tokens",), leading_layout(1)),
     ]
 
 
 def branches(block: str) -> list[Rule]:
     """Return the rules of norms and scales, which DINOv2 and DINOv3 share."""
-    rules = [*dense("blocks.{i}.attention_norm", f"{block}.norm1"), *dense("blocks.{i}.mlp_norm", f"{block}.norm2")]
+    rules = [
+        *dense_rules("blocks.{i}.attention_norm", f"{block}.norm1"),
+        *dense_rules("blocks.{i}.mlp_norm", f"{block}.norm2"),
+    ]
     scales = (("attention_scale", "layer_scale1"), ("mlp_scale", "layer_scale2"))
     return rules + [Rule(f"blocks.{{i}}.{ours}.scale", (f"{block}.{theirs}.lambda1",)) for ours, theirs in scales]
 
@@ -105,33 +110,33 @@ def recognise2(weights: Weights) -> float:
     """DINOv2's names, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
     named = PATCHES in tensors and "encoder.layer.0.layer_scale1.lambda1" in tensors
-    return kind_of(weights, KINDS2) if named else 0.0
+    return score_kind(weights, KINDS2) if named else 0.0
 
 
 def recognise3(weights: Weights) -> float:
     """DINOv3's names, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
     named = "embeddings.patch_embeddings.weight" in tensors and "layer.0.layer_scale1.lambda1" in tensors
-    return kind_of(weights, KINDS3) if named else 0.0
+    return score_kind(weights, KINDS3) if named else 0.0
 
 
 def interpret2(weights: Weights, name: str | None) -> Reading:
     """Read DINOv2. Its classifiers see [class] beside the mean over patches; registers decide the resize rule."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS2)
-    gated = has(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
-    config = config_of(weights, tensors, said, PATCHES)
+    gated = has_tensor(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
+    config = read_config(weights, tensors, said, PATCHES)
     registers, classes = config.registers, config.classes
     block = BlockConfig(
-        activation="gelu" if gated else activation_of(said("hidden_act"), where),
+        activation="gelu" if gated else read_activation(said("hidden_act"), where),
         mlp="swiglu" if gated else "plain",
-        qkv_bias="all" if has(tensors, r"layer\.0\.attention\.(attention\.query|q_proj)\.bias$") else "none",
+        qkv_bias="all" if has_tensor(tensors, r"layer\.0\.attention\.(attention\.query|q_proj)\.bias$") else "none",
         layer_scale=1.0,
     )
     config = replace(config, positions="learned", positioned_tokens="class" if registers else "all", block=block)
     rule = "bicubic-antialias" if registers else "bicubic"
-    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
-    labels = labels_of(weights.config, classes)
+    images = read_preprocess(weights, config.image, default_images(config), said.assumed)
+    labels = read_labels(weights.config, classes)
     return Reading(config, images, rule, tensors, tuple(said.assumed), labels, (r"mask_token$",))
 
 
@@ -139,14 +144,14 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     """Read DINOv3, which has rotary positions: no grid is resized."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS3)
-    gated = has(tensors, r"^layer\.0\.mlp\.gate_proj\.")
-    act = activation_of(said("hidden_act"), where) if weights.config else "gelu"
+    gated = has_tensor(tensors, r"^layer\.0\.mlp\.gate_proj\.")
+    act = read_activation(said("hidden_act"), where) if weights.config else "gelu"
     biases = tuple(f"layer.0.attention.{part}_proj.bias" in tensors for part in "qkv")
     kinds = {(True, True, True): "all", (True, False, True): "no-key", (False, False, False): "none"}
     outer = {f"layer.0.{part}.bias" in tensors for part in ("attention.o_proj", "mlp.up_proj", "mlp.down_proj")}
     if biases not in kinds or len(outer) > 1 or (gated and weights.config and act != "silu"):
         raise CheckpointError(f"{where}: a DINOv3 with these biases or this activation can't be built here")
-    config = config_of(weights, tensors, said, "embeddings.patch_embeddings.weight")
+    config = read_config(weights, tensors, said, "embeddings.patch_embeddings.weight")
     block = BlockConfig(
         activation="gelu" if gated else act,
         mlp="swiglu" if gated else "plain",
@@ -156,15 +161,15 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     )
     rotary = RotaryConfig("centred", float(said("rope_theta")))
     config = replace(config, positions="none", rotary=rotary, block=block)
-    images = preprocess_of(weights, config.image, default_images(config), said.assumed)
+    images = read_preprocess(weights, config.image, default_images(config), said.assumed)
     ignored = (r"mask_token$", r"^rope_embeddings\.")
     return Reading(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
 
 
-def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:
+def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:
     """Return what DINOv2 and DINOv3 are described by alike."""
     where, positions = str(weights.path), tensors.get("embeddings.position_embeddings")
-    width, channels, rows, cols = shape_of(tensors, patches, where)
+    width, channels, rows, cols = get_shape(tensors, patches, where)
     ends = ("layer.0.mlp.fc2.weight", "layer.0.mlp.weights_out.weight", "layer.0.mlp.down_proj.weight")
     contract = next(key for key in tensors if key.endswith(ends))
     classes = tensors["classifier.weight"].shape[0] if "classifier.weight" in tensors else 0
@@ -173,12 +178,12 @@ def config_of(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patch
     if said.document.get("num_register_tokens", registers) != registers:
         raise CheckpointError(f"{where} has {registers} register tokens, its config.json another number")
     return ViTConfig(
-        image=image_of(weights, said, (rows, cols), positions.shape[1] if positions is not None else 0),
+        image=read_image(weights, said, (rows, cols), positions.shape[1] if positions is not None else 0),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=blocks_of(tensors, r"(?:encoder\.)?layer\.(\d+)\.", where),
-        heads=heads_of(weights, said, width),
+        depth=count_encoder_blocks(tensors, r"(?:encoder\.)?layer\.(\d+)\.", where),
+        heads=read_heads(weights, said, width),
         mlp_width=tensors[contract].shape[1],
         classes=classes,
         pool="class+mean" if classes else "class",

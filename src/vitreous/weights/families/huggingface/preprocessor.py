@@ -47,7 +47,7 @@ SHORT = ("CLIP", "Bit", "Siglip")
 CLASS = re.compile(r"(?P<stem>\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 
 
-def preprocess_of(
+def read_preprocess(
     weights: Weights, image: tuple[int, int], default: PreprocessConfig, assumed: list[str]
 ) -> PreprocessConfig:
     """Return the evaluation transform that preprocessor_config.json describes, or the default where there is none.
@@ -60,20 +60,20 @@ def preprocess_of(
     """
     if not weights.preprocessor:
         return default
-    given = completed(weights, default, assumed)
-    size = sides(given.get("size", {}))
-    crop = sides(given.get("crop_size", {})) if given.get("do_center_crop") else {}
+    given = complete_settings(weights, default, assumed)
+    size = read_sides(given.get("size", {}))
+    crop = read_sides(given.get("crop_size", {})) if given.get("do_center_crop") else {}
     short = "shortest_edge" in size or ("height" not in size and bool(crop))
     edge = size.get("shortest_edge") or size.get("height") or min(image)
     cut = crop.get("height", crop.get("shortest_edge", edge))
-    assumed += unlike(given, short, crop, default.interpolation)
+    assumed += list_differences(given, short, crop, default.interpolation)
     if not short and crop and size.get("width", edge) * cut != edge * crop.get("width", cut):
         assumed.append("rows and columns are cropped alike; their processor crops them by different shares")
     if cut > edge and given.get("do_resize", True):
         assumed.append(
             f"images fill what the model sees; their processor cuts {cut} pixels out of {edge}, the rest black"
         )
-    mean, std = scaled(given)
+    mean, std = scale_statistics(given)
     return PreprocessConfig(
         size=image,
         resize="short" if short else "squash",
@@ -85,7 +85,7 @@ def preprocess_of(
     )
 
 
-def completed(weights: Weights, default: PreprocessConfig, assumed: list[str]) -> dict[str, Any]:
+def complete_settings(weights: Weights, default: PreprocessConfig, assumed: list[str]) -> dict[str, Any]:
     """Return what a processor's file says, and what it leaves out as its class does it, noting that."""
     given = {key: value for key, value in weights.preprocessor.items() if value is not None}
     named = given.get("image_processor_type") or given.get("feature_extractor_type")
@@ -102,7 +102,7 @@ def completed(weights: Weights, default: PreprocessConfig, assumed: list[str]) -
     return whole
 
 
-def scaled(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def scale_statistics(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation for pixels of 0 to 1, where the processor's own may be for another scale.
 
     It makes (pixel * factor - mean) / std of a pixel of 0 to 255, where the usual factor is 1/255.
@@ -110,16 +110,18 @@ def scaled(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ..
     scale = 255 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
     normal = given.get("do_normalize", True)
     mean, std = (given["image_mean"], given["image_std"]) if normal else (0.0, 1.0)
-    return each(mean, scale), each(std, scale)
+    return expand_channels(mean, scale), expand_channels(std, scale)
 
 
-def each(values: Any, scale: float) -> tuple[float, ...]:
+def expand_channels(values: Any, scale: float) -> tuple[float, ...]:
     """Return one value, or one a channel, in units of a scale."""
     listed = (values,) if isinstance(values, (int, float)) else values
     return tuple(float(value) / scale for value in listed)
 
 
-def unlike(given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kernel: Interpolation) -> list[str]:
+def list_differences(
+    given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kernel: Interpolation
+) -> list[str]:
     """Say what a processor does that the one transform here doesn't: kernels it lacks, images of several sizes."""
     notes = []
     if given.get("resample") is not None and given["resample"] not in KERNELS:
@@ -133,7 +135,7 @@ def unlike(given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kerne
     return notes
 
 
-def sides(value: Any) -> dict[str, int]:
+def read_sides(value: Any) -> dict[str, int]:
     """Return a size of any of the ways in which they were written: a number, two, or named sides."""
     if isinstance(value, Mapping):
         return {str(key): int(side) for key, side in value.items() if isinstance(side, (int, float))}

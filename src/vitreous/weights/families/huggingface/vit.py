@@ -10,23 +10,23 @@ from torch import Tensor
 
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, has, shape_of
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
-    activation_of,
-    blocks_of,
-    either,
-    heads_of,
-    image_of,
-    joined,
-    kind_of,
-    labels_of,
+    count_encoder_blocks,
+    either_rules,
+    joined_rules,
+    read_activation,
+    read_heads,
+    read_image,
+    read_labels,
+    score_kind,
 )
-from vitreous.weights.families.huggingface.preprocessor import preprocess_of
+from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.families.huggingface.write import sidecars, unwritable
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, leading
+from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules, leading_layout
 
 KINDS = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
 ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
@@ -40,41 +40,41 @@ PATCHES = "embeddings.patch_embeddings.projection"
 QKV = ("query", "key", "value")
 
 
-def root_of(distilled: bool) -> str:
+def get_root(distilled: bool) -> str:
     """Return what the encoder's names begin with."""
     return "deit" if distilled else "vit"
 
 
 def table(config: ViTConfig) -> Table:
     """Return the rules; each layer of a block has its name of transformers 4 first, then that of 5."""
-    root = root_of(config.distillation_token)
+    root = get_root(config.distillation_token)
     old, new = f"{root}.encoder.layer.{{i}}", f"{root}.layers.{{i}}"
     apart = tuple(f"{old}.attention.attention.{part}" for part in QKV)
-    attention = joined("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
+    attention = joined_rules("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
     classifier = "cls_classifier" if config.distillation_token else "classifier"
     return [
-        Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution(config)),
+        Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", (f"{root}.{PATCHES}.bias",)),
-        Rule("class_token", (f"{root}.embeddings.cls_token",), leading(2)),
-        Rule("distillation_token", (f"{root}.embeddings.distillation_token",), leading(2)),
-        Rule("registers", (f"{root}.embeddings.distillation_token",), leading(1)),
-        Rule("positions.embedding", (f"{root}.embeddings.position_embeddings",), leading(1)),
-        *either("blocks.{i}.attention_norm", f"{old}.layernorm_before", f"{new}.layernorm_before"),
+        Rule("class_token", (f"{root}.embeddings.cls_token",), leading_layout(2)),
+        Rule("distillation_token", (f"{root}.embeddings.distillation_token",), leading_layout(2)),
+        Rule("registers", (f"{root}.embeddings.distillation_token",), leading_layout(1)),
+        Rule("positions.embedding", (f"{root}.embeddings.position_embeddings",), leading_layout(1)),
+        *either_rules("blocks.{i}.attention_norm", f"{old}.layernorm_before", f"{new}.layernorm_before"),
         *attention,
-        *either("blocks.{i}.attention.out", f"{old}.attention.output.dense", f"{new}.attention.o_proj"),
-        *either("blocks.{i}.mlp_norm", f"{old}.layernorm_after", f"{new}.layernorm_after"),
-        *either("blocks.{i}.mlp.expand", f"{old}.intermediate.dense", f"{new}.mlp.fc1"),
-        *either("blocks.{i}.mlp.contract", f"{old}.output.dense", f"{new}.mlp.fc2"),
-        *dense("norm", f"{root}.layernorm"),
-        *dense("pre_logits.0", f"{root}.pooler.dense"),
-        *dense("head", classifier),
-        *dense("distillation_head", "distillation_classifier"),
+        *either_rules("blocks.{i}.attention.out", f"{old}.attention.output.dense", f"{new}.attention.o_proj"),
+        *either_rules("blocks.{i}.mlp_norm", f"{old}.layernorm_after", f"{new}.layernorm_after"),
+        *either_rules("blocks.{i}.mlp.expand", f"{old}.intermediate.dense", f"{new}.mlp.fc1"),
+        *either_rules("blocks.{i}.mlp.contract", f"{old}.output.dense", f"{new}.mlp.fc2"),
+        *dense_rules("norm", f"{root}.layernorm"),
+        *dense_rules("pre_logits.0", f"{root}.pooler.dense"),
+        *dense_rules("head", classifier),
+        *dense_rules("distillation_head", "distillation_classifier"),
     ]
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the encoder's names one beginning, whichever class the file was saved from."""
-    root = root_of("distillation_classifier.weight" in tensors)
+    root = get_root("distillation_classifier.weight" in tensors)
     found = {}
     for name, tensor in tensors.items():
         bare = next((name.removeprefix(prefix) for prefix in ROOTS if name.startswith(prefix)), name)
@@ -85,10 +85,12 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def recognise(weights: Weights) -> float:
     """Their names for patches and norms, and no other model type in config.json."""
     tensors = plain_names(weights.tensors)
-    named = has(tensors, rf"^(vit|deit)\.{PATCHES}\.weight$") and has(tensors, r"\.0\.layernorm_before\.weight$")
-    if not named or has(tensors, r"lambda|relative_position"):
+    named = has_tensor(tensors, rf"^(vit|deit)\.{PATCHES}\.weight$") and has_tensor(
+        tensors, r"\.0\.layernorm_before\.weight$"
+    )
+    if not named or has_tensor(tensors, r"lambda|relative_position"):
         return 0.0
-    return kind_of(weights, KINDS)
+    return score_kind(weights, KINDS)
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
@@ -97,22 +99,22 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     kind = str(weights.config.get("model_type"))
     said = Said(weights.config, DEFAULTS | {"layer_norm_eps": EPSILONS.get(kind, DEFAULTS["layer_norm_eps"])})
     distilled = "distillation_classifier.weight" in tensors
-    root = root_of(distilled)
-    width, channels, rows, cols = shape_of(tensors, f"{root}.{PATCHES}.weight", where)
+    root = get_root(distilled)
+    width, channels, rows, cols = get_shape(tensors, f"{root}.{PATCHES}.weight", where)
     token = f"{root}.embeddings.cls_token" in tensors  # I-JEPA has none, and its classifiers see the mean
     head = "cls_classifier.weight" if distilled else "classifier.weight"
     classes = tensors[head].shape[0] if head in tensors else 0
-    positions = shape_of(tensors, f"{root}.embeddings.position_embeddings", where)[1]
+    positions = get_shape(tensors, f"{root}.embeddings.position_embeddings", where)[1]
     hidden = (f"{root}.encoder.layer.0.intermediate.dense.weight", f"{root}.layers.0.mlp.fc1.weight")
     config = ViTConfig(
-        image=image_of(
+        image=read_image(
             weights, said, (rows, cols), positions, token + (f"{root}.embeddings.distillation_token" in tensors)
         ),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=blocks_of(tensors, rf"{root}\.(?:encoder\.layer|layers)\.(\d+)\.", where),
-        heads=heads_of(weights, said, width),
+        depth=count_encoder_blocks(tensors, rf"{root}\.(?:encoder\.layer|layers)\.(\d+)\.", where),
+        heads=read_heads(weights, said, width),
         mlp_width=next(tensors[key] for key in hidden if key in tensors).shape[0],
         classes=classes,
         pool="class" if token else "mean",
@@ -121,19 +123,21 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         registers=int(f"{root}.embeddings.distillation_token" in tensors and not distilled),
         norm_eps=float(said("layer_norm_eps")),
         pre_logits=f"{root}.pooler.dense.weight" in tensors and token and not classes,
-        block=block_of(tensors, said, where),
+        block=read_block(tensors, said, where),
     )
     ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes or not token else ())
-    images = preprocess_of(weights, config.image, default_images(weights.config, config), said.assumed)
+    images = read_preprocess(weights, config.image, default_images(weights.config, config), said.assumed)
     if not weights.preprocessor:
         said.assumed.append("mean, deviation and crop (no preprocessor_config.json)")
-    return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels_of(weights.config, classes), ignored)
+    return Reading(
+        config, images, "bicubic", tensors, tuple(said.assumed), read_labels(weights.config, classes), ignored
+    )
 
 
-def block_of(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:
+def read_block(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:
     """Return how the blocks are made."""
-    bias = has(tensors, r"\.0\.attention\.(attention\.query|q_proj)\.bias$")
-    return BlockConfig(activation=activation_of(said("hidden_act"), where), qkv_bias="all" if bias else "none")
+    bias = has_tensor(tensors, r"\.0\.attention\.(attention\.query|q_proj)\.bias$")
+    return BlockConfig(activation=read_activation(said("hidden_act"), where), qkv_bias="all" if bias else "none")
 
 
 def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:

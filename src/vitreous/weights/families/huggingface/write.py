@@ -3,9 +3,9 @@
 from typing import Any
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import uncropped
+from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import MULTI_LABEL, unlike_plain
+from vitreous.weights.families.base import MULTI_LABEL, explain_not_plain
 from vitreous.weights.families.huggingface.config_json import ACTIVATIONS
 from vitreous.weights.families.huggingface.preprocessor import KERNELS
 from vitreous.weights.model_folder import ModelFolder
@@ -31,7 +31,7 @@ assert set(NAMES.values()) <= set(ACTIVATIONS)
 
 def unwritable(config: ViTConfig) -> str | None:
     """Say what transformers' ViT and DeiT can't express, if anything."""
-    unlike = unlike_plain(config, FIXED, "transformers' ViT")
+    unlike = explain_not_plain(config, FIXED, "transformers' ViT")
     if unlike:
         return unlike
     made = config.block
@@ -62,8 +62,8 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": config.norm_eps,
-        "image_size": side(config.image),
-        "patch_size": side(config.patch),
+        "image_size": format_side(config.image),
+        "patch_size": format_side(config.patch),
         "num_channels": config.channels,
         "qkv_bias": config.block.qkv_bias == "all",
     }
@@ -72,19 +72,19 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         if folder.several:
             document["problem_type"] = MULTI_LABEL
         document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
-    return {"config.json": document, "preprocessor_config.json": processor(folder.preprocess, config.channels)}
+    return {"config.json": document, "preprocessor_config.json": build_processor(folder.preprocess, config.channels)}
 
 
-def side(size: tuple[int, int]) -> int | list[int]:
+def format_side(size: tuple[int, int]) -> int | list[int]:
     """Return one number for a square."""
     return size[0] if size[0] == size[1] else list(size)
 
 
-def processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
+def build_processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
     """Return the image processor that does the same: which class depends on how images are resized and cropped."""
     rows, cols = images.size
     squash = images.resize == "squash"
-    whole = uncropped(images)._asdict()
+    whole = compute_uncropped(images)._asdict()
     size = {"height": whole["rows"], "width": whole["cols"]} if squash else {"shortest_edge": whole["rows"]}
     document = {
         "image_processor_type": "DeiTImageProcessor" if squash else "CLIPImageProcessor",
@@ -96,12 +96,12 @@ def processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": spread(images.mean, channels),
-        "image_std": spread(images.std, channels),
+        "image_mean": spread_channels(images.mean, channels),
+        "image_std": spread_channels(images.std, channels),
     }
     return document | {"do_convert_rgb": images.mode == "RGB"}
 
 
-def spread(values: tuple[float, ...], channels: int) -> list[float]:
+def spread_channels(values: tuple[float, ...], channels: int) -> list[float]:
     """Return one value a channel."""
     return list(values) if len(values) > 1 else [values[0]] * channels

@@ -6,8 +6,8 @@ from typing import Any
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
-from vitreous.weights.families.base import Notes, places
-from vitreous.weights.families.timm.write import ACTIVATIONS, arguments
+from vitreous.weights.families.base import Notes, count_places
+from vitreous.weights.families.timm.write import ACTIVATIONS, build_arguments
 from vitreous.weights.files import Weights
 
 READ = ("img_size", "no_embed_class", "global_pool", "pool_include_prefix", "num_classes")
@@ -22,33 +22,33 @@ NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"swish": "silu
 """timm's names of activations, and ours."""
 
 
-def arguments_in(weights: Weights) -> Mapping[str, Any]:
+def read_arguments(weights: Weights) -> Mapping[str, Any]:
     """Return what config.json says that the model's constructor was called with."""
     return {name: value for name, value in (weights.config.get("model_args") or {}).items() if value is not None}
 
 
-def pretrained_in(weights: Weights) -> Mapping[str, Any]:
+def read_pretrained(weights: Weights) -> Mapping[str, Any]:
     """Return what config.json says of images and labels; older ones say it at their top."""
     if "pretrained_cfg" in weights.config:
         return weights.config["pretrained_cfg"] or {}
     return weights.config if "architecture" in weights.config else {}
 
 
-def pooling_in(weights: Weights) -> str | None:
+def read_pooling(weights: Weights) -> str | None:
     """Return timm's name of the pooling, if config.json says it; the constructor's goes first."""
-    return arguments_in(weights).get("global_pool") or weights.config.get("global_pool")
+    return read_arguments(weights).get("global_pool") or weights.config.get("global_pool")
 
 
-def classes_of(weights: Weights, count: int) -> tuple[str, ...]:
+def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
     """Return the labels that config.json lists, a list or by number, if it lists one for each output."""
-    given = pretrained_in(weights)
+    given = read_pretrained(weights)
     names = weights.config.get("label_names") or given.get("label_names") or given.get("labels") or ()
     if isinstance(names, Mapping):
         names = [names.get(str(number)) for number in range(count)] if len(names) == count else ()
     return tuple(map(str, names)) if len(names) == count and None not in names else ()
 
 
-def size_in(value: Any) -> tuple[int, int] | None:
+def read_size(value: Any) -> tuple[int, int] | None:
     """Return rows and columns of a size that is one number or two; None where there is none."""
     if not value:
         return None
@@ -56,12 +56,12 @@ def size_in(value: Any) -> tuple[int, int] | None:
     return int(rows), int(cols)
 
 
-def cells(image: tuple[int, int], patch: tuple[int, int]) -> Size:
+def count_cells(image: tuple[int, int], patch: tuple[int, int]) -> Size:
     """Return the grid of whole patches."""
     return Size(image[0] // patch[0], image[1] // patch[1])
 
 
-def said_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int], table: bool = False) -> Size | None:
+def read_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int], table: bool = False) -> Size | None:
     """Return the grid that config.json names: the constructor's, else that of the images where it has as many positions.
 
     Args:
@@ -70,19 +70,19 @@ def said_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int],
         counts: how many positions may be those of patches.
         table: they are those of offsets between patches.
     """
-    if built := size_in(arguments_in(weights).get("img_size")):
-        return cells(built, patch)
-    images = images_in(weights)
-    grid = None if images is None else cells(images, patch)
-    return grid if grid is not None and places(grid, table) in counts else None
+    if built := read_size(read_arguments(weights).get("img_size")):
+        return count_cells(built, patch)
+    images = read_images(weights)
+    grid = None if images is None else count_cells(images, patch)
+    return grid if grid is not None and count_places(grid, table) in counts else None
 
 
-def images_in(weights: Weights) -> tuple[int, int] | None:
+def read_images(weights: Weights) -> tuple[int, int] | None:
     """Return rows and columns of the images that pretrained_cfg names, which may be older than the model."""
-    return size_in((pretrained_in(weights).get("input_size") or (0,))[1:])
+    return read_size((read_pretrained(weights).get("input_size") or (0,))[1:])
 
 
-def details_of(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def read_details(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return activation, epsilon, heads, and whether there are positions, where the constructor was told them.
 
     Raises:
@@ -100,10 +100,10 @@ def details_of(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found | ({"eps": 1e-6} if "norm_layer" in given else {})
 
 
-def made_of(config: ViTConfig) -> dict[str, Any]:
+def build_constructor_arguments(config: ViTConfig) -> dict[str, Any]:
     """Return what the constructors of timm's ViT and Eva would be called with for a model."""
     block, rotary = config.block, config.rotary
-    return arguments(config) | {
+    return build_arguments(config) | {
         "qkv_bias": block.qkv_bias != "none",
         "init_values": block.layer_scale,
         "num_kv_heads": config.heads,
@@ -138,7 +138,7 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
     Raises:
         CheckpointError: an argument of another model, or of one that we can't build.
     """
-    made, notes = made_of(config), []
+    made, notes = build_constructor_arguments(config), []
     for name, value in given.items():
         if name in READ or name in HARMLESS or name.endswith("_rate") or name in ("act_layer", "num_heads"):
             continue
@@ -148,7 +148,7 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
             fits, ours = False, "what is usual, and can build nothing else"
         elif name in made:
             ours = made[name]
-            fits = ours is None or same(name, value, config, ours)
+            fits = ours is None or agrees(name, value, config, ours)
         else:
             notes.append(f"{name} {str(value)[:40]} of model_args, which vitreous doesn't know, makes no difference")
             continue
@@ -159,10 +159,10 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
     return tuple(notes)
 
 
-def same(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
+def agrees(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
     """Tell whether an argument says what the tensors do, however it is written."""
     if name in ("patch_size", "ref_feat_shape"):
-        return size_in(value) == size_in(ours)
+        return read_size(value) == read_size(ours)
     if name == "mlp_ratio":
         return (
             config.block.mlp == "swiglu" or int(config.width * value) == config.mlp_width

@@ -12,18 +12,32 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, Reading, has, heads_of, shape_of
+from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, Reading, find_heads, get_shape, has_tensor
 from vitreous.weights.families.timm.arguments import (
-    arguments_in,
     check_arguments,
-    classes_of,
-    details_of,
-    pooling_in,
-    pretrained_in,
+    read_arguments,
+    read_classes,
+    read_details,
+    read_pooling,
+    read_pretrained,
 )
-from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.weights.families.timm.vit import (
+    explain_pooling,
+    find_pool,
+    name_architecture,
+    preprocess,
+    settle_positions,
+)
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading, stacked
+from vitreous.weights.mapping import (
+    Rule,
+    Table,
+    convolution_rules,
+    count_blocks,
+    dense_rules,
+    leading_layout,
+    stacked_rule,
+)
 
 SIGNS = r"^blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)$"
 HEADS = {1408: 16, 4096: 32}
@@ -60,32 +74,32 @@ def table(config: ViTConfig) -> Table:
     apart = [f"{attention}.{part}_proj" for part in "qkv"]
     joined = [Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.qkv.weight",))]
     biases = [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_bias",)) for part in "qv"]
-    split = [stacked("blocks.{i}.attention.qkv", apart, "weight")]
+    split = [stacked_rule("blocks.{i}.attention.qkv", apart, "weight")]
     split += [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_proj.bias",)) for part in "qv"]
-    packed = dense("blocks.{i}.mlp.expand", f"{mlp}.fc1")
+    packed = dense_rules("blocks.{i}.mlp.expand", f"{mlp}.fc1")
     gated = [
-        stacked("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
+        stacked_rule("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
     ]
     aligned = config.block.mlp == "swiglu" and (config.block.mlp_inner_norm or config.rotary.kind == "centred")
     return [
-        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
-        Rule("class_token", ("cls_token",), leading(2)),
-        Rule("registers", ("reg_token",), leading(1)),
-        Rule("positions.embedding", ("pos_embed",), leading(1)),
-        *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+        Rule("class_token", ("cls_token",), leading_layout(2)),
+        Rule("registers", ("reg_token",), leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
         *([*split, *joined, *biases] if config.block.mlp_inner_norm else [*joined, *biases, *split]),
-        *dense("blocks.{i}.attention.qkv", f"{attention}.qkv")[1:],
-        *dense("blocks.{i}.attention.norm", f"{attention}.norm"),
-        *dense("blocks.{i}.attention.out", f"{attention}.proj"),
+        *dense_rules("blocks.{i}.attention.qkv", f"{attention}.qkv")[1:],
+        *dense_rules("blocks.{i}.attention.norm", f"{attention}.norm"),
+        *dense_rules("blocks.{i}.attention.out", f"{attention}.proj"),
         Rule("blocks.{i}.attention_scale.scale", ("blocks.{i}.gamma_1",)),
-        *dense("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+        *dense_rules("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
         *([*gated, *packed] if aligned else [*packed, *gated]),
-        *dense("blocks.{i}.mlp.norm", f"{mlp}.norm"),
-        *dense("blocks.{i}.mlp.contract", f"{mlp}.fc2"),
+        *dense_rules("blocks.{i}.mlp.norm", f"{mlp}.norm"),
+        *dense_rules("blocks.{i}.mlp.contract", f"{mlp}.fc2"),
         Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.gamma_2",)),
-        *dense("norm", "fc_norm" if config.final_norm == "pooled" else "norm"),
-        *dense("head", "head"),
+        *dense_rules("norm", "fc_norm" if config.final_norm == "pooled" else "norm"),
+        *dense_rules("head", "head"),
     ]
 
 
@@ -94,7 +108,7 @@ def recognise(weights: Weights) -> float:
     tensors = weights.tensors
     if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
         return 0.0
-    if not has(tensors, SIGNS) or has(tensors, r"relative_position|^mask_token|^storage_tokens"):
+    if not has_tensor(tensors, SIGNS) or has_tensor(tensors, r"relative_position|^mask_token|^storage_tokens"):
         return 0.0
     if "architecture" in weights.config:
         return 2.0
@@ -104,12 +118,12 @@ def recognise(weights: Weights) -> float:
 def is_deit3(tensors: Mapping[str, Tensor]) -> bool:
     """Tell DeiT-III's own names, timm's with gamma_1, which hold positions and no registers."""
     named = all(name in tensors for name in ("blocks.0.gamma_1", "blocks.0.attn.qkv.bias", "pos_embed"))
-    return named and not has(tensors, r"^reg_token$|^rope|attn\.q_bias|attn\.proj_[lw]|_token_only|mlp\.fc1_g")
+    return named and not has_tensor(tensors, r"^reg_token$|^rope|attn\.q_bias|attn\.proj_[lw]|_token_only|mlp\.fc1_g")
 
 
-def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
+def find_kind(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
     """Return the line of models: as the name says, else as the tensors suggest, with a note."""
-    strange = has(tensors, r"^rope\.freqs|^norm_pre|attn\.(wq|gate|k_norm|k_proj\.bias)")
+    strange = has_tensor(tensors, r"^rope\.freqs|^norm_pre|attn\.(wq|gate|k_norm|k_proj\.bias)")
     strange = strange or tensors["patch_embed.proj.weight"].shape[0] == POST_NORM
     if strange or re.search(UNKNOWN, architecture):
         raise CheckpointError(
@@ -123,7 +137,7 @@ def kind_of(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tup
     ):
         if re.search(pattern, architecture):
             return kind, ()
-    gated = has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") or is_packed(tensors)
+    gated = has_tensor(tensors, r"^blocks\.0\.mlp\.fc1_g\.") or is_packed(tensors)
     scaled = "blocks.0.gamma_1" in tensors
     kind = {
         # class token, positions, registers, gated MLP, layer scale
@@ -147,22 +161,22 @@ def is_packed(tensors: Mapping[str, Tensor]) -> bool:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
     tensors, where = weights.tensors, str(weights.path)
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    kind, assumed = kind_of(tensors, architecture_of(weights, name), where)
-    line, given = KINDS[kind], arguments_in(weights)
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    kind, assumed = find_kind(tensors, name_architecture(weights, name), where)
+    line, given = KINDS[kind], read_arguments(weights)
     if kind in ("dinov3", "rope_reg"):
-        shape_of(tensors, "reg_token", where)
-    heads, usual = heads_of(weights, width, given.get("num_heads"), HEADS.get(width, max(1, width // 64)))
-    details = details_of(given, where)
-    pool = pool_of(tensors, weights, "mean" if kind == "dinov3" else None)
+        get_shape(tensors, "reg_token", where)
+    heads, usual = find_heads(weights, width, given.get("num_heads"), HEADS.get(width, max(1, width // 64)))
+    details = read_details(given, where)
+    pool = find_pool(tensors, weights, "mean" if kind == "dinov3" else None)
     config = ViTConfig(
         image=(line.side, line.side),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
         pool=pool,
         class_token="cls_token" in tensors,
@@ -170,28 +184,28 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         final_norm="pooled" if "fc_norm.weight" in tensors else "tokens",
         norm_eps=details.get("eps", line.eps),
         rotary=line.rotary,
-        block=block_of(tensors),
+        block=read_block(tensors),
     )
-    config, positioned = placed(config, tensors, weights)
-    if kind == "dinov3" and not pooling_in(weights):
+    config, positioned = settle_positions(config, tensors, weights)
+    if kind == "dinov3" and not read_pooling(weights):
         assumed = (*assumed, "it pools by the mean over patches, timm's default (--as dinov3 takes [class])")
     else:
-        assumed = (*pooling_assumed(config, weights), *assumed)
+        assumed = (*explain_pooling(config, weights), *assumed)
     assumed = (*usual, *positioned, *check_arguments(config, given, where), *assumed)
-    images = preprocess_of(config, line, weights)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+    images = build_preprocess(config, line, weights)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
-def preprocess_of(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:
+def build_preprocess(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:
     """Return the evaluation transform."""
-    return preprocess(config, pretrained_in(weights), line.images)
+    return preprocess(config, read_pretrained(weights), line.images)
 
 
-def block_of(tensors: Mapping[str, Tensor]) -> BlockConfig:
+def read_block(tensors: Mapping[str, Tensor]) -> BlockConfig:
     """Return how the blocks are made."""
-    no_key = has(tensors, r"^blocks\.0\.attn\.(q_bias|q_proj\.bias)$")
+    no_key = has_tensor(tensors, r"^blocks\.0\.attn\.(q_bias|q_proj\.bias)$")
     return BlockConfig(
-        mlp="swiglu" if is_packed(tensors) or has(tensors, r"^blocks\.0\.mlp\.fc1_g\.") else "plain",
+        mlp="swiglu" if is_packed(tensors) or has_tensor(tensors, r"^blocks\.0\.mlp\.fc1_g\.") else "plain",
         mlp_inner_norm="blocks.0.mlp.norm.weight" in tensors,
         qkv_bias="no-key" if no_key else ("all" if "blocks.0.attn.qkv.bias" in tensors else "none"),
         attention_inner_norm="blocks.0.attn.norm.weight" in tensors,

@@ -7,8 +7,8 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ROOT, StemConfig
-from vitreous.weights.families.base import has, shape_of
-from vitreous.weights.mapping import Rule, dense, units_of
+from vitreous.weights.families.base import get_shape, has_tensor
+from vitreous.weights.mapping import Rule, count_units, dense_rules
 
 BACKBONE = "patch_embed.backbone."
 UNIT = (
@@ -31,44 +31,47 @@ ENTRIES = {
 """The architecture whose stem has these units; everything else of it can be set in a config.json."""
 
 
-def stem_of(tensors: Mapping[str, Tensor], where: str) -> StemConfig:
+def read_stem(tensors: Mapping[str, Tensor], where: str) -> StemConfig:
     """Return what stands before the patch embedding; raises CheckpointError for a backbone that we can't build."""
-    if not has(tensors, r"^patch_embed\.backbone\."):
+    if not has_tensor(tensors, r"^patch_embed\.backbone\."):
         return StemConfig()
     alone = f"{BACKBONE}conv.weight" in tensors  # timm's backbone is the root itself where no stages follow
     root = f"{BACKBONE}{'' if alone else 'stem.'}"
-    units = units_of(tensors, r"patch_embed\.backbone\.stages\.{stage}\.blocks\.{unit}\.")
+    units = count_units(tensors, r"patch_embed\.backbone\.stages\.{stage}\.blocks\.{unit}\.")
     if f"{root}norm.weight" not in tensors or (units and f"{BACKBONE}stages.0.blocks.0.norm3.weight" not in tensors):
         raise CheckpointError(
             f"{where} is a hybrid on another network than the paper's ResNet with group norm, which vitreous can't build"
         )
-    outputs = shape_of(tensors, f"{root}conv.weight", where)[0]
+    outputs = get_shape(tensors, f"{root}conv.weight", where)[0]
     return StemConfig("resnet", units, max(1, outputs // ROOT))
 
 
-def first_conv(stem: StemConfig) -> str:
+def find_first_conv(stem: StemConfig) -> str:
     """Return the name of the convolution that sees the image."""
     if stem.kind == "none":
         return "patch_embed.proj"
     return f"{BACKBONE}{'stem.' if stem.units else ''}conv"
 
 
-def channels_of(tensors: Mapping[str, Tensor], stem: StemConfig, where: str) -> int:
+def read_channels(tensors: Mapping[str, Tensor], stem: StemConfig, where: str) -> int:
     """Return the colour planes that a hybrid sees."""
-    return shape_of(tensors, f"{first_conv(stem)}.weight", where)[1]
+    return get_shape(tensors, f"{find_first_conv(stem)}.weight", where)[1]
 
 
 def stem_rules(config: ViTConfig) -> list[Rule]:
     """Return the rules of the stem."""
-    root = first_conv(config.stem)
+    root = find_first_conv(config.stem)
     if config.stem.kind == "none":
         return []
-    rules = [*dense("patches.stem.conv", root), *dense("patches.stem.norm", f"{root.removesuffix('conv')}norm")]
+    rules = [
+        *dense_rules("patches.stem.conv", root),
+        *dense_rules("patches.stem.norm", f"{root.removesuffix('conv')}norm"),
+    ]
     for stage, count in enumerate(config.stem.units):
         for unit in range(count):
             for ours, theirs in UNIT:
                 there = f"{BACKBONE}stages.{stage}.blocks.{unit}.{theirs}"
-                rules += dense(f"patches.stem.stages.{stage}.{unit}.{ours}", there)
+                rules += dense_rules(f"patches.stem.stages.{stage}.{unit}.{ours}", there)
     return rules
 
 

@@ -5,12 +5,18 @@ One layer makes the MLP's hidden values, q, k and v; one scale stands for both b
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import Family, Reading, heads_of, shape_of
+from vitreous.weights.families.base import Family, Reading, find_heads, get_shape
 from vitreous.weights.families.timm import vit
-from vitreous.weights.families.timm.arguments import arguments_in, classes_of, details_of, pretrained_in
-from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_details, read_pretrained
+from vitreous.weights.families.timm.vit import (
+    explain_pooling,
+    find_pool,
+    name_architecture,
+    preprocess,
+    settle_positions,
+)
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, dense, depth_of
+from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
 BLOCK = "blocks.{i}"
 MARKS = ("patch_embed.proj.weight", "blocks.0.in_norm.weight", "blocks.0.in_proj.weight")
@@ -29,11 +35,11 @@ def table(config: ViTConfig) -> Table:
     return [
         *rules,
         Rule(f"{BLOCK}.mlp.expand.bias", (f"{BLOCK}.mlp_bias",)),
-        *dense(f"{BLOCK}.attention_norm", f"{BLOCK}.in_norm"),
-        *dense(f"{BLOCK}.attention.q_norm", f"{BLOCK}.q_norm"),
-        *dense(f"{BLOCK}.attention.k_norm", f"{BLOCK}.k_norm"),
-        *dense(f"{BLOCK}.attention.out", f"{BLOCK}.attn_out_proj"),
-        *dense(f"{BLOCK}.mlp.contract", f"{BLOCK}.mlp_out_proj"),
+        *dense_rules(f"{BLOCK}.attention_norm", f"{BLOCK}.in_norm"),
+        *dense_rules(f"{BLOCK}.attention.q_norm", f"{BLOCK}.q_norm"),
+        *dense_rules(f"{BLOCK}.attention.k_norm", f"{BLOCK}.k_norm"),
+        *dense_rules(f"{BLOCK}.attention.out", f"{BLOCK}.attn_out_proj"),
+        *dense_rules(f"{BLOCK}.mlp.contract", f"{BLOCK}.mlp_out_proj"),
         Rule(f"{BLOCK}.attention_scale.scale", (f"{BLOCK}.ls.gamma",)),
         Rule(f"{BLOCK}.mlp_scale.scale", (f"{BLOCK}.ls.gamma",)),
     ]
@@ -54,29 +60,29 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         raise CheckpointError(
             f"{where}: timm's parallel blocks with one output layer or differential attention aren't read"
         )
-    width, channels, rows, cols = shape_of(tensors, MARKS[0], where)
-    architecture = architecture_of(weights, name)
-    details, images = vit.said(architecture)
-    details |= details_of(arguments_in(weights), where)
+    width, channels, rows, cols = get_shape(tensors, MARKS[0], where)
+    architecture = name_architecture(weights, name)
+    details, images = vit.parse_architecture(architecture)
+    details |= read_details(read_arguments(weights), where)
     told = "blocks.0.q_norm.weight" in tensors
     said = width // tensors["blocks.0.q_norm.weight"].shape[0] if told else details.get("heads")
-    heads, usual = heads_of(weights, width, said)
+    heads, usual = find_heads(weights, width, said)
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
-        classes=vit.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights),
-        pool_mlp_width=vit.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
+        mlp_width=get_shape(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
+        classes=vit.get_size(tensors, "head.weight", 0),
+        pool=find_pool(tensors, weights),
+        pool_mlp_width=vit.get_size(tensors, "attn_pool.mlp.fc2.weight", 1),
         class_token="cls_token" in tensors,
-        registers=vit.size_of(tensors, "reg_token", 1),
+        registers=vit.get_size(tensors, "reg_token", 1),
         patch_bias="patch_embed.proj.bias" in tensors,
         embed_norm="norm_pre.weight" in tensors,
-        final_norm=vit.norm_of(tensors),
+        final_norm=vit.find_norm(tensors),
         norm_eps=details.get("eps", 1e-6),
         block=BlockConfig(
             norm="layer" if "blocks.0.in_norm.bias" in tensors else "rms",
@@ -88,11 +94,11 @@ def interpret(weights: Weights, name: str | None) -> Reading:
             parallel=True,
         ),
     )
-    config, squared = placed(config, tensors, weights)
-    assumed = (*usual, *squared, *pooling_assumed(config, weights))
+    config, squared = settle_positions(config, tensors, weights)
+    assumed = (*usual, *squared, *explain_pooling(config, weights))
     assumed += () if architecture else ("activation gelu, epsilon 1e-6, mean and deviation 0.5",)
-    images = preprocess(config, pretrained_in(weights), images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+    images = preprocess(config, read_pretrained(weights), images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 FAMILY = Family("timm-parallel", "timm (vision_transformer with parallel blocks)", recognise, interpret, table)

@@ -9,21 +9,21 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.model.config import Positions, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Reading, grid_of, heads_of, shape_of
+from vitreous.weights.families.base import HALF, Family, Reading, find_grid, find_heads, get_shape
 from vitreous.weights.families.beit import CLASS_OFFSETS
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
-    arguments_in,
-    classes_of,
-    details_of,
-    images_in,
-    pretrained_in,
-    said_grid,
-    size_in,
+    read_arguments,
+    read_classes,
+    read_details,
+    read_grid,
+    read_images,
+    read_pretrained,
+    read_size,
 )
-from vitreous.weights.families.timm.vit import architecture_of, pool_of, pooling_assumed, preprocess
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, dense, depth_of
+from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
 OWN, SHARED = "blocks.0.attn.rel_pos.", "shared_rel_pos."
 OFFSETS = "relative_position_bias_table"
@@ -36,11 +36,14 @@ def table(config: ViTConfig) -> Table:
     places = (("relative", "shared_rel_pos"), ("blocks.{i}.attention.relative", "blocks.{i}.attn.rel_pos"))
     for ours, theirs in places:
         rules.append(Rule(f"{ours}.table", (f"{theirs}.{OFFSETS}",)))
-        rules += [*dense(f"{ours}.expand", f"{theirs}.mlp.fc1"), *dense(f"{ours}.contract", f"{theirs}.mlp.fc2")]
+        rules += [
+            *dense_rules(f"{ours}.expand", f"{theirs}.mlp.fc1"),
+            *dense_rules(f"{ours}.contract", f"{theirs}.mlp.fc2"),
+        ]
     return rules
 
 
-def root_of(tensors: Mapping[str, Tensor]) -> str | None:
+def find_root(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what the names of relative positions begin with; None where there are none."""
     ends = (OFFSETS, "mlp.fc1.weight")
     return next((root for root in (OWN, SHARED) if any(root + end in tensors for end in ends)), None)
@@ -49,7 +52,7 @@ def root_of(tensors: Mapping[str, Tensor]) -> str | None:
 def recognise(weights: Weights) -> float:
     """timm's names with relative positions; a config.json that names an architecture makes it sure."""
     tensors = dict(weights.tensors)
-    if not all(name in tensors for name in vit.MARKS) or root_of(tensors) is None:
+    if not all(name in tensors for name in vit.MARKS) or find_root(tensors) is None:
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
 
@@ -57,20 +60,20 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes; relative positions tell the heads."""
     tensors, where = dict(weights.tensors), str(weights.path)
-    root = root_of(tensors)
+    root = find_root(tensors)
     assert root is not None
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    architecture, given = architecture_of(weights, name), arguments_in(weights)
-    details, images = vit.said(architecture)
-    details |= details_of(given, where)
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    architecture, given = name_architecture(weights, name), read_arguments(weights)
+    details, images = vit.parse_architecture(architecture)
+    details |= read_details(given, where)
     token = "cls_token" in tensors
-    positions, found, hidden = kind_of(tensors, root, where)
-    heads, assumed = heads_of(weights, width, found or details.get("heads"))
-    size, told = size_in(given.get("img_size")) or images_in(weights), weights.told.grid
+    positions, found, hidden = find_kind(tensors, root, where)
+    heads, assumed = find_heads(weights, width, found or details.get("heads"))
+    size, told = read_size(given.get("img_size")) or read_images(weights), weights.told.grid
     if positions == "bias":
         offsets, prefix = tensors[root + OFFSETS].shape[0], CLASS_OFFSETS * token
-        said = said_grid(weights, (rows, cols), (offsets - prefix,), table=True)
-        _, grid, squared = grid_of(weights, offsets, (prefix,), said, table=True)
+        said = read_grid(weights, (rows, cols), (offsets - prefix,), table=True)
+        _, grid, squared = find_grid(weights, offsets, (prefix,), said, table=True)
         size, assumed = (grid.rows * rows, grid.cols * cols), assumed + squared
     elif size is None and told is not None:
         size = (told[0] * rows, told[1] * cols)
@@ -81,31 +84,31 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
-        classes=vit.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights),
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=vit.get_size(tensors, "head.weight", 0),
+        pool=find_pool(tensors, weights),
         class_token=token,
         positions=positions,
         position_placement="shared" if root == SHARED else "layers",
         position_mlp_width=hidden,
-        final_norm=vit.norm_of(tensors),
+        final_norm=vit.find_norm(tensors),
         norm_eps=details.get("eps", 1e-6),
-        block=vit.block_of(tensors, details, width),
+        block=vit.read_block(tensors, details, width),
     )
-    assumed += pooling_assumed(config, weights) + (() if architecture else (vit.PRE_NORM,))
-    labels = classes_of(weights, config.classes)
+    assumed += explain_pooling(config, weights) + (() if architecture else (vit.PRE_NORM,))
+    labels = read_classes(weights, config.classes)
     return Reading(
-        config, preprocess(config, pretrained_in(weights), images or HALF), "geometric", tensors, assumed, labels
+        config, preprocess(config, read_pretrained(weights), images or HALF), "geometric", tensors, assumed, labels
     )
 
 
-def kind_of(tensors: Mapping[str, Tensor], root: str, where: str) -> tuple[Positions, int, int]:
+def find_kind(tensors: Mapping[str, Tensor], root: str, where: str) -> tuple[Positions, int, int]:
     """Return the kind of positions, their heads, and the hidden width of their MLP (128 where there is none)."""
     if root + OFFSETS in tensors:
         return "bias", tensors[root + OFFSETS].shape[1], 128
-    heads, hidden = shape_of(tensors, f"{root}mlp.fc2.weight", where)
+    heads, hidden = get_shape(tensors, f"{root}mlp.fc2.weight", where)
     swin: Any = f"{root}mlp.fc2.bias" not in tensors
     return ("bias-log-swin" if swin else "bias-log"), heads, hidden
 

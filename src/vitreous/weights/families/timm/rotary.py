@@ -11,13 +11,19 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.model.config import RotaryConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, has, heads_of, shape_of
+from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_heads, get_shape, has_tensor
 from vitreous.weights.families.timm import eva, vit
-from vitreous.weights.families.timm.arguments import arguments_in, classes_of, pretrained_in
-from vitreous.weights.families.timm.eva import block_of
-from vitreous.weights.families.timm.vit import architecture_of, placed, pool_of, pooling_assumed, preprocess
+from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_pretrained
+from vitreous.weights.families.timm.eva import read_block
+from vitreous.weights.families.timm.vit import (
+    explain_pooling,
+    find_pool,
+    name_architecture,
+    preprocess,
+    settle_positions,
+)
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, dense, depth_of
+from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
 NAMES = r"_pe_(core|lang|spatial)|_rope_(mixed|ape|\d)"
 POOL_HEADS = 8
@@ -69,13 +75,13 @@ def table(config: ViTConfig) -> Table:
     """Return the rules: class Eva's, those of attention pooling, and the frequencies of mixed rotary positions."""
     return [
         *eva.table(config),
-        *dense("embed_norm", "norm_pre"),
+        *dense_rules("embed_norm", "norm_pre"),
         *(rule for rule in vit.table(config) if rule.ours.startswith("pool.")),
         Rule("blocks.{i}.attention.rotary.frequencies", ("rope.freqs.{i}",)),
     ]
 
 
-def line_of(tensors: Mapping[str, Tensor], architecture: str) -> str | None:
+def find_line(tensors: Mapping[str, Tensor], architecture: str) -> str | None:
     """Return the line of models: as the name says, else as the tensors suggest; None where they are of no such line."""
     if re.search(r"_pe_(core|lang|spatial)", architecture):
         return "pe"
@@ -86,8 +92,8 @@ def line_of(tensors: Mapping[str, Tensor], architecture: str) -> str | None:
     if "rope.freqs" in tensors:
         return "mixed"
     if "norm_pre.weight" in tensors:
-        return "pe" if "attn_pool.latent" in tensors or not has(tensors, r"^(fc_)?norm\.weight$") else None
-    bare = "cls_token" in tensors and not has(tensors, r"^(pos_embed|reg_token|dist_token)$")
+        return "pe" if "attn_pool.latent" in tensors or not has_tensor(tensors, r"^(fc_)?norm\.weight$") else None
+    bare = "cls_token" in tensors and not has_tensor(tensors, r"^(pos_embed|reg_token|dist_token)$")
     return "rope" if bare and {"blocks.0.gamma_1", "blocks.0.attn.qkv.bias"} <= set(tensors) else None
 
 
@@ -96,62 +102,62 @@ def recognise(weights: Weights) -> float:
     tensors = dict(weights.tensors)
     if "patch_embed.proj.weight" not in tensors:
         return 0.0
-    line = line_of(tensors, str(weights.config.get("architecture", "")))
+    line = find_line(tensors, str(weights.config.get("architecture", "")))
     return 0.0 if line is None else 2.5 if "architecture" in weights.config else 1.5
 
 
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read timm's files."""
-    return understood(weights, dict(weights.tensors), architecture_of(weights, name))
+    return read_architecture(weights, dict(weights.tensors), name_architecture(weights, name))
 
 
-def understood(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> Reading:
+def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> Reading:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
-    where, named = str(weights.path), line_of(tensors, architecture) or "rope"
+    where, named = str(weights.path), find_line(tensors, architecture) or "rope"
     line = LINES[named]
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    told = arguments_in(weights).get("num_heads")
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    told = read_arguments(weights).get("num_heads")
     if "rope.freqs" in tensors:
         frequencies = tensors.pop("rope.freqs")
         told = frequencies.shape[2]
         tensors |= {f"rope.freqs.{index}": frequencies[:, index] for index in range(frequencies.shape[1])}
-    heads, usual = heads_of(weights, width, told, GIGANTIC.get(width) if named == "pe" else None)
+    heads, usual = find_heads(weights, width, told, GIGANTIC.get(width) if named == "pe" else None)
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
-        classes=vit.size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights, "mean" if named == "pe" else "class"),
-        pool_mlp_width=vit.size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=vit.get_size(tensors, "head.weight", 0),
+        pool=find_pool(tensors, weights, "mean" if named == "pe" else "class"),
+        pool_mlp_width=vit.get_size(tensors, "attn_pool.mlp.fc2.weight", 1),
         pool_heads=POOL_HEADS if "attn_pool.latent" in tensors else 0,
         pool_prefix="attn_pool.latent" in tensors,
         class_token="cls_token" in tensors,
         patch_bias="patch_embed.proj.bias" in tensors,
         embed_norm="norm_pre.weight" in tensors,
-        final_norm=vit.norm_of(tensors),
+        final_norm=vit.find_norm(tensors),
         norm_eps=line.eps,
         rotary=line.rotary,
-        block=block_of(tensors),
+        block=read_block(tensors),
     )
-    config, squared = placed(config, tensors, weights)
+    config, squared = settle_positions(config, tensors, weights)
     if named == "pe":  # where no name tells, angles were trained on the file's grid; beside [class] cells count from 1
         offset = 1.0 if config.class_token else 0.0
         side = next((side for pattern, side in TRAINED if re.search(pattern, architecture)), None)
         reference = (side, side) if side else tuple(config.grid)
         config = replace(config, rotary=replace(line.rotary, reference=reference, offset=offset))
     assumed = () if architecture else (f"it is {line.title}: epsilon {line.eps:g} and normalisation",)
-    assumed += (*usual, *squared, *pooling_assumed(config, weights))
+    assumed += (*usual, *squared, *explain_pooling(config, weights))
     if named == "pe" and tuple(config.grid) == config.rotary.reference:
         assumed += (f"angles as trained on a grid of {config.grid}",)
-    images = preprocess(config, pretrained_in(weights), line.images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, classes_of(weights, config.classes))
+    images = preprocess(config, read_pretrained(weights), line.images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
-def own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give Perception Encoder's own tensors timm's names and shapes; others keep theirs."""
     found: dict[str, Tensor] = {}
     whole = any(name.startswith("visual.") for name in tensors)
@@ -186,7 +192,7 @@ def recognise_own(weights: Weights) -> float:
 
 def interpret_own(weights: Weights, name: str | None) -> Reading:
     """Read Perception Encoder's own files; the projection becomes the head."""
-    found = understood(replace(weights, config={}), own_names(weights.tensors), "vit_pe_core_own")
+    found = read_architecture(replace(weights, config={}), rename_own(weights.tensors), "vit_pe_core_own")
     assert isinstance(found.model, ViTConfig)
     config = replace(found.model, head_bias=False) if found.model.classes else found.model
     images = replace(found.preprocess, resize="squash", rounding="torchvision", interpolation="bilinear")

@@ -18,26 +18,26 @@ from vitreous.weights.families.base import (
     Family,
     Notes,
     Reading,
-    grid_of,
-    has,
-    heads_of,
-    shape_of,
+    find_grid,
+    find_heads,
+    get_shape,
+    has_tensor,
 )
 from vitreous.weights.families.timm.arguments import (
-    arguments_in,
     check_arguments,
-    classes_of,
-    details_of,
-    images_in,
-    pooling_in,
-    pretrained_in,
-    said_grid,
-    size_in,
+    read_arguments,
+    read_classes,
+    read_details,
+    read_grid,
+    read_images,
+    read_pooling,
+    read_pretrained,
+    read_size,
 )
-from vitreous.weights.families.timm.hybrid import channels_of, stem_of, stem_rules
+from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem_rules
 from vitreous.weights.families.timm.write import sidecars, unwritable
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution, dense, depth_of, leading
+from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
 """Names that timm's ViT has in no variant that is read here."""
@@ -85,36 +85,36 @@ def table(config: ViTConfig) -> Table:
     norm = "fc_norm" if config.final_norm == "pooled" else "norm"
     return [
         *stem_rules(config),
-        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution(config)),
+        Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
-        Rule("class_token", ("cls_token",), leading(2)),
-        Rule("distillation_token", ("dist_token",), leading(2)),
-        Rule("registers", ("reg_token",), leading(1)),
-        Rule("positions.embedding", ("pos_embed",), leading(1)),
-        *dense("embed_norm", "norm_pre"),
-        *dense("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
-        *dense("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
-        *dense("blocks.{i}.attention.q_norm", "blocks.{i}.attn.q_norm"),
-        *dense("blocks.{i}.attention.k_norm", "blocks.{i}.attn.k_norm"),
-        *dense("blocks.{i}.attention.norm", "blocks.{i}.attn.norm"),
-        *dense("blocks.{i}.attention.out", "blocks.{i}.attn.proj"),
+        Rule("class_token", ("cls_token",), leading_layout(2)),
+        Rule("distillation_token", ("dist_token",), leading_layout(2)),
+        Rule("registers", ("reg_token",), leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        *dense_rules("embed_norm", "norm_pre"),
+        *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
+        *dense_rules("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
+        *dense_rules("blocks.{i}.attention.q_norm", "blocks.{i}.attn.q_norm"),
+        *dense_rules("blocks.{i}.attention.k_norm", "blocks.{i}.attn.k_norm"),
+        *dense_rules("blocks.{i}.attention.norm", "blocks.{i}.attn.norm"),
+        *dense_rules("blocks.{i}.attention.out", "blocks.{i}.attn.proj"),
         Rule("blocks.{i}.attention_scale.scale", ("blocks.{i}.ls1.gamma",)),
-        *dense("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
-        *dense("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
-        *dense("blocks.{i}.mlp.norm", "blocks.{i}.mlp.norm"),
-        *dense("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
+        *dense_rules("blocks.{i}.mlp_norm", "blocks.{i}.norm2"),
+        *dense_rules("blocks.{i}.mlp.expand", "blocks.{i}.mlp.fc1"),
+        *dense_rules("blocks.{i}.mlp.norm", "blocks.{i}.mlp.norm"),
+        *dense_rules("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
         Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.ls2.gamma",)),
-        *dense("norm", norm),
-        Rule("pool.attention.probe", ("attn_pool.latent",), leading(2)),
-        *dense("pool.attention.q", "attn_pool.q"),
-        *dense("pool.attention.kv", "attn_pool.kv"),
-        *dense("pool.attention.out", "attn_pool.proj"),
-        *dense("pool.attention.norm", "attn_pool.norm"),
-        *dense("pool.attention.mlp.expand", "attn_pool.mlp.fc1"),
-        *dense("pool.attention.mlp.contract", "attn_pool.mlp.fc2"),
-        *dense("pre_logits.0", "pre_logits.fc"),
-        *dense("head", "head"),
-        *dense("distillation_head", "head_dist"),
+        *dense_rules("norm", norm),
+        Rule("pool.attention.probe", ("attn_pool.latent",), leading_layout(2)),
+        *dense_rules("pool.attention.q", "attn_pool.q"),
+        *dense_rules("pool.attention.kv", "attn_pool.kv"),
+        *dense_rules("pool.attention.out", "attn_pool.proj"),
+        *dense_rules("pool.attention.norm", "attn_pool.norm"),
+        *dense_rules("pool.attention.mlp.expand", "attn_pool.mlp.fc1"),
+        *dense_rules("pool.attention.mlp.contract", "attn_pool.mlp.fc2"),
+        *dense_rules("pre_logits.0", "pre_logits.fc"),
+        *dense_rules("head", "head"),
+        *dense_rules("distillation_head", "head_dist"),
     ]
 
 
@@ -126,12 +126,12 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def recognise(weights: Weights) -> float:
     """timm's names; a config.json that names an architecture makes it sure."""
     tensors = weights.tensors
-    if not all(name in tensors for name in MARKS) or has(tensors, ELSEWHERE):
+    if not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
 
 
-def architecture_of(weights: Weights, name: str | None) -> str:
+def name_architecture(weights: Weights, name: str | None) -> str:
     """Return the architecture's name: as the user says, else as config.json does, else nothing."""
     return name or str(weights.config.get("architecture", ""))
 
@@ -139,44 +139,48 @@ def architecture_of(weights: Weights, name: str | None) -> str:
 def interpret(weights: Weights, name: str | None) -> Reading:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
-    width, channels, rows, cols = shape_of(tensors, "patch_embed.proj.weight", where)
-    stem = stem_of(tensors, where)
+    width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
+    stem = read_stem(tensors, where)
     if stem.kind != "none":
-        rows, cols, channels = rows * stem.stride, cols * stem.stride, channels_of(tensors, stem, where)
-    details, images, named = known_of(weights, tensors, name)
+        rows, cols, channels = rows * stem.stride, cols * stem.stride, read_channels(tensors, stem, where)
+    details, images, named = find_details(weights, tensors, name)
     if details.get("positions"):
-        shape_of(tensors, "pos_embed", where)
-    heads, assumed = heads_of(weights, width, details.get("heads"), details.get("usual"))
+        get_shape(tensors, "pos_embed", where)
+    heads, assumed = find_heads(weights, width, details.get("heads"), details.get("usual"))
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
         channels=channels,
         stem=stem,
         width=width,
-        depth=depth_of(tensors, r"blocks\.(\d+)\."),
+        depth=count_blocks(tensors, r"blocks\.(\d+)\."),
         heads=heads,
-        mlp_width=shape_of(tensors, "blocks.0.mlp.fc2.weight", where)[1],
-        classes=size_of(tensors, "head.weight", 0),
-        pool=pool_of(tensors, weights),
-        pool_prefix=bool(arguments_in(weights).get("pool_include_prefix")) and pool_of(tensors, weights) != "class",
+        mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
+        classes=get_size(tensors, "head.weight", 0),
+        pool=find_pool(tensors, weights),
+        pool_prefix=bool(read_arguments(weights).get("pool_include_prefix")) and find_pool(tensors, weights) != "class",
         class_token="cls_token" in tensors,
         distillation_token="dist_token" in tensors,
-        registers=size_of(tensors, "reg_token", 1),
-        final_norm=norm_of(tensors),
+        registers=get_size(tensors, "reg_token", 1),
+        final_norm=find_norm(tensors),
         norm_eps=details.get("eps", 1e-6),
         embed_norm="norm_pre.weight" in tensors,
         patch_bias="norm_pre.weight" not in tensors,
         pre_logits="pre_logits.fc.weight" in tensors,
-        pool_mlp_width=size_of(tensors, "attn_pool.mlp.fc2.weight", 1),
-        block=block_of(tensors, details, width),
+        pool_mlp_width=get_size(tensors, "attn_pool.mlp.fc2.weight", 1),
+        block=read_block(tensors, details, width),
     )
-    config, positioned = placed(config, tensors, weights)
-    assumed += (*positioned, *check_arguments(config, arguments_in(weights), where), *pooling_assumed(config, weights))
-    images = preprocess(config, pretrained_in(weights), images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed + named, classes_of(weights, config.classes))
+    config, positioned = settle_positions(config, tensors, weights)
+    assumed += (
+        *positioned,
+        *check_arguments(config, read_arguments(weights), where),
+        *explain_pooling(config, weights),
+    )
+    images = preprocess(config, read_pretrained(weights), images)
+    return Reading(config, images, "bicubic-antialias", tensors, assumed + named, read_classes(weights, config.classes))
 
 
-def known_of(
+def find_details(
     weights: Weights, tensors: Mapping[str, Tensor], name: str | None
 ) -> tuple[dict[str, Any], Mapping[str, Any], Notes]:
     """Return activation, epsilon and heads, and the images' normalisation, which no tensor tells; and what was assumed.
@@ -186,26 +190,26 @@ def known_of(
         tensors: theirs under plain names.
         name: the architecture, as the user says.
     """
-    told = architecture_of(weights, name)
-    architecture = told or called(weights, tensors)
+    told = name_architecture(weights, name)
+    architecture = told or name_from_file(weights, tensors)
     refuse(architecture, tensors, str(weights.path))
-    details, images = said(architecture or guessed(tensors))
+    details, images = parse_architecture(architecture or guess_architecture(tensors))
     notes: Notes = ()
     if not told:
-        shared = CLIP_LIKE if guessed(tensors) else SHARED
+        shared = CLIP_LIKE if guess_architecture(tensors) else SHARED
         notes = (NAMED.format(called=architecture),) if architecture else (shared, PRE_NORM)
         details["usual"] = details.pop("heads", None)
     if "attn_pool.latent" in tensors and tensors["attn_pool.latent"].shape[-1] == 1536:
         details["usual"] = 16  # SigLIP's giant has fewer than DINOv2's
-    return details | details_of(arguments_in(weights), str(weights.path)), images, notes
+    return details | read_details(read_arguments(weights), str(weights.path)), images, notes
 
 
-def size_of(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
+def get_size(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
     """Return one side of a tensor, 0 where it isn't there."""
     return tensors[name].shape[axis] if name in tensors else 0
 
 
-def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse_architecture(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what an architecture's name says of activation and epsilon, and of normalisation."""
     for pattern, details, images in ARCHITECTURES:
         if re.search(pattern, architecture):
@@ -213,28 +217,28 @@ def said(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return {}, HALF
 
 
-def guessed(tensors: Mapping[str, Tensor]) -> str:
+def guess_architecture(tensors: Mapping[str, Tensor]) -> str:
     """Return what a file without a name looks like: only CLIP's towers have a norm before the blocks."""
     return "clip" if "norm_pre.weight" in tensors else ""
 
 
 def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse models whose tensors are named like these but mean something else."""
-    perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or norm_of(tensors) == "none")
+    perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or find_norm(tensors) == "none")
     if perception or re.search(OTHERS, architecture):
         what = architecture or "a Perception Encoder"
         raise CheckpointError(f"{where}: {what} is a variant of timm's ViT that vitreous can't build")
 
 
-def called(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
+def name_from_file(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
     """Return the architecture that the file's own name is, as timm's downloads are called; "" where it is none.
 
     Raises:
         CheckpointError: the name is a CLIP tower's and the tensors aren't, or the other way round.
     """
     name = weights.path.stem if re.match(FILES, weights.path.stem) else ""
-    if name and ("clip" in name) != bool(guessed(tensors)):
-        has = "have" if guessed(tensors) else "lack"
+    if name and ("clip" in name) != bool(guess_architecture(tensors)):
+        has = "have" if guess_architecture(tensors) else "lack"
         raise CheckpointError(
             f"{weights.path} is called as one of timm's models, but its tensors {has} the norm before the blocks that a CLIP "
             "tower has; say --as NAME for what it is"
@@ -242,18 +246,18 @@ def called(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
     return name
 
 
-def norm_of(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
+def find_norm(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
     """Return where the final norm stands."""
     if "fc_norm.weight" in tensors:
         return "pooled"
     return "tokens" if "norm.weight" in tensors else "none"
 
 
-def pool_of(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | None = None) -> Pool:
+def find_pool(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | None = None) -> Pool:
     """Return how the model pools: as config.json says, else the default, else what its tensors need."""
     if "attn_pool.latent" in tensors:
         return "map"
-    said_there = pooling_in(weights)
+    said_there = read_pooling(weights)
     if said_there in POOLS:
         return POOLS[said_there]
     if said_there:
@@ -263,16 +267,16 @@ def pool_of(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | Non
     return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
 
 
-def pooling_assumed(config: ViTConfig, weights: Weights) -> Notes:
+def explain_pooling(config: ViTConfig, weights: Weights) -> Notes:
     """Say how the model pools, where only its tensors suggest it."""
-    if pooling_in(weights) or config.pool == "map":
+    if read_pooling(weights) or config.pool == "map":
         return ()
     return (
         "it pools by " + {"class": "[class]"}.get(config.pool, "the mean over the patches, prefix tokens left out"),
     )
 
 
-def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
+def read_block(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
     """Return how the blocks are made."""
     hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
     return BlockConfig(
@@ -289,30 +293,30 @@ def block_of(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: i
     )
 
 
-def placed(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
+def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
     """Settle the grid, and which tokens have positions; return what was assumed of them.
 
     The constructor's img_size goes before the images of pretrained_cfg, which may be older than the model.
     """
-    images, told = images_in(weights), weights.told.grid
+    images, told = read_images(weights), weights.told.grid
     if "pos_embed" not in tensors:
-        built = size_in(arguments_in(weights).get("img_size"))
+        built = read_size(read_arguments(weights).get("img_size"))
         image = built or images or ((told[0] * config.patch[0], told[1] * config.patch[1]) if told else None)
         note = (
             () if image else (f"images of {Size(*config.image)}: there are no positions, and nothing says their size",)
         )
         return replace(config, image=image or config.image, positions="none"), note
     count = tensors["pos_embed"].shape[1]
-    kinds = kinds_of(config, arguments_in(weights).get("no_embed_class"))
-    said = said_grid(weights, config.patch, [count - prefix for prefix in kinds])
-    prefix, grid, notes = grid_of(weights, count, tuple(kinds), said)
+    kinds = list_kinds(config, read_arguments(weights).get("no_embed_class"))
+    said = read_grid(weights, config.patch, [count - prefix for prefix in kinds])
+    prefix, grid, notes = find_grid(weights, count, tuple(kinds), said)
     image = (grid.rows * config.patch[0], grid.cols * config.patch[1])
     if images is not None and image != images:
         notes += (f"images of {Size(*image)}, as the positions are; pretrained_cfg names {Size(*images)}",)
     return replace(config, image=image, positioned_tokens=kinds[prefix]), notes
 
 
-def kinds_of(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:
+def list_kinds(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:
     """Return how many prefix tokens may have positions, the likeliest first, and what that is called.
 
     Args:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import uncropped
+from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.timm.hybrid import ENTRIES, first_conv, unwritable_stem
+from vitreous.weights.families.timm.hybrid import ENTRIES, find_first_conv, unwritable_stem
 from vitreous.weights.model_folder import ModelFolder
 
 POOLS = {"class": "token", "mean": "avg", "max": "max", "map": "map"}
@@ -47,7 +47,7 @@ def unwritable(config: ViTConfig) -> str | None:
     return unwritable_stem(config)
 
 
-def named_there(config: ViTConfig) -> str:
+def find_timm_name(config: ViTConfig) -> str:
     """Return an architecture of timm's that config.json can make this model of."""
     if config.stem.kind != "none":
         return ENTRIES[config.stem.units]
@@ -60,18 +60,18 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config = folder.model.config
     document = {
-        "architecture": named_there(config),
+        "architecture": find_timm_name(config),
         "num_classes": config.classes,
         "num_features": config.width,
         "global_pool": POOLS[config.pool],
-        "model_args": arguments(config),
-        "pretrained_cfg": transform(config, folder.preprocess),
+        "model_args": build_arguments(config),
+        "pretrained_cfg": build_transform(config, folder.preprocess),
         "label_names": list(folder.classes),
     }
     return {"config.json": document}
 
 
-def arguments(config: ViTConfig) -> dict[str, Any]:
+def build_arguments(config: ViTConfig) -> dict[str, Any]:
     """Return what the model's constructor is called with."""
     _, *patch = config.patch_shape
     return {
@@ -81,7 +81,7 @@ def arguments(config: ViTConfig) -> dict[str, Any]:
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.heads,
-        "mlp_ratio": ratio(config.width, config.mlp_width),
+        "mlp_ratio": find_ratio(config.width, config.mlp_width),
         "global_pool": POOLS[config.pool],
         "class_token": config.class_token,
         "reg_tokens": config.registers,
@@ -97,30 +97,30 @@ def arguments(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
+def build_transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
     """Return the evaluation transform, and where the model begins and ends."""
     return {
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
         "std": list(images.std),
-        "crop_pct": crop_of(images),
+        "crop_pct": find_crop(images),
         "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
-        "first_conv": first_conv(config.stem),
+        "first_conv": find_first_conv(config.stem),
         "classifier": ["head", "head_dist"] if config.distillation_token else "head",
         "num_classes": config.classes,
     }
 
 
-def crop_of(images: PreprocessConfig) -> float:
+def find_crop(images: PreprocessConfig) -> float:
     """Return a number of which timm, dividing by it and rounding down, makes the size that images are scaled to."""
-    whole, rows = uncropped(images), images.size[0]
-    if uncropped(replace(images, rounding="timm")) == whole:
+    whole, rows = compute_uncropped(images), images.size[0]
+    if compute_uncropped(replace(images, rounding="timm")) == whole:
         return images.crop
     return rows / (whole.rows + 0.5)
 
 
-def ratio(width: int, hidden: int) -> float:
+def find_ratio(width: int, hidden: int) -> float:
     """Return a number that timm, multiplying it by the width and rounding down, makes the hidden width of."""
     exact = hidden / width
     return exact if int(width * exact) == hidden else (hidden + 0.5) / width
