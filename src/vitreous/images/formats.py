@@ -111,7 +111,7 @@ def list_suffixes() -> frozenset[str]:
 def suggest_remedy(suffix: str) -> str | None:
     """Say what to do about files with an ending: "" if they are read, None if it isn't an image's.
 
-    >>> suggest_remedy(".JPG"), suggest_remedy(".txt"), remedy(".psd")
+    >>> suggest_remedy(".JPG"), suggest_remedy(".txt"), suggest_remedy(".psd")
     ('', None, 'not read; save as PNG, JPEG or TIFF')
     """
     ending = suffix.lower()
@@ -155,7 +155,7 @@ BRANDS = {
 def sniff_format(data: bytes) -> str | None:
     """Tell a format from a file's first bytes: one of READ or EXTRA, or the name of another that is known.
 
-    >>> sniff_format(b"GIF89a..."), sniff_format(b"%PDF-1.4"), sniff(b"hello")
+    >>> sniff_format(b"GIF89a..."), sniff_format(b"%PDF-1.4"), sniff_format(b"hello")
     ('GIF', 'PDF', None)
     """
     if data[4:8] == b"ftyp":

@@ -181,7 +181,7 @@ def weigh_above(found: Sequence[float]) -> Evidence:
 def combine_evidence(parts: Sequence[Evidence]) -> Evidence:
     """Return the evidence that every one of several claims is true: for it, the weakest; against it, any one's.
 
-    >>> combine_evidence([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), all_of([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
+    >>> combine_evidence([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), combine_evidence([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
     (Evidence(seen=0.2, unseen=1.0), Evidence(seen=1.0, unseen=0.04))
     """
     if not parts:

@@ -15,7 +15,7 @@ EACH = "each"
 def pack_answers(each: np.ndarray, of: int = 1) -> dict[str, Any]:
     """Return each image's share as a JSON value: whole numbers up to 255, which `of` divides, compressed.
 
-    >>> unpack_answers(pack_answers(np.array([True, False]))), unpacked(packed(np.array([0.0, 1.0, 2 / 3]), of=3))
+    >>> unpack_answers(pack_answers(np.array([True, False]))), unpack_answers(pack_answers(np.array([0.0, 1.0, 2 / 3]), of=3))
     (array([1., 0.]), array([0.        , 1.        , 0.66666667]))
     """
     whole = np.rint(np.asarray(each, dtype=np.float64) * of).astype(np.uint8)

@@ -204,7 +204,7 @@ def find_envelope(
         budget: operations.
 
     >>> spent, found = {"a": 1e9, "b": 4e9}, {"a": {0: 0.3, 1: 0.4}, "b": {0: 0.5, 1: 0.2}}
-    >>> find_envelope(spent, found, 2e9), envelope(spent, found, 4e9)
+    >>> find_envelope(spent, found, 2e9), find_envelope(spent, found, 4e9)
     ({0: 'a', 1: 'a'}, {0: 'a', 1: 'b'})
     """
     within = {run: values for run, values in found.items() if spent[run] <= budget}
@@ -298,7 +298,7 @@ SHRUNK = (f"Images are seen at {SIDE} pixels a side or a little more, which cost
 def format_ops(value: float) -> str:
     """Write a number of operations, such as 1.3e11.
 
-    >>> format_ops(4e10), exponent(1.3e11), exponent(2e9)
+    >>> format_ops(4e10), format_ops(1.3e11), format_ops(2e9)
     ('4e10', '1.3e11', '2e9')
     """
     digits, power = f"{value:.1e}".split("e")

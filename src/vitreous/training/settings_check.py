@@ -149,7 +149,7 @@ def check_number(name: str, value: float) -> None:
 def describe_interval(interval: str) -> str:
     """Say an interval in words.
 
-    >>> describe_interval("(0, 1]"), words("[2, inf)")
+    >>> describe_interval("(0, 1]"), describe_interval("[2, inf)")
     ('above 0 and at most 1', 'at least 2')
     """
     low, high = interval[1:-1].split(", ")

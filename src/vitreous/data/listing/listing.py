@@ -18,7 +18,7 @@ BETWEEN = "\x1f"
 def get_split(folder: str) -> str | None:
     """Return the part of a split that a folder's name says, one of TRAIN + VALIDATION, in whatever case; None if it says none.
 
-    >>> get_split("Training_Set"), get_split("val-images"), part_of("trains")
+    >>> get_split("Training_Set"), get_split("val-images"), get_split("trains")
     ('training', 'val', None)
     """
     name = re.sub(r"[ _-]?(set|data|images|imgs|split)$|^(images|data)[ _-]", "", folder.lower())
