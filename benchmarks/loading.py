@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.weights.conversion import convert
 from vitreous.weights.model_folder import ModelFolder, save_model
 

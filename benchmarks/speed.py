@@ -37,8 +37,8 @@ from vitreous.data.dataset import open_digits
 from vitreous.data.stream.loader import Batch
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.runtime.device import choose_device
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig

@@ -19,7 +19,7 @@ from vitreous.cli.train import read
 from vitreous.cli.translate import batch_auto
 from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.recipes.catalog import RECIPES, configure
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size

@@ -16,7 +16,7 @@ from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder, save_model
 

@@ -14,7 +14,7 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import normalize
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder
 

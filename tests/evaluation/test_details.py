@@ -15,7 +15,7 @@ from vitreous.metrics.calibration import cross_fit_temperature
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.metrics.ranking import rank_classes
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, html, markdown
 from vitreous.reports.evaluation.accuracy import sections

@@ -16,7 +16,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.images.preprocess import normalize, preprocess_image
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, html, markdown
 from vitreous.reports.evaluation.robustness import lines, sections

@@ -15,7 +15,7 @@ from torch import Tensor
 from vitreous.api.inspection import inspect
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.weights.conversion import convert
 from vitreous.weights.model_folder import ModelFolder, save_model
 

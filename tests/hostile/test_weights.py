@@ -20,7 +20,7 @@ from vitreous.api.inspection import inspect
 from vitreous.errors import CheckpointError, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.weights import foreign
 from vitreous.weights.conversion import convert
 from vitreous.weights.files import read_npz, read_weights

@@ -6,7 +6,7 @@ from tests.model.test_variants import images, random_model
 
 from vitreous.errors import ConfigError
 from vitreous.insight.activations import compute_activation_map, grad_cam
-from vitreous.model.resnet import create
+from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from tests.model.test_variants import random_model
 
 from vitreous.insight.filters import find_components, read_filters
-from vitreous.model.resnet import create
+from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 
 MODELS = {

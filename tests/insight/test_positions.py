@@ -7,7 +7,7 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.insight.positions import compute_similarity
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 
 
 def model(positions, pool="class"):

@@ -9,7 +9,7 @@ from vitreous.errors import ConfigError
 from vitreous.insight import attention_weights
 from vitreous.insight.attention import compute_attention_maps, pool_maps, read_attention
 from vitreous.insight.rollout import compute_rollout, compute_rollout_matrix
-from vitreous.model.resnet import create as create_resnet
+from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.token_merging import Merging
 from vitreous.shapes import Size
@@ -122,7 +122,7 @@ def test_what_cannot_be_looked_into():
     with pytest.raises(ConfigError, match="look into its"):
         compute_rollout(Merging(model, 2), images())
     with pytest.raises(ConfigError, match="a ResNet has no attention; use grad-cam"):
-        compute_attention_maps(create_resnet(ResNetConfig(image=(32, 32), units=(1,))), images())
+        compute_attention_maps(create(ResNetConfig(image=(32, 32), units=(1,))), images())
     with pytest.raises(ConfigError, match="did you mean 'mean'"):
         compute_rollout(model, images(), "mena")
     with pytest.raises(ConfigError, match="at least 0 and below 1"):

@@ -16,7 +16,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.metrics.comparison import compare, match_classes
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, html, markdown
 from vitreous.reports.evaluation.comparison import mcnemar_said, sections

@@ -7,12 +7,13 @@ import torch
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import RotaryConfig, ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.lora import add_lora, merge_lora, merge_state, unmerge_lora
 from vitreous.model.packing import forward_packed
 from vitreous.model.patches import resample_kernel
 from vitreous.model.positions.resize import resize_matrix
 from vitreous.model.token_merging import Merging, merge_pairs
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=3, heads=2, mlp_width=48, classes=5)

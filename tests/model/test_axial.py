@@ -17,10 +17,11 @@ from vitreous.model import count
 from vitreous.model.attention import Attention, Places
 from vitreous.model.axial import join_lines, split_lines
 from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.packing import forward_packed
 from vitreous.model.token_merging import Merging
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 GRID = Size(4, 6)

@@ -8,10 +8,10 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.count import count_flops, count_parameters
+from vitreous.model.factory import create
 from vitreous.model.packing import forward_packed
 from vitreous.model.parameters import roles
 from vitreous.model.token_merging import Merging
-from vitreous.model.vit import create
 from vitreous.shapes import Size
 
 SMALL: dict[str, Any] = {

@@ -7,9 +7,10 @@ from tests.support.one_graph import check_one_graph
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import StemConfig
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 

@@ -9,8 +9,9 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.model import count
 from vitreous.model.config import BlockConfig, RegularisationConfig, RotaryConfig, ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.positions.resize import RULES, resize_grid
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 

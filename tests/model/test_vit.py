@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.factory import build_config
+from vitreous.model.factory import build_config, create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 # 2010.11929 (B, L, H), 2106.10270 (Ti, S), 2106.04560 (g, G): 1000 classes, linear head, 224 px.

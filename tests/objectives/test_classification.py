@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.objectives.classification import Classify, balance_classes, choose_head_bias, mix_targets
 from vitreous.objectives.config import ClassifyConfig
 

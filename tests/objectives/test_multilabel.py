@@ -7,8 +7,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.objectives.build import build_objective as build
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.objectives.multilabel import ClassifySets, balance_labels, mix_targets

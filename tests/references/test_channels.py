@@ -5,7 +5,7 @@ import torch
 
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.weights.channels import change_channels
 from vitreous.weights.model_folder import ModelFolder
 

@@ -9,7 +9,7 @@ import torch
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.weights.conversion import convert
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder

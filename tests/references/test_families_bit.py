@@ -14,7 +14,8 @@ from torch import nn
 
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.resnet import ResNet, create
+from vitreous.model.factory import create
+from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig, build_resnet_config
 from vitreous.predictor import Predictor
 from vitreous.weights.conversion import convert

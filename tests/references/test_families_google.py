@@ -10,7 +10,8 @@ from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.model.vit import ViT, create
+from vitreous.model.factory import create
+from vitreous.model.vit import ViT
 from vitreous.weights.families.google.vit import table
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.mapping import write_tensors

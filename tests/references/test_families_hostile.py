@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitreous.errors import UserError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.weights.foreign import list_families, load_foreign
 from vitreous.weights.mapping import write_tensors
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.meta_device import rebuild
 from vitreous.model.resnet_config import FLAX_EPSILONS, TIMM_EPSILONS, StemConfig
-from vitreous.model.vit import create
 from vitreous.weights.conversion import convert
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.loading import open_model

@@ -15,8 +15,8 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import convert_to_pixels, normalize
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.weights.conversion import convert, formats
 from vitreous.weights.families.timm.write import find_timm_name
 from vitreous.weights.foreign import load_foreign

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from vitreous.model import count
 from vitreous.model.count_resnet import count_resnet_parameters
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.resnet import ResNet, create
+from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import build_resnet_config
 from vitreous.model.vit import ViT
-from vitreous.model.vit import create as create_vit
 
 SIZES = [(96, 160), (97, 131), pytest.param((224, 224), marks=pytest.mark.slow)]
 """The second isn't a multiple of the stride: the padding shows."""
@@ -138,7 +138,7 @@ def hybrid_to_timm(model: ViT) -> dict[str, Tensor]:
 def hybrids(name: str, size: tuple[int, int], **overrides: int) -> tuple[ViT, nn.Module]:
     import timm
 
-    model = create_vit(build_vit_config(name, image=size, **overrides))
+    model = create(build_vit_config(name, image=size, **overrides))
     randomise(model)
     twin = timm.create_model(HYBRIDS[name], pretrained=False, num_classes=1000, img_size=size, **overrides)
     twin.load_state_dict(hybrid_to_timm(model))

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 
 MODELS = [("Ti/16", 12), ("B/16", 2), pytest.param("B/16", 12, marks=pytest.mark.slow)]
 

@@ -9,7 +9,7 @@ from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
 from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.studies import inside, resolution
 from vitreous.studies.engine.class_split import split_classes, write_split
 from vitreous.studies.engine.data_subset import open_setting

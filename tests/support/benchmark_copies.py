@@ -9,8 +9,8 @@ from tests.support.pictures import encoded, write
 
 from vitreous.evaluation.benchmarks.imagenet_classes import wnids
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.weights.model_folder import ModelFolder
 
 

@@ -5,7 +5,7 @@ import torch
 from tests.model.test_variants import random_model
 
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.resnet import create
+from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.weights.model_folder import ModelFolder
 

@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import create
+from vitreous.model.factory import create
 from vitreous.run_folder import Run
 from vitreous.settings import to_dict
 from vitreous.weights.model_folder import ModelFolder, save_model

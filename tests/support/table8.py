@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.model.vit import ViT, create
+from vitreous.model.factory import create
+from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 PLAIN = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=2, heads=2, mlp_width=24, classes=3)

@@ -9,9 +9,10 @@ from torch import nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig
+from vitreous.model.factory import create
 from vitreous.model.lora import add_lora
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import ViT, create
+from vitreous.model.vit import ViT
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon, orthogonalize
 from vitreous.training.optimizer import Optimizer, build_average

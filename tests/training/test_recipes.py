@@ -13,10 +13,9 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.count import count_parameters
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.resnet import create as create_resnet
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
-from vitreous.model.vit import create
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
 from vitreous.recipes.request import Request, round_to_multiple
@@ -287,9 +286,7 @@ def test_the_hyperrule_goes_by_the_images_size(weights, size, seen, window):
 @pytest.mark.parametrize("recipe", FROM_WEIGHTS)
 def test_resnets_are_fine_tuned_too(recipe, tmp_path):
     model = ResNetConfig((20, 30), 3, (1,), classes=5, root_channels=32)
-    save_model(
-        tmp_path / "m", ModelFolder(create_resnet(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde"))
-    )
+    save_model(tmp_path / "m", ModelFolder(create(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde")))
     config = configure(recipe, Request(KINDS["thumbnails"], weights=str(tmp_path / "m")))
     check_complete(config, KINDS["thumbnails"])
     assert config.model == replace(model, classes=10, image=(34, 51) if recipe == "finetune" else (128, 128))

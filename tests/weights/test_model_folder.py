@@ -14,8 +14,8 @@ import vitreous
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.model.vit import create
 from vitreous.run_folder import Run
 from vitreous.storage.safetensors_file import load_tensors, save_tensors
 from vitreous.weights.compatibility import describe

@@ -1,11 +1,13 @@
 """The kinds of models that there are: made from a name or a configuration, whichever kind it is."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, overload
+
+import torch
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.model import resnet, vit
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
+from vitreous.model.init import initialise, initialise_resnet
 from vitreous.model.meta_device import build_empty
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet import ResNet
@@ -52,9 +54,16 @@ def check_name(name: str) -> None:
         parse_name(name)
 
 
+@overload
+def create(config: ViTConfig, seed: int = 0) -> ViT: ...
+@overload
+def create(config: ResNetConfig, seed: int = 0) -> ResNet: ...
 def create(config: Config, seed: int = 0) -> Model:
     """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
-    return resnet.create(config, seed) if isinstance(config, ResNetConfig) else vit.create(config, seed)
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
+        model = ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
+    initialise_resnet(model, seed) if isinstance(model, ResNet) else initialise(model, seed)
+    return model
 
 
 def create_empty(config: Config) -> Model:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.model.hooks import gather_outputs
-from vitreous.model.init import initialise_resnet
 from vitreous.model.meta_device import rebuild
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, plan_stages
 from vitreous.shapes import Size
@@ -256,11 +255,3 @@ class ConvStem(nn.Sequential):
 def build_stem(config: StemConfig, channels: int) -> nn.Module:
     """Return the configured stem; without one, the identity."""
     return {"none": lambda *_: nn.Identity(), "resnet": ResNetStem, "conv": ConvStem}[config.kind](config, channels)
-
-
-def create(config: ResNetConfig, seed: int = 0) -> ResNet:
-    """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
-        model = ResNet(config)
-    initialise_resnet(model, seed)
-    return model

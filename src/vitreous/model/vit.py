@@ -15,7 +15,6 @@ from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.encoder import build_blocks, set_drop_path
 from vitreous.model.heads import Pool, PreLogits, build_head
 from vitreous.model.hooks import gather_outputs
-from vitreous.model.init import initialise
 from vitreous.model.layers import build_norm
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import TABLE, ZEROS
@@ -278,11 +277,3 @@ class ViT(nn.Module):
                 f"the model expects images of (channel, row, col) = {expected}, not {tuple(images.shape[1:])}; "
                 "resize the images, or the model with model.resized((rows, cols))"
             )
-
-
-def create(config: ViTConfig, seed: int = 0) -> ViT:
-    """Return a freshly initialised model: the same seed gives the same weights, and the global generator isn't touched."""
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
-        model = ViT(config)
-    initialise(model, seed)
-    return model

@@ -29,7 +29,8 @@ from vitreous.insight.filters import find_components
 from vitreous.insight.positions import compute_similarity
 from vitreous.metrics.seeds import ERROR, Interval, Verdict, find_interval, weigh_claim
 from vitreous.model.config import ViTConfig
-from vitreous.model.vit import ViT, create
+from vitreous.model.factory import create
+from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.mosaics import filters_mosaic, places_mosaic
