@@ -38,6 +38,13 @@ class Source(Protocol):
         ...
 
 
+class Drawn:
+    """A source that draws its examples when they are read, all of one shape."""
+
+    shape: tuple[int, int, int]
+    """Rows, columns and channels."""
+
+
 @dataclass(frozen=True, eq=False)
 class FileSource:
     """Image files with labels."""

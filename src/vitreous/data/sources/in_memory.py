@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.data.sources.base import FileSource, Reread, Source
+from vitreous.data.sources.base import Drawn, FileSource, Reread, Source
 from vitreous.data.sources.subset import Subset
-from vitreous.data.synthetic.formula import FormulaSource
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
 from vitreous.shapes import Pixels
@@ -95,7 +94,7 @@ def remember(
     """Return the source with its decoded pixels kept, if they are few enough and training decodes them whole."""
     if isinstance(source, Subset):
         return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
-    if isinstance(source, FormulaSource):
+    if isinstance(source, Drawn):
         return remember_drawn(source, decoding, preprocess)
     if not isinstance(source, FileSource) or source.sizes is None:
         return source
@@ -110,7 +109,7 @@ def remember(
     return Remembered(source, decoding, preprocess, source.stores[key])
 
 
-def remember_drawn(source: FormulaSource, decoding: DecodeConfig, preprocess: PreprocessConfig) -> Source:
+def remember_drawn(source: Drawn, decoding: DecodeConfig, preprocess: PreprocessConfig) -> Source:
     """Return images from formulas with their pixels kept, if they are few enough."""
     rows, cols, channels = source.shape
     if len(source) * rows * cols * channels > LIMIT:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitreous.data.listing.split import count_held_out
+from vitreous.data.sources.base import Drawn
 from vitreous.data.stream.order import find_example
 from vitreous.data.synthetic.contours import draw_contours
 from vitreous.data.synthetic.fractals import draw_fractal
@@ -124,7 +125,7 @@ def read_whole(name: str, value: str, path: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class FormulaSource:
+class FormulaSource(Drawn):
     """Images from formulas, of every class the same number, class by class."""
 
     formula: Formula

@@ -24,6 +24,8 @@ MULTI_LABEL = "multi_label_classification"
 """The problem_type of a config.json where an image may have several classes (transformers)."""
 
 
+CLASS_OFFSETS = 3
+"""Entries of a BEiT's table of relative positions for [class] to patch, patch to [class], and [class] to itself."""
 Notes = tuple[str, ...]
 """What was assumed, for the report."""
 

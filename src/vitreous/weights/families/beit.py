@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_grid, get_shape
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, IMAGENET, Family, Reading, find_grid, get_shape
 from vitreous.weights.families.timm.arguments import (
     check_arguments,
     read_arguments,
@@ -30,8 +30,6 @@ OWN, SHARED = f"blocks.0.attn.{TABLE}", f"rel_pos_bias.{TABLE}"
 IGNORED = (r"^mask_token$", r"relative_position_index$", r"^lm_head\.", r"^cls_pt_layers\.")
 """What pre-training needs, and numbers that follow from the grid."""
 VARIANTS = {"beitv2": "BEiT v2: images by ImageNet's mean and deviation, where BEiT's are by 0.5"}
-CLASS_OFFSETS = 3
-"""Entries of a table for [class] to patch, patch to [class], and [class] to itself."""
 
 
 def table(config: ViTConfig) -> Table:

@@ -13,8 +13,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.positions.relative import resize_table_matrix
 from vitreous.shapes import Size
-from vitreous.weights.families.base import HALF, Family, Reading, get_shape, has_tensor
-from vitreous.weights.families.beit import CLASS_OFFSETS
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,

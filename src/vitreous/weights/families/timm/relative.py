@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.model.config import Positions, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Reading, find_grid, find_heads, get_shape
-from vitreous.weights.families.beit import CLASS_OFFSETS
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, Reading, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
     read_arguments,
