@@ -53,8 +53,8 @@ INSTEAD = {
     "--min-lr": "give --schedule.final, a share of the peak rate: min-lr / lr",
     "--lrf": "give --schedule.final, a share of the peak rate",
     **dict.fromkeys(("--gpus", "--accelerator"), "give --device: auto, cpu, cuda or mps; one device is used"),
-    "--augment": "give its settings, such as --augment.mixup 0.2 or --augment.randaugment-layers 2",
-    "--aa": "give --augment.randaugment-layers and --augment.randaugment-magnitude",
+    "--augment": "give its settings, such as --augment.mixup 0.2 or --augment.randaugment 2 10",
+    "--aa": "give --augment.randaugment LAYERS MAGNITUDE, such as 2 10",
     **dict.fromkeys(("--sched", "--scheduler", "--lr-scheduler"), SCHEDULE),
 }
 """Names that mean something else here, with what to write; of commands that have none of the options meant, too."""
