@@ -231,3 +231,40 @@ def test_every_dependency_is_pinned():
     pins = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", pinned, re.MULTILINE)}
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", want)[0]).lower() for want in wanted}
     assert names - pins == set()
+
+
+def replaced_words():
+    """Return the words that the glossary replaces, each with the word that stands for it."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| ([a-z ]+) \| .+ \| ([a-z, ]+) \|$", text.partition("\n## Words")[2].partition("\n## ")[0], re.M
+    )
+    return {replaced: word for word, words in rows for replaced in words.split(", ") if word != "word"}
+
+
+def test_what_the_glossary_replaces_is_in_no_name_of_a_module_or_class():
+    replaced, found = replaced_words(), []
+    assert {"wish", "label sets", "spread"} <= set(replaced)
+    for path in PACKAGE.rglob("*.py"):
+        names = [
+            path.stem,
+            *(node.name for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ClassDef)),
+        ]
+        for name in names:
+            words = " ".join(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))
+            found += [
+                f"{named(path)}: {name}, {old} is {new}" for old, new in replaced.items() if f" {old} " in f" {words} "
+            ]
+    assert not found
+
+
+def test_the_glossary_is_short():
+    rows = re.findall(
+        r"^\| [a-z ]+ \|",
+        (ROOT / "docs" / "architecture.md")
+        .read_text(encoding="utf-8")
+        .partition("\n## Words")[2]
+        .partition("\n## ")[0],
+        re.M,
+    )
+    assert 10 < len(rows) - 1 <= 30

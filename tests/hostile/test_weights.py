@@ -246,7 +246,7 @@ def test_two_families_that_fit_equally_well_are_asked_about(tmp_path: Path, monk
     twin = replace(known["timm"], name="twin")
     monkeypatch.setattr(foreign, "list_families", lambda: known | {"twin": twin})
     refused(tmp_path / "a", "fits timm and twin equally well; say which with --as timm")
-    folder, report = load_foreign(tmp_path / "a", foreign.Wish(family="twin"))
+    folder, report = load_foreign(tmp_path / "a", foreign.LoadOptions(family="twin"))
     assert report.origin.startswith("twin:")
     assert folder.classes == ("cat", "dog", "emu")
 

@@ -11,14 +11,14 @@ from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.objectives.build import build_objective as build
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.objectives.multilabel import ClassifySets, balance_labels, mix_targets
+from vitreous.objectives.multilabel import ClassifyMultilabel, balance_labels, mix_targets
 
 SIGMOID = ClassifyConfig(loss="sigmoid")
 
 
 def objective(config=SIGMOID, counts=(), examples=8):
     model = create(build_vit_config("mu/4", image=(8, 8), classes=4), seed=0)
-    return ClassifySets(model, config, counts, examples)
+    return ClassifyMultilabel(model, config, counts, examples)
 
 
 def drawn(seed, shape=(8, 4)):
@@ -82,7 +82,7 @@ def test_the_forward_pass_counts_pairs():
 
 def test_the_objective_is_chosen_by_the_data():
     model = create(build_vit_config("mu/4", image=(8, 8), classes=4), seed=0)
-    assert isinstance(build(SIGMOID, model, (3, 4, 5, 6), several=8), ClassifySets)
+    assert isinstance(build(SIGMOID, model, (3, 4, 5, 6), several=8), ClassifyMultilabel)
     assert not build(SIGMOID, model, (3, 4, 5, 6)).several
     with pytest.raises(ConfigError, match="smoothing"):
         build(ClassifyConfig(loss="sigmoid", smoothing=1.0), model, several=8)

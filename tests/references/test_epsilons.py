@@ -30,7 +30,7 @@ from vitreous.weights.conversion import convert
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import load_model, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SCALES = [(0.005, 0.005), (0.0015, 0.0015), (0.001, 0.05)]
 """Deviations of kernels; the last as over the outputs of one trained layer."""
@@ -74,7 +74,7 @@ def test_big_transfers_files_as_timm_reads_them(scale: tuple[float, float], tmp_
     file = authors.bit((1, 2)).shrink(*scale).save(tmp_path / "bit.npz")
     twin = small((1, 2))
     twin.load_pretrained(file)
-    folder, _ = load_foreign(file, Wish("bit:timm"))
+    folder, _ = load_foreign(file, LoadOptions("bit:timm"))
     x = pixels(45, 67)
     with torch.inference_mode():
         assert relative(folder.model.double()(x), twin.double()(x)) < EXACT
@@ -115,7 +115,7 @@ def test_hybrids_as_timm_has_them(tmp_path: Path) -> None:
     twin = hybrid(name, num_heads=4)
     twin.load_pretrained(file)
     with torch.inference_mode():
-        assert relative(load_foreign(file, Wish("timm"))[0].model.double()(x), twin.double()(x)) < EXACT
+        assert relative(load_foreign(file, LoadOptions("timm"))[0].model.double()(x), twin.double()(x)) < EXACT
     twin = shrunk(hybrid(name), *scale, StdConv2dSame)
     ours = load_foreign(saved(twin, tmp_path, config=False) / "model.safetensors")[0].model
     with torch.inference_mode():
@@ -140,7 +140,7 @@ def small_kernels(kind: str) -> authors.Drawn:
 def test_a_format_of_another_epsilon_is_refused_where_it_counts(
     kind: str, read_as: str | None, to: str, tmp_path: Path
 ) -> None:
-    folder, _ = load_foreign(small_kernels(kind).save(tmp_path / "bit.npz"), Wish(read_as, image=(64, 64)))
+    folder, _ = load_foreign(small_kernels(kind).save(tmp_path / "bit.npz"), LoadOptions(read_as, image=(64, 64)))
     out = tmp_path / "out"
     with pytest.raises(CheckpointError, match=r"come back .* off by the epsilons: the model has .* own code"):
         convert(folder, out, to)
@@ -161,7 +161,7 @@ def with_timms(config: ViTConfig) -> ViTConfig:
 
 
 def test_an_epsilon_that_hardly_counts_is_told(tmp_path: Path) -> None:
-    folder, _ = load_foreign(authors.bit((1, 1)).save(tmp_path / "bit.npz"), Wish("bit:timm", image=(64, 64)))
+    folder, _ = load_foreign(authors.bit((1, 1)).save(tmp_path / "bit.npz"), LoadOptions("bit:timm", image=(64, 64)))
     proof = convert(folder, tmp_path / "out", "bit")
     assert proof.lost == (
         "the epsilons: the model has 1e-08 on kernels' variance, 1e-05 in group norm, and bit's own code "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 NAME = "aimv2_large_patch14_224"
 TIMM: dict[str, dict[str, Any]] = {"published": {}, "biases": {"qkv_bias": True, "proj_bias": True, "mlp_ratio": 2}}
@@ -33,7 +33,7 @@ def test_logits_equal_timms(case: str, tmp_path: Path) -> None:
     assert (report.origin.split(":")[0], report.unused, report.new) == ("aimv2", (), ())
     assert folder.preprocess.mean[0] == pytest.approx(0.48145466)
     assert difference(folder.model, model) < CLOSE
-    folder, _ = load_foreign(tmp_path, Wish(image=(126, 56)))
+    folder, _ = load_foreign(tmp_path, LoadOptions(image=(126, 56)))
     model.set_input_size(img_size=(126, 56))
     assert difference(folder.model, model) < CLOSE
 
@@ -99,7 +99,7 @@ def test_outputs_equal_transformers(case: str, tmp_path: Path) -> None:
     folder, report = load_foreign(tmp_path)
     assert (report.origin.split(":")[0], report.unused, report.new) == ("hf-aimv2", (), ())
     assert difference(folder.model, lambda pixels: theirs(case, model, pixels)) < CLOSE
-    folder, _ = load_foreign(tmp_path, Wish(image=(56, 40)))
+    folder, _ = load_foreign(tmp_path, LoadOptions(image=(56, 40)))
     if case != "native":  # transformers' positions are of one size: here they are resized by timm's rule, as its are
         tower = model.vision_model if case == "whole" else model
         places = tower.embeddings.position_embedding

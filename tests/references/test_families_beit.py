@@ -11,7 +11,7 @@ from torch import nn
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 TIMM = {
     "beit_base_patch16_224": {"img_size": 112, "num_heads": 4},
@@ -53,7 +53,7 @@ def test_logits_equal_timms(name: str, tmp_path: Path) -> None:
 def test_logits_equal_timms_on_images_that_are_not_square(name: str, cells: tuple[int, int], tmp_path: Path) -> None:
     model = drawn(name)
     size = (16 * cells[0], 16 * cells[1])
-    folder, report = load_foreign(saved(model, tmp_path), Wish(image=size))
+    folder, report = load_foreign(saved(model, tmp_path), LoadOptions(image=size))
     model.set_input_size(img_size=size)
     assert "geometric" in report.resized
     assert difference(folder.model, model) < CLOSE
@@ -114,7 +114,7 @@ def test_logits_equal_transformers(name: str, tmp_path: Path) -> None:
 def test_logits_equal_transformers_on_images_that_are_not_square(name: str, tmp_path: Path) -> None:
     model = hugging(name)
     model.save_pretrained(tmp_path)
-    folder, _ = load_foreign(tmp_path, Wish(image=(56, 40)))
+    folder, _ = load_foreign(tmp_path, LoadOptions(image=(56, 40)))
     asked = {"interpolate_pos_encoding": True} if name == "added" else {}
     assert difference(folder.model, lambda pixels: model(pixels, **asked).logits) < CLOSE
 

@@ -22,7 +22,7 @@ from vitreous.weights.conversion import convert
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 CLOSE = 1e-5
 """Largest difference that counts as the same function, relative to the largest output: BiT's residual stream is large."""
@@ -116,7 +116,7 @@ def test_googles_files_are_read_as_timm_reads_them(units: tuple[int, ...], width
     file = authors.bit(units, width).save(tmp_path / "bit.npz")
     twin = small(units, width)
     twin.load_pretrained(file)
-    folder, report = load_foreign(file, Wish("bit:timm"))
+    folder, report = load_foreign(file, LoadOptions("bit:timm"))
     assert folder.model.config == ResNetConfig((224, 224), 3, units, width, authors.CLASSES)
     assert report.origin == "bit: google-research/big_transfer npz"
     assert (folder.preprocess.resize, folder.preprocess.crop, folder.preprocess.mean) == ("squash", 1.0, (0.5,))
@@ -130,7 +130,7 @@ def test_a_whole_r50x1_of_googles(tmp_path: Path) -> None:
     file = authors.bit((3, 4, 6, 3)).save(tmp_path / "BiT-M-R50x1.npz")
     twin = timm.create_model("resnetv2_50x1_bit", num_classes=authors.CLASSES).eval()
     twin.load_pretrained(file)
-    folder, report = load_foreign(file, Wish(image=(480, 480)))
+    folder, report = load_foreign(file, LoadOptions(image=(480, 480)))
     assert (folder.model.config.image, folder.preprocess.size, report.resized) == ((480, 480), (480, 480), "")
     assert difference(folder.model, twin, (64, 96)) < CLOSE
 
@@ -204,7 +204,7 @@ def test_a_root_that_bit_has_not_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_becomes_a_model_folder_that_predicts(tmp_path: Path) -> None:
-    folder, _ = load_foreign(authors.bit((1, 2)).save(tmp_path / "bit.npz"), Wish(image=(32, 32)))
+    folder, _ = load_foreign(authors.bit((1, 2)).save(tmp_path / "bit.npz"), LoadOptions(image=(32, 32)))
     save_model(tmp_path / "model", folder)
     again = load_model(tmp_path / "model")
     assert isinstance(again.model, ResNet)

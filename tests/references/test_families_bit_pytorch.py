@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 
 class Standardised(nn.Conv2d):
@@ -75,6 +75,6 @@ def test_its_numbers_are_those_of_the_authors_formulas(units: tuple[int, ...], f
         {"model": {f"module.{name}": one for name, one in model.state_dict().items()}}, tmp_path / "bit.pth.tar.pt"
     )
     for size in SIZES:
-        folder, report = load_foreign(tmp_path / "bit.pth.tar.pt", Wish(image=size))
+        folder, report = load_foreign(tmp_path / "bit.pth.tar.pt", LoadOptions(image=size))
         assert (report.origin.split(":")[0], report.unused, report.new) == ("bit-pytorch", (), ())
         assert difference(folder.model, model, size) < CLOSE

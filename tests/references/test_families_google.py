@@ -15,7 +15,7 @@ from vitreous.model.vit import ViT
 from vitreous.weights.families.google.vit import table
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.mapping import write_tensors
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 BASE: dict[str, Any] = {"image": (96, 96), "width": 64, "depth": 2, "heads": 4, "mlp_width": 96, "classes": 5}
 TANH = BlockConfig(activation="gelu-tanh")
@@ -71,7 +71,7 @@ def test_timm_reads_what_we_write_and_we_read_it_as_timm_does(kind: str, tmp_pat
     model = random_model(**settings)
     path = saved(arrays_of(model, linen), tmp_path)
     family = "big_vision" if linen else "google"
-    folder, report = load_foreign(path, Wish(family=f"{family}:timm"))
+    folder, report = load_foreign(path, LoadOptions(family=f"{family}:timm"))
     assert (report.unused, report.new) == ((), ())
     assert folder.model.config == model.config
     twin = timm_twin(path, model)
@@ -84,7 +84,9 @@ def test_as_timm_resizes_the_grid_as_timm_does(kind: str, tmp_path: Path) -> Non
     linen, settings = KINDS[kind]
     model = random_model(**settings)
     path = saved(arrays_of(model, linen), tmp_path)
-    folder, report = load_foreign(path, Wish(family="big_vision:timm" if linen else "google:timm", image=(64, 112)))
+    folder, report = load_foreign(
+        path, LoadOptions(family="big_vision:timm" if linen else "google:timm", image=(64, 112))
+    )
     assert report.resized.endswith("by bilinear")
     assert difference(folder.model, timm_twin(path, model, img_size=(64, 112))) < CLOSE
 
@@ -108,7 +110,7 @@ def test_by_default_it_is_the_authors_function(kind: str, tmp_path: Path) -> Non
     placed = saved(arrays | {place: np.concatenate([token, grid], 1)}, tmp_path)
     theirs = timm_twin_at(placed, model, (64, 112))
     saved(arrays, tmp_path)
-    wide, report = load_foreign(path, Wish(image=(64, 112)))
+    wide, report = load_foreign(path, LoadOptions(image=(64, 112)))
     assert report.resized.endswith("by linear-corners")
     assert difference(wide.model, theirs) < CLOSE
 
@@ -197,7 +199,7 @@ def test_flexivit_in_patches_and_grids_of_other_sizes(settings: dict[str, Any], 
     arrays = arrays_of(model, linen=True)
     assert arrays["embedding/kernel"].shape == (16, 16, 3, 64)
     path = saved(arrays, tmp_path)
-    folder, report = load_foreign(path, Wish(family="big_vision:timm"))
+    folder, report = load_foreign(path, LoadOptions(family="big_vision:timm"))
     assert (report.unused, report.new) == ((), ())
     assert (folder.model.config.patch, folder.model.config.grid) == ((16, 16), (7, 7))
     assert difference(folder.model, timm_twin(path, model)) < CLOSE

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 WIDE = SIZES | {"intermediate_size": 96}
@@ -129,7 +129,7 @@ def test_outputs_equal_transformers(name: str, tmp_path: Path) -> None:
 def test_outputs_equal_transformers_on_images_that_are_not_square(name: str, tmp_path: Path) -> None:
     model = made(name)
     model.save_pretrained(tmp_path)
-    folder, report = load_foreign(tmp_path, Wish(image=(56, 40)))
+    folder, report = load_foreign(tmp_path, LoadOptions(image=(56, 40)))
     assert ("by their formula" if name.startswith("dinov3") else "by bicubic") in report.resized
     asked = {} if name.startswith(FLEXIBLE) else {"interpolate_pos_encoding": True}
     output = CASES[name][3](model)
@@ -147,7 +147,10 @@ def test_mae_encoders_equal_transformers(kind: str, tmp_path: Path) -> None:
     folder, report = load_foreign(tmp_path)
     assert (report.ignored > 0) == (kind == "ViTMAEForPreTraining")
     encoder = model if kind == "ViTMAEModel" else model.vit
-    for ours, size in ((folder.model, (32, 32)), (load_foreign(tmp_path, Wish(image=(56, 40)))[0].model, (56, 40))):
+    for ours, size in (
+        (folder.model, (32, 32)),
+        (load_foreign(tmp_path, LoadOptions(image=(56, 40)))[0].model, (56, 40)),
+    ):
         order = torch.arange(size[0] * size[1] // 64).expand(2, -1).float()
         more = {"noise": order, "interpolate_pos_encoding": True}
         with torch.inference_mode():

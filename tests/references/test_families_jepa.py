@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 NAMES = {"ijepa": "vit_base_patch16_gap_224", "msn": "vit_small_patch16_224"}
 SETTINGS = {"img_size": 96, "num_classes": 0, "num_heads": 1}
@@ -45,7 +45,7 @@ def test_the_target_encoder_equals_timms_reading(name: str, tmp_path: Path) -> N
     assert (report.origin.split(":")[0], report.ignored) == (name, 2 if name == "msn" else 0)
     assert (folder.preprocess.mean[0], folder.preprocess.crop) == (0.485, 0.875)
     assert difference(folder.model, like_timm(NAMES[name], tensors, **SETTINGS)) < CLOSE
-    folder, report = load_foreign(path, Wish(image=(64, 112)))
+    folder, report = load_foreign(path, LoadOptions(image=(64, 112)))
     assert "by bicubic" in report.resized
     placed = tensors | {"pos_embed": resized(tensors["pos_embed"], int(name == "msn"), 4, 7)}
     assert difference(folder.model, like_timm(NAMES[name], placed, **SETTINGS | {"img_size": (64, 112)})) < CLOSE
@@ -54,7 +54,7 @@ def test_the_target_encoder_equals_timms_reading(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", list(NAMES))
 def test_a_bare_encoder_is_taken_as_the_user_says(name: str, tmp_path: Path) -> None:
     tensors = tensors_of(name)
-    folder, report = load_foreign(written(tensors, tmp_path), Wish(family=name))
+    folder, report = load_foreign(written(tensors, tmp_path), LoadOptions(family=name))
     assert report.origin.startswith(f"{name}:")
     assert folder.resize == "bicubic"
     assert difference(folder.model, like_timm(NAMES[name], tensors, **SETTINGS)) < CLOSE

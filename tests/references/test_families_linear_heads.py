@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 
 def headed(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def test_dinov2_with_a_linear_head_equals_its_formula(name: str, layers: int, tm
     assert (report.origin.split(":")[0], report.unused, report.new) == ("dinov2-linear", (), ())
     assert difference(folder.model, lambda pixels: authors(twin, saved, layers, pixels)) < CLOSE
     if "reg4" in name:  # timm's resize is this one's rule
-        folder, _ = load_foreign(written(saved, tmp_path), Wish(image=(56, 126)))
+        folder, _ = load_foreign(written(saved, tmp_path), LoadOptions(image=(56, 126)))
         twin.set_input_size(img_size=(56, 126))
         assert difference(folder.model, lambda pixels: authors(twin, saved, layers, pixels)) < CLOSE
 
@@ -58,7 +58,7 @@ def test_dinov3_with_a_linear_head_equals_its_formula(tmp_path: Path) -> None:
     tensors = dinov3_tensors(name, rounded=True)
     saved = headed(tensors, 1)
     for size in ((224, 224), (96, 160)):
-        folder, report = load_foreign(written(saved, tmp_path), Wish(image=size))
+        folder, report = load_foreign(written(saved, tmp_path), LoadOptions(image=size))
         assert (report.origin.split(":")[0], report.unused, report.new) == ("dinov3-linear", (), ())
         twin = dinov3_twin(name, tensors, size, rounded=True)
         assert difference(folder.model, lambda pixels, twin=twin: authors(twin, saved, 1, pixels)) < CLOSE

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 3, "num_heads": 1}
 Tensors = dict[str, Tensor]
@@ -96,7 +96,7 @@ def test_dinov2_equals_timms_reading(name: str, tmp_path: Path) -> None:
 
 def test_dinov2_is_resized_as_its_authors_do(tmp_path: Path) -> None:
     tensors = dinov2_tensors("vit_small_patch14_dinov2")
-    folder, report = load_foreign(written(tensors, tmp_path), Wish(image=(56, 126)))
+    folder, report = load_foreign(written(tensors, tmp_path), LoadOptions(image=(56, 126)))
     assert "bicubic-offset" in report.resized
     placed = tensors | {"pos_embed": resized_as_dino(tensors["pos_embed"], 4, 9)}
     settings = {"img_size": (56, 126), "num_classes": 0}
@@ -105,7 +105,7 @@ def test_dinov2_is_resized_as_its_authors_do(tmp_path: Path) -> None:
 
 def test_dinov2_with_registers_is_resized_as_its_authors_do(tmp_path: Path) -> None:
     name, tensors = "vit_small_patch14_reg4_dinov2", dinov2_tensors("vit_small_patch14_reg4_dinov2")
-    folder, report = load_foreign(written(tensors, tmp_path), Wish(image=(56, 126)))
+    folder, report = load_foreign(written(tensors, tmp_path), LoadOptions(image=(56, 126)))
     assert "bicubic-antialias" in report.resized
     twin = like_timm(name, tensors, img_size=84, num_classes=0)
     twin.set_input_size(img_size=(56, 126))  # timm's resize is the same rule
@@ -134,7 +134,7 @@ def test_dino_with_its_head_is_recognised_and_resized_as_its_authors_do(tmp_path
     assert folder.preprocess.mean[0] == 0.485
     assert difference(folder.model, like_timm(name, tensors, img_size=96, num_classes=0)) < CLOSE
     placed = tensors | {"pos_embed": resized_as_dino(tensors["pos_embed"], 4, 7)}
-    folder, report = load_foreign(path, Wish(image=(64, 112)))
+    folder, report = load_foreign(path, LoadOptions(image=(64, 112)))
     assert "bicubic-offset" in report.resized
     assert difference(folder.model, like_timm(name, placed, img_size=(64, 112), num_classes=0)) < CLOSE
 
@@ -144,7 +144,7 @@ def test_bare_shared_names_are_read_as_timms_and_the_report_says_so(tmp_path: Pa
     folder, report = load_foreign(path)
     assert report.origin.startswith("timm:")
     assert any("--as deit, dino or mae" in note for note in report.assumed)
-    again, report = load_foreign(path, Wish(family="dino"))
+    again, report = load_foreign(path, LoadOptions(family="dino"))
     assert not any("--as" in note for note in report.assumed)
     assert (folder.resize, again.resize) == ("bicubic-antialias", "bicubic-offset")
     assert difference(again.model, folder.model) == 0.0
@@ -182,7 +182,7 @@ def dinov3_twin(name: str, tensors: Tensors, size: tuple[int, int], rounded: boo
 def test_dinov3_equals_timms_reading(name: str, rounded: bool, tmp_path: Path) -> None:
     tensors = dinov3_tensors(name, rounded)
     for size in ((224, 224), (96, 160)):
-        folder, report = load_foreign(written(tensors, tmp_path), Wish(image=size))
+        folder, report = load_foreign(written(tensors, tmp_path), LoadOptions(image=size))
         assert report.origin.startswith("dinov3:")
         assert folder.model.config.rotary.rounded == rounded
         assert difference(folder.model, dinov3_twin(name, tensors, size, rounded)) < CLOSE
@@ -212,7 +212,7 @@ def test_mae_encoders_and_fine_tuned_models_equal_timms(tmp_path: Path) -> None:
     assert difference(folder.model, like_timm(name, tensors, img_size=96, num_classes=0)) < CLOSE
     tuned = random_tensors(name, img_size=96, num_classes=5, global_pool="avg")
     assert "fc_norm.weight" in tuned
-    folder, report = load_foreign(written({"model": tuned}, tmp_path), Wish(family="mae", image=(64, 112)))
+    folder, report = load_foreign(written({"model": tuned}, tmp_path), LoadOptions(family="mae", image=(64, 112)))
     assert report.resized.endswith("by bicubic")
     placed = tuned | {"pos_embed": resized_by_bicubic(tuned["pos_embed"], 4, 7)}
     settings = {"img_size": (64, 112), "num_classes": 5, "global_pool": "avg"}
@@ -231,7 +231,7 @@ def resized_by_bicubic(positions: Tensor, rows: int, cols: int) -> Tensor:
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"])
 def test_deit_is_read_by_name(name: str, tmp_path: Path) -> None:
     tensors = random_tensors(name, img_size=96, num_classes=5)
-    folder, report = load_foreign(written({"model": tensors}, tmp_path), Wish(family="deit"))
+    folder, report = load_foreign(written({"model": tensors}, tmp_path), LoadOptions(family="deit"))
     assert report.origin.startswith("deit:")
     assert (folder.resize, folder.preprocess.mean[0]) == ("bicubic", 0.485)
     assert difference(folder.model, like_timm(name, tensors, img_size=96, num_classes=5)) < CLOSE
@@ -273,11 +273,11 @@ CLIPS = {"openai": "vit_base_patch16_clip_quickgelu_224", "openclip": "vit_base_
 @pytest.mark.parametrize("variant", list(CLIPS))
 def test_clip_towers_equal_timms_reading(variant: str, tmp_path: Path) -> None:
     tensors = clip_tensors()
-    folder, report = load_foreign(written(tensors, tmp_path), Wish(family=variant))
+    folder, report = load_foreign(written(tensors, tmp_path), LoadOptions(family=variant))
     assert (report.ignored, folder.classes[0]) == (4, "embedding 0")
     twin = like_timm(CLIPS[variant], tensors, img_size=96, num_classes=12)
     assert difference(folder.model, twin) < CLOSE
-    wide, _ = load_foreign(written(tensors, tmp_path), Wish(family=variant, image=(64, 112)))
+    wide, _ = load_foreign(written(tensors, tmp_path), LoadOptions(family=variant, image=(64, 112)))
     twin.set_input_size(img_size=(64, 112))
     assert difference(wide.model, twin) < CLOSE
 
@@ -351,7 +351,7 @@ def test_torchvisions_published_names_and_its_resize(tmp_path: Path) -> None:
 
     model = torchvision_model(96)
     legacy = renamed(dict(model.state_dict()), ("mlp.0.", "mlp.linear_1."), ("mlp.3.", "mlp.linear_2."))
-    folder, report = load_foreign(written(legacy, tmp_path), Wish(image=(144, 144)))
+    folder, report = load_foreign(written(legacy, tmp_path), LoadOptions(image=(144, 144)))
     assert "bicubic-corners" in report.resized
     larger = torchvision_model(144)
     larger.load_state_dict(interpolate_embeddings(144, 16, model.state_dict()))

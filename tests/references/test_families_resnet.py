@@ -22,7 +22,7 @@ from vitreous.weights.conversion import convert
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SHORT: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10, "img_size": 64}
 TIMM = {
@@ -111,7 +111,7 @@ def test_the_authors_hybrids_are_read_as_timm_reads_them(name: str, tmp_path: Pa
     file = authors.hybrid(units, 1 if units else 8).save(tmp_path / "hybrid.npz")
     twin = hybrid(name, num_heads=4)
     twin.load_pretrained(file)
-    folder, report = load_foreign(file, Wish("timm"))
+    folder, report = load_foreign(file, LoadOptions("timm"))
     config = folder.model.config
     assert (config.stem.units, config.patch, config.image, config.heads) == (units, patch, (64, 64), 4)
     assert report.origin.startswith("google:")
@@ -131,14 +131,14 @@ def test_the_authors_hybrids_pre_logits(tmp_path: Path) -> None:
         z = torch.tanh(z @ torch.from_numpy(arrays["pre_logits/kernel"]) + torch.from_numpy(arrays["pre_logits/bias"]))
         return twin.head(z)
 
-    folder, _ = load_foreign(file, Wish("timm"))
+    folder, _ = load_foreign(file, LoadOptions("timm"))
     assert difference(folder.model, with_pre_logits) < CLOSE
 
 
 def test_names_of_the_authors_newer_code_mean_the_same(tmp_path: Path) -> None:
     arrays = authors.hybrid((1, 1), 2)
-    one, _ = load_foreign(arrays.save(tmp_path / "one.npz"), Wish("flax"))
-    other, _ = load_foreign(authors.newer(arrays).save(tmp_path / "other.npz"), Wish("flax"))
+    one, _ = load_foreign(arrays.save(tmp_path / "one.npz"), LoadOptions("flax"))
+    other, _ = load_foreign(authors.newer(arrays).save(tmp_path / "other.npz"), LoadOptions("flax"))
     assert other.model.config == one.model.config
     for key, tensor in one.model.state_dict().items():
         assert torch.equal(other.model.state_dict()[key], tensor), key

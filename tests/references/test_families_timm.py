@@ -13,7 +13,7 @@ from torch import nn
 from vitreous.errors import CheckpointError
 from vitreous.weights.files import Weights
 from vitreous.weights.foreign import load_foreign, recognise
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1, "num_classes": 10}
 KEPT = ("mean", "std", "input_size", "crop_pct", "interpolation", "crop_mode")
@@ -68,7 +68,7 @@ def test_logits_equal_timms_on_images_that_are_not_square(name: str, tmp_path: P
     model = made(name, **(PLAIN | EVA)[name])
     patch = model.patch_embed.patch_size[0]
     size = (9 * patch, 13 * patch)
-    folder, _ = load_foreign(saved(model, tmp_path), Wish(image=size))
+    folder, _ = load_foreign(saved(model, tmp_path), LoadOptions(image=size))
     model.set_input_size(img_size=size)
     assert difference(folder.model, model) < CLOSE
 
@@ -76,7 +76,7 @@ def test_logits_equal_timms_on_images_that_are_not_square(name: str, tmp_path: P
 @pytest.mark.parametrize("name", list(EVA))
 def test_names_and_shapes_alone_tell_which_eva_it_is(name: str, tmp_path: Path) -> None:
     model = made(name, **EVA[name])
-    wish = Wish(image=(256, 256)) if "pos_embed" not in model.state_dict() else Wish()
+    wish = LoadOptions(image=(256, 256)) if "pos_embed" not in model.state_dict() else LoadOptions()
     folder, report = load_foreign(saved(model, tmp_path, config=False), wish)
     assert any("epsilon" in note for note in report.assumed)
     assert difference(folder.model, model) < CLOSE

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 POOLED = {"attn_pool_num_heads": 8}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -68,7 +68,7 @@ def test_logits_equal_timms(case: str, tmp_path: Path) -> None:
     assert difference(folder.model, model) < CLOSE
     patch = model.patch_embed.patch_size[0]
     size = (9 * patch, 4 * patch)
-    folder, _ = load_foreign(tmp_path, Wish(image=size))
+    folder, _ = load_foreign(tmp_path, LoadOptions(image=size))
     model.set_input_size(img_size=size)
     assert difference(folder.model, model) < CLOSE
 
@@ -81,7 +81,7 @@ def test_names_and_shapes_alone_tell_what_it_is(case: str, tmp_path: Path) -> No
     model = drawn(case, **({"ref_feat_shape": (6, 6)} if case == "pe" else {}))
     path = saved(model, tmp_path, config=False)
     size = tuple(model.patch_embed.img_size)
-    folder, report = load_foreign(path, Wish(image=size))
+    folder, report = load_foreign(path, LoadOptions(image=size))
     assert report.assumed
     assert difference(folder.model, model) < CLOSE
 

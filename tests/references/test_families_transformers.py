@@ -10,7 +10,7 @@ from tests.support.twins import CLOSE, difference, randomise
 from torch import Tensor, nn
 
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "msn": ("ViTMSNForImageClassification", {"num_labels": 5}),
@@ -39,7 +39,7 @@ def test_logits_equal_transformers(name: str, tmp_path: Path) -> None:
     assert (report.unused, report.new, folder.preprocess.mean[0]) == ((), (), 0.485)
     assert difference(folder.model, logits(model)) < CLOSE
     if "image_size" not in settings:
-        other, _ = load_foreign(tmp_path, Wish(image=(56, 40)))
+        other, _ = load_foreign(tmp_path, LoadOptions(image=(56, 40)))
         assert difference(other.model, lambda pixels: model(pixels, interpolate_pos_encoding=True).logits) < CLOSE
 
 
@@ -104,6 +104,6 @@ def test_siglip2_naflex_equals_transformers(name: str, tmp_path: Path) -> None:
         return found.logits if kind.endswith("Classification") else found.pooler_output
 
     assert difference(folder.model, theirs) < CLOSE
-    other, report = load_foreign(tmp_path, Wish(image=(7 * patch, 5 * patch)))
+    other, report = load_foreign(tmp_path, LoadOptions(image=(7 * patch, 5 * patch)))
     assert "bilinear-antialias" in report.resized
     assert difference(other.model, theirs) < CLOSE

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SIZES: dict[str, Any] = {
     "image_size": 32,
@@ -45,7 +45,11 @@ def test_logits_equal_vit_pytorchs(case: str, tmp_path: Path) -> None:
     model = made(case)
     torch.save(model.state_dict(), tmp_path / "model.pt")
     size = CASES[case][1].get("image_size", 32)
-    wish = Wish(image=size if isinstance(size, tuple) else (size, size)) if case.startswith("simple") else Wish()
+    wish = (
+        LoadOptions(image=size if isinstance(size, tuple) else (size, size))
+        if case.startswith("simple")
+        else LoadOptions()
+    )
     folder, report = load_foreign(tmp_path / "model.pt", wish)
     assert (report.origin.split(":")[0], report.unused, report.new) == ("vit-pytorch", (), ())
     assert any("64 values each" in note for note in report.assumed)
@@ -102,7 +106,9 @@ class Earlier(nn.Module):
 def test_earlier_versions_are_read_too(pool: str, tmp_path: Path) -> None:
     model = randomise(Earlier(pool))
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    folder, report = load_foreign(tmp_path / "model.pt", Wish(family="vit-pytorch-mean" if pool == "mean" else None))
+    folder, report = load_foreign(
+        tmp_path / "model.pt", LoadOptions(family="vit-pytorch-mean" if pool == "mean" else None)
+    )
     assert (report.unused, report.new) == ((), ())
     assert pool == "mean" or any("--as vit-pytorch-mean" in note for note in report.assumed)
     assert difference(folder.model, model) < CLOSE

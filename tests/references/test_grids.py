@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SIZE = (32, 128)
-TOLD = Wish(grid=(2, 8))
+TOLD = LoadOptions(grid=(2, 8))
 TINY: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 4, "num_classes": 5, "img_size": SIZE}
 
 
@@ -85,7 +85,7 @@ def test_a_constructor_of_another_grid_than_the_positions_is_refused(tmp_path: P
 def test_a_bare_file_has_the_grid_and_the_heads_that_it_is_told_to_have(tmp_path: Path) -> None:
     model = timms()
     path = written(model.state_dict(), tmp_path)
-    folder, report = load_foreign(path, Wish(grid=(2, 8), heads=4))
+    folder, report = load_foreign(path, LoadOptions(grid=(2, 8), heads=4))
     assert difference(folder.model, model) < CLOSE
     assert "a grid of 2x8 patches and 4 heads, as you say" in report.notes
     assert folder.origin["told"] == "a grid of 2x8 patches and 4 heads"
@@ -95,26 +95,26 @@ def test_a_bare_file_has_the_grid_and_the_heads_that_it_is_told_to_have(tmp_path
         "a square grid of 4x4 patches",
         "1 heads, as is usual at width 64",
     }
-    assert folder.origin["assumed"] == list(load_foreign(path, Wish(grid=(2, 8), heads=4))[1].assumed)
+    assert folder.origin["assumed"] == list(load_foreign(path, LoadOptions(grid=(2, 8), heads=4))[1].assumed)
 
 
 def test_what_cannot_be_so_is_refused(tmp_path: Path) -> None:
     path = written(timms().state_dict(), tmp_path)
     with pytest.raises(ConfigError, match=r"--grid 3 5 makes 15 patches, and .* has positions for 16"):
-        load_foreign(path, Wish(grid=(3, 5)))
+        load_foreign(path, LoadOptions(grid=(3, 5)))
     with pytest.raises(ConfigError, match=r"--heads 5: so many can't share the width of .*, which is 64"):
-        load_foreign(path, Wish(heads=5))
+        load_foreign(path, LoadOptions(heads=5))
     with pytest.raises(ConfigError, match="grid is"):
-        Wish(grid=(0, 5))
+        LoadOptions(grid=(0, 5))
     with pytest.raises(ConfigError, match="heads is 0"):
-        Wish(heads=0)
+        LoadOptions(heads=0)
     folder = saved_by_timm(timms(), tmp_path / "saved")
     with pytest.raises(ConfigError, match=r"--grid 4 4, but .* says itself that its grid is 2x8"):
-        load_foreign(folder, Wish(grid=(4, 4)))
+        load_foreign(folder, LoadOptions(grid=(4, 4)))
     changed(folder, model_args={"num_heads": 4})
     with pytest.raises(ConfigError, match=r"--heads 2, but .* says itself that it has 4"):
-        load_foreign(folder, Wish(heads=2))
-    load_foreign(folder, Wish(grid=(2, 8), heads=4))  # the same as it says itself
+        load_foreign(folder, LoadOptions(heads=2))
+    load_foreign(folder, LoadOptions(grid=(2, 8), heads=4))  # the same as it says itself
     path = written(timms(img_size=(32, 112)).state_dict(), tmp_path)
     with pytest.raises(
         CheckpointError, match=r"no square, and nothing beside the weights says .* say --grid ROWS COLS"
@@ -138,7 +138,7 @@ def test_open_clips_image_size_is_one_number_or_two(size: Any, tmp_path: Path) -
     with pytest.raises(CheckpointError, match="says a grid of 3x6, 18 patches"):
         load_foreign(path)
     (tmp_path / "open_clip_config.json").unlink()
-    told, _ = load_foreign(path, Wish(family="openai", grid=(2, 8)))
+    told, _ = load_foreign(path, LoadOptions(family="openai", grid=(2, 8)))
     assert told.model.config.image == SIZE
 
 
@@ -149,7 +149,7 @@ def test_a_trunk_inside_open_clip_has_its_image_size_and_its_pooling(tmp_path: P
     (tmp_path / "open_clip_config.json").write_text(json.dumps(document))
     tensors = {f"visual.trunk.{name}": tensor for name, tensor in model.state_dict().items()}
     path = written(tensors, tmp_path, "open_clip_pytorch_model.bin")
-    folder, _ = load_foreign(path, Wish(heads=4))
+    folder, _ = load_foreign(path, LoadOptions(heads=4))
     assert difference(folder.model, model) < CLOSE
 
 
@@ -179,16 +179,16 @@ def test_hugging_faces_sizes_are_one_number_or_two(patch: Any, tmp_path: Path) -
 def test_hugging_faces_file_alone_is_told_its_grid(tmp_path: Path) -> None:
     model = huggingfaces("ViTModel", "ViTConfig", image_size=SIZE, patch_size=16)
     path = written(model.state_dict(), tmp_path)
-    folder, _ = load_foreign(path, Wish(grid=(2, 8), heads=4))
+    folder, _ = load_foreign(path, LoadOptions(grid=(2, 8), heads=4))
     assert difference(folder.model, lambda pixels: model(pixels).pooler_output) < CLOSE
-    folder, report = load_foreign(path, Wish(heads=4))
+    folder, report = load_foreign(path, LoadOptions(heads=4))
     assert folder.model.config.image == (64, 64)
     assert any("a square grid of 4x4" in note for note in report.assumed)
 
 
 def test_torchvisions_positions_are_told_their_grid(tmp_path: Path) -> None:
     model = torchvision_model(64)
-    folder, report = load_foreign(written(model.state_dict(), tmp_path), Wish(grid=(2, 8), heads=2))
+    folder, report = load_foreign(written(model.state_dict(), tmp_path), LoadOptions(grid=(2, 8), heads=2))
 
     def wide(pixels: Tensor) -> Tensor:
         patches = model.conv_proj(pixels).flatten(2).mT
@@ -203,21 +203,21 @@ def test_torchvisions_positions_are_told_their_grid(tmp_path: Path) -> None:
 def test_googles_positions_are_told_their_grid(tokens: str, tmp_path: Path) -> None:
     model = random_model(image=SIZE, positioned_tokens=tokens)
     path = saved_npz(arrays_of(model, linen=True), tmp_path)
-    folder, _ = load_foreign(path, Wish(family="big_vision:timm", grid=(2, 8), heads=4))
+    folder, _ = load_foreign(path, LoadOptions(family="big_vision:timm", grid=(2, 8), heads=4))
     assert folder.model.config == model.config
     with torch.inference_mode():
         assert torch.equal(folder.model(images(*SIZE)), model(images(*SIZE)))
     with pytest.raises(ConfigError, match=r"--heads 2, but .* says itself that it has 4"):
-        load_foreign(path, Wish(heads=2))
+        load_foreign(path, LoadOptions(heads=2))
     with pytest.raises(ConfigError, match="--grid 4 5 makes 20 patches"):
-        load_foreign(path, Wish(grid=(4, 5)))
+        load_foreign(path, LoadOptions(grid=(4, 5)))
 
 
 def test_openmmlabs_positions_are_told_their_grid(tmp_path: Path) -> None:
     model = timms()
     pairs = (*MMPRETRAIN, ("norm.", "ln1."), ("head.", "head.fc."))
     path = written(renamed(dict(model.state_dict()), *pairs), tmp_path)
-    folder, _ = load_foreign(path, Wish(grid=(2, 8), heads=4))
+    folder, _ = load_foreign(path, LoadOptions(grid=(2, 8), heads=4))
     assert difference(folder.model, model) < CLOSE
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SMALL: dict[str, Any] = {"embed_dim": 64, "depth": 3, "num_heads": 1, "num_classes": 10, "img_size": 96}
 
@@ -88,7 +88,7 @@ def test_a_part_of_the_function_is_never_offered_for_dropping(name: str, tmp_pat
     assert pattern.format("N") + " (3)" in message
     assert "--allow" not in message
     assert "its outputs would be others" in message
-    _, report = load_foreign(tmp_path / "weights.pth", Wish(allow=("unused",)))
+    _, report = load_foreign(tmp_path / "weights.pth", LoadOptions(allow=("unused",)))
     assert any("the outputs differ from the original's" in note for note in report.notes)
 
 
@@ -101,5 +101,5 @@ def test_missing_parts_are_offered_for_a_head_alone(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="drawn at random they would spoil every output") as caught:
         load_foreign(tmp_path / "block.pth")
     assert "--allow" not in str(caught.value)
-    _, report = load_foreign(tmp_path / "block.pth", Wish(allow=("missing",)))
+    _, report = load_foreign(tmp_path / "block.pth", LoadOptions(allow=("missing",)))
     assert "the outputs are not the original's: drawn at random were blocks.N.attention_norm.bias" in str(report)

@@ -11,9 +11,9 @@ from tests.support.twins import CLOSE, difference
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
-WIDE = Wish(grid=(2, 8), heads=4)
+WIDE = LoadOptions(grid=(2, 8), heads=4)
 FOLLOWED: dict[str, tuple[str, dict[str, Any]]] = {
     "tanh": ("vit_tiny_patch16_224", {"act_layer": "gelu_tanh"}),
     "quick": ("vit_tiny_patch16_224", {"act_layer": "quick_gelu"}),

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 Tensors = dict[str, Tensor]
 
@@ -144,7 +144,7 @@ def test_heads_of_which_one_cannot_be_sure_are_told(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="a head would be lost, and with it the labels") as caught:
             load_foreign(tmp_path / "weights.pth")
         assert names in str(caught.value) or names.replace("2", "N") in str(caught.value)
-        _, report = load_foreign(tmp_path / "weights.pth", Wish(allow=("unused",)))
+        _, report = load_foreign(tmp_path / "weights.pth", LoadOptions(allow=("unused",)))
         assert names in report.unused
         assert report.head == "none"
 

@@ -23,7 +23,7 @@ from vitreous.weights.channels import change_channels
 from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SMALL = ViTConfig(image=(8, 12), patch=(4, 4), width=16, depth=1, heads=2, mlp_width=8, classes=3)
 CLASSES = ("cat", "dog, hound", "tench, Tinca tinca")
@@ -154,25 +154,25 @@ def test_wishes_are_checked_and_lists_of_labels_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't read the labels"):
         read_labels(str(tmp_path / "bad"))
     with pytest.raises(UnknownName, match="rule for channels 'sums'"):
-        Wish(channel_rule="sums")
+        LoadOptions(channel_rule="sums")
     with pytest.raises(UnknownName, match="difference to allow 'mising'"):
-        Wish(allow=("mising",))
+        LoadOptions(allow=("mising",))
     with pytest.raises(ConfigError, match="channels is 0"):
-        Wish(channels=0)
+        LoadOptions(channels=0)
     with pytest.raises(UnknownName, match="resize rule 'bicubics'"):
-        adapt(folder_of(), Wish(rule="bicubics"))
+        adapt(folder_of(), LoadOptions(rule="bicubics"))
 
 
 def test_our_own_folders_take_wishes_too_and_report_them(tmp_path: Path) -> None:
     save_model(tmp_path / "model", folder_of())
     assert open_model(tmp_path / "model")[1] is None
-    folder, report = open_model(tmp_path / "model", Wish(image=(16, 12), labels=("cat",), channels=1))
+    folder, report = open_model(tmp_path / "model", LoadOptions(image=(16, 12), labels=("cat",), channels=1))
     assert report is not None
     assert report.resized == "2x3 -> 4x3 by bilinear"
     assert (report.channels, report.head) == ("3 -> 1 by sum", "sliced: 1 of 3 classes")
     assert folder.preprocess.size == (16, 12)
     with pytest.raises(ConfigError, match="leave out --as"):
-        open_model(tmp_path / "model", Wish(family="timm"))
+        open_model(tmp_path / "model", LoadOptions(family="timm"))
     save_model(tmp_path / "again", folder)
     again = load_model(tmp_path / "again")
     pixels = torch.randint(256, (2, 1, 16, 12), dtype=torch.uint8)

@@ -14,7 +14,7 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.weights.adaptation import adapt, number_outputs, replace_head
 from vitreous.weights.labels import read_labels
 from vitreous.weights.model_folder import ModelFolder, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 
 def written(folder: Path, content: str | bytes, name: str = "names.txt") -> str:
@@ -64,20 +64,20 @@ def unnamed() -> ModelFolder:
 def test_outputs_without_names_are_named_in_their_order() -> None:
     folder = unnamed()
     expected = outputs(folder, grey(3))
-    found, changes = adapt(folder, Wish(labels=("a", "b", "c")))
+    found, changes = adapt(folder, LoadOptions(labels=("a", "b", "c")))
     assert found.classes == ("a", "b", "c")
     assert changes.head == "kept, its 3 outputs named as you say"
     assert torch.equal(outputs(found, grey(3)), expected)
     with pytest.raises(ConfigError, match="2 labels were given, and the model has 3 outputs without names"):
-        adapt(unnamed(), Wish(labels=("a", "b")))
+        adapt(unnamed(), LoadOptions(labels=("a", "b")))
     with pytest.raises(ConfigError, match="'a' is named 2 times"):
-        adapt(unnamed(), Wish(labels=("a", "b", "a")))
+        adapt(unnamed(), LoadOptions(labels=("a", "b", "a")))
 
 
 def test_numbers_of_outputs_still_choose_among_them_and_names_do(tmp_path: Path) -> None:
-    found, changes = adapt(unnamed(), Wish(labels=("class 2", "class 0")))
+    found, changes = adapt(unnamed(), LoadOptions(labels=("class 2", "class 0")))
     assert (found.classes, changes.head) == (("class 2", "class 0"), "sliced: 2 of 3 classes")
-    _, changes = adapt(folder_of(), Wish(labels=("cat",)))
+    _, changes = adapt(folder_of(), LoadOptions(labels=("cat",)))
     assert changes.head == "sliced: 1 of 3 classes"
     save_model(tmp_path / "model", unnamed())
     loaded = vitreous.load(tmp_path / "model", labels=written(tmp_path, "a\nb\nc\n"))

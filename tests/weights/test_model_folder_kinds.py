@@ -27,7 +27,7 @@ from vitreous.weights.compatibility import describe
 from vitreous.weights.conversion import convert
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 SMALL = ResNetConfig(image=(32, 48), units=(1, 2), classes=3)
 HYBRID = ViTConfig(
@@ -118,7 +118,7 @@ def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
 
 def test_a_resnet_opens_for_images_of_another_size(tmp_path: Path) -> None:
     first = saved(SMALL, tmp_path / "model")
-    again, _ = open_model(tmp_path / "model", Wish(image=(40, 56)))
+    again, _ = open_model(tmp_path / "model", LoadOptions(image=(40, 56)))
     assert (again.model.config.image, again.preprocess.size) == ((40, 56), (40, 56))
     assert all(torch.equal(tensor, first.model.state_dict()[name]) for name, tensor in again.model.state_dict().items())
 

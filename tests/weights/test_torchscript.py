@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError
 from vitreous.weights.files import read_weights
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 from vitreous.weights.torch_files import is_script, read_script
 
 WIDTH, PATCH, TEXT = 64, 8, 16
@@ -97,7 +97,7 @@ def test_it_is_openais_clip_widened_to_float32(archive: Path, tmp_path: Path) ->
     assert folder.model.config.block.activation == "quick-gelu"  # type: ignore[union-attr]
     assert folder.model.head.weight.dtype == torch.float32
     torch.save({name: tensor.half().float() for name, tensor in clip().items() if tensor.ndim}, tmp_path / "same.pth")
-    same, _ = load_foreign(tmp_path / "same.pth", Wish(family="openai"))
+    same, _ = load_foreign(tmp_path / "same.pth", LoadOptions(family="openai"))
     images = torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(folder.model(images), same.model(images))

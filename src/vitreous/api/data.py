@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset, open_source, open_training
-from vitreous.data.label_sets import open_label_sets
 from vitreous.data.listing.manifest import has_label_sets
+from vitreous.data.multilabel import open_label_sets
 from vitreous.data.run_data import data_of
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError

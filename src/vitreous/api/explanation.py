@@ -13,7 +13,7 @@ from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.explanation import explain as look
 from vitreous.insight.methods import Choice, settle_choice
 from vitreous.predictor import Image, is_single
-from vitreous.reports.explanation.contents import Compared, Wish
+from vitreous.reports.explanation.contents import Compared, PageOptions
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
 from vitreous.reports.notebook import frame
 from vitreous.training.reporter import Reporter, Silent
@@ -134,7 +134,7 @@ def explain(
             display.progress(done, max(total, done), {})
 
     name = model_name(predictor.path)
-    found = write_explanation(Path(out), ready, many, Wish(choice, page, faithful), name, progress)
+    found = write_explanation(Path(out), ready, many, PageOptions(choice, page, faithful), name, progress)
     broken, compared = tuple(found.broken), dict(found.compared)
     return ExplanationResult(predictor.path, Path(out), choice.method, found.count, broken, compared)
 

@@ -12,7 +12,7 @@ from vitreous.predictor import Predictor
 from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Report, Wish
+from vitreous.weights.options import LoadOptions, Report
 
 ModelLike = Predictor | ModelFolder | str | Path
 """A model that is loaded, or what `load` takes."""
@@ -57,7 +57,7 @@ def load(
         top: classes listed in each prediction, most probable first.
         wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
-            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.Wish`.
+            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
@@ -72,7 +72,7 @@ def load(
 
 def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Report | None]:
     """Open a model as `load` does, without a device for it; return what became of its weights too."""
-    known = [field.name for field in fields(Wish)]
+    known = [field.name for field in fields(LoadOptions)]
     for name in wish:
         if name not in known:
             raise UnknownName("argument of load", name, [*known, "device", "batch", "precision", "top"])
@@ -82,7 +82,7 @@ def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder
             given[name] = read_labels(str(given[name]))
         elif isinstance(given.get(name), list):
             given[name] = tuple(given[name])
-    return open_model(path, Wish(**given))
+    return open_model(path, LoadOptions(**given))
 
 
 def as_predictor(model: ModelLike, device: str = "auto") -> Predictor:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vitreous.data.dataset import Source
-from vitreous.data.label_sets import convert_to_label_sets
+from vitreous.data.multilabel import convert_to_label_sets
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError

@@ -17,7 +17,7 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.metrics.bootstrap import bootstrap, mean_statistic
 from vitreous.predictor import Predictor
 
-Told = Callable[[int, int, str], None]
+StatedFacts = Callable[[int, int, str], None]
 """Told (images done, images in all, name of the corruption) as it goes."""
 
 
@@ -117,7 +117,7 @@ def robustness(
     source: Source,
     names: Sequence[str] = ("all",),
     severities: Sequence[int] = SEVERITIES,
-    told: Told | None = None,
+    told: StatedFacts | None = None,
     loading: tuple[int, int | Literal["auto"]] = (64, 0),
 ) -> Robustness:
     """Measure a model on clean images and under each corruption; pixels are those that `corrupt` makes with seed 0.

@@ -16,7 +16,7 @@ from vitreous.model.vit import ViT
 
 
 @dataclass(frozen=True)
-class Spread:
+class AttentionDistance:
     """Means over all patches that look, of all images; layers and heads counted from 0."""
 
     distance: Float64[Tensor, "layer head"]
@@ -33,7 +33,7 @@ class Spread:
 def measure_attention_distance(
     model: nn.Module,
     images: Float[Tensor, "batch channel row col"] | Iterable[Float[Tensor, "_ channel row col"]],
-) -> Spread:
+) -> AttentionDistance:
     """Return attention distance and entropy by layer and head, averaged over any number of images.
 
     Args:
@@ -62,10 +62,10 @@ def measure_attention_distance(
     if not count:
         raise ConfigError("there are no images to average over")
     distance, entropy, prefix = sums / (count * away.shape[0])
-    return Spread(distance, entropy, prefix, count)
+    return AttentionDistance(distance, entropy, prefix, count)
 
 
-def join_distances(parts: Sequence[Spread]) -> Spread:
+def join_distances(parts: Sequence[AttentionDistance]) -> AttentionDistance:
     """Return the means over all images of several parts; raises ConfigError if there are none."""
     if not parts:
         raise ConfigError("there are no images to average over")
@@ -73,7 +73,7 @@ def join_distances(parts: Sequence[Spread]) -> Spread:
     means = [
         sum(getattr(part, name) * (part.images / count) for part in parts) for name in ("distance", "entropy", "prefix")
     ]
-    return Spread(*means, count)
+    return AttentionDistance(*means, count)
 
 
 def compute_distances(model: ViT) -> Float64[Tensor, "patch patch2"]:

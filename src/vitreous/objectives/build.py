@@ -6,7 +6,7 @@ from vitreous.objectives.classification import Classify
 from vitreous.objectives.config import ClassifyConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.objectives.masked_autoencoder import MaskedAutoencoder
 from vitreous.objectives.masked_patches import MaskedPatches
-from vitreous.objectives.multilabel import ClassifySets
+from vitreous.objectives.multilabel import ClassifyMultilabel
 
 
 def build_objective(
@@ -25,7 +25,7 @@ def build_objective(
         ConfigError: the model can't be trained so.
     """
     if isinstance(config, ClassifyConfig):
-        return ClassifySets(model, config, counts, several) if several else Classify(model, config, counts)
+        return ClassifyMultilabel(model, config, counts, several) if several else Classify(model, config, counts)
     if isinstance(config, MaskedPatchesConfig):
         return MaskedPatches(model, config, seed)
     return MaskedAutoencoder(model, config, seed)

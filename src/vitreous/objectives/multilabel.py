@@ -13,7 +13,7 @@ from vitreous.objectives.classification import Supervised
 from vitreous.objectives.config import ClassifyConfig
 
 
-class ClassifySets(Supervised):
+class ClassifyMultilabel(Supervised):
     """Owns the model; maps a batch whose labels are rows of zeros and ones to its loss, and counts pairs.
 
     Args:

@@ -9,7 +9,7 @@ from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 
 def open_weights(request: Request, recipe: str) -> ModelFolder:
@@ -25,7 +25,7 @@ def open_weights(request: Request, recipe: str) -> ModelFolder:
             f"recipe {recipe!r} takes the model of its weights; leave out --model {request.model}, or use recipe 'small'"
         )
     channels = request.mode if isinstance(request.mode, int) else None
-    wish = Wish(request.weights_as, request.weights_grid, request.weights_heads, channels=channels)
+    wish = LoadOptions(request.weights_as, request.weights_grid, request.weights_heads, channels=channels)
     folder = open_model(request.weights, wish)[0]
     return folder if channels is None else replace(folder, preprocess=replace(folder.preprocess, mode=channels))
 

@@ -16,7 +16,7 @@ from vitreous.training.reporter import Reporter
 from vitreous.weights.adaptation import knows_all, slice_head
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 MAY_DIFFER = (
     "image",
@@ -75,7 +75,7 @@ def start_from(
     """
     assert config.weights is not None
     channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
-    wish = Wish(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
+    wish = LoadOptions(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
     folder, report = open_model(config.weights, wish)
     if report is not None:
         reporter.message(str(report))

@@ -14,7 +14,7 @@ from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 from vitreous.weights.channels import change_channels
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 HEADS = ("head", "distillation_head")
 MOST_CLASSES = 10_000_000
@@ -30,7 +30,7 @@ class Changes:
     head: str = ""
 
 
-def adapt(folder: ModelFolder, wish: Wish) -> tuple[ModelFolder, Changes]:
+def adapt(folder: ModelFolder, wish: LoadOptions) -> tuple[ModelFolder, Changes]:
     """Do what was wished of a loaded model. The given folder isn't to be used afterwards: tensors are shared with it.
 
     Raises:

@@ -24,7 +24,7 @@ from vitreous.weights.foreign import list_families
 from vitreous.weights.loading import open_model
 from vitreous.weights.mapping import write_tensors
 from vitreous.weights.model_folder import ModelFolder, save_model
-from vitreous.weights.options import Wish
+from vitreous.weights.options import LoadOptions
 
 OURS = "vitreous"
 PROOF_IMAGES = 4
@@ -73,7 +73,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         save_model(path, folder)
     else:
         write_foreign(folder, path, family)
-    wish = None if family is None else Wish(family=family.name + back(folder, family))
+    wish = None if family is None else LoadOptions(family=family.name + back(folder, family))
     try:
         again, _ = open_model(path, wish)
         proof = prove(folder, again, other_epsilons(folder, again, to))

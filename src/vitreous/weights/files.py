@@ -14,7 +14,7 @@ from vitreous.storage.mmap import FileMap
 from vitreous.storage.presence import explain_absence, path_exists
 from vitreous.storage.safetensors_file import map_tensors, translate_read_errors
 from vitreous.weights.npz import read_npz
-from vitreous.weights.options import Told
+from vitreous.weights.options import StatedFacts
 from vitreous.weights.state_dicts import find_state
 from vitreous.weights.torch_files import is_script, is_torch, read_pickled, read_script, translate_errors
 
@@ -53,7 +53,7 @@ class Weights:
     """The files that tensors are mapped from, where vitreous mapped them itself."""
     aside: tuple[str, ...] = ()
     """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
-    told: Told = field(default_factory=Told)
+    told: StatedFacts = field(default_factory=StatedFacts)
     """What the user says of them."""
 
 

@@ -25,7 +25,7 @@ from vitreous.weights.gaps import describe_cost, fill_missing, refuse_unused
 from vitreous.weights.limits import check_model
 from vitreous.weights.mapping import Mapped, read_tensors
 from vitreous.weights.model_folder import ModelFolder
-from vitreous.weights.options import Report, Told, Wish, group_names
+from vitreous.weights.options import LoadOptions, Report, StatedFacts, group_names
 from vitreous.weights.unread import explain_unknown
 from vitreous.weights.wrappers import TRAINING, attach_head, unwrap
 
@@ -93,7 +93,7 @@ def recognise(weights: Weights) -> Family:
     return list_families()[fitting[0]]
 
 
-def load_foreign(path: str | Path, wish: Wish = Wish()) -> tuple[ModelFolder, Report]:
+def load_foreign(path: str | Path, wish: LoadOptions = LoadOptions()) -> tuple[ModelFolder, Report]:
     """Read somebody's weights into our model.
 
     Raises:
@@ -191,7 +191,7 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
 def check_told(reading: Reading, weights: Weights) -> None:
     """Refuse what the user says of a file that says otherwise itself; raises ConfigError."""
     config, told = reading.model, weights.told
-    if told == Told():
+    if told == StatedFacts():
         return
     if not isinstance(config, ViTConfig):
         raise ConfigError(
@@ -210,7 +210,7 @@ def check_told(reading: Reading, weights: Weights) -> None:
 
 def describe_told(weights: Weights) -> Notes:
     """Return what the user says of the file, for the report."""
-    return (f"{weights.told}, as you say",) if weights.told != Told() else ()
+    return (f"{weights.told}, as you say",) if weights.told != StatedFacts() else ()
 
 
 def check_images(images: PreprocessConfig, channels: int, where: str) -> None:

@@ -7,7 +7,7 @@ from vitreous.errors import CheckpointError
 from vitreous.model.factory import Config, Model, create
 from vitreous.weights.compatibility import describe
 from vitreous.weights.mapping import Mapped
-from vitreous.weights.options import Wish, group_names
+from vitreous.weights.options import LoadOptions, group_names
 
 MOST_GROUPS = 4
 """Groups of names that a message lists."""
@@ -49,7 +49,9 @@ def select_inside(names: Iterable[str], used: Collection[str]) -> list[str]:
     return [name for name in names if any(name.startswith(module) for module in modules)]
 
 
-def refuse_unused(unused: Collection[str], used: Collection[str], config: Config, wish: Wish, where: str) -> None:
+def refuse_unused(
+    unused: Collection[str], used: Collection[str], config: Config, wish: LoadOptions, where: str
+) -> None:
     """Refuse tensors of theirs that have no place in our model, unless the user allows it.
 
     Raises:
@@ -75,7 +77,7 @@ def refuse_unused(unused: Collection[str], used: Collection[str], config: Config
     )
 
 
-def fill_missing(mapped: Mapped, model: Model, config: Config, wish: Wish, where: str) -> list[str]:
+def fill_missing(mapped: Mapped, model: Model, config: Config, wish: LoadOptions, where: str) -> list[str]:
     """Draw tensors of ours that theirs lacks, if the user allows it; return their names.
 
     Raises:

@@ -13,10 +13,10 @@ from vitreous.weights.files import has_weights
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.hub import download, is_repository
 from vitreous.weights.model_folder import ModelFolder, is_model, load_model
-from vitreous.weights.options import Report, Told, Wish
+from vitreous.weights.options import LoadOptions, Report, StatedFacts
 
 
-def open_model(path: str | Path, wish: Wish | None = None) -> tuple[ModelFolder, Report | None]:
+def open_model(path: str | Path, wish: LoadOptions | None = None) -> tuple[ModelFolder, Report | None]:
     """Load a model from a path or a name on the Hub, and the report of what became of foreign weights.
 
     Args:
@@ -43,7 +43,7 @@ def pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _open_anything(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | None]:
+def _open_anything(path: str, wish: LoadOptions | None) -> tuple[ModelFolder, Report | None]:
     place = Path(path)
     if not path_exists(place) and is_repository(path):
         place = download(path)
@@ -54,17 +54,17 @@ def _open_anything(path: str, wish: Wish | None) -> tuple[ModelFolder, Report | 
     if not path_exists(place):
         raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
     if place.is_dir() and (is_model(place) or _is_run(place) or not has_weights(place)):
-        return apply_options(load_model(place), wish or Wish(), place)
-    return load_foreign(place, wish or Wish())
+        return apply_options(load_model(place), wish or LoadOptions(), place)
+    return load_foreign(place, wish or LoadOptions())
 
 
-def apply_options(folder: ModelFolder, wish: Wish, place: Path) -> tuple[ModelFolder, Report | None]:
+def apply_options(folder: ModelFolder, wish: LoadOptions, place: Path) -> tuple[ModelFolder, Report | None]:
     """Do what was wished of one of our own models, and tell it, if there is something to tell.
 
     Raises:
         ConfigError: a wish that can't be met, such as a family: our own files say what they are.
     """
-    if wish.family is not None or wish.allow or wish.told != Told():
+    if wish.family is not None or wish.allow or wish.told != StatedFacts():
         raise ConfigError(
             f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as, --allow, --grid and "
             "--heads"

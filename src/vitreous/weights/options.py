@@ -13,7 +13,7 @@ CHANNEL_RULES = ("sum", "tile", "zero")
 
 
 @dataclass(frozen=True)
-class Told:
+class StatedFacts:
     """What somebody says of a file that can't tell it itself; what the file does tell must agree."""
 
     grid: tuple[int, int] | None = None
@@ -33,7 +33,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LoadOptions:
     """How weights are to be taken."""
 
     family: str | None = None
@@ -73,9 +73,9 @@ class Wish:
             )
 
     @property
-    def told(self) -> Told:
+    def told(self) -> StatedFacts:
         """What is said of the file itself."""
-        return Told(self.grid, self.heads)
+        return StatedFacts(self.grid, self.heads)
 
 
 def group_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.explanation import opened
 from vitreous.insight.methods import Choice, settle_choice
-from vitreous.reports.explanation.contents import Wish
+from vitreous.reports.explanation.contents import PageOptions
 from vitreous.reports.explanation.page import write_explanation
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -26,7 +26,7 @@ def page(tmp_path_factory):
     prefix = ready.model.config.prefix
     assert tuple(ready.model.config.grid) == (ROWS, COLS)
     out = tmp_path_factory.mktemp("page") / "out"
-    wish = Wish(settle_choice(Choice("attention"), ready.folder), faithful=0)
+    wish = PageOptions(settle_choice(Choice("attention"), ready.folder), faithful=0)
     write_explanation(out, ready, pictures(2), wish, "model", lambda _doing, _done: None)
     pixels = np.stack([preprocess_image(one, ready.folder.decode, ready.folder.preprocess) for one in pictures(2)])
     heads = np.stack([one.numpy() for one in compute_attention_maps(ready.model, ready.images(pixels)).values()], 1)

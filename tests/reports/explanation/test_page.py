@@ -19,13 +19,13 @@ from vitreous.insight.methods import Choice, settle_choice
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Kept, attention_rows, fitting, left_out
-from vitreous.reports.explanation.contents import Wish, gather, short_names
+from vitreous.reports.explanation.contents import PageOptions, gather, short_names
 from vitreous.reports.explanation.page import file_name, write_explanation
 
 
 def written(place, kind, images, **wish):
     ready = opened(folder(kind))
-    wish = Wish(settle_choice(Choice(), ready.folder), **wish)
+    wish = PageOptions(settle_choice(Choice(), ready.folder), **wish)
     return write_explanation(place, ready, images, wish, "a <model>", lambda _doing, _done: None)
 
 
@@ -123,7 +123,7 @@ def test_a_large_model_is_thinned_and_says_so():
 @pytest.mark.parametrize(("choice", "start"), [(Choice("attention", 1, 0), [1, 1]), (Choice("rollout"), [2, 0])])
 def test_the_page_begins_where_it_was_asked_to(choice, start, tmp_path):
     ready = opened(folder("plain"))
-    wish = Wish(settle_choice(choice, ready.folder), faithful=0)
+    wish = PageOptions(settle_choice(choice, ready.folder), faithful=0)
     write_explanation(tmp_path / "out", ready, pictures(1), wish, "model", lambda _doing, _done: None)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert json.loads(re.search(r'id="explore-data">(.*?)</script>', page, re.DOTALL)[1])["start"] == start
@@ -155,7 +155,7 @@ def test_all_images_count_and_the_first_are_shown():
     ready, many = opened(folder("plain")), pictures(20)
     kept = []
     found = gather(
-        ready, [*many[:5], b"broken", *many[5:]], Wish(Choice("rollout"), page=4, faithful=2),
+        ready, [*many[:5], b"broken", *many[5:]], PageOptions(Choice("rollout"), page=4, faithful=2),
         lambda number, one: kept.append((number, one.name)), lambda _doing, _done: None,
     )  # fmt: skip
     assert (found.count, len(found.shown), found.held, len(found.broken)) == (20, 4, 2, 1)

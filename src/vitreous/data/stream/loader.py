@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from vitreous.data.sources.base import Source, read_label_sets
 from vitreous.data.sources.in_memory import remember
 from vitreous.data.stream.order import find_example, find_position, restart_generator, seed_generator
-from vitreous.data.stream.shared_batch import Label, Parcel, pack
+from vitreous.data.stream.shared_batch import Label, SharedBatch, pack
 from vitreous.data.stream.worker_deaths import settle_worker, start_workers, take_next
 from vitreous.errors import ConfigError, VitreousError, explain_exhaustion
 from vitreous.images.augment import augment, mix
@@ -204,7 +204,7 @@ def collate(examples: list[Example]) -> Batch:
     return unpack(pack(examples, shared=False))
 
 
-def unpack(parcel: Parcel) -> Batch:
+def unpack(parcel: SharedBatch) -> Batch:
     """Return what arrived from a worker as a batch, without a copy."""
     return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parcel))
 
@@ -268,7 +268,7 @@ class _Keyed(Dataset):
     def __getitem__(self, key: int) -> Example:
         return next(self.examples.examples([key]))
 
-    def __getitems__(self, keys: range) -> Parcel | VitreousError:
+    def __getitems__(self, keys: range) -> SharedBatch | VitreousError:
         try:
             return pack(list(self.examples.examples(keys)), self.shared)
         except VitreousError as error:

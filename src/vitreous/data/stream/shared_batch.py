@@ -27,7 +27,7 @@ class Packable(Protocol):
     index: int
 
 
-class Parcel(NamedTuple):
+class SharedBatch(NamedTuple):
     """A batch's contents, in the order of its fields."""
 
     pixels: Pixels[Tensor, "batch channel row col"] | Pixels[np.ndarray, "batch channel row col"]
@@ -38,7 +38,7 @@ class Parcel(NamedTuple):
     indices: Int64[np.ndarray, " batch"]
 
 
-def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
+def pack(examples: Sequence[Packable], shared: bool) -> SharedBatch:
     """Put examples side by side, channels first: one copy of each pixel.
 
     Torch's shared memory loses its name as soon as it is made, so nothing is left of it when a process is killed.
@@ -53,7 +53,7 @@ def pack(examples: Sequence[Packable], shared: bool) -> Parcel:
     pixels = room.numpy() if isinstance(room, Tensor) else room
     for place, one in zip(pixels, examples, strict=True):
         place[:] = one.pixels.transpose(2, 0, 1)
-    return Parcel(
+    return SharedBatch(
         room,
         stack_labels([one.label for one in examples]),
         stack_labels([one.partner for one in examples]),

@@ -18,7 +18,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 
-Told = Callable[[str], None]
+StatedFacts = Callable[[str], None]
 """Told what is measured now."""
 
 
@@ -59,7 +59,7 @@ class Loading:
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     progress: Progress | None = None
     """Told (images done, images in all)."""
-    phase: Told | None = None
+    phase: StatedFacts | None = None
 
 
 def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loading()) -> Score:

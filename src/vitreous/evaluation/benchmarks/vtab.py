@@ -18,7 +18,7 @@ from vitreous.weights.model_folder import ModelFolder
 Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
 """Learns from the first, is measured on the second; the mask marks those of the first to choose settings by. Returns top-1
 accuracy, 0 to 1, and what was chosen, in words."""
-Told = Callable[[str, int, int], None]
+StatedFacts = Callable[[str, int, int], None]
 """Told (what is done, how much of it, of how much)."""
 
 STANDARD = FeatureOptions()
@@ -93,7 +93,7 @@ def run_vtab(
     probe: Probe,
     options: FeatureOptions = STANDARD,
     reading: Reading = Reading(),
-    told: Told | None = None,
+    told: StatedFacts | None = None,
 ) -> VTAB:
     """Measure a model's frozen features on the tasks of the user's copy: learned from 1,000 images, tested on all.
 

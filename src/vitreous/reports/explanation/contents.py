@@ -13,7 +13,7 @@ from torch import Tensor
 from vitreous.drawing.html import plain
 from vitreous.errors import DataError
 from vitreous.images.pixels import select_visible
-from vitreous.insight.attention_distance import Spread, join_distances, measure_attention_distance
+from vitreous.insight.attention_distance import AttentionDistance, join_distances, measure_attention_distance
 from vitreous.insight.explanation import BATCH, Opened, array, looked
 from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_deletion, measure_insertion
 from vitreous.insight.methods import Choice, compute_heat, list_fitting
@@ -64,7 +64,7 @@ class Findings:
     """All images that could be read."""
     broken: list[str] = field(default_factory=list)
     """Why others couldn't."""
-    spread: Spread | None = None
+    spread: AttentionDistance | None = None
     """Over all images; None for a ResNet."""
     maps: dict[str, Float[np.ndarray, "image map_row map_col"]] = field(default_factory=dict)
     """Every fitting method's maps of the images on the page."""
@@ -77,7 +77,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Wish:
+class PageOptions:
     """How much goes on the page."""
 
     choice: Choice
@@ -89,7 +89,7 @@ class Wish:
 
 
 def gather(
-    ready: Opened, images: Iterable[Image], wish: Wish, keep: Callable[[int, Looked], None], progress: Progress
+    ready: Opened, images: Iterable[Image], wish: PageOptions, keep: Callable[[int, Looked], None], progress: Progress
 ) -> Findings:
     """Look into a model on a stream of images: all get their map, the first ones everything else too.
 

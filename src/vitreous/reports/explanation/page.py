@@ -12,7 +12,7 @@ from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
 from vitreous.predictor import Image
 from vitreous.reports.blocks import Block, Section, Words, written
-from vitreous.reports.explanation.contents import Findings, Looked, Progress, Wish, gather
+from vitreous.reports.explanation.contents import Findings, Looked, PageOptions, Progress, gather
 from vitreous.reports.explanation.explorer import explorer
 from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
 from vitreous.storage.atomic import atomic_folder
@@ -31,7 +31,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Sequence[Block]], bool], ..
 
 
 def write_explanation(
-    folder: Path, ready: Opened, images: Iterable[Image], wish: Wish, name: str, progress: Progress
+    folder: Path, ready: Opened, images: Iterable[Image], wish: PageOptions, name: str, progress: Progress
 ) -> Findings:
     """Write a folder, whole or not at all: maps/0001-cat-relevance.png for each image, and index.html.
 

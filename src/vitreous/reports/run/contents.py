@@ -44,7 +44,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class MeasuredSets:
+class MeasuredMultilabel:
     """The same where an image may have several labels."""
 
     metrics: MultiLabelMetrics
@@ -62,7 +62,7 @@ class Findings:
     predictor: Predictor | None = None
     dataset: Dataset | None = None
     measured: Measured | None = None
-    measured_sets: MeasuredSets | None = None
+    measured_sets: MeasuredMultilabel | None = None
     """Instead of `measured`, where an image may have several labels."""
     trunk: Model | None = None
     """The exported model itself, with a head or without."""
@@ -192,10 +192,10 @@ def _measurable(found: Findings) -> tuple[Predictor, Source]:
     return found.predictor, found.dataset.validation
 
 
-def _measure_sets(found: Findings) -> MeasuredSets:
+def _measure_sets(found: Findings) -> MeasuredMultilabel:
     metrics, logits, targets = evaluate_sets(*_measurable(found), workers=found.settings.get("workers", 0))
     scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
-    return MeasuredSets(metrics, scores, targets)
+    return MeasuredMultilabel(metrics, scores, targets)
 
 
 def _measure(found: Findings) -> Measured:

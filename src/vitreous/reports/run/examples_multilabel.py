@@ -8,7 +8,7 @@ from vitreous.data.stream.shared_batch import Label
 from vitreous.predictor import CLAIMED
 from vitreous.reports.blocks import Block, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
-from vitreous.reports.run.contents import Findings, MeasuredSets
+from vitreous.reports.run.contents import Findings, MeasuredMultilabel
 
 MISTAKES = 24
 """Most pictures."""
@@ -22,7 +22,7 @@ def labels(which: Label, classes: Sequence[str]) -> str:
     return ", ".join(classes[index] for index in np.flatnonzero(which)) or NONE
 
 
-def mistakes(found: Findings, measured: MeasuredSets) -> list[Block]:
+def mistakes(found: Findings, measured: MeasuredMultilabel) -> list[Block]:
     """Return the labels that the model was surest of and wrong: one that is not there, or one that it doesn't see."""
     assert found.predictor is not None
     assert found.dataset is not None
@@ -48,7 +48,7 @@ def mistakes(found: Findings, measured: MeasuredSets) -> list[Block]:
     return [Words(lead), Tiles(tiles)]
 
 
-def looked_at(measured: MeasuredSets, names: Sequence[str], most: int) -> list[tuple[int, str, list[Line]]]:
+def looked_at(measured: MeasuredMultilabel, names: Sequence[str], most: int) -> list[tuple[int, str, list[Line]]]:
     """Return a few examples, wholly right ones of different sets and the worst last: which, its labels, and what is said."""
     claimed = measured.probabilities >= CLAIMED
     right = (claimed == measured.targets).all(1)
@@ -60,7 +60,7 @@ def looked_at(measured: MeasuredSets, names: Sequence[str], most: int) -> list[t
     return [(index, labels(measured.targets[index], names), lines(measured, index, names)) for index in chosen]
 
 
-def lines(measured: MeasuredSets, index: int, names: Sequence[str]) -> list[Line]:
+def lines(measured: MeasuredMultilabel, index: int, names: Sequence[str]) -> list[Line]:
     """Return what the model claims of an example, the surest first; with its true labels where that is wrong."""
     order = np.argsort(-measured.probabilities[index], kind="stable").tolist()
     claimed = [label for label in order if measured.probabilities[index, label] >= CLAIMED]

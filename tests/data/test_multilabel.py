@@ -9,8 +9,8 @@ from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset, open_source, open_training
-from vitreous.data.label_sets import convert_to_label_sets, open_label_sets
 from vitreous.data.listing.manifest import has_label_sets
+from vitreous.data.multilabel import convert_to_label_sets, open_label_sets
 from vitreous.data.parts import open_parts
 from vitreous.data.sources.base import SEVERAL
 from vitreous.errors import DataError
