@@ -53,7 +53,7 @@ def test_the_best_rate_trains_on_everything(swept):
     tried, final = (read_run(out / name).config for name in ("rate-0.01", "final"))
     assert [one["data"]["train"] for one in (tried, final)] == [1536, 1707]
     assert [one["data"]["validation"] for one in (tried, final)] == [171, 90]
-    assert (tried["config"]["data"]["tune"], final["config"]["data"]["tune"]) == (0.1, 0.0)
+    assert (tried["config"]["data"]["tuning_holdout"], final["config"]["data"]["tuning_holdout"]) == (0.1, 0.0)
     assert final["config"]["optimizer"]["lr"] == 1e-2
     assert any("learning rate 0.01 is the best; training on all" in text for text in said)
 

@@ -82,7 +82,7 @@ def test_no_examples(predictor, source):
 
 
 def test_an_example_that_comes_twice_is_noticed(predictor, source, monkeypatch):
-    honest = room.evaluation_batches
+    honest = room.load_evaluation_batches
 
     def doubling(*arguments):
         for batch in honest(*arguments):

@@ -19,7 +19,8 @@ from tests.fuzz.weights import model_folder
 from torch import Tensor
 
 from vitreous.errors import CheckpointError, UserError
-from vitreous.storage.limits import check_claims, memory
+from vitreous.runtime.memory import read_memory
+from vitreous.storage.limits import check_claims
 from vitreous.weights.conversion import convert
 from vitreous.weights.files import read_weights
 from vitreous.weights.loading import open_model
@@ -78,8 +79,8 @@ def test_the_share_of_memory_is_stated() -> None:
     with pytest.raises(
         CheckpointError, match=r"more than 50% of this machine's memory \(.*\); open it on a larger one"
     ):
-        check_claims("a.pth", memory(), memory())
-    check_claims("a.pth", memory() // 3, memory() // 3)
+        check_claims("a.pth", read_memory(), read_memory())
+    check_claims("a.pth", read_memory() // 3, read_memory() // 3)
 
 
 def npy(header: str) -> bytes:

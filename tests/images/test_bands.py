@@ -14,7 +14,8 @@ from PIL import Image
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.augment import augment, mixup
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.decode import decode, probe, read_value_range, turn
+from vitreous.images.decode import decode, probe, read_value_range
+from vitreous.images.pillow import apply_orientation
 from vitreous.images.pixels import describe_colours, select_visible
 from vitreous.images.preprocess import preprocess_image, resize
 from vitreous.shapes import Size
@@ -76,8 +77,8 @@ def test_sixteen_bits_keep_their_depth(bigtiff):
 def test_a_tiff_of_many_channels_is_turned(orientation):
     pixels = values("u1", 5)
     data = tiff(pixels, extratags=[(274, 3, 1, orientation, True)])
-    np.testing.assert_array_equal(decode(data, DecodeConfig(), 5), turn(pixels, orientation))
-    assert probe(data).size == Size(*turn(pixels, orientation).shape[:2])
+    np.testing.assert_array_equal(decode(data, DecodeConfig(), 5), apply_orientation(pixels, orientation))
+    assert probe(data).size == Size(*apply_orientation(pixels, orientation).shape[:2])
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])

@@ -12,8 +12,9 @@ from PIL import Image
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
-from vitreous.images.decode import decode, probe, read, turn
+from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
+from vitreous.images.pillow import apply_orientation
 from vitreous.shapes import Size
 
 
@@ -137,7 +138,9 @@ def test_turning_equals_pillows() -> None:
         image = picture(3, 5)
         exif = image.getexif()
         exif[0x0112] = orientation
-        assert np.array_equal(turn(np.array(image), orientation), np.asarray(ImageOps.exif_transpose(image)))
+        assert np.array_equal(
+            apply_orientation(np.array(image), orientation), np.asarray(ImageOps.exif_transpose(image))
+        )
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:

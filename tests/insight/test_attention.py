@@ -10,9 +10,7 @@ from vitreous.insight.attention import compute_attention_maps
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.factory import create
 
-CONFIG = ViTConfig(
-    image=(8, 12), patch=(4, 4), channels=1, width=24, depth=3, heads=4, mlp_width=32, classes=5, dropout=0.3
-)
+CONFIG = ViTConfig(image=(8, 12), patch=(4, 4), channels=1, width=24, depth=3, heads=4, mlp_width=32, classes=5)
 
 
 @pytest.fixture

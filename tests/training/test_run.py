@@ -108,8 +108,8 @@ def test_the_micro_batch_that_fits(monkeypatch):
     listener = Listener()
     assert resolved(replace(TINY, micro_batch="auto"), listener).micro_batch == 32
     assert listener.messages == ["micro-batch 32: 1 part a step of 32 images"]
-    everything = resolving.count.parameters(TINY.model) * 16
-    each = resolving.count.activation_bytes(TINY.model, 1, training=True)
+    everything = resolving.count.count_parameters(TINY.model) * 16
+    each = resolving.count.estimate_activation_bytes(TINY.model, 1, training=True)
     for images, expected in ((31.5, 16), (10.5, 8), (1.5, 1)):
         monkeypatch.setattr(resolving, "read_free_memory", lambda n=images: int((everything + n * each) / 0.6))
         assert resolved(replace(TINY, micro_batch="auto")).micro_batch == expected
@@ -295,7 +295,7 @@ def test_the_python_call_takes_what_the_command_takes(tmp_path, monkeypatch):
             vitreous.train("digits", **wrong)
     with pytest.raises(ConfigError, match=r"unknown setting in optimizer 'rate'"):
         vitreous.train("digits", settings={"optimizer": {"rate": 1}})
-    with pytest.raises(RunError, match="already holds a run, at step 2; go on with `vitreous resume"):
+    with pytest.raises(RunError, match="is not empty; go on with it by `vitreous resume"):
         vitreous.train("digits", model="mu/4", settings=settings, out=result.run)
 
 

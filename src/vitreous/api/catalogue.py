@@ -47,7 +47,7 @@ class ModelsResult(Result):
 def models(pattern: str = "*") -> ModelsResult:
     """List the models that can be built, with their exact sizes, and the origins of weights that can be read.
 
-    >>> [(one.name, one.parameters) for one in vitreous.models("B/16").models]
+    >>> [(one.name, one.parameters) for one in models("B/16").models]
     [('B/16', 86567656)]
 
     Args:

@@ -63,7 +63,7 @@ WORDS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "gi
 def translate_name(name: str) -> str | None:
     """Return the shape that a name of timm, torchvision, OpenCLIP or Hugging Face has here, if it has one.
 
-    >>> translate_name("vit_small_patch16_224"), meant("ViT-B-32"), meant("resnet50")
+    >>> translate_name("vit_small_patch16_224"), translate_name("ViT-B-32"), translate_name("resnet50")
     ('S/16', 'B/32', 'R50x1')
     """
     last = name.rsplit("/", 1)[-1].lower()

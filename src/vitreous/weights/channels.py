@@ -38,6 +38,8 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
     kernel, shift, images = place_kernel(kernel.detach().double(), images, rule, channels)
     added: dict[str, Any] = {"channels": channels}
     changed = {name: kernel.float() if model.state_dict()[name].ndim == 4 else kernel.float().flatten(1)}
+    if rule == "sum" and not bool((shift != 0).any()) and len(set(folder.preprocess.std)) > 1:
+        said += "; deviation taken into the kernel"
     if bool((shift != 0).any()):
         if isinstance(model, ViT) and model.config.stem.kind == "none":
             bias = model.patches.embed.bias
