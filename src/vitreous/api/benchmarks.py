@@ -11,7 +11,7 @@ from vitreous.api.fine_tuning import STEPS, fine_tune
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
 from vitreous.api.probes import read_options
-from vitreous.api.results import Reported, overlap_data, with_overlap
+from vitreous.api.results import Reported, describe_skipped, overlap_data, with_overlap
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -62,8 +62,7 @@ class BenchmarkResult(Reported):
     def __str__(self) -> str:
         lines = sets.lines(self.found) if isinstance(self.found, Score) else vtab.lines(self.found)
         skipped = self.found.skipped if isinstance(self.found, Score) else ()
-        if skipped:
-            lines.append(f"{len(skipped):,} files can't be read and were left out; the first: {skipped[0][1]}")
+        lines += describe_skipped("files", skipped)
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join(lines)
 

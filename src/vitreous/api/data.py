@@ -11,6 +11,7 @@ from vitreous.data.multilabel import open_label_sets
 from vitreous.data.run_data import data_of
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
+from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter, progress_of
@@ -72,6 +73,11 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Datas
             "note: the data has changed since the run began; images that were trained on may be among these"
         )
     return dataset
+
+
+def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap | None:
+    """Return how many of some images the model was trained on; of images that nobody named it is known."""
+    return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None
 
 
 def open_probe_splits(

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from vitreous.api.data import Data, OwnRun, name_of, open_labelled, short_name
+from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_labelled, short_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name, tell_apart
 from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
@@ -19,7 +18,7 @@ from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_sets, outputs
 from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.details import Details, details
-from vitreous.evaluation.overlap import Overlap, overlap
+from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
 from vitreous.evaluation.throughput import Cost, cost
 from vitreous.images.corruptions.catalog import SEVERITIES
@@ -168,7 +167,7 @@ def evaluate(
         predictor.path, name_of(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
         None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
-        overlap(Path(predictor.path), source, predictor.folder.decode) if data is not None and predictor.path else None,
+        find_overlap(predictor, source, named=data is not None),
         source=source, predictor=predictor,
     )  # fmt: skip
 

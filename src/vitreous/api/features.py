@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.results import Result
+from vitreous.api.results import Result, describe_skipped
 from vitreous.data.dataset import Source
 from vitreous.data.parts import is_data_name, open_images, open_parts
 from vitreous.errors import ConfigError
@@ -63,12 +63,8 @@ class EmbeddingResult(Result):
 
     def __str__(self) -> str:
         where = f"are in {self.path}" if self.path else f"of layer {self.layer}"
-        said = [f"{len(self):,} vectors of length {self.width:,} {where}"]
-        if self.skipped:
-            said.append(
-                f"{len(self.skipped):,} images can't be read and were left out; the first: {self.skipped[0][1]}"
-            )
-        return "\n".join(said)
+        said = f"{len(self):,} vectors of length {self.width:,} {where}"
+        return "\n".join([said, *describe_skipped("images", self.skipped)])
 
 
 def embed(

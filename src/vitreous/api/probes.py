@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from vitreous.api.data import Data, OwnRun, name_of, open_probe_splits, short_name
+from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_probe_splits, short_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name, tell_apart
 from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
 from vitreous.evaluation.comparison import ComparisonResult
-from vitreous.evaluation.overlap import Overlap, overlap
+from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.probes.features import Features, check_batch, features
 from vitreous.evaluation.probes.few_shot import FewShot
 from vitreous.evaluation.probes.layers import find_layer
@@ -170,7 +169,7 @@ def probe(
         predictor.path, kind, name_of(test if named else train), name_of(train) if named else None, found, *parts, how,
         None if rival is None or other is None else compare_probes(predictor, rival, (found, other), parts),
         other,
-        find_overlap(predictor, train, test, sources[1]),
+        find_overlap(predictor, sources[1], train is not None if test is None else not isinstance(test, OwnRun)),
         sources=sources, predictor=predictor,
     )  # fmt: skip
 
@@ -211,11 +210,3 @@ def compare_probes(
     sure = not any(isinstance(one, FewShot) or not hasattr(one, "logits") for one in both)
     found = compare_logits(mine, theirs, shown.labels_of(*parts), classes, sure=sure)
     return ComparisonResult(rival.path, tell_apart((model_name(predictor.path), model_name(rival.path))), found)
-
-
-def find_overlap(
-    predictor: Predictor, train: Data | None, test: Data | OwnRun | None, source: Source
-) -> Overlap | None:
-    """Return how many of the named test images the model was trained on."""
-    named = train is not None if test is None else not isinstance(test, OwnRun)
-    return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None

@@ -54,9 +54,14 @@ def list_left_out(source: Source) -> list[str]:
     """Say which files of a source were filled or left out, a paragraph each."""
     filled, skipped = getattr(source, "filled", 0), getattr(source, "skipped", ())
     said = [f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey"] if filled else []
-    if skipped:
-        said.append(f"\n{len(skipped):,} files of the data can't be read and were left out; the first: {skipped[0][1]}")
-    return said
+    return [*said, *(f"\n{one}" for one in describe_skipped("files of the data", skipped))]
+
+
+def describe_skipped(what: str, skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """Say how many files were left out, with the first one's reason; nothing where none were."""
+    if not skipped:
+        return []
+    return [f"{len(skipped):,} {what} can't be read and were left out; the first: {skipped[0][1]}"]
 
 
 def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:

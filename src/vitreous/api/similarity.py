@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name
+from vitreous.api.names import model_name, tell_apart
 from vitreous.api.results import Reported
 from vitreous.data.dataset import name_dataset, open_source
 from vitreous.data.sources.subset import draw_subset
@@ -31,9 +31,9 @@ class CKAResult(Reported):
     @property
     def names(self) -> tuple[str, str]:
         """Short names of the models, told apart."""
-        first, second = map(model_name, self.models)
-        alike = first == second and self.models[0] != self.models[1]
-        return first, f"{second} (the other)" if alike else second
+        first, second = self.models
+        names = model_name(first), model_name(second)
+        return names if first == second else tell_apart(names)
 
     def __str__(self) -> str:
         return cka_said(self.found, self.names)

@@ -38,8 +38,6 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
     kernel, shift, images = place_kernel(kernel.detach().double(), images, rule, channels)
     added: dict[str, Any] = {"channels": channels}
     changed = {name: kernel.float() if model.state_dict()[name].ndim == 4 else kernel.float().flatten(1)}
-    if rule == "sum" and not bool((shift != 0).any()) and len(set(folder.preprocess.std)) > 1:
-        said += "; deviation taken into the kernel"
     if bool((shift != 0).any()):
         if isinstance(model, ViT) and model.config.stem.kind == "none":
             bias = model.patches.embed.bias
@@ -48,6 +46,8 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
             said += "; mean and deviation taken into kernel and bias"
         else:
             said += "; the channels' means differ, which this first layer can't take in: nearly the same function only"
+    elif rule == "sum" and len(set(folder.preprocess.std)) > 1:
+        said += "; deviation taken into the kernel"
     if isinstance(model.get_submodule(name.removesuffix(".weight")), StdConv):
         said += "; these kernels are standardised afterwards: nearly the same function only"
     model = rebuild(model, replace(model.config, **added), model.state_dict() | changed, share=True)
