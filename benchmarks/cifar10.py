@@ -41,6 +41,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.recipes.catalog import configure
 from vitreous.recipes.request import Request
 from vitreous.run_folder import read_run
+from vitreous.storage.atomic import write_atomically
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
 
@@ -72,8 +73,7 @@ class Outcome:
     def keep(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         record = asdict(self) | {"correct": self.correct.astype(int).tolist()}
-        file.with_suffix(".part").write_text(json.dumps(record))
-        file.with_suffix(".part").replace(file)
+        write_atomically(file, json.dumps(record).encode())
 
     @classmethod
     def kept(cls, file: Path) -> "Outcome":
@@ -171,7 +171,8 @@ def race(data: Path, parts: list[str], seeds: int, seconds: float, kept: Path) -
             file = kept / f"{part}-{seed}-{seconds:g}.json"
             if file.exists():
                 outcomes.append(Outcome.kept(file))
-            elif part == "vitreous":
+                continue
+            if part == "vitreous":
                 outcomes.append(run_vitreous(recipe(data, seconds / 60, seed), test))
             else:
                 outcomes.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
@@ -222,9 +223,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.processor_time:
         options.threads = 1
-        os.sched_setaffinity(
-            0, list(os.sched_getaffinity(0))[:1]
-        )  # so that nobody starts a worker: its time is another's
+        # on one core nobody starts a worker, whose time would be another process's
+        os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
         time.perf_counter = time.process_time
     torch.set_num_threads(options.threads)
     seconds, seeds = (20.0, 1) if options.quick else (60 * options.minutes, options.seeds)
