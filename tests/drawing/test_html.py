@@ -1,6 +1,8 @@
 """Pages: every word escaped, nothing hidden or fetched, one palette; and their templates come with the package."""
 
 import re
+import sys
+import unicodedata
 
 import pytest
 from tests.reports.test_blocks import Reader
@@ -26,6 +28,15 @@ def blocks(word):
         Code(word, word),
         Tiles([Tile(picture, [Line(word, word, True, word)], word, picture)], title=word),
     ]
+
+
+def test_characters_are_hidden_by_their_category_or_direction():
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    hidden = {one for one in everything if unicodedata.category(one) in ("Cc", "Cs")} - {"\n", "\t"}
+    hidden |= set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    found = plain(everything)
+    assert {one for one, shown in zip(everything, found, strict=True) if one != shown} == hidden
+    assert {found[ord(one)] for one in hidden} == {"\ufffd"}
 
 
 @pytest.mark.parametrize("word", [EVIL, *HOSTILE])
