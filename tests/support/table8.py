@@ -35,10 +35,6 @@ LATER = {
     "axial": AXIAL,
     "axial, rotary": AXIAL | {"positions": "none", "rotary": RotaryConfig("centred")},
 }
-QUICK = ("learned, layers", "learned2d, shared", "relative")
-"""Every kind of the eight and every place; quick tests compile and export these."""
-IN_ONNX = ("learned2d, shared",)
-"""What quick tests write as ONNX too, which takes some eight seconds each; thorough ones write all."""
 BATCH = ({0: torch.export.Dim("batch", min=1)},)
 FAR = Size(12, 20)
 
@@ -72,14 +68,14 @@ def compiled(model: ViT) -> str | None:
     return far("compiled", found, model(pixels))
 
 
-def exported(model: ViT, onnx: bool = True) -> str | None:
+def exported(model: ViT) -> str | None:
     """torch.export with any batch, through a file; and the same program as ONNX."""
     program = torch.export.export(model, (images(2, model.image),), dynamic_shapes=BATCH)
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
     problem = worst("torch.export", model, torch.export.load(file).module())
-    return problem or (in_onnx(model, program) if onnx else None)
+    return problem or in_onnx(model, program)
 
 
 def in_onnx(model: ViT, program: torch.export.ExportedProgram) -> str | None:
@@ -115,9 +111,10 @@ def far(name: str, found: Tensor, expected: Tensor) -> str | None:
 
 
 def check(cell: str, thorough: bool = False) -> list[str]:
+    """Say what goes wrong; thoroughly: at every resolution."""
     model = model_of(cell)
     resized = model.resized(FAR)
-    problems = [compiled(model), exported(resized, thorough or cell in IN_ONNX)]
+    problems = [compiled(model), exported(resized)]
     if thorough:
         placed = model_of(cell)
         placed.at_resolution(Size(8, 8))
