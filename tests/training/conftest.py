@@ -15,6 +15,18 @@ def not_forced_to_the_disk(monkeypatch):
 
 
 @pytest.fixture
+def reported() -> None:
+    """Have runs write their page."""
+
+
+@pytest.fixture(autouse=True)
+def no_report(request, monkeypatch):
+    """Leave out the page, which takes longer than the runs, where a test does not ask for it by `reported`."""
+    if "reported" not in request.fixturenames:
+        monkeypatch.setattr("vitreous.training.run.write_report", lambda run, reporter: None)
+
+
+@pytest.fixture
 def go(tmp_path):
     """Train TINY with some settings changed: go(ema=0.9) -> Result; folders are numbered."""
     runs = iter(range(1000))

@@ -31,7 +31,7 @@ def go_on_few(go, few, **changed):
     return go(replace(TINY, data=DataConfig(str(few)), model=model), listener, **changed), listener.messages
 
 
-def test_a_batch_larger_than_the_data_is_said_and_its_epochs_are_those_that_were_seen(go, few):
+def test_a_batch_larger_than_the_data_is_said_and_its_epochs_are_those_that_were_seen(go, few, reported):
     result, said = go_on_few(go, few, batch=64, duration="2st", evaluate_every="1st")
     words = "the batch of 64 is larger than the 8 training images: each step is 8 epochs, the run 16"
     assert [text for text in said if words in text]
@@ -47,7 +47,7 @@ def test_a_batch_of_the_data_is_an_epoch_a_step(go, few):
     assert [(one["step"], one["epoch"]) for one in evaluations] == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_nothing_is_said_of_five_answers_where_there_are_two_classes(go, few):
+def test_nothing_is_said_of_five_answers_where_there_are_two_classes(go, few, reported):
     result, _ = go_on_few(go, few, batch=8, duration="2st", evaluate_every="1st")
     assert "top5" not in result.metrics
     assert all("top5" not in one for one in read_run(result.run).metrics)

@@ -27,12 +27,6 @@ ALLOCATOR = (
 CONFIG = replace(TINY, workers=2, ema=0.9, checkpoint_every="100st", evaluate_every="6st")
 
 
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    """Leave out the page, which takes longer than the runs."""
-    monkeypatch.setattr("vitreous.training.run.write_report", lambda run, reporter: None)
-
-
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     return digest(train(replace(CONFIG, workers=0), tmp_path_factory.mktemp("straight") / "run").run)

@@ -29,12 +29,6 @@ from vitreous.training.run import resume, train
 SHORT = replace(TINY, duration="6st", evaluate_every="3st", checkpoint_every="2st", keep_checkpoints=3)
 
 
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-    """Leave out the page, which takes longer than the runs."""
-    monkeypatch.setattr(training_run, "write_report", lambda run, reporter: None)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     patch = pytest.MonkeyPatch()

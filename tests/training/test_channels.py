@@ -55,7 +55,7 @@ def planned(folder: Path, recipe: str = "small", **wishes: object) -> "vitreous.
     )
 
 
-def test_from_a_folder_to_labels_and_on(folder, tmp_path):
+def test_from_a_folder_to_labels_and_on(folder, tmp_path, reported):
     config = planned(folder)
     assert (config.preprocess.mode, config.model.channels, config.decode.levels) == (5, 5, (0, 4095))
     train(config, tmp_path / "run")

@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("model", "steps"), [(SMALL, "20st"), (HYBRID, "50st")], ids=["resnet", "hybrid"])
-def test_a_run_learns_and_is_reported(go, model, steps):
+def test_a_run_learns_and_is_reported(go, model, steps, reported):
     learning = {"data": DataConfig("digits"), "optimizer": OptimizerConfig(lr=1e-2)}
     result = go(model=model, duration=steps, evaluate_every=steps, **learning)
     assert result.metrics["top1"] > 0.2, "chance is 0.1, with a deviation of 0.016"

@@ -22,7 +22,7 @@ def test_as_many_checkpoints_are_kept_as_before(tmp_path: Path) -> None:
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == kept
 
 
-def test_data_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: None) -> None:
     place = tmp_path / "first"
     for number in range(12):
         (place / "photos" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def test_evaluating_and_saving_more_often_changes_no_bit(go):
     assert digest(go(evaluate_every="1st", checkpoint_every="1st").run) == digest(go().run)
 
 
-def test_the_run_folder_says_what_was_done(go):
+def test_the_run_folder_says_what_was_done(go, reported):
     listener = Listener()
     result = go(reporter=listener)
     document = read_run(result.run).config

@@ -82,7 +82,7 @@ def test_parts_of_a_batch_see_the_masks_of_the_whole(config):
 
 
 @KINDS
-def test_a_model_without_head_is_left_and_reported(config, go):
+def test_a_model_without_head_is_left_and_reported(config, go, reported):
     listener = Listener()
     result = go(config, listener)
     folder = load_model(result.run)
