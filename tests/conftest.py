@@ -1,9 +1,13 @@
 """For all tests: type checks, the same examples every time and no time limits inside hypothesis, a scan cache of their own,
 and signals that are heeded, even where whoever started the tests in the background has them ignored.
 
+What collecting the tests has made lives to the end: the garbage collector passes it over, in processes forked from
+this one, too.
+
 `HYPOTHESIS_PROFILE=explore make test` looks for new counterexamples: many more examples, others each time.
 """
 
+import gc
 import os
 import signal
 import tempfile
@@ -23,3 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 collect_ignore = ["fuzz"]
 """`make fuzz` runs those, on request."""
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()

@@ -3,6 +3,7 @@
 What a fresh interpreter does with its streams and its locale is for tests that start one.
 """
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -78,7 +79,24 @@ def vitreous(*arguments: object) -> Callable[[], int]:
     """Return the work of a command: vitreous("predict", run, image)."""
     from vitreous.cli.main import main
 
+    ready()
     return lambda: main([str(argument) for argument in arguments])
+
+
+@functools.cache
+def ready() -> None:
+    """Import and read once, in the test's process, what each command's process would for itself."""
+    import typeguard  # noqa: F401 which tyro imports
+
+    import vitreous.cli.train
+    import vitreous.drawing.charts
+    import vitreous.evaluation.accuracy
+    import vitreous.predictor
+    import vitreous.reports.run.page
+    import vitreous.training.run  # noqa: F401
+    from vitreous.drawing import html
+
+    html.environment().get_template(html.BLOCKS)
 
 
 def run(work: Callable[[], int], before: Callable[[], None] | None = None, stdin: bytes = b"") -> CompletedProcess:
