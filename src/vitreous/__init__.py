@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitreous.api.benchmarks import BenchmarkResult, benchmark
-    from vitreous.api.catalogue import ModelsResult, models
+    from vitreous.api.catalogue import ModelsResult, PretrainedResult, models
     from vitreous.api.comparison import compare
     from vitreous.api.conversion import ConversionResult, convert
     from vitreous.api.evaluation import EvaluationResult, evaluate
@@ -57,6 +57,7 @@ PLACES = {
     "ConversionResult": "vitreous.api.conversion",
     "models": "vitreous.api.catalogue",
     "ModelsResult": "vitreous.api.catalogue",
+    "PretrainedResult": "vitreous.api.catalogue",
     "inspect": "vitreous.api.inspection",
     "InspectionResult": "vitreous.api.inspection",
     "report": "vitreous.api.reports",
@@ -88,6 +89,7 @@ __all__ = [
     "ModelsResult",
     "Prediction",
     "Predictor",
+    "PretrainedResult",
     "ProbeResult",
     "ReportResult",
     "ResNet",

@@ -1,7 +1,8 @@
-"""`vitreous.models`: what can be built, and whose weights can be read."""
+"""`vitreous.models`: what can be built, whose weights can be read, and which are recommended."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Literal, overload
 
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
@@ -10,6 +11,7 @@ from vitreous.model.names import SIZES, build_vit_config
 from vitreous.model.resnet_config import build_resnet_config
 from vitreous.weights.families.base import Family
 from vitreous.weights.foreign import list_families
+from vitreous.weights.recommended import RECOMMENDED, Recommended
 
 PATCHES = (8, 14, 16, 32)
 AXIAL = ("Axial-B/32", "Axial-B/16")
@@ -44,18 +46,48 @@ class ModelsResult(Result):
         return "\n".join(lines)
 
 
-def models(pattern: str = "*") -> ModelsResult:
+@dataclass(frozen=True)
+class PretrainedResult(Result):
+    """Recommended pre-trained models; any of their names can be given where a model or weights are named."""
+
+    models: tuple[Recommended, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{'name':10} {'download':>9} {'pixels':>6}  {'licence':15} {'top-1':>6}  on ImageNet"]
+        for one in self.models:
+            found = one.accuracy
+            top1, how = (
+                (f"{found.top1:.1f}%", f"{found.how}, {found.image} pixels: {found.source}") if found else ("", "")
+            )
+            size = f"{one.bytes / 1e6:,.0f} MB"
+            lines.append(f"{one.name:10} {size:>9} {one.resolution:6}  {one.licence:15} {top1:>6}  {how}")
+            lines.append(f"{'':10} {one.repository}: {one.good_for}")
+        return "\n".join(
+            [*lines, "\ndownloaded once, from the cache afterwards; docs/pretrained.md tells of mirrors and tokens"]
+        )
+
+
+@overload
+def models(pattern: str = "*", *, pretrained: Literal[False] = False) -> ModelsResult: ...
+@overload
+def models(pattern: str = "*", *, pretrained: Literal[True]) -> PretrainedResult: ...
+def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | PretrainedResult:
     """List the models that can be built, with their exact sizes, and the origins of weights that can be read.
 
     >>> [(one.name, one.parameters) for one in models("B/16").models]
     [('B/16', 86567656)]
+    >>> [(one.name, one.repository) for one in models("mae*", pretrained=True).models]
+    [('mae-b', 'timm/vit_base_patch16_224.mae')]
 
     Args:
-        pattern: names to list, such as "*/16" or "R50*".
+        pattern: names to list, such as "*/16" or "R50*"; of pre-trained models also "timm/*".
+        pretrained: list the recommended pre-trained models instead.
 
     Raises:
         UnknownName: no model is called so.
     """
+    if pretrained:
+        return list_pretrained(pattern)
     names = [*(f"{size}/{patch}" for size in SIZES for patch in PATCHES), *AXIAL, *HYBRIDS, *RESNETS]
     chosen = [name for name in names if fnmatch(name, pattern)]
     if not chosen:
@@ -63,3 +95,11 @@ def models(pattern: str = "*") -> ModelsResult:
     configs = {name: build_resnet_config(name) if name in RESNETS else build_vit_config(name) for name in chosen}
     sizes = (ModelSize(name, count.count_parameters(one), count.count_flops(one)) for name, one in configs.items())
     return ModelsResult(tuple(sizes), tuple(list_families().values()))
+
+
+def list_pretrained(pattern: str) -> PretrainedResult:
+    """List the recommended models whose short name or repository fits a pattern; raises UnknownName."""
+    found = tuple(one for one in RECOMMENDED if fnmatch(one.name, pattern) or fnmatch(one.repository, pattern))
+    if not found:
+        raise UnknownName("pre-trained model", pattern, [one.name for one in RECOMMENDED])
+    return PretrainedResult(found)

@@ -28,6 +28,10 @@ def models(arguments: list[str]) -> int:
     options = parse(Models, arguments, "models")
     from vitreous.api.catalogue import models as listed
 
+    if options.pretrained:
+        print(listed(options.pattern, pretrained=True))
+        print("next: vitreous train DATA --recipe finetune --weights NAME, or vitreous embed NAME IMAGES...")
+        return 0
     print(listed(options.pattern))
     print("next: vitreous inspect FILE, vitreous convert FILE FOLDER, or vitreous train DATA --weights FILE")
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vitreous.errors import CheckpointError
 from vitreous.storage.presence import path_exists
+from vitreous.weights.recommended import find_repository
 
 PATTERNS = ("*.json", "model*.safetensors", "open_clip_model.safetensors", "*.npz")
 """What is downloaded first; a pickled file only where there is nothing else."""
@@ -17,6 +18,8 @@ def is_repository(text: str) -> bool:
 
     A path below a folder that is here, such as runs/demo, is a path that was mistyped.
     """
+    if find_repository(text) is not None:
+        return not path_exists(text)
     return NAME.fullmatch(text) is not None and not path_exists(text) and not path_exists(text.split("/")[0])
 
 
@@ -29,7 +32,7 @@ def download(text: str) -> Path:
     Raises:
         CheckpointError: no such repository, or neither network nor cache have it.
     """
-    match = NAME.fullmatch(text)
+    match = NAME.fullmatch(find_repository(text) or text)
     if match is None:
         raise CheckpointError(f"{text!r} names no repository on the Hub; it is owner/name, or owner/name@revision")
     from huggingface_hub import snapshot_download

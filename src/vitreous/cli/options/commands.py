@@ -201,6 +201,8 @@ class Models:
 
     pattern: Annotated[str, tyro.conf.Positional] = "*"
     """Names to list, such as "*/16" or "R50*"."""
+    pretrained: bool = False
+    """List the recommended pre-trained models instead, with size, licence and published accuracy (docs/pretrained.md)."""
 
 
 @dataclass(frozen=True)
