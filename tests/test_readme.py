@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
 FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-SHORT = "--duration 6st --evaluate-every 6st"
-SHORT_IN_PYTHON = 'settings={"duration": "6st", "evaluate_every": "6st"}'
+SHORT = "--duration 2st --evaluate-every 2st"
+SHORT_IN_PYTHON = 'settings={"duration": "2st", "evaluate_every": "2st"}'
 FORKED = "vitreous (?!inspect)"
 SET_UP = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install -c constraints.txt -e .")
 CLASSES = {
@@ -147,7 +147,7 @@ def test_the_commands_do_what_they_say(commands_ran):
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
     assert re.search(r"examples +4\n", evaluate)
     assert "explanations/photos-small-1-1/index.html" in explain
-    assert "resuming at step 6 of 6" in resume
+    assert "resuming at step 2 of 2" in resume
     assert "the head is new" in finetune
     assert (folder / "runs" / "flowers-finetune-1" / "model" / "model.safetensors").exists()
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["flowers-finetune-1", "photos-small-1"]
