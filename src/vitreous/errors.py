@@ -14,6 +14,7 @@
         ├── OutOfMemory             the device or the machine has too little memory for this
         ├── OutOfMeans              a limit of the machine is reached: open files, processes, shared memory
         ├── WorkerKilled            a process that reads images was killed
+        ├── DownloadFailed          the Hub is there, and what was asked for didn't come whole
         └── StorageError            the disk is full, read-only or gone
 
 Anything else that escapes is a bug of vitreous, exits with 1 and shows its traceback.
@@ -84,6 +85,10 @@ class OutOfMemory(FailedError):
 
 class OutOfMeans(FailedError):
     """A limit of the machine is reached: open files, processes, shared memory."""
+
+
+class DownloadFailed(FailedError):
+    """The Hub is there, and what was asked for didn't come, or not whole."""
 
 
 class WorkerKilled(FailedError):

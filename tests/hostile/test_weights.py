@@ -25,7 +25,7 @@ from vitreous.weights import foreign
 from vitreous.weights.conversion import convert
 from vitreous.weights.files import read_npz, read_weights
 from vitreous.weights.foreign import list_families, load_foreign
-from vitreous.weights.hub import download, is_repository
+from vitreous.weights.hub import fetch, is_repository
 from vitreous.weights.loading import open_model
 from vitreous.weights.mapping import write_tensors
 from vitreous.weights.model_folder import ModelFolder
@@ -275,7 +275,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_repository_is_read_from_the_cache_without_a_network(cache: Path) -> None:
-    assert download("somebody/vit") == cache
+    assert fetch("somebody/vit").folder == cache
     for name in ("somebody/vit", "hf-hub:somebody/vit", f"somebody/vit@{cache.name}"):
         folder, report = open_model(name)
         assert report is not None

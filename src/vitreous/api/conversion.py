@@ -58,7 +58,7 @@ def convert(
     """
     if to not in formats():
         raise UnknownName("format", to, formats())
-    folder, report = (source, None) if isinstance(source, ModelFolder) else open_weights(source, load)
+    folder, report = (source, None) if isinstance(source, ModelFolder) else open_weights(source, load, reporter)
     if report is not None and reporter is not None:
         reporter.message(str(report))
     return ConversionResult(Path(path), to, write(folder, path, to), report)

@@ -22,8 +22,9 @@ from vitreous.rate_sweep import FINAL, Sweep, choose_rate, format_table, is_swee
 from vitreous.rate_sweep import read_plan as read_sweep
 from vitreous.run_folder import RunRecord, is_run, read_run
 from vitreous.storage.presence import path_exists
+from vitreous.training.reporter import Reporter
+from vitreous.weights.auto_weights import is_named
 from vitreous.weights.files import has_weights
-from vitreous.weights.hub import is_repository
 from vitreous.weights.model_folder import ModelFolder, is_model
 
 
@@ -42,7 +43,7 @@ class InspectionResult(Result):
         return self.description
 
 
-def inspect(path: str | Path, **load: Any) -> InspectionResult:
+def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) -> InspectionResult:
     """Say what a path holds: a model folder, a file of weights, a run, a sweep, a data set or an image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
@@ -50,7 +51,8 @@ def inspect(path: str | Path, **load: Any) -> InspectionResult:
     ('run', 21589632)
 
     Args:
-        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub.
+        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub, or a short name.
+        reporter: told what is downloaded, and how far that is; None: nothing is shown.
         load: how a model's weights are taken, as `vitreous.load` has it.
 
     Raises:
@@ -59,8 +61,8 @@ def inspect(path: str | Path, **load: Any) -> InspectionResult:
     named, place = str(path), Path(path)
     built_in = named == DIGITS or is_formula(named)
     if not built_in and not path_exists(place):
-        if is_repository(named):
-            return model(named, load)
+        if is_named(named):
+            return model(named, load, reporter)
         raise DataError(explain_missing(place))
     if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return data(named)
@@ -73,9 +75,9 @@ def inspect(path: str | Path, **load: Any) -> InspectionResult:
     return model(named, load) if is_model(place) or has_weights(place) else data(named)
 
 
-def model(path: str, load: Mapping[str, Any]) -> InspectionResult:
+def model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:
     """Describe a model folder, or somebody's weights as vitreous would load them."""
-    folder, report = open_weights(path, load)
+    folder, report = open_weights(path, load, reporter)
     told = [] if report is None else [str(report)]
     assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
     named = shlex.quote(path)

@@ -9,6 +9,7 @@ from vitreous.errors import UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
 from vitreous.predictor import Predictor
+from vitreous.training.reporter import Reporter
 from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
@@ -39,6 +40,7 @@ def load(
     batch: int = 32,
     precision: str = "fp32",
     top: int = 5,
+    reporter: Reporter | None = None,
     **wish: Any,
 ) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
@@ -50,11 +52,12 @@ def load(
     >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
 
     Args:
-        path: a folder, a file of weights, or owner/name on the Hugging Face Hub.
+        path: a folder, a file of weights, owner/name on the Hugging Face Hub, or a short name (`vitreous.models(pretrained=True)`).
         device: auto, cpu, cuda or mps.
         batch: most images that pass through the model at once when it classifies.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
+        reporter: told what is downloaded, and how far that is; None: nothing is shown.
         wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
             classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
@@ -63,14 +66,16 @@ def load(
         CheckpointError: nothing there that can be loaded.
         ConfigError: a wish that there is not, or that can't be met.
     """
-    folder, report = open_weights(path, wish)
+    folder, report = open_weights(path, wish, reporter)
     predictor = Predictor(folder, device, batch, precision, top)
     predictor.report, predictor.path = report, str(path)
     predictor.load_options = {name: value for name, value in wish.items() if value}
     return predictor
 
 
-def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder, Report | None]:
+def open_weights(
+    path: str | Path, wish: Mapping[str, Any], reporter: Reporter | None = None
+) -> tuple[ModelFolder, Report | None]:
     """Open a model as `load` does, without a device for it; return what became of its weights too."""
     known = [field.name for field in fields(LoadOptions)]
     for name in wish:
@@ -82,7 +87,7 @@ def open_weights(path: str | Path, wish: Mapping[str, Any]) -> tuple[ModelFolder
             given[name] = read_labels(str(given[name]))
         elif isinstance(given.get(name), list):
             given[name] = tuple(given[name])
-    return open_model(path, LoadOptions(**given))
+    return open_model(path, LoadOptions(**given), reporter)
 
 
 def as_predictor(model: ModelLike, device: str = "auto") -> Predictor:

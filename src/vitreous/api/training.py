@@ -29,6 +29,7 @@ from vitreous.training.run import DryRun, Result
 from vitreous.training.run import dry_run as dry_run_config
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
+from vitreous.weights.auto_weights import resolve_weights
 
 RUNS = Path("runs")
 
@@ -90,6 +91,7 @@ def train(
     """
     settings, reporter = settings or {}, reporter or Silent()
     refuse_used(out)
+    wishes, settings = pin_weights(wishes, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override(RunConfig(data=DataConfig(str(data))), opened)
     config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
@@ -103,6 +105,23 @@ def train(
         return swept(config, () if sweep is True else sweep, folder, reporter)
     finally:
         give_up_claims()
+
+
+def pin_weights(
+    wishes: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return wishes and settings with the weights that they name pinned, so that a run says for ever what it began with.
+
+    Raises:
+        UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
+    """
+    given = {str(one["weights"]) for one in (wishes, settings) if one.get("weights") is not None}
+    pinned = {name: resolve_weights(name, reporter) for name in given}
+
+    def pin(one: Mapping[str, Any]) -> dict[str, Any]:
+        return {**one, "weights": pinned[str(one["weights"])]} if one.get("weights") is not None else dict(one)
+
+    return pin(wishes), pin(settings)
 
 
 def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:

@@ -1,8 +1,11 @@
 """`vitreous inspect` and `report`: what a path holds, and a run's page again."""
 
+import sys
+
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.commands import Inspect, Report
 from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
 
 
 def inspect(arguments: list[str]) -> int:
@@ -10,7 +13,12 @@ def inspect(arguments: list[str]) -> int:
     options = parse(Inspect, arguments, "inspect")
     from vitreous.api.inspection import inspect as describe
 
-    print(describe(options.path, **keywords(options.load)))
+    display = reporter(sys.stderr)
+    try:
+        found = describe(options.path, reporter=display, **keywords(options.load))
+    finally:
+        display.close()
+    print(found)
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options.loading import Load
+from vitreous.cli.progress import reporter
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
     """
     from vitreous.api.models import load
 
-    predictor = load(model, **how, **keywords(options))
+    display = reporter(sys.stderr)
+    try:
+        predictor = load(model, reporter=display, **how, **keywords(options))
+    finally:
+        display.close()
     if predictor.report is not None:
         print(predictor.report, file=sys.stderr)
     return predictor

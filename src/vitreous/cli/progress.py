@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from vitreous.metrics.headline import SAID, format_named
 from vitreous.training.reporter import Reporter, format_duration
@@ -12,9 +12,10 @@ EVERY = 5.0
 """Seconds between plain lines."""
 
 
-def reporter() -> Reporter:
-    """Return the display that suits the standard output."""
-    return Bar() if sys.stdout.isatty() else Lines()
+def reporter(stream: TextIO | None = None) -> Reporter:
+    """Return the display that suits a stream; None: the standard output."""
+    stream = stream or sys.stdout
+    return Bar(stream) if stream.isatty() else Lines(stream)
 
 
 def describe(numbers: Mapping[str, float]) -> str:
@@ -43,18 +44,19 @@ def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
 class Lines:
     """Plain lines, one every few seconds and one for each evaluation."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
         self._shown = 0.0
         self._phase = ""
 
     def message(self, text: str) -> None:
         """Print a sentence."""
-        print(text, flush=True)
+        print(text, file=self._stream, flush=True)
 
     def phase(self, name: str) -> None:
         """Print what is being waited for, but for what comes again and again."""
         if name != self._phase and not name.startswith(("training", "evaluating")):
-            print(f"{name} ...", flush=True)
+            print(f"{name} ...", file=self._stream, flush=True)
         self._phase = name
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
@@ -62,11 +64,11 @@ class Lines:
         now = time.monotonic()
         if now - self._shown >= EVERY:
             self._shown = now
-            print(f"{done:,}/{total:,}  {describe(numbers)}".rstrip(), flush=True)
+            print(f"{done:,}/{total:,}  {describe(numbers)}".rstrip(), file=self._stream, flush=True)
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Print an evaluation."""
-        print(evaluated(step, numbers, best), flush=True)
+        print(evaluated(step, numbers, best), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -75,7 +77,8 @@ class Lines:
 class Bar:
     """A progress bar, with sentences scrolling above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns: list[Any] = [
@@ -84,7 +87,7 @@ class Bar:
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
         ]
-        self._progress = Progress(*columns, refresh_per_second=5)
+        self._progress = Progress(*columns, console=Console(file=stream), refresh_per_second=5)
         self._task: Any = None
         self._phase = "starting"
 

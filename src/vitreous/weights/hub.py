@@ -1,65 +1,145 @@
 """Weights by their name on the Hugging Face Hub: downloaded once, from the cache afterwards, offline too."""
 
+import math
 import re
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, StorageError, VitreousError
+from vitreous.storage.atomic import write_atomically
+from vitreous.storage.limits import format_bytes
 from vitreous.storage.presence import path_exists
-from vitreous.weights.recommended import find_repository
+from vitreous.weights.hub_requests import (
+    Listener,
+    Remote,
+    Unheard,
+    Unreachable,
+    ask_hub,
+    choose_files,
+    endpoint,
+    is_whole,
+)
+from vitreous.weights.recommended import find_recommended, find_repository
+from vitreous.weights.transfer import fetch_file
 
-PATTERNS = ("*.json", "model*.safetensors", "open_clip_model.safetensors", "*.npz")
-"""What is downloaded first; a pickled file only where there is nothing else."""
-PICKLED = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 NAME = re.compile(r"(hf-hub:|hf:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository at one commit, in the cache."""
+
+    folder: Path
+    repository: str
+    commit: str
+
+    @property
+    def pinned(self) -> str:
+        """The name that means this commit for ever: owner/name@commit."""
+        return f"{self.repository}@{self.commit}"
 
 
 def is_repository(text: str) -> bool:
-    """Tell whether a text could name a repository, such as "timm/vit_base_patch16_224.augreg_in21k".
+    """Tell whether a text could name a repository, such as "timm/vit_base_patch16_224.augreg_in21k", "dinov2-s" or timm's names.
 
     A path below a folder that is here, such as runs/demo, is a path that was mistyped.
     """
-    if find_repository(text) is not None:
-        return not path_exists(text)
-    return NAME.fullmatch(text) is not None and not path_exists(text) and not path_exists(text.split("/")[0])
+    parsed = parse_name(text)
+    if parsed is None or path_exists(text):
+        return False
+    return "/" not in text.partition("@")[0] or not path_exists(text.split("/")[0])
 
 
-def download(text: str) -> Path:
-    """Return the folder of a repository's files, in the Hub's own cache.
+def parse_name(text: str) -> tuple[str, str | None] | None:
+    """Return repository and revision (None: the newest) that a text names; None if it can't name any."""
+    name, at, revision = text.partition("@")
+    match = NAME.fullmatch(f"{find_repository(name) or name}{at}{revision}")
+    return (match["repo"], match["revision"]) if match else None
+
+
+def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = False) -> Snapshot:
+    """Return a repository's files that are needed, in the Hub's own cache; what isn't there is downloaded.
 
     Args:
-        text: owner/name, with @revision if a certain one is wanted.
+        text: owner/name, a short name or timm's, with @revision if a certain one is wanted.
+        listener: told what is downloaded, and how far it is; None: nobody.
+        prefer_cache: take what is in the cache, if it is whole, without asking for anything newer. A commit always is so taken.
 
     Raises:
-        CheckpointError: no such repository, or neither network nor cache have it.
+        Unreachable: neither network nor cache have it. CheckpointError: no such repository or revision, no access, no weights.
+        DownloadFailed: the Hub can't answer now, or the download broke off. StorageError: the cache can't be written.
     """
-    match = NAME.fullmatch(find_repository(text) or text)
-    if match is None:
+    listener, parsed = listener or Unheard(), parse_name(text)
+    if parsed is None:
         raise CheckpointError(f"{text!r} names no repository on the Hub; it is owner/name, or owner/name@revision")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    repo, revision = match["repo"], match["revision"]
+    repository, revision = parsed
+    cached = find_cached(repository, revision)
+    if cached and (prefer_cache or COMMIT.fullmatch(revision or "")) and is_whole(cached.folder):
+        return cached
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(PATTERNS)))
-        if not any(file.suffix in (".safetensors", ".npz") for file in folder.iterdir()):
-            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=["*.json", *PICKLED]))
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(f"there is no {text!r} here, and no public repository of that name on the Hub") from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"the Hub's {repo} has no revision {revision!r}") from error
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"there is no {text!r} here, and the Hub can't be reached for it (nor is it in the cache); check the path, "
-            "or the network"
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointError(f"there is no {text!r} here, and nothing on the Hub can be called so") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"{text!r} could not be fetched from the Hub: {str(error).splitlines()[0]}") from error
-    return folder
+        remote = ask_hub(repository, revision)
+    except VitreousError as error:
+        unknown = revision is not None and not isinstance(error, Unreachable)
+        if unknown or cached is None or not choose_files([file.name for file in cached.folder.iterdir()]):
+            raise
+        return cached
+    return download(remote, revision, listener)
+
+
+def find_cached(repository: str, revision: str | None) -> Snapshot | None:
+    """Return what the cache holds of a repository at a revision, perhaps not all of it; None where it knows no such commit."""
+    from huggingface_hub import constants
+
+    storage = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    commit = revision or "main"
+    if not COMMIT.fullmatch(commit):
+        try:
+            commit = (storage / "refs" / commit).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+    folder = storage / "snapshots" / commit
+    return Snapshot(folder, repository, commit) if folder.is_dir() else None
+
+
+def download(remote: Remote, revision: str | None, listener: Listener) -> Snapshot:
+    """Fetch the files of a commit that are needed and aren't in the cache, and note there what the revision means; see `fetch`."""
+    files = choose_files(list(remote.files))
+    if not files:
+        listed = ", ".join(sorted(remote.files)[:5]) or "nothing"
+        raise CheckpointError(f"{remote.repository} on the Hub holds no weights that vitreous reads (it has {listed})")
+    known = find_recommended(remote.repository)
+    total, done = sum(remote.files[name] for name in files), 0
+    held = find_cached(remote.repository, remote.commit)
+    if held is None or not all(path_exists(held.folder / name) for name in files):
+        licence = remote.licence or (known.licence if known else "") or "not stated"
+        listener.message(
+            f"downloading {remote.repository} from {endpoint()}: {format_bytes(total)}, licence {licence}, commit {remote.commit[:12]}"
+        )
+        listener.phase(f"downloading {remote.repository}, MB")
+    place = Path()
+    for name in files:
+        place = fetch_file(remote.repository, name, remote.commit, partial(show, listener, total, done))
+        done += remote.files[name]
+    folder = place.parent
+    if not COMMIT.fullmatch(revision or ""):
+        note_commit(folder, revision or "main", remote.commit)
+    return Snapshot(folder, remote.repository, remote.commit)
+
+
+def show(listener: Listener, total: int, before: int, here: int) -> None:
+    """Tell a listener how many of all megabytes are there: those of files before, and of this one."""
+    listener.progress(math.ceil((before + here) / 1e6), math.ceil(total / 1e6), {})
+
+
+def note_commit(snapshot: Path, revision: str, commit: str) -> None:
+    """Note in the cache which commit a revision is, as the Hub's library does; a cache that can't be written stays as it is."""
+    place = snapshot.parents[1] / "refs" / revision
+    try:
+        if place.is_file() and place.read_text(encoding="utf-8") == commit:
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, commit.encode())
+    except (OSError, StorageError):
+        return

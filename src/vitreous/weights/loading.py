@@ -8,27 +8,32 @@ from pathlib import Path
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
 from vitreous.weights.adaptation import Changes, adapt
+from vitreous.weights.auto_weights import is_named, locate_weights
 from vitreous.weights.compatibility import describe
 from vitreous.weights.files import has_weights
 from vitreous.weights.foreign import load_foreign
-from vitreous.weights.hub import download, is_repository
+from vitreous.weights.hub_requests import Listener
 from vitreous.weights.model_folder import ModelFolder, is_model, load_model
 from vitreous.weights.options import LoadOptions, Report, StatedFacts
+from vitreous.weights.recommended import suggest_recommended
 
 
-def open_model(path: str | Path, wish: LoadOptions | None = None) -> tuple[ModelFolder, Report | None]:
+def open_model(
+    path: str | Path, wish: LoadOptions | None = None, listener: Listener | None = None
+) -> tuple[ModelFolder, Report | None]:
     """Load a model from a path or a name on the Hub, and the report of what became of foreign weights.
 
     Args:
-        path: a model folder, a run folder, a file or folder of weights, or owner/name on the Hub.
+        path: a model folder, a run folder, a file or folder of weights, owner/name on the Hub, a short name, starter or auto.
         wish: how foreign weights are to be taken; for our own there is nothing to wish but the resolution.
+        listener: told what is downloaded, and how far that is; None: nobody.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
         ConfigError: a wish that can't be met.
     """
     with pause_collection():
-        return _open_anything(str(path), wish)
+        return _open_anything(str(path), wish, listener)
 
 
 @contextmanager
@@ -43,16 +48,14 @@ def pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _open_anything(path: str, wish: LoadOptions | None) -> tuple[ModelFolder, Report | None]:
-    place = Path(path)
-    if not path_exists(place) and is_repository(path):
-        place = download(path)
+def _open_anything(path: str, wish: LoadOptions | None, listener: Listener | None) -> tuple[ModelFolder, Report | None]:
+    place = locate_weights(path, listener) if is_named(path) else Path(path)
     if told := explain_url(path):
         raise CheckpointError(told)
     if is_link(place) and not path_exists(place):
         raise CheckpointError(explain_absence(place))
     if not path_exists(place):
-        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}")
+        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
     if place.is_dir() and (is_model(place) or _is_run(place) or not has_weights(place)):
         return apply_options(load_model(place), wish or LoadOptions(), place)
     return load_foreign(place, wish or LoadOptions())

@@ -1,0 +1,107 @@
+"""Weights by a word: auto, the starter weights in this package, or a name that the Hub knows; each becomes one that is pinned.
+
+auto is the recommended model (`recommended.AUTO`): from the Hub's cache, else from the Hub, else, where it can't be had, the
+starter weights in this package. What was chosen is said, and what `resolve_weights` returns means the same ever after.
+"""
+
+import re
+from pathlib import Path
+
+from vitreous.errors import CheckpointError, DownloadFailed, UserError
+from vitreous.storage.limits import format_bytes, read_json
+from vitreous.storage.presence import path_exists
+from vitreous.weights.hub import Snapshot, fetch, is_repository
+from vitreous.weights.hub_requests import Listener, Unheard
+from vitreous.weights.recommended import AUTO, find_recommended
+
+AUTO_WORD = "auto"
+STARTER = Path(__file__).with_name("starter")
+"""The model folder in this package."""
+STARTER_NAME = re.compile(r"starter(@(?P<digest>[0-9a-f]{12}))?")
+
+
+def is_named(text: str) -> bool:
+    """Tell whether a text names weights by a word or on the Hub. A file or folder of the name goes first, but for auto: ./auto is one."""
+    if text == AUTO_WORD:
+        return True
+    return (STARTER_NAME.fullmatch(text) is not None and not path_exists(text)) or is_repository(text)
+
+
+def resolve_weights(name: str, listener: Listener | None = None) -> str:
+    """Return a name that means the same weights for ever: owner/name@commit, starter@digest, or a path as it is.
+
+    What is downloaded for it is in the cache afterwards, so that it opens without a network.
+
+    Args:
+        name: auto, a short name, timm's, the Hub's, starter, or a path.
+        listener: told what is chosen and downloaded; None: nobody.
+
+    Raises:
+        UserError, FailedError: as `hub.fetch` and `choose_weights` say.
+    """
+    if name == AUTO_WORD:
+        return choose_weights(listener)
+    if not is_named(name):
+        return name
+    if STARTER_NAME.fullmatch(name):
+        locate_starter(name)
+        return f"starter@{read_digest()}"
+    return fetch_named(name, listener).pinned
+
+
+def choose_weights(listener: Listener | None = None) -> str:
+    """Return what auto is here, pinned: the recommended model, or where it can't be had the starter weights; both are said.
+
+    Raises:
+        UserError: there are none of either, with what can be done.
+    """
+    listener = listener or Unheard()
+    try:
+        found = fetch(AUTO.repository, listener, prefer_cache=True)
+    except (CheckpointError, DownloadFailed) as error:
+        if not path_exists(STARTER):
+            raise UserError(
+                f"auto finds no weights: {error}; nor are there starter weights in this package. Give --weights a file or folder of your "
+                "own, or train from scratch (--recipe small)"
+            ) from error
+        listener.message(f"weights auto: the starter weights in this package, since {error}")
+        return f"starter@{read_digest()}"
+    size = format_bytes(AUTO.bytes)
+    listener.message(f"weights auto: {AUTO.name}, {found.pinned} ({size}, licence {AUTO.licence})")
+    return found.pinned
+
+
+def locate_weights(name: str, listener: Listener | None = None) -> Path:
+    """Return the folder of weights that `is_named`; see `resolve_weights` for the rest."""
+    name = choose_weights(listener) if name == AUTO_WORD else name
+    return locate_starter(name) if STARTER_NAME.fullmatch(name) else fetch_named(name, listener).folder
+
+
+def fetch_named(name: str, listener: Listener | None) -> Snapshot:
+    """Fetch a repository: by a short name or timm's as it is in the cache, if it is; by the Hub's the newest."""
+    return fetch(name, listener, prefer_cache="/" not in name.partition("@")[0])
+
+
+def find_image(name: str) -> tuple[int, int] | None:
+    """Return rows and columns of images that are enough for the features of a recommended model; None for all other weights."""
+    known = find_recommended(name)
+    return (known.image, known.image) if known else None
+
+
+def locate_starter(name: str) -> Path:
+    """Return the folder of the starter weights; raises UserError where there are none, or others than those that are named."""
+    match = STARTER_NAME.fullmatch(name)
+    if not path_exists(STARTER):
+        raise UserError(
+            f"this package holds no starter weights ({STARTER} is not there); give --weights a model of your own"
+        )
+    if match and match["digest"] and match["digest"] != read_digest():
+        raise CheckpointError(
+            f"{name} were the starter weights of another version of vitreous; those of this one are starter@{read_digest()}"
+        )
+    return STARTER
+
+
+def read_digest() -> str:
+    """Return the first 12 digits of the starter weights' SHA-256, as their config.json has it."""
+    return str(read_json(STARTER / "config.json")["weights"]["sha256"])[:12]

@@ -1,0 +1,247 @@
+"""What the Hub is asked and what it answers: one question with short timeouts; every refusal in one line, with the remedy."""
+
+import errno
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from vitreous.errors import CheckpointError, DownloadFailed, StorageError, VitreousError
+
+CONNECT = 4.0
+"""Seconds to wait for a connection: whoever has no network shall know it at once."""
+TOKEN = "HF_TOKEN=..., or `hf auth login`"
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Whoever is told how far a download is: any reporter of training's, or `Unheard`."""
+
+    def message(self, text: str) -> None:
+        """Show a sentence."""
+
+    def phase(self, name: str) -> None:
+        """Say what is being waited for."""
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Show how much is done, of how much."""
+
+
+class Unheard:
+    """A Listener that says nothing."""
+
+    def message(self, text: str) -> None:
+        """Ignore it."""
+
+    def phase(self, name: str) -> None:
+        """Ignore it."""
+
+    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Ignore it."""
+
+
+class Unreachable(CheckpointError):
+    """Neither the Hub nor the cache can be asked for a repository."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A repository as the Hub tells it."""
+
+    repository: str
+    commit: str
+    """40 hexadecimal digits."""
+    files: dict[str, int]
+    """Names at its top, and their bytes (0 where the Hub doesn't tell)."""
+    licence: str = ""
+
+
+def ask_hub(repository: str, revision: str | None) -> Remote:
+    """Ask the Hub for a repository's commit, files and licence.
+
+    Raises:
+        Unreachable: no network, none wanted (HF_HUB_OFFLINE), or no answer within seconds.
+        CheckpointError: no such repository or revision, or not for whoever asks.
+        DownloadFailed: the Hub is there, and can't answer now.
+    """
+    from huggingface_hub import HfApi
+
+    with explained(repository, revision):
+        info = HfApi().model_info(repository, revision=revision, timeout=timeouts(), files_metadata=True)
+        if not isinstance(info.sha, str):
+            raise ValueError("no commit")
+        files = {one.rfilename: one.size or 0 for one in info.siblings or () if "/" not in one.rfilename}
+        card = info.card_data
+        return Remote(repository, info.sha, files, str(card.get("license") or "") if card else "")
+
+
+def timeouts() -> tuple[float, float, float, float]:
+    """Return the seconds to wait: for a connection, for what is read, for what is written, for a free connection.
+
+    HF_HUB_DOWNLOAD_TIMEOUT says how long a silent server is waited for.
+    """
+    from huggingface_hub import constants
+
+    silence = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    return CONNECT, silence, silence, silence
+
+
+def endpoint() -> str:
+    """Return the address of the Hub that is asked; raises CheckpointError for one that is none."""
+    from huggingface_hub import constants
+
+    if not re.match(r"https?://[^/]", constants.ENDPOINT):
+        raise CheckpointError(
+            f"HF_ENDPOINT is {constants.ENDPOINT!r}; it must be an address, such as https://hf-mirror.com"
+        )
+    return constants.ENDPOINT
+
+
+@contextmanager
+def explained(repository: str, revision: str | None = None) -> Iterator[None]:
+    """Turn whatever the Hub's library raises into one line of ours, with the remedy."""
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    endpoint()
+    try:
+        with quiet_library():
+            yield
+    except HFValidationError as error:
+        raise CheckpointError(f"there is no {repository!r} here, and nothing on the Hub can be called so") from error
+    except (HTTPError, OSError) as error:
+        raise explain(error, repository, revision) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, VitreousError):
+            raise
+        raise DownloadFailed(
+            f"what answers at {endpoint()} is no Hub ({type(error).__name__}: {str(error)[:80]}); check HF_ENDPOINT, or the proxy"
+        ) from error
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Keep the Hub's library from logging what is said in a line of ours."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def explain(error: Exception, repository: str, revision: str | None) -> VitreousError:
+    """Return what an error of the Hub's library means for whoever asked for a repository."""
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RevisionNotFoundError
+
+    response = getattr(error, "response", None)
+    status = response.status_code if response is not None else None
+    if isinstance(error, OfflineModeIsEnabled):
+        return Unreachable(
+            f"there is no {repository!r} here, nor in the cache, and the Hub can't be reached for it, since HF_HUB_OFFLINE is set; unset it, or check the path"
+        )
+    if isinstance(error, GatedRepoError):
+        return explain_gate(repository)
+    if isinstance(error, RevisionNotFoundError):
+        return CheckpointError(f"the Hub's {repository} has no revision {revision!r}; leave it out for the newest")
+    if status is not None:
+        return explain_status(status, dict(response.headers), repository)
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+    ):
+        return StorageError(
+            f"{repository} can't be kept in the cache: {error.strerror} ({error.filename or 'HF_HOME'}); make room, or set HF_HOME to "
+            "another folder"
+        )
+    reason = (str(error).splitlines() or [""])[0][:100] or type(error).__name__
+    if "Timeout" in type(error).__name__:
+        reason = "no answer in time"
+    return Unreachable(
+        f"there is no {repository!r} here, and the Hub can't be reached for it at {endpoint()} ({reason}), nor is it in the cache; check the "
+        "path, the network, or set HF_ENDPOINT to a mirror"
+    )
+
+
+def explain_gate(repository: str) -> CheckpointError:
+    """Say how a gated repository is opened: its licence accepted, and that account's token given."""
+    from huggingface_hub import get_token
+
+    page = f"{endpoint()}/{repository}"
+    if get_token():
+        return CheckpointError(
+            f"{repository} is gated, and your token's account has no access: accept its licence at {page}, and try again once it is granted"
+        )
+    return CheckpointError(
+        f"{repository} is gated: accept its licence at {page}, then give that account's token ({TOKEN})"
+    )
+
+
+def explain_status(status: int, headers: dict[str, str], repository: str) -> VitreousError:
+    """Say what a status of HTTP means for whoever asked for a repository."""
+    from huggingface_hub import get_token
+
+    refused = "invalid" in headers.get("x-error-message", "").lower()
+    if status == 401 and get_token() and refused:
+        return CheckpointError(
+            f"the Hub refuses your token for {repository}; give another ({TOKEN}), or unset HF_TOKEN"
+        )
+    if status in (401, 404):
+        private = "" if get_token() else f"; if it is private, give a token ({TOKEN})"
+        return CheckpointError(
+            f"there is no {repository!r} here, and no public repository of that name on the Hub{private}"
+        )
+    if status == 403:
+        return CheckpointError(
+            f"your token may not do this with {repository} (403); give one with that permission ({TOKEN})"
+        )
+    if status == 429:
+        wait = headers.get("retry-after", "")
+        wait = f"{wait} s" if wait.isdigit() else "some minutes"
+        return DownloadFailed(
+            f"the Hub limits how often it is asked (429, for {repository}); try again in {wait}, or give a token ({TOKEN}), which may ask more"
+        )
+    return DownloadFailed(f"the Hub answers {status} for {repository}; try again later, or set HF_ENDPOINT to a mirror")
+
+
+def choose_files(names: Sequence[str]) -> list[str]:
+    """Return which files of a repository are needed, the configurations first; none where it holds no weights that are read.
+
+    Of several forms of the same weights the safetensors, then npz, then pickles: what would be opened anyway.
+    """
+    kept = [name for name in CONFIGURATIONS if name in names]
+    for patterns in WEIGHTS:
+        found = sorted(name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns))
+        if found:
+            return [*kept, *found]
+    return []
+
+
+CONFIGURATIONS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
+WEIGHTS = (
+    (r"model\.safetensors",),
+    (r"model\.safetensors\.index\.json", r"model-\d+-of-\d+\.safetensors"),
+    (r"open_clip_model\.safetensors",),
+    (r"model.*\.safetensors",),
+    (r".+\.npz",),
+    (r"pytorch_model\.bin",),
+    (r"pytorch_model\.bin\.index\.json", r"pytorch_model-\d+-of-\d+\.bin"),
+    (r"open_clip_pytorch_model\.bin",),
+)
+"""Forms of weights in the order in which a folder's are looked for (`weights/files.py`)."""
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether a folder of the cache has all that opening it needs: a configuration with weights, all shards, or npz."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    chosen = choose_files(names)
+    shards = [re.search(r"-of-(\d+)\.", name) for name in chosen]
+    counted = [int(match[1]) for match in shards if match]
+    configured = any(name in CONFIGURATIONS for name in chosen) or any(name.endswith(".npz") for name in chosen)
+    return configured and all(count == len(counted) for count in counted)
