@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitreous.api.inspection import InspectionResult, inspect
     from vitreous.api.models import create, load
     from vitreous.api.probes import ProbeResult, probe
+    from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.studies import study
@@ -60,6 +61,8 @@ PLACES = {
     "PretrainedResult": "vitreous.api.catalogue",
     "inspect": "vitreous.api.inspection",
     "InspectionResult": "vitreous.api.inspection",
+    "push_to_hub": "vitreous.api.publication",
+    "PushResult": "vitreous.api.publication",
     "report": "vitreous.api.reports",
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
@@ -91,6 +94,7 @@ __all__ = [
     "Predictor",
     "PretrainedResult",
     "ProbeResult",
+    "PushResult",
     "ReportResult",
     "ResNet",
     "ResNetConfig",
@@ -111,6 +115,7 @@ __all__ = [
     "load",
     "models",
     "probe",
+    "push_to_hub",
     "report",
     "resume",
     "study",

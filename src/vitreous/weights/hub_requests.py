@@ -46,6 +46,10 @@ class Unreachable(CheckpointError):
     """Neither the Hub nor the cache can be asked for a repository."""
 
 
+class Missing(CheckpointError):
+    """There is no such repository, or none that whoever asks may see."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A repository as the Hub tells it."""
@@ -108,13 +112,17 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
     try:
         with quiet_library():
             yield
+    except VitreousError:
+        raise
     except HFValidationError as error:
         raise CheckpointError(f"there is no {repository!r} here, and nothing on the Hub can be called so") from error
     except (HTTPError, OSError) as error:
         raise explain(error, repository, revision) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, VitreousError):
+    except RuntimeError as error:  # of an upload
+        if not isinstance(error.__cause__, (HTTPError, OSError)):
             raise
+        raise explain(error.__cause__, repository, revision) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DownloadFailed(
             f"what answers at {endpoint()} is no Hub ({type(error).__name__}: {str(error)[:80]}); check HF_ENDPOINT, or the proxy"
         ) from error
@@ -122,15 +130,24 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Keep the Hub's library from logging what is said in a line of ours."""
-    from huggingface_hub.utils import logging
+    """Keep the Hub's library from logging what is said in a line of ours, and from drawing bars beside ours."""
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+        logging,
+    )
 
-    level = logging.get_verbosity()
+    level, hidden = logging.get_verbosity(), are_progress_bars_disabled()
     logging.set_verbosity(logging.CRITICAL)
+    if not hidden:
+        disable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        if not hidden:
+            enable_progress_bars()
 
 
 def explain(error: Exception, repository: str, revision: str | None) -> VitreousError:
@@ -194,9 +211,7 @@ def explain_status(status: int, headers: dict[str, str], repository: str) -> Vit
         )
     if status in (401, 404):
         private = "" if get_token() else f"; if it is private, give a token ({TOKEN})"
-        return CheckpointError(
-            f"there is no {repository!r} here, and no public repository of that name on the Hub{private}"
-        )
+        return Missing(f"there is no {repository!r} here, and no public repository of that name on the Hub{private}")
     if status == 403:
         return CheckpointError(
             f"your token may not do this with {repository} (403); give one with that permission ({TOKEN})"

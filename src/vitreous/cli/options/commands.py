@@ -196,6 +196,25 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Push:
+    """Put a model that was made here on the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
+
+    It needs a token that may write: HF_TOKEN, or `hf auth login`.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run folder or a model folder."""
+    repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
+    """The repository; made if there is none."""
+    private: bool = False
+    """Make a new repository a private one."""
+    licence: str = ""
+    """The licence of the weights by its SPDX name, such as apache-2.0; by default the card states none."""
+    overwrite: bool = False
+    """Write into a repository that holds weights already; its history keeps them."""
+
+
+@dataclass(frozen=True)
 class Models:
     """List the models that can be built, with their sizes, and the origins of weights that can be read."""
 
@@ -237,6 +256,7 @@ KINDS: dict[str, type] = {
     "inspect": Inspect,
     "report": Report,
     "convert": Convert,
+    "push": Push,
     "models": Models,
     "study": Study,
 }

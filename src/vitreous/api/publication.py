@@ -1,0 +1,94 @@
+"""`vitreous.push_to_hub`: a model that was made here, on the Hugging Face Hub, with a card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.results import Result
+from vitreous.data.dataset import DIGITS
+from vitreous.data.synthetic.formula import is_formula
+from vitreous.metrics.classification import wilson_interval
+from vitreous.predictor import Predictor
+from vitreous.run_folder import read_run
+from vitreous.storage.run_config import is_run
+from vitreous.training.reporter import Reporter
+from vitreous.weights.model_card import Figure, Training, name_place, write_card
+from vitreous.weights.upload import upload
+
+
+@dataclass(frozen=True)
+class PushResult(Result):
+    """A model that was pushed."""
+
+    repository: str
+    url: str
+    commit: str
+    """40 hexadecimal digits; repository@commit names this model for ever."""
+    card: str
+    """The text of its README.md."""
+
+    def __str__(self) -> str:
+        return f"pushed      {self.url}\ncommit      {self.commit}"
+
+
+def push_to_hub(
+    model: ModelLike,
+    repository: str,
+    *,
+    private: bool = False,
+    licence: str = "",
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> PushResult:
+    """Push a model to the Hugging Face Hub, with a card that says what it is; `vitreous.load(repository)` opens it again.
+
+    >>> vitreous.push_to_hub("runs/photos-1", "me/photos", private=True)                 # doctest: +SKIP
+
+    Args:
+        model: a run folder, a model folder, or a model that is loaded.
+        repository: owner/name; made if there is none.
+        private: make a new repository a private one.
+        licence: of the weights, by its SPDX name such as "apache-2.0"; the card states none unless one is given.
+        overwrite: write into a repository that holds weights already; its history keeps them.
+        reporter: told what is uploaded; None: nothing is shown.
+
+    Raises:
+        CheckpointError: nothing that can be loaded, no token that may write, or a repository that holds weights already.
+        DownloadFailed: the Hub can't take it now.
+    """
+    predictor = as_predictor(model, "cpu")
+    training = describe_training(predictor)
+    card = write_card(repository, licence, predictor.folder, training)
+    made = upload(predictor.folder, repository, card, private=private, overwrite=overwrite, listener=reporter)
+    return PushResult(repository, made.url, made.commit, card)
+
+
+def describe_training(predictor: Predictor) -> Training:
+    """Return what is known of how a model came to be: of its origin, and of its run where that is what was named."""
+    origin = predictor.folder.origin
+    data, weights = str(origin.get("data") or ""), str(origin.get("weights") or origin.get("file") or "")
+    images, figures = 0, ()
+    run = Path(predictor.path) if predictor.path else None
+    if run is not None and is_run(run) and not predictor.load_options:
+        record = read_run(run)
+        images = int(record.config["data"]["train"])
+        step = origin.get("step")
+        found = [one for one in record.metrics if one["kind"] == "evaluation" and one["step"] == step]
+        figures = describe_figures(found[-1], int(record.config["data"]["validation"])) if found else ()
+    return Training(
+        data=data if data == DIGITS or is_formula(data) else name_place(data),
+        images=images,
+        recipe=str(origin.get("recipe") or ""),
+        epochs=float(origin.get("epochs") or 0),
+        weights=name_place(weights),
+        figures=figures,
+    )
+
+
+def describe_figures(metrics: dict[str, Any], images: int) -> tuple[Figure, ...]:
+    """Return the figures of an evaluation that a card states."""
+    if "top1" in metrics:
+        interval = wilson_interval(round(metrics["top1"] * images), images)
+        return (Figure("top-1", "accuracy", metrics["top1"], images, interval),)
+    return (Figure("mAP", "mean_average_precision", metrics["map"], images),) if "map" in metrics else ()

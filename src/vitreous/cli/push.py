@@ -1,0 +1,23 @@
+"""`vitreous push`: a model that was made here to the Hugging Face Hub."""
+
+from vitreous.cli.options.commands import Push
+from vitreous.cli.parse import parse
+from vitreous.cli.progress import reporter
+
+
+def push(arguments: list[str]) -> int:
+    """Run `vitreous push`."""
+    options = parse(Push, arguments, "push")
+    from vitreous.api.publication import push_to_hub
+
+    how = {"private": options.private, "licence": options.licence, "overwrite": options.overwrite}
+    display = reporter()
+    try:
+        found = push_to_hub(options.model, options.repository, reporter=display, **how)
+    finally:
+        display.close()
+    print(found)
+    if not options.licence:
+        print("licence     none is stated; others may not use it until one is (--licence apache-2.0 --overwrite)")
+    print(f"next: vitreous predict {options.repository} IMAGES...")
+    return 0

@@ -1,0 +1,104 @@
+"""A model of ours to the Hub: one commit of its folder and its card, into a repository that isn't used for anything else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vitreous.errors import CheckpointError, VitreousError
+from vitreous.weights.hub import COMMIT, parse_name
+from vitreous.weights.hub_requests import (
+    TOKEN,
+    Listener,
+    Missing,
+    Unheard,
+    Unreachable,
+    ask_hub,
+    choose_files,
+    endpoint,
+    explained,
+)
+from vitreous.weights.model_card import without_places
+from vitreous.weights.model_folder import ModelFolder, save_model
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What a commit came to."""
+
+    url: str
+    commit: str
+    """40 hexadecimal digits."""
+
+
+def upload(
+    folder: ModelFolder,
+    repository: str,
+    card: str,
+    *,
+    private: bool = False,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Uploaded:
+    """Write a model folder and its card to a repository, which is made if there is none; paths of this machine are left out.
+
+    Args:
+        folder: the model.
+        repository: owner/name.
+        card: the text of README.md.
+        private: make a new repository a private one.
+        overwrite: write into a repository that holds weights already; its history keeps them.
+        listener: told what is uploaded; None: nobody.
+
+    Raises:
+        CheckpointError: no such name, no token or one that may not write, or weights are there already. DownloadFailed: the Hub fails.
+    """
+    listener, parsed = listener or Unheard(), parse_name(repository)
+    if parsed is None or parsed[0] != repository:
+        raise CheckpointError(f"{repository!r} can't be pushed to; give owner/name")
+    check_free(repository, overwrite)
+    with TemporaryDirectory() as place:
+        path = Path(place) / "model"
+        save_model(path, replace(folder, origin=without_places(folder.origin)))
+        size = sum(file.stat().st_size for file in path.iterdir())
+        listener.message(f"uploading {repository} to {endpoint()}: {size / 1e6:,.1f} MB")
+        listener.phase(f"uploading {repository}")
+        with explained(repository):
+            return commit(repository, path, card, private)
+
+
+def check_free(repository: str, overwrite: bool) -> None:
+    """Refuse what can't be pushed before anything is written; raises CheckpointError or DownloadFailed."""
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise CheckpointError(f"to push to {repository}, give a token that may write: {TOKEN}")
+    try:
+        found = ask_hub(repository, None)
+    except Missing:
+        return
+    except Unreachable as error:
+        raise CheckpointError(f"{repository} can't be pushed: {describe_cause(error)}") from error
+    if choose_files(list(found.files)) and not overwrite:
+        raise CheckpointError(
+            f"{repository} on the Hub holds weights already; choose another name, or add --overwrite (its history keeps them)"
+        )
+
+
+def describe_cause(error: VitreousError) -> str:
+    """Say why the Hub can't be reached, without the words for a download."""
+    cause = str(error.__cause__ or error).splitlines()
+    return f"the Hub can't be reached at {endpoint()} ({(cause or [''])[0][:100]}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
+
+
+def commit(repository: str, path: Path, card: str, private: bool) -> Uploaded:
+    """Make the repository if there is none, and commit the files and the card at once."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    api.create_repo(repository, private=private, exist_ok=True)
+    files: Mapping[str, str | bytes] = {"README.md": card.encode()} | {file.name: str(file) for file in path.iterdir()}
+    added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in sorted(files.items())]
+    made = api.create_commit(repository, added, commit_message="Add a model of vitreous")
+    assert COMMIT.fullmatch(made.oid), made.oid
+    return Uploaded(f"{endpoint()}/{repository}", made.oid)
