@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
-from vitreous.predictor import Predictor
+from vitreous.predictor import DecisionOptions, Predictor
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -273,3 +274,50 @@ def test_several_labels_have_a_sigmoid_each(shift, claimed):
 def test_one_label_has_no_list_of_labels(predictor):
     one = predictor(pixels())
     assert (one.labels, "labels" in one.to_dict()) == (None, False)
+
+
+def test_the_mean_over_an_image_and_its_mirror_image():
+    folder = folder_of()
+    folder = replace(folder, preprocess=replace(folder.preprocess, crop=1.0))
+    plain, both = (Predictor(folder, device="cpu", batch=4) for _ in range(2))
+    both.decision = DecisionOptions(tta="flip")
+    images = [pixels(seed, (16, 24, 3)) for seed in range(5)]
+    for image, found in zip(images, both(images), strict=True):
+        views = [dict(plain(view).top) for view in (image, image[:, ::-1])]
+        mean = {name: (views[0][name] + views[1][name]) / 2 for name in CLASSES}
+        assert dict(found.top) == pytest.approx(mean, abs=1e-6)
+        assert found.label == max(mean, key=mean.get)
+
+
+def test_an_unknown_image_says_so_beside_a_class_of_that_name():
+    predictor = Predictor(folder_of(classes=("unknown", "bee", "cat", "dog")), device="cpu")
+    predictor.decision = DecisionOptions(threshold=1.0)
+    one = predictor(pixels())
+    assert (one.label, one.unknown, len(one.top)) == ("unknown-2", True, 4)
+    assert one.top[0][1] == one.score == one.certainty < 1
+
+
+def test_a_threshold_says_which_of_several_classes_are_there():
+    folder = replace(folder_of(), several=True)
+    scores = dict(Predictor(folder, device="cpu")(pixels()).top)
+    middle = sorted(scores.values())[1]
+    predictor = Predictor(folder, device="cpu", top=1)
+    predictor.decision = DecisionOptions(threshold=middle)
+    one = predictor(pixels())
+    assert set(one.labels) == {name for name, score in scores.items() if score >= middle}
+    assert not one.unknown and one.certainty == 0
+
+
+def test_predictions_as_a_pandas_frame(predictor, monkeypatch):
+    images = [pixels(0), b"no image", pixels(1)]
+    frame, found = predictor.table(images), predictor(images)
+    names = [f"{kind}{place}" for place in ("", 2, 3, 4) for kind in ("label", "score")]
+    assert list(frame.columns) == ["name", *names, "unknown", "error"]
+    assert list(frame["name"]) == ["image 1", "image 2", "image 3"]
+    assert list(frame["label"].dropna()) == [found[0].label, found[2].label]
+    assert list(frame["score2"].dropna()) == [found[0].top[1][1], found[2].top[1][1]]
+    assert frame["error"][1] == found[1].error and frame["error"].count() == 1
+    assert len(predictor.table(pixels(0))) == 1
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match=r"data frames need pandas: pip install 'vitreous\[data\]'"):
+        predictor.table(images)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.similarity import CKAResult, cka
+    from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
     from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
@@ -67,6 +68,8 @@ PLACES = {
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
     "StudyResult": "vitreous.studies.engine.run",
+    "sort_into": "vitreous.api.sorting",
+    "SortingResult": "vitreous.api.sorting",
     "explain": "vitreous.api.explanation",
     "ExplanationResult": "vitreous.api.explanation",
     "Explanation": "vitreous.insight.explanation",
@@ -99,6 +102,7 @@ __all__ = [
     "ResNet",
     "ResNetConfig",
     "RunConfig",
+    "SortingResult",
     "StudyResult",
     "ViT",
     "ViTConfig",
@@ -118,6 +122,7 @@ __all__ = [
     "push_to_hub",
     "report",
     "resume",
+    "sort_into",
     "study",
     "train",
 ]

@@ -1,15 +1,13 @@
 """From images to labels, or to features: one image or a stream of them, from bytes, files, arrays or Pillow images."""
 
-import io
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -19,9 +17,10 @@ from torch import Tensor
 from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import probe, read
-from vitreous.images.pixels import keep_scale
-from vitreous.images.preprocess import normalize, preprocess_image
+from vitreous.images.inputs import Image, is_single, read_pixels
+from vitreous.images.preprocess import normalize
 from vitreous.model.vit import ViT
+from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.storage.presence import explain_url
@@ -29,18 +28,17 @@ from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report
 
-PRECISIONS = ("auto", "fp32", "bf16")
-Image = Any
-"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model sees
-channels as they are, an array of any numbers, read as a file of them would be.
+if TYPE_CHECKING:
+    import pandas
 
-Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
-FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
-"""Formats that hold Pillow's modes without loss."""
+PRECISIONS = ("auto", "fp32", "bf16")
+AUGMENTATIONS = ("none", "flip")
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
 CLAIMED = 0.5
 """Probability from which a class is said to be there, where an image may have several."""
+UNKNOWN = "unknown"
+"""The label of an image whose most probable class is below the threshold; a model that has such a class: `name_unknown`."""
 DECODERS = 4
 """Most threads that decode ahead of the model."""
 HEADLESS = (
@@ -56,7 +54,7 @@ class Prediction:
     name: str
     """The path, or "image 3" for an image without one, counted from 1."""
     label: str | None = None
-    """The most probable class."""
+    """The most probable class; the word for unknown where its probability is below the threshold."""
     score: float | None = None
     """Its probability, 0 to 1: softmax; where an image may have several classes, each class's own sigmoid."""
     top: tuple[tuple[str, float], ...] = ()
@@ -66,14 +64,45 @@ class Prediction:
     filled: bool = False
     """It is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
     labels: tuple[str, ...] | None = None
-    """Where an image may have several classes: those with a probability of at least one half, most probable first."""
+    """Where an image may have several classes: those with a probability of at least the threshold (by default one half),
+    most probable first."""
+    unknown: bool = False
+    """Its most probable class, the first of `top`, is below the threshold."""
+    certainty: float | None = None
+    """How sure the model is, for sorting: the score; where an image may have several classes, of the class that it is least
+    sure of how far the probability is from the threshold."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON values; labels where an image may have several."""
         top = [{"label": label, "score": score} for label, score in self.top]
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
         found |= {"filled": True} if self.filled else {}
+        found |= {"unknown": True} if self.unknown else {}
         return found if self.labels is None else {**found, "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class DecisionOptions:
+    """How probabilities are made, and what is said from them."""
+
+    threshold: float | None = None
+    """Probability below which an image is unknown, or, where it may have several classes, a class isn't there (by default
+    one half); above 0, at most 1."""
+    tta: Literal["none", "flip"] = "none"
+    """Test-time augmentation. flip: the mean of the probabilities of the image and of its mirror image."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ConfigError(f"threshold is {self.threshold:g}; it must be above 0 and at most 1")
+        if self.tta not in AUGMENTATIONS:
+            raise UnknownName("test-time augmentation", self.tta, AUGMENTATIONS)
+
+
+def name_unknown(classes: Sequence[str]) -> str:
+    """Return what an image below the threshold is called: UNKNOWN, or the next such word that is no class of the model."""
+    taken = {name.casefold() for name in classes}
+    words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
+    return next(word for word in words if word not in taken)
 
 
 @dataclass(frozen=True)
@@ -119,6 +148,8 @@ class Predictor:
         self.model = folder.model.to(self.device).eval()
         self.report: Report | None = None
         """What became of the weights, where there is something to tell."""
+        self.decision = DecisionOptions()
+        """When it says unknown, and whether it looks at mirror images too."""
         self.path = ""
         """Where the model was loaded from, as it was said; "" for one from memory."""
         self.load_options: dict[str, Any] = {}
@@ -166,6 +197,26 @@ class Predictor:
         """
         self.check_head()
         return self._predicted(images)
+
+    def table(self, images: Image) -> "pandas.DataFrame":
+        """Classify one image or many; return a pandas frame with a row for each, in order.
+
+        Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the threshold;
+        error, why there is no label (else None). Where an image may have several classes, labels: a tuple of those that are there.
+
+        Raises:
+            ConfigError: the model has no head, or pandas is not installed.
+        """
+        found = self([images] if is_single(images) else images)
+        columns: dict[str, list[Any]] = {"name": [one.name for one in found]}
+        if self.folder.several:
+            columns["labels"] = [one.labels for one in found]
+        columns |= {"label": [one.label for one in found], "score": [one.score for one in found]}
+        for place in range(1, self.top):
+            for kind, which in (("label", 0), ("score", 1)):
+                columns[f"{kind}{place + 1}"] = [one.top[place][which] if one.top else None for one in found]
+        columns |= {"unknown": [one.unknown for one in found], "error": [one.error for one in found]}
+        return data_frame(columns)
 
     @property
     def said(self) -> dict[str, Any]:
@@ -270,20 +321,32 @@ class Predictor:
 
     def _prediction(self, name: str, ranked: Ranked) -> Prediction:
         """Say what a model makes of an image, from its classes by probability."""
+        label, score = ranked[0]
+        threshold = self.decision.threshold
         if not self.folder.several:
-            return Prediction(name, *ranked[0], ranked)
-        labels = tuple(label for label, score in ranked if score >= CLAIMED)
-        return Prediction(name, *ranked[0], ranked[: max(self.top, len(labels))], labels=labels)
+            unknown = threshold is not None and score < threshold
+            said = name_unknown(self.folder.classes) if unknown else label
+            return Prediction(name, said, score, ranked, unknown=unknown, certainty=score)
+        least = CLAIMED if threshold is None else threshold
+        labels = tuple(label for label, score in ranked if score >= least)
+        top, certainty = ranked[: max(self.top, len(labels))], min(abs(score - least) for _, score in ranked)
+        return Prediction(name, label, score, top, labels=labels, certainty=certainty)
 
     def _best(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> list[Ranked]:
         """Return each image's most probable classes; all of them where it may have several."""
-        probabilities = self.folder.probabilities(self.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        probabilities = self._probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         classes = self.folder.classes
         scores, labels = probabilities.topk(len(classes) if self.folder.several else self.top)
         return [
             tuple((classes[label], score) for label, score in zip(*row, strict=True))
             for row in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
+
+    def _probabilities(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+        """Return each class's probability: the mean over the views of test-time augmentation."""
+        views = [pixels, pixels.flip(-1)] if self.decision.tta == "flip" else [pixels]
+        found = [self.folder.probabilities(self.logits(view)) for view in views]
+        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
 
 def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
@@ -292,7 +355,7 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
     try:
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
-        pixels = _read_pixels(image, name, folder)
+        pixels = read_pixels(image, folder.decode, folder.preprocess, name)
         return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
     except VitreousError as error:
         told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
@@ -302,91 +365,6 @@ def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
 def is_filled(data: bytes, decode: DecodeConfig) -> bool:
     """Tell whether a file is a JPEG that lacks its last bytes, where these are filled; raises ImageError."""
     return decode.truncated == "fill" and not probe(data, decode).complete
-
-
-def _read_pixels(image: Image, name: str, folder: ModelFolder) -> Pixels[np.ndarray, "row col channel"]:
-    decode, preprocess = folder.decode, folder.preprocess
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return preprocess_image(bytes(image), decode, preprocess, name)
-    if isinstance(image, np.ndarray):
-        image = _convert_kept(image, folder, name) if isinstance(preprocess.mode, int) else _convert_array(image, name)
-    elif _is_pillow(image):
-        image = _convert_pillow(image, name)
-    else:
-        raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
-    return preprocess_image(image, decode, preprocess, name)
-
-
-_pillow_lock = threading.Lock()
-"""Held while a Pillow image reads its file, since two threads may have been handed the same image."""
-
-
-def _is_pillow(image: Image) -> bool:
-    return hasattr(image, "getexif") and hasattr(image, "mode")
-
-
-def is_single(images: Image) -> bool:
-    """Tell one image from many."""
-    if isinstance(images, np.ndarray):
-        return images.ndim <= 3
-    single = isinstance(images, (str, Path, bytes, bytearray, memoryview)) or _is_pillow(images)
-    return single or not isinstance(images, Iterable)
-
-
-def _convert_kept(array: np.ndarray, folder: ModelFolder, name: str) -> Float[np.ndarray, "row col channel"]:
-    """Bring an array's channels to 0 to 255 as those of a file: uint8, whole numbers of more bits, or floats with levels."""
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.dtype.kind not in "uif" or not array.size:
-        raise ImageError(
-            f"{name} is an array of {array.dtype}, shape {array.shape}; expected numbers, (row, col, {folder.preprocess.mode})"
-        )
-    try:
-        return keep_scale(array, folder.decode)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-
-
-def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
-    """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
-    if array.dtype != np.uint8:
-        hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
-        raise ImageError(f"{name} is an array of {array.dtype}; expected uint8: {hint}")
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or not array.size:
-        hint = (
-            "; move the channels last: a.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        )
-        expected = "(row, col) or (row, col, channel) with 1 to 4 channels"
-        raise ImageError(f"{name} is an array of shape {array.shape}; expected {expected}{hint}")
-    if array.shape[2] in (2, 4):
-        from PIL import Image as Pillow
-
-        return _encode(Pillow.fromarray(np.ascontiguousarray(array)), "PNG")
-    return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
-
-
-def _convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
-    """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
-    from PIL import ImageOps
-
-    try:
-        with _pillow_lock:
-            image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("RGB", "L") and not image.has_transparency_data:
-            return np.array(image).reshape(image.height, image.width, -1)
-        kind = next((kind for kind, modes in FILES.items() if image.mode in modes), None)
-        return _encode(image, kind) if kind else np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-        raise ImageError(f"{name} can't be read: {error or type(error).__name__}") from error
-
-
-def _encode(image: Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    return file.getvalue()
 
 
 def _format_line(error: Exception) -> str:

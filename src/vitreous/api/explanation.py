@@ -9,10 +9,10 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
+from vitreous.images.inputs import Image, is_single
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.explanation import explain as look
 from vitreous.insight.methods import Choice, settle_choice
-from vitreous.predictor import Image, is_single
 from vitreous.reports.explanation.contents import Compared, PageOptions
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
 from vitreous.reports.notebook import frame

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitreous.errors import UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
-from vitreous.predictor import Predictor
+from vitreous.predictor import DecisionOptions, Predictor
 from vitreous.training.reporter import Reporter
 from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
@@ -40,6 +40,8 @@ def load(
     batch: int = 32,
     precision: str = "fp32",
     top: int = 5,
+    threshold: float | None = None,
+    tta: Literal["none", "flip"] = "none",
     reporter: Reporter | None = None,
     **wish: Any,
 ) -> Predictor:
@@ -57,6 +59,9 @@ def load(
         batch: most images that pass through the model at once when it classifies.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
+        threshold: probability below which a label is "unknown"; where an image may have several classes, from which a class
+            is there (None: one half).
+        tta: flip: the mean of the probabilities of each image and of its mirror image; none.
         reporter: told what is downloaded, and how far that is; None: nothing is shown.
         wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
@@ -64,11 +69,12 @@ def load(
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: a wish that there is not, or that can't be met.
+        ConfigError: a wish that there is not, or that can't be met; a threshold out of range.
     """
+    decision = DecisionOptions(threshold, tta)
     folder, report = open_weights(path, wish, reporter)
     predictor = Predictor(folder, device, batch, precision, top)
-    predictor.report, predictor.path = report, str(path)
+    predictor.report, predictor.path, predictor.decision = report, str(path), decision
     predictor.load_options = {name: value for name, value in wish.items() if value}
     return predictor
 
@@ -80,7 +86,9 @@ def open_weights(
     known = [field.name for field in fields(LoadOptions)]
     for name in wish:
         if name not in known:
-            raise UnknownName("argument of load", name, [*known, "device", "batch", "precision", "top"])
+            raise UnknownName(
+                "argument of load", name, [*known, "device", "batch", "precision", "top", "threshold", "tta"]
+            )
     given = dict(wish)
     for name in ("labels", "classes"):
         if isinstance(given.get(name), (str, Path)):

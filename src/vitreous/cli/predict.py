@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.cli.load_model import open_classifier
@@ -16,7 +17,8 @@ from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vitreous.predictor import Prediction
+    from vitreous.api.sorting import Sorter
+    from vitreous.predictor import Prediction, Predictor
 
 
 def predict(arguments: list[str]) -> int:
@@ -27,16 +29,16 @@ def predict(arguments: list[str]) -> int:
     if options.out:
         result_file(options.out, options.overwrite)
         endure()
-    from vitreous.image_paths import expand_paths
-
-    how = {"device": options.device, "batch": options.batch, "precision": options.precision, "top": options.top}
-    predictor = open_classifier(options.model, options.load, **how)
+    if options.link and not options.sort_into:
+        raise ConfigError("--link says how --sort-into puts images into its folder; name that too")
+    predictor, sorter = opened(options)
     passed: Counter[str] = Counter()
-    found = expand_paths(options.paths, sys.stdin, options.null, passed)
     filled: list[str] = []
-    results = noted(predictor.predict_many(found), filled)
+    results = noted(classified(options, predictor, sorter, passed), filled)
+    several = predictor.folder.several
+    layout = Layout(options.top, several, not several and predictor.decision.threshold is not None)
     with output(options.out) as stream:
-        done, broken = WRITERS[options.format](results, stream, Layout(options.top, predictor.folder.several))
+        done, broken = WRITERS[options.format](results, stream, layout)
     if passed:
         print(f"vitreous: passed over: {describe_ignored(passed)}", file=sys.stderr)
     if filled:
@@ -46,7 +48,42 @@ def predict(arguments: list[str]) -> int:
         print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
     if options.out:
         print(f"{done:,} predictions are in {options.out}")
-    return 1 if broken else 0
+    if sorter is not None:
+        print("\n".join(map(escape, str(sorter.result).splitlines())), file=sys.stdout if options.out else sys.stderr)
+    return 1 if broken or (sorter is not None and sorter.failed) else 0
+
+
+def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
+    """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
+    from vitreous.api.sorting import THRESHOLD, Sorter, check_folder
+
+    if options.sort_into is not None:
+        check_folder(Path(options.sort_into))
+    how = {name: getattr(options, name) for name in ("device", "batch", "precision", "top", "threshold", "tta")}
+    if options.sort_into is not None and options.threshold is None:
+        how["threshold"] = THRESHOLD
+    predictor = open_classifier(options.model, options.load, **how)
+    if options.sort_into is None:
+        return predictor, None
+    sorter = Sorter(predictor, Path(options.sort_into), options.link)
+    sorter.refuse_inside(options.paths)
+    return predictor, sorter
+
+
+def classified(
+    options: Predict, predictor: "Predictor", sorter: "Sorter | None", passed: Counter[str]
+) -> "Iterator[Prediction]":
+    """Yield predictions in the order that is wanted; each image is sorted before it is told."""
+    from vitreous.image_paths import expand_paths
+
+    found = expand_paths(options.paths, sys.stdin, options.null, passed)
+    results = predictor.predict_many(found if sorter is None else sorter.outside(found))
+    if options.unsure_first:
+        results = iter(sorted(results, key=lambda one: (one.error is not None, one.certainty)))
+    for one in results:
+        if sorter is not None:
+            sorter.put(one)
+        yield one
 
 
 def noted(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Prediction]":

@@ -26,6 +26,8 @@ class Layout:
     """Most probable classes that are listed."""
     several: bool = False
     """An image may have several classes: those that are said to be there stand first."""
+    guess: bool = False
+    """Images may be unknown: a column of a CSV has the most probable class all the same."""
 
 
 def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
@@ -45,6 +47,8 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
 def listed(one: "Prediction", top: int) -> str:
     """List the most probable classes; of several labels an image first those that are there, then others in brackets."""
     each = [f"{label} {score:.1%}" for label, score in one.top]
+    if one.unknown:
+        return f"{one.label}   ({'   '.join(each[:top])})"
     if one.labels is None:
         return "   ".join(each[:top])
     there, others = each[: len(one.labels)], each[len(one.labels) : top]
@@ -71,18 +75,22 @@ def json_line(values: dict[str, Any]) -> str:
 def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
     """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
 
-    Where an image may have several classes, a column labels follows the name: those that are there, with ; between.
+    Where an image may have several classes, a column labels follows the name: those that are there, with ; between. Where
+    one may be unknown, a column guess has the most probable class.
     """
     numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
     first = ["name", "labels"] if layout.several else ["name"]
-    table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), "error"])
+    last = ["guess", "error"] if layout.guess else ["error"]
+    table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), *last])
     done = broken = 0
     for one in results:
         cells = [cell for label, score in one.top[: layout.top] for cell in (label, f"{score:.6f}")]
+        cells[:1] = [one.label or ""] if cells else []
         cells += [""] * (2 * len(numbers) - len(cells))
         said = [";".join(one.labels or ())] if layout.several else []
-        row = [one.name, *said, *cells, one.error or ""]
+        guess = [one.top[0][0] if one.top else ""] if layout.guess else []
+        row = [one.name, *said, *cells, *guess, one.error or ""]
         table.writerow(map(escape, row) if stream.isatty() else row)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:

@@ -13,11 +13,12 @@ from vitreous.drawing.html import text
 from vitreous.drawing.images import overlay, thumbnail
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import PreprocessConfig
+from vitreous.images.inputs import Image, is_single
 from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import normalize
 from vitreous.insight.methods import Choice, compute_heat, compute_probabilities, settle_choice
 from vitreous.model.factory import Model
-from vitreous.predictor import Image, Predictor, is_single, prepare
+from vitreous.predictor import Predictor, prepare
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.loading import open_model

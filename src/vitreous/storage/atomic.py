@@ -37,6 +37,9 @@ REMEDIES = {
     errno.ENOTDIR: ("a file is where a folder is needed", "choose another folder"),
 }
 
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What making a hard link fails with on file systems that have none."""
+
 
 @contextmanager
 def translate_write_errors(path: Path) -> Iterator[None]:
@@ -77,6 +80,43 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+
+def copy_atomically(source: Path, target: Path) -> bool:
+    """Copy a file with its times under a name that nothing has: whole, or not at all; tell whether the name was free.
+
+    Raises:
+        FileNotFoundError, OSError: the source can't be opened. StorageError: the disk is full, read-only or gone.
+    """
+    partial = _name_partial(target.with_name("copy"))  # short, whatever the name
+    with source.open("rb") as original, translate_write_errors(target):
+        try:
+            with partial.open("xb") as file:
+                _lock(file.fileno())
+                shutil.copyfileobj(original, file)
+                file.flush()
+                os.fsync(file.fileno())
+                with suppress(OSError):
+                    shutil.copystat(source, partial)
+                return _take_name(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _take_name(partial: Path, target: Path) -> bool:
+    """Give a file a name unless something has it already; tell whether it got it."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        if os.path.lexists(target):
+            return False
+        partial.rename(target)
+    return True
 
 
 def check_name(path: Path) -> None:

@@ -125,6 +125,18 @@ class Predict:
     """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
     top: int = 1
     """Classes shown for each image, most probable first."""
+    threshold: float | None = None
+    """Say unknown where the most probable class is less probable than this; where an image may have several classes, from
+    which one is there. By default none (0.5 with several classes, and with --sort-into)."""
+    tta: Literal["none", "flip"] = "none"
+    """Test-time augmentation: flip takes the mean of the probabilities of each image and of its mirror image."""
+    unsure_first: bool = False
+    """List the images that the model is least sure of first, once all are done."""
+    sort_into: str | None = None
+    """Copy the images into this folder too, one folder in it for each class, and one, unknown, for those below the
+    threshold. Nothing is overwritten or moved: names that are taken get a number, what is there already stays."""
+    link: Literal["hard", "symbolic"] | None = None
+    """With --sort-into: make links in place of copies."""
     format: Literal["table", "jsonl", "csv"] = "table"
     """How results are written."""
     out: str | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitreous.drawing.html import plain
 from vitreous.errors import DataError
+from vitreous.images.inputs import Image
 from vitreous.images.pixels import select_visible
 from vitreous.insight.attention_distance import AttentionDistance, join_distances, measure_attention_distance
 from vitreous.insight.explanation import BATCH, Opened, array, looked
@@ -19,7 +20,7 @@ from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_delet
 from vitreous.insight.methods import Choice, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
 from vitreous.model.vit import ViT
-from vitreous.predictor import Image, Ready, prepare
+from vitreous.predictor import Ready, prepare
 from vitreous.reports.explanation.attention_rows import Rows, attention_rows
 from vitreous.shapes import Pixels
 

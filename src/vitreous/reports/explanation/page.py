@@ -8,9 +8,9 @@ import numpy as np
 
 from vitreous.drawing.html import page, resource
 from vitreous.drawing.images import overlay, png
+from vitreous.images.inputs import Image
 from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
-from vitreous.predictor import Image
 from vitreous.reports.blocks import Block, Section, Words, written
 from vitreous.reports.explanation.contents import Findings, Looked, PageOptions, Progress, gather
 from vitreous.reports.explanation.explorer import explorer

@@ -1,0 +1,237 @@
+"""`vitreous.sort_into`: images put into one folder for each class, as copies or links; the originals stay as they are."""
+
+import errno
+import filecmp
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Literal, get_args
+
+from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.results import Result
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.image_paths import expand_paths
+from vitreous.predictor import Prediction, Predictor, name_unknown
+from vitreous.storage.atomic import (
+    STEM,
+    WITHOUT_LINKS,
+    check_name,
+    clear_partials,
+    copy_atomically,
+    translate_write_errors,
+)
+from vitreous.storage.presence import is_folder, path_exists
+
+Link = Literal["hard", "symbolic"]
+THRESHOLD = 0.5
+"""Probability below which an image is put apart, unless another is named."""
+NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]|^\.")
+
+
+@dataclass(frozen=True, eq=False)
+class SortingResult(Result):
+    """Where images were put."""
+
+    folder: Path
+    counts: dict[str, int]
+    """Images by the folder that they are in, below `folder`; one that has several classes is in each one's."""
+    already: int
+    """Of these: were there before, the same, and weren't put there again."""
+    renamed: dict[str, str]
+    """Classes whose names no folder can have, with the names of their folders."""
+    failed: tuple[tuple[str, str], ...]
+    """Images that couldn't be read or copied: (name, reason)."""
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{name} {number:,}" for name, number in sorted(self.counts.items())) or "none"
+        lines = [f"sorted into {self.folder}: {each}"]
+        lines += [f"{self.already:,} of them were there already"] if self.already else []
+        lines += [f"class {label!r} is in the folder {name!r}" for label, name in self.renamed.items()]
+        lines += [f"{len(self.failed):,} images were left out; the first: {self.failed[0][1]}"] if self.failed else []
+        return "\n".join(lines)
+
+
+def sort_into(
+    model: ModelLike,
+    images: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    link: Link | None = None,
+    device: str = "auto",
+) -> SortingResult:
+    """Classify images and put each into a folder of its class, those that the model is unsure of into one of their own.
+
+    Nothing is overwritten, moved or changed: a name that is taken gets a number, and an image that is there already, the
+    same, isn't put there again. What has a name is whole, whatever instant the process dies.
+
+    >>> vitreous.sort_into("runs/photos-1", "unsorted/", "sorted/", threshold=0.6).counts   # doctest: +SKIP
+    {'cat': 40, 'dog': 52, 'unknown': 7}
+
+    Args:
+        model: what `vitreous.load` takes or returns, with a head.
+        images: files, folders or globs, one or many.
+        folder: what the folders are made in; images below it are passed over.
+        threshold: probability below which an image is unknown; where an image may have several classes, from which one is there.
+        link: hard or symbolic links in place of copies.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+
+    Raises:
+        ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made there.
+        DataError: not one image. StorageError: the disk is full or read-only; what was put there before stays.
+    """
+    predictor = as_predictor(model, device)
+    before = predictor.decision
+    predictor.decision = replace(before, threshold=threshold)
+    try:
+        sorter = Sorter(predictor, Path(folder), link)
+        paths = [str(images)] if isinstance(images, (str, Path)) else [str(path) for path in images]
+        sorter.refuse_inside(paths)
+        for one in predictor.predict_many(sorter.outside(expand_paths(paths))):
+            sorter.put(one)
+        return sorter.result
+    finally:
+        predictor.decision = before
+
+
+class Sorter:
+    """Puts images below a folder one after the other, as they are classified.
+
+    Raises:
+        ConfigError: the folder is a file, or none can have its name.
+    """
+
+    def __init__(self, predictor: Predictor, folder: Path, link: Link | None = None) -> None:
+        check_folder(folder)
+        if link is not None and link not in get_args(Link):
+            raise UnknownName("link", link, get_args(Link))
+        classes = predictor.folder.classes
+        self.folder, self.link = folder, link
+        self.none = next(word for word in ("none", "no-class", "none-of-the-classes", "") if word not in classes)
+        self.names = name_folders([*classes, self.none if predictor.folder.several else name_unknown(classes)])
+        self.placed: set[Path] = set()
+        """What was put there by now."""
+        self.counts: Counter[str] = Counter()
+        self.already, self.failed = 0, list[tuple[str, str]]()
+        self._ready: set[str] = set()
+        """Folders that were made or found."""
+
+    @property
+    def result(self) -> SortingResult:
+        """What was put where by now."""
+        renamed = {label: name for label, name in self.names.items() if label != name}
+        return SortingResult(self.folder, dict(self.counts), self.already, renamed, tuple(self.failed))
+
+    def refuse_inside(self, paths: Iterable[str]) -> None:
+        """Raise ConfigError for what is named and lies where images are to be put."""
+        for path in paths:
+            if path != "-" and not self._is_outside(Path(path)):
+                raise ConfigError(
+                    f"{path} is in {self.folder}, where the images are to be put; name another folder for them"
+                )
+
+    def outside(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """Yield the paths that don't lie where images are put, so that none is met again."""
+        return filter(self._is_outside, paths)
+
+    def _is_outside(self, path: Path) -> bool:
+        return not Path(os.path.abspath(path)).is_relative_to(self.folder.resolve()) and not (  # noqa: PTH100 (not through links)
+            path_exists(path) and path.resolve().is_relative_to(self.folder.resolve())
+        )
+
+    def put(self, one: Prediction) -> None:
+        """Put one image into the folder of what was said of it; raises ConfigError, StorageError."""
+        if one.error is not None or one.label is None:
+            self.failed.append((one.name, one.error or "it has no label"))
+            return
+        for label in [one.label] if one.labels is None else one.labels or (self.none,):
+            name = self.names[label]
+            try:
+                self._place(Path(one.name), self._open_folder(name))
+                self.counts[name] += 1
+            except OSError as error:
+                self.failed.append((one.name, f"{one.name} can't be read any more: {error.strerror}"))
+
+    def _open_folder(self, name: str) -> Path:
+        """Return the folder of a class, made if need be, without what a process that died left in it."""
+        folder = self.folder / name
+        if name not in self._ready:
+            check_folder(folder)
+            with translate_write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                clear_partials(folder)
+            self._ready.add(name)
+        return folder
+
+    def _place(self, image: Path, folder: Path) -> None:
+        source = image.resolve()
+        for number in count(1):
+            target = folder / number_name(image.name, number)
+            if target not in self.placed and os.path.lexists(target) and self._is_same(source, target):
+                self.already += 1
+            elif os.path.lexists(target) or not self._make(source, target):
+                continue
+            self.placed.add(target)
+            return
+
+    def _make(self, source: Path, target: Path) -> bool:
+        """Copy or link; tell whether the name was free."""
+        if self.link is None:
+            return copy_atomically(source, target)
+        source.stat()
+        with translate_write_errors(target):
+            try:
+                (target.hardlink_to if self.link == "hard" else target.symlink_to)(source)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in (*WITHOUT_LINKS, errno.EXDEV):
+                    raise
+                other = "leave --link out for copies" if self.link == "symbolic" else "give --link symbolic, or copy"
+                raise ConfigError(f"can't link {target} to {source}: {error.strerror}; {other}") from error
+        return True
+
+    def _is_same(self, source: Path, target: Path) -> bool:
+        """Tell whether what has the name is this very image, put there before in the same way."""
+        with suppress(OSError):
+            if self.link == "symbolic":
+                return target.is_symlink() and target.readlink() == source
+            if target.is_symlink():
+                return False
+            return target.samefile(source) if self.link else filecmp.cmp(source, target, shallow=False)
+        return False
+
+
+def check_folder(path: Path) -> None:
+    """Raise ConfigError unless a folder is or can be made at a path."""
+    check_name(path)
+    if path_exists(path) and not is_folder(path):
+        raise ConfigError(f"{path} is a file; a folder for sorted images must be there, or nothing")
+
+
+def name_folders(labels: Sequence[str]) -> dict[str, str]:
+    """Return a folder's name for each label: the label, but for what no name may hold; told apart also where case isn't."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for label in labels:
+        whole = NOT_IN_NAMES.sub("_", label).strip() or "_"
+        plain = os.fsdecode(os.fsencode(whole)[:STEM])
+        name = next(
+            name for name in (number_name(plain, number, "") for number in count(1)) if name.casefold() not in taken
+        )
+        taken.add(name.casefold())
+        names[label] = name
+    return names
+
+
+def number_name(name: str, number: int, ending: str | None = None) -> str:
+    """Return a name with a number before its ending, cut so that file systems take it: a.jpg, a-2.jpg, a-3.jpg, ..."""
+    if number == 1:
+        return name
+    stem, suffix = (name, ending) if ending is not None else os.path.splitext(name)  # noqa: PTH122 (a name, no path)
+    return f"{os.fsdecode(os.fsencode(stem)[:STEM])}-{number}{suffix}"

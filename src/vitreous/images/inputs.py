@@ -1,0 +1,117 @@
+"""Images as callers have them, bytes of a file, arrays or Pillow images, to a model's pixels."""
+
+import io
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from vitreous.errors import ImageError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.pixels import keep_scale
+from vitreous.images.preprocess import preprocess_image
+from vitreous.shapes import Pixels
+
+Image = Any
+"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model sees
+channels as they are, an array of any numbers, read as a file of them would be.
+
+Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
+FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
+"""Formats that hold Pillow's modes without loss."""
+
+
+def read_pixels(
+    image: Image, decode: DecodeConfig, preprocess: PreprocessConfig, name: str
+) -> Pixels[np.ndarray, "row col channel"]:
+    """Return an image of any kind but a path as a model gets it, before normalisation; raises ImageError."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return preprocess_image(bytes(image), decode, preprocess, name)
+    if isinstance(image, np.ndarray):
+        image = (
+            _convert_kept(image, decode, preprocess, name)
+            if isinstance(preprocess.mode, int)
+            else _convert_array(image, name)
+        )
+    elif _is_pillow(image):
+        image = _convert_pillow(image, name)
+    else:
+        raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
+    return preprocess_image(image, decode, preprocess, name)
+
+
+_pillow_lock = threading.Lock()
+"""Held while a Pillow image reads its file, since two threads may have been handed the same image."""
+
+
+def _is_pillow(image: Image) -> bool:
+    return hasattr(image, "getexif") and hasattr(image, "mode")
+
+
+def is_single(images: Image) -> bool:
+    """Tell one image from many."""
+    if isinstance(images, np.ndarray):
+        return images.ndim <= 3
+    single = isinstance(images, (str, Path, bytes, bytearray, memoryview)) or _is_pillow(images)
+    return single or not isinstance(images, Iterable)
+
+
+def _convert_kept(
+    array: np.ndarray, decode: DecodeConfig, preprocess: PreprocessConfig, name: str
+) -> Float[np.ndarray, "row col channel"]:
+    """Bring an array's channels to 0 to 255 as those of a file: uint8, whole numbers of more bits, or floats with levels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.dtype.kind not in "uif" or not array.size:
+        raise ImageError(
+            f"{name} is an array of {array.dtype}, shape {array.shape}; expected numbers, (row, col, {preprocess.mode})"
+        )
+    try:
+        return keep_scale(array, decode)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+
+
+def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+    """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
+    if array.dtype != np.uint8:
+        hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
+        raise ImageError(f"{name} is an array of {array.dtype}; expected uint8: {hint}")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or not array.size:
+        hint = (
+            "; move the channels last: a.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        )
+        expected = "(row, col) or (row, col, channel) with 1 to 4 channels"
+        raise ImageError(f"{name} is an array of shape {array.shape}; expected {expected}{hint}")
+    if array.shape[2] in (2, 4):
+        from PIL import Image as Pillow
+
+        return _encode(Pillow.fromarray(np.ascontiguousarray(array)), "PNG")
+    return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
+
+
+def _convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+    """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
+    from PIL import ImageOps
+
+    try:
+        with _pillow_lock:
+            image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("RGB", "L") and not image.has_transparency_data:
+            return np.array(image).reshape(image.height, image.width, -1)
+        kind = next((kind for kind, modes in FILES.items() if image.mode in modes), None)
+        return _encode(image, kind) if kind else np.array(image.convert("RGB"))
+    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+        raise ImageError(f"{name} can't be read: {error or type(error).__name__}") from error
+
+
+def _encode(image: Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
+    return file.getvalue()
