@@ -134,7 +134,7 @@ def commands_ran(tmp_path_factory):
 
 def test_the_commands_do_what_they_say(commands_ran):
     folder, printed = commands_ran
-    train, inspect, dry_run, predict, _, evaluate, explain, resume, finetune = printed
+    train, inspect, dry_run, predict, _, _, evaluate, explain, resume, finetune = printed
     run = folder / "runs" / "photos-small-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert (run / name).exists(), f"the README says that a run folder holds {name}"
@@ -144,6 +144,7 @@ def test_the_commands_do_what_they_say(commands_ran):
     assert '"image": [\n      160,\n      160' in dry_run
     assert "nothing was written" in dry_run
     assert [line.split()[0] for line in predict.splitlines()] == [f"unsorted/{number}.jpg" for number in (1, 2, 3)]
+    assert len(list((folder / "sorted").glob("*/*.jpg"))) == 3
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
     assert re.search(r"examples +4\n", evaluate)
     assert "explanations/photos-small-1-1/index.html" in explain
