@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_labelled, short_name
@@ -26,11 +27,19 @@ from vitreous.metrics.classification import Metrics
 from vitreous.metrics.comparison import compare as compare_logits
 from vitreous.metrics.comparison import match_classes
 from vitreous.metrics.multilabel import MultiLabelMetrics
-from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Report, Section
+from vitreous.predictor import CLAIMED, Predictor
+from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
+from vitreous.reports.mistakes import mistakes, multilabel_mistakes
+from vitreous.runtime.data_frames import data_frame
 from vitreous.training.reporter import Reporter, Silent, progress_of
+
+if TYPE_CHECKING:
+    import pandas
+
+IMAGES = "images.csv"
+"""Beside the report: what became of each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,20 +92,71 @@ class EvaluationResult(Reported):
             found["corruptions"] = self.corruptions.to_dict()
         return found | overlap_data(self.overlap)
 
+    @property
+    def probabilities(self) -> Float32[np.ndarray, "example label"]:
+        """What the model says of each class: softmax of the logits; with several labels an image each one's sigmoid."""
+        several = isinstance(self.metrics, MultiLabelMetrics)
+        logits = torch.from_numpy(self.logits)
+        return (logits.sigmoid() if several else logits.softmax(1)).numpy()
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What became of each image, as columns: path, label, prediction, right, probability, and that of each class.
+
+        With several labels an image, labels and predictions have ; between, and there is no probability of the prediction.
+        """
+        classes, found = self.predictor.folder.classes, self.probabilities
+        each = {f"probability of {name}": found[:, place] for place, name in enumerate(classes)}
+        if isinstance(self.metrics, MultiLabelMetrics):
+            claimed = found >= CLAIMED
+            pair = (
+                [";".join(classes[at] for at in np.flatnonzero(row)) for row in side]
+                for side in (self.targets, claimed)
+            )
+            right = (claimed == self.targets).all(1).tolist()
+            return (
+                dict(zip(("path", "label", "prediction", "right"), (self.source.names, *pair, right), strict=True))
+                | each
+            )
+        predicted = found.argmax(1)
+        label, prediction = ([classes[at] for at in side.tolist()] for side in (self.targets, predicted))
+        right, sure = (predicted == self.targets).tolist(), found.max(1)
+        known = {
+            "path": self.source.names,
+            "label": label,
+            "prediction": prediction,
+            "right": right,
+            "probability": sure,
+        }
+        return known | each
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return `columns` as a pandas frame with a row for each image; raises ConfigError where pandas is not installed."""
+        return data_frame(self.columns)
+
     @cached_property
     def report(self) -> Report:
-        """The report: figures, confusions, classes, calibration, cost, and what else was measured."""
+        """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and what else was measured."""
         data = self.data or OwnRun.VALIDATION.value
         lead = f"{self.model} on {len(self.source):,} images of {data}, by its own head."
         said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
-        return Report(f"{model_name(self.model)} on {short_name(self.data)}: accuracy", lead, self._sections(), said)
+        return Report(
+            f"{model_name(self.model)} on {short_name(self.data)}: accuracy",
+            lead,
+            self._sections(),
+            said,
+            {IMAGES: self.columns},
+        )
 
     def _sections(self) -> list[Section]:
         if isinstance(self.metrics, MultiLabelMetrics):
             found = multilabel.sections(self.metrics)
             found += [Section("cost", "Cost", [accuracy.costs(self.cost)])] if self.cost else []
+            wrong = multilabel_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
         else:
             found = accuracy.sections(self.metrics, self.details)
+            wrong = mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
+        found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(f"Every image is listed in {IMAGES}.")]))
         if self.comparison is not None:
             one = self.comparison
             found += comparison.sections(one.found, one.names, self.predictor.folder, self.source, one.costs)

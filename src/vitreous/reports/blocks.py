@@ -1,12 +1,14 @@
 """What a page is made of: blocks, each shown on a page and in Markdown; and an evaluation's page, Markdown and JSON."""
 
+import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from vitreous.drawing.html import macro, page, plain
@@ -159,20 +161,33 @@ class Report:
     sections: Sequence[Section]
     data: dict[str, Any] = field(default_factory=dict)
     """What report.json holds: JSON values, everything that the sections show and more."""
+    tables: Mapping[str, Mapping[str, Sequence[Any] | np.ndarray]] = field(default_factory=dict)
+    """CSV files beside it: by each one's name its columns, all of one length."""
 
 
 def save_report(folder: Path, report: Report) -> Path:
-    """Write report.html, report.json and report.md into a new folder; return the page's path.
+    """Write report.html, report.json, report.md and the report's tables into a new folder; return the page's path.
 
     Raises:
-        StorageError: the folder can't be written; then none of the three is there.
+        StorageError: the folder can't be written; then none of them is there.
     """
     with atomic_folder(folder) as partial:
         (partial / PAGE).write_bytes(html(report))
         document = {"vitreous_evaluation": FORMAT, **report.data}
         (partial / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (partial / MARKDOWN).write_text(markdown(report), encoding="utf-8")
+        for name, columns in report.tables.items():
+            write_table(partial / name, columns)
     return folder / PAGE
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+    """Write columns as a CSV with a header; numbers that are no whole ones with six digits."""
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            table.writerow([f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row])
 
 
 def html(report: Report) -> bytes:

@@ -14,15 +14,17 @@ from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Note, Words
-from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, given, seen
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, given
+from vitreous.reports.mistakes import list_labels, multilabel_mistakes, surest_first
+from vitreous.reports.mistakes import mistakes as mistakes_of_classes
 from vitreous.reports.position_maps import places
 from vitreous.reports.run import examples_multilabel
-from vitreous.reports.run.contents import Findings, Measured, is_resnet, without_labels
+from vitreous.reports.run.contents import Findings, Measured, MeasuredMultilabel, is_resnet, without_labels
 from vitreous.reports.run.results import unmeasured
 from vitreous.settings import from_dict
 from vitreous.shapes import Pixels
 
-MISTAKES, LOOKED_AT, HEADS, TRAINING = 24, 6, 16, 24
+LOOKED_AT, HEADS, TRAINING = 6, 16, 24
 """Most pictures of each kind."""
 QUERIES = {
     "class": "the [class] token attends",
@@ -36,24 +38,13 @@ QUERIES = {
 
 def mistakes(found: Findings) -> Sequence[Block]:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
-    if found.measured_sets is not None:
-        return examples_multilabel.mistakes(found, found.measured_sets)
-    if found.measured is None or found.dataset is None or found.predictor is None:
+    measured = found.measured or found.measured_sets
+    if measured is None or found.dataset is None or found.predictor is None:
         return unmeasured(found)
-    measured, source, names = found.measured, found.dataset.validation, found.classes
-    predicted = measured.probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != measured.labels)
-    if not len(wrong):
-        return [Words(f"None: all {len(measured.labels):,} validation images are classified rightly.")]
-    wrong, tiles = surest_first(measured, wrong)[:MISTAKES], []
-    for index in map(int, wrong):
-        true, taken = names[measured.labels[index]], names[predicted[index]]
-        score = measured.probabilities[index, predicted[index]]
-        lines = [Line(taken, f"{score:.1%}", wrong=True), Line(true, before="true: ")]
-        picture = Picture(seen(found.predictor.folder, source, index), f"{true}, taken for {taken}")
-        tiles.append(Tile(picture, lines, source.names[index]))
-    lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
-    return [Words(lead), Tiles(tiles)]
+    folder, source = found.predictor.folder, found.dataset.validation
+    if isinstance(measured, MeasuredMultilabel):
+        return multilabel_mistakes(folder, source, measured.probabilities, measured.targets, "validation images")
+    return mistakes_of_classes(folder, source, measured.probabilities, measured.labels, "validation images")
 
 
 def positions(found: Findings) -> Sequence[Block] | None:
@@ -104,18 +95,13 @@ def looked_at(found: Findings) -> list[tuple[int, str, list[Line]]]:
     return chosen
 
 
-def surest_first(measured: Measured, chosen: np.ndarray) -> np.ndarray:
-    """Return examples by the model's confidence in them, the largest first."""
-    return chosen[np.argsort(-measured.probabilities[chosen].max(1), kind="stable")]
-
-
 def chosen_examples(measured: Measured, most: int) -> list[int]:
     """Return the first right examples of different classes, and the surest mistake last."""
     predicted = measured.probabilities.argmax(1)
     right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
     _, first = np.unique(measured.labels[right], return_index=True)
     spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
-    surest = surest_first(measured, wrong)
+    surest = surest_first(measured.probabilities, wrong)
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
@@ -155,7 +141,7 @@ def training_batch(found: Findings) -> list[Block]:
 
 def label(one: Example, classes: Sequence[str]) -> str:
     """Write an example's label, or its labels; of a mixture both with their weights."""
-    own, other = (examples_multilabel.labels(which, classes) for which in (one.label, one.partner))
+    own, other = (list_labels(which, classes) for which in (one.label, one.partner))
     if one.weight == 1 or own == other:
         return own
     return f"{one.weight:.0%} {own} + {1 - one.weight:.0%} {other}"

@@ -1,0 +1,80 @@
+"""A model's mistakes as pictures: those that it was surest of first, often wrong labels, or what the data lacks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from vitreous.data.sources.base import Source
+from vitreous.data.stream.shared_batch import Label
+from vitreous.predictor import CLAIMED
+from vitreous.reports.blocks import Block, Words
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
+from vitreous.weights.model_folder import ModelFolder
+
+MISTAKES = 24
+"""Most pictures."""
+NONE = "no label"
+
+
+def mistakes(
+    folder: ModelFolder,
+    source: Source,
+    probabilities: Float[np.ndarray, "example label"],
+    labels: Int64[np.ndarray, " example"],
+    what: str = "images",
+) -> list[Block]:
+    """Return the wrong predictions that the model was surest of; raises ImageError for a file that is gone."""
+    predicted, names = probabilities.argmax(1), folder.classes
+    wrong = np.flatnonzero(predicted != labels)
+    if not len(wrong):
+        return [Words(f"None: all {len(labels):,} {what} are classified rightly.")]
+    tiles = []
+    for index in map(int, surest_first(probabilities, wrong)[:MISTAKES]):
+        true, taken = names[labels[index]], names[predicted[index]]
+        lines = [Line(taken, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
+        picture = Picture(seen(folder, source, index), f"{true}, taken for {taken}")
+        tiles.append(Tile(picture, lines, source.names[index]))
+    lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
+    return [Words(lead), Tiles(tiles)]
+
+
+def surest_first(probabilities: Float[np.ndarray, "example label"], chosen: np.ndarray) -> np.ndarray:
+    """Return examples by the model's confidence in them, the largest first."""
+    return chosen[np.argsort(-probabilities[chosen].max(1), kind="stable")]
+
+
+def multilabel_mistakes(
+    folder: ModelFolder,
+    source: Source,
+    probabilities: Float[np.ndarray, "example label"],
+    targets: Bool[np.ndarray, "example label"],
+    what: str = "images",
+) -> list[Block]:
+    """Return the labels that the model was surest of and wrong: one that is not there, or one that it doesn't see."""
+    claimed, names = probabilities >= CLAIMED, folder.classes
+    wrong = np.argwhere(claimed != targets)
+    if not len(wrong):
+        return [Words(f"None: all {len(claimed):,} {what} have just the labels that the model gives them.")]
+    sure = np.abs(probabilities[tuple(wrong.T)] - CLAIMED)
+    tiles = []
+    for index, label in wrong[np.argsort(-sure, kind="stable")][:MISTAKES].tolist():
+        said = "claimed" if claimed[index, label] else "not seen"
+        true = list_labels(targets[index], names)
+        lines = [
+            Line(names[label], f"{said}, {probabilities[index, label]:.1%}", wrong=True),
+            Line("", f"true: {true}"),
+        ]
+        tiles.append(Tile(Picture(seen(folder, source, index), true), lines, source.names[index]))
+    lead = (
+        "Labels that the model is surest of and wrong, as it sees the images: claimed and not there, or there and not seen. "
+        "Look here for wrong or forgotten labels."
+    )
+    return [Words(lead), Tiles(tiles)]
+
+
+def list_labels(which: Label, classes: Sequence[str]) -> str:
+    """Write a class, or several."""
+    if isinstance(which, int):
+        return classes[which]
+    return ", ".join(classes[index] for index in np.flatnonzero(which)) or NONE
