@@ -56,6 +56,8 @@ class Hub:
         self.cut: list[int] = []
         """Bytes of the next answers with large files after which the connection ends."""
         self.damaged = False
+        self.large_status = 0
+        """Answer for large files with it."""
         self.ranges = True
         self.refuses_uploads = 0
         """Answer large files that are sent with this status."""
@@ -63,6 +65,8 @@ class Hub:
         """Seconds before anything is answered."""
         self.slow = 0.0
         """Seconds between the pieces of a large file."""
+        self.starts: list[int] = []
+        """The first bytes that large files were asked from."""
         self.blobs: dict[str, bytes] = {}
         self.url, self.elsewhere = "", ""
 
@@ -100,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.hub.silent)
         if self.hub.status:
             return self.send(self.hub.status, b"{}", {"Retry-After": "7"} if self.hub.status == 429 else {})
+        if path.startswith("/cdn/") and self.hub.large_status:
+            return self.send(self.hub.large_status, b"{}")
         if path.startswith("/cdn/"):
             return self.large(path.removeprefix("/cdn/"))
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -171,6 +177,7 @@ class Handler(BaseHTTPRequestHandler):
             self.hub.authorised_elsewhere.append(token)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(asked[1]) if asked and self.hub.ranges else 0
+        self.hub.starts.append(start)
         if self.hub.damaged:
             data = data[:-1] + bytes([data[-1] ^ 1])
         self.send_response(206 if start else 200)

@@ -12,6 +12,7 @@ from tests.weights.test_hub import Heard, small_model
 from tests.weights.test_hub import weights as weights
 
 import vitreous
+from vitreous.api.training import pin_weights
 from vitreous.errors import CheckpointError, UserError
 from vitreous.training.reporter import Reporter
 from vitreous.weights import auto_weights
@@ -126,9 +127,16 @@ def test_a_run_notes_the_commit_and_goes_on_with_it_offline(
     (result.run / "metrics.jsonl").write_text("")
     again = vitreous.resume(result.run)
     assert json.loads((again.run / "config.json").read_text())["config"]["weights"] == pinned
-    both = {"weights": "augreg-ti", **quick}
-    other = vitreous.train(data, recipe="finetune", weights="augreg-ti", image=(32, 48), settings=both)
-    assert json.loads((other.run / "config.json").read_text())["config"]["weights"] == pinned
+
+
+def test_wherever_a_run_names_its_weights_they_are_pinned_once(hub: Hub, weights: Path) -> None:
+    commit = hub.add("somebody/vit", weights)
+    wishes, settings = pin_weights(
+        {"weights": Path("somebody/vit")}, {"weights": "somebody/vit", "seed": 1}, _Reporter()
+    )
+    assert wishes["weights"] == settings["weights"] == f"somebody/vit@{commit}" and settings["seed"] == 1
+    assert sum("/api/models/" in line for line in hub.asked) == 1
+    assert pin_weights({"image": (8, 8)}, {"weights": None}, _Reporter()) == ({"image": (8, 8)}, {"weights": None})
 
 
 class _Reporter(Heard):

@@ -1,6 +1,10 @@
 """Models by their name on the Hub, from a Hub on this machine: whole, broken off, slow, damaged, refused, and gone."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,7 +78,8 @@ def test_what_is_needed_comes_once_and_opens_offline_afterwards(
     assert fetch(NAME, heard).pinned == f"{NAME}@{commit}"
     assert heard.said == [] and not any("resolve" in line for line in hub.asked)
     hub.status = 500
-    assert fetch(NAME).commit == commit
+    assert fetch(NAME, heard).commit == commit
+    assert f"as it is in the cache, at commit {commit[:12]}, since the Hub answers 500" in heard.said[0]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.asked.clear()
     for name in (NAME, f"{NAME}@{commit}", f"hf-hub:{NAME}", f"{NAME}@main"):
@@ -123,6 +128,15 @@ def test_a_server_without_ranges_sends_it_all_again(hub: Hub, weights: Path, mon
     assert (fetch(NAME).folder / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
 
 
+def test_the_server_of_large_files_may_refuse(hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its addresses expire, which says nothing of the token."""
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
+    hub.add(NAME, weights)
+    hub.large_status = 403
+    with pytest.raises(DownloadFailed, match=r"broke off at 0.0 of .* MB \(status 403\); the same command goes on"):
+        fetch(NAME)
+
+
 def test_ctrl_c_keeps_what_came(hub: Hub, weights: Path) -> None:
     hub.add(NAME, weights)
 
@@ -150,7 +164,7 @@ def test_tokens_open_what_is_private_and_are_shown_to_the_hub_alone(
 ) -> None:
     hub.add(NAME, weights, private=True)
     with pytest.raises(
-        CheckpointError, match="no public repository of that name on the Hub; if it is private, give a token"
+        CheckpointError, match=r"no public repository of that name at http://.*; if it is private, give a token"
     ):
         fetch(NAME)
     monkeypatch.setenv("HF_TOKEN", "hf_good")
@@ -288,3 +302,36 @@ def test_commands_and_functions_take_the_name(hub: Hub, weights: Path, capfd: py
     assert vitreous.load("augreg-ti").folder.classes == ("cat", "dog", "emu")
     assert main(["inspect", "dinov2-s"]) == 2
     assert "vitreous: error: there is no" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_that_is_interrupted_ends_quietly_and_the_next_goes_on(
+    hub: Hub, weights: Path, tmp_path: Path
+) -> None:
+    """What a person sees: settings from the environment, Ctrl-C in the middle, and the same command again."""
+    hub.add(NAME, weights)
+    hub.slow = 3.0
+    home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment = {**os.environ, **home, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "vitreous", "inspect", NAME]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any(file.stat().st_size for file in (tmp_path / "home").rglob("*.vitreous.incomplete")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "vitreous: interrupted" and "Traceback" not in err
+    hub.slow = 0
+    asked = len(hub.asked)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "cat" in done.stdout or "3 classes" in done.stdout
+    assert len([line for line in hub.asked[asked:] if line.startswith("GET /cdn/")]) == 1
+    assert hub.starts[-1] > 0
+    offline = subprocess.run(
+        command, env=environment | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True
+    )
+    assert offline.stdout == done.stdout

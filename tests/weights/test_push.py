@@ -16,7 +16,7 @@ from vitreous.errors import CheckpointError, DownloadFailed
 from vitreous.metrics.classification import wilson_interval
 from vitreous.weights.model_folder import load_model, save_model
 
-QUICK = {"duration": "2st", "batch": 8, "workers": 0, "schedule": {"warmup": "0st"}, "threads": 1}
+QUICK = {"duration": "2st", "batch": 8, "workers": 0, "schedule": {"warmup": "0st"}}
 
 
 @pytest.fixture
@@ -24,11 +24,10 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_good")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    settings = {name: value for name, value in QUICK.items() if name != "threads"}
-    data = "formula:atoms?classes=4&images=96&size=16"
-    return vitreous.train(data, model="mu/4", settings=settings, out=tmp_path / "run").run
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data, out = "formula:atoms?classes=4&images=96&size=16", tmp_path_factory.mktemp("runs") / "run"
+    return vitreous.train(data, model="mu/4", settings=QUICK, out=out).run
 
 
 def test_a_run_goes_there_and_comes_back(hub: Hub, token: None, run: Path) -> None:

@@ -21,7 +21,7 @@ from vitreous.weights.recommended import AUTO, RECOMMENDED, Recommended, find_re
 let_torchvision_load()
 TIMMS = [one for one in RECOMMENDED if one.layout == "timm"]
 IDS = [one.name for one in RECOMMENDED]
-QUICK = [one for one in RECOMMENDED if one.name in ("dinov2-s", "augreg-ti", "bit-r50", "dinov3-s")]
+QUICK = [one for one in RECOMMENDED if one.name in ("dinov2-s", "augreg-ti", "dinov3-s")]
 ROW = re.compile(r"^\| `([\w-]+)` \| (.+) \|$", re.MULTILINE)
 
 

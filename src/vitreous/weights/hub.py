@@ -84,8 +84,17 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
         unknown = revision is not None and not isinstance(error, Unreachable)
         if unknown or cached is None or not choose_files([file.name for file in cached.folder.iterdir()]):
             raise
+        tell_cached(cached, error, listener)
         return cached
     return download(remote, revision, listener)
+
+
+def tell_cached(cached: Snapshot, error: VitreousError, listener: Listener) -> None:
+    """Say that what is in the cache was taken, and why, unless it was so wanted."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        listener.message(f"{cached.repository} as it is in the cache, at commit {cached.commit[:12]}, since {error}")
 
 
 def find_cached(repository: str, revision: str | None) -> Snapshot | None:

@@ -12,6 +12,7 @@ from vitreous.errors import CheckpointError, DownloadFailed, StorageError, Vitre
 
 CONNECT = 4.0
 """Seconds to wait for a connection: whoever has no network shall know it at once."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TOKEN = "HF_TOKEN=..., or `hf auth login`"
 
 
@@ -71,12 +72,18 @@ def ask_hub(repository: str, revision: str | None) -> Remote:
         DownloadFailed: the Hub is there, and can't answer now.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     with explained(repository, revision):
-        info = HfApi().model_info(repository, revision=revision, timeout=timeouts(), files_metadata=True)
+        try:
+            info = HfApi().model_info(repository, revision=revision, timeout=timeouts(), files_metadata=True)
+            files = {one.rfilename: one.size or 0 for one in info.siblings or () if "/" not in one.rfilename}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, (HFValidationError, HTTPError)):
+                raise
+            raise explain_stranger(error) from error
         if not isinstance(info.sha, str):
-            raise ValueError("no commit")
-        files = {one.rfilename: one.size or 0 for one in info.siblings or () if "/" not in one.rfilename}
+            raise explain_stranger(KeyError("sha"))
         card = info.card_data
         return Remote(repository, info.sha, files, str(card.get("license") or "") if card else "")
 
@@ -112,7 +119,7 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
     try:
         with quiet_library():
             yield
-    except VitreousError:
+    except (VitreousError, BrokenPipeError):  # the second of whoever read what is said
         raise
     except HFValidationError as error:
         raise CheckpointError(f"there is no {repository!r} here, and nothing on the Hub can be called so") from error
@@ -122,10 +129,6 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
         if not isinstance(error.__cause__, (HTTPError, OSError)):
             raise
         raise explain(error.__cause__, repository, revision) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DownloadFailed(
-            f"what answers at {endpoint()} is no Hub ({type(error).__name__}: {str(error)[:80]}); check HF_ENDPOINT, or the proxy"
-        ) from error
 
 
 @contextmanager
@@ -152,7 +155,12 @@ def quiet_library() -> Iterator[None]:
 
 def explain(error: Exception, repository: str, revision: str | None) -> VitreousError:
     """Return what an error of the Hub's library means for whoever asked for a repository."""
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        FileMetadataError,
+        GatedRepoError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
 
     response = getattr(error, "response", None)
     status = response.status_code if response is not None else None
@@ -160,19 +168,15 @@ def explain(error: Exception, repository: str, revision: str | None) -> Vitreous
         return Unreachable(
             f"there is no {repository!r} here, nor in the cache, and the Hub can't be reached for it, since HF_HUB_OFFLINE is set; unset it, or check the path"
         )
+    if isinstance(error, FileMetadataError):
+        return explain_stranger(error)
     if isinstance(error, GatedRepoError):
         return explain_gate(repository)
     if isinstance(error, RevisionNotFoundError):
         return CheckpointError(f"the Hub's {repository} has no revision {revision!r}; leave it out for the newest")
     if status is not None:
         return explain_status(status, dict(response.headers), repository)
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-    ):
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return StorageError(
             f"{repository} can't be kept in the cache: {error.strerror} ({error.filename or 'HF_HOME'}); make room, or set HF_HOME to "
             "another folder"
@@ -184,6 +188,12 @@ def explain(error: Exception, repository: str, revision: str | None) -> Vitreous
         f"there is no {repository!r} here, and the Hub can't be reached for it at {endpoint()} ({reason}), nor is it in the cache; check the "
         "path, the network, or set HF_ENDPOINT to a mirror"
     )
+
+
+def explain_stranger(error: Exception) -> DownloadFailed:
+    """Say that what was asked doesn't answer as a Hub does."""
+    found = f"{type(error).__name__}: {str(error)[:80]}"
+    return DownloadFailed(f"what answers at {endpoint()} is no Hub ({found}); check HF_ENDPOINT, or the proxy")
 
 
 def explain_gate(repository: str) -> CheckpointError:
@@ -211,7 +221,9 @@ def explain_status(status: int, headers: dict[str, str], repository: str) -> Vit
         )
     if status in (401, 404):
         private = "" if get_token() else f"; if it is private, give a token ({TOKEN})"
-        return Missing(f"there is no {repository!r} here, and no public repository of that name on the Hub{private}")
+        return Missing(
+            f"there is no {repository!r} here, and no public repository of that name at {endpoint()}{private}"
+        )
     if status == 403:
         return CheckpointError(
             f"your token may not do this with {repository} (403); give one with that permission ({TOKEN})"

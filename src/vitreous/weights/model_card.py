@@ -110,7 +110,7 @@ def _training(training: Training) -> list[str]:
     licence = f" (licence {known.licence}, whose terms go on)" if known else ""
     return [
         "## Training\n",
-        f"{told}, starting from {start}{licence}. Every setting of the run is not in this repository.\n",
+        f"{told}, starting from {start}{licence}. The run's full settings are not part of this repository.\n",
     ]
 
 

@@ -81,7 +81,7 @@ class Blob:
 
     def _fill(self, file: BinaryIO, headers: dict[str, str], progress: Progress) -> None:
         """Read until all is there, through broken connections."""
-        from huggingface_hub.errors import HfHubHTTPError, HTTPError
+        from huggingface_hub.errors import HTTPError
 
         left = ATTEMPTS
         while (before := file.seek(0, os.SEEK_END)) < self.size:
@@ -89,10 +89,9 @@ class Blob:
             try:
                 self._read(file, before, headers, progress)
                 reason = "the connection ended early"
-            except HfHubHTTPError:
-                raise
-            except HTTPError as error:
-                reason = str(error) or type(error).__name__
+            except HTTPError as error:  # of a status too: addresses of large files are signed, and expire
+                answer = getattr(error, "response", None)
+                reason = f"status {answer.status_code}" if answer is not None else str(error) or type(error).__name__
             here = file.tell()
             left = ATTEMPTS if here > before else left - 1
             if here < self.size and left == 0:
