@@ -28,6 +28,7 @@ MATRICES = {
     r"(?:decoder\.|model\.)?blocks\.\d+\.attention\.qkv\.weight": 3,
     r"(?:decoder\.|model\.)?blocks\.\d+\.attention\.out\.weight": 1,
     r"(?:decoder\.|model\.)?blocks\.\d+\.mlp\.(?:expand|contract)\.weight": 1,
+    r"stages\.\d+\.\d+\.(?:conv[123]|project)\.weight": 1,
 }
 """What Muon takes, by full name, and how many matrices each is. (Gated layers: see `matrices_of`.)"""
 KERNELS = (
@@ -37,7 +38,6 @@ KERNELS = (
     r"pre_logits\.0\.weight",
     r"(?:distillation_)?head\.weight",
     r"root\.conv\.weight",
-    r"stages\.\d+\.\d+\.(?:conv[123]|project)\.weight",
     r"decoder\.(?:embed|predict)\.weight",
 )
 """What else decays."""
@@ -65,6 +65,7 @@ MORE = {
 MODELS = {name: replace(PLAIN, **settings) for name, settings in (VARIANTS | MORE).items()}
 MODELS |= {
     "R26x1": build_resnet_config("R26x1", image=(32, 32), classes=5),
+    "R18x1": build_resnet_config("R18x1", image=(32, 32), root="2x2", classes=5),
     "R26x1, 3x3": build_resnet_config("R26x1", image=(32, 32), root="3x3", classes=0),
 }
 

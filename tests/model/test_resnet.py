@@ -31,6 +31,8 @@ configs = st.builds(
     image=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     channels=st.integers(1, 5),
     units=st.lists(st.integers(1, 2), min_size=1, max_size=2).map(tuple),
+    unit=st.sampled_from(["bottleneck", "basic"]),
+    groups=st.sampled_from([1, 8, 32]),
     width=st.integers(1, 2),
     classes=st.integers(0, 4),
 )
@@ -63,19 +65,20 @@ def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
     assert bool(torch.isfinite(found["norm"]).all())
 
 
-@pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96)])
-def test_other_roots(root: str, channels: int) -> None:
+@pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96), ("2x2", 64)])
+@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+def test_other_roots(unit: str, root: str, channels: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = small(image=(9, 14), root=root, root_channels=channels, width=2)
+    model = small(image=(9, 14), unit=unit, root=root, root_channels=channels, width=2)
     config = model.config
     assert sum(parameter.numel() for parameter in model.parameters()) == count_resnet_parameters(config)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         maps = model.last_maps(images(config, 1))
         model.head(model.pool(maps))
     assert counter.get_total_flops() == count_resnet_flops(config)
-    assert maps.shape == (1, 2 * channels * 4 * 2, *config.grid)
-    assert config.grid == ((5, 7) if root == "3x3" else (2, 2))
+    assert maps.shape == (1, 2 * channels * 2 * (4 if unit == "bottleneck" else 1), *config.grid)
+    assert config.grid == {"3x3": (5, 7), "2x2": (3, 4), "7x7": (2, 2)}[root]
 
 
 def test_flops_are_what_torch_counts() -> None:

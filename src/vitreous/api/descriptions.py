@@ -54,9 +54,10 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     """Say what a model is made of."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
+        basic = "basic " if config.unit == "basic" else ""
         plain = (config.root, config.root_channels) == ("7x7", ROOT)
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
-        return f"ResNet of {units} units, width {config.width}{root}, last map a grid of {config.grid}"
+        return f"ResNet of {units} {basic}units, width {config.width}{root}, last map a grid of {config.grid}"
     stem = config.stem
     under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
         stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"

@@ -8,7 +8,7 @@ from vitreous.shapes import Size
 
 def count_resnet_parameters(config: ResNetConfig) -> int:
     """Return the exact number of learned values."""
-    units = sum(_list_convolutions(unit) + 2 * (unit.inputs + 2 * unit.inner) for unit in _list_units(config))
+    units = sum(_list_convolutions(unit) + _count_norms(unit) for unit in _list_units(config))
     return _list_root(config) + units + 2 * config.features + (config.features + 1) * config.classes
 
 
@@ -25,7 +25,7 @@ def count_stem_parameters(stem: StemConfig, channels: int) -> int:
         return sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in _list_pairs(stem, channels))
     if stem.kind == "none":
         return 0
-    norms = sum(2 * (2 * unit.inner + unit.outputs * (2 if unit.first else 1)) for unit in _list_units(stem))
+    norms = sum(2 * (2 * unit.inner + unit.outputs * (2 if unit.projects else 1)) for unit in _list_units(stem))
     return _list_root(stem, channels) + 2 * stem.root_outputs + norms + sum(map(_list_convolutions, _list_units(stem)))
 
 
@@ -54,14 +54,16 @@ def count_convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tu
         first, size = _compute_root_sizes(config, image)
         made.append(config.root_outputs * first.rows * first.cols)
         for unit in _list_units(config):
-            made.append(unit.inner * size.rows * size.cols)
+            if unit.kind == "bottleneck":
+                made.append(unit.inner * size.rows * size.cols)
             size = _halve(size) if unit.stride == 2 else size
-            made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.first))]
+            made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.projects))]
     return sum(made), max(made, default=0)
 
 
 def _list_units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
-    return (unit for stage in plan_stages(config.units, config.root_outputs) for unit in stage)
+    kind = config.unit if isinstance(config, ResNetConfig) else "bottleneck"
+    return (unit for stage in plan_stages(config.units, config.root_outputs, kind) for unit in stage)
 
 
 def _list_pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
@@ -69,29 +71,36 @@ def _list_pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
 
 
 def _list_convolutions(unit: Unit) -> int:
-    projection = unit.inputs * unit.outputs if unit.first else 0
+    projection = unit.inputs * unit.outputs if unit.projects else 0
+    if unit.kind == "basic":
+        return 9 * (unit.inputs + unit.outputs) * unit.outputs + projection
     return unit.inputs * unit.inner + 9 * unit.inner**2 + unit.inner * unit.outputs + projection
 
 
-def _is_small(config: ResNetConfig | StemConfig) -> bool:
-    return isinstance(config, ResNetConfig) and config.root == "3x3"
+def _count_norms(unit: Unit) -> int:
+    return 2 * (unit.inputs + (1 if unit.kind == "basic" else 2) * unit.inner)
+
+
+def _find_root(config: ResNetConfig | StemConfig) -> str:
+    return config.root if isinstance(config, ResNetConfig) else "7x7"
 
 
 def _list_root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
     channels = config.channels if isinstance(config, ResNetConfig) else channels
-    return (9 if _is_small(config) else 49) * channels * config.root_outputs
+    return {"7x7": 49, "3x3": 9, "2x2": 4}[_find_root(config)] * channels * config.root_outputs
 
 
 def _compute_root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
     """Return rows and columns of the first convolution's map, and of what the root puts out."""
-    return (image, image) if _is_small(config) else (_halve(image), _halve(_halve(image)))
+    half = _halve(image)
+    return {"7x7": (half, _halve(half)), "3x3": (image, image), "2x2": (half, half)}[_find_root(config)]
 
 
 def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
-    """Count multiply-adds of all units; the first convolution of a unit works before its stride, the others after."""
+    """Count multiply-adds of all units; the first convolution of a bottleneck works before its stride, all others after."""
     work = 0
     for unit in _list_units(config):
-        before = unit.inputs * unit.inner
+        before = unit.inputs * unit.inner if unit.kind == "bottleneck" else 0
         work += before * size.rows * size.cols
         size = _halve(size) if unit.stride == 2 else size
         work += (_list_convolutions(unit) - before) * size.rows * size.cols

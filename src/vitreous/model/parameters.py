@@ -19,7 +19,8 @@ class Role:
     decays: bool
     """Whether weight decay applies."""
     matrices: int = 0
-    """Matrices of a Transformer block, one below the other in its rows: what Muon takes; 0: it is none of those."""
+    """Matrices of a Transformer block, one below the other in its rows, or the kernel of a ResNet's unit: what Muon takes; 0: it is
+    neither."""
     deviation: float | None = None
     """Standard deviation of the normal draws that it starts from, 0: zeros; None: the rule of its layer."""
 

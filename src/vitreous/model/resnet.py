@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.hooks import gather_outputs
 from vitreous.model.meta_device import rebuild
+from vitreous.model.parameters import Role
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, plan_stages
 from vitreous.shapes import Size
 
@@ -61,11 +63,17 @@ def pad_same(
     return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
 
 
+class UnitConv(StdConv):
+    """A convolution in a unit of a ResNet: flattened, its kernel is a matrix that Muon takes, as those of airbench94 are."""
+
+    roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, matrices=1)}
+
+
 class NormReLU(nn.GroupNorm):
     """Group norm (1803.08494), then ReLU."""
 
-    def __init__(self, channels: int, epsilons: EpsilonConfig) -> None:
-        super().__init__(GROUPS, channels, eps=epsilons.norm)
+    def __init__(self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS) -> None:
+        super().__init__(groups, channels, eps=epsilons.norm)
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
         """Normalise each group of channels over itself and the whole map; cut negative values off."""
@@ -75,21 +83,39 @@ class NormReLU(nn.GroupNorm):
 class PreActivationUnit(nn.Module):
     """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
 
-    def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps)
-        self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
-        self.norm2 = NormReLU(unit.inner, eps)
-        self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride)
-        self.norm3 = NormReLU(unit.inner, eps)
-        self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
-        self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.first else None
+        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.conv1 = UnitConv((unit.inputs, unit.inner), 1, eps)
+        self.norm2 = NormReLU(unit.inner, eps, groups)
+        self.conv2 = UnitConv((unit.inner, unit.inner), 3, eps, unit.stride)
+        self.norm3 = NormReLU(unit.inner, eps, groups)
+        self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
+        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add to the maps, or to their projection, what three convolutions make of them."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
         return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
+
+
+class BasicUnit(nn.Module):
+    """ResNet-18's unit (1512.03385, figure 5), with norm and ReLU before each convolution (1603.05027)."""
+
+    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
+        super().__init__()
+        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps, unit.stride)
+        self.norm2 = NormReLU(unit.outputs, eps, groups)
+        self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
+        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Add to the maps, or to their projection, what two convolutions make of them."""
+        active = self.norm1(maps)
+        shortcut = maps if self.project is None else self.project(active)
+        return shortcut + self.conv2(self.norm2(self.conv1(active)))
 
 
 class PostActivationUnit(nn.Module):
@@ -104,7 +130,7 @@ class PostActivationUnit(nn.Module):
         self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
         self.last_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
         self.project = self.project_norm = None
-        if unit.first:
+        if unit.projects:
             self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride, "same")
             self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
 
@@ -118,25 +144,26 @@ class PostActivationUnit(nn.Module):
 
 
 class Root(nn.Module):
-    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2; or one convolution of stride 1.
+    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2; or one small convolution alone.
 
     The border is padded with zeros for the maximum too, as in BiT, though there are negative values inside.
     """
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        self.small = config.root == "3x3"
-        size, stride = (3, 1) if self.small else (7, 2)
-        self.conv = StdConv((config.channels, config.root_outputs), size, config.epsilons, stride)
+        self.small = config.root != "7x7"
+        size, stride = {"7x7": (7, 2), "3x3": (3, 1), "2x2": (2, 2)}[config.root]
+        padding = "same" if config.root == "2x2" else "fixed"  # an odd row or column is padded, not lost
+        self.conv = StdConv((config.channels, config.root_outputs), size, config.epsilons, stride, padding)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row2 col2"]:
-        """Return maps of a quarter of the rows and cols, rounded up; from a root of 3x3, of all of them."""
+        """Return maps of a quarter of the rows and cols, rounded up; from a root of 3x3, of all of them; of 2x2, half."""
         maps = self.conv(images)
         return maps if self.small else F.max_pool2d(F.pad(maps, (1, 1, 1, 1)), 3, 2)
 
 
 class ResNet(nn.Module):
-    """A residual network of bottleneck units, for images of any size.
+    """A residual network of bottleneck units, or of basic ones, for images of any size.
 
     The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
     """
@@ -145,11 +172,12 @@ class ResNet(nn.Module):
         super().__init__()
         self.config = config
         self.root = Root(config)
+        build = BasicUnit if config.unit == "basic" else PreActivationUnit
         self.stages = nn.ModuleList(
-            nn.Sequential(*(PreActivationUnit(unit, config.epsilons) for unit in stage))
-            for stage in plan_stages(config.units, config.root_outputs)
+            nn.Sequential(*(build(unit, config.epsilons, config.groups) for unit in stage))
+            for stage in plan_stages(config.units, config.root_outputs, config.unit)
         )
-        self.norm = NormReLU(config.features, config.epsilons)
+        self.norm = NormReLU(config.features, config.epsilons, config.groups)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(config.features, config.classes) if config.classes else nn.Identity()
 

@@ -22,42 +22,52 @@ UNITS = {
     200: (3, 24, 36, 3),
 }
 """Bottleneck units of each stage, by the number of layers in the name."""
+BASIC_UNITS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+"""Basic units of each stage, by the number of layers in the name (1512.03385, table 1; 10 is as small as it gets)."""
 ROOT = 64
-"""Channels of the first convolution, at width 1; every group norm's 32 groups divide what follows from it."""
+"""Channels of the first convolution, at width 1; every group norm's groups divide what follows from it."""
 GROUPS = 32
-"""Groups of channels of every norm."""
+"""Groups of channels of every norm of BiT."""
 EXPANSION = 4
-"""Channels that a unit puts out for each one of its 3x3 convolution."""
+"""Channels that a bottleneck unit puts out for each one of its 3x3 convolution."""
+ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2}
+"""Pixels, down and across, for each cell of a root's map."""
+
+
+UnitKind = Literal["bottleneck", "basic"]
 
 
 class Unit(NamedTuple):
-    """The shape of one bottleneck unit: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs."""
+    """The shape of one unit. Bottleneck: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs. Basic: 3x3 with
+    the stride, 3x3."""
 
     inputs: int
     outputs: int
     stride: int
-    first: bool
-    """The first of its stage: its shortcut is a 1x1 convolution with the stride."""
+    projects: bool
+    """Its shortcut is a 1x1 convolution with the stride: the first bottleneck unit of every stage, the first basic one of every
+    stage but the first."""
+    kind: UnitKind = "bottleneck"
 
     @property
     def inner(self) -> int:
-        """Channels of the 3x3 convolution."""
-        return self.outputs // EXPANSION
+        """Channels between its convolutions."""
+        return self.outputs if self.kind == "basic" else self.outputs // EXPANSION
 
 
-def plan_stages(units: tuple[int, ...], root: int) -> Iterator[list[Unit]]:
+def plan_stages(units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck") -> Iterator[list[Unit]]:
     """Yield each stage's units above a root of so many channels.
 
     Channels double from stage to stage; each but the first halves rows and cols.
     """
-    inputs = root
+    inputs, expansion = root, 1 if kind == "basic" else EXPANSION
     for index, count in enumerate(units):
-        outputs = EXPANSION * root * 2**index
-        yield [
-            Unit(inputs if unit == 0 else outputs, outputs, 2 if index and unit == 0 else 1, unit == 0)
-            for unit in range(count)
-        ]
-        inputs = outputs
+        outputs = expansion * root * 2**index
+        stage = []
+        for _ in range(count):
+            stage.append(Unit(inputs, outputs, 1 if stage or not index else 2, not stage and inputs != outputs, kind))
+            inputs = outputs
+        yield stage
 
 
 @dataclass(frozen=True)
@@ -103,16 +113,21 @@ class ResNetConfig:
     channels: int = 3
     """Colour planes of the images."""
     units: tuple[int, ...] = UNITS[50]
-    """Bottleneck units of each stage."""
+    """Units of each stage."""
+    unit: UnitKind = "bottleneck"
+    """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3, as in
+    ResNet-18 and -34 (1512.03385, figure 5), for models that are small."""
     width: int = 1
     """Factor on the channels of every layer."""
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
-    root: Literal["7x7", "3x3"] = "7x7"
+    root: Literal["7x7", "3x3", "2x2"] = "7x7"
     """The first layers. 7x7: a convolution and a maximum, each of stride 2 (BiT). 3x3: one convolution of stride 1, as for
-    images of 32 pixels (1512.03385, section 4.2)."""
+    images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution of stride 2, that is patches of 2x2 pixels."""
     root_channels: int = ROOT
-    """Channels of the first convolution at width 1, a multiple of 32; every other layer's are in proportion."""
+    """Channels of the first convolution at width 1, a multiple of `groups`; every other layer's are in proportion."""
+    groups: int = GROUPS
+    """Groups of channels of every norm (BiT: 32)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:
@@ -124,9 +139,11 @@ class ResNetConfig:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
         if self.classes < 0:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
-        if self.root_channels < 1 or self.root_channels % GROUPS:
+        if self.groups < 1:
+            raise ConfigError(f"groups is {self.groups}; it must be at least 1")
+        if self.root_channels < 1 or self.root_channels % self.groups:
             raise ConfigError(
-                f"root_channels is {self.root_channels}; it must be a multiple of {GROUPS}, the groups of each norm"
+                f"root_channels is {self.root_channels}; it must be a multiple of {self.groups}, the groups of each norm"
             )
 
     @property
@@ -136,18 +153,18 @@ class ResNetConfig:
 
     @property
     def depth(self) -> int:
-        """Bottleneck units of all stages."""
+        """Units of all stages."""
         return sum(self.units)
 
     @property
     def features(self) -> int:
         """Width of what the head reads."""
-        return EXPANSION * self.root_outputs * 2 ** (len(self.units) - 1)
+        return (1 if self.unit == "basic" else EXPANSION) * self.root_outputs * 2 ** (len(self.units) - 1)
 
     @property
     def root_stride(self) -> int:
         """Pixels, down and across, for each cell of the root's map."""
-        return 4 if self.root == "7x7" else 1
+        return ROOT_STRIDES[self.root]
 
     @property
     def grid(self) -> Size:
@@ -166,11 +183,16 @@ def build_resnet_config(name: str, **overrides: Any) -> ResNetConfig:
 
     >>> build_resnet_config("R152x4", classes=10).units
     (3, 8, 36, 3)
+    >>> build_resnet_config("R18x1").unit
+    'basic'
     """
     match = re.fullmatch(r"(?:BiT-)?R(?P<layers>\d+)x(?P<width>[1-9]\d*)", name)
-    if match is None or int(match["layers"]) not in UNITS:
-        raise UnknownName("ResNet", name, [f"R{layers}x{width}" for layers in UNITS for width in (1, 2, 3, 4)])
-    shape = {"units": UNITS[int(match["layers"])], "width": int(match["width"])}
+    known = UNITS | BASIC_UNITS
+    if match is None or int(match["layers"]) not in known:
+        raise UnknownName("ResNet", name, [f"R{layers}x{width}" for layers in known for width in (1, 2, 3, 4)])
+    layers = int(match["layers"])
+    unit = "basic" if layers in BASIC_UNITS else "bottleneck"
+    shape = {"units": known[layers], "unit": unit, "width": int(match["width"])}
     return ResNetConfig(**(shape | overrides))
 
 

@@ -18,7 +18,8 @@ class OptimizerConfig:
     """How gradients become steps."""
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
-    """adamw; sgd (momentum); muon: Muon for the matrices of Transformer blocks, AdamW for everything else."""
+    """adamw; sgd (momentum); muon: Muon for the matrices of Transformer blocks and the kernels of a ResNet's units, AdamW for
+    everything else."""
     lr: float = 1e-3
     """Peak learning rate, at the configured batch."""
     weight_decay: float = 1e-4

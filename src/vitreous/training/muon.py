@@ -21,10 +21,11 @@ ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay.
 
-    The update of a (rows, cols) matrix is scaled by sqrt(max(1, rows / cols)), as by Jordan et al.
+    The update of a (rows, cols) matrix is scaled by sqrt(max(1, rows / cols)), as by Jordan et al. A kernel of a convolution is
+    flattened to a matrix with a row for each output.
 
     Args:
-        params: groups of matrices. A group's `parts` (default 1) says how many matrices are stacked along the rows of
+        params: groups of matrices, or of kernels. A group's `parts` (default 1) says how many matrices are stacked along the rows of
             each parameter: 3 for a fused qkv.
         lr: learning rate.
         weight_decay: decay, times the learning rate.
@@ -56,7 +57,7 @@ class Muon(torch.optim.Optimizer):
                 buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
                 buffer.lerp_(parameter.grad, 1 - group["momentum"])
                 update = parameter.grad.lerp(buffer, group["momentum"])
-                matrices = update.unflatten(0, (group["parts"], -1))
+                matrices = update.flatten(1).unflatten(0, (group["parts"], -1))
                 updates[matrices.shape].append((parameter, matrices))
             for same in updates.values():
                 self._apply(same, group)

@@ -170,8 +170,6 @@ def check_resnet(config: RunConfig) -> None:
         raise ConfigError(
             "a ResNet has no positions to freeze; choose freeze none, patches (its root), trunk or a number"
         )
-    if config.optimizer.name == "muon":
-        raise ConfigError("muon is for the matrices of a ViT's blocks, and a ResNet has none; use adamw or sgd")
 
 
 def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:

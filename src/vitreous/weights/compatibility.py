@@ -15,7 +15,16 @@ from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Config
 from vitreous.model.names import SIZES, Shape
-from vitreous.model.resnet_config import ROOT, UNITS, EpsilonConfig, ResNetConfig, StemConfig, plan_hybrid
+from vitreous.model.resnet_config import (
+    BASIC_UNITS,
+    GROUPS,
+    ROOT,
+    UNITS,
+    EpsilonConfig,
+    ResNetConfig,
+    StemConfig,
+    plan_hybrid,
+)
 from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, iterate_windows, release_pages
 
@@ -35,9 +44,10 @@ def describe(config: Config) -> str:
 
 def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
-    if (config.root, config.root_channels) != ("7x7", ROOT):
+    if (config.root, config.root_channels, config.groups) != ("7x7", ROOT, GROUPS):
         return f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels"
-    layers = next((layers for layers, units in UNITS.items() if units == config.units), None)
+    known = BASIC_UNITS if config.unit == "basic" else UNITS
+    layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
 
 
@@ -70,7 +80,8 @@ def _describe_stem(stem: StemConfig) -> str:
 
 
 def _describe_units(config: ResNetConfig | StemConfig) -> str:
-    return f"{'+'.join(map(str, config.units))} units of width {config.width}"
+    basic = "basic " if isinstance(config, ResNetConfig) and config.unit == "basic" else ""
+    return f"{'+'.join(map(str, config.units))} {basic}units of width {config.width}"
 
 
 PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}

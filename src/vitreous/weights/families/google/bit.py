@@ -7,7 +7,7 @@ from typing import Any
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.positions.added import DEFAULT_RULE
-from vitreous.model.resnet_config import BIT_EPSILONS, ROOT, UNITS, ResNetConfig
+from vitreous.model.resnet_config import BIT_EPSILONS, GROUPS, ROOT, UNITS, ResNetConfig
 from vitreous.weights.families.base import HALF, Family, Reading, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
 from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
@@ -112,6 +112,8 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
 
 def unwritable(config: ResNetConfig) -> str | None:
     """Say what BiT's files can't express, if anything."""
+    if config.unit != "bottleneck" or config.groups != GROUPS:
+        return f"BiT's ResNets are of bottleneck units with norms of {GROUPS} groups, not of {config.unit} ones with {config.groups}"
     if (config.root, config.root_channels) != ("7x7", ROOT):
         return f"BiT's ResNets have a root of 7x7 and {ROOT} channels, not {config.root} and {config.root_channels}"
     return None
