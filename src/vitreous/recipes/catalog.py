@@ -10,12 +10,14 @@ from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.pretrain import pretrain
+from vitreous.recipes.probe import probe
 from vitreous.recipes.request import Request
 from vitreous.recipes.small import small
 from vitreous.training.config import RunConfig
 
 RECIPES: dict[str, Callable[[Request], RunConfig]] = {
     "small": small,
+    "probe": probe,
     "finetune": finetune,
     "hyperrule": hyperrule,
     "pretrain": pretrain,

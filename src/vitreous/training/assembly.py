@@ -15,7 +15,7 @@ from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration, Scale
-from vitreous.training.initial_weights import create_initial_model
+from vitreous.training.initial_weights import create_initial_model, scale_rates
 from vitreous.training.optimizer import Optimizer, build_average
 from vitreous.training.reporter import Reporter
 from vitreous.training.schedule import Schedule
@@ -56,7 +56,10 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         classes=classes,
         objective=objective,
         optimizer=Optimizer(
-            objective.trained, config.optimizer, torch.bfloat16 if config.precision == "bf16" else None
+            objective.trained,
+            config.optimizer,
+            torch.bfloat16 if config.precision == "bf16" else None,
+            scale_rates(model, config.optimizer.layer_decay),
         ),
         average=build_average(model, config.ema) if config.ema else None,
         schedule=schedule,
@@ -72,7 +75,8 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
 def plan_schedule(config: RunConfig, examples: int) -> Schedule:
     """Convert the configured durations to steps."""
     scale = Scale(examples, config.batch)
-    total = max(1, Duration.parse(config.duration).steps(scale))
+    least = 0 if config.head == "logistic" else 1
+    total = max(least, Duration.parse(config.duration).steps(scale))
     return Schedule.plan(config.schedule, replace(scale, total=total))
 
 

@@ -39,6 +39,9 @@ class OptimizerConfig:
     """Weight decay of Muon's matrices, times their learning rate, whatever `decoupled` says."""
     clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    layer_decay: float = 1.0
+    """Layer-wise rate decay: factor on the learning rate of each block for every block above it, above 0 to 1 (off). The head has
+    the full rate, the patches the smallest."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,12 @@ class RunConfig:
     """Rows and columns of patches that the positions of --weights are for, where they don't tell (as --grid)."""
     weights_heads: int | None = None
     """Attention heads of --weights, where they don't tell (as --heads)."""
-    head: Literal["auto", "new", "keep"] = "auto"
-    """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all."""
+    head: Literal["auto", "new", "keep", "logistic"] = "auto"
+    """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all.
+    logistic: a new one, fitted to the frozen features before the first step by logistic regression, its l2 chosen by
+    cross-validation on the training images; a duration of 0st leaves it at that."""
+    head_views: int = 0
+    """With head logistic: augmented views of each training image that it learns from, beside the image as it is."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
     """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks.
     Of a ResNet: patches is its root, blocks are its units."""

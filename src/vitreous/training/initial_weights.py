@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from torch import nn
+from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.factory import Model, create
@@ -28,6 +28,8 @@ MAY_DIFFER = (
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
 HEADS = ("head.", "distillation_head.")
+ANEW = ("new", "logistic")
+"""Ways to begin without the head of the weights."""
 
 
 def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
@@ -90,7 +92,7 @@ def start_from(
             )
         old = old.resized(tuple(new.image), folder.resize)
     weights = old.state_dict()
-    if config.head == "new" or folder.classes != classes:
+    if config.head in ANEW or folder.classes != classes:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
     if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
@@ -107,7 +109,7 @@ def choose_head(
     Raises:
         CheckpointError: the head is to be kept, and knows other classes.
     """
-    if config.head != "new" and folder.classes != classes and knows_all(folder.classes, classes):
+    if config.head not in ANEW and folder.classes != classes and knows_all(folder.classes, classes):
         folder, said = slice_head(folder, classes)
         reporter.message(f"the head is {said}, those of the data")
     if config.head == "keep" and folder.classes != classes:
@@ -115,7 +117,9 @@ def choose_head(
             f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
             f"{len(classes)} (or others by name); use --head new"
         )
-    if config.head == "new" or folder.classes != classes:
+    if config.head == "logistic":
+        reporter.message(f"the head is new, to be fitted to the frozen features, for {len(classes)} classes")
+    elif config.head == "new" or folder.classes != classes:
         biased = f", its biases {bias:.3g}" if bias else ""
         reporter.message(f"the head is new, zero-initialised{biased}, for {len(classes)} classes")
     return folder
@@ -150,6 +154,23 @@ def select_frozen(model: Model, freeze: str | int) -> list[nn.Module | nn.Parame
     if not 0 <= int(freeze) <= len(blocks):
         raise ConfigError(f"freeze is {freeze}, but the model has {len(blocks)} blocks")
     return front + blocks[: int(freeze)]
+
+
+def scale_rates(model: Model, decay: float) -> dict[Tensor, float]:
+    """Return the factor on each parameter's learning rate under layer-wise decay (BEiT, 2106.08254, appendix H); none if it is 1.
+
+    The last block's is `decay`, that of each block below it smaller by this factor again, that of the patches (with positions
+    and tokens) the smallest; the final norm and the head learn at the full rate.
+    """
+    if decay == 1:
+        return {}
+    _, front, blocks = divide_resnet(model) if isinstance(model, ResNet) else divide_vit(model)
+    rates: dict[Tensor, float] = {}
+    for layer, parts in enumerate([front, *([block] for block in blocks)]):
+        for part in parts:
+            for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
+                rates[parameter] = decay ** (len(blocks) + 1 - layer)
+    return rates
 
 
 Parts = list[nn.Module | nn.Parameter]

@@ -19,6 +19,7 @@ from vitreous.metrics.headline import find_headline, select_judged
 from vitreous.run_folder import Run
 from vitreous.training.divergence import check_weights, explain_divergence
 from vitreous.training.duration import Duration, Scale
+from vitreous.training.head_fit import fit_head
 from vitreous.training.interrupt import SIGNALS, Interrupt
 from vitreous.training.model_export import export_model
 from vitreous.training.reporter import Reporter
@@ -59,14 +60,12 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
     checkpoints = Cadence(job.config.checkpoint_every, scale)
     with Interrupt() as interrupt, torch.random.fork_rng():
         try:
+            if job.config.head == "logistic" and progress.best is None:
+                begin_with_head(job, run, reporter, interrupt, checkpoints)
             batches = load_batches(job, total)
             while not (progress.finished or interrupt.requested):
                 if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
-                    best = evaluate(job, run, reporter, interrupt)
-                    if best is not None:
-                        checkpoints.save(job, run)
-                        if best or job.config.export == "last":
-                            export_model(job, run)
+                    evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
                     continue
                 run.still_there(PRESENCE)
                 if checkpoints.due(progress.step):
@@ -83,6 +82,23 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
             checkpoints.save(job, run)
             return Outcome("interrupted", interrupt.requested)
     return Outcome("finished" if progress.step == total else "early")
+
+
+def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
+    """Fit the head to the frozen features, evaluate, and keep that: what no later step may do worse than."""
+    if job.progress.step == 0 and job.progress.head is None and not fit_head(job, reporter, interrupt):
+        return
+    if not interrupt.requested:
+        evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
+
+
+def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
+    """Evaluate, then write a checkpoint, and the model folder where it is to hold these weights; not if interrupted."""
+    best = evaluate(job, run, reporter, interrupt)
+    if best is not None:
+        checkpoints.save(job, run)
+        if best or job.config.export == "last":
+            export_model(job, run)
 
 
 def is_evaluation_due(step: int, every: int, total: int) -> bool:

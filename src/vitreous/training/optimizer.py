@@ -1,7 +1,8 @@
 """Optimizers over parameter groups, and their state as flat tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,14 +22,25 @@ class Trained:
     name: str
     parameter: Tensor
     role: Role
+    rate: float = 1.0
+    """Factor on the learning rate."""
 
 
 class Optimizer:
     """One or two torch optimizers that share a schedule, with their state addressed by parameter name."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, precision: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        precision: torch.dtype | None = None,
+        rates: Mapping[Tensor, float] = MappingProxyType({}),
+    ) -> None:
+        """`rates`: factors on the learning rate of some parameters."""
         known = roles(model)
-        trained = [Trained(name, p, known[name]) for name, p in model.named_parameters() if p.requires_grad]
+        trained = [
+            Trained(name, p, known[name], rates.get(p, 1.0)) for name, p in model.named_parameters() if p.requires_grad
+        ]
         if not trained:
             raise ConfigError("every parameter is frozen, so there is nothing to train; choose another --freeze")
         self.config = config
@@ -81,13 +93,22 @@ def build_optimizers(
     muon = [one for one in trained if config.name == "muon" and one.role.matrices]
     rest = [one for one in trained if config.name != "muon" or not one.role.matrices]
     if muon:
-        yield Muon(build_muon_groups(muon, config), lr=config.muon_lr, precision=precision)
+        groups = by_rate(muon, config.muon_lr, lambda some: build_muon_groups(some, config))
+        yield Muon(groups, lr=config.muon_lr, precision=precision)
+    groups = by_rate(rest, config.lr, lambda some: build_groups(some, config))
     if rest and config.name == "sgd":
-        yield torch.optim.SGD(build_groups(rest, config), lr=config.lr, momentum=config.momentum, fused=True)
+        yield torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
-        yield torch.optim.AdamW(
-            build_groups(rest, config), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-        )
+        yield torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], list[dict]]) -> list[dict]:
+    """Return the groups of parameters, those of each rate for themselves; a factor of 1 leaves the optimizer's own."""
+    groups = []
+    for rate in sorted({one.rate for one in trained}, reverse=True):
+        given = {} if rate == 1 else {"lr": lr * rate}
+        groups += [{**group, **given} for group in build([one for one in trained if one.rate == rate])]
+    return groups
 
 
 def build_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:

@@ -71,6 +71,7 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
         raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
     elif dataset.facts.several:
         check_multilabel(config.objective)
+    check_head(config, dataset)
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
             f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
@@ -94,6 +95,16 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+
+
+def check_head(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse a head by logistic regression for anything but one label an image; raises ConfigError."""
+    labelled = isinstance(config.objective, ClassifyConfig)
+    if config.head == "logistic" and (dataset.facts.several or not labelled):
+        what = "several labels an image" if labelled else f"objective {config.objective.KIND}"
+        raise ConfigError(
+            f"a head by logistic regression is for one label an image, and this run has {what}; use --head new"
+        )
 
 
 def check_channels(config: RunConfig, dataset: Dataset) -> None:

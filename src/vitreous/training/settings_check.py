@@ -50,12 +50,14 @@ RANGES = {
     "optimizer.muon_lr": "[0, inf)",
     "optimizer.muon_decay": "[0, inf)",
     "optimizer.clip": "[0, inf)",
+    "optimizer.layer_decay": "(0, 1]",
     "schedule.final": "[0, 1]",
     "schedule.timescale": "[1, inf)",
     "schedule.milestone_factor": "[0, 1]",
     "early_stop.patience": "[0, inf)",
     "early_stop.min_delta": "[0, 1]",
     "freeze": "[0, inf)",
+    "head_views": "[0, 1000]",
     "lora": "[0, inf)",
     "low_resolution": "(0, 1]",
     "batch": "[1, 1048576]",
@@ -102,17 +104,19 @@ def check_ranges(config: RunConfig) -> None:
     for name in DURATIONS:
         given = settings[name]
         for text in given if isinstance(given, list) else [given]:
-            check_duration(name, text)
+            check_duration(name, text, nothing=name == "duration" and config.head == "logistic")
+    if config.head_views and config.head != "logistic":
+        raise ConfigError(f"head_views is {config.head_views}; views are for --head logistic, leave it out")
 
 
-def check_duration(name: str, text: str) -> None:
-    """Hold a duration against what its setting takes; raises ConfigError."""
+def check_duration(name: str, text: str, *, nothing: bool = False) -> None:
+    """Hold a duration against what its setting takes, here perhaps nothing at all; raises ConfigError."""
     duration = Duration.parse(text)
     if "min" in duration.units() and (name not in BY_CLOCK or duration.most):
         raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
     if name == "duration" and "%" in duration.units():
         raise ConfigError(f"duration is {text}, a share of the run, so it can't set the run's own length")
-    if name in ABOVE_NOTHING and not duration.amount:
+    if name in ABOVE_NOTHING and not duration.amount and not nothing:
         raise ConfigError(f"{name} is {text}; it must be above 0{ABOVE_NOTHING[name]}")
 
 

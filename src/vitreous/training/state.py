@@ -34,6 +34,9 @@ class Progress:
     """The run has reached its end."""
     seconds: float = 0.0
     """Time spent in training steps, in seconds."""
+    head: dict[str, float] | None = None
+    """What a head by logistic regression came to before the first step: l2, accuracy on training images that its fits had not
+    seen, that accuracy's interval from low to high, and views of each image."""
     window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
     """Sums since the last training record."""
 

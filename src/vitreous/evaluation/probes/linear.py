@@ -71,7 +71,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
+class Whitened:
     """Training features with what whitens them."""
 
     part: Features
@@ -80,6 +80,7 @@ class _Problem:
 
     @property
     def outputs(self) -> int:
+        """Classes."""
         return len(self.part.classes)
 
     def pieces(self, indices: Indices) -> Iterator[tuple[Float64[Tensor, "chunk features"], Int64[Tensor, " chunk"]]]:
@@ -89,6 +90,7 @@ class _Problem:
             yield self.white(self.part.vectors[chunk]), torch.from_numpy(self.part.labels[chunk])
 
     def white(self, vectors: np.ndarray) -> Float64[Tensor, "chunk features"]:
+        """Centre vectors and divide them by the deviations."""
         return torch.from_numpy((vectors.astype(np.float64) - self.mean) / self.std)
 
 
@@ -145,7 +147,7 @@ def check(options: LinearOptions) -> list[float]:
     return grid
 
 
-def whitening(part: Features, indices: Indices) -> _Problem:
+def whitening(part: Features, indices: Indices) -> Whitened:
     """Return a problem whose features are whitened by these images' mean and standard deviation, a chunk at a time."""
     shift = part.vectors[indices[:1]].astype(np.float64)[0]
     total, squares = np.zeros_like(shift), np.zeros_like(shift)
@@ -155,11 +157,11 @@ def whitening(part: Features, indices: Indices) -> _Problem:
         squares += (chunk**2).sum(0)
     mean = total / len(indices)
     std = np.sqrt(np.maximum(squares / len(indices) - mean**2, 0)) + STD_EPS
-    return _Problem(part, shift + mean, std)
+    return Whitened(part, shift + mean, std)
 
 
 def lbfgs(
-    problem: _Problem, indices: Indices, grid: Sequence[float], options: LinearOptions
+    problem: Whitened, indices: Indices, grid: Sequence[float], options: LinearOptions
 ) -> list[Float64[Tensor, "column label"]]:
     """Return the optimal weights for each l2 (the last row is the bias), each starting from the next stronger one's."""
     from scipy.optimize import minimize
@@ -188,7 +190,7 @@ def lbfgs(
 
 
 def sgd(
-    problem: _Problem, indices: Indices, grid: Sequence[float], options: LinearOptions
+    problem: Whitened, indices: Indices, grid: Sequence[float], options: LinearOptions
 ) -> list[Float64[Tensor, "column label"]]:
     """Return the weights that each rate leads to, all of them trained side by side on the same batches."""
     rates = torch.tensor(grid, dtype=torch.float32)[:, None, None]
@@ -211,7 +213,7 @@ def sgd(
     return [one.double() for one in weights]
 
 
-def accuracy_of(problem: _Problem, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
+def accuracy_of(problem: Whitened, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
     """Return the share of these training images that the weights put right; 0 for weights that are not finite."""
     if not weights.isfinite().all():
         return 0.0
@@ -222,7 +224,7 @@ def accuracy_of(problem: _Problem, weights: Float64[Tensor, "column label"], ind
 
 
 def scored(
-    problem: _Problem, weights: Float64[Tensor, "column label"], vectors: np.ndarray
+    problem: Whitened, weights: Float64[Tensor, "column label"], vectors: np.ndarray
 ) -> Float32[np.ndarray, "example label"]:
     """Return the logits of any images' features, a chunk at a time."""
     found = np.empty((len(vectors), problem.outputs), np.float32)

@@ -1,0 +1,114 @@
+"""The head by logistic regression on frozen features, before the first step: linear probing, and the first half of
+"linear probing then fine-tuning" (2202.10054, section 3.2).
+
+The features are those of the training images as evaluation sees them, and by option of augmented views of them, which are
+those of the stream's first epochs. What is found is a pure function of the configuration, as every step is.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitreous.data.stream.loader import load_train_batches
+from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.probes.layers import Layer, read_layers
+from vitreous.evaluation.probes.logistic import LogisticHead, fit_logistic_head
+from vitreous.images.preprocess import normalize
+from vitreous.metrics.headline import format_reached
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.reporter import Reporter
+from vitreous.training.state import Job
+from vitreous.weights.model_folder import ModelFolder
+
+FEATURES = Layer("features")
+
+
+class Interrupted(Exception):
+    """The run is to stop while features are computed; nothing of them is kept."""
+
+
+def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
+    """Fit the head, put it into the model, and note in the progress what it reached; return False if interrupted.
+
+    Raises:
+        DataError: images of a single class. ImageError: a file that can't be read.
+    """
+    try:
+        views = [read_plain_features(job, reporter, interrupt)]
+        for epoch in range(job.config.head_views):
+            reporter.phase(f"features of augmented view {epoch + 1} of {job.config.head_views}")
+            views.append(read_augmented_features(job, epoch, reporter, interrupt))
+    except Interrupted:
+        return False
+    reporter.phase(
+        f"fitting the head to {len(views) * len(views[0]):,} features of length {views[0].vectors.shape[1]:,}"
+    )
+    head = fit_logistic_head(views, seed=job.config.seed, progress=report_to(reporter, interrupt=None))
+    put_head(job.model, head)
+    if job.average is not None:
+        put_head(job.average.module, head)
+    low, high = head.interval
+    job.progress.head = {"l2": head.l2, "accuracy": head.accuracy, "low": low, "high": high, "views": float(len(views))}
+    reporter.message(
+        f"head: l2 {head.l2:g}; each training image predicted by a fit to the others: {format_reached({'top1': head.accuracy})} "
+        f"(95% interval {low:.1%} to {high:.1%})"
+    )
+    return True
+
+
+def read_plain_features(job: Job, reporter: Reporter, interrupt: Interrupt) -> Features:
+    """Return the features of the training images as evaluation sees them, from the cache where they are there."""
+    config, source = job.config, job.stream.source
+    reporter.phase(f"features of {len(source):,} training images")
+    folder = ModelFolder(job.model, config.preprocess, config.decode, ())
+    options = FeatureOptions(device=str(job.device), workers=config.workers)
+    return features(folder, source, options, report_to(reporter, interrupt))
+
+
+def read_augmented_features(job: Job, epoch: int, reporter: Reporter, interrupt: Interrupt) -> Features:
+    """Return the features of one epoch of the stream, in the source's order."""
+    stream, count = job.stream, len(job.stream)
+    vectors, done = None, 0
+    report = report_to(reporter, interrupt)
+    model = job.model.eval()
+    for batch in load_train_batches(stream, epoch * count, min(64, count), (epoch + 1) * count, job.config.workers):
+        part = batch.to(job.device)
+        with torch.inference_mode():
+            (found,) = read_layers(model, normalize(part.pixels, job.config.preprocess), [FEATURES])
+        if vectors is None:
+            vectors = np.empty((count, found.shape[1]), np.float32)
+        vectors[batch.indices.numpy()] = found.cpu().numpy()
+        done += len(found)
+        report(done, count)
+    assert vectors is not None and done == count
+    source = stream.source
+    return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
+
+
+def report_to(reporter: Reporter, interrupt: Interrupt | None) -> Callable[[int, int], None]:
+    """Return a function of (done, in all) that shows progress, and stops the work when the run is to stop."""
+
+    def report(done: int, total: int) -> None:
+        if interrupt is not None and interrupt.requested:
+            raise Interrupted
+        reporter.progress(done, total, {})
+
+    return report
+
+
+@torch.no_grad()
+def put_head(model: nn.Module, head: LogisticHead) -> None:
+    """Let a model's head be this one. Of two averaged heads the distilled one becomes zero, the other twice as strong."""
+    layer, second = model.head, getattr(model, "distillation_head", None)
+    assert isinstance(layer, nn.Linear)
+    if layer.bias is None:
+        raise ConfigError("a head by logistic regression has biases, and this model's has none; set --model.head-bias")
+    factor = 1.0 if second is None else 2.0
+    layer.weight.copy_(torch.from_numpy(head.weight) * factor)
+    layer.bias.copy_(torch.from_numpy(head.bias) * factor)
+    if second is not None:
+        second.weight.zero_()
+        second.bias.zero_()
