@@ -20,7 +20,7 @@ from vitreous.cli.translate import batch_auto
 from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import create
-from vitreous.recipes.catalog import RECIPES, configure
+from vitreous.recipes.catalog import FROM_WEIGHTS, RECIPES, configure
 from vitreous.recipes.request import Request
 from vitreous.shapes import Size
 from vitreous.weights.model_folder import ModelFolder, save_model
@@ -131,7 +131,7 @@ def request(match, tmp_path):
     train, rows, cols, channels, classes = (int(match[k]) for k in ("train", "rows", "cols", "channels", "classes"))
     names = tuple(f"class {number:04}" for number in range(classes))
     facts = Facts(names, train, classes, channels, Size(rows, cols), (train // classes,) * classes)
-    if match["name"] not in ("finetune", "hyperrule"):
+    if match["name"] not in FROM_WEIGHTS:
         return Request(facts)
     config = configure("small", Request(facts))
     save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))

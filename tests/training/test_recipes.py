@@ -17,7 +17,7 @@ from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
+from vitreous.recipes.catalog import RECIPES, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.request import Request, round_to_multiple
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
@@ -44,7 +44,7 @@ KINDS = {
 }
 
 
-FROM_WEIGHTS = ("finetune", "hyperrule")
+FROM_WEIGHTS = ("probe", "finetune", "hyperrule")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,12 @@ def test_the_schedule_fits_into_the_run(recipe, kind, weights):
     assert schedule.share(schedule.total - 1) < 0.6
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_probe_has_no_minutes(weights):
+    with pytest.raises(ConfigError, match=r"takes no steps.*leave out --minutes 7.5, or use recipe 'finetune'"):
+        configure("probe", request_for("probe", "thumbnails", weights, minutes=7.5))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {"probe"}))
 def test_minutes_are_the_duration(recipe, weights):
     assert configure(recipe, request_for(recipe, "thumbnails", weights, minutes=7.5)).duration == "7.5min"
     assert not configure(recipe, request_for(recipe, "thumbnails", weights)).duration.endswith("min")
@@ -244,13 +249,13 @@ def test_finetuning_is_the_papers(weights):
         (50_000, "10000st", 512),
         (10_001, "10000st", 512),
         (3_680, "359st", 512),
-        (640, "200st", 160),
-        (6, "50st", 6),
+        (2_000, "200st", 500),
     ],
 )
 def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration, batch):
     config = configure("finetune", Request(facts(examples), weights=weights))
     assert (config.duration, config.batch) == (duration, batch)
+    assert config.head == "auto"
     assert examples > 10_000 or int(duration.removesuffix("st")) * batch <= 50 * examples
 
 
@@ -289,7 +294,20 @@ def test_resnets_are_fine_tuned_too(recipe, tmp_path):
     save_model(tmp_path / "m", ModelFolder(create(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde")))
     config = configure(recipe, Request(KINDS["thumbnails"], weights=str(tmp_path / "m")))
     check_complete(config, KINDS["thumbnails"])
-    assert config.model == replace(model, classes=10, image=(34, 51) if recipe == "finetune" else (128, 128))
+    image = {"probe": (20, 30), "finetune": (34, 51), "hyperrule": (128, 128)}[recipe]
+    assert config.model == replace(model, classes=10, image=image)
+
+
+@pytest.mark.parametrize(("examples", "duration", "batch"), [(1_999, "10ep", 64), (640, "31ep", 64), (6, "50ep", 6)])
+def test_finetuning_on_few_images_begins_with_the_probe(weights, examples, duration, batch):
+    few = Request(facts(examples), weights=weights)
+    config, probe = configure("finetune", few), configure("probe", few)
+    assert (config.duration, config.batch, config.export) == (duration, batch, "best")
+    assert (config.head, config.freeze, probe.freeze, probe.duration) == ("logistic", "none", "trunk", "0st")
+    assert (config.model, config.preprocess) == (probe.model, probe.preprocess)
+    assert 0 < config.optimizer.layer_decay < 1
+    several = replace(few.facts, several=True)
+    assert configure("finetune", replace(few, facts=several)).head == "auto"
 
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):
@@ -297,3 +315,38 @@ def test_finetuning_needs_weights_and_takes_their_model(weights):
         configure("finetune", Request(KINDS["thumbnails"]))
     with pytest.raises(ConfigError, match="takes the model of its weights; leave out --model S/16"):
         configure("finetune", Request(KINDS["thumbnails"], weights=weights, model="S/16"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wishes", "chosen"),
+    [
+        ("a handful", {}, "probe"),
+        ("photographs", {}, "small"),
+        ("digits", {}, "small"),
+        ("one pixel", {}, "small"),
+        ("strips", {}, "probe"),
+        ("strips", {"minutes": 3.0}, "finetune"),
+        ("strips", {"weights": "none"}, "small"),
+        ("strips", {"model": "S/16"}, "small"),
+        ("strips", {"channels": 3}, "small"),
+        ("strips", {"weights": "auto"}, "probe"),
+        ("strips", {"weights": "runs/a"}, "probe"),
+        ("digits", {"weights": "auto"}, "probe"),
+        ("thumbnails", {"weights": "auto"}, "finetune"),
+        ("thumbnails", {"weights": "runs/a"}, "finetune"),
+        ("thumbnails", {"minutes": 3.0}, "small"),
+    ],
+)
+def test_the_recipe_that_data_asks_for(kind, wishes, chosen):
+    assert choose_recipe(Request(KINDS[kind], **wishes)) == chosen
+
+
+def test_the_rule_s_edges():
+    base = facts(1999, (300, 200))
+    assert choose_recipe(Request(base)) == "probe"
+    assert choose_recipe(Request(replace(base, train=2000))) == "small"
+    assert choose_recipe(Request(replace(base, size=Size(16, 9)))) == "small"
+    assert choose_recipe(Request(replace(base, channels=1))) == "probe"
+    assert choose_recipe(Request(replace(base, channels=4))) == "small"
+    assert choose_recipe(Request(replace(base, several=True))) == "small"
+    assert choose_recipe(Request(replace(base, several=True), weights="runs/a")) == "finetune"

@@ -14,7 +14,7 @@ from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
-from vitreous.recipes.catalog import RECIPES, START, UNLABELLED, configure
+from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.request import Request
 from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
@@ -32,13 +32,15 @@ from vitreous.training.run import train as train_config
 from vitreous.weights.auto_weights import resolve_weights
 
 RUNS = Path("runs")
+WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
+"""Settings that stand for others."""
 
 
 @overload
 def train(
     data: str | Path = "digits",
     *,
-    recipe: str = "small",
+    recipe: str = AUTO,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
@@ -50,7 +52,7 @@ def train(
 def train(
     data: str | Path = "digits",
     *,
-    recipe: str = "small",
+    recipe: str = AUTO,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     dry_run: Literal[True],
@@ -59,7 +61,7 @@ def train(
 def train(
     data: str | Path = "digits",
     *,
-    recipe: str = "small",
+    recipe: str = AUTO,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
@@ -69,27 +71,30 @@ def train(
 ) -> Result | DryRun:
     """Train on a data set by a recipe, into a run folder.
 
-    >>> result = vitreous.train("photos/", recipe="small", minutes=10)        # doctest: +SKIP
+    >>> result = vitreous.train("photos/")                                    # doctest: +SKIP
     >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
 
     Args:
         data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or a formula
             such as "formula:fractals".
-        recipe: small, pretrain, finetune, hyperrule, masked-patches or mae; see docs/recipes.md.
+        recipe: small, probe, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
+            photographs probe, from recommended weights, otherwise small.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         reporter: told how far the work is; None: nothing is shown.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
-        wishes: what the recipe starts from: model="S/16", weights="runs/a" (and weights_as="openai", say, weights_grid=(7, 28),
+        wishes: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and weights_as="openai", say, weights_grid=(7, 28),
             weights_heads=6), image=(64, 64), minutes=15.
 
     Raises:
         UserError: something that was asked for can't be; nothing was written.
         FailedError: the run broke off; its folder keeps the last good checkpoint.
     """
-    settings, reporter = settings or {}, reporter or Silent()
+    reporter = reporter or Silent()
+    # What these words mean is settled below; as overrides they would come back.
+    settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     refuse_used(out)
     wishes, settings = pin_weights(wishes, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
@@ -115,11 +120,11 @@ def pin_weights(
     Raises:
         UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
     """
-    given = {str(one["weights"]) for one in (wishes, settings) if one.get("weights") is not None}
+    given = {str(one["weights"]) for one in (wishes, settings) if one.get("weights") not in (None, NONE)}
     pinned = {name: resolve_weights(name, reporter) for name in given}
 
     def pin(one: Mapping[str, Any]) -> dict[str, Any]:
-        return {**one, "weights": pinned[str(one["weights"])]} if one.get("weights") is not None else dict(one)
+        return {**one, "weights": pinned[str(one["weights"])]} if one.get("weights") not in (None, NONE) else dict(one)
 
     return pin(wishes), pin(settings)
 
@@ -138,8 +143,8 @@ def plan(
     decode: DecodeConfig = DecodeConfig(),
 ) -> RunConfig:
     """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
-    if recipe not in RECIPES:
-        raise UnknownName("recipe", recipe, RECIPES)
+    if recipe not in (*RECIPES, AUTO):
+        raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "image", "channels", "minutes")
     for name in wishes:
         if name not in known:
@@ -159,10 +164,30 @@ def plan(
         given["image"] = Size(*given["image"])
     if "weights" in given:
         given["weights"] = str(given["weights"])
-    config = configure(recipe, Request(dataset.facts, source, **given))
+    request = Request(dataset.facts, source, **given)
+    recipe, request = settle_weights(recipe, request, reporter)
+    config = configure(recipe, request)
     if isinstance(config.preprocess.mode, int):
         return measured(replace(config, decode=decode), dataset, reporter)
     return config
+
+
+def settle_weights(recipe: str, request: Request, reporter: Reporter) -> tuple[str, Request]:
+    """Return the recipe and the request with "auto" and "none" replaced by what they mean for this data, and say it."""
+    chosen = choose_recipe(request) if recipe == AUTO else recipe
+    weights = request.weights
+    if weights == NONE:
+        weights = None
+    elif weights is None and chosen in FROM_WEIGHTS and (recipe == AUTO or recipe == "probe"):
+        weights = AUTO
+    if recipe == AUTO and weights == AUTO and request.weights is None:
+        reporter.message(
+            f"{request.facts.train:,} training images are too few to learn from alone: recipe {chosen}, from pre-trained weights "
+            "(--weights none: from scratch)"
+        )
+    if weights == AUTO:
+        weights = resolve_weights(AUTO, reporter)
+    return chosen, replace(request, weights=weights)
 
 
 def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:

@@ -87,6 +87,8 @@ def tell(result: "Result", display: "Reporter") -> int:
     ended = "stopped early" if result.outcome.stopped == "early" else "finished"
     labelled = find_headline(result.metrics) is not None
     print(f"\n{ended}{f': validation {format_reached(result.metrics)}' if result.metrics else ''}")
+    if result.baselines:
+        print(f"without a network: {result.baselines}")
     print(f"  run     {result.run}")
     if result.model:
         print(f"  model   {result.model}")

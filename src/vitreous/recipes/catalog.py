@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from vitreous.errors import UnknownName
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.finetune import finetune
+from vitreous.recipes.finetune import FEW, finetune
 from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
 from vitreous.recipes.request import Request
-from vitreous.recipes.small import small
+from vitreous.recipes.small import TINY, small
 from vitreous.training.config import RunConfig
 
 RECIPES: dict[str, Callable[[Request], RunConfig]] = {
@@ -24,10 +24,36 @@ RECIPES: dict[str, Callable[[Request], RunConfig]] = {
     "masked-patches": masked_patches,
     "mae": mae,
 }
+FROM_WEIGHTS = ("probe", "finetune", "hyperrule")
+"""Those that start from weights."""
 START = ("weights", "weights_as", "weights_grid", "weights_heads")
 """What a run starts from, whatever the recipe."""
 UNLABELLED = ("masked-patches", "mae")
 """Those that need no labels: a folder of images without class folders will do."""
+
+
+AUTO = "auto"
+"""As a recipe, the one that the data asks for (`choose_recipe`); as weights, recommended ones."""
+NONE = "none"
+"""As weights: from scratch."""
+
+
+def choose_recipe(request: Request) -> str:
+    """Return the recipe that the data and the request ask for where none is named.
+
+    Weights that are named are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or, where minutes are
+    named, `finetune` uses those. Without any, so few photographs in up to three channels are too few to learn from:
+    recommended weights are taken, unless a model, other channels or weights "none" are asked for. Everything else is trained
+    from scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
+    """
+    facts = request.facts
+    few = facts.train < FEW and not facts.several
+    if request.weights not in (None, AUTO, NONE):
+        return "probe" if few and request.minutes is None else "finetune"
+    plain = request.model is None and request.channels is None and facts.channels <= 3
+    if request.weights == NONE or (request.weights is None and not (few and plain and max(facts.size) > TINY)):
+        return "small"
+    return "probe" if few and request.minutes is None else "finetune"
 
 
 def configure(recipe: str, request: Request) -> RunConfig:

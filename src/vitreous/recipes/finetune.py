@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.probe import probe
+from vitreous.recipes.probe import configure_probe
 from vitreous.recipes.request import Request
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
@@ -68,7 +68,7 @@ def finetune_few(request: Request) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
-    start = probe(request)
+    start = configure_probe(request)
     images = request.facts.train
     batch = request.batch(min(64, max(8, images // 8)))
     return replace(

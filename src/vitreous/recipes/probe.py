@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
+from vitreous.model.config import ViTConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
@@ -18,6 +20,15 @@ def probe(request: Request) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
+    if request.minutes is not None:
+        raise ConfigError(
+            f"recipe 'probe' takes no steps, and moments; leave out --minutes {request.minutes:g}, or use recipe 'finetune'"
+        )
+    return configure_probe(request)
+
+
+def configure_probe(request: Request) -> RunConfig:
+    """Configure a head on frozen features, whatever follows it."""
     folder = open_weights(request, "probe")
     model = retarget_model(folder.model.config, request, Size(*folder.model.config.image))
     return RunConfig(
@@ -26,7 +37,7 @@ def probe(request: Request) -> RunConfig:
         preprocess=replace(folder.preprocess, size=model.image),
         decode=folder.decode,
         augment=AugmentConfig(crop="inception", crop_area=(0.35, 1.0), flip=True),
-        model=replace(model, head_bias=True) if hasattr(model, "head_bias") else model,
+        model=replace(model, head_bias=True) if isinstance(model, ViTConfig) else model,
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=0.0),
         schedule=ScheduleConfig(kind="constant", warmup="0%"),

@@ -84,8 +84,9 @@ class RunConfig:
     """One training run, complete: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights
-    finetune, hyperrule; without labels masked-patches, mae."""
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights probe,
+    finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
+    --weights also finetune."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -97,7 +98,8 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     weights: str | None = None
-    """Start from this model folder or run folder, or from anything else that can be loaded."""
+    """Start from this model folder or run folder, or from anything else that can be loaded; auto: recommended pre-trained weights,
+    the default where the images are too few to learn from; none: from scratch."""
     weights_as: str | None = None
     """What --weights are, where they don't tell: a family, or family:variant (as --as of other commands)."""
     weights_grid: tuple[int, int] | None = None

@@ -106,8 +106,10 @@ def by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], 
     """Return the groups of parameters, those of each rate for themselves; a factor of 1 leaves the optimizer's own."""
     groups = []
     for rate in sorted({one.rate for one in trained}, reverse=True):
-        given = {} if rate == 1 else {"lr": lr * rate}
-        groups += [{**group, **given} for group in build([one for one in trained if one.rate == rate])]
+        for group in build([one for one in trained if one.rate == rate]):
+            if rate != 1:  # whatever decays, decays by its own rate
+                group |= {"lr": lr * rate, "decoupled": group.get("decoupled", 0.0) * rate}
+            groups.append(group)
     return groups
 
 

@@ -42,7 +42,7 @@ class Train:
     """With --sweep: the learning rates to try."""
     dry_run: bool = False
     """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
-    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="small"))
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
 
 
 @dataclass(frozen=True)

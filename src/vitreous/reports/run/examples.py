@@ -114,8 +114,13 @@ def last_layer(
     return list(read_attention(predictor.model, images).double().cpu().numpy())
 
 
-def training_batch(found: Findings) -> list[Block]:
-    """Return the first examples of the run's training stream, augmented and mixed as the model saw them."""
+def training_batch(found: Findings) -> list[Block] | None:
+    """Return the first examples of the run's training stream, augmented and mixed as the model saw them.
+
+    A run of no steps has none.
+    """
+    if found.steps == 0:
+        return None
     if found.dataset is None:
         return [Note("No data:", found.missing["dataset"])]
     settings, classes = found.settings, found.dataset.train.classes

@@ -57,7 +57,7 @@ def configuration(found: Findings) -> list[Block]:
 def _model(model: dict[str, object]) -> str | None:
     if {"image", "units", "width"} <= model.keys():
         image, units = " x ".join(map(str, model["image"])), "+".join(map(str, model["units"]))  # type: ignore[arg-type]
-        return f"{units} bottleneck units, width {model['width']}; images of {image}"
+        return f"{units} {model.get('unit', 'bottleneck')} units, width {model['width']}; images of {image}"
     if not {"image", "patch", "depth", "width", "heads"} <= model.keys():
         return None
     image, patch = (" x ".join(map(str, model[key])) for key in ("image", "patch"))  # type: ignore[arg-type]

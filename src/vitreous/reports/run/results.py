@@ -20,13 +20,21 @@ def headline(found: Findings) -> list[Block]:
         reached = reached_by_sets(found, best)
     else:
         reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
-    figures = [*reached, *_size(found)]
+    figures = [*reached, *_baselines(found), *_size(found)]
     if train:
         last = train[-1]
         figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
         figures.append(("training time", duration(last["seconds"]), _progress(found)))
         figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
     return [Numbers(figures), *_shortcomings(found), *_caveat(found)]
+
+
+def _baselines(found: Findings) -> list[tuple[str, str, str]]:
+    records = found.records("baselines")
+    if not records:
+        return []
+    said = f"accuracy of colours alone; the commonest class: {records[-1]['majority']:.1%}"
+    return [("colour histogram", f"{records[-1]['histogram']:.1%}", said)]
 
 
 def exported_evaluation(found: Findings) -> dict[str, Any] | None:
@@ -142,9 +150,11 @@ F1 = (
 RATE = "What the schedule made of the peak learning rate."
 
 
-def curves(found: Findings) -> list[Block]:
+def curves(found: Findings) -> list[Block] | None:
     """Return the learning curves over epochs."""
     train, evaluations = found.records("train"), found.records("evaluation")
+    if found.steps == 0:
+        return None
     if not train and not evaluations:
         return [Note("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")]
     sets, unlabelled = of_sets(found), without_labels(found)

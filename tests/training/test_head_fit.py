@@ -1,0 +1,172 @@
+"""Runs that begin with a head by logistic regression: recipe probe, and finetune on few images."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.support.training import TINY, Listener, digest, exported
+from torch import nn
+
+from vitreous.data.dataset import open_dataset
+from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.model.factory import create
+from vitreous.model.names import build_vit_config
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.training.config import OptimizerConfig
+from vitreous.training.initial_weights import scale_rates
+from vitreous.training.run import resume
+from vitreous.weights.model_folder import load_model
+
+PROBE = replace(
+    TINY,
+    data=replace(TINY.data, holdout=0.7),
+    head="logistic",
+    duration="0st",
+    freeze="trunk",
+    export="best",
+    schedule=replace(TINY.schedule, warmup="0%"),
+)
+FEW = replace(PROBE, duration="12st", freeze="none")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_of_no_steps_is_scikit_learns_regression_on_the_frozen_features(go):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    result = go(PROBE)
+    assert (result.outcome.stopped, result.metrics["step"], result.report is not None) == ("finished", 0, True)
+    folder = load_model(result.model)
+    dataset = open_dataset(PROBE.data)
+    train, held = (features(folder, one, FeatureOptions(cache=False)) for one in (dataset.train, dataset.validation))
+    state = json.loads(next((result.run / "checkpoints").glob("step-*/state.json")).read_text())
+    l2 = state["state"]["head"]["l2"]
+    scaler = StandardScaler().fit(train.vectors.astype(np.float64))
+    reference = LogisticRegression(C=1 / (l2 * len(train)), tol=1e-8, max_iter=10_000)
+    reference.fit(scaler.transform(train.vectors.astype(np.float64)), train.labels)
+    expected = reference.predict_proba(scaler.transform(held.vectors.astype(np.float64)))
+    head = folder.model.head
+    assert isinstance(head, nn.Linear)
+    found = head(torch.from_numpy(np.array(held.vectors))).softmax(1).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert result.metrics["top1"] == pytest.approx((expected.argmax(1) == held.labels).mean(), abs=0.003)
+    assert result.metrics["top1"] > 0.5  # of ten classes, by random features
+
+
+def test_nothing_but_the_head_changes_and_the_bits_are_the_same_every_time(go):
+    results = [go(replace(PROBE, head_views=2)) for _ in range(2)]
+    assert digest(results[0].run) == digest(results[1].run)
+    before = create(PROBE.model, PROBE.seed).state_dict()
+    for name, tensor in exported(results[0].run).items():
+        assert torch.equal(tensor, before[name]) != name.startswith("head.")
+    assert digest(results[0].run) != digest(go(PROBE).run)  # views are learned from
+    assert digest(resume(results[0].run).run) == digest(results[1].run)
+
+
+def test_steps_start_from_the_head_and_the_best_is_kept(go):
+    listener = Listener()
+    ruined = go(replace(FEW, optimizer=OptimizerConfig(lr=1.0, clip=0.0)), listener)
+    assert [step for step, _ in listener.best] == [0, 4, 8, 12]
+    assert load_model(ruined.model).origin["step"] == 0
+    probe = go(PROBE)
+    assert ruined.metrics["top1"] == probe.metrics["top1"]
+    for name, tensor in exported(ruined.run).items():
+        assert torch.equal(tensor, exported(probe.run)[name])
+
+
+def test_an_average_starts_from_the_fitted_head(go):
+    averaged = go(replace(FEW, ema=0.9, optimizer=OptimizerConfig(lr=1e-5)))
+    evaluations = [record for record in records(averaged.run) if record["kind"] == "evaluation"]
+    assert evaluations[0]["step"] == 0
+    assert evaluations[0]["top1"] > 0.5
+    assert evaluations[-1]["top1"] == pytest.approx(evaluations[0]["top1"], abs=0.02)
+
+
+def test_a_run_killed_at_the_first_step_goes_on_to_the_same_bits(go, monkeypatch):
+    whole = go(FEW)
+    calls = iter(range(100))
+
+    def killed(*arguments):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    from vitreous.training import loop
+
+    step = loop.train_step
+    monkeypatch.setattr(loop, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go(FEW)
+    monkeypatch.undo()
+    run = whole.run.parent / "run-1"
+    assert digest(resume(run).run) == digest(whole.run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"head": "new"}, "duration is 0st; it must be above 0"),
+        ({"head": "auto", "duration": "3st", "head_views": 2}, "views are for --head logistic"),
+        ({"optimizer": OptimizerConfig(layer_decay=0.0)}, "layer_decay"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(go, changed, said):
+    with pytest.raises(ConfigError, match=said):
+        go(replace(PROBE, **changed))
+
+
+def test_layer_wise_rates_are_timms():
+    # But for the final norm, which timm counts to the last block, and BEiT's authors to the head.
+    from benchmarks.timm_peer import let_torchvision_load
+
+    let_torchvision_load()
+    import timm
+    from timm.optim import param_groups_layer_decay
+
+    theirs = timm.create_model("vit_tiny_patch16_224", depth=3, num_classes=7)
+    expected = {}
+    for group in param_groups_layer_decay(theirs, weight_decay=0.1, layer_decay=0.6):
+        for parameter in group["params"]:
+            name = next(name for name, one in theirs.named_parameters() if one is parameter)
+            expected[name] = group["lr_scale"]
+    model = create(build_vit_config("Ti/16", depth=3, classes=7))
+    rates = scale_rates(model, 0.6)
+    found = {name: rates.get(parameter, 1.0) for name, parameter in model.named_parameters()}
+    pairs = {
+        "class_token": "cls_token",
+        "positions.embedding": "pos_embed",
+        "patches.embed.weight": "patch_embed.proj.weight",
+        "blocks.0.attention.qkv.weight": "blocks.0.attn.qkv.weight",
+        "blocks.1.attention_norm.bias": "blocks.1.norm1.bias",
+        "blocks.2.mlp.contract.bias": "blocks.2.mlp.fc2.bias",
+        "head.weight": "head.weight",
+    }
+    for ours, name in pairs.items():
+        assert found[ours] == pytest.approx(expected[name]), (ours, name)
+    assert scale_rates(model, 1.0) == {}
+
+
+def test_layer_wise_rates_of_a_resnet_and_in_the_optimizer(go):
+    model = create(ResNetConfig(image=(16, 16), units=(1, 2), unit="basic", root="3x3", classes=3))
+    rates = scale_rates(model, 0.5)
+    assert {rates[parameter] for parameter in model.root.parameters()} == {0.5**4}
+    assert [rates[stage[-1].conv1.weight] for stage in model.stages] == [0.5**3, 0.5]
+    assert model.head.weight not in rates
+    before = create(FEW.model, FEW.seed).state_dict()
+    last = exported(
+        go(replace(FEW, export="last", optimizer=OptimizerConfig(name="sgd", lr=0.1, layer_decay=1e-9))).run
+    )
+    for name, tensor in last.items():  # a factor of a billionth holds everything below the head still
+        moved = float((tensor - before[name]).abs().max())
+        assert (moved > 1e-6) == name.startswith(("norm.", "head.")), (name, moved)
