@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/vitreous predict runs/demo runs/demo-images --top 2
 	@echo
 	@echo "That was a Vision Transformer, trained here. Its report, with pictures: runs/demo/report.html"
-	@echo "Your own images next: $(BIN)/vitreous train FOLDER_OF_CLASS_FOLDERS --minutes 15"
+	@echo "Your own images next: $(BIN)/vitreous train FOLDER_OF_CLASS_FOLDERS"
 
 # One thread in each of as many processes as there are cores: torch's threads would wait for each other.
 # Compiled modules are kept, whatever the environment says: with them each of the processes starts 12 s sooner.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import vitreous
 from vitreous.cli.progress import reporter
-from vitreous.weights.model_folder import load_model, save_model
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 SETTINGS = {
     "model": {"units": (1, 1, 1), "root": "2x2", "root_channels": 64, "groups": 8},
@@ -58,7 +58,7 @@ def main() -> None:
     write(load_model(result.run), given.out / "starter", result.metrics)
 
 
-def write(folder: vitreous.ModelFolder, out: Path, metrics: dict[str, float]) -> None:
+def write(folder: ModelFolder, out: Path, metrics: dict[str, float]) -> None:
     """Write the model folder: for another size of image, and without the paths of this machine."""
     origin = {
         "recipe": "benchmarks/starter.py",

@@ -1,7 +1,8 @@
 """The README's commands, executed as a reader would, in order, in a folder with small images of the test's own.
 
 What stands in for the real thing, and all that does:
-- `vitreous train` gets SHORT in place of --minutes, except with --dry-run; `minutes=15` in Python becomes the same settings.
+- `vitreous train` gets SHORT in place of --minutes or a recipe's own length, except with --dry-run and where it takes no steps;
+  `minutes=15` in Python becomes the same settings, and the recipe that it stands for.
 - Setting up (venv, activate, pip) is left out: what this test runs on has been set up that way. tests/test_house.py
   checks that constraints.txt pins every dependency.
 - `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed.
@@ -101,7 +102,9 @@ def checked(command, done):
 
 
 def shortened(command):
-    trains = "vitreous train" in command and "--dry-run" not in command
+    trains = (
+        re.search(r"vitreous train .*(--minutes 15|--recipe finetune|digits)", command) and "--dry-run" not in command
+    )
     return f"{command.replace(' --minutes 15', '')} {SHORT}" if trains else command
 
 
@@ -115,7 +118,7 @@ def run_python(folder):
     """Execute the README's Python."""
     code = "".join(code for language, code in blocks(README) if language == "python")
     assert "minutes=15" in code
-    script = code.replace("minutes=15", SHORT_IN_PYTHON)
+    script = code.replace("minutes=15", f'recipe="finetune", {SHORT_IN_PYTHON}')
     return folder, execute(f"python - <<'END'\n{script}\nEND", folder).splitlines()
 
 
@@ -135,7 +138,7 @@ def commands_ran(tmp_path_factory):
 def test_the_commands_do_what_they_say(commands_ran):
     folder, printed = commands_ran
     train, inspect, dry_run, predict, _, _, evaluate, explain, resume, finetune = printed
-    run = folder / "runs" / "photos-small-1"
+    run = folder / "runs" / "photos-probe-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert (run / name).exists(), f"the README says that a run folder holds {name}"
     assert (run / "report.html").stat().st_size > 10_000
@@ -147,11 +150,11 @@ def test_the_commands_do_what_they_say(commands_ran):
     assert len(list((folder / "sorted").glob("*/*.jpg"))) == 3
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
     assert re.search(r"examples +4\n", evaluate)
-    assert "explanations/photos-small-1-1/index.html" in explain
-    assert "resuming at step 2 of 2" in resume
+    assert "explanations/photos-probe-1-1/index.html" in explain
+    assert "resuming at step 0 of 0" in resume
     assert "the head is new" in finetune
     assert (folder / "runs" / "flowers-finetune-1" / "model" / "model.safetensors").exists()
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["flowers-finetune-1", "photos-small-1"]
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["flowers-finetune-1", "photos-probe-1"]
 
 
 class Fetched(HTMLParser):
@@ -171,7 +174,7 @@ class Fetched(HTMLParser):
 def test_the_report_needs_nothing_but_itself(commands_ran):
     """docs/decisions/0005."""
     folder, _ = commands_ran
-    page = (folder / "runs" / "photos-small-1" / "report.html").read_text(encoding="utf-8")
+    page = (folder / "runs" / "flowers-finetune-1" / "report.html").read_text(encoding="utf-8")
     parser = Fetched()
     parser.feed(page)
     assert parser.found == []

@@ -15,6 +15,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
+from vitreous.recipes.finetune import FEW
 from vitreous.recipes.request import Request
 from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
@@ -178,7 +179,7 @@ def settle_weights(recipe: str, request: Request, reporter: Reporter) -> tuple[s
     weights = request.weights
     if weights == NONE:
         weights = None
-    elif weights is None and chosen in FROM_WEIGHTS and (recipe == AUTO or recipe == "probe"):
+    elif weights is None and chosen in FROM_WEIGHTS and (recipe in (AUTO, "probe") or request.facts.train < FEW):
         weights = AUTO
     if recipe == AUTO and weights == AUTO and request.weights is None:
         reporter.message(

@@ -5,17 +5,19 @@ from dataclasses import replace
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.count import count_flops
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.request import Request
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
-from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.weights.auto_weights import find_image
 
 
 def probe(request: Request) -> RunConfig:
     """Fit a head to the frozen features of pre-trained weights: seconds for a hundred images, and no step of training.
 
-    The weights see images at the resolution that they were made for. The head is a logistic regression, its l2 chosen by
+    The weights see images at the resolution that they were made for, or that is enough for features of theirs (docs/pretrained.md). The head is a logistic regression, its l2 chosen by
     cross-validation on the training images (`evaluation/probes/logistic.py`). What comes out is a model folder like any other.
 
     Reached: see docs/recipes.md.
@@ -27,10 +29,23 @@ def probe(request: Request) -> RunConfig:
     return configure_probe(request)
 
 
+VIEWS, WORK = 4, 2e12
+"""Most augmented views of an image that a head learns from, and the operations that those of all images may cost."""
+
+
+def choose_views(model: ModelConfig, images: int) -> int:
+    """Return how many augmented views there are: up to four, as far as a small model or few images make them cheap.
+
+    To the starter weights they bring three points on a hundred photographs (docs/notebook.md); to a large model's features, little.
+    """
+    return min(VIEWS, int(WORK / (count_flops(model) * images)))
+
+
 def configure_probe(request: Request) -> RunConfig:
     """Configure a head on frozen features, whatever follows it."""
     folder = open_weights(request, "probe")
-    model = retarget_model(folder.model.config, request, Size(*folder.model.config.image))
+    image = find_image(request.weights or "") or folder.model.config.image
+    model = retarget_model(folder.model.config, request, Size(*image))
     return RunConfig(
         recipe="probe",
         data=request.data,
@@ -43,6 +58,7 @@ def configure_probe(request: Request) -> RunConfig:
         schedule=ScheduleConfig(kind="constant", warmup="0%"),
         freeze="trunk",
         head="logistic",
+        head_views=choose_views(model, request.facts.train),
         duration="0st",
         batch=choose_batch(request),
         export="best",
