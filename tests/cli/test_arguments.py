@@ -193,4 +193,4 @@ def test_bash_takes_its_script(vitreous, tmp_path):
         + "COMP_WORDS=(vitreous train --optimizer.l); COMP_CWORD=2; _vitreous; echo ${COMPREPLY[*]}\n"
     )
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("predict\n--optimizer.lr\n", "")
+    assert (done.stdout, done.stderr) == ("predict\n--optimizer.layer-decay --optimizer.lr\n", "")

@@ -25,7 +25,7 @@ from vitreous.training.settings_check import check_ranges
 
 SIZES = (8, 50, 1000, 50_000, 1_281_167)
 PAPERS = {
-    "finetune": {8: 50, 50: 156, 1000: 200, 50_000: 10_000, 1_281_167: 20_000},
+    "finetune": {8: 50, 50: 312, 1000: 312, 50_000: 10_000, 1_281_167: 20_000},
     "pretrain": {1_281_167: 93_835},
     "mae": {1_281_167: 250_228},
     "masked-patches": {1_281_167: 1_000_000},
@@ -37,7 +37,7 @@ def longest_warmup(recipe: str, examples: int, steps: int) -> float:
     """Return what a recipe's documents say of its warm-up in a run of so many steps."""
     large = examples >= 200_000
     return {
-        "finetune": min(500, steps / 10),
+        "finetune": steps / 10 if examples < 2_000 else min(500, steps / 10),
         "hyperrule": steps / 5 if examples < 20_000 else steps / 20 if examples < 500_000 else steps / 40,
         "pretrain": min(10_000, 0.11 * steps),
         "masked-patches": min(10_000, steps / 10) if large else steps / 20,
@@ -57,7 +57,7 @@ def check_length(config: RunConfig, examples: int) -> None:
 
 
 @pytest.mark.parametrize("examples", SIZES)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {"probe"}))
 def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
     request = Request(facts(examples, classes=2), **({"weights": weights} if recipe in FROM_WEIGHTS else {}))
     config = configure(recipe, request)
@@ -167,7 +167,8 @@ def test_every_recipe_trains_one_step_and_ten(weights, tmp_path):  # noqa: F811
         for steps in (1, 10):
             result = train(replace(shrunk(config), duration=f"{steps}st"), tmp_path / f"{name} {steps}")
             assert result.outcome.stopped == "finished", name
-            assert result.metrics["step"] == steps, name
+            kept = {0, steps} if config.head == "logistic" else {steps}  # the fitted head's, if no step did better
+            assert result.metrics["step"] in kept, name
 
 
 def test_minutes_are_measured_and_become_a_run(monkeypatch):

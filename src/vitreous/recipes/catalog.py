@@ -48,9 +48,11 @@ def choose_recipe(request: Request) -> str:
     """
     facts = request.facts
     few = facts.train < FEW and not facts.several
+    if request.model is not None:
+        return "small"
     if request.weights not in (None, AUTO, NONE):
         return "probe" if few and request.minutes is None else "finetune"
-    plain = request.model is None and request.channels is None and facts.channels <= 3
+    plain = request.channels is None and facts.channels <= 3
     if request.weights == NONE or (request.weights is None and not (few and plain and max(facts.size) > TINY)):
         return "small"
     return "probe" if few and request.minutes is None else "finetune"

@@ -68,12 +68,11 @@ def finetune_few(request: Request) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
-    start = configure_probe(request)
+    start = configure_probe(request, "finetune")
     images = request.facts.train
     batch = request.batch(min(64, max(8, images // 8)))
     return replace(
         start,
-        recipe="finetune",
         augment=replace(start.augment, crop_area=(0.5, 1.0)),
         objective=ClassifyConfig(smoothing=0.1),
         optimizer=OptimizerConfig(

@@ -26,7 +26,7 @@ def probe(request: Request) -> RunConfig:
         raise ConfigError(
             f"recipe 'probe' takes no steps, and moments; leave out --minutes {request.minutes:g}, or use recipe 'finetune'"
         )
-    return configure_probe(request)
+    return configure_probe(request, "probe")
 
 
 VIEWS, WORK = 4, 2e12
@@ -41,13 +41,13 @@ def choose_views(model: ModelConfig, images: int) -> int:
     return min(VIEWS, int(WORK / (count_flops(model) * images)))
 
 
-def configure_probe(request: Request) -> RunConfig:
-    """Configure a head on frozen features, whatever follows it."""
-    folder = open_weights(request, "probe")
+def configure_probe(request: Request, recipe: str) -> RunConfig:
+    """Configure a head on frozen features, whatever a recipe has follow it."""
+    folder = open_weights(request, recipe)
     image = find_image(request.weights or "") or folder.model.config.image
     model = retarget_model(folder.model.config, request, Size(*image))
     return RunConfig(
-        recipe="probe",
+        recipe=recipe,
         data=request.data,
         preprocess=replace(folder.preprocess, size=model.image),
         decode=folder.decode,

@@ -98,7 +98,9 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse a head by logistic regression for anything but one label an image; raises ConfigError."""
+    """Refuse a head by logistic regression for anything but one label an image, and its views without it; raises ConfigError."""
+    if config.head_views and config.head != "logistic":
+        raise ConfigError(f"head_views is {config.head_views}; views are for --head logistic, leave it out")
     labelled = isinstance(config.objective, ClassifyConfig)
     if config.head == "logistic" and (dataset.facts.several or not labelled):
         what = "several labels an image" if labelled else f"objective {config.objective.KIND}"

@@ -105,8 +105,6 @@ def check_ranges(config: RunConfig) -> None:
         given = settings[name]
         for text in given if isinstance(given, list) else [given]:
             check_duration(name, text, nothing=name == "duration" and config.head == "logistic")
-    if config.head_views and config.head != "logistic":
-        raise ConfigError(f"head_views is {config.head_views}; views are for --head logistic, leave it out")
 
 
 def check_duration(name: str, text: str, *, nothing: bool = False) -> None:
