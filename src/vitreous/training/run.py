@@ -3,7 +3,7 @@
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from vitreous.data.dataset import DIGITS, Dataset
 from vitreous.data.listing.listing import format_names
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
-from vitreous.evaluation.baselines import Baselines, measure_baselines
+from vitreous.evaluation.baselines import Baselines
 from vitreous.model import count
-from vitreous.objectives.config import ClassifyConfig
 from vitreous.reports.notebook import frame, preformatted
 from vitreous.run_folder import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
@@ -25,6 +24,7 @@ from vitreous.storage.relocation import locate, note_places
 from vitreous.storage.run_config import CONFIG
 from vitreous.storage.versions import read_versions
 from vitreous.training.assembly import build_job, open_data
+from vitreous.training.baseline_records import note_baselines, read_baselines
 from vitreous.training.changes import (
     AS_BEFORE,
     ROUNDING,
@@ -43,9 +43,6 @@ from vitreous.training.rules import RULES, check_rules
 from vitreous.training.settings_check import check_ranges
 from vitreous.training.state import Job
 from vitreous.weights.model_folder import load_model
-
-LEAST_SIDE = 16
-"""Longest side, in pixels, of images whose colours say nothing."""
 
 
 @dataclass(frozen=True)
@@ -296,34 +293,6 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> Result:
     reporter.close()
     model = run.model_path if run.model_path.exists() else None
     return Result(run.path, model, report, read_final_metrics(run), outcome, read_baselines(run.path))
-
-
-def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
-    """Measure what can be had without a network, and note it among the run's records; a failure is told and nothing is lost.
-
-    Where images have one label each, colours, and more than a few pixels.
-    """
-    config = job.config
-    labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.several
-    if not labelled or config.preprocess.mode != "RGB" or max(config.preprocess.size) <= LEAST_SIDE:
-        return
-    reporter.phase("fitting the baselines")
-    try:
-        found = measure_baselines(job.stream.source, job.validation, config.decode)
-    except VitreousError as error:
-        reporter.message(f"the baselines could not be measured: {error}")
-        return
-    run.log({"kind": "baselines", **asdict(found)})
-
-
-def read_baselines(run: Path) -> Baselines | None:
-    """Return what was noted of the baselines, if they were measured."""
-    found = [record for record in read_run(run).metrics if record["kind"] == "baselines"]
-    return (
-        Baselines(**{name: found[-1][name] for name in ("majority", "histogram", "train", "validation")})
-        if found
-        else None
-    )
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:

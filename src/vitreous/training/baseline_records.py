@@ -1,0 +1,42 @@
+"""What can be had without a network, beside what a run came to: measured at its end, kept among its records."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from vitreous.errors import VitreousError
+from vitreous.evaluation.baselines import Baselines, measure_baselines
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.run_folder import Run, read_run
+from vitreous.training.reporter import Reporter
+from vitreous.training.state import Job
+
+LEAST_SIDE = 16
+"""Longest side, in pixels, of images whose colours say nothing."""
+
+
+def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
+    """Measure what can be had without a network, and note it among the run's records; a failure is told and nothing is lost.
+
+    Where images have one label each, colours, and more than a few pixels.
+    """
+    config = job.config
+    labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.several
+    if not labelled or config.preprocess.mode != "RGB" or max(config.preprocess.size) <= LEAST_SIDE:
+        return
+    reporter.phase("fitting the baselines")
+    try:
+        found = measure_baselines(job.stream.source, job.validation, config.decode)
+    except VitreousError as error:
+        reporter.message(f"the baselines could not be measured: {error}")
+        return
+    run.log({"kind": "baselines", **asdict(found)})
+
+
+def read_baselines(run: Path) -> Baselines | None:
+    """Return what was noted of the baselines, if they were measured."""
+    found = [record for record in read_run(run).metrics if record["kind"] == "baselines"]
+    return (
+        Baselines(**{name: found[-1][name] for name in ("majority", "histogram", "train", "validation")})
+        if found
+        else None
+    )
