@@ -1,4 +1,4 @@
-"""For all tests: type checks, the same examples every time and no time limits inside hypothesis, a scan cache of their own,
+"""For all tests: type checks, the same examples every time and no time limits inside hypothesis, caches of their own, no Hub,
 and signals that are heeded, even where whoever started the tests in the background has them ignored.
 
 What collecting the tests has made lives to the end: the garbage collector passes it over, in processes forked from
@@ -23,6 +23,7 @@ settings.register_profile("vitreous", deadline=None, max_examples=25, suppress_h
 settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vitreous"))
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vitreous-tests-")
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody listens: no test asks the real Hub
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 collect_ignore = ["fuzz"]

@@ -78,7 +78,7 @@ def start_from(
     assert config.weights is not None
     channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
     wish = LoadOptions(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
-    folder, report = open_model(config.weights, wish)
+    folder, report = open_model(config.weights, wish, reporter)
     if report is not None:
         reporter.message(str(report))
     if classes:
