@@ -137,7 +137,7 @@ def commands_ran(tmp_path_factory):
 
 def test_the_commands_do_what_they_say(commands_ran):
     folder, printed = commands_ran
-    train, inspect, dry_run, predict, _, _, evaluate, explain, resume, finetune = printed
+    train, inspect, dry_run, predict, _, _, evaluate, review, explain, resume, finetune = printed
     run = folder / "runs" / "photos-probe-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert (run / name).exists(), f"the README says that a run folder holds {name}"
@@ -150,6 +150,7 @@ def test_the_commands_do_what_they_say(commands_ran):
     assert len(list((folder / "sorted").glob("*/*.jpg"))) == 3
     assert len((folder / "labels.csv").read_text().splitlines()) == 1 + 3
     assert re.search(r"examples +4\n", evaluate)
+    assert "20 images of photos" in review and "review.csv" not in review
     assert "explanations/photos-probe-1-1/index.html" in explain
     assert "resuming at step 0 of 0" in resume
     assert "the head is new" in finetune

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitreous.api.probes import ProbeResult, probe
     from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
+    from vitreous.api.review import ReviewResult, review
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
@@ -70,6 +71,8 @@ PLACES = {
     "StudyResult": "vitreous.studies.engine.run",
     "sort_into": "vitreous.api.sorting",
     "SortingResult": "vitreous.api.sorting",
+    "review": "vitreous.api.review",
+    "ReviewResult": "vitreous.api.review",
     "explain": "vitreous.api.explanation",
     "ExplanationResult": "vitreous.api.explanation",
     "Explanation": "vitreous.insight.explanation",
@@ -101,6 +104,7 @@ __all__ = [
     "ReportResult",
     "ResNet",
     "ResNetConfig",
+    "ReviewResult",
     "RunConfig",
     "SortingResult",
     "StudyResult",
@@ -122,6 +126,7 @@ __all__ = [
     "push_to_hub",
     "report",
     "resume",
+    "review",
     "sort_into",
     "study",
     "train",

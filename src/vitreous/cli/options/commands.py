@@ -191,6 +191,17 @@ class Inspect:
 
     path: Annotated[str, tyro.conf.Positional]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
+    review: bool = False
+    """Look for what may be wrong with labelled images: near-duplicates, likely wrong labels, outliers, images that are too
+    small, blurred or of one colour, confused classes. Writes a page with pictures and a CSV."""
+    weights: str | None = None
+    """With --review: a model whose frozen features tell of labels and outliers; without it these checks are left out."""
+    apply: str | None = None
+    """With --review: write a manifest, a new CSV, without near-duplicates, likely wrong labels and images of one colour. No
+    image is touched."""
+    out: str | None = None
+    """With --review: folder for report.html, report.json, report.md and review.csv, new or empty; by default the next free one
+    of evaluations/."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 

@@ -1,0 +1,238 @@
+"""`vitreous.review`: what may be wrong with labelled images, and a manifest without it."""
+
+import csv
+import io
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitreous.api.data import short_name
+from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.results import Reported
+from vitreous.data.parts import open_parts
+from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.sources.files import FileSource
+from vitreous.errors import ConfigError, DataError
+from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.review.findings import DUPLICATE, WRONG, Review, review_images
+from vitreous.evaluation.review.pictures import Look, look_at_all
+from vitreous.reports.blocks import Report
+from vitreous.reports.evaluation.review import TITLES, balance_said, sections
+from vitreous.runtime.data_frames import data_frame
+from vitreous.storage.atomic import check_name, write_atomically
+from vitreous.storage.presence import path_exists
+from vitreous.training.reporter import Reporter, Silent, progress_of
+
+if TYPE_CHECKING:
+    import pandas
+
+TABLE = "review.csv"
+"""Beside the report: every finding."""
+LISTED = 20
+"""Findings of each kind that are listed in the terminal."""
+WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewResult(Reported):
+    """What may be wrong with labelled images."""
+
+    data: str
+    found: Review
+    left_out: tuple[str, ...]
+    """Checks that couldn't be made, and why."""
+    broken: tuple[tuple[str, str], ...]
+    """Files that can't be read: (name, reason)."""
+    sources: dict[str, FileSource] = field(repr=False)
+    """The images by split: train and validation, or all under ""."""
+
+    def __str__(self) -> str:
+        found = self.found
+        lines = [f"{len(found.names):,} images of {self.data}"]
+        for kind, (title, _) in TITLES.items():
+            every = found.of(kind)
+            lines += [f"{title}: {len(every):,}"] if every else []
+            lines += [f"  {self._line(one)}" for one in every[:LISTED]]
+            lines += [f"  ... and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
+        lines += [f"  {label} is taken for {other}: {count:,}" for label, other, count in found.confused[:3]]
+        lines += [balance_said(found)] if found.unbalanced else []
+        lines += [f"{len(self.broken):,} files can't be read; the first: {self.broken[0][1]}"] if self.broken else []
+        return "\n".join([*lines, *(f"left out: {one}" for one in self.left_out)])
+
+    def _line(self, one: Any) -> str:
+        found = self.found
+        said = f"{found.names[one.index]}  {found.labels[one.index]}  {one.score:.3g}"
+        if one.kind == WRONG:
+            return f"{said}  more likely {found.classes[one.other]}"
+        return f"{said}  like {found.names[one.other]}" if one.kind == DUPLICATE else said
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """Every finding, as columns: finding, path, split, label, score, other (image or class), left_out (by `apply`)."""
+        found, every = self.found, self.found.findings
+        other = [
+            "" if one.other < 0 else found.classes[one.other] if one.kind == WRONG else found.names[one.other]
+            for one in every
+        ]
+        columns: dict[str, list[Any]] = {
+            "finding": [one.kind for one in every],
+            "path": [found.names[one.index] for one in every],
+            "split": [found.splits[one.index] for one in every],
+            "label": [found.labels[one.index] for one in every],
+            "score": [one.score for one in every],
+            "other": other,
+            "left_out": [one.leave_out for one in every],
+        }
+        for name, reason in self.broken:
+            for column, value in zip(columns.values(), ("unreadable", name, "", "", "", reason, True), strict=True):
+                column.append(value)
+        return columns
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return `columns` as a pandas frame; raises ConfigError where pandas is not installed."""
+        return data_frame(self.columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found as JSON values."""
+        columns = self.columns
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return {"findings": rows, "confused": self.found.confused, "not_checked": self.left_out}
+
+    @cached_property
+    def report(self) -> Report:
+        """The report: each kind of finding with pictures, the worst first."""
+        lead = (
+            f"{len(self.found.names):,} images of {self.data}, compared with each other. {TABLE} lists every finding."
+        )
+        said = {"data": self.data, "results": self.to_dict()}
+        return Report(
+            f"{short_name(self.data)}: review",
+            lead,
+            sections(self.found, self.sources, self.left_out),
+            said,
+            {TABLE: self.columns},
+        )
+
+    def apply(self, manifest: str | Path) -> str:
+        """Write a manifest (CSV) of the images without those that a finding leaves out; no image is touched.
+
+        Left out are of each near-duplicate pair one, the surest of the likely wrong labels, and images of one colour. Return what was done.
+
+        Args:
+            manifest: a new file, which `train` takes; its paths are relative to it.
+
+        Raises:
+            ConfigError: it is there already, or can't be. StorageError: it can't be written.
+        """
+        target = check_manifest(manifest)
+        gone = {one.index for one in self.found.findings if one.leave_out}
+        file = io.StringIO(newline="")
+        table, place = csv.writer(file), target.absolute().parent
+        split = set(self.sources) != {""}
+        table.writerow(["path", "label", *["split"] * split])
+        paths = [source.root / name for source in self.sources.values() for name in source.names]
+        for index, path in enumerate(paths):
+            if index not in gone:
+                part = ["train" if self.found.splits[index].startswith("train") else "val"] if split else []
+                table.writerow([os.path.relpath(path.absolute(), place), self.found.labels[index], *part])
+        write_atomically(target, file.getvalue().encode("utf-8", "surrogateescape"))
+        kept = len(paths) - len(gone)
+        return f"{kept:,} of {len(paths):,} images are in {target}, {len(gone):,} were left out; no file was touched"
+
+
+def check_manifest(manifest: str | Path) -> Path:
+    """Return where a manifest is to be written; raises ConfigError unless it is a new CSV in a folder that is there."""
+    target = Path(manifest)
+    check_name(target)
+    if target.suffix.lower() != ".csv":
+        raise ConfigError(f"{target} ends in {target.suffix or 'nothing'}; name a new file that ends in .csv")
+    if path_exists(target):
+        raise ConfigError(f"{target} is there already; name a new file")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"can't write {target}: there is no folder {target.parent}")
+    return target
+
+
+def review(
+    data: str | Path,
+    weights: ModelLike | None = None,
+    *,
+    batch: int = 64,
+    device: str = "auto",
+    cache: bool = True,
+    reporter: Reporter | None = None,
+) -> ReviewResult:
+    """Look for what may be wrong with labelled image files: near-duplicates, labels, outliers, images that show nothing.
+
+    >>> found = vitreous.review("photos", "runs/photos-1")                               # doctest: +SKIP
+    >>> found.save("review"), found.apply("cleaned.csv")                                 # doctest: +SKIP
+
+    Args:
+        data: a folder of class folders, or a manifest, with one label an image.
+        weights: a model whose frozen features tell of labels and outliers, as `vitreous.load` takes or returns it; None: those
+            checks are left out, and the result says so.
+        batch: images that pass through the model at once.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        cache: keep features on the disk, and take those that are there.
+        reporter: told how far the work is; None: nothing is shown.
+
+    Raises:
+        DataError: no image files, several labels an image. CheckpointError: no such model.
+    """
+    display = reporter or Silent()
+    display.phase("opening the images")
+    sources = open_files(str(data))
+    predictor = None if weights is None else as_predictor(weights, device)
+    display.phase("looking at every image")
+    looks: list[Look] = []
+    total, told = sum(map(len, sources.values())), progress_of(display)
+    for source in sources.values():
+        before = len(looks)
+        looks += look_at_all(source, lambda done, before=before: told(before + done, total))
+    joined = None
+    if predictor is not None:
+        display.phase("features of all images")
+        how = FeatureOptions(batch=batch, cache=cache)
+        joined = join([features(predictor, source, how, told) for source in sources.values()])
+    left_out = () if predictor is not None else (WITHOUT_WEIGHTS,)
+    if joined is not None and len(joined.classes) < 2:
+        joined, left_out = None, ("there is a single class, so its labels can't be told from others",)
+    found = review_images(sources, looks, joined, display.phase)
+    broken = tuple(one for source in sources.values() for one in source.skipped)
+    return ReviewResult(str(data), found, left_out, broken, sources)
+
+
+def open_files(data: str) -> dict[str, FileSource]:
+    """Return labelled image files by split; raises DataError for other data."""
+    found: dict[str, FileSource] = {}
+    for split, source in open_parts(data, broken="skip").items():
+        refuse_multilabel(source, "a review")
+        if not isinstance(source, FileSource):
+            raise DataError(f"{data} has no image files to review; name a folder of class folders, or a manifest")
+        if len(source):
+            found[split] = source
+    return found
+
+
+def join(parts: list[Features]) -> Features:
+    """Return the features of all splits together, their labels numbered by all classes, sorted."""
+    classes = tuple(sorted({part.classes[label] for part in parts for label in np.unique(part.labels)}))
+    number: Mapping[str, int] = {name: place for place, name in enumerate(classes)}
+    labels = [number[part.classes[label]] for part in parts for label in part.labels]
+    vectors = np.concatenate([part.vectors for part in parts])
+    return Features(vectors, np.array(labels, np.int64), tuple(name for part in parts for name in part.names), classes)
+
+
+def describe_next(data: str, applied: str | None) -> str:
+    """Say what can be done after a review."""
+    return (
+        f"next: vitreous train {shlex.quote(applied or data)}"
+        if applied
+        else f"next: vitreous inspect {shlex.quote(data)} --review --apply cleaned.csv"
+    )

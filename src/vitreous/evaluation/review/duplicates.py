@@ -1,0 +1,96 @@
+"""Near-duplicates: images that show the same, encoded anew, resized or slightly cropped.
+
+Candidates come from a 64-bit hash (the signs of the lowest 8x8 cosine coefficients of a small grey picture about their
+median, after Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) and, where there are
+features, from each image's nearest neighbour. Each candidate pair is then measured: the largest correlation of one
+picture, whole, with windows of the other, which finds a cropped one again.
+"""
+
+from collections.abc import Iterable
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float32, UInt8, UInt64
+
+SIDE = 64
+"""Rows and columns of the grey pictures that are compared."""
+SMALL = 24
+"""Rows and columns at which two are correlated."""
+CANDIDATE_BITS = 22
+"""Most bits in which the hashes of a candidate pair differ; of pictures that have nothing in common half of the 64 do."""
+ALIKE = 0.96
+"""Correlation from which a pair is called near-duplicates."""
+MARGINS = (0.03, 0.06, 0.1, 0.15)
+"""Shares of rows and columns that the windows leave out."""
+MOST_PAIRS = 20
+"""Most candidate pairs that are measured, times the images: those of the nearest hashes."""
+CHUNK = 256
+Grey = UInt8[np.ndarray, "row col"]
+
+
+def perceptual_hash(picture: Grey) -> np.uint64:
+    """Return 64 bits that hardly change when a picture is encoded anew or resized."""
+    from scipy.fft import dctn
+
+    low = dctn(_resized(picture, None, 32), norm="ortho")[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    return np.packbits(bits).view(np.uint64)[0]
+
+
+def near_duplicates(
+    pictures: list[Grey], candidates: Iterable[tuple[int, int]] = (), flat: float = 2.0
+) -> list[tuple[float, int, int]]:
+    """Return (correlation, first, second) of the pairs that show the same, the most alike first.
+
+    Args:
+        pictures: grey, SIDE x SIDE each.
+        candidates: further pairs to measure.
+        flat: standard deviation of grey below which a picture shows nothing, and is like no other.
+    """
+    shows = np.array([picture.std() >= flat for picture in pictures], bool)
+    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
+    pairs = dict.fromkeys((*_near(hashes), *((min(pair), max(pair)) for pair in candidates)))
+    windows: dict[int, np.ndarray] = {}
+    found = []
+    for first, second in pairs:
+        if not (shows[first] and shows[second]):
+            continue
+        for one in (first, second):
+            if one not in windows:
+                windows[one] = _windows(pictures[one])
+        score = max((windows[first] @ windows[second][0]).max(), (windows[second] @ windows[first][0]).max())
+        if score >= ALIKE:
+            found.append((float(score), first, second))
+    return sorted(found, key=lambda one: (-one[0], one[1:]))
+
+
+def _near(hashes: UInt64[np.ndarray, " image"]) -> list[tuple[int, int]]:
+    """Return the pairs whose hashes differ in few bits, the nearest first."""
+    found: list[tuple[int, int, int]] = []
+    for start in range(0, len(hashes), CHUNK):
+        bits = np.bitwise_count(hashes[start : start + CHUNK, None] ^ hashes[None, :])
+        for row, col in np.argwhere(bits <= CANDIDATE_BITS).tolist():
+            if start + row < col:
+                found.append((int(bits[row, col]), start + row, col))
+    found.sort()
+    return [pair[1:] for pair in found[: MOST_PAIRS * len(hashes)]]
+
+
+def _windows(picture: Grey) -> Float32[np.ndarray, "window pixel"]:
+    """Return the whole picture and windows of it, each at SMALL x SMALL with mean 0 and length 1."""
+    boxes: list[tuple[float, float, float, float] | None] = [None]
+    for margin, down, right in product(MARGINS, (0.0, 0.5, 1.0), (0.0, 0.5, 1.0)):
+        size, free = SIDE * (1 - margin), SIDE * margin
+        boxes.append((free * right, free * down, free * right + size, free * down + size))
+    flat = np.stack([_resized(picture, box, SMALL).ravel() for box in boxes])
+    flat -= flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def _resized(
+    picture: Grey, box: tuple[float, float, float, float] | None, side: int
+) -> Float32[np.ndarray, "row2 col2"]:
+    from PIL import Image
+
+    image = Image.fromarray(picture.astype(np.float32))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box), np.float32)

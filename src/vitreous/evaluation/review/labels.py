@@ -1,0 +1,111 @@
+"""Likely wrong labels, outliers and confused classes: what frozen features say of the labels that images have.
+
+Every image's class is asked of a logistic regression on the features of the others (out of fold); a label that it finds
+improbable is likely wrong, or the image unusual: low self-confidence first, as in confident learning (1911.00068). One is
+sure to be looked at first where another class is more probable than that class is on average for the images that bear its
+name, which is that paper's threshold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from vitreous.evaluation.probes.features import Features
+from vitreous.evaluation.probes.linear import LinearOptions, lbfgs, scored, whitening
+from vitreous.metrics.classification import softmax
+
+FOLDS = 5
+GRID = (1e-3, 1e-2, 1e-1, 1.0)
+"""Values of l2 that are tried; the one of the least out-of-fold loss is used."""
+NEIGHBOURS = 5
+
+
+def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example label"]:
+    """Return each image's probability of each class, by regressions that have learned from other images alone."""
+    folds = assign_folds(found.labels, seed)
+    logits = np.zeros((len(GRID), len(found), len(found.classes)))
+    for fold in range(FOLDS):
+        learned, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if not len(asked):
+            continue
+        problem = whitening(found, learned)
+        for place, weights in enumerate(lbfgs(problem, learned, GRID, LinearOptions(steps=200))):
+            logits[place, asked] = scored(problem, weights, found.vectors[asked])
+    found_by_l2 = [softmax(one) for one in logits]
+    own = (np.arange(len(found)), found.labels)
+    losses = [-np.log(np.maximum(one[own], 1e-300)).mean() for one in found_by_l2]
+    return found_by_l2[int(np.argmin(losses))]
+
+
+def assign_folds(labels: Int64[np.ndarray, " example"], seed: int = 0) -> Int64[np.ndarray, " example"]:
+    """Return each image's fold: of every class as many in each, as near as can be."""
+    rng, folds = np.random.default_rng(seed), np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        folds[own] = (np.arange(len(own)) + rng.integers(FOLDS)) % FOLDS
+    return folds
+
+
+@dataclass(frozen=True)
+class WrongLabel:
+    """An image whose label is improbable."""
+
+    index: int
+    confidence: float
+    """Out-of-fold probability of the label that it has."""
+    other: int
+    """The most probable class."""
+    probability: float
+    """Of that."""
+    confident: bool
+    """It is at least the mean of that class's own images."""
+
+
+def wrong_labels(
+    probabilities: Float64[np.ndarray, "example label"], labels: Int64[np.ndarray, " example"]
+) -> list[WrongLabel]:
+    """Return the images of which another class is more probable, the least probable label first."""
+    own = probabilities[np.arange(len(labels)), labels]
+    least = np.array(
+        [own[labels == label].mean() if (labels == label).any() else 1.0 for label in range(probabilities.shape[1])]
+    )
+    other, best = probabilities.argmax(1), probabilities.max(1)
+    likely = np.flatnonzero(other != labels)
+    ranked = likely[np.argsort(own[likely], kind="stable")].tolist()
+    return [
+        WrongLabel(one, float(own[one]), int(other[one]), float(best[one]), bool(best[one] >= least[other[one]]))
+        for one in ranked
+    ]
+
+
+def outliers(found: Features) -> list[tuple[float, int]]:
+    """Return (distance, index) of the images far from all others of their class, the farthest first.
+
+    The distance is 1 less the mean cosine, about the mean of all, to the nearest NEIGHBOURS of the class; far is more than 5
+    scaled median deviations above the median.
+    """
+    vectors = found.vectors - found.vectors.mean(0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    distance = np.zeros(len(found))
+    for label in np.unique(found.labels):
+        own = np.flatnonzero(found.labels == label)
+        alike = vectors[own] @ vectors[own].T
+        np.fill_diagonal(alike, -np.inf)
+        nearest = np.sort(alike, axis=1)[:, ::-1][:, : min(NEIGHBOURS, len(own) - 1)]
+        distance[own] = 1 - nearest.mean(1) if len(own) > 1 else 0
+    middle = float(np.median(distance))
+    limit = middle + 5 * 1.4826 * float(np.median(np.abs(distance - middle)))
+    far = np.flatnonzero(distance > limit)
+    return sorted(((float(distance[index]), int(index)) for index in far), reverse=True)
+
+
+def nearest_pairs(found: Features) -> list[tuple[int, int]]:
+    """Return each image with the one whose features are most like its own."""
+    vectors = found.vectors / np.maximum(np.linalg.norm(found.vectors, axis=1, keepdims=True), 1e-12)
+    pairs = []
+    for start in range(0, len(found), 1024):
+        alike = vectors[start : start + 1024] @ vectors.T
+        alike[np.arange(len(alike)), start + np.arange(len(alike))] = -np.inf
+        pairs += [(start + row, int(col)) for row, col in enumerate(alike.argmax(1))]
+    return pairs

@@ -1,0 +1,84 @@
+"""`inspect --review`: a page, a CSV and a cleaned manifest, and no image is touched."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.support.pictures import encoded, write
+
+import vitreous as package
+
+
+def scene(seed):
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(here):
+    """Write two classes in two splits, with a near-duplicate across them, one of one colour and a broken one."""
+    for number in range(12):
+        write(here / "photos/train" / ("cat", "dog")[number % 2] / f"{number}.png", encoded(scene(number)))
+    for number in range(12, 16):
+        write(here / "photos/val" / ("cat", "dog")[number % 2] / f"{number}.png", encoded(scene(number)))
+    write(here / "photos/val/cat/again.jpg", encoded(scene(4), "JPEG", quality=40))
+    write(here / "photos/train/dog/plain.png", encoded(Image.new("RGB", (64, 48), (9, 90, 200))))
+    write(here / "photos/train/dog/broken.png", b"no image")
+    return {str(path): path.read_bytes() for path in sorted((here / "photos").rglob("*.*"))}
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_a_model_what_pixels_tell_is_told(vitreous, photos, here):
+    done = vitreous("inspect", "photos", "--review", "--out", "o", "--apply", "clean.csv")
+    shown = done.out
+    assert done.code == 0, done
+    for words in (
+        "Near-duplicates: 1", "like cat/again.jpg", "Of one colour: 1", "1 files can't be read", "need features: name a model",
+        "16 of 18 images are in clean.csv, 2 were left out; no file was touched", "next: vitreous train clean.csv",
+    ):  # fmt: skip
+        assert words in shown, shown
+    rows = {row["finding"]: row for row in rows_of(here / "o/review.csv")}
+    assert (rows["near-duplicate"]["path"], rows["near-duplicate"]["other"]) == ("cat/4.png", "cat/again.jpg")
+    assert (rows["one colour"]["path"], rows["unreadable"]["path"]) == ("dog/plain.png", "dog/broken.png")
+    assert all(rows[name]["left_out"] == "True" for name in rows if name != "blurred")
+    assert len(json.loads((here / "o/report.json").read_text())["results"]["findings"]) == len(
+        rows_of(here / "o/review.csv")
+    )
+    assert (here / "o/report.html").read_text().count("<img") >= 3
+    listed = rows_of(here / "clean.csv")
+    gone = ("broken.png", "plain.png", "cat/4.png")
+    assert {str(here / row["path"]) for row in listed} == {name for name in photos if not name.endswith(gone)}
+    assert sum(row["split"] == "val" for row in listed) == 5
+    vitreous("inspect", "clean.csv").worked("11 for training, 5 for validation")
+    assert {str(path): path.read_bytes() for path in sorted((here / "photos").rglob("*.*"))} == photos
+
+
+def test_with_a_model_labels_are_asked_too(vitreous, trained, photos, here):
+    done = vitreous("inspect", "photos", "--review", "--weights", trained, "--out", "o")
+    assert done.code == 0 and "need features" not in done.out
+    found = package.review("photos", trained)
+    assert found.left_out == () and len(found.found.names) == 18
+    kinds = {one.kind for one in found.found.findings}
+    assert "near-duplicate" in kinds
+    assert list(found.to_pandas()["finding"]) == found.columns["finding"]
+    assert "_repr_html_" in dir(found) and str(found) in done.out
+
+
+def test_what_can_not_be_reviewed(vitreous, photos, here):
+    write(here / "there.csv", b"mine")
+    inspect = ("inspect", "photos")
+    vitreous(*inspect, "--review", "--apply", "there.csv").refused("there.csv is there already; name a new file")
+    vitreous(*inspect, "--review", "--apply", "a.txt").refused("a.txt ends in .txt", ".csv")
+    vitreous(*inspect, "--review", "--apply", "no/a.csv").refused("there is no folder no")
+    for option in (("--apply", "a.csv"), ("--weights", "x"), ("--out", "o")):
+        vitreous(*inspect, *option).refused(f"{option[0]} belongs to --review")
+    for data in ("digits", "formula:atoms?classes=2&images=4"):
+        done = vitreous("inspect", data, "--review")
+        assert done.code == 2 and "has no image files to review" in done.err
+    assert (here / "there.csv").read_bytes() == b"mine" and not (here / "a.csv").exists()

@@ -1,0 +1,61 @@
+"""Wrong labels, outliers and folds, on features whose mistakes are planted."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from vitreous.evaluation.probes.features import Features
+from vitreous.evaluation.review import labels as checks
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+
+
+def planted(seed, wrong=10, count=500, noise=2.2):
+    """Return features of five overlapping classes, some labels of which are wrong, and which those are."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 5, count)
+    vectors = (rng.normal(0, 1, (5, 48))[true] + rng.normal(0, noise / 2, (count, 48))).astype(np.float32)
+    bad, given = rng.choice(count, wrong, replace=False), true.copy()
+    given[bad] = (true[bad] + rng.integers(1, 5, wrong)) % 5
+    return Features(vectors, given.astype(np.int64), tuple(map(str, range(count))), CLASSES), true, set(bad.tolist())
+
+
+def test_planted_mistakes_are_among_the_first_twenty():
+    found, true, bad = planted(1)
+    listed = checks.wrong_labels(checks.out_of_fold(found), found.labels)
+    first = listed[:20]
+    assert sum(one.index in bad for one in first) >= 9
+    assert [one.confidence for one in listed] == sorted(one.confidence for one in listed)
+    assert sum(one.confident for one in first if one.index in bad) >= 3
+    assert all(one.other == true[one.index] for one in first if one.index in bad)
+
+
+def test_probabilities_are_those_of_a_regression_that_has_not_seen_the_image(monkeypatch):
+    monkeypatch.setattr(checks, "GRID", (1e-2,))
+    found, _, _ = planted(3, count=200)
+    mine, folds = checks.out_of_fold(found), checks.assign_folds(found.labels)
+    for fold in range(checks.FOLDS):
+        learned, asked = folds != fold, folds == fold
+        mean, std = found.vectors[learned].mean(0), found.vectors[learned].std(0)
+        white = (found.vectors - mean) / std
+        theirs = LogisticRegression(C=1 / (1e-2 * learned.sum()), tol=1e-9, max_iter=5000)
+        theirs.fit(white[learned], found.labels[learned])
+        assert np.abs(theirs.predict_proba(white[asked]) - mine[asked]).max() < 1e-3
+    assert np.allclose(mine.sum(1), 1)
+
+
+def test_every_fold_has_its_share_of_every_class():
+    labels = np.repeat(np.arange(3), (10, 7, 1))
+    folds = checks.assign_folds(labels)
+    for label, count in enumerate((10, 7, 1)):
+        each = np.bincount(folds[labels == label], minlength=checks.FOLDS)
+        assert each.sum() == count and each.max() - each.min() <= 1
+
+
+def test_an_image_far_from_its_class_is_an_outlier():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 40)
+    vectors = rng.normal(0, 0.1, (80, 16)) + np.where(labels[:, None], 1.0, -1.0) * np.linspace(1, 2, 16)
+    vectors[17] = rng.normal(0, 3, 16)
+    found = Features(vectors.astype(np.float32), labels.astype(np.int64), tuple(map(str, range(80))), ("a", "b"))
+    assert checks.outliers(found)[0][1] == 17
+    assert len(checks.outliers(found)) <= 4
