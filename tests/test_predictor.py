@@ -254,7 +254,7 @@ def test_what_cannot_predict_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("shift", "claimed"), [(0.0, 2), (-9.0, 0), (9.0, 4)])
 def test_several_labels_have_a_sigmoid_each(shift, claimed):
-    folder = replace(folder_of(), several=True)
+    folder = replace(folder_of(), multilabel=True)
     with torch.no_grad():
         folder.model.head.bias += shift
     predictor = Predictor(folder, device="cpu", top=1)

@@ -41,6 +41,11 @@ MODELS = {
 }  # fmt: skip
 
 
+def save_again(source, path):
+    save_model(path, load_model(source))
+    return path
+
+
 def settings_of(name):
     return json.loads((BEGUN / name / "config.json").read_text())["config"]
 
@@ -84,6 +89,21 @@ def test_todays_model_folders_hold_no_settings_of_training(tmp_path):
     path.write_text(json.dumps(document | {"architecture": document["architecture"] | {"dropout": 0.1}}))
     with pytest.raises(CheckpointError, match="unknown setting in architecture 'dropout'"):
         load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("layout", [1, 2])
+def test_a_model_of_several_labels_an_image_is_multilabel(layout, tmp_path):
+    source = Path(shutil.copytree(SAVED / "models" / "several", tmp_path / "several"))
+    document = json.loads((source / "config.json").read_text())
+    today = json.loads((save_again(source, tmp_path / "again") / "config.json").read_text())
+    assert today["multilabel"] is True and "several" not in today
+    former = today | {"several": True}
+    del former["multilabel"]
+    (source / "config.json").write_text(json.dumps(document if layout == 1 else former))
+    assert load_model(source).multilabel
+    (source / "config.json").write_text(json.dumps(today | {"several": True}))
+    with pytest.raises(CheckpointError, match="several is called multilabel now; leave out the first"):
+        load_model(source)
 
 
 @pytest.mark.parametrize(("kind", "written"), [("model", "vitreous_model"), ("run", "vitreous_run")])

@@ -336,7 +336,7 @@ class Predictor:
         """Return each image's most probable classes; all of them where it may have several."""
         probabilities = self._probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         classes = self.folder.classes
-        scores, labels = probabilities.topk(len(classes) if self.folder.several else self.top)
+        scores, labels = probabilities.topk(len(classes) if self.folder.multilabel else self.top)
         return [
             tuple((classes[label], score) for label, score in zip(*row, strict=True))
             for row in zip(labels.tolist(), scores.tolist(), strict=True)

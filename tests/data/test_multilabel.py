@@ -9,10 +9,10 @@ from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset, open_source, open_training
-from vitreous.data.listing.manifest import has_label_sets
-from vitreous.data.multilabel import convert_to_label_sets, open_label_sets
+from vitreous.data.listing.manifest import is_multilabel
+from vitreous.data.multilabel import convert_to_label_matrix, open_multilabel
 from vitreous.data.parts import open_parts
-from vitreous.data.sources.base import SEVERAL
+from vitreous.data.sources.base import MULTILABEL
 from vitreous.errors import DataError
 
 CLASSES = ("cat", "dog", "tree")
@@ -42,23 +42,23 @@ def manifest(folder, text, name="sets.csv"):
 )  # fmt: skip
 def test_every_way_of_writing_gives_the_same(images, name, text):
     path = manifest(images, text, name)
-    assert has_label_sets(path)
-    source, targets = open_label_sets(path, CLASSES)
+    assert is_multilabel(path)
+    source, targets = open_multilabel(path, CLASSES)
     np.testing.assert_array_equal(targets, WANTED)
     assert (source.names, source.classes) == (tuple(f"a/{number}.png" for number in range(4)), CLASSES)
-    other = open_label_sets(path, CLASSES[::-1])[1]
+    other = open_multilabel(path, CLASSES[::-1])[1]
     np.testing.assert_array_equal(other[:, ::-1], targets)
 
 
 def test_labels_are_part_of_the_fingerprint(images):
-    one = open_label_sets(manifest(images, "path,labels\na/0.png,cat\n"), CLASSES)[0]
-    other = open_label_sets(manifest(images, "path,labels\na/0.png,dog\n"), CLASSES)[0]
+    one = open_multilabel(manifest(images, "path,labels\na/0.png,cat\n"), CLASSES)[0]
+    other = open_multilabel(manifest(images, "path,labels\na/0.png,dog\n"), CLASSES)[0]
     assert one.fingerprint != other.fingerprint
 
 
 def test_the_validation_part_is_taken(images):
     text = "path,labels,split\na/0.png,cat,train\na/1.png,dog,val\n"
-    source, targets = open_label_sets(manifest(images, text), CLASSES)
+    source, targets = open_multilabel(manifest(images, text), CLASSES)
     assert (source.names, targets.tolist()) == (("a/1.png",), [[False, True, False]])
 
 
@@ -73,44 +73,44 @@ def test_the_validation_part_is_taken(images):
 )
 def test_what_is_wrong_is_said(images, text, words):
     with pytest.raises(DataError, match=words):
-        open_label_sets(manifest(images, text), CLASSES)
+        open_multilabel(manifest(images, text), CLASSES)
 
 
 def test_a_list_of_numbers(images):
     path = manifest(images, '{"path": "a/0.png", "labels": [1]}', "sets.jsonl")
     with pytest.raises(DataError, match=r"line 1: labels is \[1\]; it must be a text such as cat;dog"):
-        open_label_sets(path, CLASSES)
+        open_multilabel(path, CLASSES)
     path = manifest(images, '{"path": "a/0.png", "labels": "cat"}\n{"path": "a/1.png"}', "sets.jsonl")
     with pytest.raises(DataError, match="line 2: no column 'labels'"):
-        open_label_sets(path, CLASSES)
+        open_multilabel(path, CLASSES)
 
 
 def test_broken_files_can_be_left_out(images):
     path = manifest(images, "path,labels\na/9.png,cat\na/0.png,dog\n")
-    source, targets = open_label_sets(path, CLASSES, broken="skip")
+    source, targets = open_multilabel(path, CLASSES, broken="skip")
     assert (len(source), targets.tolist()) == (1, [[False, True, False]])
     assert source.skipped[0][0] == "a/9.png"
 
 
 def test_what_has_no_label_sets(images):
-    assert not has_label_sets(images)
-    assert not has_label_sets(images / "none.csv")
-    assert not has_label_sets(manifest(images, "path,label\na/0.png,cat\n"))
-    assert not has_label_sets(manifest(images, "path,label,labels\na/0.png,cat,cat;dog\n"))
-    assert not has_label_sets(manifest(images, "", "empty.csv"))
-    assert not has_label_sets(manifest(images, "{", "damaged.jsonl"))
+    assert not is_multilabel(images)
+    assert not is_multilabel(images / "none.csv")
+    assert not is_multilabel(manifest(images, "path,label\na/0.png,cat\n"))
+    assert not is_multilabel(manifest(images, "path,label,labels\na/0.png,cat,cat;dog\n"))
+    assert not is_multilabel(manifest(images, "", "empty.csv"))
+    assert not is_multilabel(manifest(images, "{", "damaged.jsonl"))
 
 
 def test_training_gets_which_labels_each_image_has(tmp_path):
     dataset = open_dataset(DataConfig(str(quadrants(tmp_path, split=True))))
     facts, train, held = dataset.facts, dataset.train, dataset.validation
-    assert (facts.classes, facts.several, facts.train, facts.validation) == (QUARTERS, True, 48, 16)
-    assert facts.counts == tuple(train.targets.sum(0)) == tuple(dataset.report.counts.values())
-    assert tuple(held.targets.sum(0)) == tuple(dataset.report.validation_counts.values())
-    assert (train.targets[0].any(), held.targets[0].all()) == (False, True)
-    assert set(train.labels) == {SEVERAL}
-    bare = int((~train.targets.any(1)).sum())
-    mean = train.targets.sum(1).mean()
+    assert (facts.classes, facts.multilabel, facts.train, facts.validation) == (QUARTERS, True, 48, 16)
+    assert facts.counts == tuple(train.label_matrix.sum(0)) == tuple(dataset.report.counts.values())
+    assert tuple(held.label_matrix.sum(0)) == tuple(dataset.report.validation_counts.values())
+    assert (train.label_matrix[0].any(), held.label_matrix[0].all()) == (False, True)
+    assert set(train.labels) == {MULTILABEL}
+    bare = int((~train.label_matrix.any(1)).sum())
+    mean = train.label_matrix.sum(1).mean()
     note = f"several labels an image: {mean:.2f} on average in training, {bare} images without any"
     assert note in dataset.report.notes
 
@@ -124,7 +124,7 @@ def test_a_split_of_its_own_needs_no_column(tmp_path):
     assert again.train.fingerprint == dataset.train.fingerprint
     tuned = open_dataset(DataConfig(str(tmp_path / "sets.csv"), tuning_holdout=0.25))
     assert set(tuned.train.names) | set(tuned.validation.names) == set(dataset.train.names)
-    assert tuned.facts.counts == tuple(tuned.train.targets.sum(0))
+    assert tuned.facts.counts == tuple(tuned.train.label_matrix.sum(0))
 
 
 def test_the_order_of_labels_means_nothing(images):
@@ -175,11 +175,11 @@ def test_what_needs_one_label_refuses(images):
 
 
 def test_under_a_models_classes(images):
-    source, targets = open_label_sets(manifest(images, "path,labels\na/0.png,dog\na/1.png,tree;dog\n"), CLASSES)
-    np.testing.assert_array_equal(convert_to_label_sets(source, CLASSES[::-1]), targets[:, ::-1])
-    np.testing.assert_array_equal(convert_to_label_sets(source, ("dog", "tree")), targets[:, 1:])
+    source, targets = open_multilabel(manifest(images, "path,labels\na/0.png,dog\na/1.png,tree;dog\n"), CLASSES)
+    np.testing.assert_array_equal(convert_to_label_matrix(source, CLASSES[::-1]), targets[:, ::-1])
+    np.testing.assert_array_equal(convert_to_label_matrix(source, ("dog", "tree")), targets[:, 1:])
     with pytest.raises(DataError, match="not trained on: 'tree'; known: dog, cat"):
-        convert_to_label_sets(source, ("dog", "cat"))
+        convert_to_label_matrix(source, ("dog", "cat"))
     tree(images / "folders", dog=1, tree=2)
     single = open_source(str(images / "folders"))
-    np.testing.assert_array_equal(convert_to_label_sets(single, CLASSES), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(convert_to_label_matrix(single, CLASSES), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])

@@ -123,7 +123,9 @@ def test_roles_of_what_is_trained_without_labels(config, classes: dict[str, obje
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_an_objective_with_labels_trains_the_model_alone(loss: str) -> None:
     model = create(PLAIN)
-    trained = build_objective(ClassifyConfig(loss=loss), model, several=9 if loss == "sigmoid" else 0).trained
+    trained = build_objective(
+        ClassifyConfig(loss=loss), model, multilabel_examples=9 if loss == "sigmoid" else 0
+    ).trained
     assert declared(trained) == declared(model)
 
 

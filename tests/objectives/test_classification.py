@@ -92,13 +92,13 @@ def test_each_head_of_a_distilled_model_has_a_loss_of_its_own(smoothing: float) 
 def test_a_sigmoids_head_starts_at_its_labels_log_odds() -> None:
     sigmoid = ClassifyConfig(loss="sigmoid")
     many = 21_841
-    bias = choose_head_bias(sigmoid, (3,) * many, 3 * many, several=False)
+    bias = choose_head_bias(sigmoid, (3,) * many, 3 * many, multilabel=False)
     assert bias == pytest.approx(-10, abs=0.01)  # big_vision's init_head_bias
     targets = F.one_hot(torch.tensor([7]), many).float()
     loss = F.binary_cross_entropy_with_logits(torch.full((1, many), bias), targets, reduction="sum")
     assert float(loss) == pytest.approx(10.99, abs=0.01)  # nats; 15,139 from zero
-    assert choose_head_bias(sigmoid, (1, 2, 3), 20, several=True) == pytest.approx(math.log(0.1 / 0.9))
-    assert choose_head_bias(ClassifyConfig(loss="sigmoid", class_weights="balanced"), (1, 2), 20, several=True) == 0
-    assert choose_head_bias(ClassifyConfig(loss="sigmoid", head_bias_init=-3), (1, 2), 3, several=False) == -3
-    assert math.isfinite(choose_head_bias(sigmoid, (0,), 5, several=True))
-    assert choose_head_bias(ClassifyConfig(), (1, 2), 3, several=False) == 0
+    assert choose_head_bias(sigmoid, (1, 2, 3), 20, multilabel=True) == pytest.approx(math.log(0.1 / 0.9))
+    assert choose_head_bias(ClassifyConfig(loss="sigmoid", class_weights="balanced"), (1, 2), 20, multilabel=True) == 0
+    assert choose_head_bias(ClassifyConfig(loss="sigmoid", head_bias_init=-3), (1, 2), 3, multilabel=False) == -3
+    assert math.isfinite(choose_head_bias(sigmoid, (0,), 5, multilabel=True))
+    assert choose_head_bias(ClassifyConfig(), (1, 2), 3, multilabel=False) == 0

@@ -82,7 +82,7 @@ def test_the_forward_pass_counts_pairs():
 
 def test_the_objective_is_chosen_by_the_data():
     model = create(build_vit_config("mu/4", image=(8, 8), classes=4), seed=0)
-    assert isinstance(build(SIGMOID, model, (3, 4, 5, 6), several=8), ClassifyMultilabel)
-    assert not build(SIGMOID, model, (3, 4, 5, 6)).several
+    assert isinstance(build(SIGMOID, model, (3, 4, 5, 6), multilabel_examples=8), ClassifyMultilabel)
+    assert not build(SIGMOID, model, (3, 4, 5, 6)).multilabel
     with pytest.raises(ConfigError, match="smoothing"):
-        build(ClassifyConfig(loss="sigmoid", smoothing=1.0), model, several=8)
+        build(ClassifyConfig(loss="sigmoid", smoothing=1.0), model, multilabel_examples=8)

@@ -15,7 +15,7 @@ import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError
-from vitreous.evaluation.accuracy import evaluate, evaluate_sets
+from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
 from vitreous.images.config import AugmentConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.metrics.headline import find_headline
@@ -77,8 +77,8 @@ def test_it_learns_every_label(learned):
 def test_validation_is_scikit_learns(learned, data):
     source = open_dataset(data).validation
     predictor = Predictor.load(learned.run, device="cpu")
-    metrics, logits, targets = evaluate_sets(predictor, source)
-    np.testing.assert_array_equal(targets, source.targets)
+    metrics, logits, targets = evaluate_multilabel(predictor, source)
+    np.testing.assert_array_equal(targets, source.label_matrix)
     scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
     claimed = scores >= 0.5
     assert learned.metrics["map"] == pytest.approx(average_precision_score(targets, scores, average="macro"))
@@ -91,8 +91,8 @@ def test_validation_is_scikit_learns(learned, data):
 
 def test_the_model_knows_that_an_image_may_have_several(learned, data):
     folder = load_model(learned.run)
-    assert (folder.several, folder.classes) == (True, QUARTERS)
-    assert json.loads((learned.run / "model" / "config.json").read_text())["several"] is True
+    assert (folder.multilabel, folder.classes) == (True, QUARTERS)
+    assert json.loads((learned.run / "model" / "config.json").read_text())["multilabel"] is True
     predictor = Predictor(folder, device="cpu", top=1)
     source = open_dataset(data).validation
     for index in range(4):
@@ -173,7 +173,7 @@ def test_recipes_choose_the_sigmoid(recipe, data, learned):
     weights = str(learned.run) if recipe in ("finetune", "hyperrule") else None
     config = configure(recipe, Request(facts, data, weights=weights))
     assert config.objective.loss == "sigmoid"
-    one = configure(recipe, Request(replace(facts, several=False), data, weights=weights))
+    one = configure(recipe, Request(replace(facts, multilabel=False), data, weights=weights))
     assert replace(config, objective=one.objective) == one
     assert one.objective.loss == "softmax"
 
@@ -187,9 +187,9 @@ def test_weights_are_fine_tuned_and_labels_without_use_do_no_harm(data, learned,
         "device": "cpu",
     }
     tuned = vitreous.train(data.path, recipe="finetune", weights=learned.run, out=tmp_path / "tuned", settings=settings)
-    assert (find_headline(tuned.metrics), load_model(tuned.run).several) == ("map", True)
+    assert (find_headline(tuned.metrics), load_model(tuned.run).multilabel) == ("map", True)
     masked = vitreous.train(data.path, recipe="mae", out=tmp_path / "mae", settings=settings | {"batch": 8})
-    assert (find_headline(masked.metrics), load_model(masked.run).several) == (None, False)
+    assert (find_headline(masked.metrics), load_model(masked.run).multilabel) == (None, False)
 
 
 def test_the_best_has_the_highest_mean_average_precision(start):

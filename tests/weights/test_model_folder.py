@@ -319,13 +319,13 @@ def test_architectures_are_described_by_name():
     )
 
 
-def test_several_classes_an_image_is_kept(tmp_path):
+def test_multilabel_is_kept(tmp_path):
     save_model(tmp_path / "one", folder_of())
-    save_model(tmp_path / "sets", folder_of(several=True))
-    assert "several" not in json.loads((tmp_path / "one" / "config.json").read_text())
-    assert [load_model(tmp_path / name).several for name in ("one", "sets")] == [False, True]
-    edit(tmp_path / "sets", several="perhaps")
-    refused(tmp_path / "sets", "several")
+    save_model(tmp_path / "multilabel", folder_of(multilabel=True))
+    assert "multilabel" not in json.loads((tmp_path / "one" / "config.json").read_text())
+    assert [load_model(tmp_path / name).multilabel for name in ("one", "multilabel")] == [False, True]
+    edit(tmp_path / "multilabel", multilabel="perhaps")
+    refused(tmp_path / "multilabel", "multilabel")
     logits = torch.tensor([[0.0, 2.0, -1.0]])
-    torch.testing.assert_close(folder_of(several=True).probabilities(logits), logits.sigmoid())
+    torch.testing.assert_close(folder_of(multilabel=True).probabilities(logits), logits.sigmoid())
     torch.testing.assert_close(folder_of().probabilities(logits), logits.softmax(1))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset, open_source, open_training
-from vitreous.data.listing.manifest import has_label_sets
-from vitreous.data.multilabel import open_label_sets
+from vitreous.data.listing.manifest import is_multilabel
+from vitreous.data.multilabel import open_multilabel
 from vitreous.data.run_data import data_of
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
@@ -50,8 +50,8 @@ def open_labelled(data: Data | None, predictor: Predictor, broken: str, display:
         return open_run_data(predictor, broken, display).validation
     if not isinstance(data, (str, Path)):
         return data
-    if has_label_sets(Path(data)):
-        return open_label_sets(Path(data), folder.classes, folder.decode, broken)[0]
+    if is_multilabel(Path(data)):
+        return open_multilabel(Path(data), folder.classes, folder.decode, broken)[0]
     return open_source(str(data), folder.classes, folder.decode, broken)
 
 

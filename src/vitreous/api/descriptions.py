@@ -25,7 +25,7 @@ def shape(path: str, folder: ModelFolder) -> list[str]:
         f"parameters  {count.count_parameters(config):,}, {count.count_flops(config) / 1e9:.3f} GFLOPs an image",
         f"images      {config.image[0]}x{config.image[1]}, {transform(folder.preprocess)}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
-        f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.several else ''}",
+        f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
     ]
     origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")

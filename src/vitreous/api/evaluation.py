@@ -13,10 +13,10 @@ from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_labelled
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import model_name, tell_apart
 from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
-from vitreous.data.sources.base import Source, read_label_sets
+from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
-from vitreous.evaluation.accuracy import evaluate_sets, outputs
+from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
 from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.details import Details, details
 from vitreous.evaluation.overlap import Overlap
@@ -208,21 +208,23 @@ def evaluate(
     predictor = as_classifier(model, device)
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
-    several = predictor.folder.several
+    multilabel = predictor.folder.multilabel
     only_one = "--compare" if rival else "--corruptions" if wanted else ""
-    if several and only_one:
-        refuse_sets(f"{predictor.path} gives")
+    if multilabel and only_one:
+        refuse_multilabel(f"{predictor.path} gives")
     source = open_labelled(data, predictor, broken, display)
-    if read_label_sets(source) is not None and only_one:
-        refuse_sets(f"{name_of(data) or OwnRun.VALIDATION.value} has")
-    several = several or read_label_sets(source) is not None
+    if get_label_matrix(source) is not None and only_one:
+        refuse_multilabel(f"{name_of(data) or OwnRun.VALIDATION.value} has")
+    multilabel = multilabel or get_label_matrix(source) is not None
     display.phase(f"evaluating on {len(source):,} images")
     progress = progress_of(display)
-    metrics, logits, targets = (evaluate_sets if several else measure)(predictor, source, batch, progress=progress)
+    metrics, logits, targets = (evaluate_multilabel if multilabel else measure)(
+        predictor, source, batch, progress=progress
+    )
     if speed:
         display.phase("measuring the speed")
     price = cost(predictor, batch) if speed else None
-    more = None if several else details(logits, targets, predictor.folder.classes, price)
+    more = None if multilabel else details(logits, targets, predictor.folder.classes, price)
     return EvaluationResult(
         predictor.path, name_of(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
@@ -260,13 +262,13 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
     """
     rival = as_classifier(compare, device)
     names = tell_apart((model_name(predictor.path), model_name(rival.path)))
-    if rival.folder.several:
-        refuse_sets(f"{rival.path} gives")
+    if rival.folder.multilabel:
+        refuse_multilabel(f"{rival.path} gives")
     classes = predictor.folder.classes
     return Rival(rival, names, classes, match_classes(classes, rival.folder.classes, names))
 
 
-def refuse_sets(what: str) -> None:
+def refuse_multilabel(what: str) -> None:
     """Refuse what needs one label an image; raises ConfigError."""
     raise ConfigError(f"{what} several labels an image; --compare and --corruptions need one label an image")
 

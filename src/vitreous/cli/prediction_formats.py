@@ -24,7 +24,7 @@ class Layout:
 
     top: int
     """Most probable classes that are listed."""
-    several: bool = False
+    multilabel: bool = False
     """An image may have several classes: those that are said to be there stand first."""
     guess: bool = False
     """Images may be unknown: a column of a CSV has the most probable class all the same."""

@@ -13,7 +13,7 @@ from vitreous.data.listing.discovery import list_data, list_labelled
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
-from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, read_label_sets
+from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
 from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
 from vitreous.data.sources.subset import divide
@@ -48,7 +48,7 @@ class Facts:
     """Median rows and cols."""
     counts: tuple[int, ...]
     """Training examples of each class."""
-    several: bool = False
+    multilabel: bool = False
     """An example may have several of the classes, or none."""
 
 
@@ -98,8 +98,10 @@ def hold_out_for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
 
 def count_labels(source: Source) -> list[int]:
     """Return the number of examples of each class."""
-    targets = read_label_sets(source)
-    return (np.bincount(source.labels, minlength=len(source.classes)) if targets is None else targets.sum(0)).tolist()
+    label_matrix = get_label_matrix(source)
+    return (
+        np.bincount(source.labels, minlength=len(source.classes)) if label_matrix is None else label_matrix.sum(0)
+    ).tolist()
 
 
 def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> Dataset:
@@ -128,8 +130,8 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
 def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
     """Tell for each file whether it is held out; raises DataError."""
     how = (config.holdout, config.split_seed)
-    if listing.several:
-        return hold_out_multilabel(listing.names, listing.sets, *how)
+    if listing.multilabel:
+        return hold_out_multilabel(listing.names, listing.label_lists, *how)
     return hold_out(listing.names, listing.labels, *how)
 
 
@@ -141,12 +143,12 @@ def list_parts(config: DataConfig) -> list[Listing]:
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
     optional = config.labels == "optional"
-    train, own = list_data(path, optional, several=True)
+    train, own = list_data(path, optional, multilabel=True)
     if config.validation is None:
         return [train] if own is None else [train, own]
-    validation, more = list_data(Path(config.validation).expanduser(), optional, several=True)
-    if validation.several != train.several:
-        one, other = (path, config.validation) if train.several else (config.validation, path)
+    validation, more = list_data(Path(config.validation).expanduser(), optional, multilabel=True)
+    if validation.multilabel != train.multilabel:
+        one, other = (path, config.validation) if train.multilabel else (config.validation, path)
         raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")
     if more is not None:
         raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
@@ -212,9 +214,9 @@ def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Sour
 def check_classes(path: str, part: Part) -> None:
     """Raise DataError unless there are at least two classes; one will do where an image may have none of them."""
     classes = sorted(set(part.listing.found))
-    if part.listing.several and not classes:
+    if part.listing.multilabel and not classes:
         raise DataError(f"{path}: not one of its {len(part):,} training images has a label")
-    if not part.listing.several and len(classes) < 2:
+    if not part.listing.multilabel and len(classes) < 2:
         raise DataError(f"{path} has a single class, {classes[0]!r}; a classifier needs at least two")
 
 
@@ -223,15 +225,15 @@ def assemble(
 ) -> Dataset:
     """Put two checked parts together."""
     counts, held = Counter(train.listing.found), Counter(validation.listing.found)
-    classes, several = tuple(sorted(counts)), train.listing.several
+    classes, multilabel = tuple(sorted(counts)), train.listing.multilabel
     number_classes(classes, held, f"the validation data in {validation.listing.root}")
     notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))
     absent = [label for label in classes if label not in held]
     if absent:
         notes.append(f"{len(absent):,} classes have no validation images: {format_names(absent)}")
-    if several:
+    if multilabel:
         notes.append(describe_multilabel(train))
-    if several and not held and config.labels == "needed":
+    if multilabel and not held and config.labels == "needed":
         raise DataError(
             f"{config.path}: not one of its {len(validation):,} validation images has a label, so nothing could be "
             "measured; add images, or give validation data of its own (--data.validation, or a column split)"
@@ -259,15 +261,15 @@ def assemble(
     )
     channels = common_channels(config.path, report.modes)
     each = tuple(counts[label] for label in classes)
-    facts = Facts(classes, len(train), len(validation), channels, median, each, several)
+    facts = Facts(classes, len(train), len(validation), channels, median, each, multilabel)
     sources = (build_file_source(part, classes, decode, broken) for part in (train, validation))
     return Dataset(*sources, facts, report)
 
 
 def describe_multilabel(train: Part) -> str:
     """Say how many labels the training images have."""
-    sets = train.listing.sets
-    mean, bare = sum(map(len, sets)) / len(sets), sum(not labels for labels in sets)
+    label_lists = train.listing.label_lists
+    mean, bare = sum(map(len, label_lists)) / len(label_lists), sum(not labels for labels in label_lists)
     return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
 
 

@@ -8,13 +8,13 @@ from jaxtyping import Bool
 
 from vitreous.data.listing.manifest import read_manifest
 from vitreous.data.listing.scan import scan
-from vitreous.data.sources.base import FileSource, Source, read_label_sets
+from vitreous.data.sources.base import FileSource, Source, get_label_matrix
 from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
 
-def open_label_sets(
+def open_multilabel(
     path: Path, classes: Sequence[str], decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
 ) -> tuple[FileSource, Bool[np.ndarray, "example label"]]:
     """Open a manifest of labelled images whole, for evaluation; where it has a split, the validation part.
@@ -31,27 +31,27 @@ def open_label_sets(
     Raises:
         DataError: nothing there, or a label that is not among the classes.
     """
-    train, validation = read_manifest(path, several=True)
+    train, validation = read_manifest(path, multilabel=True)
     listing = validation or train
     every = Part(listing, scan(listing, decode, "full"))
     source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
-    assert source.targets is not None
-    if not source.targets.any():
+    assert source.label_matrix is not None
+    if not source.label_matrix.any():
         raise DataError(f"{path}: not one of its {len(source):,} images has a label")
-    return source, source.targets
+    return source, source.label_matrix
 
 
-def convert_to_label_sets(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
+def convert_to_label_matrix(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
     """Return which of a model's classes each example of a source has; one label an example is a set of one.
 
     Raises:
         DataError: a class that the model doesn't know.
     """
-    targets = read_label_sets(source)
-    if targets is None:
-        targets = np.arange(len(source.classes)) == source.labels[:, None]
-    used = np.flatnonzero(targets.any(0))
+    label_matrix = get_label_matrix(source)
+    if label_matrix is None:
+        label_matrix = np.arange(len(source.classes)) == source.labels[:, None]
+    used = np.flatnonzero(label_matrix.any(0))
     index = number_classes(classes, [source.classes[label] for label in used], "the data")
-    found = np.zeros((len(targets), len(classes)), bool)
-    found[:, [index[source.classes[label]] for label in used]] = targets[:, used]
+    found = np.zeros((len(label_matrix), len(classes)), bool)
+    found[:, [index[source.classes[label]] for label in used]] = label_matrix[:, used]
     return found

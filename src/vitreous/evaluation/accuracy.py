@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vitreous.data.dataset import Source
-from vitreous.data.multilabel import convert_to_label_sets
+from vitreous.data.multilabel import convert_to_label_matrix
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError
@@ -51,7 +51,7 @@ def evaluate(
     return evaluate_logits(logits, labels, folder.classes), logits, labels
 
 
-def evaluate_sets(
+def evaluate_multilabel(
     predictor: Predictor,
     source: Source,
     batch: int = 64,
@@ -64,7 +64,7 @@ def evaluate_sets(
         DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
     """
     classes = predictor.folder.classes
-    targets = convert_to_label_sets(source, classes)
+    targets = convert_to_label_matrix(source, classes)
     logits = outputs(predictor, source, batch, workers, progress)
     return evaluate_labels(logits, targets, classes), logits, targets
 

@@ -26,7 +26,7 @@ class Objective(nn.Module):
 
     labelled: ClassVar[bool] = True
     """Whether it needs labels; validation then measures what the head says, and else this loss."""
-    several: ClassVar[bool] = False
+    multilabel: ClassVar[bool] = False
     """Whether an example may have several labels, each with a probability of its own (a sigmoid)."""
     draws: ClassVar[int] = 0
     """Uniform random numbers a patch, 0 to 1, that `inputs` is given."""

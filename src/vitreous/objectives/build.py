@@ -10,7 +10,7 @@ from vitreous.objectives.multilabel import ClassifyMultilabel
 
 
 def build_objective(
-    config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (), seed: int = 0, several: int = 0
+    config: ObjectiveConfig, model: Model, counts: tuple[int, ...] = (), seed: int = 0, multilabel_examples: int = 0
 ) -> Objective:
     """Build an objective around a model.
 
@@ -19,13 +19,17 @@ def build_objective(
         model: what is trained.
         counts: training examples of each class.
         seed: of whatever else is trained, which is thrown away afterwards.
-        several: training examples, where each may have several of the classes; 0: each has one.
+        multilabel_examples: training examples, where each may have several of the classes; 0: each has one.
 
     Raises:
         ConfigError: the model can't be trained so.
     """
     if isinstance(config, ClassifyConfig):
-        return ClassifyMultilabel(model, config, counts, several) if several else Classify(model, config, counts)
+        return (
+            ClassifyMultilabel(model, config, counts, multilabel_examples)
+            if multilabel_examples
+            else Classify(model, config, counts)
+        )
     if isinstance(config, MaskedPatchesConfig):
         return MaskedPatches(model, config, seed)
     return MaskedAutoencoder(model, config, seed)

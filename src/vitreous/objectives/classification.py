@@ -112,18 +112,18 @@ class Classify(Supervised):
         return losses if self.class_weights is None else losses * (targets @ self.class_weights)
 
 
-def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, several: bool) -> float:
+def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, multilabel: bool) -> float:
     """Return what a new head's biases start from: as configured, or such that its first probabilities are the labels' share.
 
     Args:
         config: the loss, and how classes are weighted.
         counts: training examples that have each label.
         examples: training examples in all.
-        several: an example may have several labels; balanced weights then make presence and absence equally likely.
+        multilabel: an example may have several labels; balanced weights then make presence and absence equally likely.
     """
     if config.head_bias_init != "auto":
         return float(config.head_bias_init)
-    if config.loss == "softmax" or (several and config.class_weights == "balanced"):
+    if config.loss == "softmax" or (multilabel and config.class_weights == "balanced"):
         return 0.0
     pairs = len(counts) * examples
     present = min(max(sum(counts), 0.5), pairs - 0.5)

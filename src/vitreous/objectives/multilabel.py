@@ -26,7 +26,7 @@ class ClassifyMultilabel(Supervised):
         ConfigError: smoothing out of range; or balanced weights, and a label that no training example has, or all have.
     """
 
-    several = True
+    multilabel = True
     presence: Tensor | None
     absence: Tensor | None
 

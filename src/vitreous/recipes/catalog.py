@@ -67,6 +67,6 @@ def configure(recipe: str, request: Request) -> RunConfig:
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
     config = replace(RECIPES[recipe](request), **{name: getattr(request, name) for name in START})
-    if request.facts.several and isinstance(config.objective, ClassifyConfig):
+    if request.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         return replace(config, objective=replace(config.objective, loss="sigmoid"))
     return config

@@ -43,12 +43,12 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     facts = dataset.facts
     bias = 0.0
     if isinstance(config.objective, ClassifyConfig):
-        bias = choose_head_bias(config.objective, facts.counts, facts.train, facts.several)
+        bias = choose_head_bias(config.objective, facts.counts, facts.train, facts.multilabel)
     model = create_initial_model(config, classes, reporter, bias).to(device)
-    several = facts.train if facts.several else 0
-    objective = build_objective(config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), several).to(
-        device
-    )
+    multilabel = facts.train if facts.multilabel else 0
+    objective = build_objective(
+        config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), multilabel
+    ).to(device)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
     schedule = plan_schedule(config, len(dataset.train))
     return Job(

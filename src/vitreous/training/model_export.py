@@ -26,7 +26,9 @@ def export_model(job: Job, run: Run) -> None:
     model = cast("Model", job.evaluated_model)
     if config.lora and isinstance(model, ViT):
         model = merge_model(model)
-    folder = ModelFolder(model, config.preprocess, config.decode, job.classes, origin, several=job.objective.several)
+    folder = ModelFolder(
+        model, config.preprocess, config.decode, job.classes, origin, multilabel=job.objective.multilabel
+    )
     save_model(run.model_path, folder)
 
 

@@ -38,7 +38,7 @@ MEASURE_SECONDS = 4.0
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
     """Replace every `auto` that could change a number by what it means here, and minutes by steps."""
     check_settings(config, dataset)
-    if dataset.facts.several and isinstance(config.objective, ClassifyConfig):
+    if dataset.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         reporter.message(
             f"several labels an image: a sigmoid for each of the {len(dataset.facts.classes):,} labels (objective.loss "
             "sigmoid), judged by mean average precision (mAP)"
@@ -69,7 +69,7 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
         check_unlabelled(config)
     elif model.classes != found:
         raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
-    elif dataset.facts.several:
+    elif dataset.facts.multilabel:
         check_multilabel(config.objective)
     check_head(config, dataset)
     if tuple(model.image) != tuple(preprocess.size):

@@ -33,7 +33,7 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
     job.model.at_resolution(None)
     reporter.phase(f"evaluating on {len(job.validation):,} images")
     started = time.perf_counter()
-    labelled = measure_multilabel if job.objective.several else measure_accuracy
+    labelled = measure_multilabel if job.objective.multilabel else measure_accuracy
     metrics = (labelled if job.objective.labelled else measure_loss)(job, interrupt)
     return None if metrics is None else {**metrics, "seconds": time.perf_counter() - started}
 

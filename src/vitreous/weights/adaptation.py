@@ -117,7 +117,7 @@ def replace_head(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[Mod
     weights |= {name: torch.zeros(shapes[name].shape) for name in shapes if name.rpartition(".")[0] in HEADS}
     old = f"; the old one, for {len(folder.classes):,}, was left out" if folder.classes else ""
     said = f"new, of zeros, for {len(names):,} classes: untrained{old}"
-    return replace(folder, model=rebuild(model, config, weights, share=True), classes=names, several=False), said
+    return replace(folder, model=rebuild(model, config, weights, share=True), classes=names, multilabel=False), said
 
 
 def check_distinct(names: Sequence[str]) -> None:

@@ -81,7 +81,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         remove_folder(path)
         raise
     lost = [other_epsilons(folder, again, to), other_transform(folder.preprocess, again.preprocess, to)]
-    if folder.several and not again.several:
+    if folder.multilabel and not again.multilabel:
         lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
     return replace(proof, lost="; ".join(filter(None, lost)))
 

@@ -126,8 +126,8 @@ def load_foreign(path: str | Path, wish: LoadOptions = LoadOptions()) -> tuple[M
     origin |= {"told": str(weights.told)} if str(weights.told) else {}
     classes = reading.classes or number_outputs(model.config.classes)
     preprocess = adapt_preprocess(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
-    several = weights.config.get("problem_type") == MULTI_LABEL
-    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, several)
+    multilabel = weights.config.get("problem_type") == MULTI_LABEL
+    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, multilabel)
     folder, changes = adapt(folder, wish)
     report = Report(
         source=str(weights.path),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -52,12 +52,12 @@ class ModelFolder:
     """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
     resize: str = DEFAULT_RULE
     """The rule that maps the position grid to another one, by its name in model/positions/added.py."""
-    several: bool = False
+    multilabel: bool = False
     """An image may have several of the classes, or none."""
 
     def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
         """Return what outputs say of each class: their softmax; where an image may have several, each one's sigmoid."""
-        return logits.sigmoid() if self.several else logits.softmax(-1)
+        return logits.sigmoid() if self.multilabel else logits.softmax(-1)
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:
@@ -95,7 +95,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "weights": {"file": WEIGHTS, "sha256": digest, "bytes": (partial / WEIGHTS).stat().st_size},
             "origin": {"versions": read_versions(), **folder.origin},
             "classes": list(folder.classes),
-            **({"several": True} if folder.several else {}),
+            **({"multilabel": True} if folder.multilabel else {}),
         }
         write_atomically(partial / CONFIG, to_json(document))
 
@@ -140,8 +140,8 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     check_fit(tensors, model.state_dict(), config, source)
     check_finite(tensors, source, [file])
     _fill(model, tensors)
-    resize, several = stored.positions.resize, stored.several
-    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, several)
+    resize, multilabel = stored.positions.resize, stored.multilabel
+    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, multilabel)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class _Stored:
     origin: dict[str, Any]
     positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
     """A ViT's alone."""
-    several: bool = False
+    multilabel: bool = False
+    RENAMED: ClassVar[dict[str, str]] = {"several": "multilabel"}
 
 
 def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessConfig, DecodeConfig, _Stored]:
@@ -175,7 +176,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggest(str(kind), CONFIGS)}")
     keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
-    keys += ["several"] if "several" in document else []
+    keys += [key for key in ("multilabel", *_Stored.RENAMED) if key in document]
     try:
         config = from_dict(CONFIGS[kind], _architecture(document), "architecture")
         preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")

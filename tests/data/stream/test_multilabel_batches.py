@@ -9,7 +9,7 @@ from tests.support.quadrants import quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.sources.base import read_label_sets
+from vitreous.data.sources.base import get_label_matrix
 from vitreous.data.sources.subset import draw_subset
 from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
@@ -33,10 +33,10 @@ def test_labels_are_rows_of_the_targets(source):
         load_train_batches(TrainStream(source, 3, MIXED, GREY, DecodeConfig()), 0, 16, 96)
     )
     assert labels.dtype == partners.dtype == torch.bool
-    np.testing.assert_array_equal(labels.numpy(), source.targets[indices.numpy()])
+    np.testing.assert_array_equal(labels.numpy(), source.label_matrix[indices.numpy()])
     mixed = weights < 1
     assert 0 < int(mixed.sum()) < len(mixed)
-    rows = {row.tobytes() for row in source.targets}
+    rows = {row.tobytes() for row in source.label_matrix}
     assert all(row.tobytes() in rows for row in partners.numpy())
 
 
@@ -60,5 +60,5 @@ def test_evaluation_sees_each_once_kept_in_memory_or_not(source):
     for one in (source, replace(source, sizes=None), draw_subset(source, 20, seed=1)):
         _, labels, partners, _, indices = joined(load_evaluation_batches(one, GREY, DecodeConfig(), 16))
         assert indices.tolist() == list(range(len(one)))
-        np.testing.assert_array_equal(labels.numpy(), read_label_sets(one))
+        np.testing.assert_array_equal(labels.numpy(), get_label_matrix(one))
         assert torch.equal(labels, partners)

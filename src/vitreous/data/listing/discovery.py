@@ -8,7 +8,7 @@ from pathlib import Path
 from vitreous.data.listing.class_folders import list_classes
 from vitreous.data.listing.layout import format_name, recognise_layout
 from vitreous.data.listing.listing import Listing
-from vitreous.data.listing.manifest import MANIFESTS, has_label_sets, read_manifest
+from vitreous.data.listing.manifest import MANIFESTS, is_multilabel, read_manifest
 from vitreous.errors import DataError
 from vitreous.storage.presence import explain_absence, explain_url, is_folder, is_link, path_exists
 
@@ -25,19 +25,19 @@ INSTEAD = {
 """What to do with files that hold data in another form, by their endings."""
 
 
-def list_data(path: Path, optional: bool = False, several: bool = False) -> tuple[Listing, Listing | None]:
+def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
     """Return the training files and, where the data has its own split, the validation files.
 
     Args:
         path: a folder of class folders, or a manifest.
         optional: labels may be missing: images that are in no class folder are taken where there is no other.
-        several: a manifest may give several labels an image.
+        multilabel: a manifest may give several labels an image.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
     """
     if is_manifest(path):
-        train, validation = read_manifest(path, several=several and has_label_sets(path))
+        train, validation = read_manifest(path, multilabel=multilabel and is_multilabel(path))
         if not train:
             raise DataError(f"{path} lists no images for training: its split column has validation rows only")
         return train, validation if len(validation) else None

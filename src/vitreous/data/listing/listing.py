@@ -52,7 +52,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     """What a person should know about how the files were found."""
     manifest: Path | None = None
-    several: bool = False
+    multilabel: bool = False
     """A file may have several labels, or none: a row's label is all of them with BETWEEN between."""
 
     def __len__(self) -> int:
@@ -69,16 +69,16 @@ class Listing:
         return tuple(row.label for row in self.rows)
 
     @property
-    def sets(self) -> tuple[tuple[str, ...], ...]:
+    def label_lists(self) -> tuple[tuple[str, ...], ...]:
         """The class names of each, however many."""
-        if not self.several:
+        if not self.multilabel:
             return tuple((row.label,) for row in self.rows)
         return tuple(tuple(filter(None, row.label.split(BETWEEN))) for row in self.rows)
 
     @property
     def found(self) -> list[str]:
         """The labels of all files, one after another."""
-        return [label for labels in self.sets for label in labels] if self.several else list(self.labels)
+        return [label for labels in self.label_lists for label in labels] if self.multilabel else list(self.labels)
 
     def place(self, index: int) -> str:
         """Say which line of the manifest a row comes from, as the start of a message; nothing without a manifest."""

@@ -33,7 +33,7 @@ LONGEST = {"path": 4096, "label": 1000, "split": 100}
 """Most characters of a value."""
 
 
-def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
+def read_manifest(path: Path, multilabel: bool = False) -> tuple[Listing, Listing]:
     """Read a manifest with the columns path and label, and perhaps split (train, val); return both parts.
 
     Paths are relative to the manifest; a backslash parts folders, as on Windows, where no file has it in its name. Where rows
@@ -41,12 +41,12 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
 
     Args:
         path: the manifest.
-        several: it has the column labels instead of label, and a row's label is all of them with BETWEEN between.
+        multilabel: it has the column labels instead of label, and a row's label is all of them with BETWEEN between.
 
     Raises:
         DataError: naming the line that is wrong.
     """
-    reader = Reader(path, several)
+    reader = Reader(path, multilabel)
     parts: dict[str, list[Row]] = {"train": []}
     seen: dict[str, int] = {}
     for line, fields in read_rows(path, reader.check):
@@ -63,11 +63,11 @@ def read_manifest(path: Path, several: bool = False) -> tuple[Listing, Listing]:
     notes = [f"the {held[0]} rows are the validation: none are marked val"] if held and held[0] != "val" else []
     notes += [f"{len(parts[part]):,} rows marked {part} were left out" for part in held[1:]]
     every = (*notes, *reader.notes())
-    train = Listing(path.parent, tuple(parts["train"]), notes=every, manifest=path, several=several)
+    train = Listing(path.parent, tuple(parts["train"]), notes=every, manifest=path, multilabel=multilabel)
     return train, replace(train, rows=tuple(parts[held[0]]) if held else (), notes=())
 
 
-def has_label_sets(path: Path) -> bool:
+def is_multilabel(path: Path) -> bool:
     """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
     if path.suffix.lower() not in MANIFESTS or not is_file(path):
         return False
@@ -92,7 +92,7 @@ class Reader:
     """Turns a manifest's fields into rows, and remembers what a person should know of how."""
 
     manifest: Path
-    several: bool = False
+    multilabel: bool = False
     columns: dict[tuple[str, ...], Columns] = field(default_factory=dict)
     """By the names of a row's fields, which in JSON lines may differ."""
     windows: int = 0
@@ -103,7 +103,7 @@ class Reader:
         where = f"{self.manifest}, line {line}"
         columns = self.columns.get(tuple(fields)) or self.find(fields, where)
         name = self.file_name(_read_value(fields, columns.path, "path", where), where)
-        label = _read_labels(fields, where) if self.several else _read_value(fields, columns.label, "label", where)
+        label = _read_labels(fields, where) if self.multilabel else _read_value(fields, columns.label, "label", where)
         split = "train" if columns.split is None else _read_value(fields, columns.split, "split", where).lower()
         if split not in TRAIN + VALIDATION:
             raise DataError(f"{where}: {columns.split} is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}")
@@ -112,7 +112,7 @@ class Reader:
 
     def check(self, names: Sequence[str], where: str) -> tuple[str, str]:
         """Return which columns are the path and the label; raises DataError if that can't be told."""
-        return _find_column(PATH, names, where), _find_column(LABELS if self.several else LABEL, names, where)
+        return _find_column(PATH, names, where), _find_column(LABELS if self.multilabel else LABEL, names, where)
 
     def find(self, fields: dict[str, Any], where: str) -> Columns:
         """Return which of a row's fields is which, and remember it; raises DataError."""

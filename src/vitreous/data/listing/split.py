@@ -31,7 +31,9 @@ def hold_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
     return held
 
 
-def hold_out_multilabel(names: Sequence[str], sets: Sequence[Sequence[str]], share: float, seed: int) -> list[bool]:
+def hold_out_multilabel(
+    names: Sequence[str], label_lists: Sequence[Sequence[str]], share: float, seed: int
+) -> list[bool]:
     """Tell for each example whether it is held out, where an example may have several labels, or none.
 
     Iterative stratification (Sechidis et al., ECML PKDD 2011): label by label, the rarest first, so that of each about
@@ -45,7 +47,7 @@ def hold_out_multilabel(names: Sequence[str], sets: Sequence[Sequence[str]], sha
     if len(names) < 2:
         raise DataError("a single image can't be in both training and validation; add images")
     members: dict[str, list[int]] = defaultdict(list)
-    for index, labels in enumerate(sets):
+    for index, labels in enumerate(label_lists):
         for label in labels or ("",):
             members[label].append(index)
     left = Counter({label: len(indices) for label, indices in members.items()})
@@ -55,7 +57,7 @@ def hold_out_multilabel(names: Sequence[str], sets: Sequence[Sequence[str]], sha
         lacking = max(1, round(share * len(ranked))) - sum(held.get(index, False) for index in ranked)
         for index in ranked:
             if index not in held:
-                every = sets[index] or ("",)
+                every = label_lists[index] or ("",)
                 held[index] = lacking > 0 and all(left[one] > 1 for one in every)
                 lacking -= held[index]
                 left.subtract(every if held[index] else ())

@@ -14,8 +14,8 @@ from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
 from vitreous.shapes import Pixels
 
-SEVERAL = -1
-"""The label of an example that may have several, or none: `read_label_sets` has them."""
+MULTILABEL = -1
+"""The label of an example that may have several, or none: `get_label_matrix` has them."""
 
 
 @runtime_checkable
@@ -61,7 +61,7 @@ class FileSource:
     """Files that were left out because they can't be read: (name, reason)."""
     stores: dict = field(default_factory=dict, repr=False)
     """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
-    targets: Bool[np.ndarray, "example label"] | None = None
+    label_matrix: Bool[np.ndarray, "example label"] | None = None
     """Which classes each has, where an image may have several; every label is then SEVERAL."""
     filled: int = 0
     """How many lack their last bytes, which are grey."""
@@ -137,9 +137,9 @@ class Reread(Over):
         return self.source.labels
 
     @property
-    def targets(self) -> Bool[np.ndarray, "example label"] | None:
+    def label_matrix(self) -> Bool[np.ndarray, "example label"] | None:
         """Which classes each has, where an example may have several."""
-        return read_label_sets(self.source)
+        return get_label_matrix(self.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,14 +150,14 @@ class Relabelled(Over):
     labels: Int64[np.ndarray, " example"]
 
 
-def read_label_sets(source: Source) -> Bool[np.ndarray, "example label"] | None:
+def get_label_matrix(source: Source) -> Bool[np.ndarray, "example label"] | None:
     """Return which of a source's classes each example has, where it may have several; None where each has one."""
-    return getattr(source, "targets", None)
+    return getattr(source, "label_matrix", None)
 
 
 def refuse_multilabel(source: Source, what: str) -> None:
     """Refuse a source whose examples may have several labels; raises DataError."""
-    if read_label_sets(source) is not None:
+    if get_label_matrix(source) is not None:
         raise DataError(f"the data has several labels an image, and {what} needs one label an image")
 
 

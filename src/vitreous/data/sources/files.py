@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import FILLED, Record
-from vitreous.data.sources.base import SEVERAL, FileSource, hash_source
+from vitreous.data.sources.base import MULTILABEL, FileSource, hash_source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -67,30 +67,30 @@ def build_file_source(
 ) -> FileSource:
     """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
     listing, records = part.listing, part.records
-    index = number_classes(classes, listing.found, str(listing.manifest if listing.several else listing.root))
-    names, digests, targets = listing.names, [record.digest for record in records], None
+    index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
+    names, digests, label_matrix = listing.names, [record.digest for record in records], None
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
-    if listing.several:
-        labels = np.full(len(names), SEVERAL, dtype=np.int64)
-        targets = build_targets(listing.sets, index, len(classes))
-        digests = [digest + row.tobytes().hex() for digest, row in zip(digests, targets, strict=True)]
+    if listing.multilabel:
+        labels = np.full(len(names), MULTILABEL, dtype=np.int64)
+        label_matrix = build_label_matrix(listing.label_lists, index, len(classes))
+        digests = [digest + row.tobytes().hex() for digest, row in zip(digests, label_matrix, strict=True)]
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     content = hash_source(names, labels, digests)
     filled = sum(record.format.endswith(FILLED) for record in records)
     return FileSource(
-        listing.root, names, labels, classes, content, decode, sizes, skipped, targets=targets, filled=filled
+        listing.root, names, labels, classes, content, decode, sizes, skipped, label_matrix=label_matrix, filled=filled
     )
 
 
-def build_targets(
-    sets: Sequence[Sequence[str]], index: dict[str, int], classes: int
+def build_label_matrix(
+    label_lists: Sequence[Sequence[str]], index: dict[str, int], classes: int
 ) -> Bool[np.ndarray, "example label"]:
     """Return which of so many classes each example has; `index` numbers them."""
-    targets = np.zeros((len(sets), classes), bool)
-    for row, labels in zip(targets, sets, strict=True):
+    label_matrix = np.zeros((len(label_lists), classes), bool)
+    for row, labels in zip(label_matrix, label_lists, strict=True):
         row[[index[label] for label in labels]] = True
-    return targets
+    return label_matrix
 
 
 def number_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
-from vitreous.data.sources.base import Source, read_label_sets
+from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.shapes import Pixels
 
 
@@ -34,10 +34,10 @@ class Subset:
         return self.source.labels[self.indices]
 
     @cached_property
-    def targets(self) -> Bool[np.ndarray, "example label"] | None:
+    def label_matrix(self) -> Bool[np.ndarray, "example label"] | None:
         """Which classes each has, where an example may have several."""
-        targets = read_label_sets(self.source)
-        return None if targets is None else targets[self.indices]
+        label_matrix = get_label_matrix(self.source)
+        return None if label_matrix is None else label_matrix[self.indices]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -61,12 +61,12 @@ def divide(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     Raises:
         DataError: the share is not between 0 and 1, or a class has a single example.
     """
-    targets, classes = read_label_sets(source), source.classes
-    if targets is None:
+    label_matrix, classes = get_label_matrix(source), source.classes
+    if label_matrix is None:
         held = np.array(hold_out(source.names, [classes[label] for label in source.labels], share, seed))
     else:
-        sets = [[classes[label] for label in np.flatnonzero(row)] for row in targets]
-        held = np.array(hold_out_multilabel(source.names, sets, share, seed))
+        label_lists = [[classes[label] for label in np.flatnonzero(row)] for row in label_matrix]
+        held = np.array(hold_out_multilabel(source.names, label_lists, share, seed))
     left, out = (np.flatnonzero(part).astype(np.int64) for part in (~held, held))
     return Subset(source, left), Subset(source, out)
 

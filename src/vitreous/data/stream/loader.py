@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitreous.data.sources.base import Source, read_label_sets
+from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.in_memory import remember
 from vitreous.data.stream.order import find_example, find_position, restart_generator, seed_generator
 from vitreous.data.stream.shared_batch import Label, SharedBatch, pack
@@ -143,8 +143,8 @@ class Examples:
 
 def read_label(source: Source, index: int) -> Label:
     """Return an example's class; or, where it may have several, which of the classes it has."""
-    targets = read_label_sets(source)
-    return int(source.labels[index]) if targets is None else targets[index]
+    label_matrix = get_label_matrix(source)
+    return int(source.labels[index]) if label_matrix is None else label_matrix[index]
 
 
 def load_train_batches(

@@ -11,7 +11,7 @@ import torch
 from vitreous.data.dataset import Dataset, Source, open_dataset
 from vitreous.data.run_data import data_of
 from vitreous.errors import ConfigError, VitreousError
-from vitreous.evaluation.accuracy import evaluate, evaluate_sets
+from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
 from vitreous.images.config import DecodeConfig
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import Metrics
@@ -62,7 +62,7 @@ class Findings:
     predictor: Predictor | None = None
     dataset: Dataset | None = None
     measured: Measured | None = None
-    measured_sets: MeasuredMultilabel | None = None
+    measured_multilabel: MeasuredMultilabel | None = None
     """Instead of `measured`, where an image may have several labels."""
     trunk: Model | None = None
     """The exported model itself, with a head or without."""
@@ -112,12 +112,12 @@ def without_labels(found: Findings) -> bool:
     return kind != ClassifyConfig.KIND
 
 
-def of_sets(found: Findings) -> bool:
+def is_multilabel(found: Findings) -> bool:
     """Tell whether an image may have several labels in this run, as its model, its evaluations or its data say."""
     if found.predictor is not None:
-        return found.predictor.folder.several
+        return found.predictor.folder.multilabel
     records = found.records("evaluation")
-    known = found.dataset is not None and found.dataset.facts.several
+    known = found.dataset is not None and found.dataset.facts.multilabel
     return known or bool(records and find_headline(records[-1]) == "map")
 
 
@@ -133,8 +133,8 @@ def gather(path: Path) -> Findings:
         found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
         return found
     found.predictor = attempt(found, "predictor", lambda: _load(found))
-    if of_sets(found):
-        found.measured_sets = attempt(found, "measured", lambda: _measure_sets(found))
+    if is_multilabel(found):
+        found.measured_multilabel = attempt(found, "measured", lambda: _measure_multilabel(found))
     else:
         found.measured = attempt(found, "measured", lambda: _measure(found))
     if found.predictor is not None:
@@ -192,8 +192,8 @@ def _measurable(found: Findings) -> tuple[Predictor, Source]:
     return found.predictor, found.dataset.validation
 
 
-def _measure_sets(found: Findings) -> MeasuredMultilabel:
-    metrics, logits, targets = evaluate_sets(*_measurable(found), workers=found.settings.get("workers", 0))
+def _measure_multilabel(found: Findings) -> MeasuredMultilabel:
+    metrics, logits, targets = evaluate_multilabel(*_measurable(found), workers=found.settings.get("workers", 0))
     scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
     return MeasuredMultilabel(metrics, scores, targets)
 

@@ -62,7 +62,7 @@ def attention(found: Findings) -> Sequence[Block] | None:
         return None
     if found.predictor is None:
         return [Note("No model:", found.missing["predictor"])]
-    if found.dataset is None or not (found.measured or found.measured_sets):
+    if found.dataset is None or not (found.measured or found.measured_multilabel):
         return unmeasured(found)
     model, folder, chosen = found.predictor.model, found.predictor.folder, looked_at(found)
     exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
@@ -83,8 +83,8 @@ def attention(found: Findings) -> Sequence[Block] | None:
 def looked_at(found: Findings) -> list[tuple[int, str, list[Line]]]:
     """Return a few validation examples: which, what they show, and what the model says."""
     names = found.classes
-    if found.measured_sets is not None:
-        return examples_multilabel.looked_at(found.measured_sets, names, LOOKED_AT)
+    if found.measured_multilabel is not None:
+        return examples_multilabel.looked_at(found.measured_multilabel, names, LOOKED_AT)
     assert found.measured is not None
     measured, chosen = found.measured, []
     for index in chosen_examples(measured, LOOKED_AT):

@@ -9,7 +9,7 @@ from vitreous.drawing.html import page, plain
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import describe_colours
 from vitreous.reports.blocks import Block, Note, Section, Words, written
-from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_resnet, of_sets, without_labels
+from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_multilabel, is_resnet, without_labels
 from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
 from vitreous.reports.run.metadata import commands, configuration, data, versions
 from vitreous.reports.run.results import calibration, classes, confusions, curves, headline
@@ -61,7 +61,7 @@ def render(found: Findings) -> bytes:
     said = Markup("A {} trained on <code>{}</code>, recipe {}.{}")
     recipe = found.settings.get("recipe", "unknown")
     lead = said.format(kind(found), plain(where), plain(recipe), plain(pictures(found)))
-    left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if of_sets(found) else ()
+    left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if is_multilabel(found) else ()
     parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
     sections = [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks is not None]
     name = found.record.path.resolve().name

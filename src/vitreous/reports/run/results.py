@@ -8,16 +8,16 @@ from vitreous.drawing.svg import Axis, Format, percent, short
 from vitreous.metrics.classification import TOP, wilson_interval
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
 from vitreous.reports.evaluation import accuracy
-from vitreous.reports.evaluation.multilabel import figures as figures_of_sets
+from vitreous.reports.evaluation.multilabel import figures as figures_multilabel
 from vitreous.reports.evaluation.multilabel import labels_table
-from vitreous.reports.run.contents import Findings, mapping, of_sets, without_labels
+from vitreous.reports.run.contents import Findings, is_multilabel, mapping, without_labels
 
 
 def headline(found: Findings) -> list[Block]:
     """Return the figures that matter most."""
     train, best = found.records("train"), exported_evaluation(found)
-    if of_sets(found):
-        reached = reached_by_sets(found, best)
+    if is_multilabel(found):
+        reached = reached_multilabel(found, best)
     else:
         reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
     figures = [*reached, *_baselines(found), *_size(found)]
@@ -66,10 +66,10 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
 
-def reached_by_sets(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def reached_multilabel(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
-    if found.measured_sets is not None:
-        every = figures_of_sets(found.measured_sets.metrics)
+    if found.measured_multilabel is not None:
+        every = figures_multilabel(found.measured_multilabel.metrics)
         return [one for one in every if one[0] not in ("loss", "Hamming loss")]
     if record is None or record.get("map") is None:
         return [("mean average precision", "–", "no evaluation yet")]
@@ -128,16 +128,16 @@ def _shortcomings(found: Findings) -> list[Block]:
 
 
 def _caveat(found: Findings) -> list[Block]:
-    measured = found.measured or found.measured_sets
+    measured = found.measured or found.measured_multilabel
     if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
         return []
-    by = "mean average precision" if found.measured_sets else "accuracy"
+    by = "mean average precision" if found.measured_multilabel else "accuracy"
     said = f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
     return [Words(said)]
 
 
 LOSS = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."
-LOSS_OF_SETS = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
+LOSS_MULTILABEL = "Nats an image, summed over the labels; training loss with its augmentation, mixing and smoothing."
 LOSS_WITHOUT_LABELS = (
     "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
 )
@@ -157,11 +157,16 @@ def curves(found: Findings) -> list[Block] | None:
         return None
     if not train and not evaluations:
         return [Note("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")]
-    sets, unlabelled = of_sets(found), without_labels(found)
+    multilabel, unlabelled = is_multilabel(found), without_labels(found)
     charts = [
-        _curve(found, "Loss", ("loss", "loss"), LOSS_OF_SETS if sets else LOSS_WITHOUT_LABELS if unlabelled else LOSS)
+        _curve(
+            found,
+            "Loss",
+            ("loss", "loss"),
+            LOSS_MULTILABEL if multilabel else LOSS_WITHOUT_LABELS if unlabelled else LOSS,
+        )
     ]
-    if sets:
+    if multilabel:
         charts += [
             _curve(found, "Mean average precision", (None, "map"), PRECISION),
             _curve(found, "Micro F1", ("micro_f1", "micro_f1"), F1, percent),
@@ -200,8 +205,8 @@ def confusions(found: Findings) -> Sequence[Block]:
 
 def classes(found: Findings) -> Sequence[Block]:
     """Return each class's figures, the worst first."""
-    if found.measured_sets is not None:
-        return [labels_table(found.measured_sets.metrics)]
+    if found.measured_multilabel is not None:
+        return [labels_table(found.measured_multilabel.metrics)]
     return [accuracy.classes(found.measured.metrics)] if found.measured else unmeasured(found)
 
 

@@ -69,7 +69,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     }
     if config.classes:
         document["id2label"] = {str(number): name for number, name in enumerate(folder.classes)}
-        if folder.several:
+        if folder.multilabel:
             document["problem_type"] = MULTI_LABEL
         document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
     return {"config.json": document, "preprocessor_config.json": build_processor(folder.preprocess, config.channels)}
