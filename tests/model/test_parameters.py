@@ -14,9 +14,10 @@ from torch import nn
 
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.factory import create, create_empty
+from vitreous.model.init import initialise
 from vitreous.model.lora import add_lora
 from vitreous.model.names import build_vit_config
-from vitreous.model.parameters import roles
+from vitreous.model.parameters import HEAD, TABLE, declare, roles
 from vitreous.model.positions.added import encode_places
 from vitreous.model.resnet_config import StemConfig, build_resnet_config
 from vitreous.model.vit import ViT
@@ -134,7 +135,7 @@ WIDE = replace(PLAIN, positions="bias", registers=2, pool="map", block=BlockConf
 
 
 def other_head(model: ViT) -> ViT:
-    model.head = nn.Linear(model.head.in_features, 7)
+    model.head = declare(nn.Linear(model.head.in_features, 7), weight=HEAD)
     return model
 
 
@@ -185,6 +186,27 @@ def test_the_factors_of_lora_decay_and_are_no_matrices_for_muon() -> None:
     assert len(factors) == 2 * 4 * WIDE.depth
     assert all(trained[name] == (True, 0) for name in factors)
     assert set(trained) - factors == {"head.weight", "head.bias"}
+
+
+def test_a_layer_starts_as_it_is_declared_whatever_it_is_called() -> None:
+    model = nn.ModuleDict({"head": nn.Linear(64, 48), "mlp": nn.Linear(64, 48)})
+    model["patches"] = declare(nn.Linear(64, 48), weight=HEAD, bias=TABLE)
+    initialise(model, 1)
+    for name in ("head", "mlp"):
+        assert model[name].weight.abs().max() <= (6 / (64 + 48)) ** 0.5 and not model[name].bias.any()
+        assert model[name].weight.detach().std() == pytest.approx((2 / (64 + 48)) ** 0.5, rel=0.05)
+    assert not model["patches"].weight.any()
+    assert model["patches"].bias.detach().std() == pytest.approx(0.02, rel=0.3)
+
+
+def test_a_users_own_head_is_trained_beside_lora() -> None:
+    model = create(WIDE)
+    model.head = nn.Linear(model.head.in_features, 7)
+    add_lora(model, rank=4)
+    assert {name for name, one in model.named_parameters() if one.requires_grad and "blocks" not in name} == {
+        "head.weight",
+        "head.bias",
+    }
 
 
 def test_a_parameter_that_nobody_declared_is_an_error() -> None:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from tests.support.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.convolutions import StdConv
 from vitreous.model.count_resnet import count_resnet_flops, count_resnet_parameters
 from vitreous.model.factory import create
-from vitreous.model.resnet import ResNet, StdConv
+from vitreous.model.resnet import ResNet
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig, build_resnet_config
 from vitreous.settings import from_dict, to_dict
 

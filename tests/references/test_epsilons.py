@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
+from vitreous.model.convolutions import StdConv
 from vitreous.model.meta_device import rebuild
-from vitreous.model.resnet import StdConv
 from vitreous.model.resnet_config import (
     BIT_EPSILONS,
     FLAX_EPSILONS,

@@ -7,7 +7,9 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from vitreous.insight.tokens import require_vit
-from vitreous.model.resnet import ConvStem, ResNet, ResNetStem, StdConv, standardise_kernel
+from vitreous.model.convolutions import StdConv, standardise_kernel
+from vitreous.model.resnet import ResNet
+from vitreous.model.stems import ConvStem, ResNetStem
 
 SHOWN = 28
 """Components that figure 7 shows."""

@@ -1,7 +1,7 @@
 """The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
 from itertools import cycle, islice
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.layers import build_activation, build_norm
-from vitreous.model.parameters import VECTOR, Dense
+from vitreous.model.parameters import ZEROS, Constant, Dense, Normal, Role, declare
 
 
 class MLP(nn.Module):
@@ -28,10 +28,12 @@ class MLP(nn.Module):
         made, hidden = config.block, hidden or config.mlp_width
         self.gated = made.mlp == "swiglu"
         stacked = 2 if self.gated else 1
-        self.expand = Dense(config.width, stacked * hidden, bias=made.biases, stacked=stacked, in_block=in_block)
+        bias = ZEROS if config.init == "mae" else Role(decays=False, start=Normal(1e-6))
+        expand = Dense(config.width, stacked * hidden, bias=made.biases, stacked=stacked, in_block=in_block)
+        self.expand = declare(expand, bias=bias)
         self.act = build_activation("silu" if self.gated else made.activation)
         self.norm = build_norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
-        self.contract = Dense(hidden, config.width, bias=made.biases, in_block=in_block)
+        self.contract = declare(Dense(hidden, config.width, bias=made.biases, in_block=in_block), bias=bias)
         self.dropout = nn.Dropout(0.0)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
@@ -63,11 +65,9 @@ class DropPath(nn.Module):
 class LayerScale(nn.Module):
     """A learned scale of each value of a branch (CaiT, 2103.17239)."""
 
-    roles: ClassVar = {"scale": VECTOR}
-
     def __init__(self, width: int, initial: float) -> None:
         super().__init__()
-        self.initial = initial
+        self.roles = {"scale": Role(decays=False, start=Constant(initial))}
         self.scale = nn.Parameter(torch.empty(width))
 
     def forward(self, branch: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:

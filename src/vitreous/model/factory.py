@@ -7,7 +7,7 @@ import torch
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
-from vitreous.model.init import initialise, initialise_resnet
+from vitreous.model.init import initialise
 from vitreous.model.meta_device import build_empty
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet import ResNet
@@ -62,7 +62,7 @@ def create(config: Config, seed: int = 0) -> Model:
     """Return a freshly initialised model: the same seed gives the same weights; the global generator isn't touched."""
     with torch.random.fork_rng(devices=[]):  # torch's layers draw their own weights, which are overwritten
         model = ResNet(config) if isinstance(config, ResNetConfig) else ViT(config)
-    initialise_resnet(model, seed) if isinstance(model, ResNet) else initialise(model, seed)
+    initialise(model, seed)
     return model
 
 

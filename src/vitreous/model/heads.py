@@ -11,7 +11,7 @@ from vitreous.model.attention import Heads
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
 from vitreous.model.layers import build_norm
-from vitreous.model.parameters import TABLE, Dense
+from vitreous.model.parameters import FILTER, HEAD, TABLE, Dense, declare
 
 
 class Pool(nn.Module):
@@ -81,9 +81,11 @@ class PreLogits(nn.Sequential):
     """The hidden tanh layer of the paper's pre-training head."""
 
     def __init__(self, width: int, hidden: int | None = None) -> None:
-        super().__init__(nn.Linear(width, hidden or width), nn.Tanh())
+        super().__init__(declare(nn.Linear(width, hidden or width), weight=FILTER), nn.Tanh())
 
 
 def build_head(config: ViTConfig) -> nn.Module:
     """Return the linear layer from features to logits; a model without classes has none."""
-    return nn.Linear(config.head_inputs, config.classes, bias=config.head_bias) if config.classes else nn.Identity()
+    if not config.classes:
+        return nn.Identity()
+    return declare(nn.Linear(config.head_inputs, config.classes, bias=config.head_bias), weight=HEAD)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.parameters import KERNEL
+from vitreous.model.parameters import KERNEL, ZERO, Role
 
 LAYERS = ("qkv", "out", "expand", "contract")
 """The encoder's dense layers: of attention and of the MLP."""
@@ -23,7 +23,7 @@ class LoRA(nn.Module):
     Its two factors are no matrices for Muon, which would give both of them singular values of 1.
     """
 
-    roles: ClassVar = {"down": KERNEL, "up": KERNEL}
+    roles: ClassVar = {"down": KERNEL, "up": Role(decays=True, start=ZERO)}
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -88,15 +88,14 @@ def add_lora(
     if unknown:
         raise ConfigError(f"LoRA goes around {', '.join(LAYERS)}, not around {', '.join(unknown)}")
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(("head.", "distillation_head.")))
-    places = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    for place in places:
+    model.requires_grad_(False)
+    for head in model.heads.values():
+        head.requires_grad_(True)
+    for place, base in list(model.blocks.named_modules()):
         parent, _, own = place.rpartition(".")
-        if own in layers and place.startswith("blocks."):
-            base = model.get_submodule(place)
-            assert isinstance(base, nn.Linear)
-            setattr(model.get_submodule(parent), own, LoRA(base, rank, rank if alpha is None else alpha, generator))
+        if own in layers and isinstance(base, nn.Linear):
+            updated = LoRA(base, rank, rank if alpha is None else alpha, generator)
+            setattr(model.blocks.get_submodule(parent), own, updated)
 
 
 def merge_lora(model: nn.Module) -> None:

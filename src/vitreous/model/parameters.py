@@ -1,23 +1,81 @@
-"""What each parameter is, as the module that makes it declares: how it starts, and how an optimizer treats it.
+"""What each parameter is, as the module that makes it declares: what it starts from, and how an optimizer treats it.
 
 A module names its own parameters in `roles`; torch's layers are known by their class. The declaration lies with the
 module, not with the tensor: copies, loading, another device and resizing replace tensors, and modules stay. A parameter
 that nobody declared is an error, so that a new kind of module can't be trained by a guess.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+Start = Callable[[Tensor, torch.Generator], None]
+"""Fills a parameter with what it starts from."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same number everywhere."""
+
+    value: float
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill a tensor."""
+        tensor.fill_(self.value)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal draws of mean 0."""
+
+    deviation: float
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill a tensor."""
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) * self.deviation)
+
+
+@dataclass(frozen=True)
+class LeCunNormal:
+    """Normal draws of variance 1 / inputs, without flax's cut at two deviations."""
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill a tensor, whose first axis is the outputs'."""
+        Normal(tensor[0].numel() ** -0.5)(tensor, generator)
+
+
+@dataclass(frozen=True)
+class XavierUniform:
+    """Uniform draws of variance 2 / (rows + cols) (Glorot and Bengio, 2010), for each of the stacked matrices by itself."""
+
+    stacked: int = 1
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill a tensor."""
+        for matrix in tensor.chunk(self.stacked):
+            bound = math.sqrt(6 / sum(matrix.shape))
+            matrix.copy_((torch.rand(matrix.shape, generator=generator) * 2 - 1) * bound)
+
+
+ZERO, ONE = Constant(0.0), Constant(1.0)
 
 
 @dataclass(frozen=True)
 class Role:
-    """How an optimizer treats a parameter, and what it starts from where no layer's rule says."""
+    """How an optimizer treats a parameter, and what it starts from."""
 
     decays: bool
     """Whether weight decay applies."""
+    start: Start | None
+    """What it starts from; None: what the method `start` of its module returns."""
     matrices: int = 0
     """Matrices of a Transformer block, one below the other in its rows, or the kernel of a ResNet's unit: what Muon takes; 0: it is
     neither."""
@@ -25,23 +83,27 @@ class Role:
     """Standard deviation of the normal draws that it starts from, 0: zeros; None: the rule of its layer."""
 
 
-KERNEL = Role(decays=True)
-"""Weights of a dense layer or a convolution."""
-VECTOR = Role(decays=False)
-"""Biases, and the scales of norms and branches."""
-ZEROS = Role(decays=False, deviation=0.0)
-"""Tokens and free biases that start at zero."""
-TABLE = Role(decays=False, deviation=0.02)
+KERNEL = Role(decays=True, start=XavierUniform())
+"""Weights of a dense layer."""
+FILTER = Role(decays=True, start=LeCunNormal())
+"""Weights of a convolution, or of a dense layer that stands for one."""
+HEAD = Role(decays=True, start=ZERO)
+"""Weights of a layer that gives logits."""
+ZEROS = Role(decays=False, start=ZERO)
+"""Biases, and tokens that start at zero."""
+SCALE = Role(decays=False, start=ONE)
+"""The scales of norms."""
+TABLE = Role(decays=False, start=Normal(0.02))
 """Positions of every kind, registers, queries, [mask]: learned vectors that no input multiplies."""
 
 LAYERS: tuple[tuple[type[nn.Module], Role], ...] = (
     (nn.Linear, KERNEL),
-    (_ConvNd, KERNEL),
-    (nn.LayerNorm, VECTOR),
-    (nn.RMSNorm, VECTOR),
-    (nn.GroupNorm, VECTOR),
+    (_ConvNd, FILTER),
+    (nn.LayerNorm, SCALE),
+    (nn.RMSNorm, SCALE),
+    (nn.GroupNorm, SCALE),
 )
-"""The role of `weight` in torch's layers; their `bias` is a vector."""
+"""The role of `weight` in torch's layers; their `bias` starts at zero."""
 
 
 class Dense(nn.Linear):
@@ -60,7 +122,25 @@ class Dense(nn.Linear):
     ) -> None:
         super().__init__(inputs, outputs, bias)
         self.stacked = stacked
-        self.roles = {"weight": Role(decays=True, matrices=stacked if in_block else 0), "bias": VECTOR}
+        matrices = stacked if in_block else 0
+        self.roles = {"weight": Role(decays=True, start=XavierUniform(stacked), matrices=matrices), "bias": ZEROS}
+
+
+def declare(layer: Layer, **roles: Role) -> Layer:
+    """Give parameters of a layer other roles than its class has for them, and return it."""
+    layer.roles = {**getattr(layer, "roles", {}), **roles}
+    return layer
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A model without its heads, as `--freeze` holds it still."""
+
+    positions: Sequence[nn.Module]
+    front: Sequence[nn.Module | nn.Parameter]
+    """What comes before the blocks, positions included."""
+    blocks: Sequence[nn.Module]
+    norm: nn.Module
 
 
 def roles(model: nn.Module) -> dict[str, Role]:
@@ -77,6 +157,6 @@ def role(owner: nn.Module, name: str) -> Role:
     if name in declared:
         return declared[name]
     weight = next((found for kind, found in LAYERS if isinstance(owner, kind)), None)
-    found = {"weight": weight, "bias": weight and VECTOR}.get(name)
+    found = {"weight": weight, "bias": weight and ZEROS}.get(name)
     assert found is not None, f"{type(owner).__name__}.{name} has no role; name it in the module's `roles`"
     return found

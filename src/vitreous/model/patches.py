@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.layers import build_norm
+from vitreous.model.parameters import FILTER, KERNEL, declare
 from vitreous.model.positions.resize import DEFAULT_RULE, resize_matrix
-from vitreous.model.resnet import build_stem
+from vitreous.model.stems import build_stem
 from vitreous.shapes import Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
@@ -44,7 +45,8 @@ class PatchEmbedding(nn.Module):
         self.stem = build_stem(config.stem, config.channels)
         values = math.prod(config.patch_shape)
         self.norm_before = build_norm(config, values) if config.patch_norm == "both" else nn.Identity()
-        self.embed = nn.Linear(values, config.width, bias=config.patch_bias)
+        embed = nn.Linear(values, config.width, bias=config.patch_bias)
+        self.embed = declare(embed, weight=KERNEL if config.init == "mae" else FILTER)
         self.norm = build_norm(config) if config.patch_norm != "none" else nn.Identity()
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:

@@ -1,15 +1,15 @@
-"""BiT's ResNet V2 (1912.11370): group norm for batch norm, standardised convolutions. And the paper's hybrid stem."""
+"""BiT's ResNet V2 (1912.11370): group norm for batch norm, standardised convolutions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
+from vitreous.model.convolutions import NormReLU, PreActivationUnit, StdConv
 from vitreous.model.hooks import gather_outputs
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import Role
@@ -179,7 +179,19 @@ class ResNet(nn.Module):
         )
         self.norm = NormReLU(config.features, config.epsilons, config.groups)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(config.features, config.classes) if config.classes else nn.Identity()
+        self.head: nn.Module = nn.Identity()
+        if config.classes:
+            self.head = declare(nn.Linear(config.features, config.classes), weight=HEAD)
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The layers that give logits, by name: made anew for other classes."""
+        return {"head": self.head}
+
+    @property
+    def trunk(self) -> Trunk:
+        """All but the head; the root stands for the patches, the units for the blocks."""
+        return Trunk([], [self.root], [unit for stage in self.stages for unit in stage], self.norm)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return logits, or features where the model has no classes.
@@ -248,38 +260,3 @@ class ResNet(nn.Module):
         places = {"root": self.root} | {f"stage.{index}": stage for index, stage in enumerate(self.stages)}
         places |= {"norm": self.norm, "pooled": self.pool, "logits": self.head}
         return gather_outputs(self, images, places, names)
-
-
-class ResNetStem(nn.Module):
-    """The ResNet under the paper's hybrids: a root and stages, whose last map is cut into patches."""
-
-    def __init__(self, stem: StemConfig, channels: int) -> None:
-        super().__init__()
-        self.conv = StdConv((channels, stem.root_outputs), 7, stem.epsilons, 2, "same")
-        self.norm = NormReLU(stem.root_outputs, stem.epsilons)
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(*(PostActivationUnit(unit, stem.epsilons) for unit in stage))
-                for stage in plan_stages(stem.units, stem.root_outputs)
-            )
-        )
-
-    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
-        """Return the last stage's maps, or the root's where there are no stages."""
-        z = pad_same(self.norm(self.conv(images)), 3, 2, value=float("-inf"))
-        return self.stages(F.max_pool2d(z, 3, 2))
-
-
-class ConvStem(nn.Sequential):
-    """3x3 convolutions of stride 2, each with group norm of one group and GELU (2106.14881, with another norm)."""
-
-    def __init__(self, stem: StemConfig, channels: int) -> None:
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip((channels, *stem.convolutions), stem.convolutions, strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.GroupNorm(1, outputs), nn.GELU()]
-        super().__init__(*layers)
-
-
-def build_stem(config: StemConfig, channels: int) -> nn.Module:
-    """Return the configured stem; without one, the identity."""
-    return {"none": lambda *_: nn.Identity(), "resnet": ResNetStem, "conv": ConvStem}[config.kind](config, channels)

@@ -17,7 +17,7 @@ from vitreous.model.heads import Pool, PreLogits, build_head
 from vitreous.model.hooks import gather_outputs
 from vitreous.model.layers import build_norm
 from vitreous.model.meta_device import rebuild
-from vitreous.model.parameters import TABLE, ZEROS
+from vitreous.model.parameters import TABLE, ZEROS, Trunk
 from vitreous.model.patches import PatchEmbedding, resample_kernel
 from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions, build_positions
 from vitreous.model.positions.offset_bias import OffsetBias, build_relative
@@ -66,6 +66,20 @@ class ViT(nn.Module):
         self.pre_logits = PreLogits(config.features, config.head_inputs) if config.pre_logits else nn.Identity()
         self.head = build_head(config)
         self.distillation_head = build_head(config) if config.distillation_token else None
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The layers that give logits, by name: made anew for other classes, and trained beside LoRA's updates."""
+        heads = {"head": self.head, "distillation_head": self.distillation_head}
+        return {name: head for name, head in heads.items() if head is not None}
+
+    @property
+    def trunk(self) -> Trunk:
+        """All but the heads and what pools for them."""
+        tokens = (self.class_token, self.distillation_token, self.registers)
+        positions = [module for module in self.modules() if isinstance(module, (AddedPositions, Relative))]
+        front = [self.patches, *positions, *(token for token in tokens if token is not None), self.embed_norm]
+        return Trunk(positions, front, list(self.blocks), self.norm)
 
     @property
     def grid(self) -> Size:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
-from vitreous.model.init import check_initialised, initialise_free, initialise_linear
 from vitreous.model.vit import ViT
 
 OWN = "model."
@@ -96,18 +95,3 @@ def count_share(share: float, setting: str, patches: int) -> int:
     if not 0 < share < 1:
         raise ConfigError(f"objective.{setting} is {share}; it must be above 0 and below 1")
     return min(patches - 1, max(1, round(share * patches)))
-
-
-@torch.no_grad()
-def initialise_extras(module: nn.Module, generator: torch.Generator) -> None:
-    """Initialise what is trained beside the model as the model's own layers are; a layer called head is zero."""
-    for parameter in module.parameters():
-        parameter.fill_(torch.nan)
-    for name, part in module.named_modules():
-        if isinstance(part, nn.LayerNorm):
-            part.weight.fill_(1.0)
-            part.bias.zero_()
-        elif isinstance(part, nn.Linear):
-            initialise_linear(name, part, generator)
-    initialise_free(module, generator)
-    check_initialised(module)

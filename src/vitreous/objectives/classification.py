@@ -40,7 +40,7 @@ class Supervised(Objective):
         """Return each example's loss against its (soft) targets, smoothed and weighted."""
         raise NotImplementedError
 
-    def outcome(
+    def compute_loss(
         self, images: Float[Tensor, "batch channel row col"], targets: Float[Tensor, "batch label"]
     ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
         """Return the model's logits and the mean loss; of a distilled model, the mean over its heads' own losses.
@@ -95,7 +95,7 @@ class Classify(Supervised):
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
         targets = mix_targets(labels, partners, weights, self.model.config.classes)
-        logits, loss = self.outcome(images, targets)
+        logits, loss = self.compute_loss(images, targets)
         leading = torch.where(weights >= 0.5, labels, partners)
         return loss, {"correct": (logits.argmax(1) == leading).sum()}
 

@@ -12,11 +12,12 @@ from vitreous.errors import ConfigError
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.encoder import build_blocks
 from vitreous.model.factory import Model
+from vitreous.model.init import initialise
 from vitreous.model.parameters import TABLE
 from vitreous.model.patches import cut_patches
 from vitreous.model.positions.added import build_positions
 from vitreous.model.vit import ViT
-from vitreous.objectives.base import Objective, count_share, initialise_extras, require_trunk
+from vitreous.objectives.base import Objective, count_share, require_trunk
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.shapes import Size
 
@@ -59,7 +60,7 @@ class MaskedAutoencoder(Objective):
         patches = made.tokens - made.prefix
         self.visible = patches - count_share(config.mask_ratio, "mask_ratio", patches)
         self.decoder = Decoder(made, config)
-        initialise_extras(self.decoder, torch.Generator().manual_seed(seed))
+        initialise(self.decoder, seed)
 
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
         """Return the draws."""
@@ -134,6 +135,7 @@ def build_decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> V
             positions="sincos2d-mae",
             positioned_tokens="all",
             position_init="normal",
+            init="paper",
             rotary=RotaryConfig(),
             block=BlockConfig(),
         )

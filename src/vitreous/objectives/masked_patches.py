@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
-from vitreous.model.parameters import TABLE
+from vitreous.model.init import initialise
+from vitreous.model.parameters import HEAD, TABLE, declare
 from vitreous.model.patches import cut_patches
 from vitreous.model.vit import ViT
-from vitreous.objectives.base import Objective, count_share, initialise_extras, require_trunk
+from vitreous.objectives.base import Objective, count_share, require_trunk
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.shapes import Size
 
@@ -59,11 +60,11 @@ class MaskedPatches(Objective):
         made = self.model.config
         self.corrupted = count_share(config.corrupted_share, "corrupted_share", made.tokens - made.prefix)
         self.mask_token = nn.Parameter(torch.empty(made.width))
-        self.head = nn.Linear(made.width, count_outputs(config, self.model))
+        self.head = declare(nn.Linear(made.width, count_outputs(config, self.model)), weight=HEAD)
         extras = nn.ModuleDict({"head": self.head})
         extras.register_parameter("mask_token", self.mask_token)
         extras.roles = self.roles
-        initialise_extras(extras, torch.Generator().manual_seed(seed))
+        initialise(extras, seed)
 
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
         """Return the pixels, which the colours are of, and the draws."""

@@ -57,7 +57,7 @@ class ClassifyMultilabel(Supervised):
             partners: those of what was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
-        logits, loss = self.outcome(images, mix_targets(labels, partners, weights))
+        logits, loss = self.compute_loss(images, mix_targets(labels, partners, weights))
         leading = torch.where((weights >= 0.5).unsqueeze(1), labels, partners)
         claimed = logits >= 0
         counted = {"hits": claimed & leading, "claimed": claimed, "wanted": leading}

@@ -1,5 +1,6 @@
 """What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from torch import Tensor, nn
@@ -7,9 +8,6 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.factory import Model, create
 from vitreous.model.lora import add_lora
-from vitreous.model.positions.added import AddedPositions
-from vitreous.model.positions.relative import Relative
-from vitreous.model.resnet import ResNet
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
@@ -57,7 +55,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
 
 def fill_head_biases(model: Model, bias: float) -> None:
     """Fill the biases of the heads."""
-    for head in (model.head, getattr(model, "distillation_head", None)):
+    for head in model.heads.values():
         if isinstance(head, nn.Linear):
             if head.bias is None:
                 raise ConfigError(
@@ -77,8 +75,8 @@ def start_from(
     """
     assert config.weights is not None
     channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
-    wish = LoadOptions(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
-    folder, report = open_model(config.weights, wish, reporter)
+    load_options = LoadOptions(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
+    folder, report = open_model(config.weights, load_options, reporter)
     if report is not None:
         reporter.message(str(report))
     if classes:
@@ -96,9 +94,14 @@ def start_from(
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
     if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("pre_logits.")}
-    missing, _ = model.load_state_dict(weights, strict=False)
-    assert all(name.startswith((*HEADS, "pre_logits.")) for name in missing), missing
+    weights, kept = old.state_dict(), config.head != "new" and folder.classes == classes
+    optional = {f"{name}.{own}" for name, head in model.heads.items() for own in head.state_dict()}
+    if not kept:
+        weights = {name: tensor for name, tensor in weights.items() if name not in optional}
+    if isinstance(model, ViT):
+        optional |= {f"pre_logits.{own}" for own in model.pre_logits.state_dict()}
+    missing, _ = model.load_state_dict(weights, strict=False)  # what the new model lacks is left out
+    assert optional.issuperset(missing), missing
 
 
 def choose_head(
@@ -140,15 +143,15 @@ def check_alike(old: Model, new: Model, where: str) -> None:
         )
 
 
-def select_frozen(model: Model, freeze: str | int) -> list[nn.Module | nn.Parameter]:
-    """List what a `freeze` setting holds still. Of a ResNet, its root stands for the patches, its units for the blocks."""
-    positions, front, blocks = divide_resnet(model) if isinstance(model, ResNet) else divide_vit(model)
+def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Parameter]:
+    """List what a `freeze` setting holds still."""
+    trunk = model.trunk
     if freeze == "none":
         return []
     if freeze == "positions":
-        return positions
+        return trunk.positions
     if freeze == "patches":
-        return front
+        return trunk.front
     if freeze == "trunk":
         return [*front, *blocks, model.norm]
     if not 0 <= int(freeze) <= len(blocks):

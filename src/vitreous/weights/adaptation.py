@@ -16,7 +16,6 @@ from vitreous.weights.channels import change_channels
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import LoadOptions
 
-HEADS = ("head", "distillation_head")
 MOST_CLASSES = 10_000_000
 """Of a new head."""
 
@@ -30,26 +29,26 @@ class Changes:
     head: str = ""
 
 
-def adapt(folder: ModelFolder, wish: LoadOptions) -> tuple[ModelFolder, Changes]:
-    """Do what was wished of a loaded model. The given folder isn't to be used afterwards: tensors are shared with it.
+def adapt(folder: ModelFolder, options: LoadOptions) -> tuple[ModelFolder, Changes]:
+    """Change a loaded model as the options say. Don't use the given folder afterwards: tensors are shared with it.
 
     Raises:
-        ConfigError: a wish that can't be met.
+        ConfigError: an option that can't be met.
     """
     resized = channels = head = ""
-    if wish.rule is not None:
-        if wish.rule not in ALL_RULES:
-            raise UnknownName("resize rule", wish.rule, ALL_RULES)
-        folder = replace(folder, resize=wish.rule)
-    if wish.image is not None and tuple(wish.image) != tuple(folder.model.config.image):
-        folder, resized = resize_model(folder, Size(*wish.image))
-    if wish.channels is not None and wish.channels != folder.model.config.channels:
-        folder, channels = change_channels(folder, wish.channels, wish.channel_rule)
-    if wish.labels is not None and wish.labels != folder.classes:
-        unnamed = is_numbered(folder.classes) and not set(wish.labels) <= set(folder.classes)
-        folder, head = (name_outputs if unnamed else slice_head)(folder, wish.labels)
-    if wish.classes is not None:
-        folder, head = replace_head(folder, wish.classes)
+    if options.rule is not None:
+        if options.rule not in ALL_RULES:
+            raise UnknownName("resize rule", options.rule, ALL_RULES)
+        folder = replace(folder, resize=options.rule)
+    if options.image is not None and tuple(options.image) != tuple(folder.model.config.image):
+        folder, resized = resize_model(folder, Size(*options.image))
+    if options.channels is not None and options.channels != folder.model.config.channels:
+        folder, channels = change_channels(folder, options.channels, options.channel_rule)
+    if options.labels is not None and options.labels != folder.classes:
+        unnamed = is_numbered(folder.classes) and not set(options.labels) <= set(folder.classes)
+        folder, head = (name_outputs if unnamed else slice_head)(folder, options.labels)
+    if options.classes is not None:
+        folder, head = replace_head(folder, options.classes)
     return folder, Changes(resized, channels, head)
 
 
@@ -112,9 +111,15 @@ def replace_head(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[Mod
     model = folder.model
     biased = {"head_bias": True} if isinstance(model, ViT) else {}
     config = replace(model.config, classes=len(names), **biased)
-    weights = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in HEADS}
-    shapes = create_empty(config).state_dict()
-    weights |= {name: torch.zeros(shapes[name].shape) for name in shapes if name.rpartition(".")[0] in HEADS}
+    empty = create_empty(config)
+    weights = {
+        name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] not in model.heads
+    }
+    weights |= {
+        f"{name}.{own}": torch.zeros(tensor.shape)
+        for name, head in empty.heads.items()
+        for own, tensor in head.state_dict().items()
+    }
     old = f"; the old one, for {len(folder.classes):,}, was left out" if folder.classes else ""
     said = f"new, of zeros, for {len(names):,} classes: untrained{old}"
     return replace(folder, model=rebuild(model, config, weights, share=True), classes=names, multilabel=False), said
@@ -146,7 +151,7 @@ def slice_head(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder,
     if double is not None:
         raise ConfigError(f"the class {double!r} is named twice")
     model, weights = folder.model, folder.model.state_dict()
-    weights |= {name: tensor[rows] for name, tensor in weights.items() if name.rpartition(".")[0] in HEADS}
+    weights |= {name: tensor[rows] for name, tensor in weights.items() if name.rpartition(".")[0] in model.heads}
     other = rebuild(model, replace(model.config, classes=len(rows)), weights, share=True)
     return replace(folder, model=other, classes=tuple(labels)), f"sliced: {len(rows):,} of {count:,} classes"
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import Mode, PreprocessConfig
+from vitreous.model.convolutions import StdConv
 from vitreous.model.factory import Model
 from vitreous.model.meta_device import rebuild
-from vitreous.model.resnet import StdConv
 from vitreous.model.vit import ViT
 from vitreous.weights.model_folder import ModelFolder
 

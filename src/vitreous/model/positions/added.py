@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
-from vitreous.model.parameters import TABLE, VECTOR
+from vitreous.model.parameters import TABLE, Role
 from vitreous.model.positions.resize import DEFAULT_RULE, RULES, resize_grid, resize_matrix
 from vitreous.shapes import Size
 
@@ -69,7 +69,11 @@ class Learned(AddedPositions):
         super().__init__(config)
         count = config.grid.rows * config.grid.cols + config.placed_prefix
         self.embedding = nn.Parameter(torch.empty(count, config.width))
-        self.roles = {"embedding": VECTOR if config.position_init == "sincos2d" else TABLE}
+        self.roles = {"embedding": Role(decays=False, start=None) if config.position_init == "sincos2d" else TABLE}
+
+    def start(self, vectors: Tensor, generator: torch.Generator) -> None:
+        """Fill vectors that start as sines and cosines."""
+        vectors.copy_(encode_places(self.config))
 
     def vectors(self) -> Float[Tensor, "token dim"]:
         """Return the learned vectors."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.model.config import RotaryConfig, ViTConfig
-from vitreous.model.parameters import VECTOR
+from vitreous.model.parameters import Role
 from vitreous.shapes import Size
 
 
@@ -61,7 +61,7 @@ class Rotary(nn.Module):
 class MixedRotary(nn.Module):
     """Angles of a grid's patches for the heads of one block: row and column, times frequencies that are learned."""
 
-    roles: ClassVar = {"frequencies": VECTOR}
+    roles: ClassVar = {"frequencies": Role(decays=False, start=None)}
     row: Tensor
     col: Tensor
 
@@ -88,14 +88,14 @@ class MixedRotary(nn.Module):
         self.row = rows.repeat_interleave(grid.cols).float().to(device)
         self.col = cols.repeat(grid.rows).float().to(device)
 
-    def start(self, generator: torch.Generator) -> Float[Tensor, "axis head half"]:
-        """Draw what learning starts from: falling frequencies, two directions of each, turned by a random angle a head."""
-        heads, quarter = self.frequencies.shape[1], self.frequencies.shape[2] // 2
+    def start(self, frequencies: Float[Tensor, "axis head half"], generator: torch.Generator) -> None:
+        """Fill with falling frequencies, two directions of each, turned by a random angle a head."""
+        heads, quarter = frequencies.shape[1], frequencies.shape[2] // 2
         size = self.temperature ** -(torch.arange(quarter) / quarter)
         turn = torch.rand((heads, 1), generator=generator) * 2 * math.pi
         across = torch.cat([size * turn.cos(), size * (turn + math.pi / 2).cos()], dim=1)
         down = torch.cat([size * turn.sin(), size * (turn + math.pi / 2).sin()], dim=1)
-        return torch.stack([across, down])
+        frequencies.copy_(torch.stack([across, down]))
 
 
 def cell_angles(
