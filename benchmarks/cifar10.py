@@ -39,7 +39,7 @@ from vitreous.data.dataset import open_dataset
 from vitreous.images.config import DecodeConfig
 from vitreous.model.config import ViTConfig
 from vitreous.recipes.catalog import configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.run_folder import read_run
 from vitreous.storage.atomic import write_atomically
 from vitreous.training.config import RunConfig
@@ -53,7 +53,7 @@ SHAPE = ViTConfig(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RaceResult:
     """What one part came to with one seed."""
 
     name: str
@@ -76,7 +76,7 @@ class Outcome:
         write_atomically(file, json.dumps(record).encode())
 
     @classmethod
-    def kept(cls, file: Path) -> "Outcome":
+    def kept(cls, file: Path) -> "RaceResult":
         record = json.loads(file.read_text())
         return cls(**record | {"correct": np.array(record["correct"], dtype=bool)})
 
@@ -121,11 +121,11 @@ def recipe(data: Path, minutes: float, seed: int) -> RunConfig:
     """Return what recipe `small` makes of this data, looking at the test images only at the end."""
     where = DataConfig(path=str(data / "train"), validation=str(data / "test"))
     facts = open_dataset(where, DecodeConfig()).facts
-    config = configure("small", Request(facts, where, minutes=minutes))
+    config = configure("small", RecipeOptions(facts, where, minutes=minutes))
     return replace(config, evaluate_every="100%", export="last", seed=seed)
 
 
-def run_vitreous(config: RunConfig, test: Files) -> Outcome:
+def run_vitreous(config: RunConfig, test: Files) -> RaceResult:
     print(f"vitreous: {config.model}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         run = read_run(train(config, Path(folder) / "run", Lines()).run)
@@ -133,14 +133,14 @@ def run_vitreous(config: RunConfig, test: Files) -> Outcome:
         names = sorted({path.parent.name for path, _ in test})
         found = load(run.path)([path for path, _ in test])
         correct = np.array([p.label == names[label] for p, (_, label) in zip(found, test, strict=True)])
-        return Outcome("vitreous", config.seed, correct, last["samples"], last["seconds"], run.config["parameters"])
+        return RaceResult("vitreous", config.seed, correct, last["samples"], last["seconds"], run.config["parameters"])
 
 
-def run_peer(name: str, peer: Peer, train_files: Files, test: Files, seconds: float) -> Outcome:
+def run_peer(name: str, peer: Peer, train_files: Files, test: Files, seconds: float) -> RaceResult:
     print(f"{name}: {peer}", flush=True)
     model, images, spent = train_peer(peer, SHAPE, train_files, seconds)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Outcome(name, peer.seed, answers(model, test), images, spent, parameters)
+    return RaceResult(name, peer.seed, answers(model, test), images, spent, parameters)
 
 
 def files_of(folder: Path) -> Files:
@@ -157,39 +157,39 @@ def search(data: Path, parts: list[str], seconds: float) -> None:
     for name in (part for part in parts if part != "vitreous"):
         found = {}
         for lr in PEERS[name].rates:
-            outcome = run_peer(name, replace(PEERS[name], lr=lr), rest, held_out, seconds)
-            found[lr] = outcome.correct.mean()
+            result = run_peer(name, replace(PEERS[name], lr=lr), rest, held_out, seconds)
+            found[lr] = result.correct.mean()
             print(f"{name}, rate {lr:g}: {found[lr]:.2%} of {len(held_out):,} held-out training images", flush=True)
         print(f"{name}: best rate {max(found, key=found.__getitem__):g}, set to {PEERS[name].lr:g}", flush=True)
 
 
-def race(data: Path, parts: list[str], seeds: int, seconds: float, kept: Path) -> list[Outcome]:
+def race(data: Path, parts: list[str], seeds: int, seconds: float, kept: Path) -> list[RaceResult]:
     files, test = files_of(data / "train"), files_of(data / "test")
-    outcomes = []
+    results = []
     for seed in range(seeds):
         for part in parts:
             file = kept / f"{part}-{seed}-{seconds:g}.json"
             if file.exists():
-                outcomes.append(Outcome.kept(file))
+                results.append(RaceResult.kept(file))
                 continue
             if part == "vitreous":
-                outcomes.append(run_vitreous(recipe(data, seconds / 60, seed), test))
+                results.append(run_vitreous(recipe(data, seconds / 60, seed), test))
             else:
-                outcomes.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
-            outcomes[-1].keep(file)
-            print(outcomes[-1], flush=True)
-    return outcomes
+                results.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
+            results[-1].keep(file)
+            print(results[-1], flush=True)
+    return results
 
 
-def summary(outcomes: list[Outcome]) -> list[dict]:
+def summary(results: list[RaceResult]) -> list[dict]:
     """Return, for each part, the mean over seeds and its interval."""
     rows = []
-    for name in dict.fromkeys(outcome.name for outcome in outcomes):
-        of_it = [outcome for outcome in outcomes if outcome.name == name]
-        correct = np.stack([outcome.correct for outcome in of_it])
+    for name in dict.fromkeys(result.name for result in results):
+        of_it = [result for result in results if result.name == name]
+        correct = np.stack([result.correct for result in of_it])
         low, high = interval(correct)
         each = [round(float(value), 4) for value in correct.mean(1)]
-        images = sum(outcome.images for outcome in of_it) / sum(outcome.seconds for outcome in of_it)
+        images = sum(result.images for result in of_it) / sum(result.seconds for result in of_it)
         print(
             f"{name}: {correct.mean():.2%} ({low:.2%} to {high:.2%}) over {len(each)} seeds {each}, {images:.0f} images/s"
         )

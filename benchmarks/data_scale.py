@@ -34,8 +34,8 @@ def main() -> None:
                     configure_run(setting, arm, 1000, options.each, rate), seed=options.seed, duration=options.duration
                 )
                 result = train(config, Path(folder) / f"{arm}-{rate:g}")
-                if result.outcome.signal is not None:
-                    raise SystemExit(128 + result.outcome.signal)
+                if result.signal is not None:
+                    raise SystemExit(128 + result.signal)
                 print(f"{arm}, rate {rate:g}: {result.metrics['top1']:.2%} of the held-out instances", flush=True)
 
 

@@ -21,10 +21,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.data.dataset import Dataset, open_dataset
+from vitreous.data.sources.base import Source
 from vitreous.images.config import DecodeConfig
 from vitreous.recipes.catalog import configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.training.run import train
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     dataset = open_dataset(DataConfig("digits"), DecodeConfig())
-    config = configure("small", Request(dataset.facts, DataConfig("digits")))
+    config = configure("small", RecipeOptions(dataset.facts, DataConfig("digits")))
     accuracies, seconds = [], []
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@ import torch
 from loader import jpegs, ours
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Source, open_dataset
+from vitreous.data.dataset import open_dataset
+from vitreous.data.sources.base import Source
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.synthetic.contours import draw_contour
 from vitreous.data.synthetic.fractals import find_system

@@ -52,8 +52,8 @@ class Recorder:
 
         adapt = foreign.adapt
 
-        def noted(folder: Any, wish: Any) -> Any:
-            result, changes = adapt(folder, wish)
+        def noted(folder: Any, options: Any) -> Any:
+            result, changes = adapt(folder, options)
             self.loaded[id(result.model)] = (result.origin["family"], bool(changes.resized), result.model)
             return result, changes
 

@@ -25,7 +25,8 @@ import torch
 from cifar10 import unpacked
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.data.dataset import Dataset, open_dataset
+from vitreous.data.sources.base import Source
 from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.probes.features import FeatureOptions, Features, layer_chunks
 from vitreous.evaluation.probes.knn import knn
@@ -34,7 +35,7 @@ from vitreous.evaluation.probes.linear import linear_probe
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import create
 from vitreous.recipes.catalog import configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.training.run import train
 from vitreous.weights.model_folder import ModelFolder, load_model
 
@@ -44,7 +45,7 @@ PARTS = ("random", "masked-patches", "mae", "small")
 def model_of(part: str, dataset: Dataset, data: DataConfig, minutes: float, folder: Path) -> ModelFolder:
     """Return the model of one part, trained where it is to be trained."""
     recipe = "mae" if part == "random" else part
-    config = configure(recipe, Request(dataset.facts, data, minutes=minutes))
+    config = configure(recipe, RecipeOptions(dataset.facts, data, minutes=minutes))
     if part == "random":
         return ModelFolder(create(config.model, 0).eval(), config.preprocess, DecodeConfig(), ())
     result = train(replace(config, evaluate_every="100%"), folder / part)

@@ -135,7 +135,7 @@ def request(match, tmp_path):
         return Request(facts)
     config = configure("small", Request(facts))
     save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))
-    return Request(facts, weights=str(tmp_path / "weights"))
+    return RecipeOptions(facts, weights=str(tmp_path / "weights"))
 
 
 def test_recipes_set_what_the_document_says(tmp_path):

@@ -26,12 +26,12 @@ from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.run import Result, resume, train
+from vitreous.training.run import TrainResult, resume, train
 from vitreous.training.settings_check import check_ranges
 
 FORMAT_KEY, SWEEP_FORMAT = "vitreous_sweep", 1
 PLAN, FINAL = "sweep.json", "final"
-Go = Callable[[RunConfig, Path], Result]
+Go = Callable[[RunConfig, Path], TrainResult]
 
 
 @dataclass
@@ -70,7 +70,7 @@ def plan_sweep(config: RunConfig, examples: int, given: Sequence[float] = ()) ->
     return Sweep(config, chosen, choose_tuning_share(examples), {})
 
 
-def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Result:
+def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Carry out a sweep in a new folder; return the last run's result, or that of a run that was interrupted.
 
     Raises:
@@ -86,14 +86,14 @@ def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Re
         return run_sweep(sweep, out, reporter or Silent())
 
 
-def continue_sweep(out: Path, reporter: Reporter | None = None) -> Result:
+def continue_sweep(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Go on with the sweep in a folder; raises RunError if it can't be read, RunLocked if another process goes on with it."""
     read_plan(out)
     with FolderLock(out):
         return run_sweep(read_plan(out), out, reporter or Silent())
 
 
-def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> Result:
+def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> TrainResult:
     """Try the rates that are left, then train with the best on everything."""
     for rate in sweep.rates:
         if f"{rate:g}" in sweep.reached:
@@ -106,17 +106,17 @@ def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> Result:
             reporter.message(f"rate {rate:g} is too high: {error}")
             sweep.reached[f"{rate:g}"] = {}
         else:
-            if result.outcome.stopped == "interrupted":
+            if result.stopped == "interrupted":
                 return replace(result, run=out)
             sweep.reached[f"{rate:g}"] = select_judged(result.metrics)
         write_plan(sweep, out)
     chosen = choose_rate(sweep)
     reporter.message(f"{format_table(sweep)}\nlearning rate {chosen:g} is the best; training on all training images")
     result = run_rate(set_rate(sweep.config, chosen), out / FINAL, reporter)
-    return replace(result, run=out) if result.outcome.stopped == "interrupted" else result
+    return replace(result, run=out) if result.stopped == "interrupted" else result
 
 
-def run_rate(config: RunConfig, path: Path, reporter: Reporter) -> Result:
+def run_rate(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
     """Begin a run, or go on with it."""
     return resume(path, reporter) if is_run(path) else train(config, path, reporter)
 

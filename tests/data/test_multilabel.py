@@ -8,10 +8,9 @@ from tests.support.pictures import tree, write
 from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_dataset, open_source, open_training
+from vitreous.data.dataset import open_dataset, open_source, open_splits, open_training
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import convert_to_label_matrix, open_multilabel
-from vitreous.data.parts import open_parts
 from vitreous.data.sources.base import MULTILABEL
 from vitreous.errors import DataError
 
@@ -169,7 +168,7 @@ def test_one_label_will_do_where_an_image_may_lack_it(images):
 
 def test_what_needs_one_label_refuses(images):
     path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,dog\n")
-    for opening in (open_source, open_training, open_parts):
+    for opening in (open_source, open_training, open_splits):
         with pytest.raises(DataError, match="line 1: labels are several an image, and here one is needed"):
             opening(str(path))
 

@@ -44,7 +44,7 @@ def source():
 
 def test_the_model_sees_what_corrupt_makes_of_the_preprocessed_image(predictor, source):
     """By hand: preprocess, corrupt with (0, index), normalise, forward."""
-    found = robustness(predictor, source, ("fog", "pixelate"), (2, 5), loading=(10, 0))
+    found = robustness(predictor, source, ("fog", "pixelate"), (2, 5), batches=(10, 0))
     assert [(one.corruption, one.severity) for one in found.cells] == [
         ("fog", 2), ("fog", 5), ("pixelate", 2), ("pixelate", 5),
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_model_sees_what_corrupt_makes_of_the_preprocessed_image(predictor, 
 
 
 def test_batches_and_workers_change_nothing(predictor, source):
-    one, other = (robustness(predictor, source, ("snow",), (3,), loading=loading) for loading in ((4, 0), (23, 1)))
+    one, other = (robustness(predictor, source, ("snow",), (3,), batches=batches) for batches in ((4, 0), (23, 1)))
     assert one == other
 
 

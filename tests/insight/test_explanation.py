@@ -12,7 +12,7 @@ from vitreous.insight import explanation as room
 from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.insight.attention import pool_maps, read_attention
 from vitreous.insight.explanation import explain, opened
-from vitreous.insight.methods import METHODS, Choice, list_fitting, settle_choice
+from vitreous.insight.methods import METHODS, MapOptions, list_fitting, settle_options
 from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
 from vitreous.insight.rollout import compute_rollout
 from vitreous.predictor import Predictor
@@ -31,7 +31,7 @@ FITTING = {
 def test_which_methods_fit(kind):
     made = folder(kind)
     assert list_fitting(made) == FITTING[kind].split()
-    assert settle_choice(Choice(), made).method == list_fitting(made)[0]
+    assert settle_options(MapOptions(), made).method == list_fitting(made)[0]
     assert {name for kind in FITTING for name in list_fitting(folder(kind))} == set(METHODS)
 
 
@@ -48,8 +48,8 @@ def test_each_method_is_its_function():
         ("gradient", -3, 1): compute_gradient_attention(model, images, best, 0)[:, 1],
         ("activation", 0): compute_activation_map(model, images, 0),
     }
-    for wish, maps in expected.items():
-        np.testing.assert_allclose(explain(made, pictures(), *wish).maps, maps.numpy(), atol=1e-6)
+    for options, maps in expected.items():
+        np.testing.assert_allclose(explain(made, pictures(), *options).maps, maps.numpy(), atol=1e-6)
     found = explain(made, pictures(), "relevance", target="fish")
     assert found.targets.tolist() == [2, 2, 2]
     np.testing.assert_allclose(found.maps, compute_relevance(model, images, 2).numpy(), atol=1e-6)
@@ -93,7 +93,7 @@ def test_models_and_images_in_any_form(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "wish", "words"),
+    ("kind", "options", "words"),
     [
         ("plain", {"method": "rollot"}, "did you mean 'rollout'"),
         ("plain", {"method": "grad-cam"}, "grad-cam doesn't fit this Vision Transformer; these do: relevance, rollout"),
@@ -109,14 +109,14 @@ def test_models_and_images_in_any_form(tmp_path):
         ("resnet", {"layer": 2}, "layer 2 is outside the model's 2"),
     ],
 )
-def test_mistakes(kind, wish, words):
+def test_mistakes(kind, options, words):
     with pytest.raises(ConfigError, match=words):
-        explain(folder(kind), pictures(), **wish)
+        explain(folder(kind), pictures(), **options)
 
 
 def test_a_class_by_its_name_before_its_number():
-    assert settle_choice(Choice(target="7"), folder("plain")).target == 4
-    assert settle_choice(Choice(target="2"), folder("plain")).target == 2
+    assert settle_options(MapOptions(target="7"), folder("plain")).target == 4
+    assert settle_options(MapOptions(target="2"), folder("plain")).target == 2
 
 
 def test_images_that_are_none():

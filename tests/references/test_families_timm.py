@@ -76,8 +76,8 @@ def test_logits_equal_timms_on_images_that_are_not_square(name: str, tmp_path: P
 @pytest.mark.parametrize("name", list(EVA))
 def test_names_and_shapes_alone_tell_which_eva_it_is(name: str, tmp_path: Path) -> None:
     model = made(name, **EVA[name])
-    wish = LoadOptions(image=(256, 256)) if "pos_embed" not in model.state_dict() else LoadOptions()
-    folder, report = load_foreign(saved(model, tmp_path, config=False), wish)
+    load_options = LoadOptions(image=(256, 256)) if "pos_embed" not in model.state_dict() else LoadOptions()
+    folder, report = load_foreign(saved(model, tmp_path, config=False), load_options)
     assert any("epsilon" in note for note in report.assumed)
     assert difference(folder.model, model) < CLOSE
 
@@ -150,12 +150,12 @@ def test_what_shapes_do_not_tell_is_as_timm_has_it(name: str, depth: dict[str, i
         model.state_dict(),
         {"architecture": name, "global_pool": model.global_pool, "pretrained_cfg": cfg},
     )
-    reading = recognise(weights).interpret(weights, None)
-    found = reading.model
+    foreign = recognise(weights).interpret(weights, None)
+    found = foreign.model
     assert (found.heads, found.norm_eps) == (block.attn.num_heads, block.norm1.eps)
     assert found.depth == len(model.blocks)
     assert found.pool == {"token": "class", "avg": "mean", "map": "map"}[model.global_pool]
-    assert reading.preprocess.size == size[1:]
+    assert foreign.preprocess.size == size[1:]
     acts = {
         "GELU(approximate='none')": "gelu",
         "GELU()": "gelu",

@@ -45,12 +45,12 @@ def test_logits_equal_vit_pytorchs(case: str, tmp_path: Path) -> None:
     model = made(case)
     torch.save(model.state_dict(), tmp_path / "model.pt")
     size = CASES[case][1].get("image_size", 32)
-    wish = (
+    load_options = (
         LoadOptions(image=size if isinstance(size, tuple) else (size, size))
         if case.startswith("simple")
         else LoadOptions()
     )
-    folder, report = load_foreign(tmp_path / "model.pt", wish)
+    folder, report = load_foreign(tmp_path / "model.pt", load_options)
     assert (report.origin.split(":")[0], report.unused, report.new) == ("vit-pytorch", (), ())
     assert any("64 values each" in note for note in report.assumed)
     assert difference(folder.model, model) < CLOSE

@@ -10,7 +10,7 @@ from vitreous.shapes import Size
 from vitreous.studies import optimiser
 from vitreous.studies.compute import HYBRID, RESNET, VIT, cells, count_work, find_envelope, list_budgets, plan_runs
 from vitreous.studies.compute import STUDY as COMPUTE
-from vitreous.studies.engine.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.study import CellResult, CellResults, Setting
 
 FACTS = Facts(tuple("0123456789"), 20_000, 4_000, 3, Size(32, 32), (2000,) * 10)
 
@@ -42,16 +42,16 @@ def outcomes_of(setting, level, dropped=lambda run, seed: False, failed=lambda r
     for cell in cells(setting):
         run = runs[cell.group]
         if failed(run, cell.seed):
-            found.append(Outcome(cell.name, cell.group, cell.seed, {}, "the loss became inf"))
+            found.append(CellResult(cell.name, cell.group, cell.seed, {}, "the loss became inf"))
         elif not dropped(run, cell.seed):
             top1 = level(run) + 0.001 * cell.seed * (1 + 0.1 * (run.family == VIT) - 0.1 * (run.family == HYBRID))
-            found.append(Outcome(cell.name, cell.group, cell.seed, {"top1": top1}))
-    return Outcomes(found, len(cells(setting)))
+            found.append(CellResult(cell.name, cell.group, cell.seed, {"top1": top1}))
+    return CellResults(found, len(cells(setting)))
 
 
-def seen(setting, outcomes):
+def seen(setting, results):
     """What is called of ViT over ResNet at both ends, of the hybrids' lead, and of its shrinking."""
-    return [one.seen for one in settle_verdicts(COMPUTE.conclude(setting, outcomes).verdicts)]
+    return [one.seen for one in settle_verdicts(COMPUTE.conclude(setting, results).verdicts)]
 
 
 def levels(setting, vit, resnet, hybrid):
@@ -131,15 +131,15 @@ def test_optimiser_holds_both_at_their_best_rates(laptop):
     for cell in optimiser.cells(laptop):
         name, rate = cell.group.removeprefix("pre-trained ").split(", ")
         if name == "SGD" and rate == "3" and cell.seed == 0:
-            found.append(Outcome(cell.name, cell.group, cell.seed, {}, "the loss became inf"))
+            found.append(CellResult(cell.name, cell.group, cell.seed, {}, "the loss became inf"))
             continue
         level = 0.5 + 0.03 * (name == "Adam") - 0.04 * (float(rate) != best[name])
-        found.append(Outcome(cell.name, cell.group, cell.seed, {"top1": level + 0.001 * cell.seed * len(name)}))
-    findings = optimiser.conclude(laptop, Outcomes(found, len(found)))
-    verdicts = settle_verdicts(findings.verdicts)
+        found.append(CellResult(cell.name, cell.group, cell.seed, {"top1": level + 0.001 * cell.seed * len(name)}))
+    conclusion = optimiser.conclude(laptop, CellResults(found, len(found)))
+    verdicts = settle_verdicts(conclusion.verdicts)
     assert [one.seen for one in verdicts] == ["seen"]
     assert "Adam (rate 0.003) minus SGD (rate 1)" in verdicts[0].sentence
-    assert findings.notes == (), "neither optimum is at an end"
+    assert conclusion.notes == (), "neither optimum is at an end"
 
 
 def test_a_grid_of_one_rate_has_no_ends():

@@ -20,7 +20,7 @@ from vitreous.studies.catalog import find
 from vitreous.studies.data_scale import ARMS, HELD, MEASURES, RATES, RESNET, TESTED, VIT, cells, list_sizes, name_group
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.studies.engine.run import run_study
-from vitreous.studies.engine.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.study import CellResult, CellResults, Setting
 from vitreous.training.duration import Duration
 
 STUDY = find("data-scale")
@@ -72,9 +72,11 @@ def outcomes_of(setting, accuracy, images=400):
         right = np.random.default_rng(0).permutation(images) < round(accuracy(arm, int(size), cell.seed) * images)
         numbers = dict.fromkeys(MEASURES, float(right.mean()))
         found.append(
-            Outcome(cell.name, cell.group, cell.seed, {**numbers, EACH: dict.fromkeys(MEASURES, pack_answers(right))})
+            CellResult(
+                cell.name, cell.group, cell.seed, {**numbers, EACH: dict.fromkeys(MEASURES, pack_answers(right))}
+            )
         )
-    return Outcomes(found, len(found))
+    return CellResults(found, len(found))
 
 
 def verdicts(setting, slopes, start):
@@ -104,12 +106,12 @@ def test_it_concludes_what_the_numbers_say(laptop, slopes, start, seen):
 
 def test_part_of_it_done_is_concluded_from(laptop):
     whole = outcomes_of(laptop, lambda arm, images, seed: 0.3 + 0.01 * seed)
-    part = Outcomes([one for one in whole.all if "-2000-" in one.cell and one.seed < 2], whole.wanted)
-    findings = STUDY.conclude(laptop, part)
-    assert [one.claim for one in findings.verdicts] == [
+    part = CellResults([one for one in whole.all if "-2000-" in one.cell and one.seed < 2], whole.wanted)
+    conclusion = STUDY.conclude(laptop, part)
+    assert [one.claim for one in conclusion.verdicts] == [
         f"with the fewest images the ResNet is better ({how})" for how in MEASURES.values()
     ]
-    assert len(findings.figures) == 2
+    assert len(conclusion.figures) == 2
 
 
 def test_it_runs_and_measures_images_that_nobody_saw(tmp_path):
@@ -123,7 +125,7 @@ def test_it_runs_and_measures_images_that_nobody_saw(tmp_path):
         assert set(one) >= {*MEASURES, "top1", "loss"} and EACH not in one
         assert 0 < one["few_shot"] < 1
     kept = json.loads((tmp_path / "study/runs/ViT-8-0/result.json").read_text())
-    scores = Outcome(kept["cell"], kept["group"], kept["seed"], kept["numbers"]).scores("tested")
+    scores = CellResult(kept["cell"], kept["group"], kept["seed"], kept["numbers"]).scores("tested")
     assert isinstance(scores, Scores)
     assert float(scores) == pytest.approx(kept["numbers"]["tested"])
     assert len(scores.each) == 4 * TESTED

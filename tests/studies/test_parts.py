@@ -14,7 +14,7 @@ from vitreous.studies import inside, resolution
 from vitreous.studies.engine.class_split import split_classes, write_split
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.studies.engine.few_shot_measure import take_each_class
-from vitreous.studies.engine.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.study import CellResult, CellResults, Setting
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
     numbers |= {"similarity": np.random.default_rng(0).random((4, 4, 4, 4)).tolist(), "distance": [[1.0, 2.0]]}
     numbers |= {"filters": np.ones((2, 1, 2, 2)).tolist(), "shares": [0.6, 0.4]}
     done = [
-        Outcome(
+        CellResult(
             f"trained-{seed}",
             inside.GROUP,
             seed,
@@ -114,7 +114,7 @@ def test_a_far_head_counts_only_beside_near_ones(tmp_path, narrowest, seen):
         for seed in range(3)
     ]
     setting = Setting("laptop", DataConfig("digits"), facts, tmp_path)
-    told = {one.claim: one.seen for one in settle_verdicts(inside.conclude(setting, Outcomes(done, 3)).verdicts)}
+    told = {one.claim: one.seen for one in settle_verdicts(inside.conclude(setting, CellResults(done, 3)).verdicts)}
     assert (told[inside.CLAIMS["global"][0]], told[inside.CLAIMS["local"][0]]) == seen
 
 

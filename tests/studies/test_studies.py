@@ -10,8 +10,9 @@ from markupsafe import escape
 from PIL import Image
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import ArraySource, Dataset, Facts
+from vitreous.data.dataset import Dataset, Facts
 from vitreous.data.listing.scan_report import ScanReport
+from vitreous.data.sources.base import ArraySource
 from vitreous.data.synthetic.formula import is_formula, parse_formula
 from vitreous.errors import UnknownName
 from vitreous.metrics.seeds import settle_verdicts
@@ -21,9 +22,9 @@ from vitreous.shapes import Size
 from vitreous.studies.catalog import STUDIES, find
 from vitreous.studies.engine.class_split import split_classes
 from vitreous.studies.engine.data_subset import open_setting
-from vitreous.studies.engine.page import markdown, report, results
+from vitreous.studies.engine.page import collect_results, format_markdown, render_report
 from vitreous.studies.engine.run import check_study_cells
-from vitreous.studies.engine.study import Outcome, Outcomes, Setting
+from vitreous.studies.engine.study import CellResult, CellResults, Setting
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 from vitreous.training.initial_weights import MAY_DIFFER
@@ -100,18 +101,18 @@ def test_cells_are_valid_at_every_scale(name, tmp_path):
 def test_nothing_done_concludes_nothing(name, tmp_path):
     study = find(name)
     setting = Setting("laptop", DataConfig("digits"), DATA["digits"], tmp_path)
-    outcomes = Outcomes([], len(study.cells(setting)))
-    findings = study.conclude(setting, outcomes)
-    assert {verdict.seen for verdict in findings.verdicts} <= {"can't be told"}
-    assert results(study, setting, outcomes, findings)["done"] == 0
-    assert "cells are not run yet" in markdown(setting, outcomes, findings)
-    page = report(study, setting, outcomes, findings).decode()
+    results = CellResults([], len(study.cells(setting)))
+    conclusion = study.conclude(setting, results)
+    assert {verdict.seen for verdict in conclusion.verdicts} <= {"can't be told"}
+    assert collect_results(study, setting, results, conclusion)["done"] == 0
+    assert "cells are not run yet" in format_markdown(setting, results, conclusion)
+    page = render_report(study, setting, results, conclusion).decode()
     assert "<svg" in page
     assert escape(study.here) in page, "a page tells what was done"
     assert all(
         f'<th scope="row">{escape(group)}</th>' in page for group in {cell.group for cell in study.cells(setting)}
     )
-    for figure in findings.figures:
+    for figure in conclusion.figures:
         ET.fromstring(figure.svg)
 
 
@@ -123,8 +124,8 @@ def test_an_unknown_study_suggests_the_nearest():
 def made(study, setting, top1):
     """Outcomes as if every cell had been run: top1(group, seed)."""
     cells = study.cells(setting)
-    found = [Outcome(cell.name, cell.group, cell.seed, {"top1": top1(cell.group, cell.seed)}) for cell in cells]
-    return Outcomes(found, len(found))
+    found = [CellResult(cell.name, cell.group, cell.seed, {"top1": top1(cell.group, cell.seed)}) for cell in cells]
+    return CellResults(found, len(found))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,10 @@ def made(study, setting, top1):
 def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen):
     study, setting = find("positions"), Setting("laptop", DataConfig("digits"), DATA["digits"], tmp_path)
     levels = {"none": none, "relative": relative}
-    outcomes = made(
+    results = made(
         study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
     )
-    assert [verdict.seen for verdict in settle_verdicts(study.conclude(setting, outcomes).verdicts)] == seen
+    assert [verdict.seen for verdict in settle_verdicts(study.conclude(setting, results).verdicts)] == seen
 
 
 @pytest.mark.parametrize(
@@ -161,11 +162,11 @@ def test_axial_concludes_what_the_numbers_say(tmp_path, axial, deep, seen):
         kind = group.split(",")[0]
         return levels[kind] + noise[kind] * (-1) ** seed
 
-    findings = study.conclude(setting, made(study, setting, top1))
-    verdicts = settle_verdicts(findings.verdicts)
+    conclusion = study.conclude(setting, made(study, setting, top1))
+    verdicts = settle_verdicts(conclusion.verdicts)
     assert [verdict.seen for verdict in verdicts] == seen
     assert "for 1.84 times the operations" in verdicts[0].sentence
-    assert len(findings.tables[0].rows) == 6
+    assert len(conclusion.tables[0].rows) == 6
 
 
 def test_axial_compares_models_that_differ_in_attention_alone(tmp_path):

@@ -37,7 +37,7 @@ def write_images(root: Path, classes=HOSTILE, each=5, side=10) -> Path:
 def write_run(
     path: Path, data: str = "digits", model: ViTConfig = MODEL, exported: bool = True, finished: bool = True, **augment
 ) -> Path:
-    """Write a run folder with records and, if so wished, an untrained model."""
+    """Write a run folder with records and, if asked for, an untrained model."""
     source = DataConfig(data, holdout=0.4)
     dataset = open_dataset(source)
     names = dataset.facts.classes

@@ -10,7 +10,7 @@ from tests.training.test_recipes import facts
 from vitreous.data.config import DataConfig
 from vitreous.model.names import build_vit_config
 from vitreous.recipes.catalog import configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.run_folder import read_run
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_said_of_five_answers_where_there_are_two_classes(go, few, re
 def test_recipes_take_no_batch_larger_than_the_data(recipe, model):
     if model and recipe in ("masked-patches", "mae"):
         pytest.skip("a ResNet has no patches")
-    config = configure(recipe, Request(facts(7, classes=2), model=model))
+    config = configure(recipe, RecipeOptions(facts(7, classes=2), model=model))
     assert config.batch == 7
     if recipe == "pretrain" and model:
         assert config.optimizer.lr == pytest.approx(0.03 * 7 / 256)

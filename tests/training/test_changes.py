@@ -151,7 +151,7 @@ def test_a_folder_replaced_while_training_is_left_alone(tmp_path):
     with pytest.raises(StorageError, match="removed, renamed or replaced"):
         train(SHORT, run, At(3, replaced))
     assert list_checkpoint_steps(run) == list_checkpoint_steps(tmp_path / "moved") == [2]
-    assert resume(tmp_path / "moved").outcome.stopped == "finished"
+    assert resume(tmp_path / "moved").stopped == "finished"
 
 
 def constant(duration: str):
@@ -248,7 +248,7 @@ def test_moved_data_is_named_and_found_from_then_on(photos, tmp_path, monkeypatc
     resume(photos, None, Changes(data="pictures", duration="6st"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert resume(photos).outcome.stopped == "finished"
+    assert resume(photos).stopped == "finished"
     record = read_run(photos).config
     assert record["config"]["data"]["path"] == "photos"
     assert record["changes"][0]["settings"]["data is at"] == [str(tmp_path / "photos"), str(tmp_path / "pictures")]
@@ -275,9 +275,7 @@ def test_a_folder_that_never_became_a_run_is_free(tmp_path):
         RunError, match=r"ended before it began: there is nothing to go on with\. Give the `vitreous train`"
     ):
         resume(run)
-    assert (
-        train(replace(SHORT, duration="1st", schedule=ScheduleConfig(warmup="0st")), run).outcome.stopped == "finished"
-    )
+    assert train(replace(SHORT, duration="1st", schedule=ScheduleConfig(warmup="0st")), run).stopped == "finished"
     assert not has_never_begun(run)
 
 

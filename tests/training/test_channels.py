@@ -47,11 +47,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def planned(folder: Path, recipe: str = "small", **wishes: object) -> "vitreous.RunConfig":
+def planned(folder: Path, recipe: str = "small", **recipe_options: object) -> "vitreous.RunConfig":
     decode = DecodeConfig(levels=(0, 4095))
     settings = {name: value for name, value in SMALL.items() if recipe == "small" or name != "low_resolution"}
     return override_settings(
-        plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **wishes}, None, decode), settings
+        plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **recipe_options}, None, decode), settings
     )
 
 

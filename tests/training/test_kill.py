@@ -41,7 +41,7 @@ def start(folder: Path, duration: str) -> Forked:
     def work() -> int:
         begun = (folder / "config.json").exists()
         done = resume(folder) if begun else train(replace(CONFIG, duration=duration), folder)
-        assert done.outcome.stopped == "finished", done
+        assert done.stopped == "finished", done
         return 0
 
     return Forked(work)

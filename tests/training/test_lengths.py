@@ -14,7 +14,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.names import build_vit_config
 from vitreous.recipes.catalog import RECIPES, configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.run_folder import read_run
 from vitreous.training import resolve as resolving
 from vitreous.training.assembly import count_low_steps, plan_schedule
@@ -59,7 +59,7 @@ def check_length(config: RunConfig, examples: int) -> None:
 @pytest.mark.parametrize("examples", SIZES)
 @pytest.mark.parametrize("recipe", sorted(RECIPES.keys() - {"probe"}))
 def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
-    request = Request(facts(examples, classes=2), **({"weights": weights} if recipe in FROM_WEIGHTS else {}))
+    request = RecipeOptions(facts(examples, classes=2), **({"weights": weights} if recipe in FROM_WEIGHTS else {}))
     config = configure(recipe, request)
     assert config.batch <= examples
     check_length(config, examples)
@@ -76,7 +76,7 @@ def test_any_length_is_a_run(recipe, examples, weights):  # noqa: F811
 
 
 def test_a_resnets_rate_drops_after_its_shares_of_the_run():
-    config = configure("pretrain", Request(facts(1_281_167), model="R50x1"))
+    config = configure("pretrain", RecipeOptions(facts(1_281_167), model="R50x1"))
     assert plan_schedule(config, 1_281_167).milestones == (9384, 18767, 25023)  # 30, 60 and 80 of 90 epochs
     assert plan_schedule(replace(config, duration="9st"), 1_281_167).milestones == (3, 6, 8)
     assert plan_schedule(replace(config, duration="1st"), 1_281_167).share(0) == 1
@@ -100,7 +100,7 @@ def test_shares_that_fill_the_run_fit_in_spite_of_rounding(warmup, cooldown, tot
 
 
 def test_what_was_asked_for_is_held_to():
-    config = configure("small", Request(facts(1000)))
+    config = configure("small", RecipeOptions(facts(1000)))
     asked = replace(config, schedule=ScheduleConfig(warmup="20st"), duration="7st")
     with pytest.raises(ConfigError, match=r"warm-up \(20 steps\) .* are longer than the run \(7 steps\)"):
         plan_schedule(asked, 1000)
@@ -132,8 +132,8 @@ def variants(model: str) -> dict[str, RunConfig]:
     for name, known in (dict.fromkeys(RECIPES, few) | many).items():
         recipe = name.split(",")[0]
         own = {"weights": model} if recipe in FROM_WEIGHTS else {"model": "mu/4"}
-        found[name] = configure(recipe, Request(known, data, **own))
-    found["pretrain, ResNet"] = configure("pretrain", Request(few, data, model="R26x1"))
+        found[name] = configure(recipe, RecipeOptions(known, data, **own))
+    found["pretrain, ResNet"] = configure("pretrain", RecipeOptions(few, data, model="R26x1"))
     return found
 
 
@@ -176,7 +176,7 @@ def test_minutes_are_measured_and_become_a_run(monkeypatch):
     dataset, listener = open_dataset(DataConfig("digits")), Listener()
     model = build_vit_config("mu/4", image=(8, 8), channels=1, classes=10)
     config = replace(
-        configure("small", Request(dataset.facts, minutes=1)),
+        configure("small", RecipeOptions(dataset.facts, minutes=1)),
         model=model,
         preprocess=PreprocessConfig((8, 8), mode="L"),
         schedule=ScheduleConfig(warmup="500st,10%"),
@@ -191,7 +191,7 @@ def test_finetuning_for_a_minute(tmp_path):
     settings = {"duration": "20st", "evaluate_every": "100%"}
     first = vitreous.train("digits", out=tmp_path / "first", settings=settings).run
     result = vitreous.train("digits", recipe="finetune", weights=first, minutes=1, out=tmp_path / "tuned")
-    assert result.outcome.stopped == "finished"
+    assert result.stopped == "finished"
     record = read_run(result.run)
     assert record.config["steps"] == result.metrics["step"]
     assert 5 < max(one["seconds"] for one in record.metrics if one["kind"] == "train") < 600

@@ -23,7 +23,7 @@ from vitreous.model.names import build_vit_config
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.run_folder import read_run
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig
 from vitreous.training.loop import is_better
@@ -171,9 +171,9 @@ def test_the_sigmoid_is_told(data):
 def test_recipes_choose_the_sigmoid(recipe, data, learned):
     facts = replace(open_dataset(data).facts, train=2000)  # fewer, of one label each, are fine-tuned in another way
     weights = str(learned.run) if recipe in ("finetune", "hyperrule") else None
-    config = configure(recipe, Request(facts, data, weights=weights))
+    config = configure(recipe, RecipeOptions(facts, data, weights=weights))
     assert config.objective.loss == "sigmoid"
-    one = configure(recipe, Request(replace(facts, multilabel=False), data, weights=weights))
+    one = configure(recipe, RecipeOptions(replace(facts, multilabel=False), data, weights=weights))
     assert replace(config, objective=one.objective) == one
     assert one.objective.loss == "softmax"
 
@@ -197,7 +197,7 @@ def test_the_best_has_the_highest_mean_average_precision(start):
     assert not is_better({"map": 0.5, "loss": 0.5}, {"map": 0.6, "loss": 1.0}, 0.0)
     assert is_better({"map": 0.5, "loss": 0.5}, {"map": 0.5, "loss": 1.0}, 0.0)
     result = start(export="best", early_stop=EarlyStopConfig(patience=1, min_delta=1.0), evaluate_every="2st")
-    assert (result.outcome.stopped, result.metrics["step"]) == ("early", 2)
+    assert (result.stopped, result.metrics["step"]) == ("early", 2)
     assert load_model(result.run).origin["metrics"] == {
         "step": 2, "map": result.metrics["map"], "loss": result.metrics["loss"],
     }  # fmt: skip

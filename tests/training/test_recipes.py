@@ -57,9 +57,9 @@ def weights(tmp_path_factory):
     return str(path)
 
 
-def request_for(recipe, kind, weights, **wishes):
-    return Request(
-        KINDS[kind], DataConfig("photos"), **({"weights": weights} if recipe in FROM_WEIGHTS else {}), **wishes
+def request_for(recipe, kind, weights, **recipe_options):
+    return RecipeOptions(
+        KINDS[kind], DataConfig("photos"), **({"weights": weights} if recipe in FROM_WEIGHTS else {}), **recipe_options
     )
 
 
@@ -93,7 +93,7 @@ def test_every_recipe_is_complete_for_every_kind_of_data(recipe, kind, weights):
 )
 def test_any_data_gets_a_complete_configuration(recipe, train, size, channels, classes):
     found = facts(train, size, channels, classes)
-    config = configure(recipe, Request(found))
+    config = configure(recipe, RecipeOptions(found))
     check_complete(config, found)
     assert config.model.tokens <= 15 * 64, "the most: patches of one pixel"
 
@@ -121,16 +121,16 @@ def test_minutes_are_the_duration(recipe, weights):
 @pytest.mark.parametrize("minutes", [0, -1.5, float("nan"), float("inf")])
 def test_minutes_of_nothing(minutes):
     with pytest.raises(ConfigError, match=r"minutes is .*; it must be above 0"):
-        Request(KINDS["digits"], minutes=minutes)
+        RecipeOptions(KINDS["digits"], minutes=minutes)
 
 
 @pytest.mark.parametrize("recipe", ["small", "pretrain"])
 def test_a_model_by_name(recipe):
-    config = configure(recipe, Request(KINDS["photographs"], model="Ti/8", image=Size(64, 96)))
+    config = configure(recipe, RecipeOptions(KINDS["photographs"], model="Ti/8", image=Size(64, 96)))
     assert (config.model.width, config.model.depth, config.model.patch) == (192, 12, (8, 8))
     assert config.model.grid == (8, 12)
     with pytest.raises(UnknownName, match="did you mean"):
-        configure(recipe, Request(KINDS["photographs"], model="Tx/8"))
+        configure(recipe, RecipeOptions(KINDS["photographs"], model="Tx/8"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -142,23 +142,23 @@ def test_an_image_size_is_taken_as_it_was_asked_for(recipe, weights):
 
 
 def test_sizes_that_nobody_asked_for_are_made_to_fit():
-    config = configure("small", Request(facts(size=(30, 50))))
+    config = configure("small", RecipeOptions(facts(size=(30, 50))))
     assert tuple(config.model.image) == (30, 51)
     assert [round_to_multiple(pixels, 16) for pixels in (1, 16, 23, 25, 384)] == [16, 16, 16, 32, 384]
 
 
 @pytest.mark.parametrize(("examples", "batch"), [(6, 6), (200, 25), (1437, 64), (10**6, 64)])
 def test_small_batches_for_little_data(examples, batch):
-    assert configure("small", Request(facts(examples, (8, 8)))).batch == batch
+    assert configure("small", RecipeOptions(facts(examples, (8, 8)))).batch == batch
 
 
 def test_unknown_recipe():
     with pytest.raises(UnknownName, match="unknown recipe 'finetun'; did you mean 'finetune'"):
-        configure("finetun", Request(KINDS["digits"]))
+        configure("finetun", RecipeOptions(KINDS["digits"]))
 
 
 def test_pretraining_is_the_papers():
-    config = configure("pretrain", Request(KINDS["ImageNet"]))
+    config = configure("pretrain", RecipeOptions(KINDS["ImageNet"]))
     assert config.model == ViTConfig(pre_logits=True)
     assert config.regularisation == RegularisationConfig(dropout=0.1)
     made = config.optimizer
@@ -174,19 +174,19 @@ def test_pretraining_is_the_papers():
 
 
 def test_resnets_by_name():
-    thumbnails = configure("small", Request(KINDS["thumbnails"], model="R26x1"))
-    photographs = configure("small", Request(KINDS["photographs"], model="R50x2"))
+    thumbnails = configure("small", RecipeOptions(KINDS["thumbnails"], model="R26x1"))
+    photographs = configure("small", RecipeOptions(KINDS["photographs"], model="R50x2"))
     assert (thumbnails.model.units, thumbnails.model.root) == ((2, 2, 2, 2), "3x3")
     assert (photographs.model.width, photographs.model.root, photographs.model.image) == (2, "7x7", (128, 128))
     for config, kind in ((thumbnails, "thumbnails"), (photographs, "photographs")):
         check_complete(config, KINDS[kind])
         assert (config.optimizer.name, config.low_resolution) == ("adamw", 1.0)
-    hybrid = configure("small", Request(KINDS["photographs"], model="R26+S/32")).model
+    hybrid = configure("small", RecipeOptions(KINDS["photographs"], model="R26+S/32")).model
     assert (hybrid.stem.units, hybrid.grid) == ((2, 2, 2, 2), (4, 4))
 
 
 def test_pretraining_a_resnet_is_bits():
-    config = configure("pretrain", Request(KINDS["ImageNet"], model="R101x3"))
+    config = configure("pretrain", RecipeOptions(KINDS["ImageNet"], model="R101x3"))
     check_complete(config, KINDS["ImageNet"])
     assert config.model == build_resnet_config("R101x3")
     made = config.optimizer
@@ -199,7 +199,7 @@ def test_pretraining_a_resnet_is_bits():
 
 
 def test_masked_patches_are_the_papers():
-    config = configure("masked-patches", Request(KINDS["ImageNet"]))
+    config = configure("masked-patches", RecipeOptions(KINDS["ImageNet"]))
     assert config.model == ViTConfig(classes=0)
     assert config.objective == MaskedPatchesConfig("mean", 0.5, 0.8, 0.1)
     made = config.optimizer
@@ -209,7 +209,7 @@ def test_masked_patches_are_the_papers():
 
 
 def test_the_masked_autoencoder_is_the_authors():
-    config = configure("mae", Request(KINDS["ImageNet"]))
+    config = configure("mae", RecipeOptions(KINDS["ImageNet"]))
     assert config.model == ViTConfig(classes=0, positions="sincos2d-mae", init="mae")
     assert (config.preprocess.mean, config.preprocess.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalise_targets=True)
@@ -222,12 +222,12 @@ def test_the_masked_autoencoder_is_the_authors():
 @pytest.mark.parametrize("recipe", UNLABELLED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_labels_little_data_gets_the_model_of_small(recipe, kind):
-    config, small = configure(recipe, Request(KINDS[kind])), configure("small", Request(KINDS[kind]))
+    config, small = configure(recipe, RecipeOptions(KINDS[kind])), configure("small", RecipeOptions(KINDS[kind]))
     if kind != "ImageNet":
         assert config.model == replace(small.model, classes=0)
         assert (config.duration, config.batch, config.low_resolution) == (small.duration, small.batch, 1.0)
     with pytest.raises(ConfigError, match="R50x1 is a ResNet, which has no patches to hide"):
-        configure(recipe, Request(KINDS[kind], model="R50x1"))
+        configure(recipe, RecipeOptions(KINDS[kind], model="R50x1"))
 
 
 def test_finetuning_is_the_papers(weights):
@@ -253,7 +253,7 @@ def test_finetuning_is_the_papers(weights):
     ],
 )
 def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration, batch):
-    config = configure("finetune", Request(facts(examples), weights=weights))
+    config = configure("finetune", RecipeOptions(facts(examples), weights=weights))
     assert (config.duration, config.batch) == (duration, batch)
     assert config.head == "auto"
     assert examples > 10_000 or int(duration.removesuffix("st")) * batch <= 50 * examples
@@ -269,7 +269,7 @@ def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration,
     ],
 )
 def test_the_hyperrule_goes_by_the_datas_size(weights, examples, steps, warmup, drops, mixup):
-    config = configure("hyperrule", Request(facts(examples), weights=weights))
+    config = configure("hyperrule", RecipeOptions(facts(examples), weights=weights))
     schedule = plan_schedule(config, examples)
     assert (schedule.total, schedule.warmup, schedule.milestones, config.augment.mixup) == (steps, warmup, drops, mixup)
     made = config.optimizer
@@ -282,7 +282,7 @@ def test_the_hyperrule_goes_by_the_datas_size(weights, examples, steps, warmup, 
     [((32, 32), (128, 128), 0.8), ((95, 97), (128, 128), 0.8), ((96, 96), (480, 480), 480 / 512)],
 )
 def test_the_hyperrule_goes_by_the_images_size(weights, size, seen, window):
-    config = configure("hyperrule", Request(facts(1000, size), weights=weights))
+    config = configure("hyperrule", RecipeOptions(facts(1000, size), weights=weights))
     assert (config.model.image, config.preprocess.size, config.preprocess.resize) == (seen, seen, "squash")
     assert (config.preprocess.crop, config.augment.crop, config.augment.crop_window) == (1.0, "window", window)
     assert not config.model.pre_logits
@@ -292,7 +292,7 @@ def test_the_hyperrule_goes_by_the_images_size(weights, size, seen, window):
 def test_resnets_are_fine_tuned_too(recipe, tmp_path):
     model = ResNetConfig((20, 30), 3, (1,), classes=5, root_channels=32)
     save_model(tmp_path / "m", ModelFolder(create(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde")))
-    config = configure(recipe, Request(KINDS["thumbnails"], weights=str(tmp_path / "m")))
+    config = configure(recipe, RecipeOptions(KINDS["thumbnails"], weights=str(tmp_path / "m")))
     check_complete(config, KINDS["thumbnails"])
     image = {"probe": (20, 30), "finetune": (34, 51), "hyperrule": (128, 128)}[recipe]
     assert config.model == replace(model, classes=10, image=image)
@@ -312,7 +312,7 @@ def test_finetuning_on_few_images_begins_with_the_probe(weights, examples, durat
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):
     with pytest.raises(ConfigError, match="give --weights MODEL_FOLDER"):
-        configure("finetune", Request(KINDS["thumbnails"]))
+        configure("finetune", RecipeOptions(KINDS["thumbnails"]))
     with pytest.raises(ConfigError, match="takes the model of its weights; leave out --model S/16"):
         configure("finetune", Request(KINDS["thumbnails"], weights=weights, model="S/16"))
 

@@ -73,4 +73,4 @@ def test_a_finished_run_can_be_looked_at_whatever_its_rules(go, monkeypatch):
         then.setattr(running, "RULES", 1)
         done = go(optimizer=SGD).run
     assert json.loads((done / "config.json").read_text())["rules"] == 1
-    assert resume(done).outcome.stopped == "finished"
+    assert resume(done).stopped == "finished"

@@ -61,7 +61,7 @@ def test_the_run_folder_says_what_was_done(go, reported):
     assert document["steps"] == 12
     assert document["data"]["train"] == 1707
     assert document["data"]["classes"] == list("0123456789")
-    assert result.outcome.stopped == "finished"
+    assert result.stopped == "finished"
     assert (result.model, result.report) == (result.run / "model", result.run / "report.html")
     assert listener.best == [(record["step"], record["best"]) for record in evaluations(result.run)]
     assert [step for step, _ in listener.best] == [4, 8, 12]
@@ -169,18 +169,18 @@ def test_the_best_or_the_last_is_exported(go):
 def test_early_stopping(go):
     stop = EarlyStopConfig(patience=2)
     result = go(duration="100st", optimizer=OptimizerConfig(lr=0.0, weight_decay=0.0), early_stop=stop, export="best")
-    assert result.outcome.stopped == "early"
+    assert result.stopped == "early"
     assert [record["step"] for record in evaluations(result.run)] == [4, 8, 12]
     assert result.metrics["step"] == 4
     again = resume(result.run)
-    assert again.outcome.stopped == "early"
+    assert again.stopped == "early"
     assert len(evaluations(result.run)) == 3
 
 
 def test_a_gain_too_small_does_not_count(go):
     stop = EarlyStopConfig(patience=2, min_delta=0.9)
     result = go(duration="100st", early_stop=stop)
-    assert (result.outcome.stopped, len(evaluations(result.run))) == ("early", 3)
+    assert (result.stopped, len(evaluations(result.run))) == ("early", 3)
 
 
 @pytest.mark.parametrize("low", [1.0, 0.5])
@@ -219,7 +219,7 @@ def test_balanced_class_weights(tmp_path):
     job = build_job(config, open_dataset(data), Silent())
     assert job.classes == ("common", "rare")
     assert job.objective.class_weights.tolist() == pytest.approx([15 / (2 * 12), 15 / (2 * 3)])
-    assert train(config, tmp_path / "run").outcome.stopped == "finished"
+    assert train(config, tmp_path / "run").stopped == "finished"
 
 
 def test_divergence_stops_before_anything_is_ruined(go, tmp_path):

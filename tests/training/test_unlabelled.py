@@ -116,7 +116,7 @@ def test_the_best_is_that_of_the_least_loss(go):
     assert is_better({"loss": 2.0, "top1": 0.6}, {"loss": 1.0, "top1": 0.5}, 0.05)
     still = OptimizerConfig(lr=0.0, weight_decay=0.0)
     stopped = go(AUTOENCODER, optimizer=still, early_stop=EarlyStopConfig(patience=1), export="best")
-    assert (stopped.outcome.stopped, stopped.metrics["step"]) == ("early", 4)
+    assert (stopped.stopped, stopped.metrics["step"]) == ("early", 4)
 
 
 def test_what_it_learned_is_where_fine_tuning_starts(go):

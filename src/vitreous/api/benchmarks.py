@@ -13,9 +13,9 @@ from vitreous.api.names import model_name
 from vitreous.api.probes import read_options
 from vitreous.api.results import Reported, describe_skipped, overlap_data, with_overlap
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
+from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
-from vitreous.evaluation.benchmarks.vtab import VTAB, Reading, run_vtab
+from vitreous.evaluation.benchmarks.vtab import VTAB, TaskOptions, run_vtab
 from vitreous.evaluation.benchmarks.vtab_probes import vtab_probe
 from vitreous.evaluation.benchmarks.vtab_tasks import task_named
 from vitreous.evaluation.overlap import Overlap, overlap_of_files
@@ -139,20 +139,25 @@ def benchmark(
     elif name == VTAB_NAME:
         predictor = as_predictor(model, device)
         found, said = (
-            probe_tasks(predictor, root, (protocol, how), batch, Reading(tuple(tasks), broken), display),
+            probe_tasks(predictor, root, (protocol, how), batch, TaskOptions(tuple(tasks), broken), display),
             predictor.said,
         )
     else:
         predictor = as_classifier(model, device)
         display.phase("opening the data")
-        loading = Loading(batch, "auto", broken, progress_of(display), display.phase)
-        found, said = score(predictor, name, root, loading), predictor.said
+        batches = BatchOptions(batch, "auto", broken, progress_of(display), display.phase)
+        found, said = score(predictor, name, root, batches), predictor.said
     seen = overlap_of_files(Path(said["model"]), root, DecodeConfig()) if said["model"] else None
     return BenchmarkResult(name, str(copy), protocol, found, said, **measured, overlap=seen)
 
 
 def probe_tasks(
-    predictor: Predictor, root: Path, probe: tuple[str, ProbeOptions], batch: int, reading: Reading, display: Reporter
+    predictor: Predictor,
+    root: Path,
+    probe: tuple[str, ProbeOptions],
+    batch: int,
+    task_options: TaskOptions,
+    display: Reporter,
 ) -> VTAB:
     """Measure a model's frozen features on the tasks of VTAB-1k."""
 
@@ -163,7 +168,7 @@ def probe_tasks(
     how = probe[1].features(batch, str(predictor.device))
     find_layer(predictor.folder.model, how.layer)
     check_batch(how)
-    return run_vtab(predictor.folder, root, vtab_probe(*probe), how, reading, told)
+    return run_vtab(predictor.folder, root, vtab_probe(*probe), how, task_options, told)
 
 
 def weights_path(model: ModelLike) -> str:

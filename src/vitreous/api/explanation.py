@@ -123,7 +123,7 @@ def explain(
     if out is None:
         return look(predictor, images, method, layer, head, target)
     ready, display = opened(predictor), reporter or Silent()
-    choice = settle_choice(Choice(method, layer, head, target), ready.folder)
+    map_options = settle_options(MapOptions(method, layer, head, target), ready.folder)
     many: Iterable[Image] = [images] if is_single(images) else images
     total = len(many) if isinstance(many, list | tuple) else 0
 
@@ -134,9 +134,9 @@ def explain(
             display.progress(done, max(total, done), {})
 
     name = model_name(predictor.path)
-    found = write_explanation(Path(out), ready, many, PageOptions(choice, page, faithful), name, progress)
+    found = write_explanation(Path(out), ready, many, PageOptions(map_options, page, faithful), name, progress)
     broken, compared = tuple(found.broken), dict(found.compared)
-    return ExplanationResult(predictor.path, Path(out), choice.method, found.count, broken, compared)
+    return ExplanationResult(predictor.path, Path(out), map_options.method, found.count, broken, compared)
 
 
 def check_page(images: int, compared: int) -> None:

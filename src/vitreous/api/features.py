@@ -9,14 +9,16 @@ from jaxtyping import Float32
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result, describe_skipped
-from vitreous.data.dataset import Source
-from vitreous.data.parts import is_data_name, open_images, open_parts
+from vitreous.data.dataset import is_built_in, open_images, open_splits
+from vitreous.data.listing.discovery import MANIFESTS
+from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.feature_file import check_target, write_features
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.evaluation.probes.layers import find_layer
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 Images = str | Path | Iterable[str | Path]
@@ -140,6 +142,13 @@ def open_sources(
             "name either images (files, folders, globs, or -) or labelled data by --data DATA, and one of the two"
         )
     if data is not None:
-        return open_parts(str(data), decode, broken)
+        return open_splits(str(data), decode, broken)
     files = map(Path, paths) if isinstance(paths, Iterator) else expand_paths([str(path) for path in paths])
     return {"": open_images(files, decode, broken)}
+
+
+def is_data_name(name: str) -> bool:
+    """Tell whether a word names labelled data rather than images: digits, a formula, or a manifest."""
+    if is_built_in(name):
+        return not path_exists(name)
+    return Path(name).suffix.lower() in MANIFESTS

@@ -11,7 +11,7 @@ from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_i
 from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, task_named
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter
-from vitreous.training.run import Result
+from vitreous.training.run import TrainResult
 
 STEPS = 2500
 BATCH, RATE, WARMUP = 512, 0.01, 500
@@ -48,14 +48,14 @@ def fine_tune(
         task = open_task(root, name, broken=broken)
         known = write_manifest(task, place / name / "images.csv")
         result = train_task(model, task, place / name, settings, display)
-        if result.outcome.stopped == "interrupted":
-            signal = result.outcome.signal or 2
+        if result.stopped == "interrupted":
+            signal = result.signal or 2
             break
         scores.append(task_score(task, result.metrics["top1"], known, f"{settings['steps']} steps"))
     return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked)), signal
 
 
-def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> Result:
+def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> TrainResult:
     """Train on one task, or go on with it."""
     run = place / "run"
     if not is_run(run):

@@ -10,10 +10,9 @@ from vitreous.api.descriptions import channels, levels, progress, shape
 from vitreous.api.models import open_weights
 from vitreous.api.results import Result
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import DIGITS, open_dataset
+from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
-from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
@@ -59,7 +58,7 @@ def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) 
         UserError: it is nothing that vitreous knows, or can't be read.
     """
     named, place = str(path), Path(path)
-    built_in = named == DIGITS or is_formula(named)
+    built_in = is_built_in(named)
     if not built_in and not path_exists(place):
         if is_named(named):
             return model(named, load, reporter)

@@ -43,7 +43,7 @@ def load(
     threshold: float | None = None,
     tta: Literal["none", "flip"] = "none",
     reporter: Reporter | None = None,
-    **wish: Any,
+    **options: Any,
 ) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
 
@@ -63,7 +63,7 @@ def load(
             is there (None: one half).
         tta: flip: the mean of the probabilities of each image and of its mirror image; none.
         reporter: told what is downloaded, and how far that is; None: nothing is shown.
-        wish: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
+        options: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
             classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
 
@@ -80,11 +80,11 @@ def load(
 
 
 def open_weights(
-    path: str | Path, wish: Mapping[str, Any], reporter: Reporter | None = None
+    path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
 ) -> tuple[ModelFolder, Report | None]:
     """Open a model as `load` does, without a device for it; return what became of its weights too."""
     known = [field.name for field in fields(LoadOptions)]
-    for name in wish:
+    for name in options:
         if name not in known:
             raise UnknownName(
                 "argument of load", name, [*known, "device", "batch", "precision", "top", "threshold", "tta"]

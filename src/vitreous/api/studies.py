@@ -25,7 +25,7 @@ def study(
     Started again with the same arguments it goes on where it was.
 
     >>> found = vitreous.study("positions")                                              # doctest: +SKIP
-    >>> [(one.claim, one.seen) for one in found.findings.verdicts]                       # doctest: +SKIP
+    >>> [(one.claim, one.seen) for one in found.conclusion.verdicts]                       # doctest: +SKIP
 
     Args:
         name: which study; see docs/studies.md.

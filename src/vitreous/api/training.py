@@ -26,7 +26,7 @@ from vitreous.storage.run_config import METRICS
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.run import DryRun, Result
+from vitreous.training.run import DryRun, TrainResult
 from vitreous.training.run import dry_run as dry_run_config
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
@@ -47,8 +47,8 @@ def train(
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
     dry_run: Literal[False] = False,
-    **wishes: Any,
-) -> Result: ...
+    **recipe_options: Any,
+) -> TrainResult: ...
 @overload
 def train(
     data: str | Path = "digits",
@@ -57,7 +57,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     dry_run: Literal[True],
-    **wishes: Any,
+    **recipe_options: Any,
 ) -> DryRun: ...
 def train(
     data: str | Path = "digits",
@@ -68,8 +68,8 @@ def train(
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
     dry_run: bool = False,
-    **wishes: Any,
-) -> Result | DryRun:
+    **recipe_options: Any,
+) -> TrainResult | DryRun:
     """Train on a data set by a recipe, into a run folder.
 
     >>> result = vitreous.train("photos/")                                    # doctest: +SKIP
@@ -97,10 +97,10 @@ def train(
     # What these words mean is settled below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     refuse_used(out)
-    wishes, settings = pin_weights(wishes, settings, reporter)
+    recipe_options, settings = pin_weights(recipe_options, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override(RunConfig(data=DataConfig(str(data))), opened)
-    config = override(plan(base.data, recipe, wishes, reporter, base.decode), settings)
+    config = override(plan(base.data, recipe, recipe_options, reporter, base.decode), settings)
     if dry_run:
         return dry_run_config(config, reporter)
     try:
@@ -114,9 +114,9 @@ def train(
 
 
 def pin_weights(
-    wishes: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
+    recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return wishes and settings with the weights that they name pinned, so that a run says for ever what it began with.
+    """Return recipe options and settings with the weights that they name pinned, so that a run says for ever what it began with.
 
     Raises:
         UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
@@ -127,10 +127,10 @@ def pin_weights(
     def pin(one: Mapping[str, Any]) -> dict[str, Any]:
         return {**one, "weights": pinned[str(one["weights"])]} if one.get("weights") not in (None, NONE) else dict(one)
 
-    return pin(wishes), pin(settings)
+    return pin(recipe_options), pin(settings)
 
 
-def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> Result:
+def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says how."""
     examples = open_dataset(config.data, config.decode).facts.train
     return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
@@ -139,7 +139,7 @@ def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Report
 def plan(
     source: DataConfig,
     recipe: str,
-    wishes: Mapping[str, Any],
+    recipe_options: Mapping[str, Any],
     reporter: Reporter | None = None,
     decode: DecodeConfig = DecodeConfig(),
 ) -> RunConfig:
@@ -147,11 +147,11 @@ def plan(
     if recipe not in (*RECIPES, AUTO):
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "image", "channels", "minutes")
-    for name in wishes:
+    for name in recipe_options:
         if name not in known:
             raise UnknownName("argument of train", name, known)
-    if wishes.get("model") is not None:
-        check_name(wishes["model"])
+    if recipe_options.get("model") is not None:
+        check_name(recipe_options["model"])
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")
@@ -160,7 +160,7 @@ def plan(
     dataset = open_dataset(
         replace(source, broken="skip"), decode, lambda done, total: reporter.progress(done, total, {})
     )
-    given = {name: value for name, value in wishes.items() if value is not None}
+    given = {name: value for name, value in recipe_options.items() if value is not None}
     if "image" in given:
         given["image"] = Size(*given["image"])
     if "weights" in given:
@@ -254,7 +254,7 @@ def free_run(config: RunConfig) -> Path:
     return claim_folder(RUNS, f"{name_dataset(config.data.path)}-{config.recipe}")
 
 
-def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> Result:
+def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> TrainResult:
     """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP

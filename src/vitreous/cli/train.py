@@ -13,7 +13,7 @@ from vitreous.metrics.headline import find_headline, format_reached
 
 if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter
-    from vitreous.training.run import Result
+    from vitreous.training.run import TrainResult
 
 
 def train(arguments: list[str]) -> int:
@@ -30,14 +30,19 @@ def train(arguments: list[str]) -> int:
     config = options.config
     refuse_used(options.out)
     check_ranges(config)
-    wishes = {"model": options.model, "image": options.image, "channels": options.channels, "minutes": options.minutes}
-    wishes |= {name: getattr(config, name) for name in START}
+    recipe_options = {
+        "model": options.model,
+        "image": options.image,
+        "channels": options.channels,
+        "minutes": options.minutes,
+    }
+    recipe_options |= {name: getattr(config, name) for name in START}
     how = {"out": options.out, "sweep": options.rates or options.sweep, "dry_run": options.dry_run}
     display = reporter()
     try:
         settings = collect_named(config, arguments)
         data = options.data or config.data.path
-        found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **wishes)
+        found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **recipe_options)
         if isinstance(found, DryRun):
             display.close()
             print(f"{found}\nnothing was written; leave out --dry-run to train")
@@ -77,14 +82,14 @@ def resume(arguments: list[str]) -> int:
         display.close()
 
 
-def tell(result: "Result", display: "Reporter") -> int:
+def tell(result: "TrainResult", display: "Reporter") -> int:
     """Say how a run ended, where its results are, and what to run next; return the exit code."""
     display.close()
     run = shlex.quote(str(result.run))
-    if result.outcome.stopped == "interrupted":
+    if result.stopped == "interrupted":
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
-        return 128 + (result.outcome.signal or 2)
-    ended = "stopped early" if result.outcome.stopped == "early" else "finished"
+        return 128 + (result.signal or 2)
+    ended = "stopped early" if result.stopped == "early" else "finished"
     labelled = find_headline(result.metrics) is not None
     print(f"\n{ended}{f': validation {format_reached(result.metrics)}' if result.metrics else ''}")
     if result.baselines:

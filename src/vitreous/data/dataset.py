@@ -1,7 +1,7 @@
 """Where examples come from. `open_dataset` turns settings into training and validation examples, verified."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,29 +10,17 @@ import numpy as np
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.discovery import list_data, list_labelled
-from vitreous.data.listing.listing import Listing, format_names
+from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
 from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
-from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
 from vitreous.data.sources.subset import divide
 from vitreous.data.synthetic.formula import FormulaSource, is_formula, parse_formula, split_formula
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.shapes import Size
-
-__all__ = [
-    "DIGITS",
-    "ArraySource",
-    "Dataset",
-    "Facts",
-    "FileSource",
-    "Source",
-    "open_dataset",
-    "open_source",
-    "open_training",
-]
 
 
 @dataclass(frozen=True)
@@ -112,10 +100,10 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         return open_formula(config)
     listings = list_parts(config)
     total, done = sum(map(len, listings)), 0
-    parts: list[Part] = []
+    parts: list[ScannedListing] = []
     for listing in listings:
         tell = None if progress is None else lambda now, _, before=done: progress(before + now, total)
-        parts.append(Part(listing, scan(listing, decode, config.verify, tell)))
+        parts.append(ScannedListing(listing, scan(listing, decode, config.verify, tell)))
         done += len(listing)
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [keep_readable(part, config.broken) for part in parts]
@@ -174,7 +162,7 @@ def open_source(
     Raises:
         DataError: nothing there, or a class that the model doesn't know.
     """
-    if path == DIGITS or is_formula(path):
+    if is_built_in(path):
         found = open_dataset(DataConfig(path)).validation
         return (
             found
@@ -191,17 +179,56 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     Raises:
         DataError: nothing there, or nothing that can be used.
     """
-    if path == DIGITS or is_formula(path):
+    if is_built_in(path):
         return open_dataset(DataConfig(path)).train
     return open_listing(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
 
 
 def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
     """Look at every file of a listing and return those that can be read; raises DataError."""
-    part = Part(listing, scan(listing, decode, "full"))
+    part = ScannedListing(listing, scan(listing, decode, "full"))
     return build_file_source(
         keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken
     )
+
+
+def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
+    """Open a labelled set with all of its splits: train and validation, or the whole under "" where it has no split.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    if is_built_in(path):
+        found = open_dataset(DataConfig(path))
+        return {TRAIN[0]: found.train, VALIDATION[2]: found.validation}
+    train, validation = list_data(Path(path).expanduser() if path else Path())
+    if validation is None:
+        return {"": open_listing(train, None, decode, broken)}
+    return {
+        TRAIN[0]: open_listing(train, None, decode, broken),
+        VALIDATION[2]: open_listing(validation, None, decode, broken),
+    }
+
+
+def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
+    """Open images without labels, named by their paths: all are of one class, whose name is empty.
+
+    Raises:
+        DataError: images that can't be read, unless they are to be skipped.
+    """
+    rows = []
+    for path in paths:
+        try:
+            status = path.stat()
+            rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):  # the latter of a name with a NUL
+            rows.append(Row(str(path), ""))
+    return open_listing(Listing(Path(), tuple(rows)), ("",), decode, broken)
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether data comes with this package: the digits, or a formula's images."""
+    return name == DIGITS or is_formula(name)
 
 
 def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Source:
@@ -211,7 +238,7 @@ def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Sour
     return Relabelled(found, classes, numbers[found.labels])
 
 
-def check_classes(path: str, part: Part) -> None:
+def check_classes(path: str, part: ScannedListing) -> None:
     """Raise DataError unless there are at least two classes; one will do where an image may have none of them."""
     classes = sorted(set(part.listing.found))
     if part.listing.multilabel and not classes:
@@ -221,7 +248,11 @@ def check_classes(path: str, part: Part) -> None:
 
 
 def assemble(
-    config: DataConfig, decode: DecodeConfig, train: Part, validation: Part, broken: tuple[tuple[str, str], ...]
+    config: DataConfig,
+    decode: DecodeConfig,
+    train: ScannedListing,
+    validation: ScannedListing,
+    broken: tuple[tuple[str, str], ...],
 ) -> Dataset:
     """Put two checked parts together."""
     counts, held = Counter(train.listing.found), Counter(validation.listing.found)
@@ -266,14 +297,14 @@ def assemble(
     return Dataset(*sources, facts, report)
 
 
-def describe_multilabel(train: Part) -> str:
+def describe_multilabel(train: ScannedListing) -> str:
     """Say how many labels the training images have."""
     label_lists = train.listing.label_lists
     mean, bare = sum(map(len, label_lists)) / len(label_lists), sum(not labels for labels in label_lists)
     return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
 
 
-def find_same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+def find_same_bytes(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
     """List the validation images that stand in the training data too."""
     names, others = list_split_names(train, validation)
     first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
@@ -281,7 +312,7 @@ def find_same_bytes(train: Part, validation: Part) -> tuple[tuple[str, str], ...
     return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
 
 
-def find_conflicts(train: Part, validation: Part) -> tuple[tuple[str, str], ...]:
+def find_conflicts(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
     """List the images that stand twice, with different labels."""
     seen: dict[str, tuple[str, str]] = {}
     found = []
@@ -293,7 +324,7 @@ def find_conflicts(train: Part, validation: Part) -> tuple[tuple[str, str], ...]
     return tuple(found)
 
 
-def list_split_names(*parts: Part) -> list[list[str]]:
+def list_split_names(*parts: ScannedListing) -> list[list[str]]:
     """Return the names of each part's files, with their folder before them where the parts have folders of their own."""
     apart = len({part.listing.root for part in parts}) > 1
     return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]

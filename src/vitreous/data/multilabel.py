@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from vitreous.data.listing.manifest import read_manifest
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source, get_label_matrix
-from vitreous.data.sources.files import Part, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -26,14 +26,14 @@ def open_multilabel(
         broken: raise, or skip (they are listed in the source's `skipped`).
 
     Returns:
-        The images (their `labels` are all SEVERAL), and which of the classes each has.
+        The images (their `labels` are all MULTILABEL), and which of the classes each has.
 
     Raises:
         DataError: nothing there, or a label that is not among the classes.
     """
     train, validation = read_manifest(path, multilabel=True)
     listing = validation or train
-    every = Part(listing, scan(listing, decode, "full"))
+    every = ScannedListing(listing, scan(listing, decode, "full"))
     source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
     assert source.label_matrix is not None
     if not source.label_matrix.any():

@@ -6,9 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from vitreous.data.dataset import Source
 from vitreous.data.multilabel import convert_to_label_matrix
-from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig

@@ -17,7 +17,7 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.metrics.bootstrap import bootstrap, mean_statistic
 from vitreous.predictor import Predictor
 
-StatedFacts = Callable[[int, int, str], None]
+CorruptionProgress = Callable[[int, int, str], None]
 """Told (images done, images in all, name of the corruption) as it goes."""
 
 
@@ -117,8 +117,8 @@ def robustness(
     source: Source,
     names: Sequence[str] = ("all",),
     severities: Sequence[int] = SEVERITIES,
-    told: StatedFacts | None = None,
-    loading: tuple[int, int | Literal["auto"]] = (64, 0),
+    progress: CorruptionProgress | None = None,
+    batches: tuple[int, int | Literal["auto"]] = (64, 0),
 ) -> Robustness:
     """Measure a model on clean images and under each corruption; pixels are those that `corrupt` makes with seed 0.
 
@@ -127,8 +127,8 @@ def robustness(
         source: labelled examples.
         names: of corruptions; "all" for all fifteen.
         severities: 1 to 5.
-        told: called as it goes.
-        loading: images in a batch, and processes that decode and corrupt.
+        progress: called as it goes.
+        batches: images in a batch, and processes that decode and corrupt.
 
     Raises:
         UnknownName, ConfigError: a corruption or a severity that there is not. DataError, ImageError: as `evaluate`.
@@ -139,7 +139,7 @@ def robustness(
             "leave out --corruptions"
         )
     kinds = [(name, severity) for name in chosen(names) for severity in checked(severities)]
-    folder, (batch, workers) = predictor.folder, loading
+    folder, (batch, workers) = predictor.folder, batches
     labels = class_indices(source, folder.classes)[source.labels]
     kept = remember(source, folder.decode, folder.preprocess)
     whole = replace(folder.preprocess, crop=1.0)
@@ -148,8 +148,8 @@ def robustness(
         number: int, images: Source, said: str, preprocess: PreprocessConfig | None
     ) -> Bool[np.ndarray, " example"]:
         def progress(done: int, total: int) -> None:
-            if told is not None:
-                told(number * total + done, (len(kinds) + 1) * total, said)
+            if progress is not None:
+                progress(number * total + done, (len(kinds) + 1) * total, said)
 
         return outputs(predictor, images, batch, workers, progress, preprocess).argmax(1) == labels
 

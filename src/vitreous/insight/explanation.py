@@ -16,7 +16,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.images.inputs import Image, is_single
 from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import normalize
-from vitreous.insight.methods import Choice, compute_heat, compute_probabilities, settle_choice
+from vitreous.insight.methods import MapOptions, compute_heat, compute_probabilities, settle_options
 from vitreous.model.factory import Model
 from vitreous.predictor import Predictor, prepare
 from vitreous.runtime.device import choose_device, tune_cpu
@@ -121,7 +121,7 @@ def explain(
         ConfigError: something that the model or the method doesn't have.
     """
     ready = opened(model)
-    choice = settle_choice(Choice(method, layer, head, target), ready.folder)
+    options = settle_options(MapOptions(method, layer, head, target), ready.folder)
     many = [images] if is_single(images) else images
     names, pixels = [], []
     for number, image in enumerate(many, start=1):
@@ -132,24 +132,24 @@ def explain(
         pixels.append(one.pixels)
     if not pixels:
         raise DataError("there are no images to explain")
-    parts = [looked(ready, np.stack(pixels[start : start + BATCH]), choice) for start in range(0, len(pixels), BATCH)]
+    parts = [looked(ready, np.stack(pixels[start : start + BATCH]), options) for start in range(0, len(pixels), BATCH)]
     scores, targets, maps, heads = ([part[index] for part in parts] for index in range(4))
     return Explanation(
-        choice.method, choice.layer, tuple(names), np.stack(pixels), ready.folder.classes,
+        options.method, options.layer, tuple(names), np.stack(pixels), ready.folder.classes,
         np.concatenate(scores), np.concatenate(targets), np.concatenate(maps),
         None if heads[0] is None else np.concatenate([part for part in heads if part is not None]),
     )  # fmt: skip
 
 
 def looked(
-    ready: Opened, pixels: Pixels[np.ndarray, "image row col channel"], choice: Choice
+    ready: Opened, pixels: Pixels[np.ndarray, "image row col channel"], options: MapOptions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return probabilities, targets, maps and maps by head of one batch, for a settled choice."""
+    """Return probabilities, targets, maps and maps by head of one batch, for settled options."""
     images = ready.images(pixels)
     scores = compute_probabilities(ready.folder, images)
     best = scores.argmax(dim=1) if scores.shape[1] else torch.full((len(images),), -1)
-    targets = best if choice.target is None else torch.full_like(best, int(choice.target))
-    maps, heads = compute_heat(ready.model, images, targets.tolist(), choice)
+    targets = best if options.target is None else torch.full_like(best, int(options.target))
+    maps, heads = compute_heat(ready.model, images, targets.tolist(), options)
     return scores.numpy(), targets.numpy(), array(maps), None if heads is None else array(heads)
 
 

@@ -43,7 +43,7 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class MapOptions:
     """Which map is wanted."""
 
     method: str = "auto"
@@ -68,29 +68,29 @@ def list_fitting(folder: ModelFolder) -> list[str]:
     return [*found, *(["grad-cam"] if headed and config.stem.kind != "none" else []), "activation"]
 
 
-def settle_choice(choice: Choice, folder: ModelFolder) -> Choice:
-    """Return the choice with the method's and the class's name made definite, and layer and head counted from 0.
+def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
+    """Return the options with the method's and the class's name made definite, and layer and head counted from 0.
 
     Raises:
         UnknownName: no such method or class.
         ConfigError: a method that doesn't fit the model, no such layer or head, or one that the method has no use for.
     """
     known = list_fitting(folder)
-    method = known[0] if choice.method == "auto" else choice.method
+    method = known[0] if options.method == "auto" else options.method
     if method not in METHODS:
         raise UnknownName("method", method, METHODS)
     if method not in known:
         raise ConfigError(f"{method} doesn't fit {describe_kind(folder)}; these do: {', '.join(known)}")
     for name in ("layer", "head", "target"):
-        if getattr(choice, name) is not None and name not in METHODS[method].by:
+        if getattr(options, name) is not None and name not in METHODS[method].by:
             others = [other for other in known if name in METHODS[other].by]
             of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} has no use for it"
             raise ConfigError(f"{method} takes no {name}; {of}")
     model = folder.model
     heads, layers = getattr(model.config, "heads", 1), count_layers(model)
-    layer = None if choice.layer is None else resolve_index(choice.layer, layers, "layer")
-    head = None if choice.head is None else resolve_index(choice.head, heads, "head")
-    return replace(choice, method=method, layer=layer, head=head, target=find_target(choice.target, folder))
+    layer = None if options.layer is None else resolve_index(options.layer, layers, "layer")
+    head = None if options.head is None else resolve_index(options.head, heads, "head")
+    return replace(options, method=method, layer=layer, head=head, target=find_target(options.target, folder))
 
 
 def describe_kind(folder: ModelFolder) -> str:
@@ -114,25 +114,25 @@ def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
 
 
 def compute_heat(
-    model: Model, images: Float[Tensor, "batch channel row col"], targets: list[int], choice: Choice
+    model: Model, images: Float[Tensor, "batch channel row col"], targets: list[int], options: MapOptions
 ) -> tuple[Float[Tensor, "batch map_row map_col"], Float[Tensor, "batch head map_row map_col"] | None]:
-    """Return a settled choice's maps, of any scale, 0 or more, and each head's own where the method has heads.
+    """Return a settled options' maps, of any scale, 0 or more, and each head's own where the method has heads.
 
     Args:
-        model: as the choice was settled for.
+        model: as the options were settled for.
         images: as `model` takes them, normalised, on its device.
         targets: each image's class to explain; of no use to some methods.
-        choice: what `settle_choice` returned.
+        options: what `settle_options` returned.
     """
-    layer = -1 if choice.layer is None else choice.layer
-    if "head" in METHODS[choice.method].by:
-        heads = _compute_by_head(model, images, targets, choice.method, layer)
-        return heads.mean(dim=1) if choice.head is None else heads[:, choice.head], heads
-    if choice.method == "rollout":
+    layer = -1 if options.layer is None else options.layer
+    if "head" in METHODS[options.method].by:
+        heads = _compute_by_head(model, images, targets, options.method, layer)
+        return heads.mean(dim=1) if options.head is None else heads[:, options.head], heads
+    if options.method == "rollout":
         return compute_rollout(model, images), None
-    if choice.method == "relevance":
+    if options.method == "relevance":
         return compute_relevance(model, images, targets), None
-    if choice.method == "grad-cam":
+    if options.method == "grad-cam":
         return grad_cam(model, images, targets, layer), None
     return compute_activation_map(model, images, layer), None
 

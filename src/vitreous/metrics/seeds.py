@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from vitreous.metrics.seeds_and_images import Estimate, Scores, estimate
 
-Choice = TypeVar("Choice", bound=Hashable)
+Candidate = TypeVar("Choice", bound=Hashable)
 Seen = Literal["seen", "not seen", "can't be told"]
 LEVEL = 0.95
 """Of intervals."""
@@ -109,7 +109,7 @@ def average_groups(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
     return {seed: sum(group[seed] for group in groups) / len(groups) for seed in sorted(shared)}
 
 
-def choose_on_others(found: Mapping[Choice, Mapping[int, float]]) -> dict[int, Choice]:
+def choose_on_others(found: Mapping[Candidate, Mapping[int, float]]) -> dict[int, Candidate]:
     """Return, for each seed that all choices have, the choice whose mean over the other seeds is highest.
 
     A choice that is made without the seed it is measured on favours no condition, however many choices it has.

@@ -9,13 +9,14 @@ from vitreous.recipes.finetune import FEW, finetune
 from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
 from vitreous.recipes.request import Request
 from vitreous.recipes.small import TINY, small
 from vitreous.training.config import RunConfig
 
-RECIPES: dict[str, Callable[[Request], RunConfig]] = {
+RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "small": small,
     "probe": probe,
     "finetune": finetune,
@@ -66,7 +67,7 @@ def configure(recipe: str, request: Request) -> RunConfig:
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    config = replace(RECIPES[recipe](request), **{name: getattr(request, name) for name in START})
-    if request.facts.multilabel and isinstance(config.objective, ClassifyConfig):
+    config = replace(RECIPES[recipe](options), **{name: getattr(options, name) for name in START})
+    if options.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         return replace(config, objective=replace(config.objective, loss="sigmoid"))
     return config

@@ -20,7 +20,7 @@ MOST_EPOCHS = 50
 """Cap of the run's length on small data, where the paper's 500 steps would be hundreds of epochs."""
 
 
-def finetune(request: Request) -> RunConfig:
+def finetune(options: RecipeOptions) -> RunConfig:
     """Fine-tune weights as the paper does: SGD with momentum 0.9, cosine, no weight decay, clip at norm 1, higher resolution.
 
     Batch 512, rate 0.01 (table 4 searches a grid: see `list_rates` and --sweep), 20,000 steps on ImageNet-sized data, 10,000 on
@@ -39,13 +39,13 @@ def finetune(request: Request) -> RunConfig:
     old, examples = folder.model.config, request.facts.train
     model = retarget_model(old, request, Size(*(round(side * HIGHER) for side in old.image)))
     steps = 20_000 if examples > LARGE else 10_000 if examples > MEDIUM else 500
-    batch = choose_batch(request)
+    batch = choose_batch(options)
     if examples <= MEDIUM:
         steps = min(steps, max(1, MOST_EPOCHS * examples // batch))
-    warmup = 500 if request.minutes else min(500, steps // 10)
+    warmup = 500 if options.minutes else min(500, steps // 10)
     return RunConfig(
         recipe="finetune",
-        data=request.data,
+        data=options.data,
         preprocess=replace(folder.preprocess, size=model.image),
         decode=folder.decode,
         augment=AugmentConfig(crop="inception", flip=True),
@@ -53,7 +53,7 @@ def finetune(request: Request) -> RunConfig:
         objective=ClassifyConfig(),
         optimizer=OptimizerConfig(name="sgd", lr=0.01, momentum=0.9, weight_decay=0.0, clip=1.0),
         schedule=ScheduleConfig(kind="cosine", warmup=f"{warmup}st,10%"),
-        duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
+        duration=f"{options.minutes:g}min" if options.minutes else f"{steps}st",
         batch=batch,
         export="last",
     )

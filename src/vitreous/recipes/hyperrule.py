@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -13,7 +13,7 @@ SMALL_AREA = 96 * 96
 """Pixels below which images count as small."""
 
 
-def hyperrule(request: Request) -> RunConfig:
+def hyperrule(options: RecipeOptions) -> RunConfig:
     """Fine-tune weights, of a ResNet or a ViT, by rules of the data's size and the images' alone.
 
     SGD with momentum 0.9, rate 0.003 at batch 512, no weight decay. Below 20,000 images 500 steps, 100 of them warm-up, a
@@ -26,15 +26,15 @@ def hyperrule(request: Request) -> RunConfig:
 
     Reached: by BiT-M R152x4 (ImageNet-21k) 98.9% on CIFAR-10 (1912.11370, table 2). Not run here at that size.
     """
-    folder = open_weights(request, "hyperrule")
-    examples, (rows, cols) = request.facts.train, request.facts.size
+    folder = open_weights(options, "hyperrule")
+    examples, (rows, cols) = options.facts.train, options.facts.size
     resized, seen = (160, 128) if rows * cols < SMALL_AREA else (512, 480)
-    model = retarget_model(folder.model.config, request, Size(seen, seen))
+    model = retarget_model(folder.model.config, options, Size(seen, seen))
     few = examples < 20_000
     steps = 500 if few else 10_000 if examples < 500_000 else 20_000
     return RunConfig(
         recipe="hyperrule",
-        data=request.data,
+        data=options.data,
         preprocess=replace(folder.preprocess, size=model.image, resize="squash", crop=1.0),
         decode=folder.decode,
         augment=AugmentConfig(crop="window", crop_window=seen / resized, flip=True, mixup=0.0 if few else 0.1),
@@ -46,8 +46,8 @@ def hyperrule(request: Request) -> RunConfig:
             warmup="20%" if few else f"{500 / steps:.1%}",
             milestones=("40%", "60%", "80%") if few else ("30%", "60%", "90%"),
         ),
-        duration=f"{request.minutes:g}min" if request.minutes else f"{steps}st",
-        batch=choose_batch(request),
+        duration=f"{options.minutes:g}min" if options.minutes else f"{steps}st",
+        batch=choose_batch(options),
         evaluate_every="10%",
         export="last",
     )

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.unlabelled import MANY, build_model, build_preprocess, configure_little_data
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
-def mae(request: Request) -> RunConfig:
+def mae(options: RecipeOptions) -> RunConfig:
     """Train a ViT without labels: hide three quarters of the patches, draw their (normalised) pixels.
 
     On hundreds of thousands of images as the authors on ImageNet (table 8): ViT-B/16 with fixed positions, AdamW (0.9,
@@ -22,18 +22,18 @@ def mae(request: Request) -> RunConfig:
     Reached: by the authors ViT-B/16 83.6% on ImageNet after 1,600 epochs and fine-tuning. What was measured here is in
     docs/recipes.md.
     """
-    if request.facts.train < MANY:
-        config = configure_little_data(request, "mae", MaskedAutoencoderConfig())
+    if options.facts.train < MANY:
+        config = configure_little_data(options, "mae", MaskedAutoencoderConfig())
         width = max(32, config.model.width // 2 // 32 * 32)
         return replace(
             config, objective=MaskedAutoencoderConfig(decoder_width=width, decoder_depth=2, decoder_heads=width // 16)
         )
-    model = build_model(request, positions="sincos2d-mae", position_temperature=10_000.0, init="mae")
+    model = build_model(options, positions="sincos2d-mae", position_temperature=10_000.0, init="mae")
     constants = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if model.channels == 3 else {}
     return RunConfig(
         recipe="mae",
-        data=request.data,
-        preprocess=replace(build_preprocess(request, model), **constants),
+        data=options.data,
+        preprocess=replace(build_preprocess(options, model), **constants),
         augment=AugmentConfig(crop="inception", crop_area=(0.2, 1.0), flip=True),
         model=model,
         objective=MaskedAutoencoderConfig(),
@@ -41,7 +41,7 @@ def mae(request: Request) -> RunConfig:
             name="adamw", lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
         ),
         schedule=ScheduleConfig(kind="cosine", warmup="5%"),
-        duration=f"{request.minutes:g}min" if request.minutes else "800ep",
+        duration=f"{options.minutes:g}min" if options.minutes else "800ep",
         batch=4096,
         evaluate_every="5%",
         export="last",

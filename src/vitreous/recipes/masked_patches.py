@@ -2,12 +2,12 @@
 
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import MaskedPatchesConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.unlabelled import MANY, build_model, build_preprocess, configure_little_data
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
-def masked_patches(request: Request) -> RunConfig:
+def masked_patches(options: RecipeOptions) -> RunConfig:
     """Train a ViT without labels: corrupt half of the patch embeddings, predict the mean colours of those patches.
 
     On hundreds of thousands of images as the paper does on JFT-300M: ViT-B/16, Adam, batch 4096, 1,000,000 steps (the
@@ -18,19 +18,19 @@ def masked_patches(request: Request) -> RunConfig:
     Reached: by the paper ViT-B/16 79.9% on ImageNet after fine-tuning, 2 points above training from scratch. For what minutes on a
     laptop bring, see docs/recipes.md, section mae.
     """
-    if request.facts.train < MANY:
-        return configure_little_data(request, "masked-patches", MaskedPatchesConfig())
-    model = build_model(request)
+    if options.facts.train < MANY:
+        return configure_little_data(options, "masked-patches", MaskedPatchesConfig())
+    model = build_model(options)
     return RunConfig(
         recipe="masked-patches",
-        data=request.data,
-        preprocess=build_preprocess(request, model),
+        data=options.data,
+        preprocess=build_preprocess(options, model),
         augment=AugmentConfig(crop="inception", flip=True),
         model=model,
         objective=MaskedPatchesConfig(),
         optimizer=OptimizerConfig(name="adamw", lr=2e-4, weight_decay=0.05, decoupled=False, clip=1.0),
         schedule=ScheduleConfig(kind="cosine", warmup="10000st,10%"),
-        duration=f"{request.minutes:g}min" if request.minutes else "1000000st",
+        duration=f"{options.minutes:g}min" if options.minutes else "1000000st",
         batch=4096,
         evaluate_every="5%",
         export="last",

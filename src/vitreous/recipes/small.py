@@ -5,7 +5,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import build_resnet_config, is_resnet_name
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
 
@@ -22,7 +22,7 @@ ADAMW = OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05, decoupled=Fals
 """For ResNets."""
 
 
-def small(request: Request) -> RunConfig:
+def small(options: RecipeOptions) -> RunConfig:
     """Train a small model from scratch. A ViT: mean pooling, positions that start from sines and cosines, about 64 tokens.
 
     Thumbnails and photographs: width 128, depth 6; Muon for the encoder's matrices and AdamW for the rest; nine tenths
@@ -32,46 +32,46 @@ def small(request: Request) -> RunConfig:
 
     Reached (docs/recipes.md): see there for CIFAR-10 in 15 minutes on two cores, and for digits over five seeds.
     """
-    tiny = max(request.facts.size) <= TINY and request.model is None
-    return configure_tiny(request) if tiny else configure_larger(request)
+    tiny = max(options.facts.size) <= TINY and options.model is None
+    return configure_tiny(options) if tiny else configure_larger(options)
 
 
-def configure_larger(request: Request) -> RunConfig:
+def configure_larger(options: RecipeOptions) -> RunConfig:
     """Configure thumbnails and photographs."""
-    model = choose_shape(request, width=128, depth=6, heads=4, grid=8)
+    model = choose_shape(options, width=128, depth=6, heads=4, grid=8)
     transformer = isinstance(model, ViTConfig)
-    thumbnails = max(request.facts.size) <= THUMBNAIL
-    thousand_epochs = 3e6 / request.facts.train
+    thumbnails = max(options.facts.size) <= THUMBNAIL
+    thousand_epochs = 3e6 / options.facts.train
     return RunConfig(
         recipe="small",
-        data=request.data,
-        preprocess=PreprocessConfig(size=model.image, mode=request.mode, crop=1.0 if thumbnails else 0.875),
+        data=options.data,
+        preprocess=PreprocessConfig(size=model.image, mode=options.mode, crop=1.0 if thumbnails else 0.875),
         augment=AugmentConfig(
             crop="pad" if thumbnails else "inception",
             crop_pad=min(max(1, model.image[0] // 8), min(model.image) - 1),
             crop_area=(0.25, 1.0),
-            flip=request.planes >= 3,
+            flip=options.planes >= 3,
         ),
         model=model,
         objective=ClassifyConfig(),
         optimizer=MUON if transformer else ADAMW,
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
-        duration=f"{request.minutes:g}min" if request.minutes else f"{min(200, max(20, round(thousand_epochs)))}ep",
+        duration=f"{options.minutes:g}min" if options.minutes else f"{min(200, max(20, round(thousand_epochs)))}ep",
         low_resolution=0.5 if transformer else 1.0,
         low_resolution_duration="92%",
-        batch=request.batch(min(128, max(8, request.facts.train // 8))),
+        batch=options.batch(min(128, max(8, options.facts.train // 8))),
         evaluate_every="10%",
         export="last",
     )
 
 
-def configure_tiny(request: Request) -> RunConfig:
+def configure_tiny(options: RecipeOptions) -> RunConfig:
     """Configure images of a few pixels, such as digits."""
-    model = choose_shape(request, width=64, depth=4, heads=4, grid=4, position_temperature=10.0)
+    model = choose_shape(options, width=64, depth=4, heads=4, grid=4, position_temperature=10.0)
     return RunConfig(
         recipe="small",
-        data=request.data,
-        preprocess=PreprocessConfig(size=model.image, mode=request.mode, crop=1.0),
+        data=options.data,
+        preprocess=PreprocessConfig(size=model.image, mode=options.mode, crop=1.0),
         augment=AugmentConfig(
             crop="pad", crop_pad=min(1, min(model.image) - 1), crop_fill="black", flip=False, mixup=0.2
         ),
@@ -81,31 +81,31 @@ def configure_tiny(request: Request) -> RunConfig:
             name="adamw", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
         ),
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
-        duration=f"{request.minutes:g}min" if request.minutes else "120ep",
-        batch=request.batch(min(64, max(8, request.facts.train // 8))),
+        duration=f"{options.minutes:g}min" if options.minutes else "120ep",
+        batch=options.batch(min(64, max(8, options.facts.train // 8))),
         evaluate_every="10%",
         export="last",
     )
 
 
 def choose_shape(
-    request: Request, width: int, depth: int, heads: int, grid: int, position_temperature: float = 10_000.0
+    options: RecipeOptions, width: int, depth: int, heads: int, grid: int, position_temperature: float = 10_000.0
 ) -> ModelConfig:
     """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
-    rows, cols = request.image or choose_size(request.facts.size)
-    given = {"channels": request.planes, "classes": len(request.facts.classes)}
-    if request.model is not None and is_resnet_name(request.model):
+    rows, cols = options.image or choose_size(options.facts.size)
+    given = {"channels": options.planes, "classes": len(options.facts.classes)}
+    if options.model is not None and is_resnet_name(options.model):
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
-        return build_resnet_config(request.model, image=(rows, cols), root=root, **given)
+        return build_resnet_config(options.model, image=(rows, cols), root=root, **given)
     details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}
     details["position_temperature"] = position_temperature
-    if request.model is not None:
-        size = request.seen(Size(rows, cols), parse_name(request.model)[1])
-        return build_vit_config(request.model, image=tuple(size), **details)
+    if options.model is not None:
+        size = options.seen(Size(rows, cols), parse_name(options.model)[1])
+        return build_vit_config(options.model, image=tuple(size), **details)
     patch = max(1, min(rows, cols) // grid)
-    if request.image is not None:
+    if options.image is not None:
         patch = next((side for side in range(patch, patch // 2, -1) if rows % side == cols % side == 0), patch)
-    size = request.seen(Size(rows, cols), Size(patch, patch))
+    size = options.seen(Size(rows, cols), Size(patch, patch))
     layers = {"width": width, "depth": depth, "heads": heads, "mlp_width": 4 * width}
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 

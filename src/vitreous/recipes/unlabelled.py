@@ -9,7 +9,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import is_resnet_name
 from vitreous.objectives.config import ObjectiveConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.small import small
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
@@ -18,23 +18,23 @@ MANY = 200_000
 """Training images from which the papers' settings are taken."""
 
 
-def build_model(request: Request, **settings: Any) -> ViTConfig:
+def build_model(options: RecipeOptions, **settings: Any) -> ViTConfig:
     """Return the papers' model, ViT-B/16 unless another is named, without head."""
-    refuse_resnet(request)
-    name = request.model or "B/16"
-    size = request.seen(Size(224, 224), parse_name(name)[1])
-    return build_vit_config(name, image=size, channels=request.planes, classes=0, **settings)
+    refuse_resnet(options)
+    name = options.model or "B/16"
+    size = options.seen(Size(224, 224), parse_name(name)[1])
+    return build_vit_config(name, image=size, channels=options.planes, classes=0, **settings)
 
 
-def build_preprocess(request: Request, model: ViTConfig) -> PreprocessConfig:
+def build_preprocess(options: RecipeOptions, model: ViTConfig) -> PreprocessConfig:
     """Return the evaluation transform for that model."""
-    return PreprocessConfig(size=model.image, mode=request.mode)
+    return PreprocessConfig(size=model.image, mode=options.mode)
 
 
-def configure_little_data(request: Request, recipe: str, objective: ObjectiveConfig) -> RunConfig:
+def configure_little_data(options: RecipeOptions, recipe: str, objective: ObjectiveConfig) -> RunConfig:
     """Return recipe `small` with another objective: no head, no mixing, the full resolution throughout."""
-    refuse_resnet(request)
-    config = small(request)
+    refuse_resnet(options)
+    config = small(options)
     return replace(
         config,
         recipe=recipe,
@@ -46,7 +46,7 @@ def configure_little_data(request: Request, recipe: str, objective: ObjectiveCon
     )
 
 
-def refuse_resnet(request: Request) -> None:
+def refuse_resnet(options: RecipeOptions) -> None:
     """Refuse a ResNet, which has no patches to hide; raises ConfigError."""
-    if request.model is not None and is_resnet_name(request.model):
-        raise ConfigError(f"{request.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")
+    if options.model is not None and is_resnet_name(options.model):
+        raise ConfigError(f"{options.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")

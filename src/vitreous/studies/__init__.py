@@ -9,9 +9,9 @@ To add a study: a file here with a `STUDY`, and its line in `catalog.py`. `posit
         base = runs.small(setting, examples=30_000)
         return [Cell(f"{name}-{seed}", name, replace(base, seed=seed, model=replace(base.model, ...))) ...]
 
-    def conclude(setting, outcomes):                     # from numbers alone; cells may be missing
-        gain = differences(outcomes.by_seed("a", "top1"), outcomes.by_seed("b", "top1"))
-        return Findings(verdicts=(Verdict(CLAIM, judged(gain, "more"), f"..."),), table=..., figures=...)
+    def conclude(setting, results):                     # from numbers alone; cells may be missing
+        gain = differences(results.by_seed("a", "top1"), results.by_seed("b", "top1"))
+        return Conclusion(verdicts=(Verdict(CLAIM, judged(gain, "more"), f"..."),), table=..., figures=...)
 
 A cell that starts from another cell's model names it in `needs` and has weights=str(setting.run("that cell")).
 """

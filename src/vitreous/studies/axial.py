@@ -18,7 +18,7 @@ from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 from vitreous.training.config import RunConfig
 
 PLAIN, AXIAL, DEEP = KINDS = ("ViT", "Axial-ViT", "ViT of twice the depth")
@@ -71,10 +71,10 @@ def vary_model(model: object, kind: str) -> ViTConfig:
     return replace(plain, depth=2 * plain.depth, block=replace(plain.block, attention=attention))
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold the Axial-ViT against the ViT that it replaces, and against one of as many blocks."""
     models = {cell.group: cell.config.model for cell in cells(setting)}
-    found = {name: outcomes.by_seed(name, "top1") for name in models}
+    found = {name: results.by_seed(name, "top1") for name in models}
     verdicts = []
     for size in PATCHES:
         axial, plain = name_group(AXIAL, size), name_group(PLAIN, size)
@@ -98,7 +98,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     )
     axis = Axis("million operations an image (forward)", log=True)
     figure = Figure("figure", caption, interval_chart(build_curves(models, found), label, axis))
-    return Findings(verdicts, [build_table(models, found)], [figure], NOTES)
+    return Conclusion(verdicts, [build_table(models, found)], [figure], NOTES)
 
 
 def build_curves(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> list[Series]:

@@ -27,7 +27,7 @@ from vitreous.model.resnet_config import ResNetConfig, StemConfig
 from vitreous.reports.blocks import Table
 from vitreous.shapes import Size
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 from vitreous.training.config import ModelConfig, RunConfig
 from vitreous.training.duration import Duration, Scale
 
@@ -227,11 +227,11 @@ def list_steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float
     return [value for value in sorted(set(spent.values())) if low <= value <= high]
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Compare the families' envelopes at the smallest and at the largest budget."""
     planned = plan_runs(setting)
     spent = {run: count_work(config, setting) for run, config in planned.items()}
-    found = outcomes.choices({run: run.group for run in planned}, "top1")
+    found = results.candidates({run: run.group for run in planned}, "top1")
     best = {
         (family, budget): find_envelope(spent, {run: one for run, one in found.items() if run.family == family}, budget)
         for family in FAMILIES
@@ -243,7 +243,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     chosen = {name_point(*key): {seed: run.rate for seed, run in best[key].items()} for key in reached}
     notes = (*NOTES, *(SHRUNK if setting.scale == "laptop" else ()))
     tuned = choose_rates(planned, spent, found)
-    return Findings(
+    return Conclusion(
         judge(reached, list_steps(setting, spent)),
         [draw_all(best, reached), build_table(setting, planned, tuned)],
         [Figure("figure", f"{LABEL}: {CAPTION}", draw_envelopes(spent, tuned, reached))],

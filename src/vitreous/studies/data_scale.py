@@ -47,7 +47,7 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.few_shot_measure import SHOTS, add_scores
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study, Trained
 from vitreous.training.config import RunConfig, ScheduleConfig
 
 VIT, RESNET = ARMS = ("ViT", "ResNet")
@@ -174,12 +174,12 @@ def measure_unseen_classes(predictor: Predictor, trained: Trained, formula: Form
     return Scores(np.mean([labels == truth for labels in found.predicted], axis=0))
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold the arms against each other at both ends, and by what they gain between them."""
     classes, images = list_sizes(setting)
     steps = [classes * each for each in images]
     found = {
-        number: {(arm, size): outcomes.by_seed(name_group(arm, size), number) for arm in ARMS for size in steps}
+        number: {(arm, size): results.by_seed(name_group(arm, size), number) for arm in ARMS for size in steps}
         for number in MEASURES
     }
     verdicts = [one for number, how in MEASURES.items() for one in judge(found[number], steps, how)]
@@ -191,7 +191,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         )
         for number, how in MEASURES.items()
     ]
-    return Findings(verdicts, [build_table(steps, found)], figures, list_notes(setting))
+    return Conclusion(verdicts, [build_table(steps, found)], figures, list_notes(setting))
 
 
 def judge(found: By, steps: list[int], how: str) -> list[Verdict]:

@@ -36,10 +36,10 @@ from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.mosaics import filters_mosaic, places_mosaic
 from vitreous.studies.engine.study import (
     Cell,
+    CellResult,
+    CellResults,
+    Conclusion,
     Figure,
-    Findings,
-    Outcome,
-    Outcomes,
     Setting,
     Study,
     Table,
@@ -174,10 +174,10 @@ def measure_smoothness(components: np.ndarray) -> float:
     return float((one * other).mean() / size) if size else 0.0
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold what is measured against the claims, and draw the first seed's model."""
     verdicts, rows = [], []
-    told = collect_numbers(outcomes)
+    told = collect_numbers(results)
     near = weigh_claim(told["local"], CLAIMS["local"][1])
     for number, (claim, expected, what) in CLAIMS.items():
         values = told[number]
@@ -187,27 +187,27 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
                 evidence, words = None, f"{words} {NOTHING_LEARNED}"
             verdicts.append(Verdict(claim, evidence, words))
             rows.append([what, *(f"{value:+.3f}" for value in values)])
-    seeds = list(outcomes.by_seed(GROUP, "top1").values())
+    seeds = list(results.by_seed(GROUP, "top1").values())
     if seeds:
         rows.insert(0, ["Validation accuracy", *(f"{100 * value:.1f}%" for value in seeds)])
     table = Table(
-        "What was measured, by seed", ["number", *(f"seed {seed}" for seed in outcomes.by_seed(GROUP, "top1"))], rows
+        "What was measured, by seed", ["number", *(f"seed {seed}" for seed in results.by_seed(GROUP, "top1"))], rows
     )
-    first = next((one for one in outcomes.all if one.numbers), None)
-    return Findings(verdicts, [table], draw_figures(first), NOTES)
+    first = next((one for one in results.all if one.numbers), None)
+    return Conclusion(verdicts, [table], draw_figures(first), NOTES)
 
 
-def collect_numbers(outcomes: Outcomes) -> dict[str, list[float]]:
+def collect_numbers(results: CellResults) -> dict[str, list[float]]:
     """Return every number that a claim is held against, by seed."""
     places = [
         measure_similarity(np.array(one.numbers["similarity"]))
-        for one in outcomes.all
+        for one in results.all
         if one.group == GROUP and one.numbers
     ]
     return {
         number: [one[number] for one in places]
         if number in ("near", "cross")
-        else list(outcomes.by_seed(GROUP, number).values())
+        else list(results.by_seed(GROUP, number).values())
         for number in CLAIMS
     }
 
@@ -225,7 +225,7 @@ def format_interval(around: Interval) -> str:
     )
 
 
-def draw_figures(first: Outcome | None) -> list[Figure]:
+def draw_figures(first: CellResult | None) -> list[Figure]:
     """Draw distance by head and depth, similarity of places and filters of one model."""
     x, y = Axis("layer", whole=True), Axis("mean attention distance, pixels")
     label = "Mean attention distance by layer and head"

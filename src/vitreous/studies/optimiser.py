@@ -26,7 +26,7 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.class_split import split_classes, write_split
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 from vitreous.training.config import OptimizerConfig, RunConfig
 
 ADAM, SGD = ("Adam", "SGD")
@@ -104,11 +104,11 @@ def configure_optimizer(name: str, rate: float) -> OptimizerConfig:
     )
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold both against each other, each at its best rate."""
     grids = list_rates(setting)
     tried = {
-        name: outcomes.choices({rate: name_condition(name, rate) for rate in grid}, "top1")
+        name: results.candidates({rate: name_condition(name, rate) for rate in grid}, "top1")
         for name, grid in grids.items()
     }
     best = {name: choose_on_others(by_rate) for name, by_rate in tried.items()}
@@ -126,17 +126,17 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     ]
     label = "Validation accuracy after fine-tuning, by optimiser and rate of pre-training"
     drawn = dot_plot(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
-    return Findings(
-        verdicts, [build_table(grids, outcomes)], [Figure("figure", f"{label}.", drawn)], note_grid_edges(best, grids)
+    return Conclusion(
+        verdicts, [build_table(grids, results)], [Figure("figure", f"{label}.", drawn)], note_grid_edges(best, grids)
     )
 
 
-def build_table(grids: Mapping[str, Sequence[float]], outcomes: Outcomes) -> Table:
+def build_table(grids: Mapping[str, Sequence[float]], results: CellResults) -> Table:
     """Return accuracy on the source after pre-training, and on the target after fine-tuning."""
     rows = []
     for name, grid in grids.items():
         for group in (name_condition(name, rate) for rate in grid):
-            found = (outcomes.by_seed(one, "top1").values() for one in (f"pre-trained {group}", group))
+            found = (results.by_seed(one, "top1").values() for one in (f"pre-trained {group}", group))
             rows.append([group, *(find_interval(values).percent() for values in found)])
     heads = ["pre-trained with", "on the classes of pre-training", "fine-tuned on the others"]
     return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)

@@ -24,7 +24,7 @@ from vitreous.metrics.seeds import (
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 
 MARGIN = 0.01
 """Accuracy within which both count as the same."""
@@ -68,10 +68,10 @@ def name_condition(pool: str, rate: float) -> str:
     return f"{pool}, {rate:g}"
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold both poolings against each other at their own and at each other's rate."""
     found = {
-        pool: outcomes.choices({rate: name_condition(pool, rate) for rate in list_rates(setting)}, "top1")
+        pool: results.candidates({rate: name_condition(pool, rate) for rate in list_rates(setting)}, "top1")
         for pool in POOLS
     }
     best = {pool: choose_on_others(by_rate) for pool, by_rate in found.items()}
@@ -107,7 +107,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         "Validation accuracy by peak learning rate for [class] and mean pooling: mean over seeds and 95% interval."
     )
     notes = note_grid_edges(best, dict.fromkeys(POOLS, list_rates(setting)))
-    return Findings(verdicts, [build_table(setting, found)], [Figure("figure", caption, drawn)], notes)
+    return Conclusion(verdicts, [build_table(setting, found)], [Figure("figure", caption, drawn)], notes)
 
 
 def build_table(setting: Setting, found: dict[str, dict[float, dict[int, float]]]) -> Table:

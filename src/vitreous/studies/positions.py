@@ -28,7 +28,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.few_shot_measure import measure_with_few_shot
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 from vitreous.training.config import RunConfig
 
 SHARE = 0.5
@@ -70,10 +70,10 @@ def configure_base(setting: Setting) -> RunConfig:
     return replace(base, model=model, duration=setting.choose(smoke="256ex", laptop="24kex", gpu="400kex", paper=""))
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold the kinds against none and against each other."""
-    found = {kind: outcomes.by_seed(kind, "top1") for kind in KINDS}
-    shots = {kind: outcomes.by_seed(kind, "five_shot") for kind in KINDS}
+    found = {kind: results.by_seed(kind, "top1") for kind in KINDS}
+    shots = {kind: results.by_seed(kind, "five_shot") for kind in KINDS}
     verdicts = [
         *judge_help(found, HELPS),
         *judge_likeness(found),
@@ -90,7 +90,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         build_table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),
         build_table(shots, "5-shot accuracy in percent, likewise (the paper's, on ImageNet)", PAPER),
     ]
-    return Findings(verdicts, tables, [Figure("figure", caption, drawn)])
+    return Conclusion(verdicts, tables, [Figure("figure", caption, drawn)])
 
 
 def average_seven(found: dict[str, dict[int, float]]) -> dict[int, float]:

@@ -30,7 +30,16 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Table
 from vitreous.shapes import Size
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, measure_accuracy
+from vitreous.studies.engine.study import (
+    Cell,
+    CellResults,
+    Conclusion,
+    Figure,
+    Setting,
+    Study,
+    Trained,
+    measure_accuracy,
+)
 from vitreous.training.config import RunConfig
 from vitreous.weights.model_folder import load_model, save_model
 
@@ -133,10 +142,10 @@ def measure_before_and_after(trained: Trained) -> dict[str, Any]:
     return {**measure_accuracy(trained), "before": metrics.top1}
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold higher against the same, and each way of resizing against the others."""
-    after = {group: outcomes.by_seed(group, "top1") for group in (START, LOW, *RULES, ALONG, ANEW)}
-    before = {group: outcomes.by_seed(group, "before") for group in after}
+    after = {group: results.by_seed(group, "top1") for group in (START, LOW, *RULES, ALONG, ANEW)}
+    before = {group: results.by_seed(group, "before") for group in after}
     first = RULES[0]
     verdicts = []
     for claim, one, other, words in (
@@ -184,7 +193,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
             resized,
         ),
     ]
-    return Findings(verdicts, [build_table(before, after)], figures, NOTES)
+    return Conclusion(verdicts, [build_table(before, after)], figures, NOTES)
 
 
 NOTES = (

@@ -30,7 +30,16 @@ from vitreous.recipes.unlabelled import MANY
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.class_split import split_classes, write_split
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study, Trained, measure_accuracy
+from vitreous.studies.engine.study import (
+    Cell,
+    CellResults,
+    Conclusion,
+    Figure,
+    Setting,
+    Study,
+    Trained,
+    measure_accuracy,
+)
 from vitreous.training.config import RunConfig
 
 SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked patches", "masked autoencoder"
@@ -114,7 +123,9 @@ def configure_pretraining(setting: Setting, way: str) -> RunConfig:
         if way == SUPERVISED:
             return plain
         many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
-        config = configure(RECIPES[way], many.request())  # the paper's settings, however few images there are
+        config = configure(
+            RECIPES[way], many.make_recipe_options()
+        )  # the paper's settings, however few images there are
         assert isinstance(plain.model, ViTConfig)
         return replace(config, model=replace(plain.model, classes=0, pre_logits=False))
     config = replace(configure_base(setting), duration=choose_lengths(setting)[0])
@@ -154,14 +165,13 @@ def configure_target(setting: Setting, weights: str | None) -> RunConfig:
     return replace(config, weights=weights)
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold the ways to start against each other, each at its own rate."""
     by_rate = {
-        way: {rate: outcomes.by_seed(name_condition(way, rate), "top1") for rate in list_rates(setting)}
-        for way in SHOWN
+        way: {rate: results.by_seed(name_condition(way, rate), "top1") for rate in list_rates(setting)} for way in SHOWN
     }
     known = {
-        way: outcomes.choices({rate: name_condition(way, rate) for rate in list_rates(setting)}, "top1")
+        way: results.candidates({rate: name_condition(way, rate) for rate in list_rates(setting)}, "top1")
         for way in SHOWN
     }
     best = {way: choose_on_others(tried) for way, tried in known.items()}
@@ -194,7 +204,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
         shown,
     )
     notes = (*NOTES, *note_grid_edges(best, dict.fromkeys(SHOWN, list_rates(setting))))
-    return Findings(verdicts, [table], [Figure("figure", f"{label}.", drawn)], notes)
+    return Conclusion(verdicts, [table], [Figure("figure", f"{label}.", drawn)], notes)
 
 
 SHOWN = (SCRATCH, SHORT, PATCHES, AUTOENCODER, SUPERVISED)

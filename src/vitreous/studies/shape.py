@@ -17,7 +17,7 @@ from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.study import Cell, Figure, Findings, Outcomes, Setting, Study
+from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 from vitreous.training.config import RunConfig
 
 BASE = "base"
@@ -85,10 +85,10 @@ def scale_model(base: RunConfig, group: str) -> RunConfig | None:
     return replace(base, model=replace(model, patch=patch))
 
 
-def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
+def conclude(setting: Setting, results: CellResults) -> Conclusion:
     """Hold the ways to grow against the base and against each other."""
     models = {cell.group: cell.config.model for cell in cells(setting)}
-    found = {group: outcomes.by_seed(group, "top1") for group in models}
+    found = {group: results.by_seed(group, "top1") for group in models}
     verdicts = []
     for claim, more, less in CLAIMS.values():
         gain = pair_differences(found.get(more, {}), found.get(less, {}))
@@ -106,7 +106,7 @@ def conclude(setting: Setting, outcomes: Outcomes) -> Findings:
     axis = Axis("million operations an image (forward)", log=True)
     drawn = interval_chart(lines, "Validation accuracy by operations, one dimension scaled", axis)
     caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
-    return Findings(verdicts, [build_table(models, found)], [Figure("figure", caption, drawn)])
+    return Conclusion(verdicts, [build_table(models, found)], [Figure("figure", caption, drawn)])
 
 
 def build_table(models: dict, found: dict[str, dict[int, float]]) -> Table:

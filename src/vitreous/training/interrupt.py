@@ -14,7 +14,7 @@ SAME = 0.5
 
 
 class Interrupt:
-    """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a wish, `requested`, and restores the handlers.
+    """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a request, `requested`, and restores the handlers.
 
     A process that was told to ignore SIGHUP (nohup) goes on ignoring it. Signals that come after the first change nothing,
     but for a second Ctrl-C: schedulers and closing terminals send several.

@@ -37,16 +37,20 @@ RECORDS = 400
 """Training records in metrics.jsonl over a whole run."""
 
 
+Stopped = Literal["finished", "early", "interrupted"]
+"""finished: all steps were taken. early: evaluations no longer improved."""
+
+
 @dataclass(frozen=True)
-class Outcome:
+class FitResult:
     """How a run ended."""
 
-    stopped: Literal["finished", "early", "interrupted"]
+    stopped: Stopped
     signal: int | None = None
     """Number of the signal that interrupted it."""
 
 
-def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
+def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
     """Train to the end, or until interrupted; every exit leaves a checkpoint from which the same bits follow.
 
     Raises:
@@ -80,8 +84,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> Outcome:
                 raise rescue_run(error, job, run)  # noqa: B904 (it knows its cause)
         if interrupt.requested and not progress.finished:
             checkpoints.save(job, run)
-            return Outcome("interrupted", interrupt.requested)
-    return Outcome("finished" if progress.step == total else "early")
+            return FitResult("interrupted", interrupt.requested)
+    return FitResult("finished" if progress.step == total else "early")
 
 
 def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:

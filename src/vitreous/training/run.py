@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from vitreous.data.content_sample import find_changed, hash_sample
-from vitreous.data.dataset import DIGITS, Dataset
+from vitreous.data.dataset import Dataset, is_built_in
 from vitreous.data.listing.listing import format_names
-from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.baselines import Baselines
 from vitreous.model import count
@@ -35,7 +34,7 @@ from vitreous.training.changes import (
     format_options,
 )
 from vitreous.training.config import RunConfig
-from vitreous.training.loop import Outcome, fit, load_batches, train_step
+from vitreous.training.loop import Stopped, fit, load_batches, train_step
 from vitreous.training.model_export import export_model
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
@@ -46,7 +45,7 @@ from vitreous.weights.model_folder import load_model
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """What a run came to."""
 
     run: Path
@@ -96,7 +95,7 @@ class DryRun:
         return "\n".join(lines)
 
 
-def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Result:
+def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Train as `config` says, into the new run folder `out`.
 
     Raises:
@@ -112,7 +111,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Res
         return carry_out_run(job, run, reporter)
 
 
-def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> Result:
+def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> TrainResult:
     """Go on with the run in the folder `path` from its newest good checkpoint, to the same bits.
 
     What changes is noted in config.json, with the step from which it holds, before the first step is taken.
@@ -281,9 +280,9 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     )
 
 
-def carry_out_run(job: Job, run: Run, reporter: Reporter) -> Result:
+def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
     """Fit, then write the report."""
-    outcome = fit(job, run, reporter)
+    fitted = fit(job, run, reporter)
     run.still_there()
     report = None
     if outcome.stopped != "interrupted":
@@ -341,7 +340,7 @@ def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
     try:
         return open_data(config, reporter)
     except DataError as error:
-        if path_exists(config.data.path) or config.data.path == DIGITS or is_formula(config.data.path):
+        if path_exists(config.data.path) or is_built_in(config.data.path):
             raise
         raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
 

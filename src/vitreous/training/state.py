@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from vitreous.data.dataset import Source
+from vitreous.data.sources.base import Source
 from vitreous.data.stream.loader import TrainStream
 from vitreous.errors import CheckpointError
 from vitreous.model.factory import Model

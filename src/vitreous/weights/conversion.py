@@ -73,9 +73,9 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         save_model(path, folder)
     else:
         write_foreign(folder, path, family)
-    wish = None if family is None else LoadOptions(family=family.name + back(folder, family))
+    options = None if family is None else LoadOptions(family=family.name + back(folder, family))
     try:
-        again, _ = open_model(path, wish)
+        again, _ = open_model(path, options)
         proof = prove(folder, again, other_epsilons(folder, again, to))
     except CheckpointError:
         remove_folder(path)

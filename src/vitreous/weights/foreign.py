@@ -19,7 +19,7 @@ from vitreous.storage.mmap import FileMap, release_pages
 from vitreous.weights.adaptation import adapt, number_outputs
 from vitreous.weights.channels import adapt_preprocess
 from vitreous.weights.compatibility import check_finite, describe
-from vitreous.weights.families.base import MULTI_LABEL, Family, Notes, Reading
+from vitreous.weights.families.base import MULTI_LABEL, Family, ForeignModel, Notes
 from vitreous.weights.files import Weights, read_weights
 from vitreous.weights.gaps import describe_cost, fill_missing, refuse_unused
 from vitreous.weights.limits import check_model
@@ -93,42 +93,42 @@ def recognise(weights: Weights) -> Family:
     return list_families()[fitting[0]]
 
 
-def load_foreign(path: str | Path, wish: LoadOptions = LoadOptions()) -> tuple[ModelFolder, Report]:
+def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tuple[ModelFolder, Report]:
     """Read somebody's weights into our model.
 
     Raises:
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
-        ConfigError: a wish that can't be met.
+        ConfigError: an option that can't be met.
     """
-    weights = unwrap(replace(read_weights(path), told=wish.told), score_best)
-    family, variant = choose_family(weights, wish.family)
+    weights = unwrap(replace(read_weights(path), told=options.told), score_best)
+    family, variant = choose_family(weights, options.family)
     weights = attach_head(weights, family.table(CONFIGS[family.kind]()))
-    reading = interpret_weights(family, weights, variant)
-    check_told(reading, weights)
-    check_images(reading.preprocess, reading.model.channels, str(weights.path))
-    reading = replace(reading, assumed=(*reading.assumed, *describe_images(reading, weights)))
-    check_model(reading.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
-    model, theirs = create_empty(reading.model), dict(reading.tensors)
-    patterns = (*reading.ignored, *TRAINING)
+    foreign = interpret_weights(family, weights, variant)
+    check_told(foreign, weights)
+    check_images(foreign.preprocess, foreign.model.channels, str(weights.path))
+    foreign = replace(foreign, assumed=(*foreign.assumed, *describe_images(foreign, weights)))
+    check_model(foreign.model, sum(one.numel() for one in weights.tensors.values()), str(weights.path))
+    model, theirs = create_empty(foreign.model), dict(foreign.tensors)
+    patterns = (*foreign.ignored, *TRAINING)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
     given, finish = list(theirs), partial(finish_tensor, str(weights.path), weights.maps)
-    reading = replace(reading, tensors={})  # what was used is let go while the next is made
+    foreign = replace(foreign, tensors={})  # what was used is let go while the next is made
     weights.tensors.clear()
-    mapped = read_tensors(family.table(reading.model), theirs, model.state_dict(), reading.model.depth, finish)
-    refuse_shapes(mapped, model, reading, str(weights.path))
+    mapped = read_tensors(family.table(foreign.model), theirs, model.state_dict(), foreign.model.depth, finish)
+    refuse_shapes(mapped, model, foreign, str(weights.path))
     ignored = [name for name in ignored if name not in mapped.used]
     unused = [name for name in given if name not in mapped.used and name not in ignored]
-    refuse_unused(unused, mapped.used, reading.model, wish, str(weights.path))
-    new = fill_missing(mapped, model, reading.model, wish, str(weights.path))
+    refuse_unused(unused, mapped.used, foreign.model, options, str(weights.path))
+    new = fill_missing(mapped, model, foreign.model, options, str(weights.path))
     check_finite(mapped.tensors, str(weights.path), weights.maps)
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
-    origin = {"family": family.name, "file": weights.path.name, "assumed": list(reading.assumed)}
+    origin = {"family": family.name, "file": weights.path.name, "assumed": list(foreign.assumed)}
     origin |= {"told": str(weights.told)} if str(weights.told) else {}
-    classes = reading.classes or number_outputs(model.config.classes)
-    preprocess = adapt_preprocess(replace(reading.preprocess, size=tuple(model.config.image)), model.config.channels)
+    classes = foreign.classes or number_outputs(model.config.classes)
+    preprocess = adapt_preprocess(replace(foreign.preprocess, size=tuple(model.config.image)), model.config.channels)
     multilabel = weights.config.get("problem_type") == MULTI_LABEL
-    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, reading.resize, multilabel)
-    folder, changes = adapt(folder, wish)
+    folder = ModelFolder(model.eval(), preprocess, DecodeConfig(), classes, origin, foreign.resize, multilabel)
+    folder, changes = adapt(folder, options)
     report = Report(
         source=str(weights.path),
         origin=f"{family.name}: {family.title}",
@@ -141,7 +141,7 @@ def load_foreign(path: str | Path, wish: LoadOptions = LoadOptions()) -> tuple[M
         unused=tuple(unused),
         ignored=len(ignored) + len(weights.aside),
         beside=group_names((*ignored, *weights.aside)),
-        assumed=reading.assumed,
+        assumed=foreign.assumed,
         notes=(*weights.notes, *describe_told(weights), *describe_cost(unused, mapped.used, new)),
     )
     return folder, report
@@ -170,7 +170,7 @@ def describe_head(model: Model, new: Sequence[str]) -> str:
     return "new" if any(name.startswith("head.") for name in new) else "kept"
 
 
-def interpret_weights(family: Family, weights: Weights, variant: str | None) -> Reading:
+def interpret_weights(family: Family, weights: Weights, variant: str | None) -> ForeignModel:
     """Let a family read weights.
 
     Raises:
@@ -188,9 +188,9 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
         ) from error
 
 
-def check_told(reading: Reading, weights: Weights) -> None:
+def check_told(foreign: ForeignModel, weights: Weights) -> None:
     """Refuse what the user says of a file that says otherwise itself; raises ConfigError."""
-    config, told = reading.model, weights.told
+    config, told = foreign.model, weights.told
     if told == StatedFacts():
         return
     if not isinstance(config, ViTConfig):
@@ -232,9 +232,9 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
         )
 
 
-def describe_images(reading: Reading, weights: Weights) -> Notes:
+def describe_images(foreign: ForeignModel, weights: Weights) -> Notes:
     """Say what of the images' preprocessing is not as the configuration says: a kernel that isn't here, other channels."""
-    images, channels = reading.preprocess, reading.model.channels
+    images, channels = foreign.preprocess, foreign.model.channels
     config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
     kernel = config.get("interpolation") if isinstance(config, dict) else None
     notes = []
@@ -261,7 +261,7 @@ def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | Non
     return known[family], variant or None
 
 
-def refuse_shapes(mapped: Mapped, model: Model, reading: Reading, where: str) -> None:
+def refuse_shapes(mapped: Mapped, model: Model, foreign: ForeignModel, where: str) -> None:
     """Refuse tensors that were made, but not of the shapes that the model needs; raises CheckpointError."""
     expected = model.state_dict()
     wrong = [
@@ -270,4 +270,4 @@ def refuse_shapes(mapped: Mapped, model: Model, reading: Reading, where: str) ->
         if tensor.shape != expected[name].shape
     ]
     if wrong:
-        raise CheckpointError(f"{where} doesn't fit {describe(reading.model)}: {'; '.join(wrong[:3])}")
+        raise CheckpointError(f"{where} doesn't fit {describe(foreign.model)}: {'; '.join(wrong[:3])}")

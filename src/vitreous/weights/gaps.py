@@ -50,7 +50,7 @@ def select_inside(names: Iterable[str], used: Collection[str]) -> list[str]:
 
 
 def refuse_unused(
-    unused: Collection[str], used: Collection[str], config: Config, wish: LoadOptions, where: str
+    unused: Collection[str], used: Collection[str], config: Config, options: LoadOptions, where: str
 ) -> None:
     """Refuse tensors of theirs that have no place in our model, unless the user allows it.
 
@@ -58,7 +58,7 @@ def refuse_unused(
         CheckpointError: what they are, and what leaving them out would cost; where they belong to the function that the
             model computes, leaving them out is not offered.
     """
-    if not unused or "unused" in wish.allow:
+    if not unused or "unused" in options.allow:
         return
     about = f"{where}: {len(unused)} tensors have no place in {describe(config)}: {format_names(unused)}"
     if within := select_inside(unused, used):
@@ -77,7 +77,7 @@ def refuse_unused(
     )
 
 
-def fill_missing(mapped: Mapped, model: Model, config: Config, wish: LoadOptions, where: str) -> list[str]:
+def fill_missing(mapped: Mapped, model: Model, config: Config, options: LoadOptions, where: str) -> list[str]:
     """Draw tensors of ours that theirs lacks, if the user allows it; return their names.
 
     Raises:
@@ -85,7 +85,7 @@ def fill_missing(mapped: Mapped, model: Model, config: Config, wish: LoadOptions
     """
     if not mapped.missing:
         return []
-    if "missing" not in wish.allow:
+    if "missing" not in options.allow:
         raise CheckpointError(explain_missing(mapped.missing, config, where))
     fresh = create(config).state_dict()
     mapped.tensors |= {name: fresh[name] for name in mapped.missing}

@@ -19,21 +19,21 @@ from vitreous.weights.recommended import suggest_recommended
 
 
 def open_model(
-    path: str | Path, wish: LoadOptions | None = None, listener: Listener | None = None
+    path: str | Path, options: LoadOptions | None = None, listener: Listener | None = None
 ) -> tuple[ModelFolder, Report | None]:
     """Load a model from a path or a name on the Hub, and the report of what became of foreign weights.
 
     Args:
         path: a model folder, a run folder, a file or folder of weights, owner/name on the Hub, a short name, starter or auto.
-        wish: how foreign weights are to be taken; for our own there is nothing to wish but the resolution.
+        options: how foreign weights are loaded; of our own only the resolution, the channels and the head can be chosen.
         listener: told what is downloaded, and how far that is; None: nobody.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: a wish that can't be met.
+        ConfigError: an option that can't be met.
     """
     with pause_collection():
-        return _open_anything(str(path), wish, listener)
+        return _open_anything(str(path), options, listener)
 
 
 @contextmanager
@@ -48,7 +48,9 @@ def pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _open_anything(path: str, wish: LoadOptions | None, listener: Listener | None) -> tuple[ModelFolder, Report | None]:
+def _open_anything(
+    path: str, options: LoadOptions | None, listener: Listener | None
+) -> tuple[ModelFolder, Report | None]:
     place = locate_weights(path, listener) if is_named(path) else Path(path)
     if told := explain_url(path):
         raise CheckpointError(told)
@@ -57,22 +59,22 @@ def _open_anything(path: str, wish: LoadOptions | None, listener: Listener | Non
     if not path_exists(place):
         raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
     if place.is_dir() and (is_model(place) or _is_run(place) or not has_weights(place)):
-        return apply_options(load_model(place), wish or LoadOptions(), place)
-    return load_foreign(place, wish or LoadOptions())
+        return apply_options(load_model(place), options or LoadOptions(), place)
+    return load_foreign(place, options or LoadOptions())
 
 
-def apply_options(folder: ModelFolder, wish: LoadOptions, place: Path) -> tuple[ModelFolder, Report | None]:
-    """Do what was wished of one of our own models, and tell it, if there is something to tell.
+def apply_options(folder: ModelFolder, options: LoadOptions, place: Path) -> tuple[ModelFolder, Report | None]:
+    """Change one of our own models as the options say, and report it, if there is something to report.
 
     Raises:
-        ConfigError: a wish that can't be met, such as a family: our own files say what they are.
+        ConfigError: an option that can't be met, such as a family: our own files say what they are.
     """
-    if wish.family is not None or wish.allow or wish.told != StatedFacts():
+    if options.family is not None or options.allow or options.told != StatedFacts():
         raise ConfigError(
             f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as, --allow, --grid and "
             "--heads"
         )
-    folder, changes = adapt(folder, wish)
+    folder, changes = adapt(folder, options)
     if changes == Changes():
         return folder, None
     return folder, Report(

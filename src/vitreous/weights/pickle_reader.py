@@ -167,33 +167,33 @@ class Machine:
     def marked(self) -> list[Any]:
         """Take everything off the stack that was laid there since the last mark."""
         start = self.marks.pop()
-        taken = self.stack[start:]
+        values = self.stack[start:]
         del self.stack[start:]
-        return taken
+        return values
 
-    def taken(self, count: int) -> list[Any]:
+    def pop_values(self, count: int) -> list[Any]:
         """Take some values off the stack."""
         if len(self.stack) < count:
             raise IndexError("nothing is left on the stack")
-        taken = self.stack[-count:]
+        values = self.stack[-count:]
         del self.stack[-count:]
-        return taken
+        return values
 
     def called(self) -> None:
         """Describe a tensor, make a dict, or note a call; call nothing."""
-        function, arguments = self.taken(2)
+        function, arguments = self.pop_values(2)
         self.stack.append(emulate_call(function, arguments))
 
     def created(self, keywords: bool = False) -> None:
         """Note an object of some class."""
-        kind, *arguments = self.taken(3 if keywords else 2)
+        kind, *arguments = self.pop_values(3 if keywords else 2)
         if not isinstance(kind, Name) or is_harmful(kind):
             raise Harmful(f"it makes a {str(kind)[:80]!r}")
         self.stack.append({} if kind in DICTS else Inert(kind, arguments[0]))
 
     def filled(self) -> None:
         """Give an object its attributes; those of a dict are left out."""
-        made, attributes = self.taken(2)
+        made, attributes = self.pop_values(2)
         if isinstance(made, Inert):
             made.state = attributes
         elif not isinstance(made, (dict, list, Described)):
@@ -234,7 +234,7 @@ class Machine:
 
     def named(self) -> None:
         """Put the name of a class or function together from its two words."""
-        module, name = self.taken(2)
+        module, name = self.pop_values(2)
         self.stack.append(Name(f"{module} {name}"))
 
 
@@ -304,20 +304,20 @@ CONSTANTS: dict[str, Any] = {
     "EMPTY_DICT": dict,
 }
 ACTIONS: dict[str, Any] = {
-    "POP": lambda machine: machine.taken(1),
+    "POP": lambda machine: machine.pop_values(1),
     "POP_MARK": Machine.marked,
     "DUP": lambda machine: machine.stack.append(machine.stack[-1]),
     "TUPLE": lambda machine: machine.stack.append(tuple(machine.marked())),
-    "TUPLE1": lambda machine: machine.stack.append(tuple(machine.taken(1))),
-    "TUPLE2": lambda machine: machine.stack.append(tuple(machine.taken(2))),
-    "TUPLE3": lambda machine: machine.stack.append(tuple(machine.taken(3))),
+    "TUPLE1": lambda machine: machine.stack.append(tuple(machine.pop_values(1))),
+    "TUPLE2": lambda machine: machine.stack.append(tuple(machine.pop_values(2))),
+    "TUPLE3": lambda machine: machine.stack.append(tuple(machine.pop_values(3))),
     "LIST": lambda machine: machine.stack.append(machine.marked()),
     "FROZENSET": lambda machine: machine.stack.append(machine.marked()),
     "DICT": lambda machine: (items := machine.marked(), machine.stack.append({}), machine.itemised(items)),
-    "APPEND": lambda machine: machine.listed(machine.taken(1)),
+    "APPEND": lambda machine: machine.listed(machine.pop_values(1)),
     "APPENDS": lambda machine: machine.listed(machine.marked()),
     "ADDITEMS": lambda machine: machine.listed(machine.marked()),
-    "SETITEM": lambda machine: machine.itemised(machine.taken(2)),
+    "SETITEM": lambda machine: machine.itemised(machine.pop_values(2)),
     "SETITEMS": lambda machine: machine.itemised(machine.marked()),
     "MEMOIZE": lambda machine: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
     "STACK_GLOBAL": Machine.named,

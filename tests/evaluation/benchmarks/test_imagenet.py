@@ -10,7 +10,7 @@ from tests.support.benchmark_copies import class_tree, corrupted_copy, imagenet_
 from tests.support.pictures import write
 
 from vitreous.errors import ConfigError, DataError, UnknownName
-from vitreous.evaluation.benchmarks.imagenet import Loading, Score, score
+from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_c import ALEXNET, corruption_errors
 from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of, subset, wnids
 from vitreous.images.preprocess import normalize, preprocess_image
@@ -133,7 +133,7 @@ def test_files_that_cannot_be_read(predictor: Predictor, tmp_path: Path) -> None
     write(root / wnids()[6] / "broken.png", b"no image")
     with pytest.raises(DataError, match=r"broken\.png"):
         score(predictor, "imagenet-a", root)
-    found = score(predictor, "imagenet-a", root, Loading(broken="skip"))
+    found = score(predictor, "imagenet-a", root, BatchOptions(broken="skip"))
     assert found.images == 2
     assert [name for name, _ in found.skipped] == [f"{wnids()[6]}/broken.png"]
 

@@ -11,7 +11,7 @@ from tests.support.pictures import tree, write
 
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks import vtab_tasks
-from vitreous.evaluation.benchmarks.vtab import VTAB, Reading, TaskScore, run_vtab
+from vitreous.evaluation.benchmarks.vtab import VTAB, TaskOptions, TaskScore, run_vtab
 from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
 from vitreous.evaluation.probes.features import FeatureOptions, features
@@ -114,7 +114,7 @@ def test_each_task_is_measured_by_its_probe(tmp_path: Path) -> None:
     assert told[-1][1:] == (12, 12)
     assert found.mean is None
     assert len(found.missing) == 17
-    assert run_vtab(folder, tmp_path, linear, UNCACHED, Reading(["kitti"])).scores == found.scores[1:]
+    assert run_vtab(folder, tmp_path, linear, UNCACHED, TaskOptions(["kitti"])).scores == found.scores[1:]
 
 
 def test_classes_without_training_images_count_as_wrong(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_task(tmp_path, "patch_camelyon")
     listed(tmp_path, "svhn", 5, 3, 1)
     with pytest.raises(DataError, match="a single class"):
-        run_vtab(imagenet_model(), tmp_path, linear, UNCACHED, Reading(["svhn"]))
+        run_vtab(imagenet_model(), tmp_path, linear, UNCACHED, TaskOptions(["svhn"]))
 
 
 def test_files_that_cannot_be_read_are_named_or_counted(tmp_path: Path) -> None:

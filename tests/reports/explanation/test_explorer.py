@@ -11,7 +11,7 @@ from vitreous.drawing.images import STEPS
 from vitreous.images.preprocess import preprocess_image
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.explanation import opened
-from vitreous.insight.methods import Choice, settle_choice
+from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.reports.explanation.contents import PageOptions
 from vitreous.reports.explanation.page import write_explanation
 
@@ -26,8 +26,8 @@ def page(tmp_path_factory):
     prefix = ready.model.config.prefix
     assert tuple(ready.model.config.grid) == (ROWS, COLS)
     out = tmp_path_factory.mktemp("page") / "out"
-    wish = PageOptions(settle_choice(Choice("attention"), ready.folder), faithful=0)
-    write_explanation(out, ready, pictures(2), wish, "model", lambda _doing, _done: None)
+    options = PageOptions(settle_options(MapOptions("attention"), ready.folder), faithful=0)
+    write_explanation(out, ready, pictures(2), options, "model", lambda _doing, _done: None)
     pixels = np.stack([preprocess_image(one, ready.folder.decode, ready.folder.preprocess) for one in pictures(2)])
     heads = np.stack([one.numpy() for one in compute_attention_maps(ready.model, ready.images(pixels)).values()], 1)
     return out / "index.html", np.concatenate([heads.mean(2, keepdims=True), heads], 2)[..., prefix:], prefix

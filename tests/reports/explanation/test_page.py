@@ -15,7 +15,7 @@ from vitreous.errors import DataError
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import opened
-from vitreous.insight.methods import Choice, settle_choice
+from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Kept, attention_rows, fitting, left_out
@@ -23,10 +23,10 @@ from vitreous.reports.explanation.contents import PageOptions, gather, short_nam
 from vitreous.reports.explanation.page import file_name, write_explanation
 
 
-def written(place, kind, images, **wish):
+def written(place, kind, images, **options):
     ready = opened(folder(kind))
-    wish = PageOptions(settle_choice(Choice(), ready.folder), **wish)
-    return write_explanation(place, ready, images, wish, "a <model>", lambda _doing, _done: None)
+    options = PageOptions(settle_options(MapOptions(), ready.folder), **options)
+    return write_explanation(place, ready, images, options, "a <model>", lambda _doing, _done: None)
 
 
 class Read(HTMLParser):
@@ -71,7 +71,7 @@ def test_every_kind_of_model_gets_a_page(kind, tmp_path):
             == 3
         )
     overlays = sorted(path.name for path in (tmp_path / "out" / "maps").iterdir())
-    assert overlays == [f"000{n}-image-{n}-{found.choice.method}.png" for n in (1, 2, 3)]
+    assert overlays == [f"000{n}-image-{n}-{found.map_options.method}.png" for n in (1, 2, 3)]
     assert np.asarray(Image.open(tmp_path / "out" / "maps" / overlays[0])).shape[2] == 3
 
 
@@ -120,11 +120,13 @@ def test_a_large_model_is_thinned_and_says_so():
     )
 
 
-@pytest.mark.parametrize(("choice", "start"), [(Choice("attention", 1, 0), [1, 1]), (Choice("rollout"), [2, 0])])
-def test_the_page_begins_where_it_was_asked_to(choice, start, tmp_path):
+@pytest.mark.parametrize(
+    ("map_options", "start"), [(MapOptions("attention", 1, 0), [1, 1]), (MapOptions("rollout"), [2, 0])]
+)
+def test_the_page_begins_where_it_was_asked_to(map_options, start, tmp_path):
     ready = opened(folder("plain"))
-    wish = PageOptions(settle_choice(choice, ready.folder), faithful=0)
-    write_explanation(tmp_path / "out", ready, pictures(1), wish, "model", lambda _doing, _done: None)
+    options = PageOptions(settle_options(map_options, ready.folder), faithful=0)
+    write_explanation(tmp_path / "out", ready, pictures(1), options, "model", lambda _doing, _done: None)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert json.loads(re.search(r'id="explore-data">(.*?)</script>', page, re.DOTALL)[1])["start"] == start
 
@@ -155,7 +157,7 @@ def test_all_images_count_and_the_first_are_shown():
     ready, many = opened(folder("plain")), pictures(20)
     kept = []
     found = gather(
-        ready, [*many[:5], b"broken", *many[5:]], PageOptions(Choice("rollout"), page=4, faithful=2),
+        ready, [*many[:5], b"broken", *many[5:]], PageOptions(MapOptions("rollout"), page=4, faithful=2),
         lambda number, one: kept.append((number, one.name)), lambda _doing, _done: None,
     )  # fmt: skip
     assert (found.count, len(found.shown), found.held, len(found.broken)) == (20, 4, 2, 1)

@@ -62,7 +62,7 @@ class FileSource:
     stores: dict = field(default_factory=dict, repr=False)
     """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
     label_matrix: Bool[np.ndarray, "example label"] | None = None
-    """Which classes each has, where an image may have several; every label is then SEVERAL."""
+    """Which classes each has, where an image may have several; every label is then MULTILABEL."""
     filled: int = 0
     """How many lack their last bytes, which are grey."""
 

@@ -15,7 +15,7 @@ from vitreous.images.config import DecodeConfig
 
 
 @dataclass(frozen=True)
-class Part:
+class ScannedListing:
     """A listing with what the scan found for each of its files."""
 
     listing: Listing
@@ -24,11 +24,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.records)
 
-    def take(self, keep: Sequence[bool]) -> "Part":
+    def take(self, keep: Sequence[bool]) -> "ScannedListing":
         """Return the files that are to be kept."""
         kept = [index for index, wanted in enumerate(keep) if wanted]
         rows = tuple(self.listing.rows[index] for index in kept)
-        return Part(replace(self.listing, rows=rows), [self.records[index] for index in kept])
+        return ScannedListing(replace(self.listing, rows=rows), [self.records[index] for index in kept])
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:
@@ -37,25 +37,25 @@ class Part:
         return tuple((row.name, record.error) for row, record in pairs if record.error)
 
 
-def keep_readable(part: Part, broken: str) -> Part:
+def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
     """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
-    bad = [index for index, record in enumerate(part.records) if record.error]
+    bad = [index for index, record in enumerate(scanned.records) if record.error]
     if not bad:
-        return part
-    reasons = [f"{part.listing.place(index)}{part.records[index].error}" for index in bad[:3]]
+        return scanned
+    reasons = [f"{scanned.listing.place(index)}{scanned.records[index].error}" for index in bad[:3]]
     more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
     listed = "; ".join(reasons) + more
-    if part.listing.manifest and any(part.listing.rows[index].changed < 0 for index in bad):
-        listed += f" (a path is relative to {part.listing.root.resolve()})"
-    if len(bad) == len(part):
-        raise DataError(f"none of the {len(part):,} images in {part.listing.root} can be read: {listed}")
+    if scanned.listing.manifest and any(scanned.listing.rows[index].changed < 0 for index in bad):
+        listed += f" (a path is relative to {scanned.listing.root.resolve()})"
+    if len(bad) == len(scanned):
+        raise DataError(f"none of the {len(scanned):,} images in {scanned.listing.root} can be read: {listed}")
     if broken == "raise":
         raise DataError(
-            f"{len(bad):,} of {len(part):,} images can't be read: {listed}. "
+            f"{len(bad):,} of {len(scanned):,} images can't be read: {listed}. "
             "Mend or remove them, or leave them out with --broken skip (vitreous train: --data.broken skip)"
         )
-    kept = part.take([not record.error for record in part.records])
-    lost = sorted(set(part.listing.found) - set(kept.listing.found))
+    kept = scanned.take([not record.error for record in scanned.records])
+    lost = sorted(set(scanned.listing.found) - set(kept.listing.found))
     if not lost:
         return kept
     note = f"classes that lost all their images, as none can be read: {format_names(lost)}"
@@ -63,10 +63,10 @@ def keep_readable(part: Part, broken: str) -> Part:
 
 
 def build_file_source(
-    part: Part, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
+    scanned: ScannedListing, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
 ) -> FileSource:
     """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
-    listing, records = part.listing, part.records
+    listing, records = scanned.listing, scanned.records
     index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
     names, digests, label_matrix = listing.names, [record.digest for record in records], None
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)

@@ -18,7 +18,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 
-StatedFacts = Callable[[str], None]
+Phase = Callable[[str], None]
 """Told what is measured now."""
 
 
@@ -48,7 +48,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Loading:
+class BatchOptions:
     """How images go through the model."""
 
     batch: int = 64
@@ -59,10 +59,10 @@ class Loading:
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     progress: Progress | None = None
     """Told (images done, images in all)."""
-    phase: StatedFacts | None = None
+    phase: Phase | None = None
 
 
-def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loading()) -> Score:
+def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = BatchOptions()) -> Score:
     """Measure a model on the user's copy of a test set, by the benchmark's own rule.
 
     ImageNet-A and -R have 200 classes: the prediction is the best among those, as in the authors' code. ReaL
@@ -72,7 +72,7 @@ def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loadin
         predictor: a model with a head for ImageNet.
         name: of the benchmark; see SETS.
         root: the user's copy.
-        loading: how images go through the model.
+        batches: how images go through the model.
 
     Raises:
         UnknownName: no such benchmark. ConfigError: a model with other outputs.
@@ -81,12 +81,12 @@ def score(predictor: Predictor, name: str, root: Path, loading: Loading = Loadin
     mark = set_named(name).mark
     columns = outputs_of(predictor.folder.classes)
     if name == "imagenet-real":
-        return score_real(predictor, root, columns, loading)
+        return score_real(predictor, root, columns, batches)
     if name == "imagenet-c":
-        return score_corrupted(predictor, root, columns, loading)
+        return score_corrupted(predictor, root, columns, batches)
     chosen = subset(mark)
-    source, labels = open_classes(root, predictor.folder.decode, loading.broken, chosen)
-    best = ranked(predictor, source, columns, chosen, loading)
+    source, labels = open_classes(root, predictor.folder.decode, batches.broken, chosen)
+    best = ranked(predictor, source, columns, chosen, batches)
     right = best == labels[:, None]
     hits = int(right[:, 0].sum())
     top5 = float(right.any(1).mean())
@@ -105,11 +105,11 @@ def ranked(
     source: Source,
     columns: Int64[np.ndarray, " label"],
     chosen: Int64[np.ndarray, " chosen"],
-    loading: Loading,
+    batches: BatchOptions,
     preprocess: PreprocessConfig | None = None,
 ) -> Int64[np.ndarray, "example 5"]:
     """Return the five best classes of each image among the chosen ones, the best first."""
-    logits = outputs(predictor, source, loading.batch, loading.workers, loading.progress, preprocess)
+    logits = outputs(predictor, source, batches.batch, batches.workers, batches.progress, preprocess)
     logits = logits[:, columns[chosen]]
     if not np.isfinite(logits).all():
         raise DataError("the model's outputs are not finite on these images; it can't be measured")
@@ -117,16 +117,16 @@ def ranked(
 
 
 def score_real(
-    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], loading: Loading = Loading()
+    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], batches: BatchOptions = BatchOptions()
 ) -> Score:
     """Measure on the reassessed labels."""
-    source, numbers = open_validation(root, predictor.folder.decode, loading.broken)
+    source, numbers = open_validation(root, predictor.folder.decode, batches.broken)
     labels = real_labels(root)
     labelled = np.array([bool(labels[number]) for number in numbers])
     if not labelled.any():
         raise DataError(f"none of the {len(source):,} images in {root} has a label in the reassessed list")
-    kept = taken(source, labelled)
-    best = ranked(predictor, kept, columns, np.arange(CLASSES), loading)[:, 0]
+    kept = take_images(source, labelled)
+    best = ranked(predictor, kept, columns, np.arange(CLASSES), batches)[:, 0]
     hits = sum(int(choice) in labels[number] for choice, number in zip(best, numbers[labelled], strict=True))
     left_out = int((~labelled).sum())
     return Score(
@@ -140,7 +140,7 @@ def score_real(
     )
 
 
-def taken(source: FileSource, keep: Bool[np.ndarray, " example"]) -> FileSource:
+def take_images(source: FileSource, keep: Bool[np.ndarray, " example"]) -> FileSource:
     """Return some of a source's images, in their order."""
     places = np.flatnonzero(keep)
     names = tuple(source.names[place] for place in places)
@@ -148,7 +148,7 @@ def taken(source: FileSource, keep: Bool[np.ndarray, " example"]) -> FileSource:
 
 
 def score_corrupted(
-    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], loading: Loading = Loading()
+    predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], batches: BatchOptions = BatchOptions()
 ) -> Score:
     """Measure under each corruption at each severity that the copy has.
 
@@ -157,10 +157,10 @@ def score_corrupted(
     every, images, hits, skipped = {}, 0, 0, []
     whole = replace(predictor.folder.preprocess, crop=1.0)
     for (corruption, severity), folder in corrupted_folders(root).items():
-        if loading.phase is not None:
-            loading.phase(f"evaluating on {corruption}, severity {severity}")
-        source, labels = open_classes(folder, predictor.folder.decode, loading.broken, subset(""))
-        right = ranked(predictor, source, columns, subset(""), loading, whole)[:, 0] == labels
+        if batches.phase is not None:
+            batches.phase(f"evaluating on {corruption}, severity {severity}")
+        source, labels = open_classes(folder, predictor.folder.decode, batches.broken, subset(""))
+        right = ranked(predictor, source, columns, subset(""), batches, whole)[:, 0] == labels
         every[corruption, severity] = 1 - float(right.mean())
         images, hits = images + len(source), hits + int(right.sum())
         skipped += getattr(source, "skipped", ())

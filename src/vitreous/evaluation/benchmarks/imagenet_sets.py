@@ -15,7 +15,7 @@ from vitreous.data.listing.class_folders import is_image, list_subfolders
 from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import Part, build_file_source, keep_readable
+from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable
 from vitreous.errors import DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
 from vitreous.images.config import DecodeConfig
@@ -141,7 +141,7 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
             f"{root} holds no images called ILSVRC2012_val_00000001.JPEG and so on; name ImageNet's validation images"
         )
     listing = Listing(root, tuple(rows))
-    part = Part(listing, scan(listing, decode, "full"))
+    part = ScannedListing(listing, scan(listing, decode, "full"))
     source = build_file_source(keep_readable(part, broken), ("image",), decode, part.broken)
     return source, np.array([number_of(name) for name in source.names], np.int64)
 

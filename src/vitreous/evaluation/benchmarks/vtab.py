@@ -18,7 +18,7 @@ from vitreous.weights.model_folder import ModelFolder
 Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
 """Learns from the first, is measured on the second; the mask marks those of the first to choose settings by. Returns top-1
 accuracy, 0 to 1, and what was chosen, in words."""
-StatedFacts = Callable[[str, int, int], None]
+TaskProgress = Callable[[str, int, int], None]
 """Told (what is done, how much of it, of how much)."""
 
 STANDARD = FeatureOptions()
@@ -76,7 +76,7 @@ class VTAB:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TaskOptions:
     """Which tasks of a copy are measured, and how its images are read."""
 
     tasks: Sequence[str] = ()
@@ -92,8 +92,8 @@ def run_vtab(
     root: Path,
     probe: Probe,
     options: FeatureOptions = STANDARD,
-    reading: Reading = Reading(),
-    told: StatedFacts | None = None,
+    task_options: TaskOptions = TaskOptions(),
+    progress: TaskProgress | None = None,
 ) -> VTAB:
     """Measure a model's frozen features on the tasks of the user's copy: learned from 1,000 images, tested on all.
 
@@ -105,25 +105,25 @@ def run_vtab(
         root: the copy, with one folder for each task.
         probe: what learns and is measured.
         options: which features.
-        reading: which tasks, and how they are read.
-        told: called as it goes.
+        task_options: which tasks, and how they are read.
+        progress: called as it goes.
 
     Raises:
         UnknownName: no such task. DataError: a copy that isn't there or can't be used. ImageError: a file that can't be
         read.
     """
-    asked = list(dict.fromkeys(map(task_named, reading.tasks))) or tasks_in(root)
+    names = list(dict.fromkeys(map(task_named, task_options.tasks))) or tasks_in(root)
     scores = []
-    for number, name in enumerate(asked, start=1):
-        lead = f"{TASKS[name].title} ({number} of {len(asked)})"
-        task = open_task(root, name, folder.decode, reading.broken, reading.seed)
+    for number, name in enumerate(names, start=1):
+        lead = f"{TASKS[name].title} ({number} of {len(names)})"
+        task = open_task(root, name, folder.decode, task_options.broken, task_options.seed)
         found = []
         for part, source in (("training", task.both), ("test", task.test)):
             said = f"{lead}: features of {len(source):,} {part} images"
-            tell = None if told is None else lambda done, total, said=said: told(said, done, total)
+            tell = None if progress is None else lambda done, total, said=said: progress(said, done, total)
             found.append(features(folder, source, options, tell))
         scores.append(score_task(task, found[0], found[1], probe))
-    return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked))
+    return VTAB(tuple(scores), tuple(name for name in TASKS if name not in names))
 
 
 def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> TaskScore:

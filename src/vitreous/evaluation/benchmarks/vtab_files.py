@@ -11,7 +11,7 @@ from vitreous.data.listing.class_folders import list_classes, list_subfolders
 from vitreous.data.listing.listing import TRAIN, Listing, Row, format_names, read_stamp
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import Part, build_file_source, keep_readable
+from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable
 from vitreous.data.sources.shards import Entry, list_shards, open_shards
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
@@ -70,12 +70,12 @@ def open_task(
     listings, notes = (
         _from_lists(folder, task, seed) if (folder / BOTH).is_file() else _from_folders(folder, task, seed)
     )
-    parts = [Part(listing, scan(listing, decode, "full")) for listing in listings]
+    parts = [ScannedListing(listing, scan(listing, decode, "full")) for listing in listings]
     sizes = [len(part) for part in parts]
     parts = [keep_readable(part, broken) for part in parts]
     train, validation, test = parts
     classes = _classes(task, parts)
-    both = Part(
+    both = ScannedListing(
         replace(train.listing, rows=train.listing.rows + validation.listing.rows), train.records + validation.records
     )
     lost = sum(sizes) - sum(map(len, parts))
@@ -238,7 +238,7 @@ def _draw(seed: int, name: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{name}".encode(errors="surrogateescape"), digest_size=16).digest()
 
 
-def _classes(task: str, parts: Sequence[Part]) -> tuple[str, ...]:
+def _classes(task: str, parts: Sequence[ScannedListing]) -> tuple[str, ...]:
     """Return the class names that the parts have, numbers in their order; raises DataError for too many."""
     found = {label for part in parts for label in part.listing.labels}
     if len(found) > TASKS[task].classes:

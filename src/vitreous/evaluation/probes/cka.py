@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Float, Float64
 
-from vitreous.data.dataset import Source
+from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.features import FeatureOptions, check_batch, layer_chunks

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from vitreous.data.dataset import Source
+from vitreous.data.sources.base import Source
 from vitreous.model.factory import Model, get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials

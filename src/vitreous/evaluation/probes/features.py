@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from vitreous.data.dataset import Source
-from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.accuracy import Progress

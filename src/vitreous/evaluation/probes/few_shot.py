@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from vitreous.data.dataset import Source
+from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features, matched
 from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vitreous.data.dataset import Source
+from vitreous.data.sources.base import Source
 from vitreous.evaluation.probes import knn as neighbours
 from vitreous.evaluation.probes import linear
 from vitreous.evaluation.probes.features import Features, check_parts

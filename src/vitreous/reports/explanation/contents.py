@@ -17,7 +17,7 @@ from vitreous.images.pixels import select_visible
 from vitreous.insight.attention_distance import AttentionDistance, join_distances, measure_attention_distance
 from vitreous.insight.explanation import BATCH, Opened, array, looked
 from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_deletion, measure_insertion
-from vitreous.insight.methods import Choice, compute_heat, list_fitting
+from vitreous.insight.methods import MapOptions, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
 from vitreous.model.vit import ViT
 from vitreous.predictor import Ready, prepare
@@ -31,7 +31,7 @@ Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
-class Looked:
+class ExplainedImage:
     """One image, and the map that was asked for."""
 
     name: str
@@ -54,18 +54,18 @@ class Compared:
 
 
 @dataclass
-class Findings:
+class ExplanationContents:
     """What the page is drawn from."""
 
     ready: Opened
-    choice: Choice
-    shown: list[Looked] = field(default_factory=list)
+    map_options: MapOptions
+    shown: list[ExplainedImage] = field(default_factory=list)
     """The images on the page."""
     count: int = 0
     """All images that could be read."""
     broken: list[str] = field(default_factory=list)
     """Why others couldn't."""
-    spread: AttentionDistance | None = None
+    distances: AttentionDistance | None = None
     """Over all images; None for a ResNet."""
     maps: dict[str, Float[np.ndarray, "image map_row map_col"]] = field(default_factory=dict)
     """Every fitting method's maps of the images on the page."""
@@ -81,7 +81,7 @@ class Findings:
 class PageOptions:
     """How much goes on the page."""
 
-    choice: Choice
+    map_options: MapOptions
     """Settled: the map that each image is overlaid with."""
     page: int = 8
     """Most images on the page."""
@@ -90,41 +90,45 @@ class PageOptions:
 
 
 def gather(
-    ready: Opened, images: Iterable[Image], wish: PageOptions, keep: Callable[[int, Looked], None], progress: Progress
-) -> Findings:
+    ready: Opened,
+    images: Iterable[Image],
+    options: PageOptions,
+    keep: Callable[[int, ExplainedImage], None],
+    progress: Progress,
+) -> ExplanationContents:
     """Look into a model on a stream of images: all get their map, the first ones everything else too.
 
     Args:
         ready: the model.
         images: any number of them; those that can't be read are counted and left out.
-        wish: how much goes on the page.
+        options: how much goes on the page.
         keep: told of each image, with its number from 0, as it has been looked at.
         progress: told how far it is.
 
     Raises:
         DataError: not one image could be read.
     """
-    found, spreads = Findings(ready, wish.choice), []
+    found, measured = ExplanationContents(ready, options.map_options), []
     for batch in _batches(images, found):
         pixels = np.stack([one.pixels for one in batch])
-        scores, targets, maps, _ = looked(ready, pixels, wish.choice)
+        scores, targets, maps, _ = looked(ready, pixels, options.map_options)
         for place, one in enumerate(batch):
             shown = select_visible(pixels[place], ready.folder.preprocess)
-            seen = Looked(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
+            seen = ExplainedImage(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
             keep(found.count + place, seen)
-            found.shown += [seen] if len(found.shown) < wish.page else []
+            found.shown += [seen] if len(found.shown) < options.page else []
         if isinstance(ready.model, ViT):
-            spreads.append(measure_attention_distance(ready.model, ready.images(pixels)))
+            measured.append(measure_attention_distance(ready.model, ready.images(pixels)))
         found.count += len(batch)
         progress("looking", found.count)
     if not found.count:
         raise DataError(f"none of the {len(found.broken):,} images can be read; the first: {found.broken[0]}")
-    found.spread = join_distances(spreads) if spreads else None
+    found.distances = join_distances(measured) if measured else None
     labels = short_names([one.name for one in found.shown])
     found.shown = [replace(one, name=label) for one, label in zip(found.shown, labels, strict=True)]
     progress("making every map", 0)
     look_closer(found)
-    compare(found, wish.faithful, progress)
+    compare(found, options.faithful, progress)
     return found
 
 
@@ -138,7 +142,7 @@ def short_names(names: list[str]) -> list[str]:
     return [plain(os.path.relpath(name, common) if common else name) for name in names]
 
 
-def _batches(images: Iterable[Image], found: Findings) -> Iterator[list[Ready]]:
+def _batches(images: Iterable[Image], found: ExplanationContents) -> Iterator[list[Ready]]:
     """Yield images with pixels in batches; note the others."""
     batch: list[Ready] = []
     for number, image in enumerate(images, start=1):
@@ -154,22 +158,22 @@ def _batches(images: Iterable[Image], found: Findings) -> Iterator[list[Ready]]:
         yield batch
 
 
-def look_closer(found: Findings) -> None:
+def look_closer(found: ExplanationContents) -> None:
     """Make every fitting map of the images on the page, and what only Vision Transformers have."""
     images, targets = _images(found), [one.target for one in found.shown]
     model = found.ready.model
     for method in list_fitting(found.ready.folder):
-        if method == found.choice.method:
+        if method == found.map_options.method:
             found.maps[method] = np.stack([one.heat for one in found.shown])
         else:
-            found.maps[method] = array(compute_heat(model, images, targets, Choice(method))[0])
+            found.maps[method] = array(compute_heat(model, images, targets, MapOptions(method))[0])
     if isinstance(model, ViT):
         found.rows = attention_rows(model, images)
         found.colours = array(colour_features(compute_patch_features(model, images)).values)
         found.norms = array(compute_token_norms(model, images))
 
 
-def compare(found: Findings, most: int, progress: Progress) -> None:
+def compare(found: ExplanationContents, most: int, progress: Progress) -> None:
     """Hold the maps of the first images against one another, and against random ones, by deletion and insertion."""
     if not found.ready.folder.classes or not most:
         return
@@ -207,5 +211,5 @@ def _added(sofar: Compared | None, more: Compared, count: int) -> Compared:
     )
 
 
-def _images(found: Findings) -> Float[Tensor, "image channel row col"]:
+def _images(found: ExplanationContents) -> Float[Tensor, "image channel row col"]:
     return found.ready.images(np.stack([one.pixels for one in found.shown]))

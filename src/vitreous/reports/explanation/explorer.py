@@ -9,7 +9,7 @@ from vitreous.drawing.images import STEPS, TINY, thumbnail
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Block, Note, Words
 from vitreous.reports.explanation.attention_rows import Rows, left_out
-from vitreous.reports.explanation.contents import Findings, Looked
+from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents
 
 TEMPLATE = "reports/explanation/explorer.html"
 
@@ -17,7 +17,7 @@ LARGEST = 320
 """Pixels of the longer side of an image on the page."""
 
 
-def explorer(found: Findings) -> list[Block]:
+def explorer(found: ExplanationContents) -> list[Block]:
     """Return the stages, the controls, and the weights that they show."""
     model, rows = found.ready.model, found.rows
     if rows is None or not isinstance(model, ViT):
@@ -34,7 +34,7 @@ def explorer(found: Findings) -> list[Block]:
 class Explorer(Block):
     """What explorer.js moves."""
 
-    found: Findings
+    found: ExplanationContents
     rows: Rows
 
     def html(self) -> Markup:
@@ -65,7 +65,7 @@ class Explorer(Block):
         return macro("explorer", pictures, layers, heads, config.heads, data, rows.texts, template=TEMPLATE)
 
 
-def said(found: Findings, one: Looked) -> str:
+def said(found: ExplanationContents, one: ExplainedImage) -> str:
     """Say what the model takes an image for."""
     classes = found.ready.folder.classes
     if not classes:
@@ -74,8 +74,8 @@ def said(found: Findings, one: Looked) -> str:
     return f"{one.name}: {classes[best]}, {one.probabilities[best]:.1%}"
 
 
-def _start(found: Findings, rows: Rows) -> list[int]:
+def _start(found: ExplanationContents, rows: Rows) -> list[int]:
     """Return the places of the layer and the map that are shown first: those that were asked for, if they are kept."""
-    layer, head = found.choice.layer, found.choice.head
+    layer, head = found.map_options.layer, found.map_options.head
     place = rows.kept.layers.index(layer) if layer in rows.kept.layers else len(rows.kept.layers) - 1
     return [place, 1 + rows.kept.heads.index(head) if head in rows.kept.heads else 0]

@@ -12,13 +12,13 @@ from vitreous.images.inputs import Image
 from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Block, Section, Words, written
-from vitreous.reports.explanation.contents import Findings, Looked, PageOptions, Progress, gather
+from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents, PageOptions, Progress, gather
 from vitreous.reports.explanation.explorer import explorer
 from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
 from vitreous.storage.atomic import atomic_folder
 
 PAGE, MAPS = "index.html", "maps"
-SECTIONS: tuple[tuple[str, str, Callable[[Findings], Sequence[Block]], bool], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[ExplanationContents], Sequence[Block]], bool], ...] = (
     ("explore", "What a patch looks at", explorer, True),
     ("maps", "Maps", maps, False),
     ("faithfulness", "How faithful the maps are", faithfulness, False),
@@ -31,15 +31,15 @@ SECTIONS: tuple[tuple[str, str, Callable[[Findings], Sequence[Block]], bool], ..
 
 
 def write_explanation(
-    folder: Path, ready: Opened, images: Iterable[Image], wish: PageOptions, name: str, progress: Progress
-) -> Findings:
+    folder: Path, ready: Opened, images: Iterable[Image], options: PageOptions, name: str, progress: Progress
+) -> ExplanationContents:
     """Write a folder, whole or not at all: maps/0001-cat-relevance.png for each image, and index.html.
 
     Args:
         folder: new or empty.
         ready: the model.
         images: as `explain` takes them; those that can't be read are left out.
-        wish: which map the overlays show, and how much goes on the page.
+        options: which map the overlays show, and how much goes on the page.
         name: what the page calls the model.
         progress: told how far it is.
 
@@ -49,11 +49,11 @@ def write_explanation(
     with atomic_folder(folder.resolve()) as partial:
         (partial / MAPS).mkdir()
 
-        def keep(number: int, one: Looked) -> None:
+        def keep(number: int, one: ExplainedImage) -> None:
             pixels = overlay(one.picture, one.heat.astype(np.float64))
-            (partial / MAPS / file_name(number, one.name, wish.choice.method)).write_bytes(png(pixels))
+            (partial / MAPS / file_name(number, one.name, options.map_options.method)).write_bytes(png(pixels))
 
-        found = gather(ready, images, wish, keep, progress)
+        found = gather(ready, images, options, keep, progress)
         (partial / PAGE).write_bytes(render(found, name))
     return found
 
@@ -64,7 +64,7 @@ def file_name(number: int, name: str, method: str) -> str:
     return f"{number + 1:04}-{stem}-{method}.png"
 
 
-def render(found: Findings, name: str) -> bytes:
+def render(found: ExplanationContents, name: str) -> bytes:
     """Return the whole page."""
     is_vit = isinstance(found.ready.model, ViT)
     sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
@@ -73,11 +73,11 @@ def render(found: Findings, name: str) -> bytes:
     return page(title, lead, sections, f"{written()}.", style, script if is_vit else "")
 
 
-def _lead(found: Findings) -> str:
+def _lead(found: ExplanationContents) -> str:
     shown, count = len(found.shown), found.count
     lead = f"{count:,} image{'s' if count != 1 else ''}"
     lead += f", of which the first {shown} are on this page" if shown < count else ""
-    lead += f"; an overlay of {found.choice.method} for each is in {MAPS}/."
+    lead += f"; an overlay of {found.map_options.method} for each is in {MAPS}/."
     if found.broken:
         lead += f" {len(found.broken):,} could not be read."
     return lead

@@ -16,7 +16,7 @@ from vitreous.insight.filters import find_components
 from vitreous.insight.methods import METHODS
 from vitreous.model.resnet import ResNet
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
-from vitreous.reports.explanation.contents import Findings, Looked
+from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents
 from vitreous.reports.explanation.explorer import TEMPLATE
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
 from vitreous.reports.position_maps import places
@@ -29,7 +29,7 @@ BEST, WIDE = 3, 224
 class Maps(Block):
     """Each image with its prediction and every fitting method's map."""
 
-    found: Findings
+    found: ExplanationContents
 
     def html(self) -> Markup:
         """Return what the maps are, and a row of pictures for each image."""
@@ -40,7 +40,7 @@ class Maps(Block):
 
     def tiles(self, place: int) -> Tiles:
         """Return an image and its maps; the one that was asked for is named in bold."""
-        one, chosen = self.found.shown[place], self.found.choice.method
+        one, chosen = self.found.shown[place], self.found.map_options.method
         tiles = [Tile(Picture(one.picture, "the image", most=WIDE), [Line("", "the image")])]
         for method, values in self.found.maps.items():
             picture = Picture(overlay(one.picture, values[place].astype(np.float64)), method, most=WIDE)
@@ -48,7 +48,7 @@ class Maps(Block):
         return Tiles(tiles, "maps")
 
 
-def maps(found: Findings) -> list[Block]:
+def maps(found: ExplanationContents) -> list[Block]:
     """Return each image with its prediction and every fitting method's map."""
     lead = (
         "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
@@ -57,7 +57,7 @@ def maps(found: Findings) -> list[Block]:
     return [Words(lead), Maps(found)]
 
 
-def scores(found: Findings, one: Looked) -> list[tuple[str, str, bool]]:
+def scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[str, str, bool]]:
     """Return the likeliest classes, and the one that maps are about: name, probability, whether it is that one."""
     classes = found.ready.folder.classes
     if not classes:
@@ -67,7 +67,7 @@ def scores(found: Findings, one: Looked) -> list[tuple[str, str, bool]]:
     return [(classes[index], f"{one.probabilities[index]:.1%}", index == one.target) for index in order]
 
 
-def faithfulness(found: Findings) -> list[Block]:
+def faithfulness(found: ExplanationContents) -> list[Block]:
     """Return how the methods' maps compare by deletion and insertion."""
     if not found.compared:
         return [Note("Not measured:", "it needs a model with a head, and --faithful above 0.")]
@@ -91,11 +91,11 @@ def faithfulness(found: Findings) -> list[Block]:
     return [Words(lead), Table("Area under the curve", heads, rows), Beside(charts)]
 
 
-def _over_share(found: Findings, way: str, done: str, goes: str) -> Drawing:
+def _over_share(found: ExplanationContents, way: str, done: str, goes: str) -> Drawing:
     """Draw the class's probability along a curve: of the map that was asked for, and of the random one."""
     lines = [
         _curve(method, getattr(found.compared[method], way), colour)
-        for colour, method in enumerate((found.choice.method, "random"), start=1)
+        for colour, method in enumerate((found.map_options.method, "random"), start=1)
     ]
     y = Axis("", percent, within=(0, 1))
     chart = line_chart(lines, f"Probability of the class by {way}", Axis(f"share of the image {done}"), y)
@@ -106,19 +106,19 @@ def _curve(name: str, curve: Curve, colour: int) -> Series:
     return Series(name, list(zip(curve.shares.tolist(), curve.probabilities.tolist(), strict=True)), colour)
 
 
-def distances(found: Findings) -> list[Block]:
+def distances(found: ExplanationContents) -> list[Block]:
     """Return attention distance, entropy and the prefix tokens' share by depth, a dot for each head."""
-    spread = found.spread
-    if spread is None:
+    distances = found.distances
+    if distances is None:
         return [Note("Nothing to show:", "a ResNet has no attention.")]
     config = found.ready.model.config
     tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
     told = [
-        ("Distance", spread.distance, "pixels", "Mean distance, in pixels, between a patch and what it looks at, weighed by attention (2010.11929, figure 7, right)."),
-        ("Entropy", spread.entropy, "nats", f"Of a patch's attention, in nats: 0 looks at one token, {np.log(tokens):.2f} at all {tokens} alike."),
+        ("Distance", distances.distance, "pixels", "Mean distance, in pixels, between a patch and what it looks at, weighed by attention (2010.11929, figure 7, right)."),
+        ("Entropy", distances.entropy, "nats", f"Of a patch's attention, in nats: 0 looks at one token, {np.log(tokens):.2f} at all {tokens} alike."),
     ]  # fmt: skip
     if config.prefix:
-        told.append(("To the prefix", spread.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
+        told.append(("To the prefix", distances.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
     charts = []
     for title, values, unit, words in told:
         heads = [(float(layer), float(one)) for layer, row in enumerate(values.tolist()) for one in row]
@@ -127,11 +127,11 @@ def distances(found: Findings) -> list[Block]:
         form = percent if unit == "share" else "{:.3g}".format
         chart = line_chart(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
         charts.append(Drawing(chart, words, title))
-    lead = f"Means over {spread.images:,} image{'s' if spread.images > 1 else ''}; each dot is a head."
+    lead = f"Means over {distances.images:,} image{'s' if distances.images > 1 else ''}; each dot is a head."
     return [Words(lead), Beside(charts)]
 
 
-def positions(found: Findings) -> Sequence[Block]:
+def positions(found: ExplanationContents) -> Sequence[Block]:
     """Return what the model has learned about places."""
     model = found.ready.model
     if isinstance(model, ResNet):
@@ -139,7 +139,7 @@ def positions(found: Findings) -> Sequence[Block]:
     return places(model)
 
 
-def filters(found: Findings) -> list[Block]:
+def filters(found: ExplanationContents) -> list[Block]:
     """Return the principal components of the first layer's filters."""
     made = find_components(found.ready.model)
     tiles = made.components.permute(0, 2, 3, 1).numpy()
@@ -152,7 +152,7 @@ def filters(found: Findings) -> list[Block]:
     return [Words(lead), Picture(pixels, "Principal components", "tiny sheet")]
 
 
-def features(found: Findings) -> list[Block]:
+def features(found: ExplanationContents) -> list[Block]:
     """Return patch features as colours, and the lengths of tokens by depth."""
     if found.colours is None or found.norms is None:
         return [Note("Nothing to show:", "a ResNet has no patches.")]

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from vitreous.data.dataset import Dataset, Source, open_dataset
+from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.run_data import data_of
+from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
 from vitreous.images.config import DecodeConfig
@@ -55,7 +56,7 @@ class MeasuredMultilabel:
 
 
 @dataclass
-class Findings:
+class RunContents:
     """A run and all that belongs to it; None where something is missing, and then `missing` says why."""
 
     record: RunRecord
@@ -101,18 +102,18 @@ def mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def is_resnet(found: Findings) -> bool:
+def is_resnet(found: RunContents) -> bool:
     """Tell whether the run is that of a ResNet, which has neither attention nor positions."""
     return mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
 
 
-def without_labels(found: Findings) -> bool:
+def without_labels(found: RunContents) -> bool:
     """Tell whether the run learned from images alone: its model has no head, and its evaluations have a loss only."""
     kind = mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
     return kind != ClassifyConfig.KIND
 
 
-def is_multilabel(found: Findings) -> bool:
+def is_multilabel(found: RunContents) -> bool:
     """Tell whether an image may have several labels in this run, as its model, its evaluations or its data say."""
     if found.predictor is not None:
         return found.predictor.folder.multilabel
@@ -121,13 +122,13 @@ def is_multilabel(found: Findings) -> bool:
     return known or bool(records and find_headline(records[-1]) == "map")
 
 
-def gather(path: Path) -> Findings:
+def gather(path: Path) -> RunContents:
     """Read a run, load its model, open its data and measure the model on it.
 
     Raises:
         RunError: no run there. Nothing else: what is missing is noted in `missing`.
     """
-    found = Findings(read_run(path))
+    found = RunContents(read_run(path))
     found.dataset = attempt(found, "dataset", lambda: _open(found))
     if without_labels(found):
         found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
@@ -144,7 +145,7 @@ def gather(path: Path) -> Findings:
     return found
 
 
-def attempt(found: Findings, part: str, get: Callable[[], T]) -> T | None:
+def attempt(found: RunContents, part: str, get: Callable[[], T]) -> T | None:
     """Return what `get` returns, or None and note why not."""
     try:
         return get()
@@ -153,14 +154,14 @@ def attempt(found: Findings, part: str, get: Callable[[], T]) -> T | None:
         return None
 
 
-def exported(found: Findings) -> Path:
+def exported(found: RunContents) -> Path:
     """Return the model folder; raises ConfigError if there is none."""
     if found.record.model is None:
         raise ConfigError("no model has been exported yet; the first evaluation writes one")
     return found.record.model
 
 
-def _load(found: Findings) -> Predictor:
+def _load(found: RunContents) -> Predictor:
     path = exported(found)
     device = found.settings.get("device", "auto")
     try:
@@ -169,7 +170,7 @@ def _load(found: Findings) -> Predictor:
         return Predictor.load(path)
 
 
-def _open(found: Findings) -> Dataset:
+def _open(found: RunContents) -> Dataset:
     if not found.settings.get("data"):
         raise ConfigError("the run's configuration doesn't say where its data is")
     data = data_of(found.record.config, found.record.path)
@@ -183,7 +184,7 @@ def _open(found: Findings) -> Dataset:
     return dataset
 
 
-def _measurable(found: Findings) -> tuple[Predictor, Source]:
+def _measurable(found: RunContents) -> tuple[Predictor, Source]:
     """Return the model and what it is measured on; raises ConfigError if one is missing."""
     if found.predictor is None:
         raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
@@ -192,13 +193,13 @@ def _measurable(found: Findings) -> tuple[Predictor, Source]:
     return found.predictor, found.dataset.validation
 
 
-def _measure_multilabel(found: Findings) -> MeasuredMultilabel:
+def _measure_multilabel(found: RunContents) -> MeasuredMultilabel:
     metrics, logits, targets = evaluate_multilabel(*_measurable(found), workers=found.settings.get("workers", 0))
     scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
     return MeasuredMultilabel(metrics, scores, targets)
 
 
-def _measure(found: Findings) -> Measured:
+def _measure(found: RunContents) -> Measured:
     workers = found.settings.get("workers", 0)
     metrics, logits, labels = evaluate(*_measurable(found), workers=workers)
     scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))

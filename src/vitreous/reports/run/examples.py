@@ -36,7 +36,7 @@ QUERIES = {
 """What of the last block represents the image."""
 
 
-def mistakes(found: Findings) -> Sequence[Block]:
+def mistakes(found: RunContents) -> Sequence[Block]:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
     measured = found.measured or found.measured_sets
     if measured is None or found.dataset is None or found.predictor is None:
@@ -47,7 +47,7 @@ def mistakes(found: Findings) -> Sequence[Block]:
     return mistakes_of_classes(folder, source, measured.probabilities, measured.labels, "validation images")
 
 
-def positions(found: Findings) -> Sequence[Block] | None:
+def positions(found: RunContents) -> Sequence[Block] | None:
     """Return how alike the position embeddings of all pairs of places are."""
     if is_resnet(found):
         return None
@@ -56,7 +56,7 @@ def positions(found: Findings) -> Sequence[Block] | None:
     return places(found.trunk)
 
 
-def attention(found: Findings) -> Sequence[Block] | None:
+def attention(found: RunContents) -> Sequence[Block] | None:
     """Return where the model looks, on a few validation examples."""
     if is_resnet(found):
         return None
@@ -80,7 +80,7 @@ def attention(found: Findings) -> Sequence[Block] | None:
     return [Words(lead), Tiles(pairs, "pairs"), Tiles(each, title="Each head, on the first example")]
 
 
-def looked_at(found: Findings) -> list[tuple[int, str, list[Line]]]:
+def looked_at(found: RunContents) -> list[tuple[int, str, list[Line]]]:
     """Return a few validation examples: which, what they show, and what the model says."""
     names = found.classes
     if found.measured_multilabel is not None:

@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from vitreous.drawing.svg import short
 from vitreous.reports.blocks import Block, Code, Note, Table, Words
-from vitreous.reports.run.contents import Findings, mapping, without_labels
+from vitreous.reports.run.contents import RunContents, mapping, without_labels
 
 PACKAGES = ("vitreous", "torch", "numpy", "pillow")
 MOST_LINES = 400
 """Lines of the configuration that are shown; a longer one is cut."""
 
 
-def data(found: Findings) -> list[Block]:
+def data(found: RunContents) -> list[Block]:
     """Return what the scan of the data found."""
     if found.dataset is None:
         return [Note("No data:", found.missing["dataset"])]
@@ -27,7 +27,7 @@ def data(found: Findings) -> list[Block]:
     return [*notes, Code(str(report))]
 
 
-def configuration(found: Findings) -> list[Block]:
+def configuration(found: RunContents) -> list[Block]:
     """Return every setting of the run."""
     settings = found.settings
     if not settings:
@@ -64,7 +64,7 @@ def _model(model: dict[str, object]) -> str | None:
     return f"{model['depth']} blocks of width {model['width']}, {model['heads']} heads; images of {image}, patches of {patch}"
 
 
-def versions(found: Findings) -> list[Block]:
+def versions(found: RunContents) -> list[Block]:
     """Return the machine of the run, and what wrote this page."""
     rows = [(f"run: {name}", value) for name, value in mapping(found.record.config.get("environment")).items()]
     rows += [(f"report: {name}", _version(name)) for name in PACKAGES]
@@ -83,7 +83,7 @@ def _version(package: str) -> str:
         return "not installed as a package"
 
 
-def commands(found: Findings) -> list[Block]:
+def commands(found: RunContents) -> list[Block]:
     """Return the commands that go on from here."""
     run = shlex.quote(str(found.record.path))
     lines = []

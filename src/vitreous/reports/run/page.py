@@ -9,14 +9,14 @@ from vitreous.drawing.html import page, plain
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import describe_colours
 from vitreous.reports.blocks import Block, Note, Section, Words, written
-from vitreous.reports.run.contents import EXPECTED, Findings, gather, is_multilabel, is_resnet, without_labels
+from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_resnet, without_labels
 from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
 from vitreous.reports.run.metadata import commands, configuration, data, versions
 from vitreous.reports.run.results import calibration, classes, confusions, curves, headline
 from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 
-Draw = Callable[[Findings], Sequence[Block] | None]
+Draw = Callable[[RunContents], Sequence[Block] | None]
 """Returns a section's blocks; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", headline),
@@ -55,7 +55,7 @@ def write_report(run_path: str | Path) -> Path:
     return target
 
 
-def render(found: Findings) -> bytes:
+def render(found: RunContents) -> bytes:
     """Return the whole page."""
     where = (found.settings.get("data") or {}).get("path", "data unknown")
     said = Markup("A {} trained on <code>{}</code>, recipe {}.{}")
@@ -68,18 +68,18 @@ def render(found: Findings) -> bytes:
     return page(name, [Words(lead)], sections, f"{written()} from {found.record.path}.")
 
 
-def pictures(found: Findings) -> str:
+def pictures(found: RunContents) -> str:
     """Say what the page's pictures show of images with many channels."""
     said = describe_colours(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
     return f" {said}" if said else ""
 
 
-def kind(found: Findings) -> str:
+def kind(found: RunContents) -> str:
     """Say what was trained."""
     return "ResNet" if is_resnet(found) else "Vision Transformer"
 
 
-def drawn(found: Findings, draw: Draw) -> Sequence[Block] | None:
+def drawn(found: RunContents, draw: Draw) -> Sequence[Block] | None:
     """Return a section's blocks; what it needs and can't get is said in its place."""
     try:
         return draw(found)

@@ -10,10 +10,10 @@ from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
 from vitreous.reports.evaluation import accuracy
 from vitreous.reports.evaluation.multilabel import figures as figures_multilabel
 from vitreous.reports.evaluation.multilabel import labels_table
-from vitreous.reports.run.contents import Findings, is_multilabel, mapping, without_labels
+from vitreous.reports.run.contents import RunContents, is_multilabel, mapping, without_labels
 
 
-def headline(found: Findings) -> list[Block]:
+def headline(found: RunContents) -> list[Block]:
     """Return the figures that matter most."""
     train, best = found.records("train"), exported_evaluation(found)
     if is_multilabel(found):
@@ -48,7 +48,7 @@ def exported_evaluation(found: Findings) -> dict[str, Any] | None:
     return evaluations[-1] if evaluations else None
 
 
-def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def _accuracy(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if found.measured is not None:
         metrics = found.measured.metrics
         top1, top5, interval, count = metrics.top1, metrics.top5, metrics.interval, metrics.examples
@@ -66,7 +66,7 @@ def _accuracy(found: Findings, record: dict[str, Any] | None) -> list[tuple[str,
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
 
-def reached_multilabel(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def reached_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
     if found.measured_multilabel is not None:
         every = figures_multilabel(found.measured_multilabel.metrics)
@@ -77,7 +77,7 @@ def reached_multilabel(found: Findings, record: dict[str, Any] | None) -> list[t
     return [("mean average precision", f"{record['map']:.4f}", "mean of the labels"), *shares]
 
 
-def _loss(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def _loss(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if record is None or record.get("loss") is None:
         return [("validation loss", "–", "no evaluation yet")]
     count = int(mapping(found.record.config.get("data")).get("validation") or 0)
@@ -85,7 +85,7 @@ def _loss(found: Findings, record: dict[str, Any] | None) -> list[tuple[str, str
     return [("validation loss", f"{record['loss']:.4f}", f"of {kind}, on {count:,} images, without labels")]
 
 
-def _size(found: Findings) -> list[tuple[str, str, str]]:
+def _size(found: RunContents) -> list[tuple[str, str, str]]:
     named = found.classes and not without_labels(found)
     figures = [("classes", f"{len(found.classes):,}", "")] if named else []
     parameters = found.record.config.get("parameters")
@@ -106,13 +106,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _progress(found: Findings) -> str:
+def _progress(found: RunContents) -> str:
     if not found.steps or found.step >= found.steps:
         return f"{found.step:,} steps"
     return f"{found.step:,} of {found.steps:,} steps"
 
 
-def _shortcomings(found: Findings) -> list[Block]:
+def _shortcomings(found: RunContents) -> list[Block]:
     """List what the reader must know first."""
     notes: list[Block] = []
     if found.steps and found.step < found.steps:
@@ -127,7 +127,7 @@ def _shortcomings(found: Findings) -> list[Block]:
     return notes
 
 
-def _caveat(found: Findings) -> list[Block]:
+def _caveat(found: RunContents) -> list[Block]:
     measured = found.measured or found.measured_multilabel
     if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
         return []
@@ -177,7 +177,7 @@ def curves(found: Findings) -> list[Block] | None:
     return [Beside([*charts, Drawing(rate, RATE, "Learning rate")])]
 
 
-def _curve(found: Findings, title: str, keys: tuple[str | None, str], said: str, form: Format = short) -> Drawing:
+def _curve(found: RunContents, title: str, keys: tuple[str | None, str], said: str, form: Format = short) -> Drawing:
     """Draw a number over epochs: of training, faintly and its running mean boldly, and of validation."""
     training, validation = keys
     lines = [Series("validation", points(found.records("evaluation"), validation), 2, dots=True)]
@@ -193,24 +193,24 @@ def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, flo
     return [(one["epoch"], one[key]) for one in records if one.get(key) is not None and one.get("epoch") is not None]
 
 
-def unmeasured(found: Findings) -> list[Block]:
+def unmeasured(found: RunContents) -> list[Block]:
     """Say why there are no predictions."""
     return [Note("Not measured:", found.missing.get("measured", "there is no model to measure"))]
 
 
-def confusions(found: Findings) -> Sequence[Block]:
+def confusions(found: RunContents) -> Sequence[Block]:
     """Return which classes are taken for which."""
     return accuracy.confusions(found.measured.metrics) if found.measured else unmeasured(found)
 
 
-def classes(found: Findings) -> Sequence[Block]:
+def classes(found: RunContents) -> Sequence[Block]:
     """Return each class's figures, the worst first."""
     if found.measured_multilabel is not None:
         return [labels_table(found.measured_multilabel.metrics)]
     return [accuracy.classes(found.measured.metrics)] if found.measured else unmeasured(found)
 
 
-def calibration(found: Findings) -> Sequence[Block]:
+def calibration(found: RunContents) -> Sequence[Block]:
     """Return how far confidence can be believed, and what one temperature would mend."""
     if found.measured is None:
         return unmeasured(found)

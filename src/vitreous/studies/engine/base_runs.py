@@ -23,7 +23,7 @@ def configure_small(setting: Setting, patches: int = 4, width: int = 64, depth: 
         width: of the residual stream; heads of 16 each, MLP twice as wide.
         depth: blocks.
     """
-    base = configure("small", setting.request())
+    base = configure("small", setting.make_recipe_options())
     assert isinstance(base.model, ViTConfig)
     rows, cols = setting.facts.size if max(setting.facts.size) <= THUMBNAIL else (64, 64)
     patch = max(1, min(rows, cols) // patches)
@@ -72,7 +72,7 @@ def choose_workers(setting: Setting) -> int | str:
 
 def configure_paper(setting: Setting, name: str = "B/16") -> RunConfig:
     """Return recipe `pretrain` with a model of the paper's, on the data that was named."""
-    return configure("pretrain", setting.request(model=name))
+    return configure("pretrain", setting.make_recipe_options(model=name))
 
 
 def repeat_over_seeds(

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import FileSource, Source, open_dataset
+from vitreous.data.dataset import open_dataset
+from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.studies.engine.data_subset import stratify

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, FileSource, open_dataset
-from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.dataset import Dataset, open_dataset
+from vitreous.data.sources.base import FileSource, refuse_multilabel
 from vitreous.errors import ConfigError
 from vitreous.storage.atomic import check_name, translate_write_errors, write_atomically
 from vitreous.studies.engine.study import Scale, Setting

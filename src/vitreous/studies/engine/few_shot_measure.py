@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Source, open_dataset
+from vitreous.data.dataset import open_dataset
+from vitreous.data.sources.base import Source
 from vitreous.data.sources.subset import Subset
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot

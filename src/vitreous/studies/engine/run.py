@@ -20,13 +20,13 @@ from vitreous.run_folder import is_run, read_run
 from vitreous.settings import refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock
-from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_findings
+from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_conclusion
 from vitreous.studies.engine.progress import CellReporter, Clock
 from vitreous.studies.engine.settings_diff import differences, explain_difference
-from vitreous.studies.engine.study import Cell, Findings, Outcome, Outcomes, Setting, Study, Trained
+from vitreous.studies.engine.study import Cell, CellResult, CellResults, Conclusion, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.rules import find_outdated
-from vitreous.training.run import Result, resume, train
+from vitreous.training.run import TrainResult, resume, train
 
 STUDY_FORMAT = 1
 RESULT, ABOUT = "result.json", "study.json"
@@ -38,7 +38,7 @@ class StudyResult:
     """What a study came to."""
 
     folder: Path
-    findings: Findings | None
+    conclusion: Conclusion | None
     """None if nothing could be concluded yet."""
     done: int
     cells: int
@@ -46,7 +46,7 @@ class StudyResult:
     """Number of the signal that interrupted it."""
 
     def __str__(self) -> str:
-        verdicts = self.findings.verdicts if self.findings else ()
+        verdicts = self.conclusion.verdicts if self.conclusion else ()
         lines = [f"{WORDS[one.seen]}: {one.claim}. {one.sentence}" for one in verdicts]
         return "\n".join([*lines, f"  report  {self.folder / REPORT}", f"  table   {self.folder / TABLE}"])
 
@@ -55,7 +55,7 @@ class StudyResult:
         page = self.folder / REPORT
         return (
             frame(page.read_text(encoding="utf-8"))
-            if self.findings
+            if self.conclusion
             else preformatted(f"{self.done} of {self.cells} cells")
         )
 
@@ -81,7 +81,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
     lock = FolderLock(setting.folder)
     try:
         begin_study(study, setting, cells)
-        left = [cell for cell in wanted if read_outcome(setting, cell.name) is None]
+        left = [cell for cell in wanted if read_result(setting, cell.name) is None]
         reporter.message(f"study {study.name}: {len(left)} of {len(cells)} cells to run, in {setting.folder}")
         clock = Clock(setting, left)
         for cell in left:
@@ -90,8 +90,8 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
                 return StudyResult(setting.folder, None, count_finished(setting, cells), len(cells), signal)
             clock.done(cell)
         reporter.close()
-        findings = write_findings(study, setting, read_outcomes(setting, cells))
-        return StudyResult(setting.folder, findings, count_finished(setting, cells), len(cells))
+        conclusion = write_conclusion(study, setting, read_results(setting, cells))
+        return StudyResult(setting.folder, conclusion, count_finished(setting, cells), len(cells))
     finally:
         reporter.close()
         lock.release()
@@ -160,39 +160,39 @@ def run_cells(cell: Cell, setting: Setting, reporter: CellReporter) -> int | Non
     if failed:
         with translate_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        record_outcome(
-            setting, Outcome(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0
+        record_result(
+            setting, CellResult(cell.name, cell.group, cell.seed, {}, f"it starts from {failed[0]}, which failed"), 0.0
         )
         return None
     if cell.prepare is not None and not is_run(folder):
         cell.prepare(setting)
     try:
-        result: Result = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
+        result: TrainResult = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
     except NonFiniteLoss as error:
-        record_outcome(
-            setting, Outcome(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started
+        record_result(
+            setting, CellResult(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started
         )
         return None
-    if result.outcome.stopped == "interrupted":
-        return result.outcome.signal or 2
+    if result.stopped == "interrupted":
+        return result.signal or 2
     reporter.phase("measuring")
     numbers = cell.measure(Trained(folder, cell.config, result.metrics, setting))
-    record_outcome(setting, Outcome(cell.name, cell.group, cell.seed, numbers), time.perf_counter() - started)
+    record_result(setting, CellResult(cell.name, cell.group, cell.seed, numbers), time.perf_counter() - started)
     return None
 
 
-def record_outcome(setting: Setting, outcome: Outcome, seconds: float) -> None:
+def record_result(setting: Setting, result: CellResult, seconds: float) -> None:
     """Write a cell's result.json; from then on the cell is done."""
-    write_atomically(setting.run(outcome.cell) / RESULT, to_json({**asdict(outcome), "seconds": seconds}))
+    write_atomically(setting.run(result.cell) / RESULT, to_json({**asdict(result), "seconds": seconds}))
 
 
 def read_failure(setting: Setting, name: str) -> str | None:
     """Return why the cell of this name failed, if it did."""
-    found = read_outcome(setting, name)
+    found = read_result(setting, name)
     return found and found.failed
 
 
-def read_outcome(setting: Setting, name: str) -> Outcome | None:
+def read_result(setting: Setting, name: str) -> CellResult | None:
     """Return the recorded outcome of the cell of this name, if it is done."""
     path = setting.run(name) / RESULT
     if not path.exists():
@@ -200,20 +200,20 @@ def read_outcome(setting: Setting, name: str) -> Outcome | None:
     found = read_json_object(path)
     found.pop("seconds", None)
     try:
-        return Outcome(**found)
+        return CellResult(**found)
     except TypeError as error:
         raise RunError(f"{path} is damaged ({error}); remove it to measure the cell again") from error
 
 
-def read_outcomes(setting: Setting, cells: Sequence[Cell]) -> Outcomes:
+def read_results(setting: Setting, cells: Sequence[Cell]) -> CellResults:
     """Return what all finished cells came to, in the study's order."""
-    found = [read_outcome(setting, cell.name) for cell in cells]
-    return Outcomes([one for one in found if one is not None], len(cells))
+    found = [read_result(setting, cell.name) for cell in cells]
+    return CellResults([one for one in found if one is not None], len(cells))
 
 
 def count_finished(setting: Setting, cells: Sequence[Cell]) -> int:
     """Count the finished cells."""
-    return len(read_outcomes(setting, cells).all)
+    return len(read_results(setting, cells).all)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

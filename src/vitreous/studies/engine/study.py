@@ -13,13 +13,13 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.metrics.seeds import Verdict
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.predictor import Predictor
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.reports.blocks import Table
 from vitreous.studies.answers import EACH, pack_answers, unpack_answers
 from vitreous.training.config import RunConfig
 
 T = TypeVar("T")
-Choice = TypeVar("Choice", bound=Hashable)
+Candidate = TypeVar("Choice", bound=Hashable)
 Scale = Literal["smoke", "laptop", "gpu", "paper"]
 """laptop: minutes on a core or two; gpu: about half an hour on one modern GPU; paper: the paper's own configuration,
 for those who have its data; smoke: seconds, to see that everything works, and too small to conclude anything."""
@@ -49,9 +49,9 @@ class Setting:
         """Return the seeds of this scale, from 0."""
         return range(self.choose(smoke=2, laptop=laptop, gpu=gpu, paper=paper))
 
-    def request(self, **wishes: Any) -> Request:
-        """Return what a recipe starts from; wishes: model="S/16", image=Size(32, 32), ..."""
-        return Request(self.facts, self.data, **wishes)
+    def make_recipe_options(self, **recipe_options: Any) -> RecipeOptions:
+        """Return what a recipe starts from, such as model="S/16", image=Size(32, 32), ..."""
+        return RecipeOptions(self.facts, self.data, **recipe_options)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellResult:
     """What one cell came to."""
 
     cell: str
@@ -121,10 +121,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class CellResults:
     """The outcomes of the cells that are done."""
 
-    all: Sequence[Outcome]
+    all: Sequence[CellResult]
     wanted: int
     """Cells of the whole study."""
 
@@ -135,7 +135,7 @@ class Outcomes:
         """
         return {one.seed: one.scores(number) for one in self.all if one.group == group and number in one.numbers}
 
-    def choices(self, groups: Mapping[Choice, str], number: str) -> dict[Choice, dict[int, float]]:
+    def candidates(self, groups: Mapping[Candidate, str], number: str) -> dict[Candidate, dict[int, float]]:
         """Return one number by seed of each choice that can be made: it was measured, and failed with no seed.
 
         Args:
@@ -151,7 +151,7 @@ class Outcomes:
         return list(dict.fromkeys(one.group for one in self.all))
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[CellResult]:
         """Cells whose run failed."""
         return [one for one in self.all if one.failed]
 
@@ -167,7 +167,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Conclusion:
     """What a study concludes."""
 
     verdicts: Sequence[Verdict]
@@ -192,6 +192,6 @@ class Study:
     here: str
     """What is done here to see it again, and when it is called seen: for readers of the page."""
     cells: Callable[[Setting], list[Cell]]
-    conclude: Callable[[Setting, Outcomes], Findings]
+    conclude: Callable[[Setting, CellResults], Conclusion]
     words: Mapping[str, str] = field(default_factory=dict)
     """What the numbers are, beside top1 and loss, that a page lists for every cell: by the name they are measured under."""

@@ -31,7 +31,7 @@ Notes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ForeignModel:
     """What a family makes of somebody's weights."""
 
     model: Config
@@ -58,7 +58,7 @@ class Family:
     """Who writes such files, for reports."""
     recognise: Callable[[Weights], float]
     """How surely these weights are of this family: 0 no, 1 by keys and shapes, 2 by a configuration that names it."""
-    interpret: Callable[[Weights, str | None], Reading]
+    interpret: Callable[[Weights, str | None], ForeignModel]
     """Read the architecture; the second argument is what the user says it is (--as), a name that the family knows."""
     table: Callable[[Any], Table]
     """The rules, for an architecture of the family's kind."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.weights.families.base import CLASS_OFFSETS, HALF, IMAGENET, Family, Reading, find_grid, get_shape
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, IMAGENET, Family, ForeignModel, find_grid, get_shape
 from vitreous.weights.families.timm.arguments import (
     check_arguments,
     read_arguments,
@@ -60,7 +60,7 @@ def check(tensors: Mapping[str, Tensor], where: str) -> None:
         raise CheckpointError(f"{where} has relative positions and added ones (pos_embed); no model here has both")
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes: the tables tell the heads."""
     tensors, where = weights.tensors, str(weights.path)
     check(tensors, where)
@@ -93,7 +93,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         *assumed,
     )
     preprocessing = preprocess(config, read_pretrained(weights), images)
-    return Reading(config, preprocessing, "geometric", tensors, assumed, read_classes(weights, config.classes), IGNORED)
+    return ForeignModel(
+        config, preprocessing, "geometric", tensors, assumed, read_classes(weights, config.classes), IGNORED
+    )
 
 
 FAMILY = Family("beit", "BEiT, BEiT v2, data2vec-vision (microsoft/unilm, timm)", recognise, interpret, table, VARIANTS)

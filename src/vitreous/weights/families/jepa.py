@@ -6,7 +6,7 @@ as timm's; --as ijepa or msn takes the authors' resize rule and normalisation.
 
 from dataclasses import replace
 
-from vitreous.weights.families.base import Family, Reading
+from vitreous.weights.families.base import Family, ForeignModel
 from vitreous.weights.families.meta import is_encoder, plain_names, read_as_timm
 from vitreous.weights.families.timm import vit
 from vitreous.weights.files import Weights
@@ -22,7 +22,7 @@ def recognise_ijepa(weights: Weights) -> float:
     return 1.5 if beside and is_encoder(tensors) and "cls_token" not in tensors else 0.0
 
 
-def interpret_ijepa(weights: Weights, name: str | None) -> Reading:
+def interpret_ijepa(weights: Weights, name: str | None) -> ForeignModel:
     """Read I-JEPA's encoder; the mean over patches represents the image, as in the authors' probes."""
     return replace(read_as_timm(weights, plain_names(weights.tensors), (), "ijepa"), resize="bicubic")
 
@@ -33,7 +33,7 @@ def recognise_msn(weights: Weights) -> float:
     return 1.5 if is_encoder(tensors) and "fc.fc1.weight" in tensors and "fc.bn1.weight" in tensors else 0.0
 
 
-def interpret_msn(weights: Weights, name: str | None) -> Reading:
+def interpret_msn(weights: Weights, name: str | None) -> ForeignModel:
     """Read MSN's encoder."""
     found = read_as_timm(weights, plain_names(weights.tensors), (), "deit")
     return replace(found, resize="bicubic", ignored=PROJECTION)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
 from vitreous.weights.families import meta
-from vitreous.weights.families.base import Family, Reading
+from vitreous.weights.families.base import Family, ForeignModel
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table, dense_rules
 
@@ -38,7 +38,7 @@ def recognise(family: Family, weights: Weights) -> float:
     return 2.5 if find_family(weights) is family else 0.0
 
 
-def interpret(family: Family, weights: Weights, name: str | None) -> Reading:
+def interpret(family: Family, weights: Weights, name: str | None) -> ForeignModel:
     """Read the backbone as its family does, and the head by its width.
 
     Raises:

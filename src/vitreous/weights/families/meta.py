@@ -15,7 +15,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.weights.families.base import IMAGENET, Family, Reading, has_tensor
+from vitreous.weights.families.base import IMAGENET, Family, ForeignModel, has_tensor
 from vitreous.weights.families.timm import eva, vit
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table
@@ -79,7 +79,7 @@ def build_preprocess(config: ViTConfig) -> PreprocessConfig:
     return PreprocessConfig(size=config.image, rounding="timm", crop=0.875, interpolation="bicubic", **IMAGENET)
 
 
-def read_as_timm(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> Reading:
+def read_as_timm(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> ForeignModel:
     """Read as timm would read the same tensors, then take what is theirs: names, transform."""
     module = eva if like == "dinov3" else vit
     found = module.interpret(replace(weights, tensors=rename_to_timm(tensors, names), config={}), like)
@@ -93,7 +93,7 @@ def recognise_dino(weights: Weights) -> float:
     return 1.5 if named else 0.0
 
 
-def interpret_dino(weights: Weights, name: str | None) -> Reading:
+def interpret_dino(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINO."""
     found = read_as_timm(weights, plain_names(weights.tensors), (), "dino")
     return replace(found, resize="bicubic-offset", ignored=TRAINING)
@@ -106,7 +106,7 @@ def recognise_dinov2(weights: Weights) -> float:
     return float(is_encoder(tensors) and mask is not None and mask.ndim == 2 and "pos_embed" in tensors)
 
 
-def interpret_dinov2(weights: Weights, name: str | None) -> Reading:
+def interpret_dinov2(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv2; with registers the positions are resized with antialias, without them by DINO's rule."""
     found = read_as_timm(weights, plain_names(weights.tensors), DINOV2, "dinov2")
     rule = "bicubic-antialias" if found.model.registers else "bicubic-offset"
@@ -124,7 +124,7 @@ def recognise_dinov3(weights: Weights) -> float:
     return float(is_encoder(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors))
 
 
-def interpret_dinov3(weights: Weights, name: str | None) -> Reading:
+def interpret_dinov3(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv3: its keys' biases are masked, its wavelengths lie in the file, and [class] represents the image."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     masked = {}
@@ -176,7 +176,7 @@ def recognise_mae(weights: Weights) -> float:
     return float(is_encoder(tensors) and "decoder_embed.weight" in tensors)
 
 
-def interpret_mae(weights: Weights, name: str | None) -> Reading:
+def interpret_mae(weights: Weights, name: str | None) -> ForeignModel:
     """Read MAE's encoder, or a model fine-tuned from one (which pools by the mean, and normalises after)."""
     found = read_as_timm(weights, plain_names(weights.tensors), (), "mae")
     return replace(found, resize="bicubic", ignored=(r"^decoder_", r"^mask_token$"))
@@ -188,7 +188,7 @@ def recognise_deit(weights: Weights) -> float:
     return float(is_encoder(tensors) and eva.is_deit3(tensors) and "architecture" not in weights.config)
 
 
-def interpret_deit(weights: Weights, name: str | None) -> Reading:
+def interpret_deit(weights: Weights, name: str | None) -> ForeignModel:
     """Read DeiT or DeiT-III."""
     tensors = plain_names(weights.tensors)
     found = read_as_timm(weights, vit.plain_names(tensors), (), "deit")

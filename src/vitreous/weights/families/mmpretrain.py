@@ -7,7 +7,16 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_grid, find_heads, get_shape, has_tensor
+from vitreous.weights.families.base import (
+    HALF,
+    IMAGENET,
+    Family,
+    ForeignModel,
+    find_grid,
+    find_heads,
+    get_shape,
+    has_tensor,
+)
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
@@ -45,7 +54,7 @@ def recognise(weights: Weights) -> float:
     return float(all(name in weights.tensors for name in names))
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes."""
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = get_shape(tensors, PATCHES, where)
@@ -90,7 +99,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         *squared,
         f"activation gelu, epsilon 1e-6; the transform of their {kind}",
     )
-    return Reading(config, images, "bicubic", tensors, assumed)
+    return ForeignModel(config, images, "bicubic", tensors, assumed)
 
 
 def is_norm_pooled(tensors: Mapping[str, Tensor], where: str) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import Interpolation, PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, Family, Reading, find_grid, find_heads, get_shape
+from vitreous.weights.families.base import CLIP, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import eva, rotary, vit
 from vitreous.weights.families.timm.arguments import count_cells, read_size
 from vitreous.weights.files import Weights
@@ -125,7 +125,7 @@ def read_pooling(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {"pool": "class" if kind == "tok" else "mean", "final_norm": "pooled" if after else "tokens"}
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes and open_clip_config.json."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     _, vision = read_description(weights)
@@ -158,10 +158,10 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         () if vision else (f"activation {act}, epsilon {eps:g}, pooling by [class] after the last norm",)
     )
     images = read_preprocess(weights, config)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, name_embeddings(classes), IGNORED)
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, name_embeddings(classes), IGNORED)
 
 
-def interpret_trunk(weights: Weights, name: str | None) -> Reading:
+def interpret_trunk(weights: Weights, name: str | None) -> ForeignModel:
     """Read one of timm's models inside OpenCLIP; open_clip_config.json names it."""
     tensors = {name.removeprefix("module."): tensor for name, tensor in weights.tensors.items()}
     _, vision = read_description(weights)

@@ -9,7 +9,7 @@ from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import (
     IMAGENET,
     Family,
-    Reading,
+    ForeignModel,
     explain_not_plain,
     find_grid,
     find_heads,
@@ -52,7 +52,7 @@ def recognise(weights: Weights) -> float:
     return float(PATCHES in tensors and PLACES in tensors)
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes."""
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = get_shape(tensors, PATCHES, where)
@@ -78,7 +78,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         **IMAGENET,
     )
     assumed = (*squared, *usual, "the transform of torchvision's weights of this size")
-    return Reading(config, images, "bicubic-corners", tensors, assumed)
+    return ForeignModel(config, images, "bicubic-corners", tensors, assumed)
 
 
 def read_hidden_width(tensors: Mapping[str, Tensor], where: str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Reading, find_grid, find_heads, get_shape
+from vitreous.weights.families.base import HALF, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.huggingface.clip import cut_patches
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, count_blocks, dense_rules
@@ -111,7 +111,7 @@ def find_patch(values: int, where: str) -> tuple[int, int]:
     )
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     width, values = get_shape(tensors, "to_patch_embedding.2.weight", where)
@@ -166,7 +166,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     if token and name not in VARIANTS:
         assumed += ("[class] represents the image (--as vit-pytorch-mean takes the mean)",)
     images = PreprocessConfig(size=config.image, rounding="torchvision", **HALF)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed)
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed)
 
 
 FAMILY = Family("vit-pytorch", "lucidrains/vit-pytorch (ViT, SimpleViT)", recognise, interpret, table, VARIANTS)

@@ -76,7 +76,7 @@ def recognise_timm(weights: Weights) -> float:
     return 2.0 if "architecture" in weights.config else 1.0
 
 
-def interpret_timm(weights: Weights, name: str | None) -> Reading:
+def interpret_timm(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, the preprocessing from config.json."""
     tensors, where = weights.tensors, str(weights.path)
     architecture = name_architecture(weights, name)
@@ -93,7 +93,7 @@ def interpret_timm(weights: Weights, name: str | None) -> Reading:
     )
     images = preprocess(config, given) if given else build_preprocess(config)
     labels = read_classes(weights, config.classes)
-    return Reading(config, images, DEFAULT_RULE, tensors, () if given else (SQUASHED,), labels)
+    return ForeignModel(config, images, DEFAULT_RULE, tensors, () if given else (SQUASHED,), labels)
 
 
 def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConfig:
@@ -187,7 +187,7 @@ def recognise_google(weights: Weights) -> float:
     return 1.0 if ENTRY in weights.tensors and f"{ROOM}group_norm/gamma" in weights.tensors else 0.0
 
 
-def interpret_google(weights: Weights, name: str | None) -> Reading:
+def interpret_google(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture; the file tells nothing of images."""
     tensors = weights.tensors
     *_, channels, outputs = get_shape(tensors, ENTRY, str(weights.path))
@@ -196,7 +196,9 @@ def interpret_google(weights: Weights, name: str | None) -> Reading:
     config = build_config((outputs, channels), units, 0 if head is None else head.shape[-1], (224, 224))
     if name != "timm":
         config = replace(config, epsilons=BIT_EPSILONS)
-    return Reading(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED, f"epsilons: {config.epsilons}"))
+    return ForeignModel(
+        config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED, f"epsilons: {config.epsilons}")
+    )
 
 
 VARIANTS = {

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, ResNetConfig
-from vitreous.weights.families.base import Family, Reading, get_shape
+from vitreous.weights.families.base import Family, ForeignModel, get_shape
 from vitreous.weights.families.google.bit import HEAD, SQUASHED, build_config, build_preprocess
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_units, dense_rules
@@ -50,14 +50,14 @@ def classes_of(tensors: Mapping[str, Tensor]) -> int:
     return tensors["head.conv.weight"].shape[0] if "head.conv.weight" in tensors else 0
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture; the file tells nothing of images."""
     tensors = dict(weights.tensors)
     outputs, channels, *_ = get_shape(tensors, "root.conv.weight", str(weights.path))
     units = count_units(tensors, BODY, first=1)
     config = build_config((outputs, channels), units, classes_of(tensors), (224, 224))
     config = replace(config, epsilons=BIT_EPSILONS)
-    return Reading(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED,))
+    return ForeignModel(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED,))
 
 
 FAMILY = Family("bit-pytorch", "google-research/big_transfer (bit_pytorch)", recognise, interpret, table, kind="resnet")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, Family, Notes, Reading, explain_not_plain, find_grid, get_shape
+from vitreous.weights.families.base import HALF, Family, ForeignModel, Notes, explain_not_plain, find_grid, get_shape
 from vitreous.weights.families.google.stem import read_patch, read_stem, stem_rules
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, count_blocks, leading_layout
@@ -143,7 +143,7 @@ def plain_names(weights: Weights) -> dict[str, Tensor]:
     return found
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: npz files tell their heads; GELU and the images' normalisation are defaults."""
     tensors, where = plain_names(weights), str(weights.path)
     rows, cols, channels, width = get_shape(tensors, "embedding/kernel", where)
@@ -185,7 +185,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         antialias=False,
         **HALF,
     )
-    return Reading(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
+    return ForeignModel(config, preprocess, "bilinear" if timm else "linear-corners", tensors, assumed, (), IGNORED)
 
 
 def read_rep_size(tensors: Mapping[str, Tensor], width: int) -> int:

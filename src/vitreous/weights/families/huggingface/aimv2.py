@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, Family, Reading, find_heads, get_shape
+from vitreous.weights.families.base import CLIP, Family, ForeignModel, find_heads, get_shape
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
@@ -116,7 +116,7 @@ def recognise(weights: Weights) -> float:
     return (2.0 if "architecture" in weights.config else 1.0) if named else 0.0
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read timm's or Apple's files. Without learned positions they are MAE's sines and cosines (`native`)."""
     tensors, where = timm_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
@@ -142,7 +142,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     assumed = usual + squared
     assumed += () if name_architecture(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
     images = preprocess(config, read_pretrained(weights), {**CLIP, "crop": 1.0})
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 def hf_table(config: ViTConfig) -> Table:
@@ -182,7 +182,7 @@ def recognise_hf(weights: Weights) -> float:
     return score_kind(weights, KINDS) if named else 0.0
 
 
-def interpret_hf(weights: Weights, name: str | None) -> Reading:
+def interpret_hf(weights: Weights, name: str | None) -> ForeignModel:
     """Read transformers' files; the projection of a whole model becomes the head."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     document = weights.config.get("vision_config") or weights.config
@@ -216,7 +216,7 @@ def interpret_hf(weights: Weights, name: str | None) -> Reading:
         f"embedding {number}" for number in range(config.classes)
     )
     assumed = tuple(said.assumed) if pooled else (*said.assumed, "the mean over patches represents the image (no head)")
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, labels, OTHERS)
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, labels, OTHERS)
 
 
 FAMILY = Family("aimv2", "apple/ml-aim (AIMv2), timm's aimv2_*", recognise, interpret, table)

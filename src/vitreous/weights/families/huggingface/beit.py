@@ -13,7 +13,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.positions.relative import resize_table_matrix
 from vitreous.shapes import Size
-from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, Reading, get_shape, has_tensor
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
@@ -108,7 +108,7 @@ def recognise(weights: Weights) -> float:
     return score_kind(weights, KINDS) if named and (rooted or marked) else 0.0
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS)
@@ -138,7 +138,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     images = read_preprocess(weights, config.image, default, said.assumed)
     rule = "bicubic" if config.positions == "learned" else "bilinear"
-    return Reading(config, images, rule, tensors, tuple(said.assumed), labels, IGNORED)
+    return ForeignModel(config, images, rule, tensors, tuple(said.assumed), labels, IGNORED)
 
 
 def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTConfig:

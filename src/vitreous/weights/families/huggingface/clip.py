@@ -13,7 +13,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, HALF, Family, Reading, find_grid, get_shape
+from vitreous.weights.families.base import CLIP, HALF, Family, ForeignModel, find_grid, get_shape
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
@@ -152,7 +152,7 @@ def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> 
     )
 
 
-def interpret_clip(weights: Weights, name: str | None) -> Reading:
+def interpret_clip(weights: Weights, name: str | None) -> ForeignModel:
     """Read CLIP: [class], normed, then projected; a classifier sees the mean over patches, not normed."""
     tensors = plain_names(weights.tensors)
     said = Said(read_vision(weights.config), CLIP_DEFAULTS)
@@ -169,10 +169,10 @@ def interpret_clip(weights: Weights, name: str | None) -> Reading:
         labels = tuple(f"embedding {number}" for number in range(config.classes))
     default = PreprocessConfig(size=config.image, rounding="transformers", crop=1.0, interpolation="bicubic", **CLIP)
     images = read_preprocess(weights, config.image, default, said.assumed)
-    return Reading(config, images, "bicubic", tensors, tuple(said.assumed), labels, ignored)
+    return ForeignModel(config, images, "bicubic", tensors, tuple(said.assumed), labels, ignored)
 
 
-def interpret_siglip(weights: Weights, name: str | None) -> Reading:
+def interpret_siglip(weights: Weights, name: str | None) -> ForeignModel:
     """Read SigLIP: attention pooling, or the mean over patches under a classifier."""
     tensors = plain_names(weights.tensors)
     said = Said(read_vision(weights.config), SIGLIP_DEFAULTS)
@@ -184,12 +184,12 @@ def interpret_siglip(weights: Weights, name: str | None) -> Reading:
         size=config.image, rounding="transformers", resize="squash", crop=1.0, interpolation="bicubic", **HALF
     )
     images = read_preprocess(weights, config.image, default, said.assumed)
-    return Reading(
+    return ForeignModel(
         config, images, "bicubic", tensors, tuple(said.assumed), read_labels(weights.config, classes), ignored
     )
 
 
-def interpret_naflex(weights: Weights, name: str | None) -> Reading:
+def interpret_naflex(weights: Weights, name: str | None) -> ForeignModel:
     """Read SigLIP 2 NaFlex at the grid of its positions; it resizes them to each image's own."""
     where, said = str(weights.path), Said(read_vision(weights.config), NAFLEX_DEFAULTS)
     tensors = plain_names(weights.tensors)

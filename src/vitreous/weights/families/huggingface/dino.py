@@ -8,7 +8,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.weights.families.base import IMAGENET, Family, Reading, get_shape, has_tensor
+from vitreous.weights.families.base import IMAGENET, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
@@ -120,7 +120,7 @@ def recognise3(weights: Weights) -> float:
     return score_kind(weights, KINDS3) if named else 0.0
 
 
-def interpret2(weights: Weights, name: str | None) -> Reading:
+def interpret2(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv2. Its classifiers see [class] beside the mean over patches; registers decide the resize rule."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS2)
@@ -137,10 +137,10 @@ def interpret2(weights: Weights, name: str | None) -> Reading:
     rule = "bicubic-antialias" if registers else "bicubic"
     images = read_preprocess(weights, config.image, default_images(config), said.assumed)
     labels = read_labels(weights.config, classes)
-    return Reading(config, images, rule, tensors, tuple(said.assumed), labels, (r"mask_token$",))
+    return ForeignModel(config, images, rule, tensors, tuple(said.assumed), labels, (r"mask_token$",))
 
 
-def interpret3(weights: Weights, name: str | None) -> Reading:
+def interpret3(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv3, which has rotary positions: no grid is resized."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS3)
@@ -163,7 +163,7 @@ def interpret3(weights: Weights, name: str | None) -> Reading:
     config = replace(config, positions="none", rotary=rotary, block=block)
     images = read_preprocess(weights, config.image, default_images(config), said.assumed)
     ignored = (r"mask_token$", r"^rope_embeddings\.")
-    return Reading(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
+    return ForeignModel(config, images, "bicubic-antialias", tensors, tuple(said.assumed), (), ignored)
 
 
 def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, get_shape, has_tensor
+from vitreous.weights.families.base import HALF, IMAGENET, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
@@ -93,7 +93,7 @@ def recognise(weights: Weights) -> float:
     return score_kind(weights, KINDS)
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     kind = str(weights.config.get("model_type"))
@@ -129,7 +129,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     images = read_preprocess(weights, config.image, default_images(weights.config, config), said.assumed)
     if not weights.preprocessor:
         said.assumed.append("mean, deviation and crop (no preprocessor_config.json)")
-    return Reading(
+    return ForeignModel(
         config, images, "bicubic", tensors, tuple(said.assumed), read_labels(weights.config, classes), ignored
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
-from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, Reading, find_heads, get_shape, has_tensor
+from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, ForeignModel, find_heads, get_shape, has_tensor
 from vitreous.weights.families.timm.arguments import (
     check_arguments,
     read_arguments,
@@ -158,7 +158,7 @@ def is_packed(tensors: Mapping[str, Tensor]) -> bool:
     return first is not None and first.shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
@@ -193,7 +193,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         assumed = (*explain_pooling(config, weights), *assumed)
     assumed = (*usual, *positioned, *check_arguments(config, given, where), *assumed)
     images = build_preprocess(config, line, weights)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 def build_preprocess(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:

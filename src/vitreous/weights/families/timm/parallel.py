@@ -5,7 +5,7 @@ One layer makes the MLP's hidden values, q, k and v; one scale stands for both b
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import BlockConfig, ViTConfig
-from vitreous.weights.families.base import Family, Reading, find_heads, get_shape
+from vitreous.weights.families.base import Family, ForeignModel, find_heads, get_shape
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_details, read_pretrained
 from vitreous.weights.families.timm.vit import (
@@ -53,7 +53,7 @@ def recognise(weights: Weights) -> float:
     return 2.0 if "architecture" in weights.config else 1.0
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = dict(weights.tensors), str(weights.path)
     if "blocks.0.out_proj.weight" in tensors or "blocks.0.lambda_q1" in tensors:
@@ -98,7 +98,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     assumed = (*usual, *squared, *explain_pooling(config, weights))
     assumed += () if architecture else ("activation gelu, epsilon 1e-6, mean and deviation 0.5",)
     images = preprocess(config, read_pretrained(weights), images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 FAMILY = Family("timm-parallel", "timm (vision_transformer with parallel blocks)", recognise, interpret, table)

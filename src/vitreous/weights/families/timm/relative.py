@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.model.config import Positions, ViTConfig
-from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, Reading, find_grid, find_heads, get_shape
+from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
     read_arguments,
@@ -56,7 +56,7 @@ def recognise(weights: Weights) -> float:
     return 2.0 if "architecture" in weights.config else 1.0
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes; relative positions tell the heads."""
     tensors, where = dict(weights.tensors), str(weights.path)
     root = find_root(tensors)
@@ -98,7 +98,7 @@ def interpret(weights: Weights, name: str | None) -> Reading:
     )
     assumed += explain_pooling(config, weights) + (() if architecture else (vit.PRE_NORM,))
     labels = read_classes(weights, config.classes)
-    return Reading(
+    return ForeignModel(
         config, preprocess(config, read_pretrained(weights), images or HALF), "geometric", tensors, assumed, labels
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.model.config import RotaryConfig, ViTConfig
-from vitreous.weights.families.base import HALF, IMAGENET, Family, Reading, find_heads, get_shape, has_tensor
+from vitreous.weights.families.base import HALF, IMAGENET, Family, ForeignModel, find_heads, get_shape, has_tensor
 from vitreous.weights.families.timm import eva, vit
 from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_pretrained
 from vitreous.weights.families.timm.eva import read_block
@@ -106,12 +106,12 @@ def recognise(weights: Weights) -> float:
     return 0.0 if line is None else 2.5 if "architecture" in weights.config else 1.5
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read timm's files."""
     return read_architecture(weights, dict(weights.tensors), name_architecture(weights, name))
 
 
-def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> Reading:
+def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> ForeignModel:
     """Read the architecture from shapes, the rest from the line of models that it belongs to."""
     where, named = str(weights.path), find_line(tensors, architecture) or "rope"
     line = LINES[named]
@@ -154,7 +154,7 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
     if named == "pe" and tuple(config.grid) == config.rotary.reference:
         assumed += (f"angles as trained on a grid of {config.grid}",)
     images = preprocess(config, read_pretrained(weights), line.images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
+    return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 
 def rename_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -190,7 +190,7 @@ def recognise_own(weights: Weights) -> float:
     return 1.5 if clip and ("attn_pool.probe" in names or "ln_post.weight" not in names) else 0.0
 
 
-def interpret_own(weights: Weights, name: str | None) -> Reading:
+def interpret_own(weights: Weights, name: str | None) -> ForeignModel:
     """Read Perception Encoder's own files; the projection becomes the head."""
     found = read_architecture(replace(weights, config={}), rename_own(weights.tensors), "vit_pe_core_own")
     assert isinstance(found.model, ViTConfig)

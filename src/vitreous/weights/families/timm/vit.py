@@ -16,8 +16,8 @@ from vitreous.weights.families.base import (
     HALF,
     IMAGENET,
     Family,
+    ForeignModel,
     Notes,
-    Reading,
     find_grid,
     find_heads,
     get_shape,
@@ -136,7 +136,7 @@ def name_architecture(weights: Weights, name: str | None) -> str:
     return name or str(weights.config.get("architecture", ""))
 
 
-def interpret(weights: Weights, name: str | None) -> Reading:
+def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, the rest from config.json or from what the name says."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
@@ -177,7 +177,9 @@ def interpret(weights: Weights, name: str | None) -> Reading:
         *explain_pooling(config, weights),
     )
     images = preprocess(config, read_pretrained(weights), images)
-    return Reading(config, images, "bicubic-antialias", tensors, assumed + named, read_classes(weights, config.classes))
+    return ForeignModel(
+        config, images, "bicubic-antialias", tensors, assumed + named, read_classes(weights, config.classes)
+    )
 
 
 def find_details(

@@ -11,7 +11,7 @@ from vitreous.shapes import Size
 
 
 @dataclass(frozen=True)
-class Request:
+class RecipeOptions:
     """The few things that shape a whole configuration; everything else is the recipe's."""
 
     facts: Facts
