@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -233,6 +234,36 @@ def test_every_dependency_is_pinned():
     pins = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", pinned, re.MULTILINE)}
     names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", want)[0]).lower() for want in wanted}
     assert names - pins == set()
+
+
+WITH_CUDA = ("nvidia-", "cuda-", "triton")
+"""What torch needs where it is built for CUDA; the build for a CPU doesn't say so."""
+
+
+def test_nothing_is_pinned_that_nothing_needs():
+    """What is installed says what it needs: on any system, though only for Pythons and extras that are asked for."""
+    import tomllib
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    def normal(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    todo, needed = [*project["dependencies"], *(want for wanted in extras for want in wanted)], set()
+    while todo:
+        requirement = Requirement(todo.pop())
+        if str(requirement) in needed:
+            continue
+        needed |= {str(requirement), normal(requirement.name)}
+        with contextlib.suppress(PackageNotFoundError):  # of another system
+            for one in requires(requirement.name) or []:
+                extra = re.search(r"extra == [\"']([^\"']+)", one)
+                todo += [one] if extra is None or extra[1] in requirement.extras else []
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {normal(name) for name in pinned if not name.startswith(WITH_CUDA)} - needed == set()
 
 
 def glossary():
