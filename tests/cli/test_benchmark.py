@@ -36,7 +36,7 @@ def test_vtab(vitreous, model, tmp_path, here):
         listed(tmp_path / "vtab", task, 20, 12, 4)
     arguments = ("evaluate", model, tmp_path / "vtab", "--benchmark=vtab", "--no-cache")
     shown = vitreous(*arguments, "--protocol=linear", "--l2=0.1", "--out=o").worked("EuroSAT", "KITTI-Dist", "l2 0.1")
-    assert "note: EuroSAT: the test part has 12 images" in shown
+    assert "note: EuroSAT: the test split has 12 images" in shown
     tasks = json.loads((here / "o/report.json").read_text())["results"]["tasks"]
     assert [task["task"] for task in tasks] == ["eurosat", "kitti"]
     shown = vitreous(*arguments, "--protocol=knn", "--k=1", "--tasks", "kitti").worked("k 1")
@@ -49,14 +49,16 @@ def test_vtab(vitreous, model, tmp_path, here):
     [
         (["c", "--benchmark=imagenet-b"], ["unknown benchmark 'imagenet-b'", "imagenet-"]),
         (["--benchmark=imagenet-a"], ["name your copy"]),
-        (["c", "--benchmark=vtab"], ["add --protocol linear"]),
-        (["c", "--benchmark=imagenet-a", "--protocol=knn"], ["leave out --protocol"]),
+        (["c", "--benchmark=vtab"], ["choose the protocol linear"]),
+        (["c", "--benchmark=imagenet-a", "--protocol=knn"], ["leave out the protocol"]),
         (["c", "--benchmark=imagenet-a", "--compare=x"], ["--compare"]),
         (["c", "--benchmark=vtab", "--protocol=linear", "--tasks=dts"], ["did you mean 'dtd'"]),
         (["c", "--benchmark=vtab", "--protocol=linear", "--train=x"], ["1,000 images"]),
-        (["c", "--tasks=dtd"], ["--benchmark vtab"]),
+        (["c", "--benchmark=vtab", "--protocol=few-shot", "--seeds=9"], ["nothing to draw; leave out seeds"]),
+        (["c", "--tasks=dtd"], ["tasks are those of the benchmark vtab"]),
+        (["c", "--steps=9"], ["steps are those of the protocol fine-tune"]),
         (["c", "--protocol=fine-tune"], ["--recipe finetune"]),
-        (["c", "--benchmark=vtab", "--protocol=linear", "--steps=9"], ["--protocol fine-tune"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--steps=9"], ["steps are those of the protocol fine-tune"]),
         (["nowhere", "--benchmark=vtab", "--protocol=fine-tune"], ["no such folder"]),
         (["nowhere", "--benchmark=imagenet-a"], ["no such folder"]),
         (["nowhere", "--benchmark=vtab", "--protocol=linear"], ["no such folder"]),

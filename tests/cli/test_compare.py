@@ -98,7 +98,7 @@ def test_corruptions(vitreous, trained, here):
         (("--corruptions", "fgo"), "did you mean 'fog'"),
         (("--corruptions", "all", "--severities", "6"), "severities are 1 to 5, not 6"),
         (("--corruptions", "all", "--severities"), "severities are 1 to 5, not none at all"),
-        (("--severities", "3"), "--severities are those of --corruptions"),
+        (("--severities", "3"), "severities are those of corruptions"),
         (("--corruptions",), "name the corruptions, or all: gaussian_noise, shot_noise"),
         (("--compare", "nowhere"), "nowhere"),
     ],

@@ -151,9 +151,11 @@ def test_benchmark(command, tmp_path, here):
     assert json.loads(Path("v/report.json").read_text())["results"] == json.loads(json.dumps(found.to_dict()))
     for name, options, words in (
         ("imagenet-b", {}, "unknown benchmark 'imagenet-b'"),
-        ("vtab", {}, "add --protocol linear"),
+        ("vtab", {}, "choose the protocol linear"),
         ("vtab", {"protocol": "lineal"}, "did you mean 'linear'"),
         ("vtab", {"protocol": "fine-tune", "k": 1}, "k is for a probe"),
+        ("vtab", {"protocol": "few-shot", "seeds": 5}, "nothing to draw; leave out seeds"),
+        ("vtab", {"protocol": "linear", "steps": 5}, "^steps are those of the protocol fine-tune"),
         ("imagenet-a", {"layer": "mean"}, "own head"),
     ):
         with pytest.raises(ConfigError, match=words):

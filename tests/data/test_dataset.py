@@ -1,4 +1,4 @@
-"""From settings to two checked parts: splits, classes, facts, fingerprints."""
+"""From settings to two scanned splits: splits, classes, facts, fingerprints."""
 
 from collections import Counter
 
@@ -55,7 +55,7 @@ def test_a_split_beside_a_validation_of_its_own_is_noted(tmp_path):
     found = open_dataset(DataConfig(str(tmp_path / "data"), validation=str(tmp_path / "held")))
     assert (len(found.train), len(found.validation)) == (4, 2)
     assert any("2 validation images of" in note and "were left out" in note for note in found.report.notes)
-    with pytest.raises(DataError, match="has a split of its own; give its part"):
+    with pytest.raises(DataError, match="has splits of its own; give one of them"):
         open_dataset(DataConfig(str(tmp_path / "held"), validation=str(tmp_path / "data")))
 
 

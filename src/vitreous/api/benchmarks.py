@@ -30,6 +30,8 @@ from vitreous.reports.evaluation import vtab
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 VTAB_NAME, FINE_TUNE = "vtab", "fine-tune"
+LEARNS_ALL = "a probe on VTAB learns from the benchmark's 1,000 images"
+AS_IT_IS = "fine-tuning takes the model as it is; `vitreous convert` it first"
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ def benchmark(
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
         reporter: told how far the work is; None: nothing is shown.
-        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds.
+        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds: it learns once, from all 1,000 images.
 
     Raises:
         UnknownName: no such benchmark, task, option or layer. ConfigError: options that don't go together, or a model
@@ -176,7 +178,7 @@ def weights_path(model: ModelLike) -> str:
     if isinstance(model, (str, Path)):
         return str(model)
     if not isinstance(model, Predictor) or not model.path or model.load_options:
-        raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
+        raise ConfigError(AS_IT_IS)
     return model.path
 
 
@@ -186,16 +188,18 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
         raise UnknownName("benchmark", name, (VTAB_NAME, *SETS))
     if protocol in PROBES:
         check_read(protocol, how)
+    if steps != STEPS and protocol != FINE_TUNE:
+        raise ConfigError("steps are those of the protocol fine-tune; leave them out")
     if name == VTAB_NAME:
         check_vtab(protocol, tasks, steps, how)
     elif tasks:
-        raise ConfigError("--tasks are for --benchmark vtab; leave them out")
+        raise ConfigError("tasks are those of the benchmark vtab; leave them out")
     elif protocol == FINE_TUNE:
-        raise ConfigError("--protocol fine-tune is for --benchmark vtab; elsewhere: vitreous train --recipe finetune")
+        raise ConfigError(
+            "the protocol fine-tune is for the benchmark vtab; elsewhere: vitreous train --recipe finetune"
+        )
     elif protocol != "accuracy" or how.differing():
-        raise ConfigError(f"{name} is measured by the model's own head; leave out --protocol")
-    if steps != STEPS and protocol != FINE_TUNE:
-        raise ConfigError("--steps are for --protocol fine-tune; leave them out")
+        raise ConfigError(f"{name} is measured by the model's own head; leave out the protocol and options of probes")
 
 
 def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
@@ -204,7 +208,7 @@ def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOpti
         task_named(task)
     if protocol == "accuracy":
         raise ConfigError(
-            "VTAB's tasks have classes of their own, to be learned: add --protocol linear (a probe) or fine-tune (the paper's)"
+            "VTAB's tasks have classes of their own, to be learned: choose the protocol linear (a probe) or fine-tune (the paper's)"
         )
     if protocol not in (*PROBES, FINE_TUNE):
         raise UnknownName("protocol", protocol, (*PROBES, FINE_TUNE))
@@ -213,4 +217,6 @@ def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOpti
     if steps < 1:
         raise ConfigError(f"steps is {steps}; it must be at least 1")
     if how.shots not in (ProbeOptions.shots, ("all",)):
-        raise ConfigError("a probe on VTAB learns from the benchmark's 1,000 images; leave out --train and --shots")
+        raise ConfigError(f"{LEARNS_ALL}; leave out train and shots")
+    if how.seeds != ProbeOptions.seeds:
+        raise ConfigError(f"{LEARNS_ALL}, so there is nothing to draw; leave out seeds")

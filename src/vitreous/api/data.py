@@ -24,7 +24,7 @@ Data = str | Path | Source
 class OwnRun(Enum):
     """Images of the run that a model belongs to, where nothing else would name them."""
 
-    VALIDATION = "its run's validation part"
+    VALIDATION = "its run's validation split"
 
 
 def name_of(data: Data | OwnRun | None) -> str | None:
@@ -36,11 +36,11 @@ def name_of(data: Data | OwnRun | None) -> str | None:
 
 def short_name(data: str | None) -> str:
     """Return a short name of data for a title."""
-    return name_dataset(data) if data else "its validation part"
+    return name_dataset(data) if data else "its validation split"
 
 
 def open_labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
-    """Return the labelled images to measure on: those that are named, or the validation part of the model's run.
+    """Return the labelled images to measure on: those that are named, or the validation split of the model's run.
 
     Raises:
         DataError: data that can't be used, or none is named and the model belongs to no run.
@@ -112,7 +112,7 @@ def open_probe_splits(
 def open_named_splits(
     train: Data | None, test: Data | OwnRun, predictor: Predictor, broken: str, display: Reporter
 ) -> tuple[Source, Source]:
-    """Return the training part of some data, and the images of other data to measure on."""
+    """Return the training split of some data, and the images of other data to measure on."""
     decode = predictor.folder.decode
     if train is None:
         raise ConfigError("name the images that the probe learns from too")

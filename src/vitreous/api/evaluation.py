@@ -49,7 +49,7 @@ class EvaluationResult(Reported):
     model: str
     """Where the model was loaded from."""
     data: str | None
-    """The images as they were named; None: the validation part of the model's run."""
+    """The images as they were named; None: the validation split of the model's run."""
     metrics: Metrics | MultiLabelMetrics
     """Accuracy, loss, calibration, ...; of several labels an image average precision, F1, ..."""
     logits: Float32[np.ndarray, "example label"]
@@ -186,7 +186,7 @@ def evaluate(
 
     Args:
         model: what `vitreous.load` takes or returns, with a head.
-        data: labelled images, of which the validation part is taken if there is one; None: those of the model's run.
+        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run.
             Classes are matched by name. Images may have several labels (a manifest with a column labels).
         compare: another model, to be measured on the same images; it must know the same classes.
         corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
@@ -209,7 +209,7 @@ def evaluate(
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel
-    only_one = "--compare" if rival else "--corruptions" if wanted else ""
+    only_one = rival is not None or wanted is not None
     if multilabel and only_one:
         refuse_multilabel(f"{predictor.path} gives")
     source = open_labelled(data, predictor, broken, display)
@@ -270,7 +270,7 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
 
 def refuse_multilabel(what: str) -> None:
     """Refuse what needs one label an image; raises ConfigError."""
-    raise ConfigError(f"{what} several labels an image; --compare and --corruptions need one label an image")
+    raise ConfigError(f"{what} several labels an image; comparisons and corruptions need one label an image")
 
 
 def check_corruptions(
@@ -283,7 +283,7 @@ def check_corruptions(
     """
     if corruptions is None:
         if severities is not None:
-            raise ConfigError("--severities are those of --corruptions; add --corruptions all, or some by name")
+            raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
         return None
     names = (corruptions,) if isinstance(corruptions, str) else corruptions
     return chosen(names), checked(SEVERITIES if severities is None else severities)

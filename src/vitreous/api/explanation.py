@@ -142,6 +142,6 @@ def explain(
 def check_page(images: int, compared: int) -> None:
     """Raise ConfigError for a page of no images, or a negative number of images to compare maps on."""
     if images < 1:
-        raise ConfigError(f"--page is {images}; it must be 1 or more")
+        raise ConfigError(f"page is {images}; it must be 1 or more")
     if compared < 0:
-        raise ConfigError(f"--faithful is {compared}; it must be 0 (none) or more")
+        raise ConfigError(f"faithful is {compared}; it must be 0 (none) or more")

@@ -23,7 +23,7 @@ def fine_tune(
 ) -> tuple[VTAB, int | None]:
     """Train a model on each task, into runs/vtab-MODEL-STEPS/TASK; what is done is not done again.
 
-    The 1,000 images are trained on, the test part is measured once, at the end: no setting is chosen by it.
+    The 1,000 images are trained on, the test split is measured once, at the end: no setting is chosen by it.
 
     Args:
         model: what a run takes as weights.

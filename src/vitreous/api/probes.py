@@ -38,7 +38,7 @@ class ProbeResult(Reported):
     data: str | None
     """The images that were measured on, as they were named; None: those of the model's run."""
     learned: str | None
-    """Other data that was learned from, as it was named; None: the training part of the same."""
+    """Other data that was learned from, as it was named; None: the training split of the same."""
     found: Found
     """Accuracy with its interval, and what was chosen by the training images."""
     train: Features
@@ -130,8 +130,8 @@ def probe(
 
     Args:
         model: what `vitreous.load` takes or returns; with or without head.
-        train: labelled images to learn from; without `test` both of its parts are used. None: those of the model's run.
-        test: labelled images to measure on. A training part of theirs, and a validation part of `train`, play no part.
+        train: labelled images to learn from; without `test` both of its splits are used. None: those of the model's run.
+        test: labelled images to measure on. A training split of theirs, and a validation split of `train`, play no part.
         kind: few-shot (least squares on a few images of each class), linear, or knn.
         compare: another model, to be measured by the same probe; its classes play no part.
         batch: images that pass through the model at once, at least 1.
@@ -192,7 +192,7 @@ def read_options(given: dict[str, Any]) -> ProbeOptions:
 def extract_features(
     predictor: Predictor, sources: tuple[Source, Source], how: ProbeOptions, batch: int, display: Reporter
 ) -> tuple[Features, Features]:
-    """Compute a model's features of the training and the test part."""
+    """Compute a model's features of the training and the test split."""
     found = []
     for name, source in zip(("training", "test"), sources, strict=True):
         display.phase(f"features of {len(source):,} {name} images")

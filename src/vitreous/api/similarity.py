@@ -74,7 +74,7 @@ def cka(
     Args:
         model: what `vitreous.load` takes or returns; with or without head.
         other: another one, of whatever kind and size; or the same.
-        data: labelled images, of which the validation part is taken if there is one; labels play no part.
+        data: labelled images, of which the validation split is taken if there is one; labels play no part.
         images: most images to compare on, at least 4; of more, so many are drawn at random.
         unbiased: estimate by minibatches, without the bias that few images and wide features bring.
         batch: images that pass through the models at once, at least 1; the minibatch of `unbiased`.

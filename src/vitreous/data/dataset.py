@@ -139,7 +139,7 @@ def list_parts(config: DataConfig) -> list[Listing]:
         one, other = (path, config.validation) if train.multilabel else (config.validation, path)
         raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")
     if more is not None:
-        raise DataError(f"{config.validation} has a split of its own; give its part, e.g. {config.validation}/val")
+        raise DataError(f"{config.validation} has splits of its own; give one of them, e.g. {config.validation}/val")
     if own is not None:
         note = f"{len(own):,} validation images of {path} were left out: {config.validation} is the validation"
         train = replace(train, notes=(*train.notes, note))
@@ -151,7 +151,7 @@ def open_source(
 ) -> Source:
     """Open one labelled set whole, for evaluation: a tree of class folders, a manifest, digits or a formula's images.
 
-    Where the data has its own split, its validation part is taken.
+    Where the data has its own split, its validation split is taken.
 
     Args:
         path: as in DataConfig.
@@ -174,7 +174,7 @@ def open_source(
 
 
 def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
-    """Open one labelled set to learn from: its training part where it has its own split, or else everything.
+    """Open one labelled set to learn from: its training split where it has its own split, or else everything.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
@@ -254,7 +254,7 @@ def assemble(
     validation: ScannedListing,
     broken: tuple[tuple[str, str], ...],
 ) -> Dataset:
-    """Put two checked parts together."""
+    """Put two scanned splits together."""
     counts, held = Counter(train.listing.found), Counter(validation.listing.found)
     classes, multilabel = tuple(sorted(counts)), train.listing.multilabel
     number_classes(classes, held, f"the validation data in {validation.listing.root}")

@@ -17,7 +17,7 @@ from vitreous.images.config import DecodeConfig
 def open_multilabel(
     path: Path, classes: Sequence[str], decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
 ) -> tuple[FileSource, Bool[np.ndarray, "example label"]]:
-    """Open a manifest of labelled images whole, for evaluation; where it has a split, the validation part.
+    """Open a manifest of labelled images whole, for evaluation; where it has a split, the validation split.
 
     Args:
         path: a manifest with the columns path and labels.

@@ -236,7 +236,7 @@ def test_what_else_parts_are_called(tmp_path, train, held):
 
 def test_two_folders_that_may_be_the_same_part_are_refused(tmp_path):
     tree(tmp_path, train__a=1, TRAIN__a=1, val__a=1)
-    with pytest.raises(DataError, match="has TRAIN/ and train/, which may be the same part"):
+    with pytest.raises(DataError, match="has TRAIN/ and train/, which may be the same split"):
         list_data(tmp_path)
 
 

@@ -66,7 +66,7 @@ def test_lists_are_read_as_they_are(tmp_path: Path) -> None:
     lines_of = (folder / "test.txt").read_text().splitlines()
     assert [f"{name} {label}" for name, label in zip(found.test.names, found.test.labels, strict=True)] == lines_of
     assert found.test.classes == tuple(map(str, range(10)))
-    assert found.notes == ("the test part has 12 images; the benchmark's has 5,400",)
+    assert found.notes == ("the test split has 12 images; the benchmark's has 5,400",)
 
 
 def test_one_list_of_a_thousand_is_divided_by_the_seed(tmp_path: Path) -> None:

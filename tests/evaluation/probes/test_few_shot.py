@@ -115,9 +115,9 @@ def test_mistakes(mistake):
 def test_parts_that_do_not_fit():
     train, test = clouds(seed=1), clouds(seed=2)
     empty = test.take(np.empty(0, np.int64))
-    with pytest.raises(DataError, match="the test part has no images"):
+    with pytest.raises(DataError, match="the test split has no images"):
         few_shot(train, empty)
-    with pytest.raises(DataError, match="the training part has no images"):
+    with pytest.raises(DataError, match="the training split has no images"):
         few_shot(empty, test)
     with pytest.raises(DataError, match="single class, 'c1'"):
         few_shot(train.take(np.flatnonzero(train.labels == 1)), test)

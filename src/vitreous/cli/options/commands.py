@@ -72,7 +72,7 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional] = None
-    """Labelled images, of which the validation part is taken if there is one; by default those of the run."""
+    """Labelled images, of which the validation split is taken if there is one; by default those of the run."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
     """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
     model trained on each task (docs/evaluation.md)."""
@@ -105,7 +105,7 @@ class Evaluate:
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     train: str | None = None
-    """Labelled images that a probe learns from; by default the training part of DATA, or of the run."""
+    """Labelled images that a probe learns from; by default the training split of DATA, or of the run."""
     probe: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 

@@ -15,10 +15,9 @@ VTAB, FINE_TUNE = "vtab", "fine-tune"
 def check(options: Evaluate) -> None:
     """Raise UserError for options that the protocol or the benchmark would not read."""
     check_protocol(options)
-    if options.benchmark is not None or options.tasks or options.protocol == FINE_TUNE:
+    fine_tuned = options.protocol == FINE_TUNE or options.steps != Evaluate.steps
+    if options.benchmark is not None or options.tasks or fine_tuned:
         check_benchmark(options)
-    if options.steps != Evaluate.steps and options.protocol != FINE_TUNE:
-        raise ConfigError("--steps are for --protocol fine-tune; leave them out")
     for name in find_changes(options.load_other, LoadOther()):
         if options.compare is None:
             raise ConfigError(f"{option_name(name)} says what the weights of --compare are; give both, or neither")
@@ -39,13 +38,13 @@ def check_protocol(options: Evaluate) -> None:
 
 def check_benchmark(options: Evaluate) -> None:
     """Raise UserError for a benchmark that there is not, or options that don't go with it."""
-    from vitreous.api.benchmarks import check_request
+    from vitreous.api.benchmarks import AS_IT_IS, LEARNS_ALL, check_request
 
     check_request(options.benchmark, options.protocol, options.tasks, options.steps, options.probe)
     if options.benchmark == VTAB and options.train is not None:
-        raise ConfigError("a probe on VTAB learns from the benchmark's 1,000 images; leave out --train and --shots")
+        raise ConfigError(f"{LEARNS_ALL}; leave out train and shots")
     if options.protocol == FINE_TUNE and options.load != Load():
-        raise ConfigError("fine-tuning takes the model as it is; `vitreous convert` it first")
+        raise ConfigError(AS_IT_IS)
     if options.data is None:
         raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")
     for name in [*find_changes(options, Evaluate("")), *find_changes(options.load_other, LoadOther())]:

@@ -48,7 +48,7 @@ class Cka:
     other: Annotated[str, tyro.conf.Positional]
     """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
-    """Labelled images, of which the validation part is taken if there is one; the labels play no part."""
+    """Labelled images, of which the validation split is taken if there is one; the labels play no part."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     images: int = 2000

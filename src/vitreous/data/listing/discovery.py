@@ -55,7 +55,7 @@ def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> t
 
 
 def list_labelled(path: Path, known: Collection[str] = ()) -> Listing:
-    """Return one set to measure on: the validation part where the data has its own split, or else everything.
+    """Return one set to measure on: the validation split where the data has its own split, or else everything.
 
     Args:
         path: a folder of class folders, or a manifest.

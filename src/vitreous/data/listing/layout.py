@@ -1,4 +1,4 @@
-"""What a folder is: class folders, or parts of a split with class folders inside, perhaps with folders around them."""
+"""What a folder is: class folders, or splits with class folders inside, perhaps with folders around them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -25,16 +25,16 @@ def recognise_layout(root: Path, known: Collection[str] = (), splits_only: bool 
 
     A folder called train is a split, not a class, if it holds folders itself. `valid/`, `validation/` or, failing
     those, `test/` stand in for `val/`; the notes say so, and name the folders that are left out. A folder is looked through where
-    it is the only one with images, has none itself but two or more folders that do, or parts of a split: as one class it could
+    it is the only one with images, has none itself but two or more folders that do, or splits: as one class it could
     not be learned.
 
     Args:
         root: the folder that was named.
         known: names of classes; a folder called so is a class, whatever it holds.
-        splits_only: look through folders around the parts of a split alone.
+        splits_only: look through folders around splits alone.
 
     Raises:
-        DataError: two folders may be the same part, or it isn't clear whether train is a part or a class.
+        DataError: two folders may be the same split, or it isn't clear whether train is a split or a class.
     """
     found, place, notes = recognise_splits(root), root, ()
     seen = {root.resolve()}
@@ -72,7 +72,7 @@ def is_single(root: Path) -> bool:
 
 
 def recognise_splits(root: Path) -> Layout:
-    """Recognise the parts of a split in a folder itself; raises DataError."""
+    """Recognise the splits in a folder itself; raises DataError."""
     parts: dict[str, list[Path]] = {}
     others: list[Path] = []
     for folder in list_subfolders(root):
@@ -106,7 +106,7 @@ def find_split_folder(root: Path, parts: dict[str, list[Path]], names: tuple[str
     folders = [folder for folder in folders if folder.name.lower() == name] or folders
     if len(folders) > 1:
         raise DataError(
-            f"{root} has {' and '.join(map(format_name, folders))}, which may be the same part; rename or move all but one"
+            f"{root} has {' and '.join(map(format_name, folders))}, which may be the same split; rename or move all but one"
         )
     return folders[0] if folders else None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation", "test")
-"""Names of the parts of a split, the preferred first."""
+"""Names of splits, the preferred first."""
 SYNONYMS = {"trn": "train", "dev": "val", "eval": "val", "testing": "test", "tst": "test"}
 """What folders of a split are called too."""
 BETWEEN = "\x1f"

@@ -99,7 +99,7 @@ class Reader:
     """Paths whose backslashes part folders."""
 
     def row(self, line: int, fields: dict[str, Any]) -> tuple[str, Row]:
-        """Return a row, and which part it belongs to; raises DataError."""
+        """Return a row, and which split it belongs to; raises DataError."""
         where = f"{self.manifest}, line {line}"
         columns = self.columns.get(tuple(fields)) or self.find(fields, where)
         name = self.file_name(_read_value(fields, columns.path, "path", where), where)

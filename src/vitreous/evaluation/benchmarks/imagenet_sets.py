@@ -72,7 +72,7 @@ SETS = {
 REAL_FILE = "real.json"
 VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 IMAGES = 50_000
-"""Images of ImageNet's validation part."""
+"""Images of ImageNet's validation split."""
 
 
 def set_named(name: str) -> ImageSet:

@@ -31,7 +31,7 @@ class TaskScore:
     task: str
     group: str
     accuracy: float
-    """Top-1 on the whole test part, 0 to 1."""
+    """Top-1 on the whole test split, 0 to 1."""
     interval: tuple[float, float]
     """95% Wilson interval of it."""
     train: int

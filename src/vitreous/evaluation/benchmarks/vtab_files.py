@@ -1,4 +1,4 @@
-"""VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings by, and the whole test part."""
+"""VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings by, and the whole test split."""
 
 import csv
 import hashlib
@@ -103,9 +103,9 @@ def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: in
 
 
 def _counted(task: str, test: int) -> list[str]:
-    """Say so where the test part has another number of images than the benchmark's."""
+    """Say so where the test split has another number of images than the benchmark's."""
     right = test == TASKS[task].test
-    return [] if right else [f"the test part has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
+    return [] if right else [f"the test split has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
 
 
 def tasks_in(root: Path) -> list[str]:
@@ -125,7 +125,7 @@ def tasks_in(root: Path) -> list[str]:
 
 
 def write_manifest(task: Opened, path: Path) -> int:
-    """Write a manifest to train on: the 1,000 images, with the test part as its validation; return how many of the latter.
+    """Write a manifest to train on: the 1,000 images, with the test split as its validation; return how many of the latter.
 
     Test images of classes that the 1,000 don't have are left out, since nothing could learn them.
 

@@ -1,7 +1,7 @@
 """VTAB's 19 tasks (1910.04867): groups, classes, test images, how labels come from annotations.
 
 Facts as in the authors' definitions (github.com/google-research/task_adaptation, task_adaptation/data) and the tests
-beside them, but for KITTI's test part: these expect 634 images, a tenth of its 6,347, while the split that they take, that
+beside them, but for KITTI's test split: these expect 634 images, a tenth of its 6,347, while the split that they take, that
 of TensorFlow Datasets since version 3.1, has 711. Folder names as the circulating copies of VTAB-1k have them.
 """
 
@@ -27,7 +27,7 @@ class Task:
     group: Group
     classes: int
     test: int
-    """Images of the test part."""
+    """Images of the test split."""
     asks: str
     """What the classes are."""
 

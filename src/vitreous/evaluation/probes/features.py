@@ -183,12 +183,12 @@ def check_parts(train: Features | Source, test: Features | Source) -> None:
             raise DataError(f"the {name} part has no images")
     learned = {train.classes[label] for label in np.unique(train.labels)}
     if len(learned) < 2:
-        raise DataError(f"the training part has a single class, {next(iter(learned))!r}; a probe needs at least two")
+        raise DataError(f"the training split has a single class, {next(iter(learned))!r}; a probe needs at least two")
     asked = [test.classes[label] for label in np.unique(test.labels)]
     unknown = [name for name in asked if name not in learned]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise DataError(
-            f"the test part has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; "
+            f"the test split has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; "
             "name other images to learn from, or leave these classes out"
         )

@@ -174,7 +174,7 @@ def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray
     The readouts are of one fit, so they whiten alike.
     """
     if not len(held):
-        raise DataError("no training images are left to choose l2 by; give a single --l2, or fewer shots")
+        raise DataError("no training images are left to choose l2 by; give a single l2, or fewer shots")
     right = np.zeros(len(readouts), np.int64)
     for vectors, labels in pieces(train, held):
         x = whitened(vectors, readouts[0].mean, readouts[0].std)

@@ -67,7 +67,7 @@ class Linear:
     sweep: tuple[tuple[float, float], ...]
     """(value, accuracy on the held-out training images) of each value tried; empty if there was but one."""
     logits: Float32[np.ndarray, "example label"]
-    """Of the test images, one column for each of the training part's classes."""
+    """Of the test images, one column for each of the training split's classes."""
 
 
 @dataclass(frozen=True, eq=False)

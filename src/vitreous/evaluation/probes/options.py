@@ -106,6 +106,6 @@ def check_read(kind: str, options: ProbeOptions) -> None:
 def check_solver(kind: str, options: ProbeOptions) -> None:
     """Raise ConfigError for a setting of the other solver."""
     if kind == "linear" and options.solver == "sgd" and options.l2:
-        raise ConfigError("--l2 is for --solver lbfgs; with sgd give --rates")
+        raise ConfigError("l2 is for the solver lbfgs; with sgd give rates")
     if kind == "linear" and options.solver == "lbfgs" and options.rates:
-        raise ConfigError("--rates are for --solver sgd; with lbfgs give --l2")
+        raise ConfigError("rates are for the solver sgd; with lbfgs give l2")

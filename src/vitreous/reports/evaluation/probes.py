@@ -230,7 +230,7 @@ def decided(predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, 
 
 
 def labels_of(train: Features, test: Features) -> Int64[np.ndarray, " example"]:
-    """Return the test images' labels as indices into the training part's classes."""
+    """Return the test images' labels as indices into the training split's classes."""
     index = {name: number for number, name in enumerate(train.classes)}
     return np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)[test.labels]
 

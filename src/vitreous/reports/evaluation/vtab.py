@@ -6,7 +6,7 @@ from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 WORDS = (
-    "VTAB-1k (arXiv 1910.04867): each task has 1,000 training images and its whole test part. The mean of the 19 tasks is "
+    "VTAB-1k (arXiv 1910.04867): each task has 1,000 training images and its whole test split. The mean of the 19 tasks is "
     "the benchmark's own number; the mean of the three groups' means, which weighs the tasks of a small group more, is "
     "given because some papers report it. "
 )
@@ -16,7 +16,7 @@ PROBED = (
 )
 FINE_TUNED = (
     "The whole model was trained on each task as in the Vision Transformer's paper (2010.11929, appendix B.1.1): SGD, rate "
-    "0.01, batch 512, 12/7 of the resolution; images squeezed to it, neither cropped nor mirrored. The test part was measured "
+    "0.01, batch 512, 12/7 of the resolution; images squeezed to it, neither cropped nor mirrored. The test split was measured "
     "once, at the end."
 )
 

@@ -48,7 +48,7 @@ def measure_five_shot(model: ModelFolder | Predictor, trained: Trained, data: Da
     Args:
         model: what gives the features.
         trained: the run.
-        data: where shots are drawn, and on whose validation part they are measured.
+        data: where shots are drawn, and on whose validation split they are measured.
         draws: how many are averaged.
     """
     config = trained.config
