@@ -47,15 +47,23 @@ def numbers() -> dict[str, list]:
 
 def ours(data: dict[str, list]) -> list[tuple[str, Callable[[], str]]]:
     """Return our charts, by name."""
-    from vitreous.drawing.charts import Row, Series, dot_plot, interval_chart, line_chart, reliability, running_mean
-    from vitreous.drawing.matrices import confusion_map, heat_map
+    from vitreous.drawing.charts import (
+        Row,
+        Series,
+        compute_running_mean,
+        draw_dots,
+        draw_intervals,
+        draw_lines,
+        draw_reliability,
+    )
+    from vitreous.drawing.matrices import draw_confusions, draw_heat_map
     from vitreous.drawing.svg import Axis
     from vitreous.metrics.seeds import Interval
 
     def over(name: str, other: str | None) -> str:
-        lines = [Series("training", data[name], faint=True), Series("training", running_mean(data[name]))]
+        lines = [Series("training", data[name], faint=True), Series("training", compute_running_mean(data[name]))]
         lines += [Series("validation", data[other], 2, dots=True)] if other else []
-        return line_chart(lines, name, Axis("epoch"))
+        return draw_lines(lines, name, Axis("epoch"))
 
     def around(mean: float) -> Interval:
         return Interval(mean, mean - 0.02, mean + 0.02, 3)
@@ -69,12 +77,12 @@ def ours(data: dict[str, list]) -> list[tuple[str, Callable[[], str]]]:
         ("loss", lambda: over("loss", "validation")),
         ("accuracy", lambda: over("accuracy", "held out")),
         ("rate", lambda: over("rate", None)),
-        ("reliability", lambda: reliability(data["bins"], "reliability")),
-        ("reliability, scaled", lambda: reliability(data["bins"], "reliability")),
-        ("confusion", lambda: confusion_map(data["confusion"], names, "confusion")[0]),
-        ("dots", lambda: dot_plot(rows, "dots", "accuracy")),
-        ("curves", lambda: interval_chart(lines, "curves", Axis("operations", log=True))),
-        ("CKA", lambda: heat_map(data["cka"], (layers, layers), ("a", "b"), "CKA")[0]),
+        ("reliability", lambda: draw_reliability(data["bins"], "reliability")),
+        ("reliability, scaled", lambda: draw_reliability(data["bins"], "reliability")),
+        ("confusion", lambda: draw_confusions(data["confusion"], names, "confusion")[0]),
+        ("dots", lambda: draw_dots(rows, "dots", "accuracy")),
+        ("curves", lambda: draw_intervals(lines, "curves", Axis("operations", log=True))),
+        ("CKA", lambda: draw_heat_map(data["cka"], (layers, layers), ("a", "b"), "CKA")[0]),
     ]
 
 

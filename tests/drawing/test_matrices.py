@@ -5,11 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from vitreous.drawing.matrices import COUNTED, NUMBERED, confusion_map, heat_map
+from vitreous.drawing.matrices import COUNTED, NUMBERED, draw_confusions, draw_heat_map
 
 
 def drawn(matrix, rows, cols, titles=("first", "second")):
-    drawing, least = heat_map(matrix, (rows, cols), titles, "a map")
+    drawing, least = draw_heat_map(matrix, (rows, cols), titles, "a map")
     assert least > 0
     return ElementTree.fromstring(drawing)
 
@@ -54,7 +54,7 @@ def test_cells_lie_inside_the_frame(count):
 def test_a_confusion_says_what_was_taken_for_what(count):
     names = [f"<{n}> a name that is far too long" for n in range(count)]
     counts = [[30 if row == col else int(col == row + 1) for col in range(count)] for row in range(count)]
-    drawing, least = confusion_map(counts, names, "a & b")
+    drawing, least = draw_confusions(counts, names, "a & b")
     root = ElementTree.fromstring(drawing)
     assert least > 0
     assert root.get("aria-label") == "a & b"

@@ -17,8 +17,8 @@ from vitreous.metrics.ranking import rank_classes
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Report, html, markdown
-from vitreous.reports.evaluation.accuracy import sections
+from vitreous.reports.blocks import Report, render_html, render_markdown
+from vitreous.reports.evaluation.accuracy import build_sections
 from vitreous.weights.model_folder import ModelFolder
 
 CLASSES = tuple(f"class {number}" for number in range(7))
@@ -84,13 +84,13 @@ def test_the_report_shows_them(predictor):
     logits, labels = drawn()
     found = details(logits, labels, CLASSES, cost(predictor, batch=2))
     metrics = evaluate_logits(logits, labels, CLASSES)
-    report = Report("t", "l", sections(metrics, found))
+    report = Report("t", "l", build_sections(metrics, found))
     assert [one.anchor for one in report.sections] == ["results", "confusion", "classes", "calibration", "cost"]
-    reader = Reader(html(report).decode())
+    reader = Reader(render_html(report).decode())
     assert not reader.open
     drawings = [dict(attributes) for tag, attributes in reader.tags if tag == "svg"]
     assert sum("Reliability" in one["aria-label"] for one in drawings) == 2
-    text = markdown(report)
+    text = render_markdown(report)
     assert "| class | images | precision | recall | F1 | AUROC | average precision |" in text
     assert "| class 6 | 0 | – | – | – | – | – |" in text
     assert f"{found.cost.flops:,}" in text

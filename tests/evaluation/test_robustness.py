@@ -18,8 +18,8 @@ from vitreous.images.preprocess import normalize, preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Report, html, markdown
-from vitreous.reports.evaluation.robustness import lines, sections
+from vitreous.reports.blocks import Report, render_html, render_markdown
+from vitreous.reports.evaluation.robustness import build_sections, format_lines
 from vitreous.weights.model_folder import ModelFolder
 
 PREPROCESS = PreprocessConfig(size=(8, 8), crop=0.8)
@@ -91,10 +91,10 @@ def test_progress_comes_to_its_end(predictor, source):
 def test_what_is_gained_is_not_lost(predictor, source, clean, said):
     cells = tuple(Cell(name, severity, 0.75) for name in ("fog", "snow") for severity in (1, 2))
     found = Robustness(100, clean, 0.75, (0.7, 0.8), cells)
-    page = markdown(Report("", "", sections(found, predictor, source)))
+    page = render_markdown(Report("", "", build_sections(found, predictor, source)))
     assert page.count(said) == 4  # in front, of each corruption, and of all
     share, _, verb = said.partition(" ")
-    assert f"{share} of clean accuracy {verb}" in lines(found)[1]
+    assert f"{share} of clean accuracy {verb}" in format_lines(found)[1]
     assert not re.search(r"-\d+\.\d%", page)
 
 
@@ -103,7 +103,7 @@ def test_nothing_right_at_all(predictor, source):
     wrong = ArraySource(source.pixels, source.names, (logits.argmax(1) + 1) % 3, CLASSES, "")
     found = robustness(predictor, wrong, ("contrast",), (1,))
     assert (found.clean, found.drop) == (0, None)
-    assert "–" in markdown(Report("", "", sections(found, predictor, wrong)))
+    assert "–" in render_markdown(Report("", "", build_sections(found, predictor, wrong)))
 
 
 def test_names_and_severities():
@@ -126,11 +126,11 @@ def test_unknown_classes_are_told_before_anything_is_measured(predictor, source)
 
 def test_the_report(predictor, source):
     found = robustness(predictor, source, ("fog", "elastic_transform"), (1, 5))
-    report = Report("t", "l", sections(found, predictor, source))
-    reader = Reader(html(report).decode())
+    report = Report("t", "l", build_sections(found, predictor, source))
+    reader = Reader(render_html(report).decode())
     assert not reader.open
     assert len([tag for tag, _ in reader.tags if tag == "img"]) == 2
-    text = markdown(report)
+    text = render_markdown(report)
     assert re.search(r"\| corruption \| group \| mean \| relative to clean \| 1 \| 5 \|", text)
     assert "| elastic transform | digital |" in text
     assert f"**{found.mean:.1%}**" in text

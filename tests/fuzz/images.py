@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from vitreous.api.inspection import image as describe
+from vitreous.api.inspection import inspect_image as describe
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, read

@@ -6,7 +6,7 @@ from PIL import Image
 from tests.fuzz.worker import attempt
 from tests.support.image_bombs import READ, REFUSED, png, saved, small_png
 
-from vitreous.api.inspection import image as describe_image
+from vitreous.api.inspection import inspect_image as describe_image
 from vitreous.data.listing.listing import Row
 from vitreous.data.listing.scan import look_at
 from vitreous.errors import ImageError

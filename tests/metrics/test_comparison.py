@@ -18,8 +18,8 @@ from vitreous.metrics.comparison import compare, match_classes
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Report, html, markdown
-from vitreous.reports.evaluation.comparison import mcnemar_said, sections
+from vitreous.reports.blocks import Report, render_html, render_markdown
+from vitreous.reports.evaluation.comparison import build_sections, describe_mcnemar
 from vitreous.weights.model_folder import ModelFolder
 
 NAMES = ("one", "other")
@@ -79,7 +79,7 @@ def test_a_model_and_itself():
     found = compare(first, first, labels, classes)
     assert (found.test.p, found.agreement) == (1.0, 1.0)
     assert all((one.difference, *one.interval) == (0, 0, 0) for one in found.differences)
-    assert mcnemar_said(found.test, NAMES) == "Both are right on the same images."
+    assert describe_mcnemar(found.test, NAMES) == "Both are right on the same images."
 
 
 def test_classes_are_matched_by_name():
@@ -124,8 +124,8 @@ def test_the_report_shows_where_they_differ(predictor, source):
     rng = np.random.default_rng(1)
     found = compare(rng.normal(size=(60, 3)), rng.normal(size=(60, 3)), source.labels, HOSTILE)
     names = ("<b>one", "other & more")
-    report = Report("t", "l", sections(found, names, predictor.folder, source))
-    reader = Reader(html(report).decode())
+    report = Report("t", "l", build_sections(found, names, predictor.folder, source))
+    reader = Reader(render_html(report).decode())
     assert not reader.open
     shown = min(24, found.test.only_first) + min(24, found.test.only_second)
     assert len([tag for tag, _ in reader.tags if tag == "img"]) == shown > 10
@@ -133,7 +133,7 @@ def test_the_report_shows_where_they_differ(predictor, source):
     words = "".join(reader.words)
     assert "<i>" in words and "<b>one alone is right on" in words
     assert f"p = {found.test.p:.2g}" in words
-    text = markdown(report)
+    text = render_markdown(report)
     assert "| metric | \\<b>one | other & more | difference | 95% interval |" in text
     assert f"- \\<i>{found.only(0)[0]}\\</i>.png: true: " in text
 
@@ -141,8 +141,8 @@ def test_the_report_shows_where_they_differ(predictor, source):
 def test_nothing_to_show_is_said(predictor, source):
     logits = np.eye(3)[source.labels]
     part = replace(source, pixels=source.pixels)
-    text = markdown(
-        Report("t", "l", sections(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor.folder, part))
+    text = render_markdown(
+        Report("t", "l", build_sections(compare(logits, logits, source.labels, HOSTILE), NAMES, predictor.folder, part))
     )
     assert "There is no image that only one has right." in text
     assert "There is no image that only other has right." in text
@@ -154,6 +154,6 @@ def test_bare_decisions_have_no_confidence(predictor, source):
     found = compare(first, second, source.labels, HOSTILE, sure=False)
     assert [one.metric for one in found.differences] == ["top1", "balanced", "macro_f1"]
     assert found.only(0).tolist() == sorted(found.only(0).tolist())
-    text = markdown(Report("t", "l", sections(found, NAMES, predictor.folder, source)))
+    text = render_markdown(Report("t", "l", build_sections(found, NAMES, predictor.folder, source)))
     assert "loss" not in text
     assert "% (" not in text

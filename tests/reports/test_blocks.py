@@ -19,12 +19,12 @@ from vitreous.reports.blocks import (
     Section,
     Table,
     Words,
-    html,
-    markdown,
-    safe,
+    escape_markdown,
+    render_html,
+    render_markdown,
     save_report,
 )
-from vitreous.reports.evaluation.accuracy import sections
+from vitreous.reports.evaluation.accuracy import build_sections
 
 
 class Reader(HTMLParser):
@@ -75,7 +75,7 @@ def test_three_files_say_the_same(tmp_path):
     assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json", "report.md"]
     stored = json.loads((page.parent / "report.json").read_text())
     assert stored == {"vitreous_evaluation": 1, "protocol": "accuracy", "results": {"top1": 0.125}}
-    assert (page.parent / "report.md").read_text() == markdown(found())
+    assert (page.parent / "report.md").read_text() == render_markdown(found())
     reader = Reader(page.read_text())
     assert not reader.open
     assert [attributes["id"] for tag, attributes in reader.tags if tag == "section"] == ["results", "more", "drawn"]
@@ -84,7 +84,7 @@ def test_three_files_say_the_same(tmp_path):
 
 
 def test_markdown_is_whole_and_has_no_pictures():
-    assert markdown(found()) == (
+    assert render_markdown(found()) == (
         "# A model on photographs\n\nOne \\| two\n\n## Results\n\n- top-1: **12.5%** (of 8)\n- images: **8**\n\n"
         "## More\n\na\\_b\n\n> **Beware.** of \\<b>\n\nEach:\n\n| name | share |\n| --- | ---: |\n"
         "| a\\|b | 1% |\n| \\<i> | 2% |\n\nbeside\n"
@@ -94,12 +94,12 @@ def test_markdown_is_whole_and_has_no_pictures():
 @pytest.mark.parametrize("classes", [HOSTILE, tuple(f"class {n}" for n in range(12)), tuple(map(str, range(50)))])
 def test_accuracy_of_any_names_and_any_number_of_classes(classes):
     metrics = measured(classes)
-    report = Report(HOSTILE[0], HOSTILE[1], sections(metrics), metrics.to_dict())
-    reader = Reader(html(report).decode())
+    report = Report(HOSTILE[0], HOSTILE[1], build_sections(metrics), metrics.to_dict())
+    reader = Reader(render_html(report).decode())
     assert not reader.open
     assert not [tag for tag, _ in reader.tags if tag in ("script", "img")]
     assert f"{metrics.top1:.1%}" in "".join(reader.words)
-    text = markdown(report)
+    text = render_markdown(report)
     assert f"**{metrics.top1:.1%}**" in text
     assert "<script" not in text.replace("\\<script", "")
     assert "\u202e" not in text
@@ -107,7 +107,9 @@ def test_accuracy_of_any_names_and_any_number_of_classes(classes):
 
 def test_a_model_that_is_never_wrong_has_no_confusions():
     labels = np.arange(6) % 3
-    text = markdown(Report("", "", sections(evaluate_logits(np.eye(3)[labels] * 9, labels, ("a", "b", "c")))))
+    text = render_markdown(
+        Report("", "", build_sections(evaluate_logits(np.eye(3)[labels] * 9, labels, ("a", "b", "c"))))
+    )
     assert "Not one image was taken for another class." in text
 
 
@@ -121,7 +123,7 @@ def test_what_is_no_number_in_json_writes_nothing(tmp_path):
 
 
 def test_text_stays_text_on_one_line():
-    assert safe("a\n# b\t[c](d)") == "a # b \\[c\\](d)"
+    assert escape_markdown("a\n# b\t[c](d)") == "a # b \\[c\\](d)"
 
 
 def test_a_number_is_never_broken_and_a_sentence_is():

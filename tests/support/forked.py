@@ -96,7 +96,7 @@ def ready() -> None:
     import vitreous.training.run  # noqa: F401
     from vitreous.drawing import html
 
-    html.environment().get_template(html.BLOCKS)
+    html.build_environment().get_template(html.BLOCKS)
 
 
 def run(work: Callable[[], int], before: Callable[[], None] | None = None, stdin: bytes = b"") -> CompletedProcess:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import vitreous
-from vitreous.api.training import plan
+from vitreous.api.training import plan_config
 from vitreous.data.channels import measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
@@ -51,7 +51,7 @@ def planned(folder: Path, recipe: str = "small", **recipe_options: object) -> "v
     decode = DecodeConfig(levels=(0, 4095))
     settings = {name: value for name, value in SMALL.items() if recipe == "small" or name != "low_resolution"}
     return override_settings(
-        plan(DataConfig(str(folder)), recipe, {"image": (16, 16), **recipe_options}, None, decode), settings
+        plan_config(DataConfig(str(folder)), recipe, {"image": (16, 16), **recipe_options}, None, decode), settings
     )
 
 

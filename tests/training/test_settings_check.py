@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitreous.api.training import override
+from vitreous.api.training import override_config
 from vitreous.errors import ConfigError
 from vitreous.model.config import StemConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
@@ -33,7 +33,7 @@ def changed(name, value):
     for part in reversed(name.split(".")):
         nested = {part: nested}
     made = STEMMED if name.startswith("model.stem.epsilons.") else KINDS
-    return override(next(config for config in made if name in flatten(to_dict(config))), nested)
+    return override_config(next(config for config in made if name in flatten(to_dict(config))), nested)
 
 
 def like(old, number):

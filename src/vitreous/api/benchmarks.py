@@ -9,9 +9,9 @@ from typing import Any
 from vitreous.api.evaluation import as_classifier
 from vitreous.api.fine_tuning import STEPS, fine_tune
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.api.probes import read_options
-from vitreous.api.results import Reported, describe_skipped, overlap_data, with_overlap
+from vitreous.api.results import Reported, add_overlap, describe_skipped, encode_overlap
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -62,7 +62,7 @@ class BenchmarkResult(Reported):
         return self.said["model"]
 
     def __str__(self) -> str:
-        lines = sets.lines(self.found) if isinstance(self.found, Score) else vtab.lines(self.found)
+        lines = sets.format_lines(self.found) if isinstance(self.found, Score) else vtab.format_lines(self.found)
         skipped = self.found.skipped if isinstance(self.found, Score) else ()
         lines += describe_skipped("files", skipped)
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
@@ -71,7 +71,7 @@ class BenchmarkResult(Reported):
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         steps = {} if self.steps is None else {"steps": self.steps}
-        return {**self.found.to_dict(), **steps, **overlap_data(self.overlap)}
+        return {**self.found.to_dict(), **steps, **encode_overlap(self.overlap)}
 
     @cached_property
     def report(self) -> Report:
@@ -80,13 +80,13 @@ class BenchmarkResult(Reported):
         lead = f"{self.model} on {self.benchmark}, the copy in {self.copy}"
         lead += how.get(self.protocol, f", layer {self.layer}: {self.protocol}")
         protocol = "" if self.protocol == "accuracy" else f": {self.protocol}"
-        title = f"{model_name(self.model)} on {self.benchmark}{protocol}"
+        title = f"{name_model(self.model)} on {self.benchmark}{protocol}"
         if isinstance(self.found, Score):
-            found = sets.sections(self.found)
+            found = sets.build_sections(self.found)
         else:
-            found = vtab.sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
+            found = vtab.build_sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
         data = {"protocol": self.protocol, **self.said, "data": self.copy, "benchmark": self.benchmark}
-        return Report(title, f"{lead}.", with_overlap(found, self.overlap), {**data, "results": self.to_dict()})
+        return Report(title, f"{lead}.", add_overlap(found, self.overlap), {**data, "results": self.to_dict()})
 
 
 def benchmark(
@@ -134,7 +134,7 @@ def benchmark(
     display, root = reporter or Silent(), Path(copy)
     measured: dict[str, Any] = {"layer": how.layer}
     if protocol == FINE_TUNE:
-        said = {"model": weights_path(model)}
+        said = {"model": find_weights_path(model)}
         chosen = {"steps": steps, "device": device}
         found, signal = fine_tune(said["model"], root, tuple(tasks), chosen, broken, display)
         measured |= {"steps": steps, "signal": signal}
@@ -173,7 +173,7 @@ def probe_tasks(
     return run_vtab(predictor.folder, root, vtab_probe(*probe), how, task_options, told)
 
 
-def weights_path(model: ModelLike) -> str:
+def find_weights_path(model: ModelLike) -> str:
     """Return what fine-tuning begins with; raises ConfigError for a model that is not as it lies on the disk."""
     if isinstance(model, (str, Path)):
         return str(model)

@@ -8,7 +8,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset, open_source, open_training
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import open_multilabel
-from vitreous.data.run_data import data_of
+from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.overlap import Overlap, overlap
@@ -27,14 +27,14 @@ class OwnRun(Enum):
     VALIDATION = "its run's validation split"
 
 
-def name_of(data: Data | OwnRun | None) -> str | None:
+def name_data(data: Data | OwnRun | None) -> str | None:
     """Return data as it was named; None for that of the model's run."""
     if data is None or isinstance(data, OwnRun):
         return None
     return str(data) if isinstance(data, (str, Path)) else data.fingerprint
 
 
-def short_name(data: str | None) -> str:
+def shorten_name(data: str | None) -> str:
     """Return a short name of data for a title."""
     return name_dataset(data) if data else "its validation split"
 
@@ -64,7 +64,7 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Datas
     if not is_run(run):
         raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config
-    config = data_of(record, run)
+    config = read_data_config(record, run)
     if broken == "skip":
         config = replace(config, broken="skip")
     dataset = open_dataset(config, predictor.folder.decode)

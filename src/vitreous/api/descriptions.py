@@ -16,16 +16,16 @@ from vitreous.training.reporter import format_duration
 from vitreous.weights.model_folder import ModelFolder
 
 
-def shape(path: str, folder: ModelFolder) -> list[str]:
+def describe_shape(path: str, folder: ModelFolder) -> list[str]:
     """Describe an architecture, its preprocessing and its classes."""
     config = folder.model.config
     lines = [
         f"model       {path}",
-        f"shape       {layers(config)}",
+        f"shape       {describe_layers(config)}",
         f"parameters  {count.count_parameters(config):,}, {count.count_flops(config) / 1e9:.3f} GFLOPs an image",
-        f"images      {config.image[0]}x{config.image[1]}, {transform(folder.preprocess)}",
+        f"images      {config.image[0]}x{config.image[1]}, {describe_transform(folder.preprocess)}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
-        f"classes     {class_names(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
+        f"classes     {describe_classes(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
     ]
     origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
@@ -35,7 +35,7 @@ def shape(path: str, folder: ModelFolder) -> list[str]:
     return lines
 
 
-def transform(images: PreprocessConfig) -> str:
+def describe_transform(images: PreprocessConfig) -> str:
     """Say how images are resized and cropped."""
     kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
     rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
@@ -43,14 +43,14 @@ def transform(images: PreprocessConfig) -> str:
     return f"{mode}, resize {images.resize} ({kernel}), crop {images.crop:g}{rounding}"
 
 
-def class_names(classes: tuple[str, ...]) -> str:
+def describe_classes(classes: tuple[str, ...]) -> str:
     """Count and name a model's classes."""
     if not classes:
         return "none: a model without head, for its features or for fine-tuning"
     return f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
 
 
-def layers(config: ViTConfig | ResNetConfig) -> str:
+def describe_layers(config: ViTConfig | ResNetConfig) -> str:
     """Say what a model is made of."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
@@ -69,7 +69,7 @@ def layers(config: ViTConfig | ResNetConfig) -> str:
     )
 
 
-def progress(path: Path, record: RunRecord) -> str:
+def describe_progress(path: Path, record: RunRecord) -> str:
     """Say how far a run is, what it reached, and how to go on."""
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
@@ -85,7 +85,7 @@ def progress(path: Path, record: RunRecord) -> str:
         f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
     ]
     if measured:
-        lines.append(f"validation  {validation(measured)}")
+        lines.append(f"validation  {describe_validation(measured)}")
     labelled = not measured or find_headline(measured[-1]) is not None
     named = shlex.quote(str(path))
     onwards = f"evaluate {named}" if labelled else f"train DATA --recipe finetune --weights {named}"
@@ -93,7 +93,7 @@ def progress(path: Path, record: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def validation(measured: list[dict[str, Any]]) -> str:
+def describe_validation(measured: list[dict[str, Any]]) -> str:
     """Say what the last and the best evaluation found: accuracy or mAP, or without labels the loss."""
     last = measured[-1]
     name = find_headline(last) or "loss"
@@ -110,12 +110,12 @@ def has_ended(record: RunRecord) -> bool:
         return False
 
 
-def channels(mode: str) -> str:
+def describe_channels(mode: str) -> str:
     """Say what an image holds that has no name as a mode.
 
-    >>> channels("5;16")
+    >>> describe_channels("5;16")
     '5 channels of 16 bits (kept as they are by `vitreous train`)'
-    >>> channels("3;F")
+    >>> describe_channels("3;F")
     '3 channels of floating point (brought to 8 bits; kept as they are by `vitreous train --channels 3`)'
     """
     number, _, bits = mode.partition(";")
@@ -125,10 +125,10 @@ def channels(mode: str) -> str:
     return f"{number} channels of {said} ({reduced}kept as they are by `vitreous train{option}`)"
 
 
-def levels(low: float, high: float, mode: str) -> str:
+def describe_levels(low: float, high: float, mode: str) -> str:
     """Say how the values of an image of more than 8 bits a channel become grey, and what would use the range they take.
 
-    >>> levels(0, 4080, "I;16")
+    >>> describe_levels(0, 4080, "I;16")
     '0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095'
     """
     if mode.endswith("F"):

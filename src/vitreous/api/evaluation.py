@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_labelled, short_name
+from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name, tell_apart
-from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
+from vitreous.api.names import name_model, tell_apart
+from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
@@ -70,11 +70,11 @@ class EvaluationResult(Reported):
 
     def __str__(self) -> str:
         if isinstance(self.metrics, MultiLabelMetrics):
-            lines = [*multilabel.lines(self.metrics), *([str(self.cost)] if self.cost else [])]
+            lines = [*multilabel.format_lines(self.metrics), *([str(self.cost)] if self.cost else [])]
         else:
             lines = [str(self.metrics), "", str(self.details)]
-        lines += comparison.lines(self.comparison) if self.comparison else []
-        lines += corrupted.lines(self.corruptions) if self.corruptions else []
+        lines += comparison.format_lines(self.comparison) if self.comparison else []
+        lines += corrupted.format_lines(self.corruptions) if self.corruptions else []
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join([*lines, *list_left_out(self.source)])
 
@@ -90,7 +90,7 @@ class EvaluationResult(Reported):
             found["comparison"] = {**self.comparison.to_dict(), "cost": costs[1].to_dict() if costs else None}
         if self.corruptions is not None:
             found["corruptions"] = self.corruptions.to_dict()
-        return found | overlap_data(self.overlap)
+        return found | encode_overlap(self.overlap)
 
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
@@ -159,10 +159,10 @@ class EvaluationResult(Reported):
         found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(f"Every image is listed in {IMAGES}.")]))
         if self.comparison is not None:
             one = self.comparison
-            found += comparison.sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
+            found += comparison.build_sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
         if self.corruptions is not None:
-            found += corrupted.sections(self.corruptions, self.predictor, self.source)
-        return with_overlap(found, self.overlap)
+            found += corrupted.build_sections(self.corruptions, self.predictor, self.source)
+        return add_overlap(found, self.overlap)
 
 
 def evaluate(
@@ -214,7 +214,7 @@ def evaluate(
         refuse_multilabel(f"{predictor.path} gives")
     source = open_labelled(data, predictor, broken, display)
     if get_label_matrix(source) is not None and only_one:
-        refuse_multilabel(f"{name_of(data) or OwnRun.VALIDATION.value} has")
+        refuse_multilabel(f"{name_data(data) or OwnRun.VALIDATION.value} has")
     multilabel = multilabel or get_label_matrix(source) is not None
     display.phase(f"evaluating on {len(source):,} images")
     progress = progress_of(display)
@@ -226,7 +226,7 @@ def evaluate(
     price = cost(predictor, batch) if speed else None
     more = None if multilabel else details(logits, targets, predictor.folder.classes, price)
     return EvaluationResult(
-        predictor.path, name_of(data), metrics, logits, targets, more, price,
+        predictor.path, name_data(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
         None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
         find_overlap(predictor, source, named=data is not None),
@@ -261,7 +261,7 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
         CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several labels.
     """
     rival = as_classifier(compare, device)
-    names = tell_apart((model_name(predictor.path), model_name(rival.path)))
+    names = tell_apart((name_model(predictor.path), name_model(rival.path)))
     if rival.folder.multilabel:
         refuse_multilabel(f"{rival.path} gives")
     classes = predictor.folder.classes

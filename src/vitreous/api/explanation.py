@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import overload
 
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.images.inputs import Image, is_single
@@ -15,7 +15,7 @@ from vitreous.insight.explanation import explain as look
 from vitreous.insight.methods import Choice, settle_choice
 from vitreous.reports.explanation.contents import Compared, PageOptions
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
-from vitreous.reports.notebook import frame
+from vitreous.reports.notebook import embed_page
 from vitreous.training.reporter import Reporter, Silent
 
 
@@ -46,7 +46,7 @@ class ExplanationResult(Result):
 
     def _repr_html_(self) -> str:
         """Return the page in a frame of its own."""
-        return frame(self.path.read_text(encoding="utf-8"))
+        return embed_page(self.path.read_text(encoding="utf-8"))
 
 
 @overload
@@ -133,7 +133,7 @@ def explain(
         if looking:
             display.progress(done, max(total, done), {})
 
-    name = model_name(predictor.path)
+    name = name_model(predictor.path)
     found = write_explanation(Path(out), ready, many, PageOptions(map_options, page, faithful), name, progress)
     broken, compared = tuple(found.broken), dict(found.compared)
     return ExplanationResult(predictor.path, Path(out), map_options.method, found.count, broken, compared)

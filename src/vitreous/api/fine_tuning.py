@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.api.training import RUNS, resume, train
 from vitreous.errors import ConfigError
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskScore, task_score
@@ -40,7 +40,7 @@ def fine_tune(
         UserError, FailedError: as `vitreous.train`.
     """
     asked = list(dict.fromkeys(map(task_named, tasks))) or tasks_in(root)
-    place = RUNS / f"vtab-{model_name(model)}-{settings['steps']}"
+    place = RUNS / f"vtab-{name_model(model)}-{settings['steps']}"
     scores: list[TaskScore] = []
     signal = None
     for number, name in enumerate(asked, start=1):
@@ -59,7 +59,7 @@ def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], 
     """Train on one task, or go on with it."""
     run = place / "run"
     if not is_run(run):
-        chosen = run_settings(settings, len(task.both))
+        chosen = build_settings(settings, len(task.both))
         return train(place / "images.csv", recipe="finetune", out=run, weights=model, settings=chosen, reporter=display)
     weights = read_run(run).config["config"]["weights"]
     if weights != model:
@@ -67,7 +67,7 @@ def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], 
     return resume(run, reporter=display)
 
 
-def run_settings(settings: dict[str, Any], images: int) -> dict[str, Any]:
+def build_settings(settings: dict[str, Any], images: int) -> dict[str, Any]:
     """Return what the paper sets for VTAB beside its recipe for fine-tuning.
 
     Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for places and angles.

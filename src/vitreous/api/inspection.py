@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vitreous.api.descriptions import channels, levels, progress, shape
+from vitreous.api.descriptions import describe_channels, describe_levels, describe_progress, describe_shape
 from vitreous.api.models import open_weights
 from vitreous.api.results import Result
 from vitreous.data.config import DataConfig
@@ -61,20 +61,20 @@ def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) 
     built_in = is_built_in(named)
     if not built_in and not path_exists(place):
         if is_named(named):
-            return model(named, load, reporter)
+            return inspect_model(named, load, reporter)
         raise DataError(explain_missing(place))
     if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
-        return data(named)
+        return inspect_data(named)
     if place.is_file():
-        return model(named, load) if has_weights(place) else image(place)
+        return inspect_model(named, load) if has_weights(place) else inspect_image(place)
     if is_run(place):
-        return run(place)
+        return inspect_run(place)
     if is_sweep(place):
-        return sweep(place)
-    return model(named, load) if is_model(place) or has_weights(place) else data(named)
+        return inspect_sweep(place)
+    return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
 
 
-def model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:
+def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:
     """Describe a model folder, or somebody's weights as vitreous would load them."""
     folder, report = open_weights(path, load, reporter)
     told = [] if report is None else [str(report)]
@@ -82,11 +82,11 @@ def model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) 
     named = shlex.quote(path)
     then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
     then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
-    lines = [*told, *shape(path, folder), *assumed, f"next: vitreous {then}"]
+    lines = [*told, *describe_shape(path, folder), *assumed, f"next: vitreous {then}"]
     return InspectionResult(path, "model", folder, "\n".join(lines))
 
 
-def sweep(path: Path) -> InspectionResult:
+def inspect_sweep(path: Path) -> InspectionResult:
     """Describe a sweep over learning rates."""
     found = read_sweep(path)
     left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
@@ -102,11 +102,11 @@ def sweep(path: Path) -> InspectionResult:
     return InspectionResult(str(path), "sweep", found, "\n".join([*lines, f"next: vitreous {then}"]))
 
 
-def run(path: Path) -> InspectionResult:
+def inspect_run(path: Path) -> InspectionResult:
     """Describe a run folder; raises RunError for one whose files lack what a run writes."""
     record = read_run(path)
     try:
-        return InspectionResult(str(path), "run", record, progress(path, record))
+        return InspectionResult(str(path), "run", record, describe_progress(path, record))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         lacking = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise RunError(
@@ -114,14 +114,14 @@ def run(path: Path) -> InspectionResult:
         ) from error
 
 
-def data(path: str) -> InspectionResult:
+def inspect_data(path: str) -> InspectionResult:
     """Describe a data set as training would see it, broken files left out and listed."""
     report = open_dataset(DataConfig(path, broken="skip")).report
     skip = " --data.broken skip" if report.broken else ""
     return InspectionResult(path, "data", report, f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}")
 
 
-def image(path: Path) -> InspectionResult:
+def inspect_image(path: Path) -> InspectionResult:
     """Describe an image file."""
     bytes_read = read(path, DecodeConfig())
     info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
@@ -131,8 +131,8 @@ def image(path: Path) -> InspectionResult:
         decode(bytes_read, DecodeConfig(), kept or "RGB", name=str(path))
     turned = f", EXIF orientation {info.orientation} applied" if info.orientation != 1 else ""
     frames = f", the first of {info.frames} frames is used" if info.frames > 1 else ""
-    values = f"\nvalues      {levels(*found, info.mode)}" if found else ""
+    values = f"\nvalues      {describe_levels(*found, info.mode)}" if found else ""
     size = f"{info.size.rows} rows x {info.size.cols} cols"
-    mode = f"mode {info.mode}" if kept is None else channels(info.mode)
+    mode = f"mode {info.mode}" if kept is None else describe_channels(info.mode)
     described = f"image       {path}\n{info.format:11} {size}, {mode}{turned}{frames}{values}"
     return InspectionResult(str(path), "image", info, described)

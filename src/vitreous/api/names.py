@@ -5,7 +5,7 @@ from pathlib import Path
 from vitreous.storage.presence import is_file, path_exists
 
 
-def model_name(model: str) -> str:
+def name_model(model: str) -> str:
     """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
     path = Path(model)
     name = path.resolve().name if path_exists(path) else path.name

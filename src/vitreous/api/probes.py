@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from vitreous.api.data import Data, OwnRun, find_overlap, name_of, open_probe_splits, short_name
+from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_probe_splits, shorten_name
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name, tell_apart
-from vitreous.api.results import Reported, list_left_out, overlap_data, with_overlap
+from vitreous.api.names import name_model, tell_apart
+from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
 from vitreous.evaluation.comparison import ComparisonResult
@@ -70,20 +70,20 @@ class ProbeResult(Reported):
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.lead}\n\n{shown.probe_lines(self.found)}"]
+        lines = [f"{self.lead}\n\n{shown.format_probe(self.found)}"]
         if self.comparison is not None and self.other is not None:
-            lines += ["", f"{self.comparison.names[1]}:", shown.probe_lines(self.other)]
+            lines += ["", f"{self.comparison.names[1]}:", shown.format_probe(self.other)]
             lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
-            lines += comparison.lines(self.comparison)
+            lines += comparison.format_lines(self.comparison)
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join([*lines, *(line for source in self.sources for line in list_left_out(source))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
-        found = shown.probe_data(self.found)
+        found = shown.encode_probe(self.found)
         if self.comparison is not None and self.other is not None:
-            found["comparison"] = {**self.comparison.to_dict(), "other": shown.probe_data(self.other)}
-        return found | overlap_data(self.overlap)
+            found["comparison"] = {**self.comparison.to_dict(), "other": shown.encode_probe(self.other)}
+        return found | encode_overlap(self.overlap)
 
     @cached_property
     def report(self) -> Report:
@@ -91,20 +91,20 @@ class ProbeResult(Reported):
         facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
         counts = {"train_images": len(self.train), "results": self.to_dict()}
         data = {"protocol": self.kind, **self.predictor.said, "data": self.data, **facts, **counts}
-        title = f"{model_name(self.model)} on {short_name(self.data)}: {self.kind}"
+        title = f"{name_model(self.model)} on {shorten_name(self.data)}: {self.kind}"
         return Report(title, f"{self.lead}.", self._sections(), data)
 
     def _sections(self) -> list[Section]:
-        found = shown.probe_sections(self.found, self.options, self.train, self.test)
+        found = shown.build_probe_sections(self.found, self.options, self.train, self.test)
         if self.comparison is not None and self.other is not None:
             one = self.comparison
-            first, *more = comparison.sections(one.found, one.names, self.predictor.folder, self.sources[1])
+            first, *more = comparison.build_sections(one.found, one.names, self.predictor.folder, self.sources[1])
             words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
-            lead = "" if isinstance(self.other, FewShot) else shown.headline(self.other)
-            alone = [*([Words(lead)] if lead else []), shown.probe_table(self.other)]
+            lead = "" if isinstance(self.other, FewShot) else shown.write_headline(self.other)
+            alone = [*([Words(lead)] if lead else []), shown.tabulate_probe(self.other)]
             found += [Section("other", f"{one.names[1]} by itself", alone)]
             found += [replace(first, blocks=[*words, *first.blocks]), *more]
-        return with_overlap(found, self.overlap)
+        return add_overlap(found, self.overlap)
 
 
 def probe(
@@ -166,7 +166,7 @@ def probe(
         other = measure(kind, how, *extract_features(rival, sources, how, batch, display))
     named = test is not None
     return ProbeResult(
-        predictor.path, kind, name_of(test if named else train), name_of(train) if named else None, found, *parts, how,
+        predictor.path, kind, name_data(test if named else train), name_data(train) if named else None, found, *parts, how,
         None if rival is None or other is None else compare_probes(predictor, rival, (found, other), parts),
         other,
         find_overlap(predictor, sources[1], train is not None if test is None else not isinstance(test, OwnRun)),
@@ -208,5 +208,5 @@ def compare_probes(
     classes = parts[0].classes
     mine, theirs = (scores(one, classes) for one in both)
     sure = not any(isinstance(one, FewShot) or not hasattr(one, "logits") for one in both)
-    found = compare_logits(mine, theirs, shown.labels_of(*parts), classes, sure=sure)
-    return ComparisonResult(rival.path, tell_apart((model_name(predictor.path), model_name(rival.path))), found)
+    found = compare_logits(mine, theirs, shown.find_labels(*parts), classes, sure=sure)
+    return ComparisonResult(rival.path, tell_apart((name_model(predictor.path), name_model(rival.path))), found)

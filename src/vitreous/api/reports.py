@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.api.results import Result
-from vitreous.reports.notebook import frame
+from vitreous.reports.notebook import embed_page
 from vitreous.reports.run.page import write_report
 
 
@@ -20,7 +20,7 @@ class ReportResult(Result):
 
     def _repr_html_(self) -> str:
         """Return the page in a frame of its own."""
-        return frame(self.path.read_text(encoding="utf-8"))
+        return embed_page(self.path.read_text(encoding="utf-8"))
 
 
 def report(run: str | Path) -> ReportResult:

@@ -8,8 +8,8 @@ from typing import Any
 
 from vitreous.data.sources.base import Source
 from vitreous.evaluation.overlap import Overlap
-from vitreous.reports.blocks import Report, Section, Words, html, save_report
-from vitreous.reports.notebook import frame, preformatted
+from vitreous.reports.blocks import Report, Section, Words, render_html, save_report
+from vitreous.reports.notebook import embed_page, format_text
 
 
 class Result(ABC):
@@ -21,7 +21,7 @@ class Result(ABC):
 
     def _repr_html_(self) -> str:
         """Return the figures for a notebook."""
-        return preformatted(self)
+        return format_text(self)
 
 
 class Reported(Result):
@@ -38,7 +38,7 @@ class Reported(Result):
 
     def _repr_html_(self) -> str:
         """Return the report in a frame of its own, so that its style and a notebook's don't meet."""
-        return frame(html(self.report).decode())
+        return embed_page(render_html(self.report).decode())
 
     def save(self, folder: str | Path) -> Path:
         """Write report.html, report.json and report.md into a folder, new or empty; return the page's path.
@@ -64,7 +64,7 @@ def describe_skipped(what: str, skipped: Sequence[tuple[str, str]]) -> list[str]
     return [f"{len(skipped):,} {what} can't be read and were left out; the first: {skipped[0][1]}"]
 
 
-def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:
+def add_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:
     """Return a report's sections with the one, if there is an overlap, that tells it after the results."""
     if overlap is None:
         return list(sections)
@@ -72,6 +72,6 @@ def with_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[S
     return [sections[0], seen, *sections[1:]]
 
 
-def overlap_data(overlap: Overlap | None) -> dict[str, Any]:
+def encode_overlap(overlap: Overlap | None) -> dict[str, Any]:
     """Return how many of the images the model was trained on as JSON values; nothing where it was on none."""
     return {"trained_on": asdict(overlap)} if overlap else {}

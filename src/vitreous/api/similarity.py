@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.api.models import ModelLike, as_predictor
-from vitreous.api.names import model_name, tell_apart
+from vitreous.api.names import name_model, tell_apart
 from vitreous.api.results import Reported
 from vitreous.data.dataset import name_dataset, open_source
 from vitreous.data.sources.subset import draw_subset
@@ -14,7 +14,7 @@ from vitreous.evaluation.probes.cka import CKA, check_images
 from vitreous.evaluation.probes.cka import cka as compare_layers
 from vitreous.evaluation.probes.features import FeatureOptions
 from vitreous.reports.blocks import Report
-from vitreous.reports.evaluation.cka import cka_data, cka_said, cka_sections
+from vitreous.reports.evaluation.cka import build_cka_sections, describe_cka, encode_cka
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 
@@ -32,15 +32,15 @@ class CKAResult(Reported):
     def names(self) -> tuple[str, str]:
         """Short names of the models, told apart."""
         first, second = self.models
-        names = model_name(first), model_name(second)
+        names = name_model(first), name_model(second)
         return names if first == second else tell_apart(names)
 
     def __str__(self) -> str:
-        return cka_said(self.found, self.names)
+        return describe_cka(self.found, self.names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the matrix and its layers as JSON values."""
-        return cka_data(self.found)
+        return encode_cka(self.found)
 
     @cached_property
     def report(self) -> Report:
@@ -49,7 +49,7 @@ class CKAResult(Reported):
         lead = f"Linear CKA of the layers of {first} and {second}, on {self.found.examples:,} images of {self.data}."
         title = f"{self.names[0]} and {self.names[1]} on {name_dataset(self.data)}: CKA"
         data = {"protocol": "cka", "model": first, "other": second, "data": self.data}
-        return Report(title, lead, cka_sections(self.found, self.names), data | self.to_dict())
+        return Report(title, lead, build_cka_sections(self.found, self.names), data | self.to_dict())
 
 
 def cka(

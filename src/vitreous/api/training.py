@@ -99,16 +99,16 @@ def train(
     refuse_used(out)
     recipe_options, settings = pin_weights(recipe_options, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
-    base = override(RunConfig(data=DataConfig(str(data))), opened)
-    config = override(plan(base.data, recipe, recipe_options, reporter, base.decode), settings)
+    base = override_config(RunConfig(data=DataConfig(str(data))), opened)
+    config = override_config(plan_config(base.data, recipe, recipe_options, reporter, base.decode), settings)
     if dry_run:
         return dry_run_config(config, reporter)
     try:
-        folder = Path(out) if out is not None else free_run(config)
+        folder = Path(out) if out is not None else claim_run(config)
         reporter.message(f"run folder: {folder}")
         if sweep is False:
             return train_config(config, folder, reporter)
-        return swept(config, () if sweep is True else sweep, folder, reporter)
+        return train_sweep(config, () if sweep is True else sweep, folder, reporter)
     finally:
         give_up_claims()
 
@@ -130,13 +130,13 @@ def pin_weights(
     return pin(recipe_options), pin(settings)
 
 
-def swept(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
+def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says how."""
     examples = open_dataset(config.data, config.decode).facts.train
     return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
-def plan(
+def plan_config(
     source: DataConfig,
     recipe: str,
     recipe_options: Mapping[str, Any],
@@ -169,7 +169,7 @@ def plan(
     recipe, request = settle_weights(recipe, request, reporter)
     config = configure(recipe, request)
     if isinstance(config.preprocess.mode, int):
-        return measured(replace(config, decode=decode), dataset, reporter)
+        return set_channel_statistics(replace(config, decode=decode), dataset, reporter)
     return config
 
 
@@ -207,7 +207,7 @@ def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConf
     return replace(config, preprocess=replace(config.preprocess, mean=mean, std=std))
 
 
-def override(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
     for part, members in list_alternatives(RunConfig).items():
         given, own = settings.get(part), {one.name for one in fields(getattr(config, part))}
@@ -249,7 +249,7 @@ def refuse_impossible(path: Path) -> None:
         raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
 
 
-def free_run(config: RunConfig) -> Path:
+def claim_run(config: RunConfig) -> Path:
     """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
     return claim_folder(RUNS, f"{name_dataset(config.data.path)}-{config.recipe}")
 

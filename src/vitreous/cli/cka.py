@@ -2,7 +2,7 @@
 
 import shlex
 
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.cli.load_model import open_model
 from vitreous.cli.options.probes import Cka
 from vitreous.cli.output import free_or_named
@@ -18,7 +18,7 @@ def cka(arguments: list[str]) -> int:
     from vitreous.evaluation.probes.cka import check_images
 
     check_images(options.images)
-    stem = f"{model_name(options.model)}-{model_name(options.other)}-{name_dataset(options.data)}-cka"
+    stem = f"{name_model(options.model)}-{name_model(options.other)}-{name_dataset(options.data)}-cka"
     out = free_or_named(options.out, stem)
     how = {name: getattr(options, name) for name in ("images", "unbiased", "batch", "precision", "broken")}
     display = reporter()

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.cli.load_model import open_classifier, open_model
 from vitreous.cli.options.commands import Evaluate
 from vitreous.cli.options.evaluate import FINE_TUNE, check
@@ -90,4 +90,4 @@ def folder_of(options: Evaluate) -> Path:
     from vitreous.data.dataset import name_dataset
 
     data = options.benchmark or (name_dataset(options.data) if options.data else "validation")
-    return free_or_named(options.out, f"{model_name(options.model)}-{data or 'data'}-{options.protocol}")
+    return free_or_named(options.out, f"{name_model(options.model)}-{data or 'data'}-{options.protocol}")

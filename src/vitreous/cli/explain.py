@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitreous.api.names import model_name
+from vitreous.api.names import name_model
 from vitreous.cli.load_model import open_model
 from vitreous.cli.options.commands import Explain
 from vitreous.cli.output import free_or_named
@@ -21,7 +21,7 @@ def explain(arguments: list[str]) -> int:
     options = parse(Explain, arguments, "explain")
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
-    out = free_or_named(options.out, model_name(options.model), EXPLANATIONS)
+    out = free_or_named(options.out, name_model(options.model), EXPLANATIONS)
     from vitreous.api.explanation import check_page
     from vitreous.api.explanation import explain as look
     from vitreous.image_paths import expand_paths

@@ -10,7 +10,7 @@ from vitreous.settings import from_dict
 from vitreous.storage.relocation import locate
 
 
-def data_of(config: Mapping[str, Any], run: Path) -> DataConfig:
+def read_data_config(config: Mapping[str, Any], run: Path) -> DataConfig:
     """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
     settings = config.get("config")
     data = from_dict(DataConfig, settings.get("data") if isinstance(settings, Mapping) else None, "data")

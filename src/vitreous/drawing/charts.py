@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import text
+from vitreous.drawing.html import escape_text
 from vitreous.drawing.svg import (
     LARGE,
     SMALL,
@@ -14,17 +14,17 @@ from vitreous.drawing.svg import (
     Format,
     Frame,
     Layout,
-    box,
-    dot,
-    nothing,
-    percent,
-    share_range,
-    span,
-    span_from_zero,
-    svg,
-    text_at,
-    x_axis,
-    y_axis,
+    draw_box,
+    draw_dot,
+    draw_empty,
+    draw_text,
+    draw_x_axis,
+    draw_y_axis,
+    find_share_range,
+    find_span,
+    find_span_from_zero,
+    format_percent,
+    render_svg,
 )
 from vitreous.metrics.seeds import Interval
 
@@ -32,7 +32,7 @@ MOST_POINTS = 400
 """Points drawn of one line; longer ones are thinned."""
 ASIDE = 6.0
 """Between the points of two conditions at the same x."""
-SHARE = Axis("validation accuracy", percent)
+SHARE = Axis("validation accuracy", format_percent)
 UNNAMED = Axis("")
 
 
@@ -55,7 +55,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `dot_plot`: a condition."""
+    """One line of `draw_dots`: a condition."""
 
     name: str
     values: Sequence[float]
@@ -65,14 +65,14 @@ class Row:
     """1 to 6."""
 
 
-def bounds(y: float | Interval) -> tuple[float, float, float]:
+def find_bounds(y: float | Interval) -> tuple[float, float, float]:
     """Return low, mean and high; three times the same for a number, or an interval without bounds."""
     if not isinstance(y, Interval):
         return y, y, y
     return (y.low, y.mean, y.high) if math.isfinite(y.low) else (y.mean, y.mean, y.mean)
 
 
-def thin(points: Sequence, most: int = MOST_POINTS) -> list:
+def thin_points(points: Sequence, most: int = MOST_POINTS) -> list:
     """Return at most about `most` points, evenly chosen, the last one among them."""
     if len(points) <= most:
         return list(points)
@@ -80,7 +80,7 @@ def thin(points: Sequence, most: int = MOST_POINTS) -> list:
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def running_mean(points: Sequence[tuple[float, float]], share: float = 0.05) -> list[tuple[float, float]]:
+def compute_running_mean(points: Sequence[tuple[float, float]], share: float = 0.05) -> list[tuple[float, float]]:
     """Return the running mean of y over a window of this share of the points, centred; short at both ends."""
     reach = round(len(points) * share / 2)
     sums = [0.0]
@@ -93,7 +93,7 @@ def running_mean(points: Sequence[tuple[float, float]], share: float = 0.05) -> 
     return result
 
 
-def line_chart(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED, layout: Layout = SMALL) -> Markup:
+def draw_lines(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED, layout: Layout = SMALL) -> Markup:
     """Draw lines over a common x.
 
     Args:
@@ -104,61 +104,64 @@ def line_chart(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED,
         layout: `SMALL` on a page, `LARGE` in a file of its own.
     """
     lines = [
-        replace(one, points=[p for p in one.points if all(map(math.isfinite, (p[0], *bounds(p[1]))))]) for one in series
+        replace(one, points=[p for p in one.points if all(map(math.isfinite, (p[0], *find_bounds(p[1]))))])
+        for one in series
     ]
     lines = [one for one in lines if one.points]
     if not lines:
-        return nothing(label, layout)
+        return draw_empty(label, layout)
     xs = [x.change(at) for one in lines for at, _ in one.points]
-    ys = [value for one in lines for _, around in one.points for value in bounds(around)]
-    entries, more = legend([one for one in lines if not one.faint], layout)
+    ys = [value for one in lines for _, around in one.points for value in find_bounds(around)]
+    entries, more = draw_legend([one for one in lines if not one.faint], layout)
     grown = replace(layout, height=layout.height + more, top=layout.top + more)
-    free = span if layout.alone else span_from_zero
-    upwards = y.within or (share_range if y.form is percent and not layout.alone else free)(ys)
+    free = find_span if layout.alone else find_span_from_zero
+    upwards = y.within or (find_share_range if y.form is format_percent and not layout.alone else free)(ys)
     frame = Frame(grown, x.within or free(xs), upwards)
     across = replace(x, whole=x.whole or all(at.is_integer() for at in xs)) if not x.log else x
-    apart = ASIDE if side_by_side(lines) else 0.0
-    body = entries + x_axis(frame, across) + y_axis(frame, y)
+    apart = ASIDE if hide_each_other(lines) else 0.0
+    body = entries + draw_x_axis(frame, across) + draw_y_axis(frame, y)
     for number, one in enumerate(lines):
-        body += _line(frame, one, x, apart * (number - (len(lines) - 1) / 2))
-    return svg(grown.width, grown.height, label, body, layout.alone)
+        body += _draw_line(frame, one, x, apart * (number - (len(lines) - 1) / 2))
+    return render_svg(grown.width, grown.height, label, body, layout.alone)
 
 
-def interval_chart(series: Sequence[Series], label: str, x: Axis, y: Axis = SHARE) -> Markup:
-    """Draw conditions over a common x, each point with its interval, as a file; see `line_chart`."""
-    return line_chart(series, label, x, y, LARGE)
+def draw_intervals(series: Sequence[Series], label: str, x: Axis, y: Axis = SHARE) -> Markup:
+    """Draw conditions over a common x, each point with its interval, as a file; see `draw_lines`."""
+    return draw_lines(series, label, x, y, LARGE)
 
 
-def side_by_side(lines: Sequence[Series]) -> bool:
+def hide_each_other(lines: Sequence[Series]) -> bool:
     """Tell whether two conditions have different intervals at the same x, which would hide one another."""
     found: dict[float, Interval] = {}
     pairs = [(at, around) for line in lines for at, around in line.points if isinstance(around, Interval)]
     return any(found.setdefault(at, around) != around for at, around in pairs)
 
 
-def _line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
+def _draw_line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
     """Draw a line, its points and their intervals, so far aside that others at the same x can be seen."""
-    (low, high), points = frame.y, thin(one.points)
+    (low, high), points = frame.y, thin_points(one.points)
 
     def place(at: float, value: float) -> tuple[float, float]:
         across, down = frame.place(x.change(at), min(high, max(low, value)))
         return across + aside, down
 
-    places, body = [place(at, bounds(around)[1]) for at, around in points], ""
+    places, body = [place(at, find_bounds(around)[1]) for at, around in points], ""
     if one.joined and len(places) > 1:
         path = "L".join(f"{across:.1f} {down:.1f}" for across, down in places)
         body = f'<path class="line c{one.colour}{" faint" if one.faint else ""}" d="M{path}"/>'
     marked = one.dots or not one.joined or len(places) == 1
     for (at, around), (across, down) in zip(points, places, strict=True):
         if isinstance(around, Interval):
-            ends = [place(at, value)[1] for value in bounds(around)[::2]]
-            body += whisker((across, ends[0]), (across, ends[1]), one.colour)
+            ends = [place(at, value)[1] for value in find_bounds(around)[::2]]
+            body += draw_whisker((across, ends[0]), (across, ends[1]), one.colour)
         if marked or isinstance(around, Interval):
-            body += dot((across, down), one.colour, frame.layout.dot if len(places) <= 40 else 0.75 * frame.layout.dot)
+            body += draw_dot(
+                (across, down), one.colour, frame.layout.dot if len(places) <= 40 else 0.75 * frame.layout.dot
+            )
     return body
 
 
-def whisker(first: tuple[float, float], second: tuple[float, float], colour: int) -> str:
+def draw_whisker(first: tuple[float, float], second: tuple[float, float], colour: int) -> str:
     """Draw a line between two points above or beside each other, a stroke across at both ends; nothing of no length."""
     (x, y), (x2, y2) = first, second
     if first == second:
@@ -168,7 +171,7 @@ def whisker(first: tuple[float, float], second: tuple[float, float], colour: int
     return f'<path class="line c{colour}" d="{upright if x == x2 else level}"/>'
 
 
-def legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
+def draw_legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
     """Return the names of lines beside their colours, in as many rows as it takes, and the height of all but the first."""
     font = layout.font
     begin, down, row = (16.0, 22.0, 20.0) if layout.alone else (layout.left, 14.5, 15.0)
@@ -179,13 +182,13 @@ def legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
             across, down = begin, down + row
         middle = down - 0.33 * font
         line = f'<path class="line c{one.colour}" d="M{across:.0f} {middle:.1f}h{1.25 * font:.0f}"/>'
-        body += line if one.joined else dot((across + 0.65 * font, middle), one.colour, layout.dot)
-        body += text_at(across + 1.75 * font, down, one.name, "strong" if layout.alone else "axis")
+        body += line if one.joined else draw_dot((across + 0.65 * font, middle), one.colour, layout.dot)
+        body += draw_text(across + 1.75 * font, down, one.name, "strong" if layout.alone else "axis")
         across += wide
     return body, down - first + (20 if layout.alone and lines else 0)
 
 
-def dot_plot(rows: Sequence[Row], label: str, name: str, form: Format = percent) -> Markup:
+def draw_dots(rows: Sequence[Row], label: str, name: str, form: Format = format_percent) -> Markup:
     """Draw conditions below each other, as a file: each seed a faint dot, the mean a strong one in its interval.
 
     Args:
@@ -196,28 +199,28 @@ def dot_plot(rows: Sequence[Row], label: str, name: str, form: Format = percent)
     """
     rows = [row for row in rows if len(row.values)]
     if not rows:
-        return nothing(label, LARGE)
+        return draw_empty(label, LARGE)
     left = 24 + max(LARGE.long(row.name) for row in rows)
     layout = replace(LARGE, height=34.0 * len(rows) + 76, left=left, top=22)
-    every = [value for row in rows for value in (*row.values, *bounds(row.interval))]
-    frame = Frame(layout, span(every), (0.0, float(len(rows))))
-    body = x_axis(frame, Axis(name, form))
+    every = [value for row in rows for value in (*row.values, *find_bounds(row.interval))]
+    frame = Frame(layout, find_span(every), (0.0, float(len(rows))))
+    body = draw_x_axis(frame, Axis(name, form))
     if frame.x[0] < 0 < frame.x[1]:
         body += f'<path class="ideal" d="M{frame.place(0, 0)[0]:.1f} {layout.top:g}V{frame.floor:g}"/>'
     for index, row in enumerate(rows):
-        body += _row(frame, len(rows) - index - 0.5, row)
-    return svg(layout.width, layout.height, label, body, alone=True)
+        body += _draw_row(frame, len(rows) - index - 0.5, row)
+    return render_svg(layout.width, layout.height, label, body, alone=True)
 
 
-def _row(frame: Frame, level: float, row: Row) -> str:
+def _draw_row(frame: Frame, level: float, row: Row) -> str:
     """Draw a condition's name, seeds, mean and interval."""
-    near, middle, far = (frame.place(value, level) for value in bounds(row.interval))
-    body = text_at(frame.layout.left - 12, middle[1] + 4.5, row.name, "strong", "end")
-    body += "".join(dot(frame.place(value, level), row.colour, 3, "mark seed") for value in row.values)
-    return body + whisker(near, far, row.colour) + dot(middle, row.colour, 5)
+    near, middle, far = (frame.place(value, level) for value in find_bounds(row.interval))
+    body = draw_text(frame.layout.left - 12, middle[1] + 4.5, row.name, "strong", "end")
+    body += "".join(draw_dot(frame.place(value, level), row.colour, 3, "mark seed") for value in row.values)
+    return body + draw_whisker(near, far, row.colour) + draw_dot(middle, row.colour, 5)
 
 
-def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: str) -> Markup:
+def draw_reliability(bins: Sequence[tuple[float, float, int, float, float]], label: str) -> Markup:
     """Draw accuracy against confidence, and below it how many predictions have that confidence.
 
     Args:
@@ -225,7 +228,7 @@ def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: s
         label: says in words what the chart shows.
     """
     frame = Frame(replace(SMALL, height=250, top=12, bottom=76), (0, 1), (0, 1))
-    body = x_axis(frame, Axis("")) + y_axis(frame, Axis("", percent))
+    body = draw_x_axis(frame, Axis("")) + draw_y_axis(frame, Axis("", format_percent))
     most = max([count for _, _, count, _, _ in bins] + [1])
     for low, high, count, confidence, accuracy in bins:
         if not count:
@@ -236,13 +239,13 @@ def reliability(bins: Sequence[tuple[float, float, int, float, float]], label: s
         ends = [frame.place(0, value)[1] for value in (0, near, far)]
         tall, wide = max(30 * count / most, 0.8), right - left
         body += (
-            f"<g><title>{text(title)}</title>"
-            + box("bar", (left, ends[1]), (wide, ends[0] - ends[1]))
-            + box("gap" if confidence > accuracy else "spare", (left, ends[2]), (wide, ends[1] - ends[2]))
-            + box("bar", (left, 228 - tall), (wide, tall))
+            f"<g><title>{escape_text(title)}</title>"
+            + draw_box("bar", (left, ends[1]), (wide, ends[0] - ends[1]))
+            + draw_box("gap" if confidence > accuracy else "spare", (left, ends[2]), (wide, ends[1] - ends[2]))
+            + draw_box("bar", (left, 228 - tall), (wide, tall))
             + "</g>"
         )
     (x0, y0), (x1, y1) = frame.place(0, 0), frame.place(1, 1)
     body += f'<path class="ideal" d="M{x0:g} {y0:g}L{x1:g} {y1:g}"/><path class="grid" d="M{x0:g} 228H{x1:g}"/>'
-    body += text_at((x0 + x1) / 2, 243, "confidence, and how often", anchor="middle")
-    return svg(frame.layout.width, frame.layout.height, label, body)
+    body += draw_text((x0 + x1) / 2, 243, "confidence, and how often", anchor="middle")
+    return render_svg(frame.layout.width, frame.layout.height, label, body)

@@ -21,22 +21,22 @@ HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u206
 STYLES = ("drawing/palette.css", "drawing/page.css", "drawing/charts.css")
 
 
-def plain(value: object) -> str:
+def strip_hidden(value: object) -> str:
     """Return text that is safe to show: control and direction characters, and bytes that are no text, become U+FFFD."""
     return HIDDEN.sub("\ufffd", str(value))
 
 
-def text(value: object) -> str:
-    """Escape anything for HTML and SVG, and hide what `plain` hides."""
-    return escape(plain(value))
+def escape_text(value: object) -> str:
+    """Escape anything for HTML and SVG, and hide what `strip_hidden` hides."""
+    return escape(strip_hidden(value))
 
 
-def _shown(value: Any) -> Any:
-    return value if hasattr(value, "__html__") else plain(value)
+def _show(value: Any) -> Any:
+    return value if hasattr(value, "__html__") else strip_hidden(value)
 
 
 @functools.cache
-def environment() -> Any:
+def build_environment() -> Any:
     """Return the templates, by their paths in the package."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -44,23 +44,23 @@ def environment() -> Any:
         loader=PackageLoader("vitreous", ""),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_show,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
-def macro(name: str, *values: Any, template: str = BLOCKS) -> Markup:
+def render_macro(name: str, *values: Any, template: str = BLOCKS) -> Markup:
     """Return what a macro makes of values."""
-    return getattr(environment().get_template(template).module, name)(*values)
+    return getattr(build_environment().get_template(template).module, name)(*values)
 
 
-def resource(name: str) -> str:
+def read_resource(name: str) -> str:
     """Return a text file of the package, by its path in it."""
     return (files("vitreous") / name).read_text(encoding="utf-8")
 
 
-def page(
+def render_page(
     title: str, lead: Sequence[Any], sections: Sequence[Any], foot: str, style: str = "", script: str = ""
 ) -> bytes:
     """Return the whole file.
@@ -80,8 +80,8 @@ def page(
         "lead": lead,
         "sections": sections,
         "foot": foot,
-        "style": Markup("".join(map(resource, STYLES)) + style),
+        "style": Markup("".join(map(read_resource, STYLES)) + style),
         "script": Markup(script),
         "hash": b64encode(sha256(script.encode()).digest()).decode(),
     }
-    return environment().get_template("drawing/page.html").render(parts).encode()
+    return build_environment().get_template("drawing/page.html").render(parts).encode()

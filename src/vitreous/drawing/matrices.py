@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import text
-from vitreous.drawing.svg import box, svg, text_at
+from vitreous.drawing.html import escape_text
+from vitreous.drawing.svg import draw_box, draw_text, render_svg
 
 NUMBERED = 16
 """Most columns of a heat map with which cells show their values."""
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     """Class of its rectangle."""
 
 
-def matrix(
+def draw_matrix(
     cells: Sequence[Sequence[Cell | None]],
     names: tuple[Sequence[str], Sequence[str]],
     titles: tuple[str, str],
@@ -52,32 +52,32 @@ def matrix(
     turned = longest > 4
     left, top = 26 + 6.4 * max(map(len, rows), default=0), 26 + 6.4 * longest if turned else 34.0
     wide, high = side * len(cols), side * len(rows)
-    body = text_at(left + wide / 2, 10, titles[1], anchor="middle")
-    body += text_at(9, top + high / 2, titles[0], anchor="middle", turned=True)
+    body = draw_text(left + wide / 2, 10, titles[1], anchor="middle")
+    body += draw_text(9, top + high / 2, titles[0], anchor="middle", turned=True)
     for index, name in enumerate(rows):
-        body += text_at(left - 6, top + (index + 0.5) * side + 3.5, name, anchor="end")
+        body += draw_text(left - 6, top + (index + 0.5) * side + 3.5, name, anchor="end")
     for index, name in enumerate(cols):
         across = left + (index + 0.5) * side + (3.5 if turned else 0)
-        body += text_at(across, top - 6, name, anchor="start" if turned else "middle", turned=turned)
+        body += draw_text(across, top - 6, name, anchor="start" if turned else "middle", turned=turned)
     for row, values in enumerate(cells):
         for col, cell in enumerate(values):
-            body += _cell(cell, (left + col * side, top + row * side), side) if cell else ""
-    body += box("frame", (left, top), (wide, high))
+            body += _draw_cell(cell, (left + col * side, top + row * side), side) if cell else ""
+    body += draw_box("frame", (left, top), (wide, high))
     width = left + wide + 2
-    return svg(width, top + high + 2, label, body, scale=1.25), 0.72 * width
+    return render_svg(width, top + high + 2, label, body, scale=1.25), 0.72 * width
 
 
-def _cell(cell: Cell, place: tuple[float, float], side: float) -> str:
-    body = box(cell.kind, place, (side, side), f' fill-opacity="{cell.strength:.2f}"')
+def _draw_cell(cell: Cell, place: tuple[float, float], side: float) -> str:
+    body = draw_box(cell.kind, place, (side, side), f' fill-opacity="{cell.strength:.2f}"')
     if cell.number:
         on = " on" if cell.strength > (BENEATH_TEXT if cell.kind == "hit" else 0.85) else ""
         middle = (place[0] + side / 2, place[1] + side / 2 + 3.5)
-        body += text_at(*middle, cell.number, f"count{on}", "middle")
-    return f"<g><title>{text(cell.title)}</title>{body}</g>" if cell.title else body
+        body += draw_text(*middle, cell.number, f"count{on}", "middle")
+    return f"<g><title>{escape_text(cell.title)}</title>{body}</g>" if cell.title else body
 
 
-def confusion_map(matrix_of: Sequence[Sequence[int]], names: Sequence[str], label: str) -> tuple[Markup, float]:
-    """Draw a confusion matrix, rows true, columns predicted; colour is the share of the row; see `matrix`."""
+def draw_confusions(matrix_of: Sequence[Sequence[int]], names: Sequence[str], label: str) -> tuple[Markup, float]:
+    """Draw a confusion matrix, rows true, columns predicted; colour is the share of the row; see `draw_matrix`."""
     counted = len(names) <= COUNTED
 
     def cell(row: int, col: int, value: int, total: int) -> Cell:
@@ -93,13 +93,13 @@ def confusion_map(matrix_of: Sequence[Sequence[int]], names: Sequence[str], labe
         for row, counts in enumerate(matrix_of)
     ]
     shown = [name if len(name) <= 16 else name[:15] + "…" for name in names]
-    return matrix(cells, (shown, shown), ("true", "predicted"), label)
+    return draw_matrix(cells, (shown, shown), ("true", "predicted"), label)
 
 
-def heat_map(
+def draw_heat_map(
     values: Sequence[Sequence[float]], names: tuple[Sequence[str], Sequence[str]], titles: tuple[str, str], label: str
 ) -> tuple[Markup, float]:
-    """Draw values from 0 to 1: the stronger the colour, the higher; see `matrix`."""
+    """Draw values from 0 to 1: the stronger the colour, the higher; see `draw_matrix`."""
     rows, cols = names
     numbered = len(cols) <= NUMBERED
 
@@ -109,4 +109,4 @@ def heat_map(
         return Cell(strength, f"{rows[row]}, {cols[col]}: {value:.3f}", number)
 
     cells = [[cell(row, col, value) for col, value in enumerate(line)] for row, line in enumerate(values)]
-    return matrix(cells, names, titles, label)
+    return draw_matrix(cells, names, titles, label)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import resource, text
+from vitreous.drawing.html import escape_text, read_resource
 
 Format = Callable[[float], str]
 
 
-def short(value: float) -> str:
+def shorten(value: float) -> str:
     """Write a number for an axis: 0.002, 12, 1.5M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= unit:
@@ -21,12 +21,12 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def percent(value: float) -> str:
+def format_percent(value: float) -> str:
     """Write a share."""
     return f"{100 * value:.4g}%"
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Return round numbers within low..high, about so many: steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(1, about)
     if not rough > 0 or not math.isfinite(rough):
@@ -38,7 +38,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def choose_log_ticks(low: float, high: float) -> list[float]:
     """Return the logarithms of round numbers between two logarithms to base 10: 1, 2, 5 of each power, or powers alone."""
     factors = (1, 2, 5) if high - low < 3 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
@@ -51,7 +51,7 @@ class Axis:
     """How an axis is named and numbered."""
 
     name: str
-    form: Format = short
+    form: Format = shorten
     log: bool = False
     """Logarithmic; all values above 0."""
     whole: bool = False
@@ -66,8 +66,8 @@ class Axis:
     def marks(self, low: float, high: float) -> list[float]:
         """Return where numbers stand between two places."""
         if self.log:
-            return log_ticks(low, high)
-        return [value for value in ticks(low, high) if not self.whole or value == round(value)]
+            return choose_log_ticks(low, high)
+        return [value for value in choose_ticks(low, high) if not self.whole or value == round(value)]
 
     def number(self, place: float) -> str:
         """Write the number that stands at a place."""
@@ -128,46 +128,46 @@ class Frame:
         return across, self.floor - (y - y0) / (y1 - y0) * (self.floor - self.layout.top)
 
 
-def x_axis(frame: Frame, axis: Axis) -> str:
+def draw_x_axis(frame: Frame, axis: Axis) -> str:
     """Draw numbers and name of the x axis; with rules where the chart stands alone."""
     body, layout = "", frame.layout
     for value in axis.marks(*frame.x):
         across = frame.place(value, frame.y[0])[0]
         body += f'<path class="grid" d="M{across:.1f} {layout.top:g}V{frame.floor:g}"/>' if layout.alone else ""
-        body += text_at(across, frame.floor + 1.35 * layout.font, axis.number(value), anchor="middle")
-    return body + text_at(
+        body += draw_text(across, frame.floor + 1.35 * layout.font, axis.number(value), anchor="middle")
+    return body + draw_text(
         (layout.left + frame.right) / 2, layout.height - 0.6 * layout.font, axis.name, anchor="middle"
     )
 
 
-def y_axis(frame: Frame, axis: Axis) -> str:
+def draw_y_axis(frame: Frame, axis: Axis) -> str:
     """Draw rules and numbers of the y axis, its name above it."""
     body, left, font = "", frame.layout.left, frame.layout.font
     for value in axis.marks(*frame.y):
         down = frame.place(frame.x[0], value)[1]
         body += f'<path class="grid" d="M{left:g} {down:.1f}H{frame.right:g}"/>'
-        body += text_at(left - 0.6 * font, down + 0.33 * font, axis.number(value), anchor="end")
-    return body + (text_at(12, frame.layout.top - 18, axis.name) if axis.name else "")
+        body += draw_text(left - 0.6 * font, down + 0.33 * font, axis.number(value), anchor="end")
+    return body + (draw_text(12, frame.layout.top - 18, axis.name) if axis.name else "")
 
 
-def text_at(x: float, y: float, words: str, kind: str = "axis", anchor: str = "start", turned: bool = False) -> str:
+def draw_text(x: float, y: float, words: str, kind: str = "axis", anchor: str = "start", turned: bool = False) -> str:
     """Return a piece of text, escaped; turned: upwards."""
     place = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)"' if turned else f'x="{x:.1f}" y="{y:.1f}"'
-    return f'<text class="{kind}" {place} text-anchor="{anchor}">{text(words)}</text>'
+    return f'<text class="{kind}" {place} text-anchor="{anchor}">{escape_text(words)}</text>'
 
 
-def dot(place: tuple[float, float], colour: int, radius: float, kind: str = "mark") -> str:
+def draw_dot(place: tuple[float, float], colour: int, radius: float, kind: str = "mark") -> str:
     """Return a point of one of the six colours."""
     return f'<circle class="{kind} c{colour}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius:g}"/>'
 
 
-def box(kind: str, place: tuple[float, float], size: tuple[float, float], opacity: str = "") -> str:
+def draw_box(kind: str, place: tuple[float, float], size: tuple[float, float], opacity: str = "") -> str:
     """Return a rectangle from its upper left corner."""
     (x, y), (width, height) = place, size
     return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{opacity}/>'
 
 
-def svg(width: float, height: float, label: str, body: str, alone: bool = False, scale: float = 2) -> Markup:
+def render_svg(width: float, height: float, label: str, body: str, alone: bool = False, scale: float = 2) -> Markup:
     """Wrap marks into an SVG that tells screen readers what it shows.
 
     Args:
@@ -178,35 +178,37 @@ def svg(width: float, height: float, label: str, body: str, alone: bool = False,
             it, up to `scale` times the canvas.
         scale: how many pixels a unit takes at most.
     """
-    said = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{text(label)}"'
+    said = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape_text(label)}"'
     if not alone:
-        return Markup(f'<svg {said} style="max-width:{scale * width:g}px"><title>{text(label)}</title>{body}</svg>')
+        return Markup(
+            f'<svg {said} style="max-width:{scale * width:g}px"><title>{escape_text(label)}</title>{body}</svg>'
+        )
     return Markup(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="alone" width="{width:g}" height="{height:g}" {said}>'
-        f"<title>{text(label)}</title><style>{_style()}</style>"
+        f"<title>{escape_text(label)}</title><style>{_read_style()}</style>"
         f'<rect class="card" width="{width:g}" height="{height:g}" rx="8"/>{body}</svg>\n'
     )
 
 
 @functools.cache
-def _style() -> str:
-    return resource("drawing/palette.css") + resource("drawing/charts.css")
+def _read_style() -> str:
+    return read_resource("drawing/palette.css") + read_resource("drawing/charts.css")
 
 
-def nothing(label: str, layout: Layout) -> Markup:
+def draw_empty(label: str, layout: Layout) -> Markup:
     """Return a chart of no data."""
-    words = text_at(layout.width / 2, 34, "nothing measured yet" if layout.alone else "nothing yet", anchor="middle")
-    return svg(layout.width, 60, label, words, layout.alone)
+    words = draw_text(layout.width / 2, 34, "nothing measured yet" if layout.alone else "nothing yet", anchor="middle")
+    return render_svg(layout.width, 60, label, words, layout.alone)
 
 
-def span(values: Sequence[float], air: float = 0.06) -> tuple[float, float]:
+def find_span(values: Sequence[float], air: float = 0.06) -> tuple[float, float]:
     """Return a range that shows all values with some air, never empty."""
     low, high = min(values), max(values)
     pad = air * (high - low) or (abs(low) / 10 or 0.5 if low == high else 0.0)
     return low - pad, high + pad
 
 
-def span_from_zero(values: Sequence[float]) -> tuple[float, float]:
+def find_span_from_zero(values: Sequence[float]) -> tuple[float, float]:
     """Return a range that shows all values, from 0 where that is not far; never empty."""
     low, high = min(values), max(values)
     if low == high:
@@ -215,9 +217,9 @@ def span_from_zero(values: Sequence[float]) -> tuple[float, float]:
     return 0.0 if 0 <= low < 0.3 * high else low, high
 
 
-def share_range(values: Sequence[float]) -> tuple[float, float]:
+def find_share_range(values: Sequence[float]) -> tuple[float, float]:
     """Return a range of the y axis for shares: all of them, at least a tenth high, never below 0 or above 1."""
-    low, high = span_from_zero(values) if min(values) < max(values) else (values[0], values[0])
+    low, high = find_span_from_zero(values) if min(values) < max(values) else (values[0], values[0])
     room = max(0.0, 0.1 - (high - low)) / 2
     low = min(max(0.0, low - room), 0.9)
     return low, min(1.0, max(high + room, low + 0.1))

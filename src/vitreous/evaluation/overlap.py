@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.run_data import data_of
+from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import ArraySource, FileSource, Over, Source
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
@@ -64,7 +64,7 @@ def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
     if not is_run(run):
         return None
     try:
-        return open_dataset(data_of(read_run(run).config, run), decode)
+        return open_dataset(read_data_config(read_run(run).config, run), decode)
     except UserError:
         return None
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from vitreous.drawing.html import text
-from vitreous.drawing.images import overlay, thumbnail
+from vitreous.drawing.html import escape_text
+from vitreous.drawing.images import draw_overlay, draw_thumbnail
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.inputs import Image, is_single
@@ -56,11 +56,11 @@ class Explanation:
         """Return the first images for a notebook, each under its map, with its name and the class that the map is about."""
         tiles = ""
         for index, name in enumerate(self.names[:SHOWN]):
-            shown = overlay(select_visible(self.pixels[index], PreprocessConfig()), self.maps[index])
+            shown = draw_overlay(select_visible(self.pixels[index], PreprocessConfig()), self.maps[index])
             target = int(self.targets[index])
             said = f": {self.classes[target]} {self.probabilities[index, target]:.1%}" if target >= 0 else ""
-            picture = f'<img src="{thumbnail(shown)}" alt="" style="display: block; width: 160px">'
-            tiles += f'<div style="width: 160px">{picture}{text(f"{Path(name).name}{said}")}</div>'
+            picture = f'<img src="{draw_thumbnail(shown)}" alt="" style="display: block; width: 160px">'
+            tiles += f'<div style="width: 160px">{picture}{escape_text(f"{Path(name).name}{said}")}</div>'
         return f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{tiles}</div>'
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from vitreous.drawing.html import macro, page, plain
+from vitreous.drawing.html import render_macro, render_page, strip_hidden
 from vitreous.storage.atomic import atomic_folder
 
 FORMAT = 1
@@ -24,7 +24,7 @@ class Block:
 
     def html(self) -> Markup:
         """Return it for the page, escaped: what the macro of the class's own name makes of it."""
-        return macro(type(self).__name__.lower(), self)
+        return render_macro(type(self).__name__.lower(), self)
 
     def markdown(self) -> str:
         """Return it as Markdown, or "" for what only a page can show."""
@@ -41,7 +41,8 @@ class Numbers(Block):
     def markdown(self) -> str:
         """Return one line for each figure."""
         return "\n".join(
-            f"- {safe(name)}: **{safe(value)}**" + (f" ({safe(small)})" if small else "")
+            f"- {escape_markdown(name)}: **{escape_markdown(value)}**"
+            + (f" ({escape_markdown(small)})" if small else "")
             for name, value, small in self.figures
         )
 
@@ -59,18 +60,18 @@ class Table(Block):
 
     def markdown(self) -> str:
         """Return a table of pipes, with its caption above."""
-        return f"{safe(self.caption)}:\n\n{self.pipes()}"
+        return f"{escape_markdown(self.caption)}:\n\n{self.pipes()}"
 
     def pipes(self) -> str:
         """Return the table in Markdown without its caption."""
         rules = ["---" if place < self.words else "---:" for place in range(len(self.heads))]
-        lines = [[safe(cell) for cell in row] for row in (self.heads, *self.rows)]
+        lines = [[escape_markdown(cell) for cell in row] for row in (self.heads, *self.rows)]
         lines.insert(1, rules)
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def __str__(self) -> str:
         """Return aligned columns, for a terminal."""
-        lines = [[" ".join(plain(cell).split()) for cell in row] for row in (self.heads, *self.rows)]
+        lines = [[" ".join(strip_hidden(cell).split()) for cell in row] for row in (self.heads, *self.rows)]
         wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = [
             "  ".join(
@@ -105,7 +106,7 @@ class Words(Block):
 
     def markdown(self) -> str:
         """Return it as text."""
-        return (f"**{safe(self.strong)}**: " if self.strong else "") + safe(self.words)
+        return (f"**{escape_markdown(self.strong)}**: " if self.strong else "") + escape_markdown(self.words)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Note(Block):
 
     def markdown(self) -> str:
         """Return it as a quotation."""
-        return f"> **{safe(self.what)}** {safe(self.why)}"
+        return f"> **{escape_markdown(self.what)}** {escape_markdown(self.why)}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def save_report(folder: Path, report: Report) -> Path:
         StorageError: the folder can't be written; then none of them is there.
     """
     with atomic_folder(folder) as partial:
-        (partial / PAGE).write_bytes(html(report))
+        (partial / PAGE).write_bytes(render_html(report))
         document = {"vitreous_evaluation": FORMAT, **report.data}
         (partial / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (partial / MARKDOWN).write_text(markdown(report), encoding="utf-8")
@@ -192,27 +193,27 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -
 
 def html(report: Report) -> bytes:
     """Return the whole page."""
-    return page(report.title, [Words(report.lead)], report.sections, f"{written()}.")
+    return render_page(report.title, [Words(report.lead)], report.sections, f"{write_byline()}.")
 
 
-def written() -> str:
+def write_byline() -> str:
     """Say who wrote a page, and when."""
     return f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def markdown(report: Report) -> str:
+def render_markdown(report: Report) -> str:
     """Return everything but the pictures, as Markdown."""
-    lines = [f"# {safe(report.title)}", safe(report.lead)]
+    lines = [f"# {escape_markdown(report.title)}", escape_markdown(report.lead)]
     for one in report.sections:
         shown = [block.markdown() for block in one.blocks]
         if any(shown):
-            lines += [f"## {safe(one.title)}", *filter(None, shown)]
+            lines += [f"## {escape_markdown(one.title)}", *filter(None, shown)]
     return "\n\n".join(lines) + "\n"
 
 
-def safe(value: object) -> str:
+def escape_markdown(value: object) -> str:
     """Return text that stays text in Markdown, on one line: no tags, no links, no cells of its own."""
-    words = " ".join(plain(value).split())
+    words = " ".join(strip_hidden(value).split())
     for sign in ("\\", "|", "<", "[", "]", "`", "*", "_"):
         words = words.replace(sign, "\\" + sign)
     return words

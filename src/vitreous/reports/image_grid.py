@@ -9,11 +9,11 @@ from jaxtyping import UInt8
 from markupsafe import Markup
 
 from vitreous.data.sources.base import Source
-from vitreous.drawing.html import macro
-from vitreous.drawing.images import TINY, thumbnail
+from vitreous.drawing.html import render_macro
+from vitreous.drawing.images import TINY, draw_thumbnail
 from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import preprocess_image
-from vitreous.reports.blocks import Block, Drawing, safe
+from vitreous.reports.blocks import Block, Drawing, escape_markdown
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
@@ -24,12 +24,12 @@ GAP = 3
 """Grey columns between the pictures of a strip."""
 
 
-def seen(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
+def render_input(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
     """Return what people are shown of an example, as the model gets it before normalisation; raises ImageError."""
-    return select_visible(given(folder, source, index), folder.preprocess)
+    return select_visible(read_input(folder, source, index), folder.preprocess)
 
 
-def given(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray, "row col channel"]:
+def read_input(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray, "row col channel"]:
     """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
     return preprocess_image(source.read(index), folder.decode, folder.preprocess, source.names[index])
 
@@ -49,7 +49,7 @@ class Picture(Block):
     def html(self) -> Markup:
         """Return it with its pixels inside."""
         tiny = max(self.pixels.shape[:2]) <= TINY
-        return macro("picture", thumbnail(self.pixels, self.most), self.alternative, tiny, self.kind)
+        return render_macro("picture", draw_thumbnail(self.pixels, self.most), self.alternative, tiny, self.kind)
 
 
 class Line(NamedTuple):
@@ -85,10 +85,13 @@ class Tiles(Block):
     def markdown(self) -> str:
         """Return one line for each picture."""
         lines = [", ".join(f"{line.before}{line.name} {line.more}".strip() for line in one.lines) for one in self.tiles]
-        return "\n".join(f"- {safe(one.file)}: {safe(said)}" for one, said in zip(self.tiles, lines, strict=True))
+        return "\n".join(
+            f"- {escape_markdown(one.file)}: {escape_markdown(said)}"
+            for one, said in zip(self.tiles, lines, strict=True)
+        )
 
 
-def strip(name: str, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]) -> Drawing:
+def build_strip(name: str, pixels: Sequence[UInt8[np.ndarray, "row col channel"]]) -> Drawing:
     """Return pictures of one size in a row, as one, with one caption."""
     times = max(1, ROW // max(pixels[0].shape[:2]))
     large = [one.repeat(times, axis=0).repeat(times, axis=1) for one in pixels]

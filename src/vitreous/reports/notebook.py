@@ -6,11 +6,11 @@ HEIGHT = 640
 """Pixels of a page's frame; what is longer scrolls."""
 
 
-def frame(page: str) -> str:
+def embed_page(page: str) -> str:
     """Return a frame that shows a whole HTML page within another, so that the styles of the two don't meet."""
     return f'<iframe srcdoc="{escape(page)}" style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
 
 
-def preformatted(figures: object) -> str:
+def format_text(figures: object) -> str:
     """Return figures that are aligned for a terminal, as HTML."""
     return f"<pre>{escape(str(figures))}</pre>"

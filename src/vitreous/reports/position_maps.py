@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitreous.drawing.html import macro
-from vitreous.drawing.images import mosaic, thumbnail
+from vitreous.drawing.html import render_macro
+from vitreous.drawing.images import draw_mosaic, draw_thumbnail
 from vitreous.insight.positions import PlaceMap, compute_position_maps
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Words
@@ -14,7 +14,7 @@ MOST = 4
 """Most maps that are shown, evenly spread over layers and heads."""
 
 
-def places(model: ViT) -> Sequence[Block]:
+def build_position_maps(model: ViT) -> Sequence[Block]:
     """Return the mosaics of a model's maps of places, with a sentence on how to read them."""
     every = compute_position_maps(model)
     if not every:
@@ -26,11 +26,13 @@ def places(model: ViT) -> Sequence[Block]:
         "shows a bright spot that moves with the place, and often its row and column."
     )
     lead += f" {len(spread)} of {len(every)} are shown." if len(spread) < len(every) else ""
-    return [Words(lead), Beside([_mosaic(every[place]) for place in spread], wide=True)]
+    return [Words(lead), Beside([_draw_mosaic(every[place]) for place in spread], wide=True)]
 
 
-def _mosaic(one: PlaceMap) -> Drawing:
+def _draw_mosaic(one: PlaceMap) -> Drawing:
     values = one.values.numpy()
     most = 1.0 if one.kind == "cosine" else max(float(np.abs(values).max()), 1e-12)
     name, title = "cosine similarity" if one.kind == "cosine" else "added to the logits", f"{one.name}: {one.of}"
-    return Drawing(macro("mosaic", thumbnail(mosaic(values / most)), title, f"{most:.3g}", name), "", title)
+    return Drawing(
+        render_macro("mosaic", draw_thumbnail(draw_mosaic(values / most)), title, f"{most:.3g}", name), "", title
+    )

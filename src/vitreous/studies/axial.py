@@ -11,7 +11,7 @@ differences says so.
 
 from dataclasses import replace
 
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import Verdict, average_groups, find_interval, pair_differences, weigh_claim
 from vitreous.model import count
@@ -97,7 +97,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         "(right): mean over seeds and 95% interval."
     )
     axis = Axis("million operations an image (forward)", log=True)
-    figure = Figure("figure", caption, interval_chart(build_curves(models, found), label, axis))
+    figure = Figure("figure", caption, draw_intervals(build_curves(models, found), label, axis))
     return Conclusion(verdicts, [build_table(models, found)], [figure], NOTES)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.metrics import seeds
 from vitreous.metrics.seeds import Interval, Verdict, find_interval
@@ -336,7 +336,7 @@ def draw_envelopes(spent: Mapping[Condition, float], tuned: Tuned, reached: By) 
         ]
         lines.append(Series(family, sorted(best, key=get_compute), colour))
         lines.append(Series(f"{family}: each model", sorted(each, key=get_compute), colour, joined=False))
-    return interval_chart(lines, LABEL, Axis("operations in training", format_ops, log=True))
+    return draw_intervals(lines, LABEL, Axis("operations in training", format_ops, log=True))
 
 
 def get_compute(point: tuple[float, Interval]) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 from vitreous.data.config import DataConfig
 from vitreous.data.sources.subset import Subset
 from vitreous.data.synthetic.formula import Formula, FormulaSource
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.evaluation.accuracy import evaluate
 from vitreous.evaluation.probes.features import FeatureOptions, features
@@ -243,7 +243,7 @@ def draw_curves(found: By, steps: list[int], how: str) -> str:
         Series(arm, [(size, find_interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
         for colour, arm in enumerate(ARMS, start=1)
     ]
-    return interval_chart(
+    return draw_intervals(
         lines, f"Accuracy on {how} by the size of the training set", Axis("distinct training images", log=True)
     )
 

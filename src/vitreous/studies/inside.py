@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.loader import load_evaluation_batches
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.images.preprocess import normalize
 from vitreous.insight.attention_distance import compute_distances, measure_attention_distance
@@ -33,7 +33,7 @@ from vitreous.model.factory import create
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 from vitreous.studies.engine import base_runs
-from vitreous.studies.engine.mosaics import filters_mosaic, places_mosaic
+from vitreous.studies.engine.mosaics import draw_filters, draw_places
 from vitreous.studies.engine.study import (
     Cell,
     CellResult,
@@ -230,19 +230,19 @@ def draw_figures(first: CellResult | None) -> list[Figure]:
     x, y = Axis("layer", whole=True), Axis("mean attention distance, pixels")
     label = "Mean attention distance by layer and head"
     if first is None:
-        return [Figure("figure", label, interval_chart([], label, x, y))]
+        return [Figure("figure", label, draw_intervals([], label, x, y))]
     numbers = first.numbers
     layers = list(enumerate(numbers["distance"], start=1))
     heads = [(layer, point_interval(value)) for layer, values in layers for value in values]
     even = [(layer, point_interval(numbers["even"])) for layer in (1, len(layers))]
     lines = [Series("a head", heads, joined=False), Series("even attention to all patches", even, 2)]
-    distance = interval_chart(lines, label, x, y)
-    places = places_mosaic(
+    distance = draw_intervals(lines, label, x, y)
+    places = draw_places(
         np.array(numbers["similarity"]),
         "Similarity of position embeddings",
         "cosine similarity of the position embeddings of each place and all others",
     )
-    filters = filters_mosaic(
+    filters = draw_filters(
         np.array(numbers["filters"]),
         numbers["shares"],
         "Principal components of the patch filters",

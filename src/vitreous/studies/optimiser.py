@@ -13,7 +13,7 @@ better, so the laptop's grids go on beyond them.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from vitreous.drawing.charts import Row, dot_plot
+from vitreous.drawing.charts import Row, draw_dots
 from vitreous.metrics.seeds import (
     Verdict,
     choose_on_others,
@@ -43,13 +43,13 @@ def cells(setting: Setting) -> list[Cell]:
         for optimiser, grid in list_rates(setting).items():
             for rate in grid:
                 before, after = f"pre-trained {name_condition(optimiser, rate)}", name_condition(optimiser, rate)
-                start = f"{base_runs.slug(before)}-{seed}"
+                start = f"{base_runs.build_slug(before)}-{seed}"
                 config = replace(
                     configure_pretraining(source), optimizer=configure_optimizer(optimiser, rate), seed=seed
                 )
                 found.append(Cell(start, before, config, prepare=write_split))
                 config = replace(configure_transfer(target, str(setting.run(start))), seed=seed)
-                found.append(Cell(f"{base_runs.slug(after)}-{seed}", after, config, needs=(start,)))
+                found.append(Cell(f"{base_runs.build_slug(after)}-{seed}", after, config, needs=(start,)))
     return found
 
 
@@ -125,7 +125,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         for rate, values in by_rate.items()
     ]
     label = "Validation accuracy after fine-tuning, by optimiser and rate of pre-training"
-    drawn = dot_plot(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
+    drawn = draw_dots(rows, label, "validation accuracy after fine-tuning; mean, 95% interval, each seed")
     return Conclusion(
         verdicts, [build_table(grids, results)], [Figure("figure", f"{label}.", drawn)], note_grid_edges(best, grids)
     )

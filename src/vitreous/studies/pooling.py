@@ -10,7 +10,7 @@ A seed's rate is chosen on the other seeds, so that choosing favours neither.
 
 from dataclasses import replace
 
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import (
     Verdict,
@@ -100,7 +100,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         Series(pool, [(rate, find_interval(values.values())) for rate, values in found[pool].items()], colour)
         for colour, pool in enumerate(POOLS, start=1)
     ]
-    drawn = interval_chart(
+    drawn = draw_intervals(
         lines, "Validation accuracy by learning rate and pooling", Axis("peak learning rate", log=True)
     )
     caption = (

@@ -11,7 +11,7 @@ from the mean of the seven (two one-sided tests at 5%).
 
 from dataclasses import replace
 
-from vitreous.drawing.charts import Row, dot_plot
+from vitreous.drawing.charts import Row, draw_dots
 from vitreous.metrics.seeds import (
     ERROR,
     Evidence,
@@ -84,7 +84,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         for kind, values in found.items()
     ]
     label = "Validation accuracy by kind and place of the position embedding"
-    drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
+    drawn = draw_dots(rows, label, "validation accuracy; mean, 95% interval, each seed")
     caption = f"{label}: each seed, their mean and its 95% interval."
     tables = [
         build_table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),

@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from vitreous.data.dataset import open_dataset
-from vitreous.drawing.charts import Row, dot_plot
+from vitreous.drawing.charts import Row, draw_dots
 from vitreous.evaluation.accuracy import evaluate
 from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim, weigh_equivalence
 from vitreous.model.config import ViTConfig
@@ -64,16 +64,16 @@ def cells(setting: Setting) -> list[Cell]:
     )
     found = []
     for seed in setting.seeds(laptop=4):
-        start = f"{base_runs.slug(START)}-{seed}"
+        start = f"{base_runs.build_slug(START)}-{seed}"
         found.append(Cell(start, START, replace(low, seed=seed)))
         same = base_runs.configure_fine_tuning(low, str(setting.run(start)), rate, duration)
-        found.append(Cell(f"{base_runs.slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
+        found.append(Cell(f"{base_runs.build_slug(LOW)}-{seed}", LOW, replace(same, seed=seed), needs=(start,)))
         for how in (*RULES, ALONG, ANEW):
-            weights = setting.folder / "weights" / f"{base_runs.slug(how)}-{seed}"
+            weights = setting.folder / "weights" / f"{base_runs.build_slug(how)}-{seed}"
             config = replace(base_runs.configure_fine_tuning(high, str(weights), rate, duration), seed=seed)
             prepare = partial(write_resized, start=start, how=how, to=weights, seed=seed)
             found.append(
-                Cell(f"{base_runs.slug(how)}-{seed}", how, config, measure_before_and_after, (start,), prepare)
+                Cell(f"{base_runs.build_slug(how)}-{seed}", how, config, measure_before_and_after, (start,), prepare)
             )
     return found
 
@@ -168,7 +168,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         Row(group, list(values.values()), find_interval(values.values()), 2 if group in (START, LOW) else 1)
         for group, values in after.items()
     ]
-    drawn = dot_plot(
+    drawn = draw_dots(
         rows,
         "Validation accuracy after fine-tuning",
         "validation accuracy after fine-tuning; mean, 95% interval, each seed",
@@ -176,7 +176,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     early = [
         Row(group, list(values.values()), find_interval(values.values())) for group, values in before.items() if values
     ]
-    resized = dot_plot(
+    resized = draw_dots(
         early,
         "Validation accuracy before fine-tuning",
         "accuracy of the resized model before fine-tuning; mean, 95% interval, each seed",

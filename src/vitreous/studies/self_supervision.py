@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vitreous.drawing.charts import Row, dot_plot
+from vitreous.drawing.charts import Row, draw_dots
 from vitreous.metrics.seeds import (
     Verdict,
     choose_on_others,
@@ -67,14 +67,14 @@ def cells(setting: Setting) -> list[Cell]:
         for rate in list_rates(setting):
             own = config if setting.scale == "paper" else replace(config, optimizer=base_runs.configure_adam(rate))
             group = name_condition(way, rate)
-            found.append(Cell(f"{base_runs.slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
+            found.append(Cell(f"{base_runs.build_slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
 
     for seed in setting.seeds(laptop=3, gpu=4, paper=1):
         trained(SCRATCH, replace(configure_target(target, None), seed=seed))
         if setting.scale != "paper":
             trained(SHORT, replace(configure_target(target, None), duration=choose_lengths(setting)[1], seed=seed))
         for way in WAYS:
-            start = f"pre-trained-{base_runs.slug(way)}-{seed}"
+            start = f"pre-trained-{base_runs.build_slug(way)}-{seed}"
             measure = measure_accuracy if way == SUPERVISED else measure_loss
             config = replace(configure_pretraining(source, way), seed=seed)
             found.append(Cell(start, f"pre-trained, {way}", config, measure, prepare=prepare))
@@ -189,7 +189,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         for way, values in found.items()
     ]
     label = "Validation accuracy on the target, by what came before"
-    drawn = dot_plot(rows, label, "validation accuracy; mean, 95% interval, each seed")
+    drawn = draw_dots(rows, label, "validation accuracy; mean, 95% interval, each seed")
     shown = [
         [
             way,

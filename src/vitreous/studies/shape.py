@@ -10,7 +10,7 @@ so; for "depth more than width", of a model of twice the depth against one of th
 
 from dataclasses import replace
 
-from vitreous.drawing.charts import Series, interval_chart
+from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim
 from vitreous.model import count
@@ -104,7 +104,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         points = [(count.count_flops(models[group]) / 1e6, find_interval(found[group].values())) for group in known]
         lines.append(Series(way, sorted(points, key=lambda point: point[0]), colour))
     axis = Axis("million operations an image (forward)", log=True)
-    drawn = interval_chart(lines, "Validation accuracy by operations, one dimension scaled", axis)
+    drawn = draw_intervals(lines, "Validation accuracy by operations, one dimension scaled", axis)
     caption = "Validation accuracy against the operations of one image, one dimension scaled at a time from a common base: mean over seeds and 95% interval."
     return Conclusion(verdicts, [build_table(models, found)], [Figure("figure", caption, drawn)])
 

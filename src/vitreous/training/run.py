@@ -15,7 +15,7 @@ from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.baselines import Baselines
 from vitreous.model import count
-from vitreous.reports.notebook import frame, preformatted
+from vitreous.reports.notebook import embed_page, format_text
 from vitreous.run_folder import Checkpoint, Run, read_run
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.presence import path_exists
@@ -63,7 +63,7 @@ class TrainResult:
 
     def _repr_html_(self) -> str:
         """Return the run's page for a notebook, or its numbers where there is none yet."""
-        return frame(self.report.read_text(encoding="utf-8")) if self.report else preformatted(self)
+        return embed_page(self.report.read_text(encoding="utf-8")) if self.report else format_text(self)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of
 from vitreous.images.preprocess import normalize, preprocess_image
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
-from vitreous.reports.evaluation.imagenet import counted, lines, sections
+from vitreous.reports.evaluation.imagenet import build_sections, describe_count, format_lines
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_real_takes_any_of_the_labels_and_leaves_out_images_without(predictor: P
     real_copy(tmp_path, labels)
     found = score(predictor, "imagenet-real", root)
     assert (found.images, found.left_out, found.top1) == (4, 2, 3 / 4)
-    assert "2 without a label left out" in "\n".join(lines(found))
+    assert "2 without a label left out" in "\n".join(format_lines(found))
 
 
 def test_c_is_relative_to_alexnet(predictor: Predictor, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_c_is_relative_to_alexnet(predictor: Predictor, tmp_path: Path) -> None:
         assert one.relative == pytest.approx(np.mean(one.errors) / ALEXNET[one.corruption])
     assert found.corrupted.mce is None
     assert len(found.corrupted.missing) == 12
-    assert "no mCE: the copy lacks shot_noise, impulse_noise" in lines(found)[-1]
+    assert "no mCE: the copy lacks shot_noise, impulse_noise" in format_lines(found)[-1]
 
 
 def test_alexnets_own_errors_give_a_hundred_per_cent() -> None:
@@ -180,15 +180,16 @@ def test_an_unknown_benchmark_suggests_the_nearest(predictor: Predictor, tmp_pat
 
 def test_the_report_says_the_same(predictor: Predictor, tmp_path: Path) -> None:
     found = score(predictor, "imagenet-a", class_tree(tmp_path, [6]))
-    shown = "\n".join(block.markdown() for part in sections(found) for block in part.blocks)
+    shown = "\n".join(block.markdown() for part in build_sections(found) for block in part.blocks)
     assert f"Top-1: **{found.top1:.2%}**" in shown
     assert "1907.07174" in shown
 
 
 def test_a_copy_with_another_number_of_images_is_told() -> None:
     whole = Score("imagenet-a", 7_499, 0.5, (0.4, 0.6), 0.8, skipped=(("x.jpg", "damaged"),))
-    assert counted(whole) == ""
+    assert describe_count(whole) == ""
     assert (
-        lines(Score("imagenet-v2", 40, 0.5, (0.4, 0.6), 0.8))[-1] == "note: the copy has 40; the benchmark has 10,000."
+        format_lines(Score("imagenet-v2", 40, 0.5, (0.4, 0.6), 0.8))[-1]
+        == "note: the copy has 40; the benchmark has 10,000."
     )
-    assert counted(Score("imagenet-c", 40, 0.5, (0.4, 0.6), None)) == ""
+    assert describe_count(Score("imagenet-c", 40, 0.5, (0.4, 0.6), None)) == ""

@@ -16,7 +16,7 @@ from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.linear import linear_probe
-from vitreous.reports.evaluation.vtab import figures, lines, sections
+from vitreous.reports.evaluation.vtab import build_sections, format_lines, list_figures
 
 UNCACHED = FeatureOptions(cache=False)
 
@@ -140,13 +140,13 @@ def test_averages() -> None:
     assert [found.of_group(group) for group in GROUPS] == pytest.approx([0.9, 0.6, 0.3])
     assert found.mean == pytest.approx((7 * 0.9 + 4 * 0.6 + 8 * 0.3) / 19)
     assert found.mean_of_groups == pytest.approx(0.6)
-    shown = {name: value for name, value, _ in figures(found)}
+    shown = {name: value for name, value, _ in list_figures(found)}
     assert (shown["Mean of 19"], shown["Mean of groups"]) == ("58.4%", "60.0%")
     some = scores(**{name: 0.5 for name, task in TASKS.items() if task.group == "Specialized"})
     assert (some.mean, some.of_group("Specialized"), some.of_group("Natural")) == (None, 0.5, None)
-    assert [name for name, *_ in figures(some)] == ["Specialized"]
-    assert "without Caltech101" in "\n".join(lines(some))
-    assert "Not all tasks" in "\n".join(block.markdown() for part in sections(some) for block in part.blocks)
+    assert [name for name, *_ in list_figures(some)] == ["Specialized"]
+    assert "without Caltech101" in "\n".join(format_lines(some))
+    assert "Not all tasks" in "\n".join(block.markdown() for part in build_sections(some) for block in part.blocks)
 
 
 def test_tasks_are_found_under_any_of_their_names(tmp_path: Path) -> None:

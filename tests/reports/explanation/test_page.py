@@ -18,9 +18,9 @@ from vitreous.insight.explanation import opened
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
-from vitreous.reports.explanation.attention_rows import Kept, attention_rows, fitting, left_out
-from vitreous.reports.explanation.contents import PageOptions, gather, short_names
-from vitreous.reports.explanation.page import file_name, write_explanation
+from vitreous.reports.explanation.attention_rows import Kept, choose_rows, compute_attention_rows, describe_omissions
+from vitreous.reports.explanation.contents import PageOptions, gather, shorten_names
+from vitreous.reports.explanation.page import name_file, write_explanation
 
 
 def written(place, kind, images, **options):
@@ -89,7 +89,7 @@ def test_the_page_holds_the_attention_to_8_bits(kind):
     made = folder(kind)
     ready, prefix = opened(made), made.model.config.prefix
     images = ready.images(np.stack([image[:16, :24] for image in pictures(2)]))
-    rows, maps = attention_rows(made.model, images), compute_attention_maps(made.model, images)
+    rows, maps = compute_attention_rows(made.model, images), compute_attention_maps(made.model, images)
     assert rows.kept == Kept(2, (0, 1, 2), (0, 1))
     for image, layers in enumerate(rows.texts):
         for layer, text in enumerate(layers):
@@ -108,13 +108,13 @@ def test_a_large_model_is_thinned_and_says_so():
         model = ViT(build_vit_config("L/16", registers=4))
     one = 201 * 201 * 4 / 3
     for budget, images in ((12 * 2**20, 8), (2**20, 8), (10, 2), (10**9, 1)):
-        kept = fitting(model, images, budget)
+        kept = choose_rows(model, images, budget)
         size = kept.images * len(kept.layers) * (1 + len(kept.heads)) * one
         assert size <= max(budget, 2 * one)
         complete = (kept.images, len(kept.layers), len(kept.heads)) == (images, 24, 16)
-        assert (left_out(kept, model, images) == "") == complete
+        assert (describe_omissions(kept, model, images) == "") == complete
         assert {kept.layers[0], kept.layers[-1]} == {0, 23}
-    assert left_out(Kept(3, (0, 23), ()), model, 8) == (
+    assert describe_omissions(Kept(3, (0, 23), ()), model, 8) == (
         "To keep the page small it leaves out layers other than 0, 23; heads, of which the mean is shown; "
         "images after the first 3."
     )
@@ -146,11 +146,11 @@ def test_names_that_are_markup_or_no_text_do_no_harm(tmp_path):
 
 
 def test_names_are_as_short_as_they_stay_different():
-    assert short_names(["/x/a/1.png", "/x/b/1.png"]) == ["a/1.png", "b/1.png"]
-    assert short_names(["image 1", "image 2"]) == ["image 1", "image 2"]
-    assert short_names(["/x/a.png", "b.png"]) == ["/x/a.png", "b.png"]
-    assert file_name(11, "deep/ü b/../c?.JPG", "rollout") == "0012-c-rollout.png"
-    assert file_name(0, "???.png", "rollout") == "0001-image-rollout.png"
+    assert shorten_names(["/x/a/1.png", "/x/b/1.png"]) == ["a/1.png", "b/1.png"]
+    assert shorten_names(["image 1", "image 2"]) == ["image 1", "image 2"]
+    assert shorten_names(["/x/a.png", "b.png"]) == ["/x/a.png", "b.png"]
+    assert name_file(11, "deep/ü b/../c?.JPG", "rollout") == "0012-c-rollout.png"
+    assert name_file(0, "???.png", "rollout") == "0001-image-rollout.png"
 
 
 def test_all_images_count_and_the_first_are_shown():

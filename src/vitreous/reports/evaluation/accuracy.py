@@ -1,8 +1,8 @@
 """The protocol `accuracy`: the model's own head on labelled images, as sections of a report."""
 
-from vitreous.drawing.charts import reliability
-from vitreous.drawing.html import plain
-from vitreous.drawing.matrices import confusion_map
+from vitreous.drawing.charts import draw_reliability
+from vitreous.drawing.html import strip_hidden
+from vitreous.drawing.matrices import draw_confusions
 from vitreous.evaluation.details import Details
 from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval
@@ -19,21 +19,21 @@ MOST_CLASSES = 1000
 CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
 
 
-def sections(metrics: Metrics, details: Details | None = None) -> list[Section]:
+def build_sections(metrics: Metrics, details: Details | None = None) -> list[Section]:
     """Return the report's sections: headline, confusions, classes, calibration; with details, also what it costs."""
     scaled = details.scaled if details else None
     found = [
-        Section("results", "Results", [headline(metrics, details)]),
-        Section("confusion", "Confusions", confusions(metrics)),
-        Section("classes", "Classes", [classes(metrics, details)]),
-        Section("calibration", "Calibration", calibration(metrics, scaled)),
+        Section("results", "Results", [list_figures(metrics, details)]),
+        Section("confusion", "Confusions", build_confusions(metrics)),
+        Section("classes", "Classes", [tabulate_classes(metrics, details)]),
+        Section("calibration", "Calibration", build_calibration(metrics, scaled)),
     ]
     if details and details.cost:
-        found.append(Section("cost", "Cost", [costs(details.cost)]))
+        found.append(Section("cost", "Cost", [list_costs(details.cost)]))
     return found
 
 
-def headline(metrics: Metrics, details: Details | None = None) -> Numbers:
+def list_figures(metrics: Metrics, details: Details | None = None) -> Numbers:
     """Return the figures that matter most."""
     low, high = metrics.interval
     intervals = details.intervals if details else {}
@@ -42,9 +42,9 @@ def headline(metrics: Metrics, details: Details | None = None) -> Numbers:
         (
             "balanced accuracy",
             f"{metrics.balanced:.1%}",
-            _range(intervals.get("balanced")) or "mean recall of the classes",
+            _format_range(intervals.get("balanced")) or "mean recall of the classes",
         ),
-        ("macro F1", f"{metrics.macro_f1:.1%}", _range(intervals.get("macro_f1"))),
+        ("macro F1", f"{metrics.macro_f1:.1%}", _format_range(intervals.get("macro_f1"))),
         ("loss", f"{metrics.nll:.4f}", "nats, cross-entropy"),
         ("calibration error", f"{metrics.ece:.3f}", ""),
         ("images", f"{metrics.examples:,}", f"of {sum(one.support > 0 for one in metrics.per_class):,} classes"),
@@ -60,27 +60,27 @@ def headline(metrics: Metrics, details: Details | None = None) -> Numbers:
     return Numbers(figures)
 
 
-def _range(interval: Interval | None) -> str:
+def _format_range(interval: Interval | None) -> str:
     return f"95% interval {interval.low:.1%} to {interval.high:.1%}" if interval else ""
 
 
-def confusions(metrics: Metrics) -> list[Block]:
+def build_confusions(metrics: Metrics) -> list[Block]:
     """Return which classes are taken for which."""
-    names = [plain(one.name) for one in metrics.per_class]
+    names = [strip_hidden(one.name) for one in metrics.per_class]
     few = len(names) <= MAP_CLASSES
-    found = pairs(metrics, 10 if few else 30)
+    found = list_pairs(metrics, 10 if few else 30)
     listed: Block = Words("Not one image was taken for another class.")
     if found:
         listed = Table("Most frequent confusions", ("true", "taken for", "images", "of the class"), found, words=2)
     if not few:
         return [Words(f"Of {len(names):,} classes, the pairs that are mistaken most often."), listed]
     label = f"Confusion matrix of {len(names)} classes, {metrics.top1:.1%} on the diagonal"
-    drawing, least = confusion_map(metrics.confusion, names, label)
+    drawing, least = draw_confusions(metrics.confusion, names, label)
     caption = "Rows are what an image shows, columns what it was taken for. Strength of colour: share of the row."
     return [Beside([Drawing(drawing, caption, least=least), listed], wide=True)]
 
 
-def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
+def list_pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
     """Return (true, taken for, images, share of the class) of the most frequent confusions."""
     found = [(count, row, col) for row, col, count in metrics.confusions if row != col]
     found.sort(key=lambda one: (-one[0], one[1:]))
@@ -91,9 +91,9 @@ def pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def classes(metrics: Metrics, details: Details | None = None) -> Table:
+def tabulate_classes(metrics: Metrics, details: Details | None = None) -> Table:
     """Return each class's figures, the worst first."""
-    rows = class_rows(metrics)[:MOST_CLASSES]
+    rows = list_class_rows(metrics)[:MOST_CLASSES]
     heads = CLASS_HEADS
     if details:
         ranked = {one.name: (one.auroc, one.average_precision) for one in details.ranking.per_class}
@@ -105,7 +105,7 @@ def classes(metrics: Metrics, details: Details | None = None) -> Table:
     return Table(caption, heads, rows, fold_after=TABLE_CLASSES)
 
 
-def class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
+def list_class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """Return each class's figures under CLASS_HEADS, by F1, the worst first and those without images last."""
     return [
         (one.name, f"{one.support:,}", f"{one.precision:.1%}", f"{one.recall:.1%}", f"{one.f1:.1%}")
@@ -115,23 +115,23 @@ def class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     ]
 
 
-def calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
+def build_calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
     """Return how far confidence can be believed, and what one temperature would mend."""
     caption = (
         "Bars that end on the dashed line are perfectly calibrated; orange is what predictions were sure more often than "
         "right, pale blue what they were right more often than sure. Below: how many have that confidence."
     )
-    before = _diagram(metrics.reliability, metrics.ece, caption, "As it is" if scaled else "")
-    said = Words(f"ECE {metrics.ece:.3f}. {calibration_said(metrics)}")
+    before = _draw_reliability(metrics.reliability, metrics.ece, caption, "As it is" if scaled else "")
+    said = Words(f"ECE {metrics.ece:.3f}. {describe_calibration(metrics)}")
     if scaled is None:
         return [Beside([before, said], wide=True)]
-    after = _diagram(
+    after = _draw_reliability(
         scaled.reliability, scaled.ece[1], "The same predictions, sure to another degree.", "After temperature scaling"
     )
-    return [Beside([before, after], wide=True), said, Words(scaled_said(scaled))]
+    return [Beside([before, after], wide=True), said, Words(describe_scaled(scaled))]
 
 
-def calibration_said(metrics: Metrics) -> str:
+def describe_calibration(metrics: Metrics) -> str:
     """Say in a sentence how mean confidence and accuracy stand to each other."""
     mean = sum(one.count * one.confidence for one in metrics.reliability) / metrics.examples
     tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
@@ -139,12 +139,14 @@ def calibration_said(metrics: Metrics) -> str:
     return said + (f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced.")
 
 
-def _diagram(bins: tuple[Bin, ...], ece: float, caption: str, title: str) -> Drawing:
+def _draw_reliability(bins: tuple[Bin, ...], ece: float, caption: str, title: str) -> Drawing:
     values = [(one.low, one.high, one.count, one.confidence, one.accuracy) for one in bins]
-    return Drawing(reliability(values, f"Reliability diagram: expected calibration error {ece:.3f}"), caption, title)
+    return Drawing(
+        draw_reliability(values, f"Reliability diagram: expected calibration error {ece:.3f}"), caption, title
+    )
 
 
-def scaled_said(scaled: Scaled) -> str:
+def describe_scaled(scaled: Scaled) -> str:
     """Say what temperature scaling does."""
     (first, second), (before, after), (loss, less) = scaled.temperatures, scaled.ece, scaled.nll
     return (
@@ -154,7 +156,7 @@ def scaled_said(scaled: Scaled) -> str:
     )
 
 
-def costs(*models: Cost, names: tuple[str, ...] = ("value",)) -> Table:
+def list_costs(*models: Cost, names: tuple[str, ...] = ("value",)) -> Table:
     """Return what a forward pass takes, of one model or of several side by side."""
     rows = [
         ("parameters", [f"{one.parameters:,}" for one in models]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.drawing.matrices import heat_map
+from vitreous.drawing.matrices import draw_heat_map
 from vitreous.evaluation.probes.cka import CKA
 from vitreous.reports.blocks import Drawing, Numbers, Section, Table, Words
 
@@ -19,10 +19,12 @@ UNBIASED = (
 )
 
 
-def cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
+def build_cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
     """Return the report's sections: the map, each layer's nearest, the method."""
     label = f"CKA of {len(found.rows)} layers of {names[0]} and {len(found.cols)} layers of {names[1]}"
-    drawing, least = heat_map(found.matrix.tolist(), (short(found.rows), short(found.cols)), names, label)
+    drawing, least = draw_heat_map(
+        found.matrix.tolist(), (shorten_name(found.rows), shorten_name(found.cols)), names, label
+    )
     row, col = np.unravel_index(found.matrix.argmax(), found.matrix.shape)
     figures = [
         ("last layers", f"{found.matrix[-1, -1]:.3f}", f"{found.rows[-1]} and {found.cols[-1]}"),
@@ -35,17 +37,17 @@ def cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
     return [
         Section("results", "Results", [Numbers(figures)]),
         Section("matrix", "Every layer against every layer", [Drawing(drawing, caption, least=least)]),
-        Section("nearest", "Nearest layers", [nearest(found, names)]),
+        Section("nearest", "Nearest layers", [find_nearest(found, names)]),
         Section("method", "Method", [what, how]),
     ]
 
 
-def short(layers: Sequence[str]) -> list[str]:
+def shorten_name(layers: Sequence[str]) -> list[str]:
     """Return names without the way in which tokens become a vector: it is the same for all."""
     return [name.removesuffix(":mean") for name in layers]
 
 
-def nearest(found: CKA, names: tuple[str, str]) -> Table:
+def find_nearest(found: CKA, names: tuple[str, str]) -> Table:
     """Return, for each layer of the first model, the layer of the second that is most like it."""
     best = found.matrix.argmax(1)
     rows = [
@@ -60,12 +62,12 @@ def nearest(found: CKA, names: tuple[str, str]) -> Table:
     )
 
 
-def cka_said(found: CKA, names: tuple[str, str]) -> str:
+def describe_cka(found: CKA, names: tuple[str, str]) -> str:
     """Return what the terminal shows."""
-    return f"CKA on {found.examples:,} images; the most alike layers:\n\n{nearest(found, names)}"
+    return f"CKA on {found.examples:,} images; the most alike layers:\n\n{find_nearest(found, names)}"
 
 
-def cka_data(found: CKA) -> dict[str, Any]:
+def encode_cka(found: CKA) -> dict[str, Any]:
     """Return the numbers as JSON values."""
     shape = {"rows": list(found.rows), "cols": list(found.cols), "images": found.examples, "unbiased": found.unbiased}
     return {**shape, "matrix": found.matrix.tolist()}

@@ -9,8 +9,8 @@ from vitreous.images.pixels import describe_colours
 from vitreous.metrics.comparison import Comparison
 from vitreous.metrics.mcnemar import McNemar
 from vitreous.reports.blocks import Block, Section, Table, Words
-from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, costs
-from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
+from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, list_costs
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, render_input
 from vitreous.weights.model_folder import ModelFolder
 
 SHOWN = 24
@@ -21,7 +21,7 @@ SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1":
 NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
 
 
-def sections(
+def build_sections(
     found: Comparison,
     names: tuple[str, str],
     folder: ModelFolder,
@@ -33,17 +33,19 @@ def sections(
     Raises:
         ImageError: an image that was there a moment ago can't be read any more.
     """
-    both = [costs(*prices, names=names)] if prices else []
-    shown = [_images(found, right, names, folder, source) for right in (0, 1)]
+    both = [list_costs(*prices, names=names)] if prices else []
+    shown = [_build_images(found, right, names, folder, source) for right in (0, 1)]
     return [
-        Section("comparison", f"Compared with {names[1]}", [figures(found, names), *_said(found, names), *both]),
-        Section("class-by-class", "Compared class by class", [classes(found, names)]),
+        Section(
+            "comparison", f"Compared with {names[1]}", [list_figures(found, names), *_describe(found, names), *both]
+        ),
+        Section("class-by-class", "Compared class by class", [tabulate_classes(found, names)]),
         Section("only-first", f"Only {names[0]} is right", shown[0]),
         Section("only-second", f"Only {names[1]} is right", shown[1]),
     ]
 
 
-def figures(found: Comparison, names: tuple[str, str]) -> Table:
+def list_figures(found: Comparison, names: tuple[str, str]) -> Table:
     """Return every metric of both, with the interval of the difference."""
     rows = []
     for one in found.differences:
@@ -52,8 +54,8 @@ def figures(found: Comparison, names: tuple[str, str]) -> Table:
             values = (
                 f"{one.first:.2%}",
                 f"{one.second:.2%}",
-                points(one.difference),
-                f"{points(low)} to {points(high)}",
+                format_points(one.difference),
+                f"{format_points(low)} to {format_points(high)}",
             )
             rows.append((SHARES[one.metric], *values))
         else:
@@ -63,12 +65,12 @@ def figures(found: Comparison, names: tuple[str, str]) -> Table:
     return Table(caption, ("metric", *names, "difference", "95% interval"), rows)
 
 
-def points(share: float) -> str:
+def format_points(share: float) -> str:
     """Write a difference of shares in percentage points."""
     return f"{100 * share:+.2f}"
 
 
-def _said(found: Comparison, names: tuple[str, str]) -> list[Block]:
+def _describe(found: Comparison, names: tuple[str, str]) -> list[Block]:
     test, count = found.test, len(found.labels)
     rows = [
         ("both", f"{test.both:,}", f"{test.both / count:.1%}"),
@@ -77,10 +79,14 @@ def _said(found: Comparison, names: tuple[str, str]) -> list[Block]:
         ("neither", f"{test.neither:,}", f"{test.neither / count:.1%}"),
     ]
     agree = f"Both say the same class, right or wrong, for {found.agreement:.1%} of the images."
-    return [Words(mcnemar_said(test, names)), Table("Who is right", ("right", "images", "share"), rows), Words(agree)]
+    return [
+        Words(describe_mcnemar(test, names)),
+        Table("Who is right", ("right", "images", "share"), rows),
+        Words(agree),
+    ]
 
 
-def mcnemar_said(test: McNemar, names: tuple[str, str]) -> str:
+def describe_mcnemar(test: McNemar, names: tuple[str, str]) -> str:
     """Say in a sentence what McNemar's test finds."""
     if not test.only_first + test.only_second:
         return "Both are right on the same images."
@@ -92,13 +98,15 @@ def mcnemar_said(test: McNemar, names: tuple[str, str]) -> str:
     )
 
 
-def classes(found: Comparison, names: tuple[str, str]) -> Table:
+def tabulate_classes(found: Comparison, names: tuple[str, str]) -> Table:
     """Return each class's recall under both, those that differ most first."""
     every = sorted(found.per_class, key=lambda one: (not one.support, -abs(one.first - one.second)))
     rows = []
     for one in every[:MOST_CLASSES]:
         recalls = (
-            (f"{one.first:.1%}", f"{one.second:.1%}", points(one.first - one.second)) if one.support else ("–",) * 3
+            (f"{one.first:.1%}", f"{one.second:.1%}", format_points(one.first - one.second))
+            if one.support
+            else ("–",) * 3
         )
         rows.append((one.name, f"{one.support:,}", *recalls, f"{one.only_first:,}", f"{one.only_second:,}"))
     heads = (
@@ -111,7 +119,9 @@ def classes(found: Comparison, names: tuple[str, str]) -> Table:
     return Table("Recall of each class, the largest difference first", heads, rows, fold_after=TABLE_CLASSES)
 
 
-def _images(found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source) -> list[Block]:
+def _build_images(
+    found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source
+) -> list[Block]:
     """Return the images that one model has right and the other wrong."""
     every = found.only(right)
     if not len(every):
@@ -122,11 +132,13 @@ def _images(found: Comparison, right: int, names: tuple[str, str], folder: Model
         words += f"; the {len(shown)} on which both are surest" if found.sure else f"; the first {len(shown)}"
     return [
         Words(f"{words}. {describe_colours(folder.preprocess)}".strip()),
-        Tiles([_tile(found, index, names, seen(folder, source, index), source) for index in map(int, shown)]),
+        Tiles(
+            [_build_tile(found, index, names, render_input(folder, source, index), source) for index in map(int, shown)]
+        ),
     ]
 
 
-def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndarray, source: Source) -> Tile:
+def _build_tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndarray, source: Source) -> Tile:
     classes = [one.name for one in found.per_class]
     label = classes[found.labels[index]]
     lines = [Line(f"true: {label}")]
@@ -137,8 +149,13 @@ def _tile(found: Comparison, index: int, names: tuple[str, str], pixels: np.ndar
     return Tile(Picture(pixels, label), lines, source.names[index])
 
 
-def lines(result: ComparisonResult) -> list[str]:
+def format_lines(result: ComparisonResult) -> list[str]:
     """Return both models' figures side by side, for a terminal."""
     costs = zip(result.names, result.costs, strict=False)
     speeds = [f"{name}: {one.images_per_second:,.0f} images/s, {one.parameters:,} parameters" for name, one in costs]
-    return ["", str(figures(result.found, result.names)), mcnemar_said(result.found.test, result.names), *speeds]
+    return [
+        "",
+        str(list_figures(result.found, result.names)),
+        describe_mcnemar(result.found.test, result.names),
+        *speeds,
+    ]

@@ -7,21 +7,21 @@ from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 
-def sections(found: Score) -> list[Section]:
+def build_sections(found: Score) -> list[Section]:
     """Return the report's sections: the figures, ImageNet-C's table, what was measured."""
     kind = SETS[found.benchmark]
-    blocks: list[Block] = [Numbers(figures(found))]
+    blocks: list[Block] = [Numbers(list_figures(found))]
     if found.corrupted is not None:
-        blocks.append(corrupted_table(found.corrupted))
+        blocks.append(tabulate_corruptions(found.corrupted))
         if found.corrupted.missing:
             blocks.append(Note("No mCE:", f"the copy lacks {format_names(found.corrupted.missing)}."))
-    if counted(found):
-        blocks.append(Note("Another number of images:", counted(found)))
+    if describe_count(found):
+        blocks.append(Note("Another number of images:", describe_count(found)))
     method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
     return [Section("results", "Results", blocks), Section("method", "Method", [method])]
 
 
-def figures(found: Score) -> list[tuple[str, str, str]]:
+def list_figures(found: Score) -> list[tuple[str, str, str]]:
     """Return the numbers that matter, the benchmark's own first."""
     low, high = found.interval
     top = ("Top-1", f"{found.top1:.2%}", f"95% interval {low:.2%} to {high:.2%}")
@@ -34,13 +34,13 @@ def figures(found: Score) -> list[tuple[str, str, str]]:
     return [top, *more, *counted]
 
 
-def counted(found: Score) -> str:
+def describe_count(found: Score) -> str:
     """Say so where the copy has another number of images than the benchmark; "" where it has them all."""
     images, whole = found.images + found.left_out + len(found.skipped), SETS[found.benchmark].images
     return f"the copy has {images:,}; the benchmark has {whole:,}." if whole not in (0, images) else ""
 
 
-def corrupted_table(found: BaselineErrors) -> Table:
+def tabulate_corruptions(found: BaselineErrors) -> Table:
     """Return the errors under each corruption, and relative to AlexNet's."""
     rows = [
         (
@@ -55,13 +55,13 @@ def corrupted_table(found: BaselineErrors) -> Table:
     return Table("Top-1 error under each corruption; CE: divided by AlexNet's", heads, rows)
 
 
-def lines(found: Score) -> list[str]:
+def format_lines(found: Score) -> list[str]:
     """Return what the terminal shows."""
-    shown = [f"{name:8} {value}" + (f"   ({small})" if small else "") for name, value, small in figures(found)]
+    shown = [f"{name:8} {value}" + (f"   ({small})" if small else "") for name, value, small in list_figures(found)]
     if found.corrupted is not None:
-        shown += ["", str(corrupted_table(found.corrupted))]
+        shown += ["", str(tabulate_corruptions(found.corrupted))]
         if found.corrupted.missing:
             shown.append(f"no mCE: the copy lacks {format_names(found.corrupted.missing)}")
-    if counted(found):
-        shown.append(f"note: {counted(found)}")
+    if describe_count(found):
+        shown.append(f"note: {describe_count(found)}")
     return [SETS[found.benchmark].title, *shown]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.drawing.charts import Series, line_chart
-from vitreous.drawing.svg import Axis, percent
+from vitreous.drawing.charts import Series, draw_lines
+from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import FewShot, Shot
 from vitreous.evaluation.probes.knn import KNN, KNNOptions
@@ -16,7 +16,7 @@ from vitreous.evaluation.probes.measurement import Found, decisions
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.reports.blocks import Beside, Drawing, Numbers, Section, Table, Words
-from vitreous.reports.evaluation.accuracy import calibration, classes, confusions
+from vitreous.reports.evaluation.accuracy import build_calibration, build_confusions, tabulate_classes
 
 FEW_SHOT_WORDS = (
     "Regularised least squares from whitened features to 1 for the own class and -1 for the others, with a constant "
@@ -33,70 +33,72 @@ KNN_WORDS = (
 )
 
 
-def probe_sections(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Section]:
+def build_probe_sections(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Section]:
     """Return the report's sections of whichever probe it was."""
     if isinstance(found, FewShot):
-        return few_shot_sections(found, train, test)
+        return build_few_shot_sections(found, train, test)
     if isinstance(found, Linear):
-        return linear_sections(found, train, test)
-    return knn_sections(found, options.knn(), train, test)
+        return build_linear_sections(found, train, test)
+    return build_knn_sections(found, options.knn(), train, test)
 
 
-def probe_table(found: Found) -> Table:
+def tabulate_probe(found: Found) -> Table:
     """Return whichever probe's table it was: every number of shots, value of the sweep, or number of neighbours."""
     if isinstance(found, FewShot):
-        return few_shot_table(found)
-    return sweep_table(found) if isinstance(found, Linear) else knn_table(found)
+        return tabulate_few_shot(found)
+    return tabulate_sweep(found) if isinstance(found, Linear) else tabulate_knn(found)
 
 
-def probe_data(found: Found) -> dict[str, Any]:
+def encode_probe(found: Found) -> dict[str, Any]:
     """Return whichever probe's numbers as JSON values."""
     if isinstance(found, FewShot):
-        return few_shot_data(found)
-    return linear_data(found) if isinstance(found, Linear) else knn_data(found)
+        return encode_few_shot(found)
+    return encode_linear(found) if isinstance(found, Linear) else encode_knn(found)
 
 
-def probe_lines(found: Found) -> str:
+def format_probe(found: Found) -> str:
     """Return whichever probe's result for a terminal: its headline, unless the table says it, and its table."""
-    lead = "" if isinstance(found, FewShot) else headline(found)
-    return "\n\n".join(filter(None, (lead, str(probe_table(found)))))
+    lead = "" if isinstance(found, FewShot) else write_headline(found)
+    return "\n\n".join(filter(None, (lead, str(tabulate_probe(found)))))
 
 
-def few_shot_sections(found: FewShot, train: Features, test: Features) -> list[Section]:
+def build_few_shot_sections(found: FewShot, train: Features, test: Features) -> list[Section]:
     """Return the report's sections: the headline, every seed, what is mistaken at the most shots."""
-    figures = [(shot_name(one), f"{one.mean:.1%}", f"95% interval {span(one.interval)}") for one in found.shots[::-1]]
-    method = Words(f"{FEW_SHOT_WORDS} {interval_words(found)}")
-    results = Section("results", "Results", [Numbers(figures), Beside([*curve(found), method], wide=True)])
+    figures = [
+        (name_shots(one), f"{one.mean:.1%}", f"95% interval {format_span(one.interval)}") for one in found.shots[::-1]
+    ]
+    method = Words(f"{FEW_SHOT_WORDS} {format_interval(found)}")
+    results = Section("results", "Results", [Numbers(figures), Beside([*draw_curve(found), method], wide=True)])
     most = found.shots[-1]
-    asked = labels_of(train, test)
-    metrics = decided(most.predicted[0], asked, train.classes)
-    words = Words(f"With {shot_name(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
+    asked = find_labels(train, test)
+    metrics = list_decisions(most.predicted[0], asked, train.classes)
+    words = Words(f"With {name_shots(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
     return [
         results,
-        Section("seeds", "Every seed", [few_shot_table(found)]),
-        Section("confusion", "Confusions", [words, *confusions(metrics)]),
-        Section("classes", "Classes", [words, classes(metrics)]),
+        Section("seeds", "Every seed", [tabulate_few_shot(found)]),
+        Section("confusion", "Confusions", [words, *build_confusions(metrics)]),
+        Section("classes", "Classes", [words, tabulate_classes(metrics)]),
     ]
 
 
-def shot_name(one: Shot) -> str:
+def name_shots(one: Shot) -> str:
     """Name a number of shots."""
     return "all images" if one.shots == "all" else f"{one.shots} shot" + ("s" if one.shots != 1 else "")
 
 
-def few_shot_table(found: FewShot) -> Table:
+def tabulate_few_shot(found: FewShot) -> Table:
     """Return every number of shots with its seeds."""
     seeds = max(len(one.accuracies) for one in found.shots)
     rows = []
     for one in found.shots:
         each = [f"{value:.2%}" for value in one.accuracies] + ["–"] * (seeds - len(one.accuracies))
         strengths = ", ".join(f"{value:g}" for value in (one.l2 if len(set(one.l2)) > 1 else one.l2[:1]))
-        rows.append((str(one.shots), f"{one.mean:.2%}", span(one.interval), *each, strengths))
+        rows.append((str(one.shots), f"{one.mean:.2%}", format_span(one.interval), *each, strengths))
     heads = ("shots", "accuracy", "95% interval", *(f"seed {seed}" for seed in range(seeds)), "l2")
     return Table("Top-1 accuracy by images of each class", heads, rows)
 
 
-def curve(found: FewShot) -> list[Drawing]:
+def draw_curve(found: FewShot) -> list[Drawing]:
     """Return accuracy over shots, where there are at least two numbers of them."""
     numbers = [one for one in found.shots if not isinstance(one.shots, str)]
     if len(numbers) < 2:
@@ -106,13 +108,13 @@ def curve(found: FewShot) -> list[Drawing]:
         for seed in range(len(numbers[0].accuracies))
     ]
     lines.append(Series("mean of the seeds", [(float(one.shots), one.mean) for one in numbers], 1, dots=True))
-    drawing = line_chart(
-        lines, "Few-shot accuracy over images of each class", Axis("images of each class"), Axis("", percent)
+    drawing = draw_lines(
+        lines, "Few-shot accuracy over images of each class", Axis("images of each class"), Axis("", format_percent)
     )
     return [Drawing(drawing, "Faint: each seed's draw of the images.", "Accuracy over shots")]
 
 
-def interval_words(found: FewShot) -> str:
+def format_interval(found: FewShot) -> str:
     """Say what the intervals are."""
     if max(len(one.accuracies) for one in found.shots) == 1:
         return "Intervals are Wilson's, over the test images."
@@ -120,43 +122,43 @@ def interval_words(found: FewShot) -> str:
     return words + ("; Wilson's over the test images for all images." if found.shots[-1].shots == "all" else ".")
 
 
-def few_shot_data(found: FewShot) -> dict[str, Any]:
+def encode_few_shot(found: FewShot) -> dict[str, Any]:
     """Return the numbers as JSON values."""
     keys = ("shots", "mean", "interval", "accuracies", "l2")
     return {"test_images": found.examples, "shots": [{key: getattr(one, key) for key in keys} for one in found.shots]}
 
 
-def linear_sections(found: Linear, train: Features, test: Features) -> list[Section]:
+def build_linear_sections(found: Linear, train: Features, test: Features) -> list[Section]:
     """Return the report's sections: the headline, the sweep, what is mistaken, calibration."""
-    metrics = evaluate_logits(found.logits, labels_of(train, test), train.classes)
+    metrics = evaluate_logits(found.logits, find_labels(train, test), train.classes)
     name = "l2" if found.solver == "lbfgs" else "rate"
     figures = [
-        ("linear probe, top-1", f"{found.accuracy:.1%}", f"95% interval {span(found.interval)}"),
+        ("linear probe, top-1", f"{found.accuracy:.1%}", f"95% interval {format_span(found.interval)}"),
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         (name, f"{found.chosen:g}", "chosen on held-out training images" if found.sweep else "given"),
     ]
     blocks: list[Any] = [Numbers(figures)]
     if found.sweep:
         points = [(float(np.log10(value)), share) for value, share in found.sweep]
-        chart = line_chart(
+        chart = draw_lines(
             [Series("held-out", points, 1, dots=True)],
             f"Accuracy over {name}",
             Axis(f"log10 of {name}"),
-            Axis("", percent),
+            Axis("", format_percent),
         )
         blocks.append(
-            Beside([Drawing(chart, "On held-out training images.", "The sweep"), sweep_table(found)], wide=True)
+            Beside([Drawing(chart, "On held-out training images.", "The sweep"), tabulate_sweep(found)], wide=True)
         )
     return [
         Section("results", "Results", blocks),
-        Section("confusion", "Confusions", confusions(metrics)),
-        Section("classes", "Classes", [classes(metrics)]),
-        Section("calibration", "Calibration", calibration(metrics)),
+        Section("confusion", "Confusions", build_confusions(metrics)),
+        Section("classes", "Classes", [tabulate_classes(metrics)]),
+        Section("calibration", "Calibration", build_calibration(metrics)),
         Section("method", "Method", [Words(LINEAR_WORDS[found.solver])]),
     ]
 
 
-def sweep_table(found: Linear) -> Table:
+def tabulate_sweep(found: Linear) -> Table:
     """Return the accuracy of each value tried."""
     name = "l2" if found.solver == "lbfgs" else "rate"
     rows = [
@@ -165,37 +167,39 @@ def sweep_table(found: Linear) -> Table:
     return Table(f"Accuracy on held-out training images by {name}", (name, "held-out accuracy", ""), rows)
 
 
-def linear_data(found: Linear) -> dict[str, Any]:
+def encode_linear(found: Linear) -> dict[str, Any]:
     """Return the numbers as JSON values."""
     keys = ("accuracy", "interval", "solver", "chosen", "sweep")
     return {"test_images": len(found.logits), **{key: getattr(found, key) for key in keys}}
 
 
-def headline(found: Linear | KNN) -> str:
+def write_headline(found: Linear | KNN) -> str:
     """Say a probe's result in a line."""
     name = "k" if isinstance(found, KNN) else "l2" if found.solver == "lbfgs" else "rate"
-    return f"top-1  {found.accuracy:.2%}   (95% interval {span(found.interval)}), {name} {found.chosen:g}"
+    return f"top-1  {found.accuracy:.2%}   (95% interval {format_span(found.interval)}), {name} {found.chosen:g}"
 
 
-def knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
+def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
     """Return the report's sections: the headline, each k, what is mistaken."""
-    metrics = decided(found.predicted, labels_of(train, test), train.classes)
+    metrics = list_decisions(found.predicted, find_labels(train, test), train.classes)
     figures = [
-        ("k-NN, top-1", f"{found.accuracy:.1%}", f"95% interval {span(found.interval)}"),
+        ("k-NN, top-1", f"{found.accuracy:.1%}", f"95% interval {format_span(found.interval)}"),
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         ("k", str(found.chosen), "chosen on the training images" if len(found.accuracies) > 1 else "given"),
     ]
     near = "cosine similarity" if options.metric == "cosine" else "Euclidean distance"
     voting = f"exp(similarity / {options.temperature:g})" if options.votes == "temperature" else "1"
     return [
-        Section("results", "Results", [Numbers(figures), Beside([*knn_curve(found), knn_table(found)], wide=True)]),
-        Section("confusion", "Confusions", confusions(metrics)),
-        Section("classes", "Classes", [classes(metrics)]),
+        Section(
+            "results", "Results", [Numbers(figures), Beside([*draw_knn_curve(found), tabulate_knn(found)], wide=True)]
+        ),
+        Section("confusion", "Confusions", build_confusions(metrics)),
+        Section("classes", "Classes", [tabulate_classes(metrics)]),
         Section("method", "Method", [Words(f"Neighbours by {near}, each voting with weight {voting}. {KNN_WORDS}")]),
     ]
 
 
-def knn_curve(found: KNN) -> list[Drawing]:
+def draw_knn_curve(found: KNN) -> list[Drawing]:
     """Return accuracy over k, where there are at least two."""
     if len(found.accuracies) < 2:
         return []
@@ -203,11 +207,11 @@ def knn_curve(found: KNN) -> list[Drawing]:
         Series("test images", [(float(k), accuracy) for k, accuracy, _ in found.accuracies], 1, dots=True),
         Series("training images", [(float(k), own) for k, _, own in found.accuracies], 2, dots=True),
     ]
-    drawing = line_chart(lines, "Accuracy over the number of neighbours", Axis("k"), Axis("", percent))
+    drawing = draw_lines(lines, "Accuracy over the number of neighbours", Axis("k"), Axis("", format_percent))
     return [Drawing(drawing, "Training images are each classified by the others.", "Accuracy over k")]
 
 
-def knn_table(found: KNN) -> Table:
+def tabulate_knn(found: KNN) -> Table:
     """Return the accuracy of each number of neighbours."""
     rows = [
         (str(k), f"{accuracy:.2%}", f"{own:.2%}", "chosen" if k == found.chosen else "")
@@ -217,24 +221,26 @@ def knn_table(found: KNN) -> Table:
     return Table("Top-1 accuracy by number of neighbours", heads, rows)
 
 
-def knn_data(found: KNN) -> dict[str, Any]:
+def encode_knn(found: KNN) -> dict[str, Any]:
     """Return the numbers as JSON values."""
     each = [{"k": k, "accuracy": accuracy, "left_out": own} for k, accuracy, own in found.accuracies]
     chosen = {"accuracy": found.accuracy, "interval": found.interval, "chosen": found.chosen}
     return {"test_images": len(found.predicted), **chosen, "by_k": each}
 
 
-def decided(predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, " example"], names: Sequence[str]):
+def list_decisions(
+    predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, " example"], names: Sequence[str]
+):
     """Return the metrics of decisions without confidence: of these, only accuracies and confusions mean something."""
     return evaluate_logits(decisions(predicted, names), labels, tuple(names))
 
 
-def labels_of(train: Features, test: Features) -> Int64[np.ndarray, " example"]:
+def find_labels(train: Features, test: Features) -> Int64[np.ndarray, " example"]:
     """Return the test images' labels as indices into the training split's classes."""
     index = {name: number for number, name in enumerate(train.classes)}
     return np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)[test.labels]
 
 
-def span(interval: tuple[float, float]) -> str:
+def format_span(interval: tuple[float, float]) -> str:
     """Write an interval of shares."""
     return f"{interval[0]:.1%} to {interval[1]:.1%}"

@@ -1,13 +1,13 @@
 """Accuracy under corruptions as a section of a report."""
 
 from vitreous.data.sources.base import Source
-from vitreous.drawing.charts import Series, line_chart
-from vitreous.drawing.svg import Axis, percent
+from vitreous.drawing.charts import Series, draw_lines
+from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.robustness import Robustness, lost
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
-from vitreous.reports.image_grid import seen, strip
+from vitreous.reports.image_grid import build_strip, render_input
 
 NOTE = Words(
     "The corruptions are those of ImageNet-C (1903.12261), made here from the clean images as the model sees them, with its "
@@ -16,19 +16,23 @@ NOTE = Words(
 )
 
 
-def sections(found: Robustness, predictor: Predictor, source: Source) -> list[Section]:
+def build_sections(found: Robustness, predictor: Predictor, source: Source) -> list[Section]:
     """Return figures, a table and a chart, and what each corruption looks like on the first image.
 
     Raises:
         ImageError: the first image can't be read any more.
     """
     return [
-        Section("corruptions", "Corruptions", [headline(found), Beside([chart(found), NOTE], wide=True), table(found)]),
-        Section("corrupted", "What the corruptions look like", strips(found, predictor, source)),
+        Section(
+            "corruptions",
+            "Corruptions",
+            [list_figures(found), Beside([draw_chart(found), NOTE], wide=True), tabulate_corruptions(found)],
+        ),
+        Section("corrupted", "What the corruptions look like", build_strips(found, predictor, source)),
     ]
 
 
-def headline(found: Robustness) -> Numbers:
+def list_figures(found: Robustness) -> Numbers:
     """Return clean and mean accuracy, and what is lost."""
     low, high = found.interval
     return Numbers(
@@ -44,7 +48,7 @@ def headline(found: Robustness) -> Numbers:
     )
 
 
-def table(found: Robustness) -> Table:
+def tabulate_corruptions(found: Robustness) -> Table:
     """Return accuracy by corruption and severity, the worst first."""
     rows = []
     for name in sorted(found.names, key=found.mean_of):
@@ -57,28 +61,30 @@ def table(found: Robustness) -> Table:
     return Table("Top-1 accuracy by corruption and severity, the hardest first", heads, rows, words=2)
 
 
-def chart(found: Robustness) -> Drawing:
+def draw_chart(found: Robustness) -> Drawing:
     """Return accuracy over severity: of all, of the hardest and of the easiest corruption."""
     order = sorted(found.names, key=found.mean_of)
-    lines = [Series("all", _line(found, None), 1, dots=True)]
+    lines = [Series("all", _build_line(found, None), 1, dots=True)]
     if len(order) > 1:
-        lines.append(Series(order[0].replace("_", " "), _line(found, order[0]), 2, dots=True))
-        lines.append(Series(order[-1].replace("_", " "), _line(found, order[-1]), 3, dots=True))
-    drawing = line_chart(lines, "Top-1 accuracy over severity", Axis("severity"), Axis("", percent, within=(0, 1)))
+        lines.append(Series(order[0].replace("_", " "), _build_line(found, order[0]), 2, dots=True))
+        lines.append(Series(order[-1].replace("_", " "), _build_line(found, order[-1]), 3, dots=True))
+    drawing = draw_lines(
+        lines, "Top-1 accuracy over severity", Axis("severity"), Axis("", format_percent, within=(0, 1))
+    )
     return Drawing(
         drawing, "The mean of all, the hardest and the easiest; at 0, the images as they are.", "Top-1 accuracy"
     )
 
 
-def _line(found: Robustness, name: str | None) -> list[tuple[float, float]]:
+def _build_line(found: Robustness, name: str | None) -> list[tuple[float, float]]:
     return [(0, found.clean), *((one, found.mean_of(name, one)) for one in found.severities)]
 
 
-def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Block]:
+def build_strips(found: Robustness, predictor: Predictor, source: Source) -> list[Block]:
     """Return the first image under each corruption."""
-    pixels = seen(predictor.folder, source, 0)
+    pixels = render_input(predictor.folder, source, 0)
     shown = [
-        strip(
+        build_strip(
             name.replace("_", " "),
             [pixels, *(corrupt(pixels, name, severity, (0, 0)) for severity in found.severities)],
         )
@@ -88,7 +94,7 @@ def strips(found: Robustness, predictor: Predictor, source: Source) -> list[Bloc
     return [Words(said), Beside(shown, wide=True)]
 
 
-def lines(measured: Robustness) -> list[str]:
+def format_lines(measured: Robustness) -> list[str]:
     """Write accuracy under each corruption, the hardest first."""
     low, high = measured.interval
     share, _, verb = lost(measured.clean, measured.mean).partition(" ")

@@ -21,15 +21,15 @@ FINE_TUNED = (
 )
 
 
-def sections(found: VTAB, how: str = PROBED) -> list[Section]:
+def build_sections(found: VTAB, how: str = PROBED) -> list[Section]:
     """Return the report's sections: the averages, every task, the protocol."""
-    blocks: list[Block] = [Numbers(figures(found)), table(found)]
+    blocks: list[Block] = [Numbers(list_figures(found)), tabulate_tasks(found)]
     if found.missing:
         blocks.append(
             Note("Not all tasks:", f"without {format_names([TASKS[name].title for name in found.missing], 19)}.")
         )
     said = [
-        Words(f"{TASKS[score.task].title}: {'; '.join(notes_of(score.unseen, score.notes))}.")
+        Words(f"{TASKS[score.task].title}: {'; '.join(list_notes(score.unseen, score.notes))}.")
         for score in found.scores
         if score.notes or score.unseen
     ]
@@ -37,24 +37,24 @@ def sections(found: VTAB, how: str = PROBED) -> list[Section]:
     return [Section("results", "Results", blocks), *copy, Section("method", "Method", [Words(WORDS + how)])]
 
 
-def figures(found: VTAB) -> list[tuple[str, str, str]]:
+def list_figures(found: VTAB) -> list[tuple[str, str, str]]:
     """Return the averages that there are; if not all tasks are there, their number."""
     shown = []
     if found.mean is not None and found.mean_of_groups is not None:
         shown = [("Mean of 19", f"{found.mean:.1%}", "VTAB's own")]
     groups = [(group, found.of_group(group)) for group in GROUPS]
-    shown += [(group, f"{mean:.1%}", f"{tasks_of(group)} tasks") for group, mean in groups if mean is not None]
+    shown += [(group, f"{mean:.1%}", f"{count_tasks(group)} tasks") for group, mean in groups if mean is not None]
     if found.mean_of_groups is not None:
         shown.append(("Mean of groups", f"{found.mean_of_groups:.1%}", "not VTAB's own"))
     return shown or [("Tasks", f"{len(found.scores)} of {len(TASKS)}", "too few for an average")]
 
 
-def tasks_of(group: str) -> int:
+def count_tasks(group: str) -> int:
     """Return the number of a group's tasks."""
     return sum(task.group == group for task in TASKS.values())
 
 
-def table(found: VTAB) -> Table:
+def tabulate_tasks(found: VTAB) -> Table:
     """Return a row for each task."""
     rows = [
         (
@@ -71,19 +71,19 @@ def table(found: VTAB) -> Table:
     return Table("Top-1 on each task", ("group", "task", "top-1", "95% interval", "train", "test", "chosen"), rows, 2)
 
 
-def notes_of(unseen: int, notes: tuple[str, ...]) -> list[str]:
+def list_notes(unseen: int, notes: tuple[str, ...]) -> list[str]:
     """Return what is to be said of a task's images."""
     wrong = f"{unseen:,} test images of classes without training images count as wrong"
     return [*notes, *([wrong] if unseen else [])]
 
 
-def lines(found: VTAB) -> list[str]:
+def format_lines(found: VTAB) -> list[str]:
     """Return what the terminal shows."""
-    shown = [f"{name:15} {value}   ({small})" for name, value, small in figures(found)]
+    shown = [f"{name:15} {value}   ({small})" for name, value, small in list_figures(found)]
     said = [
         f"note: {TASKS[score.task].title}: {note}"
         for score in found.scores
-        for note in notes_of(score.unseen, score.notes)
+        for note in list_notes(score.unseen, score.notes)
     ]
     missing = [f"without {format_names([TASKS[name].title for name in found.missing], 19)}"] if found.missing else []
-    return [str(table(found)), "", *shown, *missing, *said]
+    return [str(tabulate_tasks(found)), "", *shown, *missing, *said]

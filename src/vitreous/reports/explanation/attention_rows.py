@@ -46,38 +46,38 @@ class Rows:
     has a row for every token and a weight for every patch."""
 
 
-def attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], budget: int = BUDGET) -> Rows:
-    """Return the rows that fit within a budget of bytes; what is left out is told by `left_out`."""
-    kept = fitting(model, len(images), budget)
+def compute_attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], budget: int = BUDGET) -> Rows:
+    """Return the rows that fit within a budget of bytes; what is left out is told by `describe_omissions`."""
+    kept = choose_rows(model, len(images), budget)
     packed: list[list[str]] = []
     found: dict[int, list[bytes]] = {layer: [] for layer in kept.layers}
 
     def see(layer: int, heads: Heads) -> None:
-        found[layer] += _packed(heads, kept.heads, model.config.prefix)
+        found[layer] += _pack(heads, kept.heads, model.config.prefix)
 
     with torch.no_grad(), watch_kernels(model, kept.layers, see):
         for part in iterate_chunks(images[: kept.images], count_tokens(model) ** 2):
             model(part)
     for image in range(kept.images):
         packed.append([base64.b64encode(found[layer][image]).decode("ascii") for layer in kept.layers])
-    return Rows(kept, model.grid, prefix_names(model), tuple(map(tuple, packed)))
+    return Rows(kept, model.grid, name_prefix(model), tuple(map(tuple, packed)))
 
 
-def fitting(model: ViT, images: int, budget: int) -> Kept:
+def choose_rows(model: ViT, images: int, budget: int) -> Kept:
     """Return how many images, which layers and which heads fit: all layers come before heads, both evenly spread."""
     depth, heads = model.config.depth, model.config.heads
     one = -(-count_tokens(model) * (count_tokens(model) - model.config.prefix + 5) * 4 // 3)
     shown = max(1, min(images, budget // (one * min(FEWEST, depth))))
     maps = max(1, budget // (one * shown))
-    layers = _evenly(depth, max(min(2, depth), min(depth, maps)))
-    return Kept(shown, layers, _evenly(heads, max(0, min(heads, maps // len(layers) - 1))))
+    layers = _spread_evenly(depth, max(min(2, depth), min(depth, maps)))
+    return Kept(shown, layers, _spread_evenly(heads, max(0, min(heads, maps // len(layers) - 1))))
 
 
-def _evenly(count: int, wanted: int) -> tuple[int, ...]:
+def _spread_evenly(count: int, wanted: int) -> tuple[int, ...]:
     return tuple(sorted({round(place) for place in np.linspace(0, count - 1, wanted)})) if wanted else ()
 
 
-def left_out(kept: Kept, model: ViT, images: int) -> str:
+def describe_omissions(kept: Kept, model: ViT, images: int) -> str:
     """Say what doesn't fit on the page; empty if all does."""
     lacking = []
     if len(kept.layers) < model.config.depth:
@@ -90,14 +90,14 @@ def left_out(kept: Kept, model: ViT, images: int) -> str:
     return f"To keep the page small it leaves out {'; '.join(lacking)}." if lacking else ""
 
 
-def prefix_names(model: ViT) -> tuple[str, ...]:
+def name_prefix(model: ViT) -> tuple[str, ...]:
     """Return the names of the tokens before the patches, in their order."""
     config = model.config
     names = ["[class]"] * config.class_token + ["distillation"] * config.distillation_token
     return (*names, *(f"register {number}" for number in range(config.registers)))
 
 
-def _packed(heads: Heads, chosen: tuple[int, ...], prefix: int) -> list[bytes]:
+def _pack(heads: Heads, chosen: tuple[int, ...], prefix: int) -> list[bytes]:
     """Return each image's maps of one layer as bytes: the mean over all heads, then the chosen heads."""
     tops, shares, weights = [], [], []
     for _, part in iterate_rows(heads):
@@ -105,8 +105,8 @@ def _packed(heads: Heads, chosen: tuple[int, ...], prefix: int) -> list[bytes]:
         patches = maps[..., prefix:]
         top = patches.amax(dim=3, keepdim=True)
         tops.append(top[..., 0])
-        shares.append(_eight_bits(maps[..., :prefix].sum(dim=3)))
-        weights.append(_eight_bits(patches / top.clamp_min(torch.finfo(top.dtype).tiny)))
+        shares.append(_quantise(maps[..., :prefix].sum(dim=3)))
+        weights.append(_quantise(patches / top.clamp_min(torch.finfo(top.dtype).tiny)))
     top, share, weight = (torch.cat(parts, dim=2).cpu().numpy() for parts in (tops, shares, weights))
     return [
         np.ascontiguousarray(top[image], "<f4").tobytes() + share[image].tobytes() + weight[image].tobytes()
@@ -114,5 +114,5 @@ def _packed(heads: Heads, chosen: tuple[int, ...], prefix: int) -> list[bytes]:
     ]
 
 
-def _eight_bits(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+def _quantise(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return (values.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitreous.drawing.html import plain
+from vitreous.drawing.html import strip_hidden
 from vitreous.errors import DataError
 from vitreous.images.inputs import Image
 from vitreous.images.pixels import select_visible
@@ -109,7 +109,7 @@ def gather(
         DataError: not one image could be read.
     """
     found, measured = ExplanationContents(ready, options.map_options), []
-    for batch in _batches(images, found):
+    for batch in _iterate_batches(images, found):
         pixels = np.stack([one.pixels for one in batch])
         scores, targets, maps, _ = looked(ready, pixels, options.map_options)
         for place, one in enumerate(batch):
@@ -124,7 +124,7 @@ def gather(
     if not found.count:
         raise DataError(f"none of the {len(found.broken):,} images can be read; the first: {found.broken[0]}")
     found.distances = join_distances(measured) if measured else None
-    labels = short_names([one.name for one in found.shown])
+    labels = shorten_names([one.name for one in found.shown])
     found.shown = [replace(one, name=label) for one, label in zip(found.shown, labels, strict=True)]
     progress("making every map", 0)
     look_closer(found)
@@ -132,17 +132,17 @@ def gather(
     return found
 
 
-def short_names(names: list[str]) -> list[str]:
+def shorten_names(names: list[str]) -> list[str]:
     """Return names as a page shows them: paths without the folders that all have in common, and only what is text."""
     folders = {str(Path(name).parent) for name in names}
     try:
         common = os.path.commonpath(folders)
     except ValueError:  # relative and absolute ones
         common = ""
-    return [plain(os.path.relpath(name, common) if common else name) for name in names]
+    return [strip_hidden(os.path.relpath(name, common) if common else name) for name in names]
 
 
-def _batches(images: Iterable[Image], found: ExplanationContents) -> Iterator[list[Ready]]:
+def _iterate_batches(images: Iterable[Image], found: ExplanationContents) -> Iterator[list[Ready]]:
     """Yield images with pixels in batches; note the others."""
     batch: list[Ready] = []
     for number, image in enumerate(images, start=1):
@@ -160,7 +160,7 @@ def _batches(images: Iterable[Image], found: ExplanationContents) -> Iterator[li
 
 def look_closer(found: ExplanationContents) -> None:
     """Make every fitting map of the images on the page, and what only Vision Transformers have."""
-    images, targets = _images(found), [one.target for one in found.shown]
+    images, targets = _stack_images(found), [one.target for one in found.shown]
     model = found.ready.model
     for method in list_fitting(found.ready.folder):
         if method == found.map_options.method:
@@ -168,7 +168,7 @@ def look_closer(found: ExplanationContents) -> None:
         else:
             found.maps[method] = array(compute_heat(model, images, targets, MapOptions(method))[0])
     if isinstance(model, ViT):
-        found.rows = attention_rows(model, images)
+        found.rows = compute_attention_rows(model, images)
         found.colours = array(colour_features(compute_patch_features(model, images)).values)
         found.norms = array(compute_token_norms(model, images))
 
@@ -184,13 +184,13 @@ def compare(found: ExplanationContents, most: int, progress: Progress) -> None:
         heats = {method: torch.from_numpy(maps[place]) for method, maps in found.maps.items()}
         rows, cols = next(iter(heats.values())).shape
         heats["random"] = draw_random_heat(rows, cols, seed=place)
-        image = _images(found)[place]
+        image = _stack_images(found)[place]
         for method, values in heats.items():
-            curves = _curves(found.ready, image, one.target, values)
-            found.compared[method] = _added(found.compared.get(method), curves, len(chosen))
+            curves = _measure_curves(found.ready, image, one.target, values)
+            found.compared[method] = _add(found.compared.get(method), curves, len(chosen))
 
 
-def _curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared:
+def _measure_curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared:
     def score(images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, " batch"]:
         return ready.folder.probabilities(ready.model(images))[:, target]
 
@@ -199,7 +199,7 @@ def _curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared
     )
 
 
-def _added(sofar: Compared | None, more: Compared, count: int) -> Compared:
+def _add(sofar: Compared | None, more: Compared, count: int) -> Compared:
     """Return the sum so far, plus one image's part of the mean."""
 
     def both(first: Curve | None, second: Curve) -> Curve:
@@ -211,5 +211,5 @@ def _added(sofar: Compared | None, more: Compared, count: int) -> Compared:
     )
 
 
-def _images(found: ExplanationContents) -> Float[Tensor, "image channel row col"]:
+def _stack_images(found: ExplanationContents) -> Float[Tensor, "image channel row col"]:
     return found.ready.images(np.stack([one.pixels for one in found.shown]))

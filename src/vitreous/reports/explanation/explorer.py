@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import macro
-from vitreous.drawing.images import STEPS, TINY, thumbnail
+from vitreous.drawing.html import render_macro
+from vitreous.drawing.images import STEPS, TINY, draw_thumbnail
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Block, Note, Words
-from vitreous.reports.explanation.attention_rows import Rows, left_out
+from vitreous.reports.explanation.attention_rows import Rows, describe_omissions
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents
 
 TEMPLATE = "reports/explanation/explorer.html"
@@ -17,7 +17,7 @@ LARGEST = 320
 """Pixels of the longer side of an image on the page."""
 
 
-def explorer(found: ExplanationContents) -> list[Block]:
+def build_explorer(found: ExplanationContents) -> list[Block]:
     """Return the stages, the controls, and the weights that they show."""
     model, rows = found.ready.model, found.rows
     if rows is None or not isinstance(model, ViT):
@@ -26,7 +26,7 @@ def explorer(found: ExplanationContents) -> list[Block]:
         "Move over either picture, or tap it: the yellow patches are those that the outlined patch looks at, in the layer "
         "and head chosen. A click holds the patch."
     )
-    lacking = left_out(rows.kept, model, len(found.shown))
+    lacking = describe_omissions(rows.kept, model, len(found.shown))
     return [Words(lead), *([Words(lacking)] if lacking else []), Explorer(found, rows)]
 
 
@@ -45,7 +45,7 @@ class Explorer(Block):
         pictures = [
             {
                 "name": one.name,
-                "source": thumbnail(one.picture, LARGEST),
+                "source": draw_thumbnail(one.picture, LARGEST),
                 "tiny": max(one.picture.shape[:2]) <= TINY,
             }
             for one in shown
@@ -56,16 +56,16 @@ class Explorer(Block):
             "prefix": list(rows.prefix),
             "layers": list(rows.kept.layers),
             "heads": [None, *rows.kept.heads],
-            "start": _start(found, rows),
+            "start": _choose_start(found, rows),
             "colours": STEPS,
             "tiny": pictures[0]["tiny"],
-            "images": [{"name": one.name, "words": said(found, one)} for one in shown],
+            "images": [{"name": one.name, "words": describe(found, one)} for one in shown],
         }
         layers, heads = len(rows.kept.layers), rows.kept.heads
-        return macro("explorer", pictures, layers, heads, config.heads, data, rows.texts, template=TEMPLATE)
+        return render_macro("explorer", pictures, layers, heads, config.heads, data, rows.texts, template=TEMPLATE)
 
 
-def said(found: ExplanationContents, one: ExplainedImage) -> str:
+def describe(found: ExplanationContents, one: ExplainedImage) -> str:
     """Say what the model takes an image for."""
     classes = found.ready.folder.classes
     if not classes:
@@ -74,7 +74,7 @@ def said(found: ExplanationContents, one: ExplainedImage) -> str:
     return f"{one.name}: {classes[best]}, {one.probabilities[best]:.1%}"
 
 
-def _start(found: ExplanationContents, rows: Rows) -> list[int]:
+def _choose_start(found: ExplanationContents, rows: Rows) -> list[int]:
     """Return the places of the layer and the map that are shown first: those that were asked for, if they are kept."""
     layer, head = found.map_options.layer, found.map_options.head
     place = rows.kept.layers.index(layer) if layer in rows.kept.layers else len(rows.kept.layers) - 1

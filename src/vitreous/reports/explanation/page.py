@@ -13,19 +13,26 @@ from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Block, Section, Words, written
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents, PageOptions, Progress, gather
-from vitreous.reports.explanation.explorer import explorer
-from vitreous.reports.explanation.sections import distances, faithfulness, features, filters, maps, positions
+from vitreous.reports.explanation.explorer import build_explorer
+from vitreous.reports.explanation.sections import (
+    build_distances,
+    build_faithfulness,
+    build_features,
+    build_filters,
+    build_maps,
+    build_positions,
+)
 from vitreous.storage.atomic import atomic_folder
 
 PAGE, MAPS = "index.html", "maps"
 SECTIONS: tuple[tuple[str, str, Callable[[ExplanationContents], Sequence[Block]], bool], ...] = (
-    ("explore", "What a patch looks at", explorer, True),
-    ("maps", "Maps", maps, False),
-    ("faithfulness", "How faithful the maps are", faithfulness, False),
-    ("distance", "How far heads look", distances, True),
-    ("positions", "Positions", positions, True),
-    ("filters", "Filters", filters, False),
-    ("features", "Features", features, True),
+    ("explore", "What a patch looks at", build_explorer, True),
+    ("maps", "Maps", build_maps, False),
+    ("faithfulness", "How faithful the maps are", build_faithfulness, False),
+    ("distance", "How far heads look", build_distances, True),
+    ("positions", "Positions", build_positions, True),
+    ("filters", "Filters", build_filters, False),
+    ("features", "Features", build_features, True),
 )
 """Anchor, title and function of each section, in the page's order, and whether only Vision Transformers have it."""
 
@@ -50,15 +57,15 @@ def write_explanation(
         (partial / MAPS).mkdir()
 
         def keep(number: int, one: ExplainedImage) -> None:
-            pixels = overlay(one.picture, one.heat.astype(np.float64))
-            (partial / MAPS / file_name(number, one.name, options.map_options.method)).write_bytes(png(pixels))
+            pixels = draw_overlay(one.picture, one.heat.astype(np.float64))
+            (partial / MAPS / name_file(number, one.name, options.map_options.method)).write_bytes(encode_png(pixels))
 
         found = gather(ready, images, options, keep, progress)
         (partial / PAGE).write_bytes(render(found, name))
     return found
 
 
-def file_name(number: int, name: str, method: str) -> str:
+def name_file(number: int, name: str, method: str) -> str:
     """Return the name of an image's overlay: its number keeps those of equal names apart."""
     stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60] or "image"
     return f"{number + 1:04}-{stem}-{method}.png"
@@ -68,12 +75,12 @@ def render(found: ExplanationContents, name: str) -> bytes:
     """Return the whole page."""
     is_vit = isinstance(found.ready.model, ViT)
     sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
-    style, script = (resource(f"reports/explanation/explorer.{kind}") for kind in ("css", "js"))
-    title, lead = f"What {name} looks at", [Words(_lead(found))]
-    return page(title, lead, sections, f"{written()}.", style, script if is_vit else "")
+    style, script = (read_resource(f"reports/explanation/explorer.{kind}") for kind in ("css", "js"))
+    title, lead = f"What {name} looks at", [Words(_write_lead(found))]
+    return render_page(title, lead, sections, f"{write_byline()}.", style, script if is_vit else "")
 
 
-def _lead(found: ExplanationContents) -> str:
+def _write_lead(found: ExplanationContents) -> str:
     shown, count = len(found.shown), found.count
     lead = f"{count:,} image{'s' if count != 1 else ''}"
     lead += f", of which the first {shown} are on this page" if shown < count else ""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from vitreous.drawing.charts import Series, line_chart
-from vitreous.drawing.html import macro
-from vitreous.drawing.images import overlay, sheet
-from vitreous.drawing.svg import Axis, percent
+from vitreous.drawing.charts import Series, draw_lines
+from vitreous.drawing.html import render_macro
+from vitreous.drawing.images import draw_overlay, draw_sheet
+from vitreous.drawing.svg import Axis, format_percent
 from vitreous.images.pixels import describe_colours
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import find_components
@@ -19,7 +19,7 @@ from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents
 from vitreous.reports.explanation.explorer import TEMPLATE
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
-from vitreous.reports.position_maps import places
+from vitreous.reports.position_maps import build_position_maps
 
 BEST, WIDE = 3, 224
 """Most classes named for an image, and pixels of a picture's longer side."""
@@ -35,20 +35,20 @@ class Maps(Block):
         """Return what the maps are, and a row of pictures for each image."""
         found = self.found
         methods = [(name, METHODS[name].what) for name in found.maps]
-        images = [(one.name, scores(found, one), self.tiles(place)) for place, one in enumerate(found.shown)]
-        return macro("maps", methods, images, template=TEMPLATE)
+        images = [(one.name, list_scores(found, one), self.tiles(place)) for place, one in enumerate(found.shown)]
+        return render_macro("maps", methods, images, template=TEMPLATE)
 
     def tiles(self, place: int) -> Tiles:
         """Return an image and its maps; the one that was asked for is named in bold."""
         one, chosen = self.found.shown[place], self.found.map_options.method
         tiles = [Tile(Picture(one.picture, "the image", most=WIDE), [Line("", "the image")])]
         for method, values in self.found.maps.items():
-            picture = Picture(overlay(one.picture, values[place].astype(np.float64)), method, most=WIDE)
+            picture = Picture(draw_overlay(one.picture, values[place].astype(np.float64)), method, most=WIDE)
             tiles.append(Tile(picture, [Line(method) if method == chosen else Line("", method)]))
         return Tiles(tiles, "maps")
 
 
-def maps(found: ExplanationContents) -> list[Block]:
+def build_maps(found: ExplanationContents) -> list[Block]:
     """Return each image with its prediction and every fitting method's map."""
     lead = (
         "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
@@ -57,7 +57,7 @@ def maps(found: ExplanationContents) -> list[Block]:
     return [Words(lead), Maps(found)]
 
 
-def scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[str, str, bool]]:
+def list_scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[str, str, bool]]:
     """Return the likeliest classes, and the one that maps are about: name, probability, whether it is that one."""
     classes = found.ready.folder.classes
     if not classes:
@@ -67,7 +67,7 @@ def scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[str, s
     return [(classes[index], f"{one.probabilities[index]:.1%}", index == one.target) for index in order]
 
 
-def faithfulness(found: ExplanationContents) -> list[Block]:
+def build_faithfulness(found: ExplanationContents) -> list[Block]:
     """Return how the methods' maps compare by deletion and insertion."""
     if not found.compared:
         return [Note("Not measured:", "it needs a model with a head, and --faithful above 0.")]
@@ -85,28 +85,28 @@ def faithfulness(found: ExplanationContents) -> list[Block]:
     ]
     heads = ("map", "deletion (less is better)", "insertion (more is better)")
     charts = [
-        _over_share(found, "deletion", "deleted", "goes"),
-        _over_share(found, "insertion", "inserted", "comes"),
+        _draw_over_share(found, "deletion", "deleted", "goes"),
+        _draw_over_share(found, "insertion", "inserted", "comes"),
     ]
     return [Words(lead), Table("Area under the curve", heads, rows), Beside(charts)]
 
 
-def _over_share(found: ExplanationContents, way: str, done: str, goes: str) -> Drawing:
+def _draw_over_share(found: ExplanationContents, way: str, done: str, goes: str) -> Drawing:
     """Draw the class's probability along a curve: of the map that was asked for, and of the random one."""
     lines = [
-        _curve(method, getattr(found.compared[method], way), colour)
+        _draw_curve(method, getattr(found.compared[method], way), colour)
         for colour, method in enumerate((found.map_options.method, "random"), start=1)
     ]
-    y = Axis("", percent, within=(0, 1))
-    chart = line_chart(lines, f"Probability of the class by {way}", Axis(f"share of the image {done}"), y)
+    y = Axis("", format_percent, within=(0, 1))
+    chart = draw_lines(lines, f"Probability of the class by {way}", Axis(f"share of the image {done}"), y)
     return Drawing(chart, f"Probability of the class as the image {goes}.", way.capitalize())
 
 
-def _curve(name: str, curve: Curve, colour: int) -> Series:
+def _draw_curve(name: str, curve: Curve, colour: int) -> Series:
     return Series(name, list(zip(curve.shares.tolist(), curve.probabilities.tolist(), strict=True)), colour)
 
 
-def distances(found: ExplanationContents) -> list[Block]:
+def build_distances(found: ExplanationContents) -> list[Block]:
     """Return attention distance, entropy and the prefix tokens' share by depth, a dot for each head."""
     distances = found.distances
     if distances is None:
@@ -124,27 +124,27 @@ def distances(found: ExplanationContents) -> list[Block]:
         heads = [(float(layer), float(one)) for layer, row in enumerate(values.tolist()) for one in row]
         means = [(float(layer), float(row.mean())) for layer, row in enumerate(values)]
         series = [Series("heads", heads, 1, joined=False), Series("mean", means, 2)]
-        form = percent if unit == "share" else "{:.3g}".format
-        chart = line_chart(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
+        form = format_percent if unit == "share" else "{:.3g}".format
+        chart = draw_lines(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
         charts.append(Drawing(chart, words, title))
     lead = f"Means over {distances.images:,} image{'s' if distances.images > 1 else ''}; each dot is a head."
     return [Words(lead), Beside(charts)]
 
 
-def positions(found: ExplanationContents) -> Sequence[Block]:
+def build_positions(found: ExplanationContents) -> Sequence[Block]:
     """Return what the model has learned about places."""
     model = found.ready.model
     if isinstance(model, ResNet):
         return [Note("Nothing to show:", "a ResNet has no position embedding.")]
-    return places(model)
+    return build_position_maps(model)
 
 
-def filters(found: ExplanationContents) -> list[Block]:
+def build_filters(found: ExplanationContents) -> list[Block]:
     """Return the principal components of the first layer's filters."""
     made = find_components(found.ready.model)
     tiles = made.components.permute(0, 2, 3, 1).numpy()
     times = max(1, 24 // max(tiles.shape[1:3]))
-    pixels = sheet(tiles.repeat(times, axis=1).repeat(times, axis=2))
+    pixels = draw_sheet(tiles.repeat(times, axis=1).repeat(times, axis=2))
     lead = (
         f"The first {len(tiles)} principal components of the filters of {made.of}, row by row; together they explain "
         f"{float(made.explained.sum()):.0%} of the filters' variance (2010.11929, figure 7, left). Grey is 0."
@@ -152,7 +152,7 @@ def filters(found: ExplanationContents) -> list[Block]:
     return [Words(lead), Picture(pixels, "Principal components", "tiny sheet")]
 
 
-def features(found: ExplanationContents) -> list[Block]:
+def build_features(found: ExplanationContents) -> list[Block]:
     """Return patch features as colours, and the lengths of tokens by depth."""
     if found.colours is None or found.norms is None:
         return [Note("Nothing to show:", "a ResNet has no patches.")]
@@ -175,5 +175,5 @@ def features(found: ExplanationContents) -> list[Block]:
     words = "Length of the tokens' vectors after each layer"
     words += "; other tokens are [class], registers and the like. " if front else ". "
     words += "Patches far longer than the median are artefacts, which registers take away (2309.16588)."
-    chart = line_chart(series, "Lengths of tokens by layer", Axis("layer"))
+    chart = draw_lines(series, "Lengths of tokens by layer", Axis("layer"))
     return [Words(lead), Tiles(tiles, "maps"), Beside([Drawing(chart, words, "Lengths of tokens")], wide=True)]

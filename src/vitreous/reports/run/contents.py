@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from vitreous.data.dataset import Dataset, open_dataset
-from vitreous.data.run_data import data_of
+from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
@@ -73,7 +73,7 @@ class RunContents:
     @property
     def settings(self) -> dict[str, Any]:
         """The run's resolved configuration."""
-        return mapping(self.record.config.get("config"))
+        return to_mapping(self.record.config.get("config"))
 
     @property
     def steps(self) -> int | None:
@@ -90,26 +90,26 @@ class RunContents:
         """Names of the classes, from whatever part of the run knows them."""
         if self.predictor is not None:
             return self.predictor.folder.classes
-        return tuple(mapping(self.record.config.get("data")).get("classes") or ())
+        return tuple(to_mapping(self.record.config.get("data")).get("classes") or ())
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """Return the metrics records of one kind."""
         return [one for one in self.record.metrics if one.get("kind") == kind]
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def to_mapping(value: Any) -> dict[str, Any]:
     """Return a mapping as a dict, and anything else as an empty one."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def is_resnet(found: RunContents) -> bool:
     """Tell whether the run is that of a ResNet, which has neither attention nor positions."""
-    return mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
+    return to_mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
 
 
-def without_labels(found: RunContents) -> bool:
+def is_unlabelled(found: RunContents) -> bool:
     """Tell whether the run learned from images alone: its model has no head, and its evaluations have a loss only."""
-    kind = mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
+    kind = to_mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
     return kind != ClassifyConfig.KIND
 
 
@@ -130,8 +130,8 @@ def gather(path: Path) -> RunContents:
     """
     found = RunContents(read_run(path))
     found.dataset = attempt(found, "dataset", lambda: _open(found))
-    if without_labels(found):
-        found.trunk = attempt(found, "trunk", lambda: load_model(exported(found)).model)
+    if is_unlabelled(found):
+        found.trunk = attempt(found, "trunk", lambda: load_model(find_model(found)).model)
         return found
     found.predictor = attempt(found, "predictor", lambda: _load(found))
     if is_multilabel(found):
@@ -154,7 +154,7 @@ def attempt(found: RunContents, part: str, get: Callable[[], T]) -> T | None:
         return None
 
 
-def exported(found: RunContents) -> Path:
+def find_model(found: RunContents) -> Path:
     """Return the model folder; raises ConfigError if there is none."""
     if found.record.model is None:
         raise ConfigError("no model has been exported yet; the first evaluation writes one")
@@ -162,7 +162,7 @@ def exported(found: RunContents) -> Path:
 
 
 def _load(found: RunContents) -> Predictor:
-    path = exported(found)
+    path = find_model(found)
     device = found.settings.get("device", "auto")
     try:
         return Predictor.load(path, device=device)
@@ -173,10 +173,10 @@ def _load(found: RunContents) -> Predictor:
 def _open(found: RunContents) -> Dataset:
     if not found.settings.get("data"):
         raise ConfigError("the run's configuration doesn't say where its data is")
-    data = data_of(found.record.config, found.record.path)
+    data = read_data_config(found.record.config, found.record.path)
     decode = from_dict(DecodeConfig, found.settings.get("decode") or {}, "decode")
     dataset = open_dataset(data, decode)
-    before = mapping(found.record.config.get("data")).get("fingerprint")
+    before = to_mapping(found.record.config.get("data")).get("fingerprint")
     if before not in (None, f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"):
         found.missing["same data"] = (
             "the data has changed since this run began; what follows is on the data as it is now"
@@ -184,7 +184,7 @@ def _open(found: RunContents) -> Dataset:
     return dataset
 
 
-def _measurable(found: RunContents) -> tuple[Predictor, Source]:
+def _require_model_and_data(found: RunContents) -> tuple[Predictor, Source]:
     """Return the model and what it is measured on; raises ConfigError if one is missing."""
     if found.predictor is None:
         raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
@@ -194,14 +194,16 @@ def _measurable(found: RunContents) -> tuple[Predictor, Source]:
 
 
 def _measure_multilabel(found: RunContents) -> MeasuredMultilabel:
-    metrics, logits, targets = evaluate_multilabel(*_measurable(found), workers=found.settings.get("workers", 0))
+    metrics, logits, targets = evaluate_multilabel(
+        *_require_model_and_data(found), workers=found.settings.get("workers", 0)
+    )
     scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
     return MeasuredMultilabel(metrics, scores, targets)
 
 
 def _measure(found: RunContents) -> Measured:
     workers = found.settings.get("workers", 0)
-    metrics, logits, labels = evaluate(*_measurable(found), workers=workers)
+    metrics, logits, labels = evaluate(*_require_model_and_data(found), workers=workers)
     scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     scaled = cross_fit_temperature(logits, labels) if len(labels) > 1 else None
     return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from vitreous.data.stream.loader import Example, TrainStream
-from vitreous.drawing.images import overlay
+from vitreous.drawing.images import draw_overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import normalize
@@ -36,7 +36,7 @@ QUERIES = {
 """What of the last block represents the image."""
 
 
-def mistakes(found: RunContents) -> Sequence[Block]:
+def list_mistakes(found: RunContents) -> Sequence[Block]:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
     measured = found.measured or found.measured_sets
     if measured is None or found.dataset is None or found.predictor is None:
@@ -47,32 +47,32 @@ def mistakes(found: RunContents) -> Sequence[Block]:
     return mistakes_of_classes(folder, source, measured.probabilities, measured.labels, "validation images")
 
 
-def positions(found: RunContents) -> Sequence[Block] | None:
+def build_positions(found: RunContents) -> Sequence[Block] | None:
     """Return how alike the position embeddings of all pairs of places are."""
     if is_resnet(found):
         return None
     if found.trunk is None:
         return [Note("No model:", found.missing["trunk"])]
-    return places(found.trunk)
+    return build_position_maps(found.trunk)
 
 
-def attention(found: RunContents) -> Sequence[Block] | None:
+def build_attention(found: RunContents) -> Sequence[Block] | None:
     """Return where the model looks, on a few validation examples."""
     if is_resnet(found):
         return None
     if found.predictor is None:
         return [Note("No model:", found.missing["predictor"])]
     if found.dataset is None or not (found.measured or found.measured_multilabel):
-        return unmeasured(found)
-    model, folder, chosen = found.predictor.model, found.predictor.folder, looked_at(found)
-    exact = [given(folder, found.dataset.validation, index) for index, _, _ in chosen]
-    heat, pixels = last_layer(found.predictor, exact), [select_visible(one, folder.preprocess) for one in exact]
+        return explain_unmeasured(found)
+    model, folder, chosen = found.predictor.model, found.predictor.folder, choose_examples(found)
+    exact = [read_input(folder, found.dataset.validation, index) for index, _, _ in chosen]
+    heat, pixels = find_last_layer(found.predictor, exact), [select_visible(one, folder.preprocess) for one in exact]
     pairs = [
-        Tile(Picture(image, shown), lines, second=Picture(overlay(image, heads.mean(0)), "where it looks"))
+        Tile(Picture(image, shown), lines, second=Picture(draw_overlay(image, heads.mean(0)), "where it looks"))
         for (_, shown, lines), image, heads in zip(chosen, pixels, heat, strict=True)
     ]
     each = [
-        Tile(Picture(overlay(pixels[0], head), f"head {number}"), [Line("", f"head {number}")])
+        Tile(Picture(draw_overlay(pixels[0], head), f"head {number}"), [Line("", f"head {number}")])
         for number, head in enumerate(heat[0][:HEADS])
     ]
     query = QUERIES[model.config.pool]
@@ -80,14 +80,14 @@ def attention(found: RunContents) -> Sequence[Block] | None:
     return [Words(lead), Tiles(pairs, "pairs"), Tiles(each, title="Each head, on the first example")]
 
 
-def looked_at(found: RunContents) -> list[tuple[int, str, list[Line]]]:
+def choose_examples(found: RunContents) -> list[tuple[int, str, list[Line]]]:
     """Return a few validation examples: which, what they show, and what the model says."""
     names = found.classes
     if found.measured_multilabel is not None:
-        return examples_multilabel.looked_at(found.measured_multilabel, names, LOOKED_AT)
+        return examples_multilabel.choose_examples(found.measured_multilabel, names, LOOKED_AT)
     assert found.measured is not None
     measured, chosen = found.measured, []
-    for index in chosen_examples(measured, LOOKED_AT):
+    for index in pick_examples(measured, LOOKED_AT):
         true, best = names[measured.labels[index]], int(measured.probabilities[index].argmax())
         right = best == measured.labels[index]
         lines = [Line(names[best], f"{measured.probabilities[index, best]:.1%}", wrong=not right)]
@@ -105,7 +105,7 @@ def chosen_examples(measured: Measured, most: int) -> list[int]:
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
-def last_layer(
+def find_last_layer(
     predictor: Predictor, pixels: Sequence[Pixels[np.ndarray, "row col channel"]]
 ) -> list[Float[np.ndarray, "head row2 col2"]]:
     """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
@@ -134,17 +134,17 @@ def training_batch(found: Findings) -> list[Block] | None:
     tiles = []
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        shown = Picture(select_visible(one.pixels, stream.preprocess), label(one, classes))
-        tiles.append(Tile(shown, [Line("", label(one, classes))]))
+        shown = Picture(select_visible(one.pixels, stream.preprocess), name_label(one, classes))
+        tiles.append(Tile(shown, [Line("", name_label(one, classes))]))
     lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
-    lead += "" if without_labels(found) else " Are they still what their labels say?"
+    lead += "" if is_unlabelled(found) else " Are they still what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
         lead += f" Until {settings.get('low_resolution_duration') or settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
     return [Words(lead), Tiles(tiles)]
 
 
-def label(one: Example, classes: Sequence[str]) -> str:
+def name_label(one: Example, classes: Sequence[str]) -> str:
     """Write an example's label, or its labels; of a mixture both with their weights."""
     own, other = (list_labels(which, classes) for which in (one.label, one.partner))
     if one.weight == 1 or own == other:

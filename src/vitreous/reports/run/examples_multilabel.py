@@ -10,7 +10,7 @@ from vitreous.reports.mistakes import NONE, list_labels
 from vitreous.reports.run.contents import MeasuredMultilabel
 
 
-def looked_at(measured: MeasuredMultilabel, names: Sequence[str], most: int) -> list[tuple[int, str, list[Line]]]:
+def choose_examples(measured: MeasuredMultilabel, names: Sequence[str], most: int) -> list[tuple[int, str, list[Line]]]:
     """Return a few examples, wholly right ones of different sets and the worst last: which, its labels, and what is said."""
     claimed = measured.probabilities >= CLAIMED
     right = (claimed == measured.targets).all(1)
@@ -22,7 +22,7 @@ def looked_at(measured: MeasuredMultilabel, names: Sequence[str], most: int) -> 
     return [(index, list_labels(measured.targets[index], names), lines(measured, index, names)) for index in chosen]
 
 
-def lines(measured: MeasuredMultilabel, index: int, names: Sequence[str]) -> list[Line]:
+def list_lines(measured: MeasuredMultilabel, index: int, names: Sequence[str]) -> list[Line]:
     """Return what the model claims of an example, the surest first; with its true labels where that is wrong."""
     order = np.argsort(-measured.probabilities[index], kind="stable").tolist()
     claimed = [label for label in order if measured.probabilities[index, label] >= CLAIMED]

@@ -5,16 +5,16 @@ import platform
 import shlex
 from importlib.metadata import PackageNotFoundError, version
 
-from vitreous.drawing.svg import short
+from vitreous.drawing.svg import shorten
 from vitreous.reports.blocks import Block, Code, Note, Table, Words
-from vitreous.reports.run.contents import RunContents, mapping, without_labels
+from vitreous.reports.run.contents import RunContents, is_unlabelled, to_mapping
 
 PACKAGES = ("vitreous", "torch", "numpy", "pillow")
 MOST_LINES = 400
 """Lines of the configuration that are shown; a longer one is cut."""
 
 
-def data(found: RunContents) -> list[Block]:
+def build_data(found: RunContents) -> list[Block]:
     """Return what the scan of the data found."""
     if found.dataset is None:
         return [Note("No data:", found.missing["dataset"])]
@@ -27,21 +27,21 @@ def data(found: RunContents) -> list[Block]:
     return [*notes, Code(str(report))]
 
 
-def configuration(found: RunContents) -> list[Block]:
+def build_configuration(found: RunContents) -> list[Block]:
     """Return every setting of the run."""
     settings = found.settings
     if not settings:
         return [Note("No configuration:", "config.json doesn't hold one.")]
-    model = mapping(settings.get("model"))
-    optimizer = mapping(settings.get("optimizer"))
+    model = to_mapping(settings.get("model"))
+    optimizer = to_mapping(settings.get("optimizer"))
     wanted = [
         ("recipe", settings.get("recipe")),
         ("start from", settings.get("weights") or "fresh weights"),
         ("duration", settings.get("duration")),
         ("batch", settings.get("batch")),
-        ("model", _model(model)),
-        ("objective", mapping(settings.get("objective")).get("kind")),
-        ("optimizer", f"{optimizer.get('name')}, peak learning rate {short(optimizer.get('lr') or 0)}"),
+        ("model", _describe_model(model)),
+        ("objective", to_mapping(settings.get("objective")).get("kind")),
+        ("optimizer", f"{optimizer.get('name')}, peak learning rate {shorten(optimizer.get('lr') or 0)}"),
         ("seed", settings.get("seed")),
         ("precision", settings.get("precision")),
     ]
@@ -54,7 +54,7 @@ def configuration(found: RunContents) -> list[Block]:
     ]
 
 
-def _model(model: dict[str, object]) -> str | None:
+def _describe_model(model: dict[str, object]) -> str | None:
     if {"image", "units", "width"} <= model.keys():
         image, units = " x ".join(map(str, model["image"])), "+".join(map(str, model["units"]))  # type: ignore[arg-type]
         return f"{units} {model.get('unit', 'bottleneck')} units, width {model['width']}; images of {image}"
@@ -64,10 +64,10 @@ def _model(model: dict[str, object]) -> str | None:
     return f"{model['depth']} blocks of width {model['width']}, {model['heads']} heads; images of {image}, patches of {patch}"
 
 
-def versions(found: RunContents) -> list[Block]:
+def build_versions(found: RunContents) -> list[Block]:
     """Return the machine of the run, and what wrote this page."""
-    rows = [(f"run: {name}", value) for name, value in mapping(found.record.config.get("environment")).items()]
-    rows += [(f"report: {name}", _version(name)) for name in PACKAGES]
+    rows = [(f"run: {name}", value) for name, value in to_mapping(found.record.config.get("environment")).items()]
+    rows += [(f"report: {name}", _format_version(name)) for name in PACKAGES]
     rows += [
         ("report: Python", platform.python_version()),
         ("report: machine", f"{platform.machine()} {platform.system()}"),
@@ -76,20 +76,20 @@ def versions(found: RunContents) -> list[Block]:
     return [Table("Where it ran, and what wrote this page", ("what", "value"), rows, words=2)]
 
 
-def _version(package: str) -> str:
+def _format_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed as a package"
 
 
-def commands(found: RunContents) -> list[Block]:
+def build_commands(found: RunContents) -> list[Block]:
     """Return the commands that go on from here."""
     run = shlex.quote(str(found.record.path))
     lines = []
     if found.steps and found.step < found.steps:
         lines.append(("go on training", f"vitreous resume {run}"))
-    if found.record.model is not None and without_labels(found):
+    if found.record.model is not None and is_unlabelled(found):
         lines.append(("fine-tune it on labelled images", f"vitreous train DATA --recipe finetune --weights {run}"))
     elif found.record.model is not None:
         lines.append(("measure it on labelled images", f"vitreous evaluate {run} DATA"))

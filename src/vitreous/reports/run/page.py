@@ -5,33 +5,39 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import page, plain
+from vitreous.drawing.html import render_page, strip_hidden
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import describe_colours
-from vitreous.reports.blocks import Block, Note, Section, Words, written
-from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_resnet, without_labels
-from vitreous.reports.run.examples import attention, mistakes, positions, training_batch
-from vitreous.reports.run.metadata import commands, configuration, data, versions
-from vitreous.reports.run.results import calibration, classes, confusions, curves, headline
+from vitreous.reports.blocks import Block, Note, Section, Words, write_byline
+from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_resnet, is_unlabelled
+from vitreous.reports.run.examples import build_attention, build_positions, build_training_batch, list_mistakes
+from vitreous.reports.run.metadata import build_commands, build_configuration, build_data, build_versions
+from vitreous.reports.run.results import (
+    build_calibration,
+    build_confusions,
+    build_curves,
+    list_figures,
+    tabulate_classes,
+)
 from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 
 Draw = Callable[[RunContents], Sequence[Block] | None]
 """Returns a section's blocks; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
-    ("results", "Results", headline),
-    ("curves", "Learning curves", curves),
-    ("confusion", "Confusions", confusions),
-    ("classes", "Classes", classes),
-    ("calibration", "Calibration", calibration),
-    ("mistakes", "Surest mistakes", mistakes),
-    ("attention", "Attention", attention),
-    ("positions", "Position embeddings", positions),
-    ("batch", "A training batch", training_batch),
-    ("data", "Data", data),
-    ("configuration", "Configuration", configuration),
-    ("versions", "Versions and machine", versions),
-    ("commands", "Next", commands),
+    ("results", "Results", list_figures),
+    ("curves", "Learning curves", build_curves),
+    ("confusion", "Confusions", build_confusions),
+    ("classes", "Classes", tabulate_classes),
+    ("calibration", "Calibration", build_calibration),
+    ("mistakes", "Surest mistakes", list_mistakes),
+    ("attention", "Attention", build_attention),
+    ("positions", "Position embeddings", build_positions),
+    ("batch", "A training batch", build_training_batch),
+    ("data", "Data", build_data),
+    ("configuration", "Configuration", build_configuration),
+    ("versions", "Versions and machine", build_versions),
+    ("commands", "Next", build_commands),
 )
 """Anchor, title and function of each section, in the page's order."""
 PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
@@ -60,26 +66,26 @@ def render(found: RunContents) -> bytes:
     where = (found.settings.get("data") or {}).get("path", "data unknown")
     said = Markup("A {} trained on <code>{}</code>, recipe {}.{}")
     recipe = found.settings.get("recipe", "unknown")
-    lead = said.format(kind(found), plain(where), plain(recipe), plain(pictures(found)))
-    left_out = PREDICTIONS if without_labels(found) else OF_ONE_LABEL if is_multilabel(found) else ()
-    parts = [(anchor, title, drawn(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
+    lead = said.format(name_kind(found), strip_hidden(where), strip_hidden(recipe), strip_hidden(build_pictures(found)))
+    left_out = PREDICTIONS if is_unlabelled(found) else OF_ONE_LABEL if is_multilabel(found) else ()
+    parts = [(anchor, title, draw_sections(found, draw)) for anchor, title, draw in SECTIONS if anchor not in left_out]
     sections = [Section(anchor, title, blocks) for anchor, title, blocks in parts if blocks is not None]
     name = found.record.path.resolve().name
-    return page(name, [Words(lead)], sections, f"{written()} from {found.record.path}.")
+    return render_page(name, [Words(lead)], sections, f"{write_byline()} from {found.record.path}.")
 
 
-def pictures(found: RunContents) -> str:
+def build_pictures(found: RunContents) -> str:
     """Say what the page's pictures show of images with many channels."""
     said = describe_colours(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
     return f" {said}" if said else ""
 
 
-def kind(found: RunContents) -> str:
+def name_kind(found: RunContents) -> str:
     """Say what was trained."""
     return "ResNet" if is_resnet(found) else "Vision Transformer"
 
 
-def drawn(found: RunContents, draw: Draw) -> Sequence[Block] | None:
+def draw_sections(found: RunContents, draw: Draw) -> Sequence[Block] | None:
     """Return a section's blocks; what it needs and can't get is said in its place."""
     try:
         return draw(found)

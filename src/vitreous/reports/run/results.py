@@ -3,30 +3,30 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vitreous.drawing.charts import Series, line_chart, running_mean
-from vitreous.drawing.svg import Axis, Format, percent, short
+from vitreous.drawing.charts import Series, compute_running_mean, draw_lines
+from vitreous.drawing.svg import Axis, Format, format_percent, shorten
 from vitreous.metrics.classification import TOP, wilson_interval
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
 from vitreous.reports.evaluation import accuracy
-from vitreous.reports.evaluation.multilabel import figures as figures_multilabel
-from vitreous.reports.evaluation.multilabel import labels_table
-from vitreous.reports.run.contents import RunContents, is_multilabel, mapping, without_labels
+from vitreous.reports.evaluation.multilabel import list_figures as figures_multilabel
+from vitreous.reports.evaluation.multilabel import tabulate_labels
+from vitreous.reports.run.contents import RunContents, is_multilabel, is_unlabelled, to_mapping
 
 
-def headline(found: RunContents) -> list[Block]:
+def list_figures(found: RunContents) -> list[Block]:
     """Return the figures that matter most."""
-    train, best = found.records("train"), exported_evaluation(found)
+    train, best = found.records("train"), find_exported(found)
     if is_multilabel(found):
-        reached = reached_multilabel(found, best)
+        reached = list_multilabel(found, best)
     else:
         reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
     figures = [*reached, *_baselines(found), *_size(found)]
     if train:
         last = train[-1]
-        figures.append(("images seen", short(last["samples"]), f"{last['epoch']:.1f} epochs"))
-        figures.append(("training time", duration(last["seconds"]), _progress(found)))
+        figures.append(("images seen", shorten(last["samples"]), f"{last['epoch']:.1f} epochs"))
+        figures.append(("training time", format_duration(last["seconds"]), _describe_progress(found)))
         figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
-    return [Numbers(figures), *_shortcomings(found), *_caveat(found)]
+    return [Numbers(figures), *_list_shortcomings(found), *_describe_caveat(found)]
 
 
 def _baselines(found: Findings) -> list[tuple[str, str, str]]:
@@ -48,13 +48,13 @@ def exported_evaluation(found: Findings) -> dict[str, Any] | None:
     return evaluations[-1] if evaluations else None
 
 
-def _accuracy(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if found.measured is not None:
         metrics = found.measured.metrics
         top1, top5, interval, count = metrics.top1, metrics.top5, metrics.interval, metrics.examples
     elif record is not None and record.get("top1") is not None:
         top1, top5 = record["top1"], record.get("top5")
-        count = int(mapping(found.record.config.get("data")).get("validation") or 0)
+        count = int(to_mapping(found.record.config.get("data")).get("validation") or 0)
         interval = wilson_interval(round(top1 * count), count) if count else (top1, top1)
     else:
         return [("top-1 accuracy", "–", "no evaluation yet")]
@@ -66,7 +66,7 @@ def _accuracy(found: RunContents, record: dict[str, Any] | None) -> list[tuple[s
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
 
-def reached_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def list_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
     if found.measured_multilabel is not None:
         every = figures_multilabel(found.measured_multilabel.metrics)
@@ -77,28 +77,28 @@ def reached_multilabel(found: RunContents, record: dict[str, Any] | None) -> lis
     return [("mean average precision", f"{record['map']:.4f}", "mean of the labels"), *shares]
 
 
-def _loss(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def _format_loss(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if record is None or record.get("loss") is None:
         return [("validation loss", "–", "no evaluation yet")]
-    count = int(mapping(found.record.config.get("data")).get("validation") or 0)
-    kind = mapping(found.settings.get("objective")).get("kind")
+    count = int(to_mapping(found.record.config.get("data")).get("validation") or 0)
+    kind = to_mapping(found.settings.get("objective")).get("kind")
     return [("validation loss", f"{record['loss']:.4f}", f"of {kind}, on {count:,} images, without labels")]
 
 
-def _size(found: RunContents) -> list[tuple[str, str, str]]:
-    named = found.classes and not without_labels(found)
+def _format_size(found: RunContents) -> list[tuple[str, str, str]]:
+    named = found.classes and not is_unlabelled(found)
     figures = [("classes", f"{len(found.classes):,}", "")] if named else []
     parameters = found.record.config.get("parameters")
-    model = mapping(found.settings.get("model"))
+    model = to_mapping(found.settings.get("model"))
     if parameters:
         small = f"{model['depth']} blocks of width {model['width']}" if {"depth", "width"} <= model.keys() else ""
         if "units" in model:
             small = f"{sum(model['units'])} units, width {model.get('width')}"
-        figures.append(("parameters", short(parameters), small))
+        figures.append(("parameters", shorten(parameters), small))
     return figures
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a span of time: 41 s, 12 min, 3 h 20 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -106,13 +106,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _progress(found: RunContents) -> str:
+def _describe_progress(found: RunContents) -> str:
     if not found.steps or found.step >= found.steps:
         return f"{found.step:,} steps"
     return f"{found.step:,} of {found.steps:,} steps"
 
 
-def _shortcomings(found: RunContents) -> list[Block]:
+def _list_shortcomings(found: RunContents) -> list[Block]:
     """List what the reader must know first."""
     notes: list[Block] = []
     if found.steps and found.step < found.steps:
@@ -127,7 +127,7 @@ def _shortcomings(found: RunContents) -> list[Block]:
     return notes
 
 
-def _caveat(found: RunContents) -> list[Block]:
+def _describe_caveat(found: RunContents) -> list[Block]:
     measured = found.measured or found.measured_multilabel
     if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
         return []
@@ -157,9 +157,9 @@ def curves(found: Findings) -> list[Block] | None:
         return None
     if not train and not evaluations:
         return [Note("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")]
-    multilabel, unlabelled = is_multilabel(found), without_labels(found)
+    multilabel, unlabelled = is_multilabel(found), is_unlabelled(found)
     charts = [
-        _curve(
+        _draw_curve(
             found,
             "Loss",
             ("loss", "loss"),
@@ -168,50 +168,54 @@ def curves(found: Findings) -> list[Block] | None:
     ]
     if multilabel:
         charts += [
-            _curve(found, "Mean average precision", (None, "map"), PRECISION),
-            _curve(found, "Micro F1", ("micro_f1", "micro_f1"), F1, percent),
+            _draw_curve(found, "Mean average precision", (None, "map"), PRECISION),
+            _draw_curve(found, "Micro F1", ("micro_f1", "micro_f1"), F1, format_percent),
         ]
     elif not unlabelled:
-        charts.append(_curve(found, "Accuracy", ("accuracy", "top1"), ACCURACY, percent))
-    rate = line_chart([Series("learning rate", points(train, "lr"), 3)], "Learning rate over epochs", Axis("epoch"))
+        charts.append(_draw_curve(found, "Accuracy", ("accuracy", "top1"), ACCURACY, format_percent))
+    rate = draw_lines(
+        [Series("learning rate", list_points(train, "lr"), 3)], "Learning rate over epochs", Axis("epoch")
+    )
     return [Beside([*charts, Drawing(rate, RATE, "Learning rate")])]
 
 
-def _curve(found: RunContents, title: str, keys: tuple[str | None, str], said: str, form: Format = short) -> Drawing:
+def _draw_curve(
+    found: RunContents, title: str, keys: tuple[str | None, str], said: str, form: Format = shorten
+) -> Drawing:
     """Draw a number over epochs: of training, faintly and its running mean boldly, and of validation."""
     training, validation = keys
-    lines = [Series("validation", points(found.records("evaluation"), validation), 2, dots=True)]
+    lines = [Series("validation", list_points(found.records("evaluation"), validation), 2, dots=True)]
     if training:
-        noisy = points(found.records("train"), training)
-        lines[:0] = [Series("training", noisy, faint=True), Series("training", running_mean(noisy))]
+        noisy = list_points(found.records("train"), training)
+        lines[:0] = [Series("training", noisy, faint=True), Series("training", compute_running_mean(noisy))]
     over = f"{title} over epochs, " + ("training and validation" if training else "validation")
-    return Drawing(line_chart(lines, over, Axis("epoch"), Axis("", form)), said, title)
+    return Drawing(draw_lines(lines, over, Axis("epoch"), Axis("", form)), said, title)
 
 
-def points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+def list_points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     """Return (epoch, value) of the records that have both."""
     return [(one["epoch"], one[key]) for one in records if one.get(key) is not None and one.get("epoch") is not None]
 
 
-def unmeasured(found: RunContents) -> list[Block]:
+def explain_unmeasured(found: RunContents) -> list[Block]:
     """Say why there are no predictions."""
     return [Note("Not measured:", found.missing.get("measured", "there is no model to measure"))]
 
 
-def confusions(found: RunContents) -> Sequence[Block]:
+def build_confusions(found: RunContents) -> Sequence[Block]:
     """Return which classes are taken for which."""
-    return accuracy.confusions(found.measured.metrics) if found.measured else unmeasured(found)
+    return accuracy.build_confusions(found.measured.metrics) if found.measured else explain_unmeasured(found)
 
 
-def classes(found: RunContents) -> Sequence[Block]:
+def tabulate_classes(found: RunContents) -> Sequence[Block]:
     """Return each class's figures, the worst first."""
     if found.measured_multilabel is not None:
-        return [labels_table(found.measured_multilabel.metrics)]
-    return [accuracy.classes(found.measured.metrics)] if found.measured else unmeasured(found)
+        return [tabulate_labels(found.measured_multilabel.metrics)]
+    return [accuracy.tabulate_classes(found.measured.metrics)] if found.measured else explain_unmeasured(found)
 
 
-def calibration(found: RunContents) -> Sequence[Block]:
+def build_calibration(found: RunContents) -> Sequence[Block]:
     """Return how far confidence can be believed, and what one temperature would mend."""
     if found.measured is None:
-        return unmeasured(found)
-    return accuracy.calibration(found.measured.metrics, found.measured.scaled)
+        return explain_unmeasured(found)
+    return accuracy.build_calibration(found.measured.metrics, found.measured.scaled)

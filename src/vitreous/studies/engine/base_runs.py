@@ -80,16 +80,16 @@ def repeat_over_seeds(
 ) -> list[Cell]:
     """Return a cell for each seed and condition, all conditions of a seed together."""
     return [
-        Cell(f"{slug(group)}-{seed}", group, replace(config, seed=seed), measure)
+        Cell(f"{build_slug(group)}-{seed}", group, replace(config, seed=seed), measure)
         for seed in seeds
         for group, config in groups.items()
     ]
 
 
-def slug(group: str) -> str:
+def build_slug(group: str) -> str:
     """Return a condition as part of a folder's name.
 
-    >>> slug("1-D, every layer"), slug("mean, 0.001")
+    >>> build_slug("1-D, every layer"), slug("mean, 0.001")
     ('1-D-every-layer', 'mean-0.001')
     """
     return re.sub(r"[^\w.]+", "-", group).strip("-").replace("_", "-")

@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
-from vitreous.drawing.images import colours, data_uri, mosaic, png
-from vitreous.drawing.svg import LARGE, svg, text_at
+from vitreous.drawing.images import draw_mosaic, encode_data_uri, encode_png, map_colours
+from vitreous.drawing.svg import LARGE, draw_text, render_svg
 
 WIDTH = LARGE.width
 
 
-def places_mosaic(tiles: Float[np.ndarray, "row col row2 col2"], label: str, words: str) -> Markup:
+def draw_places(tiles: Float[np.ndarray, "row col row2 col2"], label: str, words: str) -> Markup:
     """Draw a heat map of values -1 to 1 for each place, at its place.
 
     Args:
@@ -20,19 +20,19 @@ def places_mosaic(tiles: Float[np.ndarray, "row col row2 col2"], label: str, wor
         label: says in words what the drawing shows.
         words: written below it.
     """
-    pixels = mosaic(tiles, max(tiles.shape[:2]))
+    pixels = draw_mosaic(tiles, max(tiles.shape[:2]))
     shrink = min(440 / pixels.shape[0], (WIDTH - 120) / pixels.shape[1])
     high, wide = (shrink * count for count in pixels.shape[:2])
     floor = 18 + high
-    scale = colours(np.linspace(0, 1, 200)[None])
-    body = picture(pixels, ((WIDTH - wide) / 2, 18), (wide, high))
-    body += picture(scale, (WIDTH / 2 - 100, floor + 18), (200, 9))
-    body += text_at(WIDTH / 2 - 108, floor + 27, "−1", anchor="end") + text_at(WIDTH / 2 + 108, floor + 27, "1")
-    body += text_at(WIDTH / 2, floor + 50, words, anchor="middle")
-    return svg(WIDTH, floor + 62, label, body, alone=True)
+    scale = map_colours(np.linspace(0, 1, 200)[None])
+    body = draw_picture(pixels, ((WIDTH - wide) / 2, 18), (wide, high))
+    body += draw_picture(scale, (WIDTH / 2 - 100, floor + 18), (200, 9))
+    body += draw_text(WIDTH / 2 - 108, floor + 27, "−1", anchor="end") + draw_text(WIDTH / 2 + 108, floor + 27, "1")
+    body += draw_text(WIDTH / 2, floor + 50, words, anchor="middle")
+    return render_svg(WIDTH, floor + 62, label, body, alone=True)
 
 
-def filters_mosaic(
+def draw_filters(
     components: Float[np.ndarray, "component channel row col"], explained: Sequence[float], label: str, words: str
 ) -> Markup:
     """Draw filters as pictures of their own range, seven a line, each with its share of the variance.
@@ -50,17 +50,19 @@ def filters_mosaic(
         x, y = left + index % line * (side + gap), 18 + index // line * (side + 34)
         low, high = component.min(), component.max()
         pixels = (255 * (component - low) / max(high - low, 1e-12)).round().astype(np.uint8)
-        body += picture(pixels.transpose(1, 2, 0), (x, y), (side, side))
-        body += text_at(x + side / 2, y + side + 16, f"{100 * explained[index]:.1f}%", anchor="middle")
+        body += draw_picture(pixels.transpose(1, 2, 0), (x, y), (side, side))
+        body += draw_text(x + side / 2, y + side + 16, f"{100 * explained[index]:.1f}%", anchor="middle")
     floor = 18 + -(-len(components) // line) * (side + 34)
-    body += text_at(WIDTH / 2, floor + 16, words, anchor="middle")
-    return svg(WIDTH, floor + 34, label, body, alone=True)
+    body += draw_text(WIDTH / 2, floor + 16, words, anchor="middle")
+    return render_svg(WIDTH, floor + 34, label, body, alone=True)
 
 
-def picture(pixels: UInt8[np.ndarray, "row col channel"], place: tuple[float, float], size: tuple[float, float]) -> str:
+def draw_picture(
+    pixels: UInt8[np.ndarray, "row col channel"], place: tuple[float, float], size: tuple[float, float]
+) -> str:
     """Draw pixels as a picture without blur: its upper left corner, and its width and height."""
     (x, y), (width, height) = place, size
     return (
         f'<image x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
-        f'style="image-rendering:pixelated" href="{data_uri("png", png(pixels))}"/>'
+        f'style="image-rendering:pixelated" href="{encode_data_uri("png", encode_png(pixels))}"/>'
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from vitreous.drawing.html import page
+from vitreous.drawing.html import render_page
 from vitreous.metrics.seeds import Verdict, settle_verdicts
 from vitreous.model import count
 from vitreous.reports.blocks import Drawing, Section, Table, Words
@@ -126,7 +126,7 @@ def render_report(study: Study, setting: Setting, results: CellResults, conclusi
         Section("runs", "Runs", [tabulate_conditions(study.cells(setting)), tabulate_cells(study, results)]),
     ]
     lead = [Words(study.question, soft=False), Words(f"Scale: {setting.scale}. Data: {describe_data(setting)}.")]
-    return page(study.title, lead, sections, f"Written by vitreous from {setting.folder.name}.")
+    return render_page(study.title, lead, sections, f"Written by vitreous from {setting.folder.name}.")
 
 
 def tabulate_conditions(cells: Sequence[Cell]) -> Table:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
-from vitreous.reports.notebook import frame, preformatted
+from vitreous.reports.notebook import embed_page, format_text
 from vitreous.run_folder import is_run, read_run
 from vitreous.settings import refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock
 from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_conclusion
 from vitreous.studies.engine.progress import CellReporter, Clock
-from vitreous.studies.engine.settings_diff import differences, explain_difference
+from vitreous.studies.engine.settings_diff import explain_difference, list_differences
 from vitreous.studies.engine.study import Cell, CellResult, CellResults, Conclusion, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.rules import find_outdated
@@ -54,9 +54,9 @@ class StudyResult:
         """Return the study's page for a notebook, or how far it is."""
         page = self.folder / REPORT
         return (
-            frame(page.read_text(encoding="utf-8"))
+            embed_page(page.read_text(encoding="utf-8"))
             if self.conclusion
-            else preformatted(f"{self.done} of {self.cells} cells")
+            else format_text(f"{self.done} of {self.cells} cells")
         )
 
 
@@ -125,7 +125,7 @@ def begin_study(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
     about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
     if path.exists():
         before = read_json_object(path)
-        listed = ", ".join(differences({name: before.get(name) for name in about}, about))
+        listed = ", ".join(list_differences({name: before.get(name) for name in about}, about))
         listed = listed or explain_difference(before.get("data"), setting.data)
         if listed:
             raise RunError(f"{setting.folder} holds another study: {listed}. Choose another --out")

@@ -36,17 +36,17 @@ def explain_difference(stored: Any, now: RunConfig | DataConfig, run: Mapping[st
         then = from_dict(type(now), stored)
     except ConfigError as error:
         return str(error)
-    found = list(differences(to_dict(then), to_dict(now)))
+    found = list(list_differences(to_dict(then), to_dict(now)))
     more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
     return ", ".join(found[:MOST]) + more
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], within: str = "") -> Iterator[str]:
+def list_differences(there: Mapping[str, Any], here: Mapping[str, Any], within: str = "") -> Iterator[str]:
     """Yield each setting that isn't the same, with both values: "optimizer.lr 0.001 there, 0.002 here"."""
     for name in {**there, **here}:
         old, new = there.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{within}{name}.")
+            yield from list_differences(old, new, f"{within}{name}.")
         elif old != new:
             yield f"{within}{name} {format_setting(old)} there, {format_setting(new)} here"
 
