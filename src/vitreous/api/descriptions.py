@@ -39,7 +39,7 @@ def describe_transform(images: PreprocessConfig) -> str:
     """Say how images are resized and cropped."""
     kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
     rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
-    mode = f"{images.mode} channels as they are" if isinstance(images.mode, int) else images.mode
+    mode = f"{images.mode} channels as they are" if images.keeps_channels else images.mode
     return f"{mode}, resize {images.resize} ({kernel}), crop {images.crop:g}{rounding}"
 
 

@@ -11,7 +11,7 @@ from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig
-from vitreous.metrics.classification import Metrics, evaluate_logits
+from vitreous.metrics.classification import Metrics, evaluate_logits, find_indices
 from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.predictor import Predictor
 
@@ -104,9 +104,8 @@ def class_indices(source: Source, classes: tuple[str, ...]) -> Int64[np.ndarray,
 
     A class of the source without examples need not be known: it gets -1.
     """
-    index = {name: number for number, name in enumerate(classes)}
     used = {source.classes[label] for label in np.unique(source.labels)}
-    unknown = sorted(used - set(index))
+    unknown = sorted(used.difference(classes))
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         known = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
@@ -114,4 +113,4 @@ def class_indices(source: Source, classes: tuple[str, ...]) -> Int64[np.ndarray,
             f"the data has classes that the model doesn't know: {', '.join(map(repr, unknown[:5]))}{more}; "
             f"it knows {known}. Rename the folders, or leave them out"
         )
-    return np.array([index.get(name, -1) for name in source.classes], dtype=np.int64)
+    return find_indices(source.classes, classes)

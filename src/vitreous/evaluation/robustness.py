@@ -133,7 +133,7 @@ def robustness(
     Raises:
         UnknownName, ConfigError: a corruption or a severity that there is not. DataError, ImageError: as `evaluate`.
     """
-    if isinstance(predictor.folder.preprocess.mode, int):
+    if predictor.folder.preprocess.keeps_channels:
         raise ConfigError(
             f"the corruptions are of colours in 8 bits, and this model sees {predictor.folder.preprocess.mode} channels as they are; "
             "leave out --corruptions"

@@ -84,9 +84,14 @@ class PreprocessConfig:
         return self.mode if isinstance(self.mode, int) else {"RGB": 3, "L": 1}[self.mode]
 
     @property
+    def keeps_channels(self) -> bool:
+        """Whether channels are kept as they are in the files, however many and deep, as float32; else they become grey or RGB in uint8."""
+        return isinstance(self.mode, int)
+
+    @property
     def value_bytes(self) -> int:
         """Bytes of a pixel's value in one channel: uint8, or float32 where channels are kept as they are."""
-        return 4 if isinstance(self.mode, int) else 1
+        return 4 if self.keeps_channels else 1
 
 
 @dataclass(frozen=True)

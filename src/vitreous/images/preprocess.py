@@ -54,7 +54,7 @@ def convert_mode(
         ImageError: channels are to be kept as they are, and there are more or fewer of them.
     """
     channels = image.shape[2]
-    if isinstance(config.mode, int):
+    if config.keeps_channels:
         check_channels(channels, config.mode)
         return image.astype(np.float32, copy=False)
     if (channels == 1) == (config.mode == "L"):

@@ -7,7 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
 from vitreous.errors import DataError
-from vitreous.metrics.classification import Bin, calibration, check_finite, expected_calibration_error, log_sum_exp
+from vitreous.metrics.classification import (
+    Bin,
+    calibration,
+    check_finite,
+    compute_log_likelihood,
+    expected_calibration_error,
+)
 
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures between which the fit looks; where every prediction is right the best one would be 0."""
@@ -102,7 +108,6 @@ def _measure(
     scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> tuple[float, float, tuple[Bin, ...]]:
     """Return ECE, negative log-likelihood and the bins of reliability."""
-    log_probability = scores - log_sum_exp(scores)
+    log_probability, own = compute_log_likelihood(scores, labels)
     bins = calibration(np.exp(log_probability.max(1)), scores.argmax(1) == labels)
-    nll = -float(np.take_along_axis(log_probability, labels[:, None], 1).mean())
-    return expected_calibration_error(bins), nll, bins
+    return expected_calibration_error(bins), -float(own.mean()), bins

@@ -125,10 +125,9 @@ class Judged:
 def judge(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
     """Return what the logits of some examples say; raises DataError if there are none, or some are not finite."""
     scores = check_finite(logits)
-    log_probability = scores - log_sum_exp(scores)
-    loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
+    log_probability, own = compute_log_likelihood(scores, labels)
     confidence = np.exp(log_probability.max(1))
-    return Judged(labels.astype(np.int64), scores.argmax(1), rank_labels(scores, labels), confidence, loss)
+    return Judged(labels.astype(np.int64), scores.argmax(1), rank_labels(scores, labels), confidence, -own)
 
 
 def evaluate_logits(
@@ -202,6 +201,20 @@ def log_sum_exp(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndar
     return highest + np.log(np.exp(scores - highest).sum(1, keepdims=True))
 
 
+def compute_log_likelihood(
+    scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
+) -> tuple[Float64[np.ndarray, "example label"], Float64[np.ndarray, " example"]]:
+    """Return the logarithm of every class's probability, and that of each label."""
+    log_probability = scores - log_sum_exp(scores)
+    return log_probability, np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
+
+
+def find_indices(names: Sequence[str], known: Sequence[str]) -> Int64[np.ndarray, " name"]:
+    """Return each name's index among the known ones; -1: it is none of them."""
+    index = {name: number for number, name in enumerate(known)}
+    return np.array([index.get(name, -1) for name in names], dtype=np.int64)
+
+
 def softmax(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndarray, "example label"]:
     """Return probabilities, without overflow."""
     return np.exp(scores - log_sum_exp(scores))
@@ -217,10 +230,11 @@ def class_metrics(judged: Judged, classes: tuple[str, ...]) -> tuple[ClassMetric
     """Count each class's images, claims and hits."""
     hit = judged.labels[judged.rank == 0]
     columns = (np.bincount(part, minlength=len(classes)) for part in (hit, judged.labels, judged.predicted))
-    return tuple(map(_class_metrics, classes, *(column.tolist() for column in columns)))
+    return tuple(map(build_class_metrics, classes, *(column.tolist() for column in columns)))
 
 
-def _class_metrics(name: str, hits: int, support: int, claimed: int) -> ClassMetrics:
+def build_class_metrics(name: str, hits: int, support: int, claimed: int) -> ClassMetrics:
+    """Return a class's precision, recall and F1 from counts; 0 where a ratio has nothing below the line."""
     precision, recall = hits / claimed if claimed else 0.0, hits / support if support else 0.0
     f1 = 2 * hits / (support + claimed) if support + claimed else 0.0
     return ClassMetrics(name, support, precision, recall, f1)

@@ -16,7 +16,7 @@ from vitreous.metrics.bootstrap import (
     macro_f1_statistic,
     mean_statistic,
 )
-from vitreous.metrics.classification import Metrics, check_finite, evaluate_logits, log_sum_exp
+from vitreous.metrics.classification import Metrics, check_finite, compute_log_likelihood, evaluate_logits, find_indices
 from vitreous.metrics.mcnemar import McNemar, mcnemar
 
 
@@ -152,8 +152,7 @@ def match_classes(
             f"only {name} has {_format_some(classes)}" for name, classes in zip(names, alone, strict=True) if classes
         )
         raise DataError(f"models can be compared only if they know the same classes, but {said}")
-    index = {name: number for number, name in enumerate(second)}
-    return np.array([index[name] for name in first], dtype=np.int64)
+    return find_indices(first, second)
 
 
 def _format_some(classes: list[str]) -> str:
@@ -163,9 +162,8 @@ def _format_some(classes: list[str]) -> str:
 
 def _collect_answers(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Answers:
     scores = check_finite(logits)
-    log_probability, predicted = scores - log_sum_exp(scores), scores.argmax(1).astype(np.int64)
-    loss = -np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
-    return Answers(np.exp(log_probability), predicted, predicted == labels, loss)
+    (log_probability, own), predicted = compute_log_likelihood(scores, labels), scores.argmax(1).astype(np.int64)
+    return Answers(np.exp(log_probability), predicted, predicted == labels, -own)
 
 
 def _build_statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from vitreous.errors import DataError
-from vitreous.metrics.classification import ClassMetrics, check_finite
+from vitreous.metrics.classification import ClassMetrics, build_class_metrics, check_finite
 from vitreous.metrics.ranking import Ranking, average_precision, measure_ranking, replace_nan
 
 
@@ -84,7 +84,5 @@ def check_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarr
 
 
 def measure_label(wanted: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
-    """Count one label's hits; 0 where a ratio has nothing below the line."""
-    hits, support, taken = int((wanted & claimed).sum()), int(wanted.sum()), int(claimed.sum())
-    precision, recall = hits / taken if taken else 0.0, hits / support if support else 0.0
-    return ClassMetrics(name, support, precision, recall, 2 * hits / (support + taken) if support + taken else 0.0)
+    """Count one label's hits."""
+    return build_class_metrics(name, int((wanted & claimed).sum()), int(wanted.sum()), int(claimed.sum()))

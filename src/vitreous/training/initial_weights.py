@@ -74,7 +74,7 @@ def start_from(
         CheckpointError: the weights belong to another architecture.
     """
     assert config.weights is not None
-    channels = config.preprocess.mode if isinstance(config.preprocess.mode, int) else None
+    channels = config.preprocess.channels if config.preprocess.keeps_channels else None
     load_options = LoadOptions(config.weights_as, config.weights_grid, config.weights_heads, channels=channels)
     folder, report = open_model(config.weights, load_options, reporter)
     if report is not None:

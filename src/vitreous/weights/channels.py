@@ -90,7 +90,7 @@ def place_kernel(
 
 def choose_mode(channels: int, images: PreprocessConfig) -> Mode:
     """Return the mode that gives so many channels: kept as they are where they were, or where they are no colours."""
-    if isinstance(images.mode, int) or channels not in (1, 3):
+    if images.keeps_channels or channels not in (1, 3):
         return channels
     return "L" if channels == 1 else "RGB"
 

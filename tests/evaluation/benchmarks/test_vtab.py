@@ -100,7 +100,7 @@ def test_each_task_is_measured_by_its_probe(tmp_path: Path) -> None:
     listed(tmp_path, "eurosat", 40, 20, 4)
     listed(tmp_path, "KITTI_distance", 24, 12, 3)
     folder, told = imagenet_model(), []
-    found = run_vtab(folder, tmp_path, linear, UNCACHED, told=lambda *said: told.append(said))
+    found = run_vtab(folder, tmp_path, linear, UNCACHED, progress=lambda *said: told.append(said))
     assert [score.task for score in found.scores] == ["eurosat", "kitti"]
     for score in found.scores:
         task = open_task(tmp_path, score.task)

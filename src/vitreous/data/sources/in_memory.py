@@ -103,7 +103,7 @@ def remember(
     if total > LIMIT or (augment is not None and augment.crop == "inception" and _is_reducible(source, preprocess)):
         return source
     key = (preprocess.mode, decoding)
-    kind = np.float32 if isinstance(preprocess.mode, int) else np.uint8
+    kind = np.float32 if preprocess.keeps_channels else np.uint8
     if key not in source.stores:
         source.stores[key] = Store([(int(rows), int(cols), channels) for rows, cols in source.sizes], kind)
     return Remembered(source, decoding, preprocess, source.stores[key])

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.features import Features
+from vitreous.metrics.classification import find_indices
 from vitreous.storage.atomic import atomic_file
 from vitreous.storage.presence import is_folder
 
@@ -98,11 +99,10 @@ def _text(name: str) -> str:
 
 def _write_npz(file: Any, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
     classes = sorted({name for found in parts.values() for name in found.classes})
-    number = {name: place for place, name in enumerate(classes)}
     arrays = {key: np.array(_text(value)) for key, value in facts.items()}
     arrays["name"] = np.array([_text(name) for found in parts.values() for name in found.names])
     if _labelled(parts):
-        own = [np.array([number[name] for name in found.classes])[found.labels] for found in parts.values()]
+        own = [find_indices(found.classes, classes)[found.labels] for found in parts.values()]
         arrays |= {"label": np.concatenate(own).astype(np.int64), "classes": np.array([_text(one) for one in classes])}
     if set(parts) != {""}:
         arrays["part"] = np.repeat(list(parts), [len(found) for found in parts.values()])

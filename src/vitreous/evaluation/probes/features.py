@@ -16,6 +16,7 @@ from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
 from vitreous.evaluation.probes.least_squares import CHUNK
 from vitreous.images.preprocess import normalize
+from vitreous.metrics.classification import find_indices
 from vitreous.predictor import PRECISIONS, Predictor
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.weights.model_folder import ModelFolder
@@ -158,9 +159,7 @@ def matched(train: Features, test: Features) -> Features:
     if train.vectors.shape[1] != test.vectors.shape[1]:
         widths = (train.vectors.shape[1], test.vectors.shape[1])
         raise DataError(f"features of length {widths[0]} were learned from, features of length {widths[1]} came")
-    index = {name: number for number, name in enumerate(train.classes)}
-    own = np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)
-    return Features(test.vectors, own[test.labels], test.names, train.classes)
+    return Features(test.vectors, find_indices(test.classes, train.classes)[test.labels], test.names, train.classes)
 
 
 def check_finite(name: str, part: Features) -> None:
@@ -180,12 +179,12 @@ def check_parts(train: Features | Source, test: Features | Source) -> None:
             refuse_multilabel(part, "a probe of features")
     for name, part in (("training", train), ("test", test)):
         if not len(part):
-            raise DataError(f"the {name} part has no images")
+            raise DataError(f"the {name} split has no images")
     learned = {train.classes[label] for label in np.unique(train.labels)}
     if len(learned) < 2:
         raise DataError(f"the training split has a single class, {next(iter(learned))!r}; a probe needs at least two")
-    asked = [test.classes[label] for label in np.unique(test.labels)]
-    unknown = [name for name in asked if name not in learned]
+    needed = [test.classes[label] for label in np.unique(test.labels)]
+    unknown = [name for name in needed if name not in learned]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise DataError(

@@ -16,7 +16,7 @@ from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features, matched
 from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
-from vitreous.metrics.classification import wilson_interval
+from vitreous.metrics.classification import find_indices, wilson_interval
 from vitreous.metrics.seeds_and_images import Scores, estimate
 
 SHOTS = (1, 5, 10, 25)
@@ -106,8 +106,7 @@ def only(part: Features, classes: Sequence[str]) -> Features:
         raise ConfigError(f"the features have no class {unknown[0]!r}; they have {', '.join(part.classes[:12])}")
     if tuple(classes) == part.classes:
         return part
-    index = {name: number for number, name in enumerate(classes)}
-    own = np.array([index.get(name, -1) for name in part.classes], dtype=np.int64)[part.labels]
+    own = find_indices(part.classes, classes)[part.labels]
     chosen = part.take(np.flatnonzero(own >= 0))
     return Features(chosen.vectors, own[own >= 0], chosen.names, tuple(classes))
 

@@ -14,7 +14,7 @@ from vitreous.evaluation.probes.knn import KNN, KNNOptions
 from vitreous.evaluation.probes.linear import Linear
 from vitreous.evaluation.probes.measurement import Found, decisions
 from vitreous.evaluation.probes.options import ProbeOptions
-from vitreous.metrics.classification import evaluate_logits
+from vitreous.metrics.classification import evaluate_logits, find_indices
 from vitreous.reports.blocks import Beside, Drawing, Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import build_calibration, build_confusions, tabulate_classes
 
@@ -237,8 +237,7 @@ def list_decisions(
 
 def find_labels(train: Features, test: Features) -> Int64[np.ndarray, " example"]:
     """Return the test images' labels as indices into the training split's classes."""
-    index = {name: number for number, name in enumerate(train.classes)}
-    return np.array([index.get(name, -1) for name in test.classes], dtype=np.int64)[test.labels]
+    return find_indices(test.classes, train.classes)[test.labels]
 
 
 def format_span(interval: tuple[float, float]) -> str:
