@@ -125,8 +125,8 @@ def _classes(folder: ModelFolder) -> list[str]:
         return []
     shown = ", ".join(f"`{name}`" for name in folder.classes[:MOST_CLASSES])
     more = f", ... ({len(folder.classes):,} in all, in `config.json`)" if len(folder.classes) > MOST_CLASSES else ""
-    several = "\n\nAn image may have several of them, or none." if folder.several else ""
-    return ["## Classes\n", f"{shown}{more}{several}\n"]
+    multilabel = "\n\nAn image may have several of them, or none." if folder.multilabel else ""
+    return ["## Classes\n", f"{shown}{more}{multilabel}\n"]
 
 
 def _use(repository: str, folder: ModelFolder) -> list[str]:
@@ -141,7 +141,7 @@ def _use(repository: str, folder: ModelFolder) -> list[str]:
 
 def _limits(folder: ModelFolder, training: Training) -> list[str]:
     lines = ["It knows images like those it was trained on, and no others."]
-    if folder.classes and not folder.several:
+    if folder.classes and not folder.multilabel:
         lines.append("Every image gets one of the classes above, also one that shows none of them.")
     if training.figures:
         lines.append("The figures are of images held out from the same data, by which the best step was chosen too.")
