@@ -59,7 +59,7 @@ class Checkpoint:
     """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
     state: dict[str, Any]
     config: dict[str, Any] | None = None
-    """What the run was told when it was written; None in checkpoints of before."""
+    """What the run was told when it was written; None in checkpoints of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Run:
     notices: list[str] = field(default_factory=list)
     """What the user must hear about: damaged checkpoints that were passed over, and the like."""
     sealed: bool | None = True
-    """Whether config.json is as a run wrote it last; None if it holds no hash, as those of before."""
+    """Whether config.json is as a run wrote it last; None if it holds no hash, as those of earlier versions."""
     looked: float = 0.0
     """When `still_there` looked last, by the monotonic clock."""
 

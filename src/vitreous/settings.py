@@ -125,7 +125,7 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
-    """Return settings with those of before as they are said today, in the same meaning; one that is absent had its default.
+    """Return settings with those of earlier versions as they are said today, in the same meaning; one that is absent had its default.
 
     Raises:
         ConfigError: a value of the wrong type, or the same thing said in both ways.

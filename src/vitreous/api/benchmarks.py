@@ -174,7 +174,7 @@ def probe_tasks(
 
 
 def find_weights_path(model: ModelLike) -> str:
-    """Return what fine-tuning begins with; raises ConfigError for a model that is not as it lies on the disk."""
+    """Return what fine-tuning begins with; raises ConfigError for a model that was changed since it was loaded."""
     if isinstance(model, (str, Path)):
         return str(model)
     if not isinstance(model, Predictor) or not model.path or model.load_options:
@@ -183,7 +183,7 @@ def find_weights_path(model: ModelLike) -> str:
 
 
 def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
-    """Raise UserError for a benchmark that there is not, or options that don't go with it."""
+    """Raise UserError for an unknown benchmark, or options that don't go with it."""
     if name not in (None, VTAB_NAME, *SETS):
         raise UnknownName("benchmark", name, (VTAB_NAME, *SETS))
     if protocol in PROBES:

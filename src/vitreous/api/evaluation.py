@@ -279,7 +279,7 @@ def check_corruptions(
     """Return the corruptions and severities that are meant, to be measured in all pairs; None if none were asked for.
 
     Raises:
-        UnknownName, ConfigError: a corruption or a severity that there is not.
+        UnknownName, ConfigError: an unknown corruption or severity.
     """
     if corruptions is None:
         if severities is not None:

@@ -104,7 +104,7 @@ def embed(
         reporter: told how far the work is; None: nothing is shown.
 
     Raises:
-        ConfigError: neither images nor data, or both; a layer, precision or ending that there is not; batch below 1.
+        ConfigError: neither images nor data, or both; an unknown layer, precision or extension; batch below 1.
         DataError, ImageError: images that can't be read. CheckpointError: no such model.
         StorageError: the file can't be written.
     """

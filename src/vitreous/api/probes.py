@@ -142,7 +142,7 @@ def probe(
             metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
 
     Raises:
-        UnknownName: a kind, option or layer that there is not. ConfigError: an option that the probe would not read, or that
+        UnknownName: an unknown kind, option or layer. ConfigError: an option that the probe would not read, or that
             is out of range. CheckpointError: no such model.
         DataError, ImageError: data that can't be used: a single class, a test class without training images, too few.
     """
@@ -175,7 +175,7 @@ def probe(
 
 
 def read_options(given: dict[str, Any]) -> ProbeOptions:
-    """Return settings of a probe; one value stands for a tuple of one. Raises UnknownName for one that there is not."""
+    """Return settings of a probe; one value stands for a tuple of one. Raises UnknownName for an unknown one."""
     known = {one.name: one.default for one in fields(ProbeOptions)}
     for name in given:
         if name not in known:

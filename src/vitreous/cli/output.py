@@ -17,7 +17,7 @@ TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
-    """Return the file that results shall go to, new or empty; a device or a pipe is one too.
+    """Return the file that results go to, new or empty; a device or a pipe is one too.
 
     Args:
         named: as it was typed.
@@ -40,9 +40,9 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
     return path
 
 
-def free_file(stem: str, ending: str) -> Path:
-    """Make <stem><ending> here, or where that is taken the next free <stem>-<n><ending>, and return it."""
-    return claim_file(Path(), stem, ending)
+def free_file(stem: str, extension: str) -> Path:
+    """Make <stem><extension> here, or where that is taken the next free <stem>-<n><extension>, and return it."""
+    return claim_file(Path(), stem, extension)
 
 
 def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> Path:
@@ -55,7 +55,7 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
 
 
 def result_folder(named: str) -> Path:
-    """Return the folder that results shall go to, new or empty.
+    """Return the folder that results go to, new or empty.
 
     Raises:
         ConfigError: it holds something, is a file, or no folder can have that name.

@@ -25,7 +25,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
     A field that may be one of several dataclasses stays what it is in `default`.
 
     Raises:
-        UnknownName: an option that there is not, with the nearest.
+        UnknownName: an unknown option, with the nearest known one.
         ConfigError: a value that doesn't fit its option, or an argument too many or too few.
     """
     refuse_former(kind, arguments)
@@ -63,7 +63,7 @@ def named(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def refuse_former(kind: type, arguments: Sequence[str]) -> None:
-    """Refuse options of before whose name or scale changed, with what says the same today; raises ConfigError."""
+    """Refuse options of earlier versions whose name or scale changed, with what says the same today; raises ConfigError."""
     today_of = renamed(kind)
     for option in named(arguments):
         if names := today_of.get(option.replace("_", "-")):
@@ -85,7 +85,7 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
 
 
 def former(kind: type) -> Iterator[str]:
-    """Yield the options of before that `refuse_former` knows."""
+    """Yield the options of earlier versions that `refuse_former` knows."""
     yield from renamed(kind)
     for prefix, settings in within(kind):
         yield from (f"--{prefix}{name.replace('_', '-')}" for name in getattr(settings, "FORMER", ()))

@@ -48,7 +48,7 @@ def common_channels(path: str, modes: Mapping[str, int]) -> int:
 
 
 def check_same(path: str, modes: Mapping[str, int], channels: int) -> None:
-    """Raise DataError unless all images have so many channels."""
+    """Raise DataError unless all images have this number of channels."""
     found = count_channels(modes)
     if set(found) != {channels}:
         raise DataError(

@@ -131,7 +131,7 @@ def robustness(
         batches: images in a batch, and processes that decode and corrupt.
 
     Raises:
-        UnknownName, ConfigError: a corruption or a severity that there is not. DataError, ImageError: as `evaluate`.
+        UnknownName, ConfigError: an unknown corruption or severity. DataError, ImageError: as `evaluate`.
     """
     if predictor.folder.preprocess.keeps_channels:
         raise ConfigError(

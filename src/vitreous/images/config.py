@@ -125,9 +125,9 @@ class AugmentConfig:
     """Share of the examples that are mixed at all, 0 to 1."""
 
     FORMER: ClassVar[dict[str, Any]] = {"randaugment_layers": 0, "randaugment_magnitude": 10}
-    """Settings of before, with their defaults: a magnitude of 30 was full strength."""
+    """Settings of earlier versions, with their defaults: a magnitude of 30 was full strength."""
 
     @staticmethod
     def renewed(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
-        """Return what settings of before are today."""
+        """Return what settings of earlier versions are today."""
         return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}

@@ -1,4 +1,4 @@
-"""Image formats: which are read, from which endings they are known, and what to do about the others. No Pillow here."""
+"""Image formats: which are read, from which extensions they are known, and what to do about the others. No Pillow here."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ READ = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-"""Formats that are always read: Pillow's name -> endings. Pillow is asked for these alone, whatever else it knows."""
+"""Formats that are always read: Pillow's name -> extensions. Pillow is asked for these alone, whatever else it knows."""
 EXTRA = {"HEIF": (".heic", ".heif", ".hif")}
 """Formats that `vitreous[formats]` reads."""
 MODULE = {"HEIF": "pillow_heif"}
@@ -104,20 +104,20 @@ def list_formats() -> tuple[str, ...]:
 
 @cache
 def list_suffixes() -> frozenset[str]:
-    """Return the endings, in lower case, of files that can be read here; their format is told by content alone."""
-    return frozenset(ending for name in list_formats() for ending in (READ | EXTRA)[name])
+    """Return the extensions, in lower case, of files that can be read here; their format is told by content alone."""
+    return frozenset(extension for name in list_formats() for extension in (READ | EXTRA)[name])
 
 
 def suggest_remedy(suffix: str) -> str | None:
-    """Say what to do about files with an ending: "" if they are read, None if it isn't an image's.
+    """Say what to do about files with an extension: "" if they are read, None if it isn't an image's.
 
     >>> suggest_remedy(".JPG"), suggest_remedy(".txt"), suggest_remedy(".psd")
     ('', None, 'not read; save as PNG, JPEG or TIFF')
     """
-    ending = suffix.lower()
-    if ending in list_suffixes():
+    extension = suffix.lower()
+    if extension in list_suffixes():
         return ""
-    return REMEDY if any(ending in endings for endings in EXTRA.values()) else UNREAD.get(ending)
+    return REMEDY if any(extension in extensions for extensions in EXTRA.values()) else UNREAD.get(extension)
 
 
 STARTS: dict[str, tuple[bytes, ...]] = {

@@ -44,7 +44,7 @@ def colour_features(features: Float[Tensor, "batch grid_row grid_col dim"], fore
     """Return the first three principal components of all images' patches together as red, green and blue.
 
     Args:
-        features: of the images that shall be comparable: the same colour is the same content; the result is on the CPU.
+        features: of the images that are compared: the same colour is the same content; the result is on the CPU.
         foreground: as DINOv2 does (2304.07193, section 7.6): the first component, cut at its mean, parts the patches
             in two, and only those of the foreground are decomposed anew and coloured. Which side is the foreground is
             not in the numbers: it is the side that has the smaller share of the images' border.

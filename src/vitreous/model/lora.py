@@ -80,7 +80,7 @@ def add_lora(
         seed: of the initial A.
 
     Raises:
-        ConfigError: an impossible rank, or layers that there are not.
+        ConfigError: an impossible rank, or unknown layers.
     """
     if rank < 1:
         raise ConfigError(f"the rank of LoRA is {rank}; it must be at least 1")

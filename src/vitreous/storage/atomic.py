@@ -188,12 +188,12 @@ def claim_folder(parent: Path, stem: str) -> Path:
         return _claim(lambda number: parent / f"{_is_possible(stem)}-{number}", lambda path: path.mkdir())
 
 
-def claim_file(parent: Path, stem: str, ending: str) -> Path:
-    """Make the next free file <stem><ending>, <stem>-2<ending>, ..., empty; raises as `claim_folder` does."""
+def claim_file(parent: Path, stem: str, extension: str) -> Path:
+    """Make the next free file <stem><extension>, <stem>-2<extension>, ..., empty; raises as `claim_folder` does."""
     stem = _is_possible(stem)
     with translate_write_errors(parent / stem):
         return _claim(
-            lambda number: parent / (f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"),
+            lambda number: parent / (f"{stem}-{number}{extension}" if number > 1 else f"{stem}{extension}"),
             lambda path: path.touch(exist_ok=False),
         )
 

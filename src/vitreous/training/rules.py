@@ -1,4 +1,4 @@
-"""What the same settings do has changed at times; which runs of before that touches.
+"""What the same settings do has changed at times; which runs of earlier versions that touches.
 
 `runs.RUN_FORMAT` counts layouts of the folder. This number, "rules" in config.json, counts changes of the arithmetic that
 settings stand for. A run that was begun under older rules can be read, reported and started from; it is gone on with only

@@ -179,7 +179,7 @@ def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dic
     if not changes.accept_changes:
         raise RunError(
             f"{run.path / CONFIG} was changed by hand since the run wrote it"
-            f"{f': {format_differences(found)}' if found else ''}. Put it back as it was; or, if the run shall go on so from here, add "
+            f"{f': {format_differences(found)}' if found else ''}. Put it back as it was; or, if the run is to go on with it from here, add "
             f"--accept-changes, and that is noted in it. Without editing, {format_options()} may change"
         )
     return found or {CONFIG: [None, "edited"]}
@@ -207,7 +207,7 @@ def extend_run(job: Job, before: int) -> str:
 def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
     """Write into config.json what holds from this step on, and what was different before; raises StorageError.
 
-    `found`: settings by name, before and now. A config.json of before gains the hashes that it lacks.
+    `found`: settings by name, before and now. A config.json of an earlier version gains the hashes that it lacks.
     """
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}

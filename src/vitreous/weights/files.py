@@ -110,13 +110,13 @@ def refuse_pieces(file: Path) -> None:
 
 
 def has_weights(path: Path) -> bool:
-    """Tell, by their endings, whether a path is a file of weights or an index of shards, or a folder with one inside."""
+    """Tell, by their extensions, whether a path is a file of weights or an index of shards, or a folder with one inside."""
     files = path.iterdir() if path.is_dir() else [path]
     return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
 
 
 def is_weights(file: Path) -> bool:
-    """Tell, by its ending, whether a file is one of weights; endings that others use too are looked into."""
+    """Tell, by its extension, whether a file is one of weights; extensions that others use too are looked into."""
     if file.suffix in (".tar", ".pkl"):
         return file.is_file() and is_torch(file)
     return file.suffix in (*ENDINGS, ".distcp")
@@ -162,7 +162,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
 
 
 def _list_endings(index: Path) -> tuple[str, ...]:
-    """Return the endings that the shards of an index have: those of pickles only where its own name says so."""
+    """Return the extensions that the shards of an index have: those of pickles only where its own name says so."""
     return (".bin",) if index.name.endswith(".bin.index.json") else SAFE
 
 

@@ -43,7 +43,7 @@ class LoadOptions:
     heads: int | None = None
     """Attention heads, where the file doesn't tell."""
     image: tuple[int, int] | None = None
-    """Rows and columns of images that the model shall see; None: those of the file."""
+    """Rows and columns of images that the model sees; None: those of the file."""
     rule: str | None = None
     """How the position grid is resized; None: as its origin does."""
     allow: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class LoadOptions:
     classes: int | tuple[str, ...] | None = None
     """A new head, of zeros, for so many classes or for these; None: the file's own."""
     channels: int | None = None
-    """Channels that the model shall see; None: those of the file."""
+    """Channels that the model sees; None: those of the file."""
     channel_rule: str | None = None
     """How the first layer gets them: sum, tile or zero; None: sum for one, zero for more than there are, else tile."""
 

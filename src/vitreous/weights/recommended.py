@@ -190,7 +190,7 @@ AUTO = RECOMMENDED[0]
 BY_NAME = {one.name: one for one in RECOMMENDED}
 OF_FILES = "safetensors|npz|pth|pt|bin|ckpt|pyth|tar|pkl|json|jsonl|csv"
 OF_TIMM = re.compile(rf"(aimv2|beit|beitv2|deit|deit3|eva|eva02|flexivit|resnetv2|vit)_\w+\.(?!(?:{OF_FILES})$)\w+")
-"""Names that timm gives to weights of the architectures that are read here: architecture.tag. A file's ending is no tag."""
+"""Names that timm gives to weights of the architectures that are read here: architecture.tag. A file's extension is no tag."""
 
 
 def find_repository(name: str) -> str | None:

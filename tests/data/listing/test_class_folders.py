@@ -161,7 +161,7 @@ def test_what_is_ignored_is_named_by_ending_with_what_to_do(tmp_path, monkeypatc
         "vitreous.data.listing.ignored.suggest_remedy", {".heic": "install it", ".psd": "save as PNG", ".png": ""}.get
     )
     dataset = open_dataset(DataConfig(str(tmp_path)))
-    assert "ignored     .HEIC 3: install it; .psd 1: save as PNG; .txt 1, without ending 1: not images" in str(
+    assert "ignored     .HEIC 3: install it; .psd 1: save as PNG; .txt 1, without extension 1: not images" in str(
         dataset.report
     )
     for path in tmp_path.rglob("*.png"):

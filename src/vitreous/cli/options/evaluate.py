@@ -37,7 +37,7 @@ def check_protocol(options: Evaluate) -> None:
 
 
 def check_benchmark(options: Evaluate) -> None:
-    """Raise UserError for a benchmark that there is not, or options that don't go with it."""
+    """Raise UserError for an unknown benchmark, or options that don't go with it."""
     from vitreous.api.benchmarks import AS_IT_IS, LEARNS_ALL, check_request
 
     check_request(options.benchmark, options.protocol, options.tasks, options.steps, options.probe)

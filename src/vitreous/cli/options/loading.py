@@ -17,7 +17,7 @@ class Load:
     heads: int | None = None
     """Attention heads, where the file doesn't tell; by default as is usual at its width."""
     image: tuple[int, int] | None = None
-    """Rows and columns of the images that the model shall see; positions are resized."""
+    """Rows and columns of the images that the model sees; positions are resized."""
     rule: str | None = None
     """How positions are resized; by default as their origin does."""
     allow: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Load:
     """Names separated by commas, or a file (one a line, or JSON): where outputs have names, keep only these classes;
     where they have none, so they are called, in their order."""
     channels: int | None = None
-    """Channels of the images that the model shall see: 1 for grey."""
+    """Channels of the images that the model sees: 1 for grey."""
     channel_rule: Literal["sum", "tile", "zero"] | None = None
     """How the first layer gets them: sum (the same function on grey images), tile, zero; by default what suits the numbers."""
 

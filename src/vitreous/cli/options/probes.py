@@ -21,7 +21,7 @@ class Embed:
     data: str | None = None
     """Labelled images in place of PATHS, such as a folder of class folders: labels and parts are written too."""
     out: str | None = None
-    """The file to write, new; its ending says the format: .parquet or .npz. By default the next free features.parquet."""
+    """The file to write, new; its extension says the format: .parquet or .npz. By default the next free features.parquet."""
     overwrite: bool = False
     """Let --out be a file that is there: it is replaced once the new one is whole."""
     layer: str = "features"

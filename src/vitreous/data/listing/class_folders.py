@@ -19,7 +19,7 @@ UNLABELLED = "unlabelled"
 def list_classes(root: Path, optional: bool = False) -> Listing:
     """List a folder of class folders, sorted by the names' bytes; if labels are optional, also one of images alone.
 
-    Hidden files, the system's, and files that are no images are counted by their endings. A link to a folder is followed once, and never back into the
+    Hidden files, the system's, and files that are no images are counted by their extensions. A link to a folder is followed once, and never back into the
     data, so links can neither loop nor list an image twice. Class names are compared in Unicode's composed form (NFC).
 
     Raises:
@@ -77,7 +77,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Tell by the ending whether a file is taken for an image."""
+    """Tell by the extension whether a file is taken for an image."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (called for every file)
 
 
@@ -88,7 +88,7 @@ class Walk:
     root: str
     """The folder's true path."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by ending; hidden files and folders, and the system's, under SYSTEM."""
+    """Files that are no images, by extension; hidden files and folders, and the system's, under SYSTEM."""
     skipped: list[str] = field(default_factory=list)
     """Links to folders that were not followed."""
     followed: set[str] = field(default_factory=set)
@@ -147,7 +147,7 @@ def _explain_nothing(root: Path, loose: int, folders: bool, ignored: Counter[str
     if not (folders or ignored):
         return f"{root} is empty; it should hold one folder of images for each class"
     others = f" (there are {describe_ignored(ignored)})" if ignored else ""
-    return f"{root} holds no images in class folders{others}; known endings: {' '.join(sorted(SUFFIXES))}"
+    return f"{root} holds no images in class folders{others}; known extensions: {' '.join(sorted(SUFFIXES))}"
 
 
 def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:

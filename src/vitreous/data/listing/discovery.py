@@ -22,7 +22,7 @@ INSTEAD = {
     ".txt": "name it .csv, with a first line that names the columns: path,label",
     ".parquet": "write its rows as CSV with the columns path and label, and its images as files",
 }
-"""What to do with files that hold data in another form, by their endings."""
+"""What to do with files that hold data in another form, by their extensions."""
 
 
 def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:

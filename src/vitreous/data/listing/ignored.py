@@ -15,7 +15,7 @@ JUNK = frozenset(
 )
 """What macOS, Windows, NAS systems and tools leave in folders, in small letters; beside it every name that begins with a dot."""
 SYSTEM = "system"
-"""Stands for hidden files and those of the system, where others are counted by their ending."""
+"""Stands for hidden files and those of the system, where others are counted by their extension."""
 
 
 def is_junk(name: str) -> bool:
@@ -24,32 +24,34 @@ def is_junk(name: str) -> bool:
 
 
 def name_kind(name: str) -> str:
-    """Return what a file that is passed over is counted as: SYSTEM, or its ending as it is written."""
+    """Return what a file that is passed over is counted as: SYSTEM, or its extension as it is written."""
     return SYSTEM if is_junk(name) else os.path.splitext(name)[1]  # noqa: PTH122 (called for every file)
 
 
 def select_images(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the endings among the counts that are images', though not read here."""
-    return {ending: count for ending, count in counts.items() if ending != SYSTEM and suggest_remedy(ending)}
+    """Return the extensions among the counts that are images', though not read here."""
+    return {
+        extension: count for extension, count in counts.items() if extension != SYSTEM and suggest_remedy(extension)
+    }
 
 
 def describe_ignored(counts: Mapping[str, int], most: int = 8) -> str:
-    """Say what was passed over, by ending, with what to do about images.
+    """Say what was passed over, by extension, with what to do about images.
 
     >>> describe_ignored({".psd": 2, ".PSD": 60, ".txt": 3, ".xmp": 12, "system": 4})
     '.PSD 62: not read; save as PNG, JPEG or TIFF; .xmp 12, .txt 3: not images; 4 hidden or of the system'
     """
     spelt: dict[str, Counter[str]] = defaultdict(Counter)
-    for ending, count in counts.items():
-        if ending != SYSTEM:
-            spelt[ending.lower()][ending] += count
+    for extension, count in counts.items():
+        if extension != SYSTEM:
+            spelt[extension.lower()][extension] += count
     groups: dict[str, Counter[str]] = defaultdict(Counter)
-    for ending, spellings in spelt.items():
-        name = spellings.most_common(1)[0][0] or "without ending"
-        groups[suggest_remedy(ending) or "not images"][name] += spellings.total()
+    for extension, spellings in spelt.items():
+        name = spellings.most_common(1)[0][0] or "without extension"
+        groups[suggest_remedy(extension) or "not images"][name] += spellings.total()
     said = [
         f"{', '.join(f'{name} {count:,}' for name, count in group.most_common(most))}"
-        f"{f' and {len(group) - most} more endings' if len(group) > most else ''}: {what}"
+        f"{f' and {len(group) - most} more extensions' if len(group) > most else ''}: {what}"
         for what, group in sorted(groups.items(), key=lambda item: (item[0] == "not images", item[0]))
     ]
     if counts.get(SYSTEM):

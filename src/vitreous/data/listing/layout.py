@@ -112,5 +112,5 @@ def find_split_folder(root: Path, parts: dict[str, list[Path]], names: tuple[str
 
 
 def format_name(path: Path | None) -> str:
-    """Return a folder's name as it is told."""
+    """Return a folder's name as messages show it."""
     return "" if path is None else f"{path.name}/"

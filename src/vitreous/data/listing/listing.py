@@ -48,7 +48,7 @@ class Listing:
     """What the names are relative to."""
     rows: tuple[Row, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
-    """Files that are no images, by their ending; those that are hidden or the system's under ignored.SYSTEM."""
+    """Files that are no images, by their extension; those that are hidden or the system's under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
     """What a person should know about how the files were found."""
     manifest: Path | None = None

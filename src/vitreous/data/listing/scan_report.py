@@ -33,7 +33,7 @@ class ScanReport:
     conflicts: tuple[tuple[str, str], ...] = ()
     """Files of the same bytes with different labels."""
     ignored: dict[str, int] = field(default_factory=dict)
-    """Files that are no images, by their ending; those that are hidden or the system's under ignored.SYSTEM."""
+    """Files that are no images, by their extension; those that are hidden or the system's under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ def read_rows(path: Path, check: Check = lambda names, where: None) -> Iterator[
     The text is UTF-8, or what its byte order mark says.
 
     Args:
-        path: the file; its ending tells JSON lines from a table.
+        path: the file; its extension tells JSON lines from a table.
         check: called with a table's header before its rows are read.
 
     Raises:

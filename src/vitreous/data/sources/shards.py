@@ -110,10 +110,10 @@ def _list_tar(file: Path, name: str) -> Iterator[Entry]:
     try:
         with tarfile.open(file, "r:") as shard:
             for member in shard:
-                key, _, ending = member.name.rpartition(".")
+                key, _, extension = member.name.rpartition(".")
                 if not member.isreg() or member.offset_data + member.size > size:
                     continue
-                if f".{ending}" == LABEL:
+                if f".{extension}" == LABEL:
                     content = shard.extractfile(member)
                     labels[key] = _read_number(
                         content.read(MOST_LABEL_BYTES) if content else b"", f"{name}, {member.name}"

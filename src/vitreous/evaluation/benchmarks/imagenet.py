@@ -152,7 +152,7 @@ def score_corrupted(
 ) -> Score:
     """Measure under each corruption at each severity that the copy has.
 
-    Its images are cut to what a model shall see already, so no border is cut off again.
+    Its images are cut to what a model sees already, so no border is cut off again.
     """
     every, images, hits, skipped = {}, 0, 0, []
     whole = replace(predictor.folder.preprocess, crop=1.0)

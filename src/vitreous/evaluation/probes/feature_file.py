@@ -45,7 +45,7 @@ def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str
         facts: what they are: model, layer, ...
 
     Raises:
-        ConfigError: another ending, or pyarrow is not installed. StorageError: the file can't be written.
+        ConfigError: another extension, or pyarrow is not installed. StorageError: the file can't be written.
     """
     check_target(path)
     write = {".parquet": _write_parquet, ".npz": _write_npz}[path.suffix.lower()]

@@ -100,7 +100,7 @@ def few_shot(
 
 
 def only(part: Features, classes: Sequence[str]) -> Features:
-    """Return the images of some classes; raises ConfigError for a class that there is not."""
+    """Return the images of some classes; raises ConfigError for an unknown class."""
     unknown = [name for name in classes if name not in part.classes]
     if unknown:
         raise ConfigError(f"the features have no class {unknown[0]!r}; they have {', '.join(part.classes[:12])}")

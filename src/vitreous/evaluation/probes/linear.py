@@ -110,7 +110,7 @@ def linear_probe(
 
     Raises:
         DataError: parts that don't fit each other, a single class, a test class without training images.
-        UnknownName, ConfigError: a solver that there is not, or a setting out of range.
+        UnknownName, ConfigError: an unknown solver, or a setting out of range.
     """
     test = matched(train, test)
     grid = check(options)
@@ -133,7 +133,7 @@ def linear_probe(
 
 
 def check(options: LinearOptions) -> list[float]:
-    """Return the grid; raises UnknownName for a solver that there is not, ConfigError for a setting out of range."""
+    """Return the grid; raises UnknownName for an unknown solver, ConfigError for a setting out of range."""
     if options.solver not in ("lbfgs", "sgd"):
         raise UnknownName("solver", options.solver, ("lbfgs", "sgd"))
     grid = sorted(options.grid or (L2_GRID if options.solver == "lbfgs" else RATES))

@@ -93,7 +93,7 @@ class ProbeOptions:
 
 
 def check_read(kind: str, options: ProbeOptions) -> None:
-    """Raise UnknownName for a probe that there is not, and ConfigError for a setting that it would not read."""
+    """Raise UnknownName for an unknown probe, and ConfigError for a setting that it would not read."""
     if kind not in PROBES:
         raise UnknownName("kind of probe", kind, PROBES)
     for name in options.differing():

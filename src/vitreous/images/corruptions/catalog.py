@@ -136,7 +136,7 @@ def corrupt(
         seed: for a data set (seed, number of the image), so that no two images share their noise.
 
     Raises:
-        UnknownName: of a corruption that there is not. ConfigError: a severity that there is not.
+        UnknownName: an unknown corruption. ConfigError: an unknown severity.
     """
     if name not in CORRUPTIONS:
         raise UnknownName("corruption", name, CORRUPTIONS)

@@ -34,7 +34,7 @@ KNN_WORDS = (
 
 
 def build_probe_sections(found: Found, options: ProbeOptions, train: Features, test: Features) -> list[Section]:
-    """Return the report's sections of whichever probe it was."""
+    """Return the report's sections of a probe of any kind."""
     if isinstance(found, FewShot):
         return build_few_shot_sections(found, train, test)
     if isinstance(found, Linear):
@@ -43,21 +43,21 @@ def build_probe_sections(found: Found, options: ProbeOptions, train: Features, t
 
 
 def tabulate_probe(found: Found) -> Table:
-    """Return whichever probe's table it was: every number of shots, value of the sweep, or number of neighbours."""
+    """Return the table of a probe of any kind: every number of shots, value of the sweep, or number of neighbours."""
     if isinstance(found, FewShot):
         return tabulate_few_shot(found)
     return tabulate_sweep(found) if isinstance(found, Linear) else tabulate_knn(found)
 
 
 def encode_probe(found: Found) -> dict[str, Any]:
-    """Return whichever probe's numbers as JSON values."""
+    """Return the numbers of a probe of any kind as JSON values."""
     if isinstance(found, FewShot):
         return encode_few_shot(found)
     return encode_linear(found) if isinstance(found, Linear) else encode_knn(found)
 
 
 def format_probe(found: Found) -> str:
-    """Return whichever probe's result for a terminal: its headline, unless the table says it, and its table."""
+    """Return the result of a probe of any kind for a terminal: its headline, unless the table says it, and its table."""
     lead = "" if isinstance(found, FewShot) else write_headline(found)
     return "\n\n".join(filter(None, (lead, str(tabulate_probe(found)))))
 

@@ -61,7 +61,7 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
     low, high = interval
     small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
-    # Runs of before recorded it for few classes, too.
+    # Runs of earlier versions recorded it for few classes, too.
     told = top5 is not None and len(found.classes) > TOP
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
