@@ -14,7 +14,7 @@ from jaxtyping import Num, UInt8
 from PIL import TiffImagePlugin
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import Entry, read_directory, read_start
+from vitreous.images.containers.exif import Entry
 from vitreous.images.containers.tiff import (
     BITS,
     COLS,
@@ -27,6 +27,7 @@ from vitreous.images.containers.tiff import (
     TILE_COLS,
     TILE_OFFSETS,
     TILE_ROWS,
+    read_first_directory,
     read_value,
 )
 
@@ -97,11 +98,7 @@ def read_layout(data: bytes) -> Layout | None:
     Raises:
         ImageError: it is damaged.
     """
-    try:
-        order, big, place = read_start(data)
-        entries, _ = read_directory(data, place, order, big)
-    except (KeyError, struct.error) as error:
-        raise ImageError("its first directory lies outside of the file") from error
+    order, _, _, entries, _ = read_first_directory(data)
     channels, rows, cols = (read_value(entries, tag, default) for tag, default in ((SAMPLES, 1), (ROWS, 0), (COLS, 0)))
     bits, kinds = (read_per_channel(entries, tag, channels) for tag in (BITS, FORMAT))
     tiled = TILE_OFFSETS in entries

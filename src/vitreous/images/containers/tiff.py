@@ -19,11 +19,7 @@ def survey_tiff(data: bytes) -> Survey:
     Raises:
         ImageError: it is damaged, or what it claims is more than the file holds.
     """
-    try:
-        order, big, place = read_start(data)
-        entries, after = read_directory(data, place, order, big)
-    except (KeyError, struct.error) as error:
-        raise ImageError("its first directory lies outside of the file") from error
+    order, big, place, entries, after = read_first_directory(data)
     _check(entries, len(data))
     bits = [entries[BITS].first() or 1] if BITS in entries else [1]
     samples = read_value(entries, SAMPLES, 1)
@@ -38,6 +34,19 @@ def survey_tiff(data: bytes) -> Survey:
     turned = read_orientation(exif, xmp)
     rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
     return Survey(data, turned, frames, turn_size(rows, cols, turned), stored, 8 + stored)
+
+
+def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry], int]:
+    """Return a TIFF's byte order, whether it is BigTIFF, its first directory's place and entries, and where the next one is.
+
+    Raises:
+        ImageError: the directory doesn't lie within the file.
+    """
+    try:
+        order, big, place = read_start(data)
+        return order, big, place, *read_directory(data, place, order, big)
+    except (KeyError, struct.error) as error:
+        raise ImageError("its first directory lies outside of the file") from error
 
 
 def _check(entries: dict[int, Entry], length: int) -> None:
