@@ -21,7 +21,7 @@ from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import create
 from vitreous.recipes.catalog import FROM_WEIGHTS, RECIPES, configure
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.shapes import Size
 from vitreous.weights.model_folder import ModelFolder, save_model
 
@@ -132,8 +132,8 @@ def request(match, tmp_path):
     names = tuple(f"class {number:04}" for number in range(classes))
     facts = Facts(names, train, classes, channels, Size(rows, cols), (train // classes,) * classes)
     if match["name"] not in FROM_WEIGHTS:
-        return Request(facts)
-    config = configure("small", Request(facts))
+        return RecipeOptions(facts)
+    config = configure("small", RecipeOptions(facts))
     save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))
     return RecipeOptions(facts, weights=str(tmp_path / "weights"))
 

@@ -298,7 +298,7 @@ def test_an_unknown_image_says_so_beside_a_class_of_that_name():
 
 
 def test_a_threshold_says_which_of_several_classes_are_there():
-    folder = replace(folder_of(), several=True)
+    folder = replace(folder_of(), multilabel=True)
     scores = dict(Predictor(folder, device="cpu")(pixels()).top)
     middle = sorted(scores.values())[1]
     predictor = Predictor(folder, device="cpu", top=1)

@@ -209,7 +209,7 @@ class Predictor:
         """
         found = self([images] if is_single(images) else images)
         columns: dict[str, list[Any]] = {"name": [one.name for one in found]}
-        if self.folder.several:
+        if self.folder.multilabel:
             columns["labels"] = [one.labels for one in found]
         columns |= {"label": [one.label for one in found], "score": [one.score for one in found]}
         for place in range(1, self.top):
@@ -323,7 +323,7 @@ class Predictor:
         """Say what a model makes of an image, from its classes by probability."""
         label, score = ranked[0]
         threshold = self.decision.threshold
-        if not self.folder.several:
+        if not self.folder.multilabel:
             unknown = threshold is not None and score < threshold
             said = name_unknown(self.folder.classes) if unknown else label
             return Prediction(name, said, score, ranked, unknown=unknown, certainty=score)

@@ -111,7 +111,7 @@ def test_what_a_probe_can_not_be_asked(trained, photos):
         ({"kind": "nearest"}, "unknown kind of probe 'nearest'"),
         ({"kind": "linear", "k": 5}, "k is for a probe of kind knn, not for linear"),
         ({"kind": "knn", "shot": 5}, "did you mean 'shots'"),
-        ({"kind": "linear", "solver": "sgd", "l2": 1.0}, "with sgd give --rates"),
+        ({"kind": "linear", "solver": "sgd", "l2": 1.0}, "with sgd give rates"),
         ({"kind": "knn", "batch": 0}, "batch is 0"),
         ({"kind": "knn", "layer": "blok.0"}, "did you mean 'block"),
         ({"kind": "knn", "k": 2000}, "at most the 80 training images"),

@@ -137,7 +137,7 @@ def test_folders_for_labels_that_no_folder_can_have():
 
 def test_several_labels_and_none(trained, images, here):
     predictor = load(trained)
-    predictor.folder = replace(predictor.folder, several=True)
+    predictor.folder = replace(predictor.folder, multilabel=True)
     sorter = Sorter(predictor, Path("out"))
     sorter.put(Prediction("images/a/1.png", "3", 0.9, (("3", 0.9),), labels=("3", "7")))
     sorter.put(Prediction("images/a/2.png", "3", 0.2, (("3", 0.2),), labels=()))

@@ -91,7 +91,7 @@ def test_broken_files_can_be_left_out(images):
     assert source.skipped[0][0] == "a/9.png"
 
 
-def test_what_has_no_label_sets(images):
+def test_what_is_not_multilabel(images):
     assert not is_multilabel(images)
     assert not is_multilabel(images / "none.csv")
     assert not is_multilabel(manifest(images, "path,label\na/0.png,cat\n"))

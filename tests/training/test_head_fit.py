@@ -46,7 +46,7 @@ def test_a_run_of_no_steps_is_scikit_learns_regression_on_the_frozen_features(go
     from sklearn.preprocessing import StandardScaler
 
     result = go(PROBE)
-    assert (result.outcome.stopped, result.metrics["step"]) == ("finished", 0)
+    assert (result.stopped, result.metrics["step"]) == ("finished", 0)
     folder = load_model(result.model)
     dataset = open_dataset(PROBE.data)
     train, held = (features(folder, one, FeatureOptions(cache=False)) for one in (dataset.train, dataset.validation))

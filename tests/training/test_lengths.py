@@ -166,7 +166,7 @@ def test_every_recipe_trains_one_step_and_ten(weights, tmp_path):  # noqa: F811
     for name, config in variants(weights).items():
         for steps in (1, 10):
             result = train(replace(shrunk(config), duration=f"{steps}st"), tmp_path / f"{name} {steps}")
-            assert result.outcome.stopped == "finished", name
+            assert result.stopped == "finished", name
             kept = {0, steps} if config.head == "logistic" else {steps}  # the fitted head's, if no step did better
             assert result.metrics["step"] in kept, name
 

@@ -18,7 +18,7 @@ from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.recipes.catalog import RECIPES, UNLABELLED, choose_recipe, configure
-from vitreous.recipes.request import Request, round_to_multiple
+from vitreous.recipes.options import RecipeOptions, round_to_multiple
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
 from vitreous.training.assembly import plan_schedule
@@ -300,25 +300,25 @@ def test_resnets_are_fine_tuned_too(recipe, tmp_path):
 
 @pytest.mark.parametrize(("examples", "duration", "batch"), [(1_999, "10ep", 64), (640, "31ep", 64), (6, "50ep", 6)])
 def test_finetuning_on_few_images_begins_with_the_probe(weights, examples, duration, batch):
-    few = Request(facts(examples), weights=weights)
+    few = RecipeOptions(facts(examples), weights=weights)
     config, probe = configure("finetune", few), configure("probe", few)
     assert (config.duration, config.batch, config.export) == (duration, batch, "best")
     assert (config.head, config.freeze, probe.freeze, probe.duration) == ("logistic", "none", "trunk", "0st")
     assert (config.model, config.preprocess) == (probe.model, probe.preprocess)
     assert 0 < config.optimizer.layer_decay < 1
-    several = replace(few.facts, several=True)
-    assert configure("finetune", replace(few, facts=several)).head == "auto"
+    multilabel = replace(few.facts, multilabel=True)
+    assert configure("finetune", replace(few, facts=multilabel)).head == "auto"
 
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):
     with pytest.raises(ConfigError, match="give --weights MODEL_FOLDER"):
         configure("finetune", RecipeOptions(KINDS["thumbnails"]))
     with pytest.raises(ConfigError, match="takes the model of its weights; leave out --model S/16"):
-        configure("finetune", Request(KINDS["thumbnails"], weights=weights, model="S/16"))
+        configure("finetune", RecipeOptions(KINDS["thumbnails"], weights=weights, model="S/16"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "wishes", "chosen"),
+    ("kind", "recipe_options", "chosen"),
     [
         ("a handful", {}, "probe"),
         ("photographs", {}, "small"),
@@ -337,16 +337,16 @@ def test_finetuning_needs_weights_and_takes_their_model(weights):
         ("thumbnails", {"minutes": 3.0}, "small"),
     ],
 )
-def test_the_recipe_that_data_asks_for(kind, wishes, chosen):
-    assert choose_recipe(Request(KINDS[kind], **wishes)) == chosen
+def test_the_recipe_that_data_asks_for(kind, recipe_options, chosen):
+    assert choose_recipe(RecipeOptions(KINDS[kind], **recipe_options)) == chosen
 
 
 def test_the_rule_s_edges():
     base = facts(1999, (300, 200))
-    assert choose_recipe(Request(base)) == "probe"
-    assert choose_recipe(Request(replace(base, train=2000))) == "small"
-    assert choose_recipe(Request(replace(base, size=Size(16, 9)))) == "small"
-    assert choose_recipe(Request(replace(base, channels=1))) == "probe"
-    assert choose_recipe(Request(replace(base, channels=4))) == "small"
-    assert choose_recipe(Request(replace(base, several=True))) == "small"
-    assert choose_recipe(Request(replace(base, several=True), weights="runs/a")) == "finetune"
+    assert choose_recipe(RecipeOptions(base)) == "probe"
+    assert choose_recipe(RecipeOptions(replace(base, train=2000))) == "small"
+    assert choose_recipe(RecipeOptions(replace(base, size=Size(16, 9)))) == "small"
+    assert choose_recipe(RecipeOptions(replace(base, channels=1))) == "probe"
+    assert choose_recipe(RecipeOptions(replace(base, channels=4))) == "small"
+    assert choose_recipe(RecipeOptions(replace(base, multilabel=True))) == "small"
+    assert choose_recipe(RecipeOptions(replace(base, multilabel=True), weights="runs/a")) == "finetune"

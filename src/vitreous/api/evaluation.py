@@ -31,7 +31,7 @@ from vitreous.predictor import CLAIMED, Predictor
 from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
-from vitreous.reports.mistakes import mistakes, multilabel_mistakes
+from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
 from vitreous.runtime.data_frames import data_frame
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
@@ -95,9 +95,9 @@ class EvaluationResult(Reported):
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
         """What the model says of each class: softmax of the logits; with several labels an image each one's sigmoid."""
-        several = isinstance(self.metrics, MultiLabelMetrics)
+        multilabel = isinstance(self.metrics, MultiLabelMetrics)
         logits = torch.from_numpy(self.logits)
-        return (logits.sigmoid() if several else logits.softmax(1)).numpy()
+        return (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class EvaluationResult(Reported):
         lead = f"{self.model} on {len(self.source):,} images of {data}, by its own head."
         said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
         return Report(
-            f"{model_name(self.model)} on {short_name(self.data)}: accuracy",
+            f"{name_model(self.model)} on {shorten_name(self.data)}: accuracy",
             lead,
             self._sections(),
             said,
@@ -150,12 +150,12 @@ class EvaluationResult(Reported):
 
     def _sections(self) -> list[Section]:
         if isinstance(self.metrics, MultiLabelMetrics):
-            found = multilabel.sections(self.metrics)
-            found += [Section("cost", "Cost", [accuracy.costs(self.cost)])] if self.cost else []
-            wrong = multilabel_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
+            found = multilabel.build_sections(self.metrics)
+            found += [Section("cost", "Cost", [accuracy.list_costs(self.cost)])] if self.cost else []
+            wrong = build_multilabel_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
         else:
-            found = accuracy.sections(self.metrics, self.details)
-            wrong = mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
+            found = accuracy.build_sections(self.metrics, self.details)
+            wrong = build_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
         found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(f"Every image is listed in {IMAGES}.")]))
         if self.comparison is not None:
             one = self.comparison

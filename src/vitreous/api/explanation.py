@@ -12,7 +12,7 @@ from vitreous.errors import ConfigError
 from vitreous.images.inputs import Image, is_single
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.explanation import explain as look
-from vitreous.insight.methods import Choice, settle_choice
+from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.reports.explanation.contents import Compared, PageOptions
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
 from vitreous.reports.notebook import embed_page

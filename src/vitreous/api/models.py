@@ -69,13 +69,13 @@ def load(
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: a wish that there is not, or that can't be met; a threshold out of range.
+        ConfigError: an option that can't be met, or a threshold out of range; UnknownName: there is no such option.
     """
     decision = DecisionOptions(threshold, tta)
-    folder, report = open_weights(path, wish, reporter)
+    folder, report = open_weights(path, options, reporter)
     predictor = Predictor(folder, device, batch, precision, top)
     predictor.report, predictor.path, predictor.decision = report, str(path), decision
-    predictor.load_options = {name: value for name, value in wish.items() if value}
+    predictor.load_options = {name: value for name, value in options.items() if value}
     return predictor
 
 
@@ -89,7 +89,7 @@ def open_weights(
             raise UnknownName(
                 "argument of load", name, [*known, "device", "batch", "precision", "top", "threshold", "tta"]
             )
-    given = dict(wish)
+    given = dict(options)
     for name in ("labels", "classes"):
         if isinstance(given.get(name), (str, Path)):
             given[name] = read_labels(str(given[name]))

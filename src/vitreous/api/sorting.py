@@ -113,7 +113,7 @@ class Sorter:
         classes = predictor.folder.classes
         self.folder, self.link = folder, link
         self.none = next(word for word in ("none", "no-class", "none-of-the-classes", "") if word not in classes)
-        self.names = name_folders([*classes, self.none if predictor.folder.several else name_unknown(classes)])
+        self.names = name_folders([*classes, self.none if predictor.folder.multilabel else name_unknown(classes)])
         self.placed: set[Path] = set()
         """What was put there by now."""
         self.counts: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.finetune import FEW
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, give_up_claims
@@ -86,7 +86,7 @@ def train(
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
-        wishes: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and weights_as="openai", say, weights_grid=(7, 28),
+        recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and weights_as="openai", say, weights_grid=(7, 28),
             weights_heads=6), image=(64, 64), minutes=15.
 
     Raises:
@@ -121,7 +121,7 @@ def pin_weights(
     Raises:
         UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
     """
-    given = {str(one["weights"]) for one in (wishes, settings) if one.get("weights") not in (None, NONE)}
+    given = {str(one["weights"]) for one in (recipe_options, settings) if one.get("weights") not in (None, NONE)}
     pinned = {name: resolve_weights(name, reporter) for name in given}
 
     def pin(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def plan_config(
     reporter: Reporter | None = None,
     decode: DecodeConfig = DecodeConfig(),
 ) -> RunConfig:
-    """Return a recipe's configuration for a data set; see `train` for the wishes. `decode`: limits of decoding."""
+    """Return a recipe's configuration for a data set; see `train` for the options. `decode`: limits of decoding."""
     if recipe not in (*RECIPES, AUTO):
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "image", "channels", "minutes")
@@ -165,33 +165,33 @@ def plan_config(
         given["image"] = Size(*given["image"])
     if "weights" in given:
         given["weights"] = str(given["weights"])
-    request = Request(dataset.facts, source, **given)
-    recipe, request = settle_weights(recipe, request, reporter)
-    config = configure(recipe, request)
-    if isinstance(config.preprocess.mode, int):
+    options = RecipeOptions(dataset.facts, source, **given)
+    recipe, options = settle_weights(recipe, options, reporter)
+    config = configure(recipe, options)
+    if config.preprocess.keeps_channels:
         return set_channel_statistics(replace(config, decode=decode), dataset, reporter)
     return config
 
 
-def settle_weights(recipe: str, request: Request, reporter: Reporter) -> tuple[str, Request]:
+def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> tuple[str, RecipeOptions]:
     """Return the recipe and the request with "auto" and "none" replaced by what they mean for this data, and say it."""
-    chosen = choose_recipe(request) if recipe == AUTO else recipe
-    weights = request.weights
+    chosen = choose_recipe(options) if recipe == AUTO else recipe
+    weights = options.weights
     if weights == NONE:
         weights = None
-    elif weights is None and chosen in FROM_WEIGHTS and (recipe in (AUTO, "probe") or request.facts.train < FEW):
+    elif weights is None and chosen in FROM_WEIGHTS and (recipe in (AUTO, "probe") or options.facts.train < FEW):
         weights = AUTO
-    if recipe == AUTO and weights == AUTO and request.weights is None:
+    if recipe == AUTO and weights == AUTO and options.weights is None:
         reporter.message(
-            f"{request.facts.train:,} training images are too few to learn from alone: recipe {chosen}, from pre-trained weights "
+            f"{options.facts.train:,} training images are too few to learn from alone: recipe {chosen}, from pre-trained weights "
             "(--weights none: from scratch)"
         )
     if weights == AUTO:
         weights = resolve_weights(AUTO, reporter)
-    return chosen, replace(request, weights=weights)
+    return chosen, replace(options, weights=weights)
 
 
-def measured(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
+def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
     """Return a configuration with mean and deviation of the training images' channels, which no weights say; raises UserError."""
     check_same(config.data.path, dataset.report.modes, config.preprocess.channels)
     channels = f"{config.preprocess.channels} channels, kept as they are"

@@ -35,8 +35,8 @@ def predict(arguments: list[str]) -> int:
     passed: Counter[str] = Counter()
     filled: list[str] = []
     results = noted(classified(options, predictor, sorter, passed), filled)
-    several = predictor.folder.several
-    layout = Layout(options.top, several, not several and predictor.decision.threshold is not None)
+    multilabel = predictor.folder.multilabel
+    layout = Layout(options.top, multilabel, not multilabel and predictor.decision.threshold is not None)
     with output(options.out) as stream:
         done, broken = WRITERS[options.format](results, stream, layout)
     if passed:

@@ -80,7 +80,7 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
     """
     numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
-    first = ["name", "labels"] if layout.several else ["name"]
+    first = ["name", "labels"] if layout.multilabel else ["name"]
     last = ["guess", "error"] if layout.guess else ["error"]
     table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), *last])
     done = broken = 0
@@ -88,7 +88,7 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         cells = [cell for label, score in one.top[: layout.top] for cell in (label, f"{score:.6f}")]
         cells[:1] = [one.label or ""] if cells else []
         cells += [""] * (2 * len(numbers) - len(cells))
-        said = [";".join(one.labels or ())] if layout.several else []
+        said = [";".join(one.labels or ())] if layout.multilabel else []
         guess = [one.top[0][0] if one.top else ""] if layout.guess else []
         row = [one.name, *said, *cells, *guess, one.error or ""]
         table.writerow(map(escape, row) if stream.isatty() else row)

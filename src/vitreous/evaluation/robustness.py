@@ -147,11 +147,11 @@ def robustness(
     def hits(
         number: int, images: Source, said: str, preprocess: PreprocessConfig | None
     ) -> Bool[np.ndarray, " example"]:
-        def progress(done: int, total: int) -> None:
+        def tell(done: int, total: int) -> None:
             if progress is not None:
                 progress(number * total + done, (len(kinds) + 1) * total, said)
 
-        return outputs(predictor, images, batch, workers, progress, preprocess).argmax(1) == labels
+        return outputs(predictor, images, batch, workers, tell, preprocess).argmax(1) == labels
 
     clean = hits(0, kept, "clean", None)
     every = []

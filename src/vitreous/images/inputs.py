@@ -32,9 +32,7 @@ def read_pixels(
         return preprocess_image(bytes(image), decode, preprocess, name)
     if isinstance(image, np.ndarray):
         image = (
-            _convert_kept(image, decode, preprocess, name)
-            if isinstance(preprocess.mode, int)
-            else _convert_array(image, name)
+            _convert_kept(image, decode, preprocess, name) if preprocess.keeps_channels else _convert_array(image, name)
         )
     elif _is_pillow(image):
         image = _convert_pillow(image, name)

@@ -1,11 +1,13 @@
 """What BiT's ResNets and the hybrids' stems are made of: standardised convolutions, group norm and bottleneck units."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.model.parameters import ZEROS, declare
+from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, Unit
 
 Kernel = Float[Tensor, "output inputs row col"]
@@ -55,11 +57,17 @@ def pad_same(
     return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
 
 
+class UnitConv(StdConv):
+    """A convolution in a unit of a ResNet: flattened, its kernel is a matrix that Muon takes, as those of airbench94 are."""
+
+    roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, start=LeCunNormal(), matrices=1)}
+
+
 class NormReLU(nn.GroupNorm):
     """Group norm (1803.08494), then ReLU."""
 
-    def __init__(self, channels: int, epsilons: EpsilonConfig) -> None:
-        super().__init__(GROUPS, channels, eps=epsilons.norm)
+    def __init__(self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS) -> None:
+        super().__init__(groups, channels, eps=epsilons.norm)
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
         """Normalise each group of channels over itself and the whole map; cut negative values off."""
@@ -69,21 +77,39 @@ class NormReLU(nn.GroupNorm):
 class PreActivationUnit(nn.Module):
     """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
 
-    def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps)
-        self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
-        self.norm2 = NormReLU(unit.inner, eps)
-        self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride)
-        self.norm3 = NormReLU(unit.inner, eps)
-        self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
-        self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.first else None
+        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.conv1 = UnitConv((unit.inputs, unit.inner), 1, eps)
+        self.norm2 = NormReLU(unit.inner, eps, groups)
+        self.conv2 = UnitConv((unit.inner, unit.inner), 3, eps, unit.stride)
+        self.norm3 = NormReLU(unit.inner, eps, groups)
+        self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
+        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add to the maps, or to their projection, what three convolutions make of them."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
         return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
+
+
+class BasicUnit(nn.Module):
+    """ResNet-18's unit (1512.03385, figure 5), with norm and ReLU before each convolution (1603.05027)."""
+
+    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
+        super().__init__()
+        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps, unit.stride)
+        self.norm2 = NormReLU(unit.outputs, eps, groups)
+        self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
+        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Add to the maps, or to their projection, what two convolutions make of them."""
+        active = self.norm1(maps)
+        shortcut = maps if self.project is None else self.project(active)
+        return shortcut + self.conv2(self.norm2(self.conv1(active)))
 
 
 class PostActivationUnit(nn.Module):
@@ -101,7 +127,7 @@ class PostActivationUnit(nn.Module):
         self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
         self.last_norm = declare(nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm), weight=ZEROS)
         self.project = self.project_norm = None
-        if unit.first:
+        if unit.projects:
             self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride, "same")
             self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
 

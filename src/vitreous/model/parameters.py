@@ -79,8 +79,6 @@ class Role:
     matrices: int = 0
     """Matrices of a Transformer block, one below the other in its rows, or the kernel of a ResNet's unit: what Muon takes; 0: it is
     neither."""
-    deviation: float | None = None
-    """Standard deviation of the normal draws that it starts from, 0: zeros; None: the rule of its layer."""
 
 
 KERNEL = Role(decays=True, start=XavierUniform())

@@ -2,145 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.convolutions import NormReLU, PreActivationUnit, StdConv
+from vitreous.model.convolutions import BasicUnit, NormReLU, PreActivationUnit, StdConv
 from vitreous.model.hooks import gather_outputs
 from vitreous.model.meta_device import rebuild
-from vitreous.model.parameters import Role
-from vitreous.model.resnet_config import GROUPS, EpsilonConfig, ResNetConfig, StemConfig, Unit, plan_stages
+from vitreous.model.parameters import HEAD, Trunk, declare
+from vitreous.model.resnet_config import ResNetConfig, plan_stages
 from vitreous.shapes import Size
-
-Kernel = Float[Tensor, "output inputs row col"]
-
-
-def standardise_kernel(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
-    """Bring the values of each output's kernel to mean 0 and variance 1 (1903.10520), but for the epsilon."""
-    if epsilons.kernel_on == "variance":  # batch norm of the values, with the outputs for channels
-        values = F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=epsilons.kernel)
-        return values.view_as(kernel)
-    variance, mean = torch.var_mean(kernel, dim=(1, 2, 3), correction=0, keepdim=True)
-    deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()  # the root of 0 has no gradient
-    return (kernel - mean) / (deviation + epsilons.kernel)
-
-
-class StdConv(nn.Conv2d):
-    """A convolution without bias by a standardised kernel.
-
-    Padding "fixed" is the same on all sides; "same" is TensorFlow's: at an even image and a stride of 2, one less at
-    the top and left. With either, a stride of 2 halves rows and cols, rounded up.
-    """
-
-    def __init__(
-        self,
-        channels: tuple[int, int],
-        size: int,
-        epsilons: EpsilonConfig,
-        stride: int = 1,
-        padding: str = "fixed",
-    ) -> None:
-        fixed = padding == "fixed" or stride == 1
-        super().__init__(*channels, size, stride, (size - 1) // 2 if fixed else 0, bias=False)
-        self.fixed, self.epsilons = fixed, epsilons
-
-    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Standardise the kernel, then convolve."""
-        if not self.fixed:
-            maps = pad_same(maps, self.kernel_size[0], self.stride[0])
-        return F.conv2d(maps, standardise_kernel(self.weight, self.epsilons), None, self.stride, self.padding)
-
-
-def pad_same(
-    maps: Float[Tensor, "batch channel row col"], size: int, stride: int, value: float = 0.0
-) -> Float[Tensor, "batch channel row2 col2"]:
-    """Pad as TensorFlow does for "SAME", for ceil(side / stride) outputs; the odd one goes to the bottom and right."""
-    rows, cols = (max(0, (-(-side // stride) - 1) * stride + size - side) for side in maps.shape[2:])
-    return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
-
-
-class UnitConv(StdConv):
-    """A convolution in a unit of a ResNet: flattened, its kernel is a matrix that Muon takes, as those of airbench94 are."""
-
-    roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, matrices=1)}
-
-
-class NormReLU(nn.GroupNorm):
-    """Group norm (1803.08494), then ReLU."""
-
-    def __init__(self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS) -> None:
-        super().__init__(groups, channels, eps=epsilons.norm)
-
-    def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
-        """Normalise each group of channels over itself and the whole map; cut negative values off."""
-        return F.relu(super().forward(maps))
-
-
-class PreActivationUnit(nn.Module):
-    """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
-
-    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
-        super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps, groups)
-        self.conv1 = UnitConv((unit.inputs, unit.inner), 1, eps)
-        self.norm2 = NormReLU(unit.inner, eps, groups)
-        self.conv2 = UnitConv((unit.inner, unit.inner), 3, eps, unit.stride)
-        self.norm3 = NormReLU(unit.inner, eps, groups)
-        self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
-        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
-
-    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what three convolutions make of them."""
-        active = self.norm1(maps)
-        shortcut = maps if self.project is None else self.project(active)
-        return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
-
-
-class BasicUnit(nn.Module):
-    """ResNet-18's unit (1512.03385, figure 5), with norm and ReLU before each convolution (1603.05027)."""
-
-    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
-        super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps, groups)
-        self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps, unit.stride)
-        self.norm2 = NormReLU(unit.outputs, eps, groups)
-        self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
-        self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
-
-    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what two convolutions make of them."""
-        active = self.norm1(maps)
-        shortcut = maps if self.project is None else self.project(active)
-        return shortcut + self.conv2(self.norm2(self.conv1(active)))
-
-
-class PostActivationUnit(nn.Module):
-    """The hybrids' bottleneck unit: norm after each convolution, ReLU after the sum, padding as TensorFlow's."""
-
-    def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
-        super().__init__()
-        self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
-        self.norm1 = NormReLU(unit.inner, eps)
-        self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride, "same")
-        self.norm2 = NormReLU(unit.inner, eps)
-        self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
-        self.last_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
-        self.project = self.project_norm = None
-        if unit.projects:
-            self.project = StdConv((unit.inputs, unit.outputs), 1, eps, unit.stride, "same")
-            self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
-
-    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what three convolutions make of them; then ReLU."""
-        shortcut = maps
-        if self.project is not None and self.project_norm is not None:
-            shortcut = self.project_norm(self.project(maps))
-        branch = self.last_norm(self.conv3(self.norm2(self.conv2(self.norm1(self.conv1(maps))))))
-        return F.relu(shortcut + branch)
 
 
 class Root(nn.Module):

@@ -12,7 +12,6 @@ from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
-from vitreous.recipes.request import Request
 from vitreous.recipes.small import TINY, small
 from vitreous.training.config import RunConfig
 
@@ -39,7 +38,7 @@ NONE = "none"
 """As weights: from scratch."""
 
 
-def choose_recipe(request: Request) -> str:
+def choose_recipe(options: RecipeOptions) -> str:
     """Return the recipe that the data and the request ask for where none is named.
 
     Weights that are named are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or, where minutes are
@@ -47,19 +46,19 @@ def choose_recipe(request: Request) -> str:
     recommended weights are taken, unless a model, other channels or weights "none" are asked for. Everything else is trained
     from scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
     """
-    facts = request.facts
-    few = facts.train < FEW and not facts.several
-    if request.model is not None:
+    facts = options.facts
+    few = facts.train < FEW and not facts.multilabel
+    if options.model is not None:
         return "small"
-    if request.weights not in (None, AUTO, NONE):
-        return "probe" if few and request.minutes is None else "finetune"
-    plain = request.channels is None and facts.channels <= 3
-    if request.weights == NONE or (request.weights is None and not (few and plain and max(facts.size) > TINY)):
+    if options.weights not in (None, AUTO, NONE):
+        return "probe" if few and options.minutes is None else "finetune"
+    plain = options.channels is None and facts.channels <= 3
+    if options.weights == NONE or (options.weights is None and not (few and plain and max(facts.size) > TINY)):
         return "small"
-    return "probe" if few and request.minutes is None else "finetune"
+    return "probe" if few and options.minutes is None else "finetune"
 
 
-def configure(recipe: str, request: Request) -> RunConfig:
+def configure(recipe: str, options: RecipeOptions) -> RunConfig:
     """Return the complete configuration of a recipe; raises UnknownName.
 
     Whatever the recipe, training starts from the request's weights; and where an image may have several labels, each gets a

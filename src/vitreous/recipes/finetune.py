@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.probe import configure_probe
-from vitreous.recipes.request import Request
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -33,11 +33,11 @@ def finetune(options: RecipeOptions) -> RunConfig:
     Reached: by the paper ViT-B/16 (ImageNet-21k) 98.95% on CIFAR-10 and 91.67% on CIFAR-100 (table 5). Not run
     here at that size.
     """
-    if request.facts.train < FEW and not request.facts.several:
-        return finetune_few(request)
-    folder = open_weights(request, "finetune")
-    old, examples = folder.model.config, request.facts.train
-    model = retarget_model(old, request, Size(*(round(side * HIGHER) for side in old.image)))
+    if options.facts.train < FEW and not options.facts.multilabel:
+        return finetune_few(options)
+    folder = open_weights(options, "finetune")
+    old, examples = folder.model.config, options.facts.train
+    model = retarget_model(old, options, Size(*(round(side * HIGHER) for side in old.image)))
     steps = 20_000 if examples > LARGE else 10_000 if examples > MEDIUM else 500
     batch = choose_batch(options)
     if examples <= MEDIUM:
@@ -59,7 +59,7 @@ def finetune(options: RecipeOptions) -> RunConfig:
     )
 
 
-def finetune_few(request: Request) -> RunConfig:
+def finetune_few(options: RecipeOptions) -> RunConfig:
     """Fine-tune on few images: the head first, then all of the model at small rates, and never worse than the head alone.
 
     Linear probing, then fine-tuning (2202.10054): the head is fitted to the frozen features and measured; then AdamW trains
@@ -68,9 +68,9 @@ def finetune_few(request: Request) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
-    start = configure_probe(request, "finetune")
-    images = request.facts.train
-    batch = request.batch(min(64, max(8, images // 8)))
+    start = configure_probe(options, "finetune")
+    images = options.facts.train
+    batch = options.batch(min(64, max(8, images // 8)))
     return replace(
         start,
         augment=replace(start.augment, crop_area=(0.5, 1.0)),
@@ -81,7 +81,7 @@ def finetune_few(request: Request) -> RunConfig:
         schedule=ScheduleConfig(kind="cosine", warmup="10%"),
         freeze="none",
         ema=0.99,
-        duration=f"{request.minutes:g}min" if request.minutes else f"{max(10, min(50, 20_000 // images))}ep",
+        duration=f"{options.minutes:g}min" if options.minutes else f"{max(10, min(50, 20_000 // images))}ep",
         batch=batch,
         evaluate_every="10%",
         export="best",

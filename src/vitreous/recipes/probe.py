@@ -7,14 +7,14 @@ from vitreous.images.config import AugmentConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.count import count_flops
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.request import Request
+from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.weights.auto_weights import find_image
 
 
-def probe(request: Request) -> RunConfig:
+def probe(options: RecipeOptions) -> RunConfig:
     """Fit a head to the frozen features of pre-trained weights: seconds for a hundred images, and no step of training.
 
     The weights see images at the resolution that they were made for, or that is enough for features of theirs (docs/pretrained.md). The head is a logistic regression, its l2 chosen by
@@ -22,11 +22,11 @@ def probe(request: Request) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
-    if request.minutes is not None:
+    if options.minutes is not None:
         raise ConfigError(
-            f"recipe 'probe' takes no steps, and moments; leave out --minutes {request.minutes:g}, or use recipe 'finetune'"
+            f"recipe 'probe' takes no steps, and moments; leave out --minutes {options.minutes:g}, or use recipe 'finetune'"
         )
-    return configure_probe(request, "probe")
+    return configure_probe(options, "probe")
 
 
 VIEWS, WORK = 4, 2e12
@@ -41,14 +41,14 @@ def choose_views(model: ModelConfig, images: int) -> int:
     return min(VIEWS, int(WORK / (count_flops(model) * images)))
 
 
-def configure_probe(request: Request, recipe: str) -> RunConfig:
+def configure_probe(options: RecipeOptions, recipe: str) -> RunConfig:
     """Configure a head on frozen features, whatever a recipe has follow it."""
-    folder = open_weights(request, recipe)
-    image = find_image(request.weights or "") or folder.model.config.image
-    model = retarget_model(folder.model.config, request, Size(*image))
+    folder = open_weights(options, recipe)
+    image = find_image(options.weights or "") or folder.model.config.image
+    model = retarget_model(folder.model.config, options, Size(*image))
     return RunConfig(
         recipe=recipe,
-        data=request.data,
+        data=options.data,
         preprocess=replace(folder.preprocess, size=model.image),
         decode=folder.decode,
         augment=AugmentConfig(crop="inception", crop_area=(0.35, 1.0), flip=True),
@@ -58,8 +58,8 @@ def configure_probe(request: Request, recipe: str) -> RunConfig:
         schedule=ScheduleConfig(kind="constant", warmup="0%"),
         freeze="trunk",
         head="logistic",
-        head_views=choose_views(model, request.facts.train),
+        head_views=choose_views(model, options.facts.train),
         duration="0st",
-        batch=choose_batch(request),
+        batch=choose_batch(options),
         export="best",
     )

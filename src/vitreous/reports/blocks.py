@@ -176,7 +176,7 @@ def save_report(folder: Path, report: Report) -> Path:
         (partial / PAGE).write_bytes(render_html(report))
         document = {"vitreous_evaluation": FORMAT, **report.data}
         (partial / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (partial / MARKDOWN).write_text(markdown(report), encoding="utf-8")
+        (partial / MARKDOWN).write_text(render_markdown(report), encoding="utf-8")
         for name, columns in report.tables.items():
             write_table(partial / name, columns)
     return folder / PAGE
@@ -191,7 +191,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -
             table.writerow([f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row])
 
 
-def html(report: Report) -> bytes:
+def render_html(report: Report) -> bytes:
     """Return the whole page."""
     return render_page(report.title, [Words(report.lead)], report.sections, f"{write_byline()}.")
 

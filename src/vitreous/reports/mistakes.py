@@ -9,7 +9,7 @@ from vitreous.data.sources.base import Source
 from vitreous.data.stream.shared_batch import Label
 from vitreous.predictor import CLAIMED
 from vitreous.reports.blocks import Block, Words
-from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, seen
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, render_input
 from vitreous.weights.model_folder import ModelFolder
 
 MISTAKES = 24
@@ -17,7 +17,7 @@ MISTAKES = 24
 NONE = "no label"
 
 
-def mistakes(
+def build_mistakes(
     folder: ModelFolder,
     source: Source,
     probabilities: Float[np.ndarray, "example label"],
@@ -30,21 +30,21 @@ def mistakes(
     if not len(wrong):
         return [Words(f"None: all {len(labels):,} {what} are classified rightly.")]
     tiles = []
-    for index in map(int, surest_first(probabilities, wrong)[:MISTAKES]):
+    for index in map(int, sort_by_confidence(probabilities, wrong)[:MISTAKES]):
         true, taken = names[labels[index]], names[predicted[index]]
         lines = [Line(taken, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
-        picture = Picture(seen(folder, source, index), f"{true}, taken for {taken}")
+        picture = Picture(render_input(folder, source, index), f"{true}, taken for {taken}")
         tiles.append(Tile(picture, lines, source.names[index]))
     lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
     return [Words(lead), Tiles(tiles)]
 
 
-def surest_first(probabilities: Float[np.ndarray, "example label"], chosen: np.ndarray) -> np.ndarray:
+def sort_by_confidence(probabilities: Float[np.ndarray, "example label"], chosen: np.ndarray) -> np.ndarray:
     """Return examples by the model's confidence in them, the largest first."""
     return chosen[np.argsort(-probabilities[chosen].max(1), kind="stable")]
 
 
-def multilabel_mistakes(
+def build_multilabel_mistakes(
     folder: ModelFolder,
     source: Source,
     probabilities: Float[np.ndarray, "example label"],
@@ -65,7 +65,7 @@ def multilabel_mistakes(
             Line(names[label], f"{said}, {probabilities[index, label]:.1%}", wrong=True),
             Line("", f"true: {true}"),
         ]
-        tiles.append(Tile(Picture(seen(folder, source, index), true), lines, source.names[index]))
+        tiles.append(Tile(Picture(render_input(folder, source, index), true), lines, source.names[index]))
     lead = (
         "Labels that the model is surest of and wrong, as it sees the images: claimed and not there, or there and not seen. "
         "Look here for wrong or forgotten labels."

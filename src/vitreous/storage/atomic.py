@@ -4,7 +4,7 @@ Everything is written under a temporary name beside its target (`.name.<random>.
 The temporary is locked while its writer lives, so `clear_partials` can tell what a dead process left behind.
 
 A folder that replaces another needs two renames. In between, the old one lies at `.name.previous`:
-`settle_choice` finds it there for readers, and `recover_folder` puts it back before the next write.
+`find_settled` finds it there for readers, and `recover_folder` puts it back before the next write.
 """
 
 import errno

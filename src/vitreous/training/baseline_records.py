@@ -20,7 +20,7 @@ def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
     Where images have one label each, colours, and more than a few pixels.
     """
     config = job.config
-    labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.several
+    labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.multilabel
     if not labelled or config.preprocess.mode != "RGB" or max(config.preprocess.size) <= LEAST_SIDE:
         return
     reporter.phase("fitting the baselines")

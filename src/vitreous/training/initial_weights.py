@@ -25,7 +25,6 @@ MAY_DIFFER = (
 )
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
-HEADS = ("head.", "distillation_head.")
 ANEW = ("new", "logistic")
 """Ways to begin without the head of the weights."""
 
@@ -89,12 +88,9 @@ def start_from(
                 f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
             )
         old = old.resized(tuple(new.image), folder.resize)
-    weights = old.state_dict()
-    if config.head in ANEW or folder.classes != classes:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(HEADS)}
     if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
-    weights, kept = old.state_dict(), config.head != "new" and folder.classes == classes
+    weights, kept = old.state_dict(), config.head not in ANEW and folder.classes == classes
     optional = {f"{name}.{own}" for name, head in model.heads.items() for own in head.state_dict()}
     if not kept:
         weights = {name: tensor for name, tensor in weights.items() if name not in optional}
@@ -153,10 +149,10 @@ def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Pa
     if freeze == "patches":
         return trunk.front
     if freeze == "trunk":
-        return [*front, *blocks, model.norm]
-    if not 0 <= int(freeze) <= len(blocks):
-        raise ConfigError(f"freeze is {freeze}, but the model has {len(blocks)} blocks")
-    return front + blocks[: int(freeze)]
+        return [*trunk.front, *trunk.blocks, trunk.norm]
+    if not 0 <= int(freeze) <= len(trunk.blocks):
+        raise ConfigError(f"freeze is {freeze}, but the model has {len(trunk.blocks)} blocks")
+    return [*trunk.front, *trunk.blocks[: int(freeze)]]
 
 
 def scale_rates(model: Model, decay: float) -> dict[Tensor, float]:
@@ -167,26 +163,10 @@ def scale_rates(model: Model, decay: float) -> dict[Tensor, float]:
     """
     if decay == 1:
         return {}
-    _, front, blocks = divide_resnet(model) if isinstance(model, ResNet) else divide_vit(model)
+    front, blocks = model.trunk.front, model.trunk.blocks
     rates: dict[Tensor, float] = {}
     for layer, parts in enumerate([front, *([block] for block in blocks)]):
         for part in parts:
             for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
                 rates[parameter] = decay ** (len(blocks) + 1 - layer)
     return rates
-
-
-Parts = list[nn.Module | nn.Parameter]
-
-
-def divide_resnet(model: ResNet) -> tuple[Parts, Parts, Parts]:
-    """Return what stands for positions (nothing), for patches with positions, and for blocks."""
-    return [], [model.root], [unit for stage in model.stages for unit in stage]
-
-
-def divide_vit(model: ViT) -> tuple[Parts, Parts, Parts]:
-    """Return the positions, what comes before the blocks, and the blocks."""
-    tokens = (model.class_token, model.distillation_token, model.registers)
-    positions = [part for part in model.modules() if isinstance(part, (AddedPositions, Relative))]
-    front = [model.patches, *positions, *(token for token in tokens if token is not None), model.embed_norm]
-    return positions, front, list(model.blocks)

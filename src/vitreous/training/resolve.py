@@ -102,7 +102,7 @@ def check_head(config: RunConfig, dataset: Dataset) -> None:
     if config.head_views and config.head != "logistic":
         raise ConfigError(f"head_views is {config.head_views}; views are for --head logistic, leave it out")
     labelled = isinstance(config.objective, ClassifyConfig)
-    if config.head == "logistic" and (dataset.facts.several or not labelled):
+    if config.head == "logistic" and (dataset.facts.multilabel or not labelled):
         what = "several labels an image" if labelled else f"objective {config.objective.KIND}"
         raise ConfigError(
             f"a head by logistic regression is for one label an image, and this run has {what}; use --head new"

@@ -56,8 +56,10 @@ class TrainResult:
     """The report inside it, if the run came to its end."""
     metrics: dict[str, float]
     """The validation numbers of the exported weights: step, loss, top1 (or map), ..."""
-    outcome: Outcome
-    """Finished, stopped early, or interrupted."""
+    stopped: Stopped
+    """Why training ended."""
+    signal: int | None = None
+    """Number of the signal that interrupted it."""
     baselines: Baselines | None = None
     """What can be had without a network on the same images, where it was measured."""
 
@@ -285,13 +287,14 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
     fitted = fit(job, run, reporter)
     run.still_there()
     report = None
-    if outcome.stopped != "interrupted":
+    if fitted.stopped != "interrupted":
         note_baselines(job, run, reporter)
         reporter.phase("writing the report")
         report = write_report(run, reporter)
     reporter.close()
     model = run.model_path if run.model_path.exists() else None
-    return Result(run.path, model, report, read_final_metrics(run), outcome, read_baselines(run.path))
+    metrics, baselines = read_final_metrics(run), read_baselines(run.path)
+    return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines)
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:

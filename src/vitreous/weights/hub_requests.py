@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from vitreous.errors import CheckpointError, DownloadFailed, StorageError, VitreousError
 
 CONNECT = 4.0
-"""Seconds to wait for a connection: whoever has no network shall know it at once."""
+"""Seconds to wait for a connection: whoever has no network is told at once."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TOKEN = "HF_TOKEN=..., or `hf auth login`"
 

@@ -21,7 +21,7 @@ from vitreous.insight.methods import MapOptions, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
 from vitreous.model.vit import ViT
 from vitreous.predictor import Ready, prepare
-from vitreous.reports.explanation.attention_rows import Rows, attention_rows
+from vitreous.reports.explanation.attention_rows import Rows, compute_attention_rows
 from vitreous.shapes import Pixels
 
 STEPS = 12

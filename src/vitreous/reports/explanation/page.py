@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.drawing.html import page, resource
-from vitreous.drawing.images import overlay, png
+from vitreous.drawing.html import read_resource, render_page
+from vitreous.drawing.images import draw_overlay, encode_png
 from vitreous.images.inputs import Image
 from vitreous.insight.explanation import Opened
 from vitreous.model.vit import ViT
-from vitreous.reports.blocks import Block, Section, Words, written
+from vitreous.reports.blocks import Block, Section, Words, write_byline
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents, PageOptions, Progress, gather
 from vitreous.reports.explanation.explorer import build_explorer
 from vitreous.reports.explanation.sections import (

@@ -14,13 +14,13 @@ from vitreous.images.preprocess import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Note, Words
-from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, given
-from vitreous.reports.mistakes import list_labels, multilabel_mistakes, surest_first
-from vitreous.reports.mistakes import mistakes as mistakes_of_classes
-from vitreous.reports.position_maps import places
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, read_input
+from vitreous.reports.mistakes import build_mistakes as mistakes_of_classes
+from vitreous.reports.mistakes import build_multilabel_mistakes, list_labels, sort_by_confidence
+from vitreous.reports.position_maps import build_position_maps
 from vitreous.reports.run import examples_multilabel
-from vitreous.reports.run.contents import Findings, Measured, MeasuredMultilabel, is_resnet, without_labels
-from vitreous.reports.run.results import unmeasured
+from vitreous.reports.run.contents import Measured, MeasuredMultilabel, RunContents, is_resnet, is_unlabelled
+from vitreous.reports.run.results import explain_unmeasured
 from vitreous.settings import from_dict
 from vitreous.shapes import Pixels
 
@@ -38,12 +38,12 @@ QUERIES = {
 
 def list_mistakes(found: RunContents) -> Sequence[Block]:
     """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
-    measured = found.measured or found.measured_sets
+    measured = found.measured or found.measured_multilabel
     if measured is None or found.dataset is None or found.predictor is None:
-        return unmeasured(found)
+        return explain_unmeasured(found)
     folder, source = found.predictor.folder, found.dataset.validation
     if isinstance(measured, MeasuredMultilabel):
-        return multilabel_mistakes(folder, source, measured.probabilities, measured.targets, "validation images")
+        return build_multilabel_mistakes(folder, source, measured.probabilities, measured.targets, "validation images")
     return mistakes_of_classes(folder, source, measured.probabilities, measured.labels, "validation images")
 
 
@@ -95,13 +95,13 @@ def choose_examples(found: RunContents) -> list[tuple[int, str, list[Line]]]:
     return chosen
 
 
-def chosen_examples(measured: Measured, most: int) -> list[int]:
+def pick_examples(measured: Measured, most: int) -> list[int]:
     """Return the first right examples of different classes, and the surest mistake last."""
     predicted = measured.probabilities.argmax(1)
     right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
     _, first = np.unique(measured.labels[right], return_index=True)
     spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
-    surest = surest_first(measured.probabilities, wrong)
+    surest = sort_by_confidence(measured.probabilities, wrong)
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
@@ -114,7 +114,7 @@ def find_last_layer(
     return list(read_attention(predictor.model, images).double().cpu().numpy())
 
 
-def training_batch(found: Findings) -> list[Block] | None:
+def build_training_batch(found: RunContents) -> list[Block] | None:
     """Return the first examples of the run's training stream, augmented and mixed as the model saw them.
 
     A run of no steps has none.

@@ -19,7 +19,9 @@ def choose_examples(measured: MeasuredMultilabel, names: Sequence[str], most: in
     wrong = np.flatnonzero(~right)
     gaps = np.abs(measured.probabilities - measured.targets).max(1)
     chosen += wrong[np.argsort(-gaps[wrong], kind="stable")][: most - len(chosen) if not chosen else 1].tolist()
-    return [(index, list_labels(measured.targets[index], names), lines(measured, index, names)) for index in chosen]
+    return [
+        (index, list_labels(measured.targets[index], names), list_lines(measured, index, names)) for index in chosen
+    ]
 
 
 def list_lines(measured: MeasuredMultilabel, index: int, names: Sequence[str]) -> list[Line]:

@@ -19,8 +19,8 @@ def list_figures(found: RunContents) -> list[Block]:
     if is_multilabel(found):
         reached = list_multilabel(found, best)
     else:
-        reached = _loss(found, best) if without_labels(found) else _accuracy(found, best)
-    figures = [*reached, *_baselines(found), *_size(found)]
+        reached = _format_loss(found, best) if is_unlabelled(found) else _format_accuracy(found, best)
+    figures = [*reached, *_baselines(found), *_format_size(found)]
     if train:
         last = train[-1]
         figures.append(("images seen", shorten(last["samples"]), f"{last['epoch']:.1f} epochs"))
@@ -29,7 +29,7 @@ def list_figures(found: RunContents) -> list[Block]:
     return [Numbers(figures), *_list_shortcomings(found), *_describe_caveat(found)]
 
 
-def _baselines(found: Findings) -> list[tuple[str, str, str]]:
+def _baselines(found: RunContents) -> list[tuple[str, str, str]]:
     records = found.records("baselines")
     if not records:
         return []
@@ -37,7 +37,7 @@ def _baselines(found: Findings) -> list[tuple[str, str, str]]:
     return [("colour histogram", f"{records[-1]['histogram']:.1%}", said)]
 
 
-def exported_evaluation(found: Findings) -> dict[str, Any] | None:
+def find_exported(found: RunContents) -> dict[str, Any] | None:
     """Return the recorded evaluation of the weights that were exported."""
     evaluations = found.records("evaluation")
     if found.predictor is not None:
@@ -150,7 +150,7 @@ F1 = (
 RATE = "What the schedule made of the peak learning rate."
 
 
-def curves(found: Findings) -> list[Block] | None:
+def build_curves(found: RunContents) -> list[Block] | None:
     """Return the learning curves over epochs."""
     train, evaluations = found.records("train"), found.records("evaluation")
     if found.steps == 0:

@@ -8,7 +8,7 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, GROUPS, ROOT, UNITS, ResNetConfig
-from vitreous.weights.families.base import HALF, Family, Reading, get_shape, has_tensor
+from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
 from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
 from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
