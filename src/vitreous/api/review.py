@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitreous.api.data import short_name
+from vitreous.api.data import shorten_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Reported
-from vitreous.data.parts import open_parts
+from vitreous.data.dataset import open_splits
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.files import FileSource
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
-from vitreous.evaluation.review.findings import DUPLICATE, WRONG, Review, review_images
+from vitreous.evaluation.review.checks import DUPLICATE, WRONG, Review, review_images
 from vitreous.evaluation.review.pictures import Look, look_at_all
 from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation.review import TITLES, balance_said, sections
@@ -112,7 +112,7 @@ class ReviewResult(Reported):
         )
         said = {"data": self.data, "results": self.to_dict()}
         return Report(
-            f"{short_name(self.data)}: review",
+            f"{shorten_name(self.data)}: review",
             lead,
             sections(self.found, self.sources, self.left_out),
             said,
@@ -211,7 +211,7 @@ def review(
 def open_files(data: str) -> dict[str, FileSource]:
     """Return labelled image files by split; raises DataError for other data."""
     found: dict[str, FileSource] = {}
-    for split, source in open_parts(data, broken="skip").items():
+    for split, source in open_splits(data, broken="skip").items():
         refuse_multilabel(source, "a review")
         if not isinstance(source, FileSource):
             raise DataError(f"{data} has no image files to review; name a folder of class folders, or a manifest")

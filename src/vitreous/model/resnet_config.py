@@ -114,9 +114,6 @@ class ResNetConfig:
     """Colour planes of the images."""
     units: tuple[int, ...] = UNITS[50]
     """Units of each stage."""
-    unit: UnitKind = "bottleneck"
-    """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3, as in
-    ResNet-18 and -34 (1512.03385, figure 5), for models that are small."""
     width: int = 1
     """Factor on the channels of every layer."""
     classes: int = 1000
@@ -128,6 +125,9 @@ class ResNetConfig:
     """Channels of the first convolution at width 1, a multiple of `groups`; every other layer's are in proportion."""
     groups: int = GROUPS
     """Groups of channels of every norm (BiT: 32)."""
+    unit: UnitKind = "bottleneck"
+    """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3, as in
+    ResNet-18 and -34 (1512.03385, figure 5), for models that are small."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:

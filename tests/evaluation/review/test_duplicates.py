@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitreous.evaluation.review.checks import BLURRED, DUPLICATE, FLAT, SMALL, find_duplicates, find_unusable
 from vitreous.evaluation.review.duplicates import SIDE, near_duplicates, perceptual_hash
-from vitreous.evaluation.review.findings import BLURRED, DUPLICATE, FLAT, SMALL, find_duplicates, find_unusable
 from vitreous.evaluation.review.pictures import Look
 from vitreous.shapes import Size
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitreous.data.sources.files import FileSource
-from vitreous.evaluation.review.findings import BLURRED, DUPLICATE, FLAT, OUTLIER, SMALL, WRONG, Finding, Review
+from vitreous.evaluation.review.checks import BLURRED, DUPLICATE, FLAT, OUTLIER, SMALL, WRONG, Finding, Review
 from vitreous.images.decode import decode
 from vitreous.reports.blocks import Block, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
