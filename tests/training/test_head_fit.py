@@ -1,17 +1,22 @@
 """Runs that begin with a head by logistic regression: recipe probe, and finetune on few images."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 from tests.support.training import TINY, Listener, digest, exported
 from torch import nn
 
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig
@@ -170,3 +175,47 @@ def test_layer_wise_rates_of_a_resnet_and_in_the_optimizer(go):
     for name, tensor in last.items():  # a factor of a billionth holds everything below the head still
         moved = float((tensor - before[name]).abs().max())
         assert (moved > 1e-6) == name.startswith(("norm.", "head.")), (name, moved)
+
+
+def test_the_temperature_of_predictions_of_unseen_images_travels_with_the_model(go):
+    import vitreous
+
+    result = go(PROBE)
+    folder, dataset = load_model(result.model), open_dataset(PROBE.data)
+    train = features(folder, dataset.train, FeatureOptions(cache=False))
+    head = fit_logistic_head([train], seed=PROBE.seed)
+
+    def loss(temperature):
+        return log_loss(train.labels, softmax(head.logits.astype(np.float64) / temperature, axis=1))
+
+    best = minimize_scalar(loss, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-6})
+    assert folder.temperature == pytest.approx(best.x, rel=1e-4)
+    assert abs(folder.temperature - 1) > 0.05
+    assert loss(folder.temperature) < loss(1.0)
+    measured = vitreous.evaluate(str(result.model), "digits", speed=False)
+    held = open_dataset(replace(PROBE.data, holdout=0.2)).validation
+    pixels = [held.read(index) for index in range(8)]
+    before = shutil.copytree(result.model, result.run / "before")  # as a folder without a temperature
+    document = json.loads((before / "config.json").read_text())
+    assert document.pop("temperature") == folder.temperature
+    (before / "config.json").write_text(json.dumps(document))
+    plain, uncalibrated = vitreous.load(result.model), vitreous.load(before)
+    for one, other, row in zip(plain(pixels), uncalibrated(pixels), measured.probabilities, strict=False):
+        assert one.label == other.label
+        assert one.score != pytest.approx(other.score, rel=1e-4) or other.score > 0.9999
+        assert one.score == pytest.approx(row.max(), abs=1e-6)
+    assert measured.metrics.nll == pytest.approx(log_loss(measured.targets, measured.probabilities), rel=1e-4)
+    again = vitreous.evaluate(str(result.run), speed=False).metrics
+    assert (again.top1, again.nll) == pytest.approx((result.metrics["top1"], result.metrics["loss"]))
+    assert f"logits are divided by {folder.temperature:.4g}" in str(vitreous.inspect(result.model))
+
+
+def test_what_a_step_has_changed_has_no_temperature_of_the_head(go):
+    tuned = go(replace(FEW, export="last"))
+    assert load_model(tuned.model).origin["step"] == 12
+    assert load_model(tuned.model).temperature == 1.0
+
+
+def test_few_images_tell_no_temperature(go):
+    few = go(replace(PROBE, data=replace(PROBE.data, holdout=0.975)))
+    assert load_model(few.model).temperature == 1.0

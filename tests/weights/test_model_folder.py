@@ -329,3 +329,26 @@ def test_multilabel_is_kept(tmp_path):
     logits = torch.tensor([[0.0, 2.0, -1.0]])
     torch.testing.assert_close(folder_of(multilabel=True).probabilities(logits), logits.sigmoid())
     torch.testing.assert_close(folder_of().probabilities(logits), logits.softmax(1))
+
+
+def test_a_temperature_comes_back_and_divides_logits_whatever_an_image_may_have(tmp_path):
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).double()
+    for several, expected in ((False, torch.softmax(logits / 2.5, -1)), (True, torch.sigmoid(logits / 2.5))):
+        save_model(tmp_path / f"{several}", folder_of(temperature=2.5, multilabel=several))
+        again = load_model(tmp_path / f"{several}")
+        assert again.temperature == 2.5
+        torch.testing.assert_close(again.probabilities(logits), expected, rtol=1e-12, atol=0)
+
+
+def test_a_folder_without_a_temperature_is_as_before(saved):
+    assert "temperature" not in json.loads((saved / "config.json").read_text())
+    assert load_model(saved).temperature == 1.0
+
+
+@pytest.mark.parametrize("temperature", [0, -1.5, "warm", float("nan"), float("inf")])
+def test_no_temperature_is_refused(saved, temperature):
+    edit(saved, temperature=temperature)
+    refused(saved, "temperature")
+    if not isinstance(temperature, str):
+        with pytest.raises(ConfigError, match="it must be a number above 0"):
+            save_model(saved, folder_of(temperature=float(temperature)))

@@ -27,6 +27,10 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {describe_classes(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
     ]
+    if folder.temperature != 1:
+        lines.append(
+            f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities; predictions stay as they are"
+        )
     origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
     metrics = folder.origin.get("metrics")

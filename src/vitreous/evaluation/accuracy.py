@@ -76,7 +76,7 @@ def outputs(
     progress: Progress | None = None,
     preprocess: PreprocessConfig | None = None,
 ) -> Float32[np.ndarray, "example label"]:
-    """Run every example through the model once; return the logits in the source's order.
+    """Run every example through the model once; return the logits, over the model's temperature, in the source's order.
 
     `preprocess` is how the source's images become the model's pixels; None: the model's own way.
 
@@ -90,7 +90,7 @@ def outputs(
     seen = np.zeros(len(source), np.int64)
     for part in load_evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
         places = part.indices.numpy()
-        logits[places] = predictor.logits(part.pixels).cpu().numpy()
+        logits[places] = (predictor.logits(part.pixels) / folder.temperature).cpu().numpy()
         np.add.at(seen, places, 1)
         if progress is not None:
             progress(int(seen.sum()), len(source))

@@ -15,6 +15,8 @@ from vitreous.metrics.classification import (
     expected_calibration_error,
 )
 
+LEAST = 50
+"""Predictions of images that a model has not seen, below which they say too little of its temperature."""
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures between which the fit looks; where every prediction is right the best one would be 0."""
 
@@ -66,6 +68,17 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     if at_high >= 0:
         return HOTTEST
     return float(np.exp(brentq(slope, low, high, xtol=1e-9)))
+
+
+def fit_held_out_temperature(
+    logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
+) -> float:
+    """Return the temperature of predictions of images that their model has not seen; 1 where there are fewer than `LEAST`.
+
+    Raises:
+        DataError: logits that are not finite.
+    """
+    return 1.0 if len(labels) < LEAST else fit_temperature(logits, labels)
 
 
 def split_halves(

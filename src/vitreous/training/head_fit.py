@@ -17,6 +17,7 @@ from vitreous.evaluation.probes.features import FeatureOptions, Features, featur
 from vitreous.evaluation.probes.layers import Layer, read_layers
 from vitreous.evaluation.probes.logistic import LogisticHead, fit_logistic_head
 from vitreous.images.preprocess import normalize
+from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.headline import format_reached
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter
@@ -51,10 +52,12 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
     if job.average is not None:
         put_head(job.average.module, head)
     low, high = head.interval
+    temperature = fit_held_out_temperature(head.logits, views[0].labels)
     job.progress.head = {"l2": head.l2, "accuracy": head.accuracy, "low": low, "high": high, "views": float(len(views))}
+    job.progress.head["temperature"] = temperature
     reporter.message(
         f"head: l2 {head.l2:g}; each training image predicted by a fit to the others: {format_reached({'top1': head.accuracy})} "
-        f"(95% interval {low:.1%} to {high:.1%})"
+        f"(95% interval {low:.1%} to {high:.1%}); temperature {temperature:.3g}"
     )
     return True
 

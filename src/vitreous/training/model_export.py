@@ -27,7 +27,13 @@ def export_model(job: Job, run: Run) -> None:
     if config.lora and isinstance(model, ViT):
         model = merge_model(model)
     folder = ModelFolder(
-        model, config.preprocess, config.decode, job.classes, origin, multilabel=job.objective.multilabel
+        model,
+        config.preprocess,
+        config.decode,
+        job.classes,
+        origin,
+        multilabel=job.objective.multilabel,
+        temperature=job.temperature,
     )
     save_model(run.model_path, folder)
 

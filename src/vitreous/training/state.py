@@ -36,7 +36,7 @@ class Progress:
     """Time spent in training steps, in seconds."""
     head: dict[str, float] | None = None
     """What a head by logistic regression came to before the first step: l2, accuracy on training images that its fits had not
-    seen, that accuracy's interval from low to high, and views of each image."""
+    seen, that accuracy's interval from low to high, views of each image, and the temperature of those predictions."""
     window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
     """Sums since the last training record."""
 
@@ -72,6 +72,12 @@ class Job:
     def evaluated_model(self) -> nn.Module:
         """The model to evaluate and export: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def temperature(self) -> float:
+        """What the model's logits are divided by: fitted with a head by logistic regression, 1 once a step has changed it."""
+        head = self.progress.head
+        return head.get("temperature", 1.0) if head is not None and self.progress.step == 0 else 1.0
 
     def resolution(self, step: int) -> Size | None:
         """Return the size of the images that this step sees; None: the configured one."""

@@ -73,14 +73,14 @@ def measure_multilabel(job: Job, interrupt: Interrupt) -> dict[str, float] | Non
 
 
 def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
-    """Return what `take` makes of each batch's logits and labels, or None if interrupted."""
+    """Return what `take` makes of each batch's logits, over the job's temperature, and labels, or None if interrupted."""
     model = job.evaluated_model.eval()
     found = []
     with torch.inference_mode():
         for part, images in iterate_batches(job):
             if interrupt.requested:
                 return None
-            outputs = model(images).float().cpu().numpy()
+            outputs = (model(images).float() / job.temperature).cpu().numpy()
             check_outputs(job, outputs)
             found.append(take(outputs, part.labels.cpu().numpy()))
     return found

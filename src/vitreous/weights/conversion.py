@@ -83,6 +83,10 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     lost = [other_epsilons(folder, again, to), other_transform(folder.preprocess, again.preprocess, to)]
     if folder.multilabel and not again.multilabel:
         lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
+    if folder.temperature != again.temperature:
+        lost.append(
+            f"the temperature: {to} doesn't record it; divide logits by {folder.temperature:.4g} for calibrated probabilities"
+        )
     return replace(proof, lost="; ".join(filter(None, lost)))
 
 

@@ -1,10 +1,11 @@
 """The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
 
 config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
-preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the grid of a ViT's positions with the rule that resizes it, where the
+preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the temperature that calibrates its probabilities (absent: 1), the grid of a ViT's positions with the rule that resizes it, where the
 weights come from, and the hash of model.safetensors.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,17 +55,20 @@ class ModelFolder:
     """The rule that maps the position grid to another one, by its name in model/positions/added.py."""
     multilabel: bool = False
     """An image may have several of the classes, or none."""
+    temperature: float = 1.0
+    """What logits are divided by before they become probabilities, above 0: no prediction changes, only how sure it is."""
 
     def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
-        """Return what outputs say of each class: their softmax; where an image may have several, each one's sigmoid."""
-        return logits.sigmoid() if self.multilabel else logits.softmax(-1)
+        """Return what outputs say of each class at the model's temperature: their softmax; where an image may have several, each one's sigmoid."""
+        calibrated = logits / self.temperature
+        return calibrated.sigmoid() if self.multilabel else calibrated.softmax(-1)
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:
     """Write a model folder, atomically; a model folder that is there already is replaced.
 
     Raises:
-        ConfigError: the class names don't match the model's outputs.
+        ConfigError: the class names don't match the model's outputs, or the temperature is not above 0.
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
         StorageError: the disk is full or read-only; what was there before is untouched.
     """
@@ -74,6 +78,8 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
         )
+    if not 0 < folder.temperature < math.inf:
+        raise ConfigError(f"the temperature is {folder.temperature}; it must be a number above 0")
     if path_exists(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
         raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
     tensors = model.state_dict()
@@ -96,6 +102,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "origin": {"versions": read_versions(), **folder.origin},
             "classes": list(folder.classes),
             **({"multilabel": True} if folder.multilabel else {}),
+            **({"temperature": folder.temperature} if folder.temperature != 1 else {}),
         }
         write_atomically(partial / CONFIG, to_json(document))
 
@@ -141,7 +148,7 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     check_finite(tensors, source, [file])
     _fill(model, tensors)
     resize, multilabel = stored.positions.resize, stored.multilabel
-    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, multilabel)
+    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, multilabel, stored.temperature)
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ class _Stored:
     positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
     """A ViT's alone."""
     multilabel: bool = False
+    temperature: float = 1.0
     RENAMED: ClassVar[dict[str, str]] = {"several": "multilabel"}
 
 
@@ -176,7 +184,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggest(str(kind), CONFIGS)}")
     keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
-    keys += [key for key in ("multilabel", *_Stored.RENAMED) if key in document]
+    keys += [key for key in ("multilabel", "temperature", *_Stored.RENAMED) if key in document]
     try:
         config = from_dict(CONFIGS[kind], _architecture(document), "architecture")
         preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
@@ -188,6 +196,8 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
         raise CheckpointError(f"{file} can't be used: {error}") from error
     if len(stored.classes) != config.classes:
         raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
+    if not 0 < stored.temperature < math.inf:
+        raise CheckpointError(f"{file}: the temperature is {stored.temperature}; it must be a number above 0")
     if stored.positions.resize not in ALL_RULES:
         known = suggest(stored.positions.resize, ALL_RULES)
         raise CheckpointError(f"{file}: unknown resize rule {stored.positions.resize!r}; {known}")
