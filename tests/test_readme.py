@@ -118,7 +118,7 @@ def run_python(folder):
     """Execute the README's Python."""
     code = "".join(code for language, code in blocks(README) if language == "python")
     assert "minutes=15" in code
-    script = code.replace("minutes=15", f'recipe="finetune", {SHORT_IN_PYTHON}')
+    script = code.replace("minutes=15", f'recipe="lp-ft", {SHORT_IN_PYTHON}')
     return folder, execute(f"python - <<'END'\n{script}\nEND", folder).splitlines()
 
 

@@ -25,7 +25,8 @@ from vitreous.training.settings_check import check_ranges
 
 SIZES = (8, 50, 1000, 50_000, 1_281_167)
 PAPERS = {
-    "finetune": {8: 50, 50: 312, 1000: 312, 50_000: 10_000, 1_281_167: 20_000},
+    "lp-ft": {8: 50, 50: 312, 1000: 312},
+    "finetune": {8: 50, 50: 156, 1000: 200, 50_000: 10_000, 1_281_167: 20_000},
     "pretrain": {1_281_167: 93_835},
     "mae": {1_281_167: 250_228},
     "masked-patches": {1_281_167: 1_000_000},
@@ -37,7 +38,8 @@ def longest_warmup(recipe: str, examples: int, steps: int) -> float:
     """Return what a recipe's documents say of its warm-up in a run of so many steps."""
     large = examples >= 200_000
     return {
-        "finetune": steps / 10 if examples < 2_000 else min(500, steps / 10),
+        "lp-ft": steps / 10,
+        "finetune": min(500, steps / 10),
         "hyperrule": steps / 5 if examples < 20_000 else steps / 20 if examples < 500_000 else steps / 40,
         "pretrain": min(10_000, 0.11 * steps),
         "masked-patches": min(10_000, steps / 10) if large else steps / 20,

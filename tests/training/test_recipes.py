@@ -44,7 +44,7 @@ KINDS = {
 }
 
 
-FROM_WEIGHTS = ("probe", "finetune", "hyperrule")
+FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,8 @@ def test_finetuning_is_the_papers(weights):
         (50_000, "10000st", 512),
         (10_001, "10000st", 512),
         (3_680, "359st", 512),
-        (2_000, "200st", 500),
+        (640, "200st", 160),
+        (6, "50st", 6),
     ],
 )
 def test_finetuning_is_as_long_as_the_data_is_large(weights, examples, duration, batch):
@@ -294,20 +295,18 @@ def test_resnets_are_fine_tuned_too(recipe, tmp_path):
     save_model(tmp_path / "m", ModelFolder(create(model), PreprocessConfig((20, 30)), DecodeConfig(), tuple("abcde")))
     config = configure(recipe, RecipeOptions(KINDS["thumbnails"], weights=str(tmp_path / "m")))
     check_complete(config, KINDS["thumbnails"])
-    image = {"probe": (20, 30), "finetune": (34, 51), "hyperrule": (128, 128)}[recipe]
+    image = {"probe": (20, 30), "lp-ft": (20, 30), "finetune": (34, 51), "hyperrule": (128, 128)}[recipe]
     assert config.model == replace(model, classes=10, image=image)
 
 
 @pytest.mark.parametrize(("examples", "duration", "batch"), [(1_999, "10ep", 64), (640, "31ep", 64), (6, "50ep", 6)])
-def test_finetuning_on_few_images_begins_with_the_probe(weights, examples, duration, batch):
+def test_lp_ft_begins_with_the_probe(weights, examples, duration, batch):
     few = RecipeOptions(facts(examples), weights=weights)
-    config, probe = configure("finetune", few), configure("probe", few)
+    config, probe = configure("lp-ft", few), configure("probe", few)
     assert (config.duration, config.batch, config.export) == (duration, batch, "best")
     assert (config.head, config.freeze, probe.freeze, probe.duration) == ("logistic", "none", "trunk", "0st")
     assert (config.model, config.preprocess) == (probe.model, probe.preprocess)
     assert 0 < config.optimizer.layer_decay < 1
-    multilabel = replace(few.facts, multilabel=True)
-    assert configure("finetune", replace(few, facts=multilabel)).head == "auto"
 
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):
@@ -325,7 +324,7 @@ def test_finetuning_needs_weights_and_takes_their_model(weights):
         ("digits", {}, "small"),
         ("one pixel", {}, "small"),
         ("strips", {}, "probe"),
-        ("strips", {"minutes": 3.0}, "finetune"),
+        ("strips", {"minutes": 3.0}, "lp-ft"),
         ("strips", {"weights": "none"}, "small"),
         ("strips", {"model": "S/16"}, "small"),
         ("strips", {"channels": 3}, "small"),

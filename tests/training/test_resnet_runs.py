@@ -129,7 +129,7 @@ def test_a_resnet_from_python_and_onwards_by_fine_tuning(tmp_path):
     assert (config.units, config.root, config.channels, config.classes) == ((1, 1), "3x3", 1, 10)
     small = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
     second = vitreous.train("digits", recipe="finetune", weights=first.run, settings=small, out=tmp_path / "second")
-    assert load_model(second.run).model.config == replace(config, image=(8, 8))
+    assert load_model(second.run).model.config == replace(config, image=(14, 14))
 
 
 def test_a_kind_can_be_chosen_by_settings(tmp_path):

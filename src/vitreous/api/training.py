@@ -15,7 +15,6 @@ from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
-from vitreous.recipes.finetune import FEW
 from vitreous.recipes.options import RecipeOptions
 from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
@@ -78,7 +77,7 @@ def train(
     Args:
         data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or a formula
             such as "formula:fractals".
-        recipe: small, probe, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
+        recipe: small, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
             photographs probe, from recommended weights, otherwise small.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
@@ -179,7 +178,7 @@ def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> t
     weights = options.weights
     if weights == NONE:
         weights = None
-    elif weights is None and chosen in FROM_WEIGHTS and (recipe in (AUTO, "probe") or options.facts.train < FEW):
+    elif weights is None and chosen in FROM_WEIGHTS and recipe in (AUTO, "probe", "lp-ft"):
         weights = AUTO
     if recipe == AUTO and weights == AUTO and options.weights is None:
         reporter.message(

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from vitreous.errors import UnknownName
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.finetune import FEW, finetune
+from vitreous.recipes.finetune import finetune
 from vitreous.recipes.hyperrule import hyperrule
+from vitreous.recipes.lp_ft import FEW, lp_ft
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.options import RecipeOptions
@@ -18,13 +19,14 @@ from vitreous.training.config import RunConfig
 RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "small": small,
     "probe": probe,
+    "lp-ft": lp_ft,
     "finetune": finetune,
     "hyperrule": hyperrule,
     "pretrain": pretrain,
     "masked-patches": masked_patches,
     "mae": mae,
 }
-FROM_WEIGHTS = ("probe", "finetune", "hyperrule")
+FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
 """Those that start from weights."""
 START = ("weights", "weights_as", "weights_grid", "weights_heads")
 """What a run starts from, whatever the recipe."""
@@ -42,7 +44,7 @@ def choose_recipe(options: RecipeOptions) -> str:
     """Return the recipe that the data and the request ask for where none is named.
 
     Weights that are named are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or, where minutes are
-    named, `finetune` uses those. Without any, so few photographs in up to three channels are too few to learn from:
+    named, `lp-ft` uses those. Without any, so few photographs in up to three channels are too few to learn from:
     recommended weights are taken, unless a model, other channels or weights "none" are asked for. Everything else is trained
     from scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
     """
@@ -51,11 +53,11 @@ def choose_recipe(options: RecipeOptions) -> str:
     if options.model is not None:
         return "small"
     if options.weights not in (None, AUTO, NONE):
-        return "probe" if few and options.minutes is None else "finetune"
+        return ("probe" if options.minutes is None else "lp-ft") if few else "finetune"
     plain = options.channels is None and facts.channels <= 3
     if options.weights == NONE or (options.weights is None and not (few and plain and max(facts.size) > TINY)):
         return "small"
-    return "probe" if few and options.minutes is None else "finetune"
+    return ("probe" if options.minutes is None else "lp-ft") if few else "finetune"
 
 
 def configure(recipe: str, options: RecipeOptions) -> RunConfig:

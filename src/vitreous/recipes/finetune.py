@@ -5,7 +5,6 @@ from dataclasses import replace
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.options import RecipeOptions
-from vitreous.recipes.probe import configure_probe
 from vitreous.recipes.transfer import choose_batch, open_weights, retarget_model
 from vitreous.shapes import Size
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -14,8 +13,6 @@ HIGHER = 384 / 224
 """The paper fine-tunes at 384 px what it pre-trained at 224."""
 LARGE, MEDIUM = 200_000, 10_000
 """Training images above which data is ImageNet-sized, and CIFAR-sized."""
-FEW = 2_000
-"""Training images below which the head is fitted first, and everything else moves little."""
 MOST_EPOCHS = 50
 """Cap of the run's length on small data, where the paper's 500 steps would be hundreds of epochs."""
 
@@ -28,13 +25,9 @@ def finetune(options: RecipeOptions) -> RunConfig:
     dropped, and the position grid is interpolated to 12/7 of the resolution that the weights were trained at, as from
     224 to 384 px. On ImageNet at 512 px and more the paper also averages the weights: --ema 0.9999.
 
-    Of one label an image on fewer than 2,000 images: see `finetune_few`.
-
     Reached: by the paper ViT-B/16 (ImageNet-21k) 98.95% on CIFAR-10 and 91.67% on CIFAR-100 (table 5). Not run
     here at that size.
     """
-    if options.facts.train < FEW and not options.facts.multilabel:
-        return finetune_few(options)
     folder = open_weights(options, "finetune")
     old, examples = folder.model.config, options.facts.train
     model = retarget_model(old, options, Size(*(round(side * HIGHER) for side in old.image)))
@@ -56,35 +49,6 @@ def finetune(options: RecipeOptions) -> RunConfig:
         duration=f"{options.minutes:g}min" if options.minutes else f"{steps}st",
         batch=batch,
         export="last",
-    )
-
-
-def finetune_few(options: RecipeOptions) -> RunConfig:
-    """Fine-tune on few images: the head first, then all of the model at small rates, and never worse than the head alone.
-
-    Linear probing, then fine-tuning (2202.10054): the head is fitted to the frozen features and measured; then AdamW trains
-    everything, each block at a smaller rate than the one above it (BEiT, 2106.08254, appendix H), and the weights are
-    averaged over the steps. Of all evaluations, the head's own among them, the best on the validation images is kept.
-
-    Reached: see docs/recipes.md.
-    """
-    start = configure_probe(options, "finetune")
-    images = options.facts.train
-    batch = options.batch(min(64, max(8, images // 8)))
-    return replace(
-        start,
-        augment=replace(start.augment, crop_area=(0.5, 1.0)),
-        objective=ClassifyConfig(smoothing=0.1),
-        optimizer=OptimizerConfig(
-            name="adamw", lr=3e-4, weight_decay=0.05, decoupled=False, clip=1.0, layer_decay=0.75
-        ),
-        schedule=ScheduleConfig(kind="cosine", warmup="10%"),
-        freeze="none",
-        ema=0.99,
-        duration=f"{options.minutes:g}min" if options.minutes else f"{max(10, min(50, 20_000 // images))}ep",
-        batch=batch,
-        evaluate_every="10%",
-        export="best",
     )
 
 

@@ -85,7 +85,7 @@ class RunConfig:
 
     recipe: str = "custom"
     """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights probe,
-    finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
+    lp-ft, finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
     --weights also finetune."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
