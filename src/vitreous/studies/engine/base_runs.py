@@ -89,7 +89,7 @@ def repeat_over_seeds(
 def build_slug(group: str) -> str:
     """Return a condition as part of a folder's name.
 
-    >>> build_slug("1-D, every layer"), slug("mean, 0.001")
+    >>> build_slug("1-D, every layer"), build_slug("mean, 0.001")
     ('1-D-every-layer', 'mean-0.001')
     """
     return re.sub(r"[^\w.]+", "-", group).strip("-").replace("_", "-")
