@@ -9,6 +9,8 @@ from typing import Any, Literal
 from vitreous.api.descriptions import describe_channels, describe_levels, describe_progress, describe_shape
 from vitreous.api.models import open_weights
 from vitreous.api.results import Result
+from vitreous.cross_validation import CrossValidation, is_folds
+from vitreous.cross_validation import read_plan as read_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import MANIFESTS, explain_missing
@@ -19,7 +21,7 @@ from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_ra
 from vitreous.images.pillow import count_mode_channels
 from vitreous.rate_sweep import FINAL, Sweep, choose_rate, format_table, is_sweep
 from vitreous.rate_sweep import read_plan as read_sweep
-from vitreous.run_folder import RunRecord, is_run, read_run
+from vitreous.run_folder import MODEL, RunRecord, is_run, read_run
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter
 from vitreous.weights.auto_weights import is_named
@@ -32,9 +34,9 @@ class InspectionResult(Result):
     """What a path holds."""
 
     path: str
-    kind: Literal["model", "run", "sweep", "data", "image"]
-    found: ModelFolder | RunRecord | Sweep | ScanReport | ImageInfo
-    """The thing itself: the loaded model, the run's record, the sweep, what was found in the data, the image's header."""
+    kind: Literal["model", "run", "sweep", "folds", "data", "image"]
+    found: ModelFolder | RunRecord | Sweep | CrossValidation | ScanReport | ImageInfo
+    """The thing itself: the loaded model, the run's record, the sweep, the cross-validation, what was found in the data, the image's header."""
     description: str
     """A few lines for people; the last says what can be done next."""
 
@@ -71,6 +73,8 @@ def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) 
         return inspect_run(place)
     if is_sweep(place):
         return inspect_sweep(place)
+    if is_folds(place):
+        return inspect_folds(place)
     return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
 
 
@@ -100,6 +104,19 @@ def inspect_sweep(path: Path) -> InspectionResult:
     done = not left and is_run(path / FINAL)
     then = f"inspect {shlex.quote(str(path / FINAL))}" if done else f"resume {shlex.quote(str(path))}"
     return InspectionResult(str(path), "sweep", found, "\n".join([*lines, f"next: vitreous {then}"]))
+
+
+def inspect_folds(path: Path) -> InspectionResult:
+    """Describe a cross-validation."""
+    found = read_folds(path)
+    lines = [
+        f"folds       {path}",
+        f"recipe      {found.config.recipe} on {found.config.data.path}, {found.folds} folds",
+    ]
+    lines += str(found).splitlines()
+    named = shlex.quote(str(path))
+    then = f"predict {named} IMAGES..." if is_model(path / MODEL) else f"resume {named}"
+    return InspectionResult(str(path), "folds", found, "\n".join([*lines, f"next: vitreous {then}"]))
 
 
 def inspect_run(path: Path) -> InspectionResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
+from vitreous.cross_validation import begin_folds, check_folds, continue_folds, is_folds, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset
@@ -45,6 +46,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
+    folds: int | None = None,
     dry_run: Literal[False] = False,
     **recipe_options: Any,
 ) -> TrainResult: ...
@@ -55,6 +57,7 @@ def train(
     recipe: str = AUTO,
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
+    folds: int | None = None,
     dry_run: Literal[True],
     **recipe_options: Any,
 ) -> DryRun: ...
@@ -66,6 +69,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
+    folds: int | None = None,
     dry_run: bool = False,
     **recipe_options: Any,
 ) -> TrainResult | DryRun:
@@ -84,6 +88,7 @@ def train(
         reporter: told how far the work is; None: nothing is shown.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
+        folds: cross-validate first, by so many folds of all images, then train on all. `out` then holds all these runs, and the model.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and weights_as="openai", say, weights_grid=(7, 28),
             weights_heads=6), image=(64, 64), minutes=15.
@@ -96,15 +101,24 @@ def train(
     # What these words mean is settled below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     refuse_used(out)
+    if folds is not None:
+        if sweep is not False:
+            raise ConfigError(
+                "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
+            )
+        check_folds(folds, str(data), recipe not in UNLABELLED)
     recipe_options, settings = pin_weights(recipe_options, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override_config(RunConfig(data=DataConfig(str(data))), opened)
     config = override_config(plan_config(base.data, recipe, recipe_options, reporter, base.decode), settings)
+    parts = None if folds is None else plan_folds(config, folds)
     if dry_run:
         return dry_run_config(config, reporter)
     try:
         folder = Path(out) if out is not None else claim_run(config)
         reporter.message(f"run folder: {folder}")
+        if parts is not None:
+            return begin_folds(parts, folder, reporter)
         if sweep is False:
             return train_config(config, folder, reporter)
         return train_sweep(config, () if sweep is True else sweep, folder, reporter)
@@ -229,7 +243,7 @@ def refuse_used(out: str | Path | None) -> None:
     if path_exists(path) and not has_never_begun(path, METRICS):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
-            if any((path / name).exists() for name in ("config.json", "sweep.json"))
+            if any((path / name).exists() for name in ("config.json", "sweep.json", "folds.json"))
             else ""
         )
         raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
@@ -254,7 +268,7 @@ def claim_run(config: RunConfig) -> Path:
 
 
 def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> TrainResult:
-    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep.
+    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep or a cross-validation.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
@@ -273,10 +287,12 @@ def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any)
         if name not in known:
             raise UnknownName("change on resume", name, known)
     wanted = Changes(**changes)
-    if not is_sweep(Path(run)):
+    several = is_sweep(Path(run)), is_folds(Path(run))
+    if not any(several):
         return resume_run(Path(run), reporter, wanted)
     if wanted:
+        what = "sweep" if several[0] else "cross-validation"
         raise ConfigError(
-            f"{run} is a sweep, which goes on as it began; change its last run once it is done: {run}/final"
+            f"{run} is a {what}, which goes on as it began; change its last run once it is done: {run}/final"
         )
-    return continue_sweep(Path(run), reporter)
+    return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)

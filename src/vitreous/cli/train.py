@@ -37,7 +37,12 @@ def train(arguments: list[str]) -> int:
         "minutes": options.minutes,
     }
     recipe_options |= {name: getattr(config, name) for name in START}
-    how = {"out": options.out, "sweep": options.rates or options.sweep, "dry_run": options.dry_run}
+    how = {
+        "out": options.out,
+        "sweep": options.rates or options.sweep,
+        "folds": options.folds,
+        "dry_run": options.dry_run,
+    }
     display = reporter()
     try:
         settings = collect_named(config, arguments)
@@ -90,8 +95,11 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
         return 128 + (result.signal or 2)
     ended = "stopped early" if result.stopped == "early" else "finished"
+    judged = "mean of the folds," if result.folds else "validation"
     labelled = find_headline(result.metrics) is not None
-    print(f"\n{ended}{f': validation {format_reached(result.metrics)}' if result.metrics else ''}")
+    if result.folds:
+        print(f"\n{result.folds}")
+    print(f"\n{ended}{f': {judged} {format_reached(result.metrics)}' if result.metrics else ''}")
     if result.baselines:
         print(f"without a network: {result.baselines}")
     print(f"  run     {result.run}")

@@ -22,6 +22,11 @@ class DataConfig:
     tuning_holdout: float = 0.0
     """Share of the training examples that are held out in place of the validation examples, to choose settings by without
     looking at those; stratified by class, 0 (off) to below 1."""
+    folds: int = 0
+    """Parts for cross-validation that all training examples are divided into, those that would be held out among them, stratified
+    by class by `split_seed`; 0: off. Set by --folds."""
+    fold: int = 0
+    """With folds: the one that is held out, 0 and up; -1: train on all of them."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"

@@ -9,15 +9,16 @@ import numpy as np
 
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
+from vitreous.data.folds import ALL, take_array_fold, take_fold
 from vitreous.data.listing.discovery import list_data, list_labelled
 from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
-from vitreous.data.sources.base import ArraySource, FileSource, Relabelled, Source, get_label_matrix
+from vitreous.data.sources.base import FileSource, Relabelled, Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
 from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
 from vitreous.data.sources.subset import divide
-from vitreous.data.synthetic.formula import FormulaSource, is_formula, parse_formula, split_formula
+from vitreous.data.synthetic.formula import is_formula, parse_formula, split_formula
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.shapes import Size
@@ -64,6 +65,9 @@ def open_dataset(
         DataError: nothing there, too few classes or images, or broken files with `data.broken` at "raise".
     """
     dataset = open_whole(config, decode, progress)
+    if config.folds and config.fold == ALL:
+        note = "trained on the images of all folds: but for a validation part of the data's own, it is measured on images that it learns from"
+        dataset = replace(dataset, report=replace(dataset.report, notes=(*dataset.report.notes, note)))
     return hold_out_for_tuning(dataset, config) if config.tuning_holdout else dataset
 
 
@@ -109,7 +113,9 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
     good = [keep_readable(part, config.broken) for part in parts]
     if config.labels == "needed":
         check_classes(config.path, good[0])
-    if len(good) == 1:
+    if config.folds:
+        good = take_fold(good, config)
+    elif len(good) == 1:
         held = choose_held_out(good[0].listing, config)
         good = [good[0].take([not out for out in held]), good[0].take(held)]
     return assemble(config, decode, good[0], good[1], broken)
@@ -340,13 +346,16 @@ def name_dataset(path: str) -> str:
 def open_digits(config: DataConfig) -> Dataset:
     """Return the digits, with their facts."""
     refuse_second_holdout(config)
-    train, validation = load_digits(config.holdout, config.split_seed)
+    parts = load_digits(config.holdout, config.split_seed)
+    train, validation = take_array_fold(parts, config) if config.folds else parts
     return open_pixels(config.path, train, validation, (8, 8, 1))
 
 
 def open_formula(config: DataConfig) -> Dataset:
     """Return images from formulas, with their facts; none is drawn."""
     refuse_second_holdout(config)
+    if config.folds:
+        raise DataError(f"{config.path} draws as many images as are asked for; data.folds is for images that there are")
     formula = parse_formula(config.path)
     train, validation = split_formula(formula, config.holdout, config.split_seed)
     notes = (f"drawn when they are asked for: {formula}",)
@@ -366,8 +375,8 @@ def refuse_second_holdout(config: DataConfig) -> None:
 
 def open_pixels(
     path: str,
-    train: ArraySource | FormulaSource,
-    validation: ArraySource | FormulaSource,
+    train: Source,
+    validation: Source,
     shape: tuple[int, int, int],
     notes: tuple[str, ...] = (),
 ) -> Dataset:

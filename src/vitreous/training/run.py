@@ -62,6 +62,8 @@ class TrainResult:
     """Number of the signal that interrupted it."""
     baselines: Baselines | None = None
     """What can be had without a network on the same images, where it was measured."""
+    folds: str | None = None
+    """What cross-validation came to, in words: `metrics` are then means over the folds."""
 
     def _repr_html_(self) -> str:
         """Return the run's page for a notebook, or its numbers where there is none yet."""

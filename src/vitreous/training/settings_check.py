@@ -10,6 +10,8 @@ from vitreous.training.duration import Duration
 
 RANGES = {
     "data.tuning_holdout": "[0, 1)",
+    "data.folds": "[0, inf)",
+    "data.fold": "[-1, inf)",
     "decode.max_pixels": "[1, inf)",
     "decode.max_bytes": "[1, inf)",
     "decode.background": "[0, 255]",

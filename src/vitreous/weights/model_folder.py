@@ -36,6 +36,8 @@ MODEL_FORMAT = 2
 READABLE = (1, 2)
 """Versions that are read; a folder of another one can't be loaded."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FOLDS = "folds.json"
+"""What makes a folder a cross-validation, whose model folder is the one inside it, as a run's."""
 CHEAP_BYTES = 128 * 2**20
 """Files up to this size are held against their hash whenever they are loaded: about 0.1 s."""
 
@@ -238,6 +240,13 @@ def _locate(path: Path) -> Path:
         raise CheckpointError(f"no such model folder: {path}")
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
+    if path_exists(path / FOLDS):
+        model = find_settled(path / "model")
+        if not (model / CONFIG).is_file():
+            raise CheckpointError(
+                f"the cross-validation in {path} has no model yet; go on with `vitreous resume {path}`"
+            )
+        return model
     if "vitreous_run" not in _keys(path):
         return path
     model = find_settled(path / "model")

@@ -40,6 +40,9 @@ class Train:
     paper's rates). --out then holds all these runs."""
     rates: tuple[float, ...] = ()
     """With --sweep: the learning rates to try."""
+    folds: int | None = None
+    """Cross-validate first: a run for each of so many folds of all images, then the model of all. --out then holds these runs, every
+    image's prediction (predictions.csv), and the model."""
     dry_run: bool = False
     """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))

@@ -1,0 +1,250 @@
+"""Cross-validation over all images of the data, then one model trained on all of them.
+
+    FOLDS/folds.json        the configuration, the number of folds, and what each reached
+    FOLDS/fold-1/ ...       the run of one fold: trained on the others, measured on this one
+    FOLDS/predictions.csv   every image, predicted by the model that has not seen it
+    FOLDS/final/            the run on all images
+    FOLDS/model/            its model folder, with the temperature of those predictions
+    FOLDS/.lock             held while a process goes on with it
+
+Nothing is chosen by the images that measure: every run is exported at its last step. A validation part of the data's own is
+measured by the last run alone. Whatever instant the process dies, it goes on.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from vitreous.data.dataset import open_dataset
+from vitreous.data.folds import ALL
+from vitreous.data.synthetic.formula import is_formula
+from vitreous.errors import ConfigError, RunError
+from vitreous.evaluation.accuracy import class_indices, outputs
+from vitreous.metrics.calibration import fit_held_out_temperature
+from vitreous.metrics.classification import softmax, wilson_interval
+from vitreous.metrics.headline import select_judged
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.predictor import Predictor
+from vitreous.rate_sweep import relocate_config
+from vitreous.run_folder import MODEL, is_run
+from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
+from vitreous.storage.atomic import translate_write_errors, write_atomically
+from vitreous.storage.lock import FolderLock, has_never_begun
+from vitreous.storage.presence import path_exists
+from vitreous.storage.relocation import note_places
+from vitreous.training.config import EarlyStopConfig, RunConfig
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.run import TrainResult, resume, train
+from vitreous.training.settings_check import check_ranges
+from vitreous.weights.model_folder import FOLDS as PLAN
+from vitreous.weights.model_folder import load_model, save_model
+
+FORMAT_KEY, FOLDS_FORMAT = "vitreous_folds", 1
+FINAL, PREDICTIONS = "final", "predictions.csv"
+
+
+@dataclass
+class CrossValidation:
+    """What is cross-validated, and what came out so far."""
+
+    config: RunConfig
+    """Of every run, but for the fold."""
+    folds: int
+    reached: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Fold, 1 and up, as text -> top1 and loss on the images of that fold."""
+    pooled: dict[str, float] = field(default_factory=dict)
+    """Of the predictions of all images, once all folds are done: images, right, low and high (95% Wilson interval of the accuracy),
+    temperature."""
+    places: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Where the configuration's paths were when it began (see `storage/relocation.py`)."""
+
+    def __str__(self) -> str:
+        lines = [f"fold {name:<7} accuracy {one['top1']:.2%}" for name, one in self.reached.items()]
+        if self.pooled:
+            low, high, images = (self.pooled[name] for name in ("low", "high", "images"))
+            lines.append(
+                f"accuracy {self.accuracy:.2%}, mean of {self.folds} folds (95% interval {low:.1%} to {high:.1%}, Wilson's over "
+                f"{images:,.0f} images, each predicted by a model that has not seen it)"
+            )
+        return "\n".join(lines)
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the folds that are done."""
+        return fmean(one["top1"] for one in self.reached.values())
+
+
+def is_folds(path: Path) -> bool:
+    """Tell whether a folder holds a cross-validation."""
+    return path_exists(path / PLAN)
+
+
+def check_folds(folds: int, path: str, labelled: bool = True) -> None:
+    """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises ConfigError."""
+    if folds < 2:
+        raise ConfigError(f"--folds is {folds}; cross-validation takes at least 2")
+    if is_formula(path):
+        raise ConfigError(
+            f"--folds is for images that there are, and {path} draws as many as are asked for; leave it out"
+        )
+    if not labelled:
+        raise ConfigError("--folds measures accuracy, and this recipe learns without labels; leave it out")
+
+
+def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
+    """Return a cross-validation that can be carried out.
+
+    Raises:
+        ConfigError, DataError: too few folds, or more than the smallest class has images; formulas, no labels, or several an image.
+    """
+    check_folds(folds, config.data.path, isinstance(config.objective, ClassifyConfig))
+    if config.data.folds or config.data.tuning_holdout:
+        raise ConfigError("--folds divides the data itself; leave out data.folds and data.tuning_holdout")
+    config = replace(config, export="last", early_stop=EarlyStopConfig(min_delta=config.early_stop.min_delta))
+    plan = CrossValidation(config, folds)
+    check_ranges(config)
+    open_dataset(set_fold(plan, 0).data, config.decode)
+    return plan
+
+
+def set_fold(plan: CrossValidation, fold: int) -> RunConfig:
+    """Return the configuration of one fold's run, counted from 0, or of the last run."""
+    return replace(plan.config, data=replace(plan.config.data, folds=plan.folds, fold=fold))
+
+
+def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = None) -> TrainResult:
+    """Carry out a cross-validation in a new folder; return its result, or that of a run that was interrupted.
+
+    Raises:
+        RunError: the folder is in use. Whatever `training.run.train` raises.
+    """
+    if path_exists(out) and (not out.is_dir() or not has_never_begun(out)):
+        raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
+    with translate_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(out):
+        write_plan(plan, out)
+        return run_folds(plan, out, reporter or Silent())
+
+
+def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
+    """Go on with what is in a folder; raises RunError if it can't be read, RunLocked if another process goes on with it."""
+    read_plan(out)
+    with FolderLock(out):
+        return run_folds(read_plan(out), out, reporter or Silent())
+
+
+def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResult:
+    """Train what is left of the folds, pool their predictions, then train on everything."""
+    for fold in range(plan.folds):
+        if str(fold + 1) in plan.reached:
+            continue
+        reporter.message(f"fold {fold + 1} of {plan.folds}")
+        result = go_on(set_fold(plan, fold), out / f"fold-{fold + 1}", reporter)
+        if result.stopped == "interrupted":
+            return replace(result, run=out)
+        plan.reached[str(fold + 1)] = select_judged(result.metrics)
+        write_plan(plan, out)
+    if not plan.pooled:
+        reporter.phase("predicting every image by the model that has not seen it")
+        plan.pooled = pool(plan, out)
+        write_plan(plan, out)
+    reporter.message(f"{plan}\ntraining on all images")
+    result = go_on(set_fold(plan, ALL), out / FINAL, reporter)
+    if result.stopped == "interrupted" or result.model is None:
+        return replace(result, run=out)
+    folder = load_model(result.model)
+    origin = {
+        **folder.origin,
+        "metrics": None,
+        "folds": {"count": plan.folds, "accuracy": plan.accuracy, **plan.pooled},
+    }
+    save_model(out / MODEL, replace(folder, temperature=plan.pooled["temperature"], origin=origin))
+    metrics = {"top1": plan.accuracy, "loss": fmean(one["loss"] for one in plan.reached.values())}
+    return replace(result, run=out, model=out / MODEL, metrics=metrics, folds=str(plan), baselines=None)
+
+
+def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
+    """Begin a run, or go on with it."""
+    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
+
+
+def pool(plan: CrossValidation, out: Path) -> dict[str, float]:
+    """Write every image's prediction by the model that has not seen it, and return what they come to."""
+    parts = [predict_fold(plan, fold, out) for fold in range(plan.folds)]
+    classes = parts[0].classes
+    logits, labels = (np.concatenate([getattr(one, name) for one in parts]) for name in ("logits", "labels"))
+    temperature = fit_held_out_temperature(logits, labels)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "prediction", *(f"probability of {name}" for name in classes), "fold"])
+    for fold, part in enumerate(parts):
+        probabilities = softmax(part.logits.astype(np.float64) / temperature)
+        for name, label, row, best in zip(part.names, part.labels, probabilities, part.logits.argmax(1), strict=True):
+            writer.writerow([name, classes[label], classes[best], *(f"{value:.6g}" for value in row), fold + 1])
+    write_atomically(out / PREDICTIONS, text.getvalue().encode("utf-8", "surrogateescape"))
+    right = int((logits.argmax(1) == labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    return {"images": len(labels), "right": right, "low": low, "high": high, "temperature": temperature}
+
+
+@dataclass(frozen=True, eq=False)
+class FoldPredictions:
+    """What one fold's model says of the images of that fold."""
+
+    names: tuple[str, ...]
+    labels: Int64[np.ndarray, " image"]
+    """Indices into `classes`, the model's."""
+    logits: Float32[np.ndarray, "image label"]
+    """As they are, at no temperature."""
+    classes: tuple[str, ...]
+
+
+def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions:
+    """Return one fold's predictions, by its model."""
+    config = set_fold(plan, fold)
+    folder = replace(load_model(out / f"fold-{fold + 1}"), temperature=1.0)
+    held = open_dataset(config.data, config.decode).validation
+    logits = outputs(Predictor(folder, config.device), held, workers=config.workers)
+    own = class_indices(held, folder.classes)
+    return FoldPredictions(tuple(held.names), own[held.labels], logits, folder.classes)
+
+
+def write_plan(plan: CrossValidation, out: Path) -> None:
+    """Write folds.json, atomically; raises StorageError."""
+    config = plan.config
+    document = {
+        FORMAT_KEY: FOLDS_FORMAT,
+        "config": to_dict(config),
+        "places": plan.places or note_places((config.data.path, config.data.validation, config.weights), out),
+        "folds": plan.folds,
+        "reached": plan.reached,
+        "pooled": plan.pooled,
+    }
+    write_atomically(out / PLAN, to_json(document))
+
+
+def read_plan(out: Path) -> CrossValidation:
+    """Read folds.json; raises RunError."""
+    try:
+        document: dict[str, Any] = json.loads((out / PLAN).read_bytes(), object_pairs_hook=refuse_double_keys)
+        if document[FORMAT_KEY] != FOLDS_FORMAT:
+            raise RunError(f"{out / PLAN} is of version {document[FORMAT_KEY]}; this vitreous reads {FOLDS_FORMAT}")
+        config = from_dict(RunConfig, document["config"], "config")
+        known = dict(document.get("places") or {})
+        config = relocate_config(config, known, out)
+        return CrossValidation(
+            config, int(document["folds"]), dict(document["reached"]), dict(document["pooled"]), known
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, RunError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise RunError(f"{out / PLAN} can't be read: {reason}") from error

@@ -1,0 +1,87 @@
+"""Cross-validation's division of examples into folds: a pure function of (seed, class names, image names)."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitreous.data.config import DataConfig
+from vitreous.data.listing.split import hash_rank
+from vitreous.data.sources.base import ArraySource
+from vitreous.data.sources.files import ScannedListing
+from vitreous.data.sources.subset import Subset
+from vitreous.errors import DataError
+
+ALL = -1
+"""In place of a fold: train on the examples of all."""
+
+
+def assign_folds(names: Sequence[str], labels: Sequence[str], folds: int, seed: int) -> list[int]:
+    """Return each example's fold, 0 and up, stratified: neither a class's share of two folds nor their sizes differ by more than 1.
+
+    Within a class the examples are ranked by a hash of (seed, class, name), and dealt in turn, each class from where the one
+    before ended; the order in which examples are listed is of no account.
+
+    Raises:
+        DataError: fewer than two folds, or more than the smallest class has examples.
+    """
+    if folds < 2:
+        raise DataError(f"{folds} folds; cross-validation takes at least 2")
+    sizes = Counter(labels)
+    least = min(sorted(sizes), key=lambda label: sizes[label])
+    if sizes[least] < folds:
+        raise DataError(
+            f"{folds} folds, and class {least!r} has {sizes[least]} images; each fold needs one: at most --folds {sizes[least]}, or add images"
+        )
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        members[label].append(index)
+    found, dealt = [0] * len(names), 0
+    for label in sorted(members):
+        for index in sorted(members[label], key=lambda index: hash_rank(seed, label, names[index])):
+            found[index] = dealt % folds
+            dealt += 1
+    return found
+
+
+def choose_fold(names: Sequence[str], labels: Sequence[str], config: DataConfig) -> tuple[list[bool], list[bool]]:
+    """Tell for each example whether it is trained on, and whether it is held out: by `data.fold`.
+
+    Where all are trained on, those of the first fold are measured too, for want of others.
+
+    Raises:
+        DataError: no such fold, and as `assign_folds`.
+    """
+    if not ALL <= config.fold < config.folds:
+        raise DataError(
+            f"data.fold is {config.fold}; of {config.folds} folds it is 0 to {config.folds - 1}, or -1 for all"
+        )
+    fold_of = assign_folds(names, labels, config.folds, config.split_seed)
+    return [fold != config.fold for fold in fold_of], [fold == max(0, config.fold) for fold in fold_of]
+
+
+def take_fold(parts: list[ScannedListing], config: DataConfig) -> list[ScannedListing]:
+    """Return the training and the validation files of a fold; a validation part of the data's own is that of the last model alone.
+
+    Raises:
+        DataError: several labels an image, and as `choose_fold`.
+    """
+    whole, own = parts[0], parts[1:]
+    if whole.listing.multilabel:
+        raise DataError("cross-validation is for one label an image, and this data has several; leave out --folds")
+    train, held = (whole.take(side) for side in choose_fold(whole.listing.names, whole.listing.labels, config))
+    return [train, own[0] if own and config.fold == ALL else held]
+
+
+def take_array_fold(parts: tuple[ArraySource, ArraySource], config: DataConfig) -> tuple[Subset, Subset]:
+    """Return the same of arrays in memory, which have no validation part of their own; raises DataError."""
+    whole = ArraySource(
+        np.concatenate([one.pixels for one in parts]),
+        tuple(name for one in parts for name in one.names),
+        np.concatenate([one.labels for one in parts]),
+        parts[0].classes,
+        ":".join(one.fingerprint for one in parts),
+    )
+    sides = choose_fold(whole.names, [whole.classes[label] for label in whole.labels], config)
+    train, held = (Subset(whole, np.flatnonzero(side).astype(np.int64)) for side in sides)
+    return train, held

@@ -1,0 +1,194 @@
+"""Cross-validation: folds against scikit-learn's properties, every image predicted once, one model at the end."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.model_selection import StratifiedKFold
+from tests.support.training import TINY, Listener, digest
+
+import vitreous
+from vitreous import cross_validation as module
+from vitreous.cross_validation import begin_folds, continue_folds, plan_folds
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
+from vitreous.data.folds import assign_folds
+from vitreous.errors import CheckpointError, ConfigError, DataError, RunError
+from vitreous.weights.model_folder import load_model
+
+CONFIG = replace(TINY, duration="6st", evaluate_every="3st", export="best")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(4, 9), min_size=2, max_size=5), st.integers(2, 4), st.integers(0, 9))
+def test_folds_are_stratified_as_scikit_learns(sizes, folds, seed):
+    labels = [f"class {index}" for index, size in enumerate(sizes) for _ in range(size)]
+    names = [f"{index}.png" for index in range(len(labels))]
+    found = np.array(assign_folds(names, labels, folds, seed))
+    theirs = np.zeros(len(labels), int)
+    for fold, (_, held) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=seed).split(names, labels)):
+        theirs[held] = fold
+    for chosen in (slice(None), *(np.array(labels) == label for label in set(labels))):
+        ours, others = (sorted(np.bincount(one[chosen], minlength=folds)) for one in (found, theirs))
+        assert ours == others
+    order = np.random.default_rng(seed).permutation(len(labels))
+    again = assign_folds([names[at] for at in order], [labels[at] for at in order], folds, seed)
+    assert found[order].tolist() == again, "the order in which examples are listed is of no account"
+
+
+def test_every_image_is_held_out_once_and_the_last_model_has_them_all():
+    parts = [open_dataset(DataConfig("digits", folds=4, fold=fold)) for fold in range(4)]
+    held = [name for part in parts for name in part.validation.names]
+    assert len(held) == len(set(held)) == 1797
+    for part in parts:
+        assert set(part.train.names) | set(part.validation.names) == set(held)
+        assert not set(part.train.names) & set(part.validation.names)
+        assert (part.facts.train, sum(part.facts.counts)) == (len(part.train), len(part.train))
+    whole = open_dataset(DataConfig("digits", folds=4, fold=-1))
+    assert set(whole.train.names) == set(held)
+    assert "measured on images that it learns from" in str(whole.report)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder with train/ (7 and 5 images of two classes) and val/ (3 each)."""
+    rng = np.random.default_rng(0)
+    for part, counts in (("train", (7, 5)), ("val", (3, 3))):
+        for label, count in zip("ab", counts, strict=True):
+            (tmp_path / "photos" / part / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 255, (9, 9, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "photos" / part / label / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_a_split_of_the_datas_own_stays_apart(photos):
+    apart = set(open_dataset(DataConfig(str(photos))).validation.names)
+    seen = Counter()
+    for fold in range(5):
+        part = open_dataset(DataConfig(str(photos), folds=5, fold=fold))
+        assert str(part.validation.root).endswith("train")
+        assert len(part.train) + len(part.validation) == 12
+        seen.update(part.validation.names)
+    assert len(seen) == 12
+    last = open_dataset(DataConfig(str(photos), folds=5, fold=-1))
+    assert (len(last.train), set(last.validation.names)) == (12, apart)
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Return a finished cross-validation's folder, its result and what was said."""
+    out, listener = tmp_path_factory.mktemp("folds") / "out", Listener()
+    return out, begin_folds(plan_folds(CONFIG, 3), out, listener), listener.messages
+
+
+def test_predictions_are_those_of_models_that_have_not_seen_the_images(crossed):
+    out, result, said = crossed
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert len({row["path"] for row in rows}) == len(rows) == 1797
+    right = [row["label"] == row["prediction"] for row in rows]
+    each = [np.mean([one for one, row in zip(right, rows, strict=True) if row["fold"] == fold]) for fold in "123"]
+    assert result.metrics["top1"] == pytest.approx(np.mean(each))
+    document = json.loads((out / "folds.json").read_text())
+    interval = tuple(binomtest(sum(right), len(right)).proportion_ci(method="wilson"))
+    assert (document["pooled"]["low"], document["pooled"]["high"]) == pytest.approx(interval)
+    probabilities = np.array([[float(row[f"probability of {label}"]) for label in range(10)] for row in rows])
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-4)
+    assert [str(best) for best in probabilities.argmax(1)] == [row["prediction"] for row in rows]
+    model = vitreous.load(out / "fold-2")
+    held = open_dataset(replace(CONFIG.data, folds=3, fold=1)).validation
+    by_name = {row["path"]: row["prediction"] for row in rows if row["fold"] == "2"}
+    assert set(by_name) == set(held.names)
+    assert [one.label for one in model([held.read(at) for at in range(20)])] == [
+        by_name[one] for one in held.names[:20]
+    ]
+    assert any("mean of 3 folds (95% interval" in text for text in said)
+
+
+def test_one_model_is_there_at_the_end_with_the_temperature(crossed):
+    out, result, _ = crossed
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".lock", "final", "fold-1", "fold-2", "fold-3", "folds.json", "model", "predictions.csv",
+    ]  # fmt: skip
+    assert (result.run, result.model) == (out, out / "model")
+    assert digest(out) == digest(out / "final")
+    config = json.loads((out / "final" / "config.json").read_text())
+    assert config["data"]["train"] == 1797
+    assert config["config"]["export"] == "last"
+    pooled = json.loads((out / "folds.json").read_text())["pooled"]
+    assert load_model(out).temperature == pooled["temperature"] != 1.0
+    assert load_model(out / "final").temperature == 1.0
+    assert vitreous.load(out)(np.zeros((8, 8), np.uint8)).label in set("0123456789")
+    said = str(vitreous.inspect(out))
+    assert "3 folds" in said
+    assert f"next: vitreous predict {out} IMAGES" in said
+    with pytest.raises(RunError, match="vitreous resume"):
+        vitreous.train("digits", out=out, folds=3)
+
+
+def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
+    out, result, _ = crossed
+    cut = tmp_path / "cut"
+    shutil.copytree(out, cut)
+    for name in ("final", "model", "fold-3"):
+        shutil.rmtree(cut / name)
+    (cut / "predictions.csv").unlink()
+    document = json.loads((cut / "folds.json").read_text())
+    del document["reached"]["3"]
+    (cut / "folds.json").write_text(json.dumps(document | {"pooled": {}}))
+    with pytest.raises(CheckpointError, match="has no model yet; go on with"):
+        load_model(cut)
+    begun, whole = [], module.train
+    monkeypatch.setattr(
+        module, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
+    )
+    again = vitreous.resume(cut)
+    assert begun == ["fold-3", "final"]
+    assert again.metrics == result.metrics
+    for name in ("predictions.csv", "folds.json", "model/model.safetensors"):
+        assert (cut / name).read_bytes() == (out / name).read_bytes() or name == "folds.json"
+    assert continue_folds(cut).metrics == result.metrics
+    with pytest.raises(ConfigError, match="a cross-validation, which goes on as it began"):
+        vitreous.resume(cut, duration="9st")
+
+
+@pytest.mark.parametrize(
+    ("data", "how", "said"),
+    [
+        ("digits", {"folds": 1}, "at least 2"),
+        ("digits", {"folds": -3}, "at least 2"),
+        ("digits", {"folds": 3, "sweep": True}, "--folds and --sweep"),
+        ("formula:atoms?classes=3", {"folds": 3}, "draws as many"),
+        ("digits", {"folds": 3, "recipe": "mae"}, "without labels"),
+        ("digits", {"folds": 3, "recipe": "small", "settings": {"data": {"folds": 4}}}, "leave out data.folds"),
+        ("digits", {"folds": 200, "recipe": "small"}, "class '8' has 174 images"),
+    ],
+)
+def test_what_can_not_be_is_refused_before_anything_is_written(data, how, said, tmp_path):
+    with pytest.raises((ConfigError, DataError), match=said):
+        vitreous.train(data, out=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_folds_than_the_smallest_class_has_images_names_the_class(photos, tmp_path):
+    with pytest.raises(DataError, match=r"6 folds, and class 'b' has 5 images; .* at most --folds 5"):
+        vitreous.train(photos, recipe="small", model="mu/4", image=(8, 8), folds=6, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_labels_an_image_are_refused(photos, tmp_path):
+    lines = [
+        json.dumps({"path": str(path), "labels": ["x", "y"][: 1 + index % 2]})
+        for index, path in enumerate(sorted(photos.rglob("*.png")))
+    ]
+    (tmp_path / "several.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="has several; leave out --folds"):
+        vitreous.train(tmp_path / "several.jsonl", recipe="small", folds=2, out=tmp_path / "out")
