@@ -110,7 +110,8 @@ def test_predictions_are_those_of_models_that_have_not_seen_the_images(crossed):
     assert [one.label for one in model([held.read(at) for at in range(20)])] == [
         by_name[one] for one in held.names[:20]
     ]
-    assert any("mean of 3 folds (95% interval" in text for text in said)
+    assert "mean of 3 folds (95% interval" in str(result.folds)
+    assert "fold 2 of 3" in said
 
 
 def test_one_model_is_there_at_the_end_with_the_temperature(crossed):

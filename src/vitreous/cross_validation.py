@@ -156,7 +156,7 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
         reporter.phase("predicting every image by the model that has not seen it")
         plan.pooled = pool(plan, out)
         write_plan(plan, out)
-    reporter.message(f"{plan}\ntraining on all images")
+    reporter.message("training on all images")
     result = go_on(set_fold(plan, ALL), out / FINAL, reporter)
     if result.stopped == "interrupted" or result.model is None:
         return replace(result, run=out)

@@ -108,7 +108,8 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
     if result.report:
         print(f"  report  {result.report}")
     if labelled or not result.metrics:
-        print(f"next: vitreous predict {run} IMAGES...   or   vitreous evaluate {run}")
+        measure = "" if result.folds else f"   or   vitreous evaluate {run}"
+        print(f"next: vitreous predict {run} IMAGES...{measure}")
     else:
         print(f"next: vitreous train DATA --recipe finetune --weights {run}")
     return 0
