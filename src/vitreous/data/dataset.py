@@ -9,7 +9,7 @@ import numpy as np
 
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
-from vitreous.data.folds import ALL, take_array_fold, take_fold
+from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
 from vitreous.data.listing.discovery import list_data, list_labelled
 from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
@@ -66,8 +66,7 @@ def open_dataset(
     """
     dataset = open_whole(config, decode, progress)
     if config.folds and config.fold == ALL:
-        note = "trained on the images of all folds: but for a validation part of the data's own, it is measured on images that it learns from"
-        dataset = replace(dataset, report=replace(dataset.report, notes=(*dataset.report.notes, note)))
+        dataset = replace(dataset, report=replace(dataset.report, notes=(*dataset.report.notes, ALL_NOTE)))
     return hold_out_for_tuning(dataset, config) if config.tuning_holdout else dataset
 
 
@@ -354,8 +353,7 @@ def open_digits(config: DataConfig) -> Dataset:
 def open_formula(config: DataConfig) -> Dataset:
     """Return images from formulas, with their facts; none is drawn."""
     refuse_second_holdout(config)
-    if config.folds:
-        raise DataError(f"{config.path} draws as many images as are asked for; data.folds is for images that there are")
+    refuse_folds(config)
     formula = parse_formula(config.path)
     train, validation = split_formula(formula, config.holdout, config.split_seed)
     notes = (f"drawn when they are asked for: {formula}",)

@@ -14,6 +14,13 @@ from vitreous.errors import DataError
 
 ALL = -1
 """In place of a fold: train on the examples of all."""
+ALL_NOTE = "trained on the images of all folds: but for a validation part of the data's own, it is measured on images that it learns from"
+
+
+def refuse_folds(config: DataConfig) -> None:
+    """Refuse to divide images from formulas; raises DataError."""
+    if config.folds:
+        raise DataError(f"{config.path} draws as many images as are asked for; data.folds is for images that there are")
 
 
 def assign_folds(names: Sequence[str], labels: Sequence[str], folds: int, seed: int) -> list[int]:
