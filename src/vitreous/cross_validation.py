@@ -13,7 +13,6 @@ measured by the last run alone. Whatever instant the process dies, it goes on.
 
 import csv
 import io
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -25,28 +24,27 @@ from jaxtyping import Float32, Int64
 from vitreous.data.dataset import open_dataset
 from vitreous.data.folds import ALL
 from vitreous.data.synthetic.formula import is_formula
-from vitreous.errors import ConfigError, RunError
+from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.classification import softmax, wilson_interval
 from vitreous.metrics.headline import select_judged
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
-from vitreous.rate_sweep import relocate_config
 from vitreous.run_folder import MODEL, is_run
-from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
-from vitreous.storage.atomic import translate_write_errors, write_atomically
-from vitreous.storage.lock import FolderLock, has_never_begun
+from vitreous.storage.atomic import write_atomically
+from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
-from vitreous.storage.relocation import note_places
 from vitreous.training.config import EarlyStopConfig, RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
+from vitreous.training.run_group import Places, claim_group, read_group, write_group
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import FOLDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
 
-FORMAT_KEY, FOLDS_FORMAT = "vitreous_folds", 1
+LAYOUT = ("vitreous_folds", 1)
+"""The key that tells what folds.json is, and its version."""
 FINAL, PREDICTIONS = "final", "predictions.csv"
 
 
@@ -62,8 +60,7 @@ class CrossValidation:
     pooled: dict[str, float] = field(default_factory=dict)
     """Of the predictions of all images, once all folds are done: images, right, low and high (95% Wilson interval of the accuracy),
     temperature."""
-    places: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Where the configuration's paths were when it began (see `storage/relocation.py`)."""
+    places: Places = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"fold {name:<7} accuracy {one['top1']:.2%}" for name, one in self.reached.items()]
@@ -125,10 +122,7 @@ def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = No
     Raises:
         RunError: the folder is in use. Whatever `training.run.train` raises.
     """
-    if path_exists(out) and (not out.is_dir() or not has_never_begun(out)):
-        raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
-    with translate_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    claim_group(out)
     with FolderLock(out):
         write_plan(plan, out)
         return run_folds(plan, out, reporter or Silent())
@@ -219,32 +213,15 @@ def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions
 
 def write_plan(plan: CrossValidation, out: Path) -> None:
     """Write folds.json, atomically; raises StorageError."""
-    config = plan.config
-    document = {
-        FORMAT_KEY: FOLDS_FORMAT,
-        "config": to_dict(config),
-        "places": plan.places or note_places((config.data.path, config.data.validation, config.weights), out),
-        "folds": plan.folds,
-        "reached": plan.reached,
-        "pooled": plan.pooled,
-    }
-    write_atomically(out / PLAN, to_json(document))
+    values = {"folds": plan.folds, "reached": plan.reached, "pooled": plan.pooled}
+    write_group(out / PLAN, LAYOUT, plan.config, plan.places, values)
 
 
 def read_plan(out: Path) -> CrossValidation:
     """Read folds.json; raises RunError."""
-    try:
-        document: dict[str, Any] = json.loads((out / PLAN).read_bytes(), object_pairs_hook=refuse_double_keys)
-        if document[FORMAT_KEY] != FOLDS_FORMAT:
-            raise RunError(f"{out / PLAN} is of version {document[FORMAT_KEY]}; this vitreous reads {FOLDS_FORMAT}")
-        config = from_dict(RunConfig, document["config"], "config")
-        known = dict(document.get("places") or {})
-        config = relocate_config(config, known, out)
-        return CrossValidation(
-            config, int(document["folds"]), dict(document["reached"]), dict(document["pooled"]), known
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, RunError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise RunError(f"{out / PLAN} can't be read: {reason}") from error
+
+    def build(config: RunConfig, places: Places, document: dict[str, Any]) -> CrossValidation:
+        reached, pooled = dict(document["reached"]), dict(document["pooled"])
+        return CrossValidation(config, int(document["folds"]), reached, pooled, places)
+
+    return read_group(out / PLAN, LAYOUT, build)

@@ -8,28 +8,26 @@
 The validation images are touched by the last run alone. Whatever instant the process dies, the sweep goes on.
 """
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.errors import ConfigError, NonFiniteLoss, RunError
+from vitreous.errors import ConfigError, NonFiniteLoss
 from vitreous.metrics.headline import find_headline, format_named, rank_evaluation, select_judged
 from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.run_folder import is_run
-from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
-from vitreous.storage.atomic import translate_write_errors, write_atomically
-from vitreous.storage.lock import FolderLock, has_never_begun
+from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
-from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
+from vitreous.training.run_group import Places, claim_group, read_group, write_group
 from vitreous.training.settings_check import check_ranges
 
-FORMAT_KEY, SWEEP_FORMAT = "vitreous_sweep", 1
+LAYOUT = ("vitreous_sweep", 1)
+"""The key that tells what sweep.json is, and its version."""
 PLAN, FINAL = "sweep.json", "final"
 Go = Callable[[RunConfig, Path], TrainResult]
 
@@ -45,8 +43,7 @@ class Sweep:
     """Of the training images, held out while rates are tried."""
     reached: dict[str, dict[str, float]]
     """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; nothing where training diverged."""
-    places: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Where the configuration's paths were when the sweep began (see `storage/relocation.py`)."""
+    places: Places = field(default_factory=dict)
 
 
 def is_sweep(path: Path) -> bool:
@@ -77,10 +74,7 @@ def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Tr
         RunError: the folder is in use. Whatever `training.run.train` raises.
     """
     check_ranges(sweep.config)
-    if path_exists(out) and (not out.is_dir() or not has_never_begun(out)):
-        raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
-    with translate_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    claim_group(out)
     with FolderLock(out):
         write_plan(sweep, out)
         return run_sweep(sweep, out, reporter or Silent())
@@ -155,45 +149,14 @@ def format_table(sweep: Sweep) -> str:
 
 def write_plan(sweep: Sweep, out: Path) -> None:
     """Write sweep.json, atomically; raises StorageError."""
-    config = sweep.config
-    document = {
-        FORMAT_KEY: SWEEP_FORMAT,
-        "config": to_dict(config),
-        "places": sweep.places or note_places((config.data.path, config.data.validation, config.weights), out),
-        "rates": list(sweep.rates),
-        "share": sweep.share,
-        "reached": sweep.reached,
-    }
-    write_atomically(out / PLAN, to_json(document))
-
-
-def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:
-    """Return the configuration with paths that lead from this folder to what they led to when the sweep began."""
-
-    def now(path: str | None) -> str | None:
-        if path is None or Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
-            return path
-        return locate(path, known, out)
-
-    data = replace(config.data, path=now(config.data.path) or "", validation=now(config.data.validation))
-    return replace(config, data=data, weights=now(config.weights))
+    values = {"rates": list(sweep.rates), "share": sweep.share, "reached": sweep.reached}
+    write_group(out / PLAN, LAYOUT, sweep.config, sweep.places, values)
 
 
 def read_plan(out: Path) -> Sweep:
     """Read sweep.json; raises RunError."""
-    try:
-        document: dict[str, Any] = json.loads((out / PLAN).read_bytes(), object_pairs_hook=refuse_double_keys)
-        if document[FORMAT_KEY] != SWEEP_FORMAT:
-            raise RunError(f"{out / PLAN} is of version {document[FORMAT_KEY]}; this vitreous reads {SWEEP_FORMAT}")
-        config = from_dict(RunConfig, document["config"], "config")
-        known = dict(document.get("places") or {})
-        reached = dict(document["reached"])
-        return Sweep(
-            relocate_config(config, known, out), tuple(document["rates"]), float(document["share"]), reached, known
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(
-            f"{out / PLAN} can't be read: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
+
+    def build(config: RunConfig, places: Places, document: dict[str, Any]) -> Sweep:
+        return Sweep(config, tuple(document["rates"]), float(document["share"]), dict(document["reached"]), places)
+
+    return read_group(out / PLAN, LAYOUT, build)

@@ -1,0 +1,77 @@
+"""Several runs of one purpose in one folder, a sweep or a cross-validation: begun, noted in a file of their own, and read."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitreous.errors import RunError
+from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
+from vitreous.storage.atomic import translate_write_errors, write_atomically
+from vitreous.storage.lock import has_never_begun
+from vitreous.storage.presence import path_exists
+from vitreous.storage.relocation import locate, note_places
+from vitreous.training.config import RunConfig
+
+T = TypeVar("T")
+Places = dict[str, dict[str, str]]
+"""Where the configuration's paths were when the runs began (see `storage/relocation.py`)."""
+
+
+def claim_group(out: Path) -> None:
+    """Make the folder; raises RunError for one that is in use."""
+    if path_exists(out) and (not out.is_dir() or not has_never_begun(out)):
+        raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
+    with translate_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def write_group(
+    file: Path, layout: tuple[str, int], config: RunConfig, places: Places, values: Mapping[str, Any]
+) -> None:
+    """Write what runs are for and what they came to, atomically; raises StorageError.
+
+    Args:
+        file: in the folder of the runs.
+        layout: the key that tells what the file is, and its version.
+        config: what the runs have in common.
+        places: as they were read; empty: as they are now.
+        values: everything else, as JSON values.
+    """
+    key, version = layout
+    places = places or note_places((config.data.path, config.data.validation, config.weights), file.parent)
+    write_atomically(file, to_json({key: version, "config": to_dict(config), "places": places, **values}))
+
+
+def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, Places, dict[str, Any]], T]) -> T:
+    """Read what `write_group` wrote, and return what `build` makes of the configuration, the places and the whole document.
+
+    Raises:
+        RunError: it can't be read, or is of another version.
+    """
+    key, version = layout
+    try:
+        document: dict[str, Any] = json.loads(file.read_bytes(), object_pairs_hook=refuse_double_keys)
+        if document[key] != version:
+            raise RunError(f"{file} is of version {document[key]}; this vitreous reads {version}")
+        config = from_dict(RunConfig, document["config"], "config")
+        places = dict(document.get("places") or {})
+        return build(relocate_config(config, places, file.parent), places, document)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, RunError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise RunError(f"{file} can't be read: {reason}") from error
+
+
+def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:
+    """Return the configuration with paths that lead from this folder to what they led to when the runs began."""
+
+    def now(path: str | None) -> str | None:
+        if path is None or Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
+            return path
+        return locate(path, known, out)
+
+    data = replace(config.data, path=now(config.data.path) or "", validation=now(config.data.validation))
+    return replace(config, data=data, weights=now(config.weights))
