@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.linear import Whitened, whitening
-from vitreous.metrics.classification import wilson_interval
+from vitreous.metrics.classification import compute_log_likelihood, wilson_interval
 
 FOLDS = 5
 L2_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -67,39 +66,75 @@ def fit_logistic_head(
         DataError: images of a single class.
     """
     first = views[0]
-    division = divide(first, folds, seed)
-    together = Features(
-        np.concatenate([one.vectors for one in views]),
-        np.concatenate([one.labels for one in views]),
-        sum((one.names for one in views), ()),
-        first.classes,
-    )
-    fold_of = np.tile(division, len(views))
-    parts = [_Fold(together, fold_of != fold, first, division == fold) for fold in range(int(division.max()) + 1)]
-    strengths = sorted(grid, reverse=True)
-    logits, losses = [], []
-    for done, l2 in enumerate(strengths):
-        found = np.zeros((len(first), len(first.classes)), np.float32)
-        for part in parts:
-            found[part.held] = part.predict(l2)
-        logits.append(found)
-        losses.append(cross_entropy(found, first.labels))
-        if progress is not None:
-            progress(done + 1, len(strengths))
-        if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
-            break  # weaker ones, which take the longest, would only do worse
-    best = int(np.argmin(losses))
-    whole = _Fold(together, np.ones(len(together), bool), first, division >= 0)
-    weight, bias = unwhiten(whole.problem, whole.fit(strengths[best], TOLERANCE))
-    right = int((logits[best].argmax(1) == first.labels).sum())
+    tried = cross_validate(views, divide(first, folds, seed), grid, progress=progress)
+    best = min(tried, key=lambda one: one.loss)
+    together = concatenate(views)
+    whole = _Fold(together, np.ones(len(together), bool), first, np.zeros(len(first), bool))
+    weight, bias = unwhiten(whole.problem, whole.fit(best.l2, TOLERANCE))
+    right = int((best.logits.argmax(1) == first.labels).sum())
     return LogisticHead(
         weight,
         bias,
-        strengths[best],
-        tuple(zip(strengths, losses, strict=False)),
-        logits[best],
+        best.l2,
+        tuple((one.l2, one.loss) for one in tried),
+        best.logits,
         right / len(first),
         wilson_interval(right, len(first)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """What one strength of l2 came to on images that its fits have not seen."""
+
+    l2: float
+    loss: float
+    """Mean cross-entropy in nats."""
+    logits: Float32[np.ndarray, "image label"]
+
+
+def cross_validate(
+    views: list[Features],
+    division: Int64[np.ndarray, " image"],
+    grid: tuple[float, ...],
+    tolerance: float = ROUGH,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tried]:
+    """Predict each image by regressions on the others, for each strength of l2, the strongest first.
+
+    Args:
+        views: as `fit_logistic_head` takes them.
+        division: each image's fold, 0 and up.
+        grid: strengths; the weaker ones are left out once two in a row did worse than one before.
+        tolerance: largest entry of the gradient, in nats, at which a fit ends.
+        progress: called after each strength with (those done, all).
+    """
+    first, together = views[0], concatenate(views)
+    fold_of = np.tile(division, len(views))
+    parts = [_Fold(together, fold_of != fold, first, division == fold) for fold in np.unique(division)]
+    tried: list[Tried] = []
+    strengths = sorted(grid, reverse=True)
+    for l2 in strengths:
+        logits = np.zeros((len(first), len(first.classes)), np.float32)
+        for part in parts:
+            logits[part.held] = part.predict(l2, tolerance)
+        loss = -float(compute_log_likelihood(logits.astype(np.float64), first.labels)[1].mean())
+        tried.append(Tried(l2, loss, logits))
+        if progress is not None:
+            progress(len(tried), len(strengths))
+        losses = [one.loss for one in tried]
+        if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
+            break  # weaker ones, which take the longest, would only do worse
+    return tried
+
+
+def concatenate(views: list[Features]) -> Features:
+    """Return the features of all views, one view after the other."""
+    return Features(
+        np.concatenate([one.vectors for one in views]),
+        np.concatenate([one.labels for one in views]),
+        sum((one.names for one in views), ()),
+        views[0].classes,
     )
 
 
@@ -112,7 +147,7 @@ class _Fold:
         self.problem = whitening(learned, np.flatnonzero(chosen))
         self.inputs = self.problem.white(learned.vectors[chosen]).numpy()
         self.labels = learned.labels[chosen]
-        self.held, self.first = held, first
+        self.held, self.asked = held, self.problem.white(first.vectors[held]).numpy()
         self.start = np.zeros((self.inputs.shape[1] + 1, len(first.classes)))
 
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:
@@ -127,32 +162,26 @@ class _Fold:
             return loss + 0.5 * l2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
 
         limits = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
-        with threadpool_limits(
-            1, "blas"
-        ):  # matrices this small are faster by one thread, and the same bits by any number
+        # Matrices this small are faster by one thread, and the same bits by any number.
+        with threadpool_limits(1, "blas"):
             found = minimize(objective, self.start.ravel(), method="L-BFGS-B", jac=True, options=limits).x
         self.start = found.reshape(self.start.shape)
         return self.start
 
-    def predict(self, l2: float) -> Float32[np.ndarray, "held label"]:
+    def predict(self, l2: float, tolerance: float) -> Float32[np.ndarray, "held label"]:
         """Return the logits of the held-out images."""
-        weights = self.fit(l2, ROUGH)
-        held = self.problem.white(self.first.vectors[self.held]).numpy()
-        return (held @ weights[:-1] + weights[-1]).astype(np.float32)
+        weights = self.fit(l2, tolerance)
+        return (self.asked @ weights[:-1] + weights[-1]).astype(np.float32)
 
 
 def softmax_error(
     logits: Float64[np.ndarray, "view label"], labels: Int64[np.ndarray, " view"]
 ) -> tuple[float, Float64[np.ndarray, "view label"]]:
     """Return the mean cross-entropy in nats, and its gradient by the logits."""
-    shifted = logits - logits.max(1, keepdims=True)
-    exponents = np.exp(shifted)
-    sums = exponents.sum(1)
-    rows = np.arange(len(labels))
-    loss = float((np.log(sums) - shifted[rows, labels]).mean())
-    error = exponents / sums[:, None]
-    error[rows, labels] -= 1
-    return loss, error / len(labels)
+    log_probability, own = compute_log_likelihood(logits, labels)
+    error = np.exp(log_probability)
+    error[np.arange(len(labels)), labels] -= 1
+    return -float(own.mean()), error / len(labels)
 
 
 def divide(part: Features, folds: int, seed: int) -> Int64[np.ndarray, " image"]:
@@ -167,11 +196,6 @@ def divide(part: Features, folds: int, seed: int) -> Int64[np.ndarray, " image"]
         division[own] = (next_fold + np.arange(len(own))) % min(folds, len(part))
         next_fold += len(own)
     return division
-
-
-def cross_entropy(logits: Float32[np.ndarray, "image label"], labels: Int64[np.ndarray, " image"]) -> float:
-    """Return the mean cross-entropy in nats."""
-    return float(torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels)))
 
 
 def unwhiten(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.linear import LinearOptions, lbfgs, scored, whitening
+from vitreous.evaluation.probes.logistic import TOLERANCE, cross_validate
 from vitreous.metrics.classification import softmax
 
 FOLDS = 5
@@ -23,19 +23,8 @@ NEIGHBOURS = 5
 
 def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example label"]:
     """Return each image's probability of each class, by regressions that have learned from other images alone."""
-    folds = assign_folds(found.labels, seed)
-    logits = np.zeros((len(GRID), len(found), len(found.classes)))
-    for fold in range(FOLDS):
-        learned, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        if not len(asked):
-            continue
-        problem = whitening(found, learned)
-        for place, weights in enumerate(lbfgs(problem, learned, GRID, LinearOptions(steps=200))):
-            logits[place, asked] = scored(problem, weights, found.vectors[asked])
-    found_by_l2 = [softmax(one) for one in logits]
-    own = (np.arange(len(found)), found.labels)
-    losses = [-np.log(np.maximum(one[own], 1e-300)).mean() for one in found_by_l2]
-    return found_by_l2[int(np.argmin(losses))]
+    tried = cross_validate([found], assign_folds(found.labels, seed), GRID, TOLERANCE)
+    return softmax(min(tried, key=lambda one: one.loss).logits.astype(np.float64))
 
 
 def assign_folds(labels: Int64[np.ndarray, " example"], seed: int = 0) -> Int64[np.ndarray, " example"]:
