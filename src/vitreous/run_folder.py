@@ -80,6 +80,11 @@ class RunRecord:
         """Where the report goes."""
         return self.path / REPORT
 
+    def evaluation_at(self, step: int | None) -> dict[str, Any] | None:
+        """Return the newest evaluation of a step's weights, if there was one."""
+        of_step = (one for one in reversed(self.metrics) if one.get("kind") == "evaluation" and one.get("step") == step)
+        return next(of_step, None)
+
 
 @dataclass
 class Run:

@@ -73,9 +73,8 @@ def describe_training(predictor: Predictor) -> Training:
     if run is not None and is_run(run) and not predictor.load_options:
         record = read_run(run)
         images = int(record.config["data"]["train"])
-        step = origin.get("step")
-        found = [one for one in record.metrics if one["kind"] == "evaluation" and one["step"] == step]
-        figures = describe_figures(found[-1], int(record.config["data"]["validation"])) if found else ()
+        found = record.evaluation_at(origin.get("step"))
+        figures = describe_figures(found, int(record.config["data"]["validation"])) if found else ()
     return Training(
         data=data if data == DIGITS or is_formula(data) else name_place(data),
         images=images,

@@ -50,14 +50,14 @@ def choose_recipe(options: RecipeOptions) -> str:
     """
     facts = options.facts
     few = facts.train < FEW and not facts.multilabel
-    if options.model is not None:
+    if options.model is not None or options.weights == NONE:
         return "small"
-    if options.weights not in (None, AUTO, NONE):
-        return ("probe" if options.minutes is None else "lp-ft") if few else "finetune"
-    plain = options.channels is None and facts.channels <= 3
-    if options.weights == NONE or (options.weights is None and not (few and plain and max(facts.size) > TINY)):
+    photographs = options.channels is None and facts.channels <= 3 and max(facts.size) > TINY
+    if options.weights is None and not (few and photographs):
         return "small"
-    return ("probe" if options.minutes is None else "lp-ft") if few else "finetune"
+    if not few:
+        return "finetune"
+    return "probe" if options.minutes is None else "lp-ft"
 
 
 def configure(recipe: str, options: RecipeOptions) -> RunConfig:

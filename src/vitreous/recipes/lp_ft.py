@@ -36,5 +36,4 @@ def lp_ft(options: RecipeOptions) -> RunConfig:
         duration=f"{options.minutes:g}min" if options.minutes else f"{max(10, min(50, 20_000 // images))}ep",
         batch=batch,
         evaluate_every="10%",
-        export="best",
     )

@@ -17,8 +17,9 @@ from vitreous.weights.auto_weights import find_image
 def probe(options: RecipeOptions) -> RunConfig:
     """Fit a head to the frozen features of pre-trained weights: seconds for a hundred images, and no step of training.
 
-    The weights see images at the resolution that they were made for, or that is enough for features of theirs (docs/pretrained.md). The head is a logistic regression, its l2 chosen by
-    cross-validation on the training images (`evaluation/probes/logistic.py`). What comes out is a model folder like any other.
+    The weights see images at the resolution that they were made for, or that is enough for features of theirs
+    (docs/pretrained.md). The head is a logistic regression, its l2 chosen by cross-validation on the training images
+    (`evaluation/probes/logistic.py`). What comes out is a model folder like any other.
 
     Reached: see docs/recipes.md.
     """

@@ -20,7 +20,7 @@ from vitreous.images.preprocess import normalize
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.headline import format_reached
 from vitreous.training.interrupt import Interrupt
-from vitreous.training.reporter import Reporter
+from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.state import Job
 from vitreous.weights.model_folder import ModelFolder
 
@@ -47,14 +47,20 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
     reporter.phase(
         f"fitting the head to {len(views) * len(views[0]):,} features of length {views[0].vectors.shape[1]:,}"
     )
-    head = fit_logistic_head(views, seed=job.config.seed, progress=report_to(reporter, interrupt=None))
+    head = fit_logistic_head(views, seed=job.config.seed, progress=progress_of(reporter))
     put_head(job.model, head)
     if job.average is not None:
         put_head(job.average.module, head)
     low, high = head.interval
     temperature = fit_held_out_temperature(head.logits, views[0].labels)
-    job.progress.head = {"l2": head.l2, "accuracy": head.accuracy, "low": low, "high": high, "views": float(len(views))}
-    job.progress.head["temperature"] = temperature
+    job.progress.head = {
+        "l2": head.l2,
+        "accuracy": head.accuracy,
+        "low": low,
+        "high": high,
+        "views": float(len(views)),
+        "temperature": temperature,
+    }
     reporter.message(
         f"head: l2 {head.l2:g}; each training image predicted by a fit to the others: {format_reached({'top1': head.accuracy})} "
         f"(95% interval {low:.1%} to {high:.1%}); temperature {temperature:.3g}"
@@ -91,14 +97,15 @@ def read_augmented_features(job: Job, epoch: int, reporter: Reporter, interrupt:
     return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
 
 
-def report_to(reporter: Reporter, interrupt: Interrupt | None) -> Callable[[int, int], None]:
+def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], None]:
     """Return a function of (done, in all) that shows progress, and stops the work when the run is to stop."""
 
     def report(done: int, total: int) -> None:
-        if interrupt is not None and interrupt.requested:
+        if interrupt.requested:
             raise Interrupted
-        reporter.progress(done, total, {})
+        shown(done, total)
 
+    shown = progress_of(reporter)
     return report
 
 

@@ -90,7 +90,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
 
 def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
     """Fit the head to the frozen features, evaluate, and keep that: what no later step may do worse than."""
-    if job.progress.step == 0 and job.progress.head is None and not fit_head(job, reporter, interrupt):
+    if job.progress.head is None and not fit_head(job, reporter, interrupt):
         return
     if not interrupt.requested:
         evaluate_and_keep(job, run, reporter, interrupt, checkpoints)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
+from vitreous.weights.hub_requests import Unheard
+
 
 def format_duration(seconds: float) -> str:
     """Write a time as 42s, 3m10s or 2h05m."""
@@ -32,17 +34,8 @@ class Reporter(Protocol):
         """Finish the display."""
 
 
-class Silent:
+class Silent(Unheard):
     """A Reporter that says nothing."""
-
-    def message(self, text: str) -> None:
-        """Ignore it."""
-
-    def phase(self, name: str) -> None:
-        """Ignore it."""
-
-    def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Ignore it."""
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Ignore it."""

@@ -394,7 +394,5 @@ def read_exported_step(run: Run) -> int | None:
 
 def read_final_metrics(run: Run) -> dict[str, float]:
     """Return the newest evaluation of the weights that were exported."""
-    step = read_exported_step(run)
-    records = [record for record in read_run(run.path).metrics if record["kind"] == "evaluation"]
-    found = next((record for record in reversed(records) if record["step"] == step), {})
+    found = read_run(run.path).evaluation_at(read_exported_step(run)) or {}
     return {name: value for name, value in found.items() if name not in ("kind", "best")}

@@ -39,12 +39,11 @@ def _baselines(found: RunContents) -> list[tuple[str, str, str]]:
 
 def find_exported(found: RunContents) -> dict[str, Any] | None:
     """Return the recorded evaluation of the weights that were exported."""
-    evaluations = found.records("evaluation")
     if found.predictor is not None:
-        step = found.predictor.folder.origin.get("step")
-        for one in reversed(evaluations):
-            if one.get("step") == step:
-                return one
+        exported = found.record.evaluation_at(found.predictor.folder.origin.get("step"))
+        if exported is not None:
+            return exported
+    evaluations = found.records("evaluation")
     return evaluations[-1] if evaluations else None
 
 
