@@ -56,9 +56,10 @@ def prose(document):
 
 
 def anchors(document):
-    """Return the anchors that GitHub gives a document's headings."""
+    """Return the anchors that GitHub gives a document's headings, and those that are written down."""
     headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    written = re.findall(r'^<a id="([\w-]+)"></a>$', prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(written)
 
 
 def relative(document):

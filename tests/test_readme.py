@@ -29,7 +29,7 @@ from vitreous.model.names import build_vit_config
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+README = ROOT / "README.md"
 FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORT = "--duration 2st --evaluate-every 2st"
 SHORT_IN_PYTHON = 'settings={"duration": "2st", "evaluate_every": "2st"}'
@@ -44,10 +44,6 @@ CLASSES = {
 def blocks(document):
     """Return (language, code) of the fenced blocks."""
     return [(match["language"], match["code"]) for match in FENCE.finditer(document.read_text(encoding="utf-8"))]
-
-
-def without_comments(code):
-    return re.sub(r"\s+#.*$", "", code, flags=re.MULTILINE)
 
 
 def commands():
@@ -210,18 +206,3 @@ def test_make_knows_its_targets():
 def test_nothing_is_left_unexecuted():
     for command in commands():
         assert command in SET_UP or command.startswith("make ") or "vitreous" in command, command
-
-
-def test_both_languages_show_the_same_commands_in_the_same_order():
-    english, chinese = ([(kind, without_comments(code)) for kind, code in blocks(one)] for one in (README, CHINESE))
-    assert english == chinese
-
-
-def test_both_languages_have_the_same_parts():
-    def shape(document):
-        text = FENCE.sub("", document.read_text(encoding="utf-8"))
-        return re.findall(r"^(#+ |- |\| `[^`]+`)", text, re.MULTILINE), sorted(
-            re.findall(r"\]\(((?!#|README)[^\s()]+)\)", text)
-        )
-
-    assert shape(README) == shape(CHINESE)
