@@ -105,6 +105,41 @@ def test_paths_in_code_quotes_exist(document):
         assert any(place.exists() for place in places), f"{document.name} speaks of {quoted}, which is not there"
 
 
+OTHERS = {"snapshot_download"}
+"""Names that the documents quote from other code bases."""
+
+
+def test_quoted_names_are_in_the_code():
+    """`compute_rollout` and `insight.methods`: the last word of a name with an underscore is somewhere in the code."""
+    files = [path for folder in ("src", "tests", "benchmarks", "examples") for path in ROOT.glob(f"{folder}/**/*.py")]
+    words = set().union(
+        *(re.findall(r"\w+", path.read_text(encoding="utf-8")) for path in files if path != Path(__file__))
+    )
+    for document in DOCUMENTS:
+        for quoted in re.findall(r"`([a-z_][a-z0-9_.]*_[a-z0-9_.]*)(?:\([^`]*\))?`", prose(document)):
+            assert quoted.split(".")[-1] in words | OTHERS, (
+                f"{relative(document)} speaks of {quoted}, which is nowhere in the code"
+            )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_python_of_the_documents_knows_its_names(document, tmp_path):
+    (tmp_path / "blocks.py").write_text("".join(code for _, code in blocks(document, "python")), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--select",
+        "F821,F822,E9",
+        "blocks.py",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{relative(document)}:\n{done.stdout}{done.stderr}"
+
+
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if one != ROOT / "README.md"], ids=relative)
 def test_commands_exist_with_their_options(document):
     """What README.md shows is executed, by test_readme.py."""
