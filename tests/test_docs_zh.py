@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, ZH = ROOT / "docs", ROOT / "docs" / "zh"
@@ -115,6 +116,15 @@ def test_the_chinese_document_says_what_the_english_one_says(english, chinese):
         assert table_numbers(one) == table_numbers(other), title
         assert set(numbers(one)) == set(numbers(other)), title
         assert recipe_settings(one) == recipe_settings(other), title
+
+
+@pytest.mark.parametrize("chinese", WRITTEN.values(), ids=[name(chinese) for chinese in WRITTEN.values()])
+def test_what_is_bold_is_shown_bold(chinese):
+    """Two asterisks between a Chinese full stop and the next word close nothing: the stop belongs behind them."""
+    rendered = re.sub(
+        r"<(code|pre).*?</\1>", "", MarkdownIt().render(chinese.read_text(encoding="utf-8")), flags=re.DOTALL
+    )
+    assert not re.findall(r".*\*\*.*", rendered)
 
 
 def test_every_chinese_document_has_its_english_one():
