@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.review import ReviewResult, review
+    from vitreous.api.search import SimilarityResult, similar
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
@@ -54,6 +55,8 @@ PLACES = {
     "ComparisonResult": "vitreous.evaluation.comparison",
     "embed": "vitreous.api.features",
     "EmbeddingResult": "vitreous.api.features",
+    "similar": "vitreous.api.search",
+    "SimilarityResult": "vitreous.api.search",
     "cka": "vitreous.api.similarity",
     "CKAResult": "vitreous.api.similarity",
     "convert": "vitreous.api.conversion",
@@ -106,6 +109,7 @@ __all__ = [
     "ResNetConfig",
     "ReviewResult",
     "RunConfig",
+    "SimilarityResult",
     "SortingResult",
     "StudyResult",
     "ViT",
@@ -127,6 +131,7 @@ __all__ = [
     "report",
     "resume",
     "review",
+    "similar",
     "sort_into",
     "study",
     "train",

@@ -50,7 +50,7 @@ def test_images_in_their_order_without_labels(vitreous, trained, here):
     done.worked("3 vectors of length 32", "next: python -c")
     found = read(here / "f.npz")
     assert found["name"].tolist() == ["images/deep/c.png", "images/b.png", "images/a.png"]
-    assert sorted(found) == ["layer", "model", "name", "precision", "vector"]
+    assert sorted(found) == ["layer", "model", "model_hash", "name", "precision", "vector"]
     vitreous("embed", trained, "images/a.png", "--out=g.npz").worked()
     np.testing.assert_allclose(read(here / "g.npz")["vector"][0], found["vector"][2], atol=1e-5)
 

@@ -1,5 +1,6 @@
 """`vitreous.embed`: what a model makes of images, as vectors."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result, describe_skipped
 from vitreous.data.dataset import is_built_in, open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
-from vitreous.data.sources.base import Source
+from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError
+from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.evaluation.probes.layers import find_layer
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
+from vitreous.predictor import Predictor
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
@@ -38,6 +41,8 @@ class EmbeddingResult(Result):
     """The file that holds them, if one was written."""
     skipped: tuple[tuple[str, str], ...]
     """Images that can't be read and were left out: (name, reason)."""
+    facts: Mapping[str, str]
+    """What the vectors are, as the file says it too: model, layer, precision, a hash of the model, ..."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -120,10 +125,22 @@ def embed(
     for part, source in sources.items():
         display.phase(f"features of {len(source):,} {part} images".replace("  ", " "))
         found[part] = features(predictor, source, how, progress_of(display))
+    facts = {"model": predictor.path, "layer": layer, "precision": precision, **describe_model(predictor, sources)}
     if target is not None:
-        write_features(target, found, {"model": predictor.path, "layer": layer, "precision": precision})
+        write_features(target, found, facts)
     skipped = tuple(one for source in sources.values() for one in getattr(source, "skipped", ()))
-    return EmbeddingResult(predictor.path, layer, found, target, skipped)
+    return EmbeddingResult(predictor.path, layer, found, target, skipped, facts)
+
+
+def describe_model(predictor: Predictor, sources: Mapping[str, Source]) -> dict[str, str]:
+    """Return what is needed to embed another image as these, and to find them: a hash, how weights were taken, folders."""
+    roots = {part: str(source.root) for part, source in sources.items() if isinstance(source, FileSource)}
+    facts = {
+        "load_options": predictor.load_options,
+        "roots": {part: root for part, root in roots.items() if root != "."},
+    }
+    said = {name: json.dumps(value, default=str) for name, value in facts.items() if value}
+    return {"model_hash": model_hash(predictor.folder), **said}
 
 
 def open_sources(

@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": ("vitreous.cli.predict", "classify images"),
     "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
     "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
+    "similar": ("vitreous.cli.similar", "list the images that are most like one, among those that embed wrote"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
     "inspect": ("vitreous.cli.inspect", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
@@ -36,7 +37,7 @@ COMMANDS = {
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
-PRODUCTS = ("predict", "inspect", "models", "completion")
+PRODUCTS = ("predict", "similar", "inspect", "models", "completion")
 """Commands whose standard output is what they are for; that of others tells how far they are, and ends nothing."""
 OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What writing to standard output may come to; of a file, the error would name it."""

@@ -1,5 +1,6 @@
 """NumPy's archives of arrays, read without pickle, after every claim was held against the file."""
 
+import io
 import math
 import warnings
 import zipfile
@@ -63,7 +64,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
     if member.compress_type not in METHODS:
         raise CheckpointError(f"{path}: {name} is compressed by method {member.compress_type}, which NumPy doesn't use")
     with archive.open(member) as file:
-        shape, fortran, dtype = _read_header(file, f"{path}: {name}", member.file_size)
+        shape, fortran, dtype = read_header(file, f"{path}: {name}", member.file_size)
         needed = math.prod(shape) * dtype.itemsize
         data = file.read(needed)
     if len(data) != needed:
@@ -79,8 +80,20 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
     return values.view(torch.bfloat16) if dtype.kind == "V" else values
 
 
-def _read_header(file: zipfile.ZipExtFile, where: str, held: int) -> tuple[tuple[int, ...], bool, Any]:
-    """Return an array's shape, whether it lies column by column, and its type; raises CheckpointError."""
+def read_header(
+    file: zipfile.ZipExtFile | io.BufferedReader, where: str, held: int, text: bool = False
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return an array's shape, whether it lies column by column, and its type, of numbers or of text.
+
+    Args:
+        file: at the array's beginning; left where its values begin.
+        where: what messages call it.
+        held: bytes that there are for it.
+        text: it is to be of text, not of numbers.
+
+    Raises:
+        CheckpointError: another type, or a shape that takes more than `held`. ValueError: no header of NumPy's.
+    """
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
         raise CheckpointError(f"{where} is written in NumPy format {version}, which nobody needs")
@@ -89,8 +102,9 @@ def _read_header(file: zipfile.ZipExtFile, where: str, held: int) -> tuple[tuple
     except RecursionError as error:
         raise CheckpointError(f"{where} has a header that is nested without end") from error
     brain = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None
-    if dtype.hasobject or not (brain or (dtype.kind in "fiu" and dtype.itemsize <= 8)):
-        raise CheckpointError(f"{where} is of type {str(dtype)[:80]}, which is no number")
+    number = brain or (dtype.kind in "fiu" and dtype.itemsize <= 8)
+    if dtype.hasobject or not (dtype.kind == "U" if text else number):
+        raise CheckpointError(f"{where} is of type {str(dtype)[:80]}, which is no {'text' if text else 'number'}")
     if (
         len(shape) > MOST_AXES
         or any(not 0 <= side < 2**62 for side in shape)

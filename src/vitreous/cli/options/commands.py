@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vitreous.cli.options.loading import Load, LoadOther
-from vitreous.cli.options.probes import Cka, Embed
+from vitreous.cli.options.probes import Cka, Embed, Similar
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
@@ -277,6 +277,7 @@ KINDS: dict[str, type] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "embed": Embed,
+    "similar": Similar,
     "cka": Cka,
     "explain": Explain,
     "inspect": Inspect,

@@ -1,4 +1,4 @@
-"""The options of what works with frozen features: `vitreous embed` and `vitreous cka`. Imports no torch."""
+"""The options of what works with frozen features: `vitreous embed`, `similar` and `cka`. Imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -36,6 +36,27 @@ class Embed:
     """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+
+
+@dataclass(frozen=True)
+class Similar:
+    """List the images that are most like one, among those that `vitreous embed` wrote: by the cosine of their vectors."""
+
+    query: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+    """An image file; or the name of one of the embedded images, or the end of its name: then no model is needed."""
+    embeddings: Annotated[str, tyro.conf.arg(name="in")]
+    """The file that vitreous embed wrote, .parquet or .npz."""
+    top: int = 10
+    """Images that are listed, the most similar first; the image itself is left out."""
+    model: str | None = None
+    """The model that made the embeddings, where it isn't any more where they say that it was. Any other is refused."""
+    format: Literal["table", "jsonl", "csv"] = "table"
+    """How they are written."""
+    out: str | None = None
+    """Folder for a page with the pictures too (report.html, report.json, report.md), new or empty."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 

@@ -65,6 +65,17 @@ def weights_hash(model: Model) -> str:
     return state.hexdigest()
 
 
+def model_hash(folder: ModelFolder) -> str:
+    """Hash what a model makes of pixels: its architecture, weights and preprocessing."""
+    facts = {
+        "kind": get_kind(folder.model.config),
+        "architecture": to_dict(folder.model.config),
+        "weights": weights_hash(folder.model),
+        "preprocess": to_dict(folder.preprocess),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def kept(key: str, count: int) -> Float32[np.ndarray, "example features"] | None:
     """Return the vectors of that name, mapped from the disk, or None where there are none that are whole."""
     entry = cache_folder() / key

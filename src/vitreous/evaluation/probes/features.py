@@ -7,18 +7,21 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
-from vitreous.errors import ConfigError, DataError, UnknownName
+from vitreous.errors import ConfigError, DataError, ImageError, UnknownName
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
 from vitreous.evaluation.probes.least_squares import CHUNK
+from vitreous.images.inputs import Image
 from vitreous.images.preprocess import normalize
 from vitreous.metrics.classification import find_indices
-from vitreous.predictor import PRECISIONS, Predictor
+from vitreous.predictor import PRECISIONS, Predictor, prepare
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
+from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
 
@@ -87,12 +90,10 @@ def features(
         options = replace(options, device=str(model.device))
     if not len(source):
         raise DataError("there are no images to compute features of")
-    if options.precision not in PRECISIONS:
-        raise UnknownName("precision", options.precision, PRECISIONS)
     check_batch(options)
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_native_bf16(device))
+    bf16 = _takes_bf16(options.precision, device)
     key = cache_key(folder, source, str(layer), bf16, device.type) if options.cache else None
     vectors = kept(key, len(source)) if key is not None else None
     if vectors is None:
@@ -119,15 +120,13 @@ def layer_chunks(
     device = choose_device(options.device)
     if device.type == "cpu":
         tune_cpu()
-    model = folder.model.to(device).eval()
-    bf16 = options.precision == "bf16" or (options.precision == "auto" and has_native_bf16(device))
+    folder.model.to(device).eval()
+    bf16 = _takes_bf16(options.precision, device)
     done = 0
     for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
         if part.indices[0] != done:
             raise AssertionError(f"image {int(part.indices[0])} came where image {done} was due")
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = read_layers(model, normalize(part.pixels.to(device), folder.preprocess), layers)
-        vectors = [one.cpu().numpy() for one in found]
+        vectors = _read_batch(folder, part.pixels.to(device), layers, bf16)
         for layer, one in zip(layers, vectors, strict=True):
             if not np.isfinite(one).all():
                 first = done + int(np.flatnonzero(~np.isfinite(one).all(1))[0])
@@ -138,6 +137,38 @@ def layer_chunks(
             progress(done, len(source))
     if done != len(source):
         raise AssertionError(f"{done} of {len(source)} images came")
+
+
+def image_vector(predictor: Predictor, image: Image, layer: str, precision: str) -> Float32[np.ndarray, " features"]:
+    """Return the vector of one image of any kind that a Predictor takes, as `features` has those of a source.
+
+    Raises:
+        ImageError: it can't be read. ConfigError: no such layer or precision. DataError: a vector that is not finite.
+    """
+    found = find_layer(predictor.folder.model, layer)
+    ready = prepare(image, 1, predictor.folder)
+    if ready.pixels is None:
+        raise ImageError(str(ready.error))
+    pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
+    (vectors,) = _read_batch(predictor.folder, pixels, [found], _takes_bf16(precision, predictor.device))
+    if not np.isfinite(vectors).all():
+        raise DataError(f"layer {layer} of {ready.name} is not finite; the model can't be used so")
+    return vectors[0]
+
+
+def _takes_bf16(precision: str, device: torch.device) -> bool:
+    if precision not in PRECISIONS:
+        raise UnknownName("precision", precision, PRECISIONS)
+    return precision == "bf16" or (precision == "auto" and has_native_bf16(device))
+
+
+def _read_batch(
+    folder: ModelFolder, pixels: Pixels[Tensor, "batch channel row col"], layers: list[Layer], bf16: bool
+) -> list[Float32[np.ndarray, "batch features"]]:
+    """Return the layers' vectors of preprocessed pixels, which lie on the model's device."""
+    with torch.inference_mode(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
+        found = read_layers(folder.model, normalize(pixels, folder.preprocess), layers)
+    return [one.cpu().numpy() for one in found]
 
 
 def check_batch(options: FeatureOptions) -> None:

@@ -1,0 +1,254 @@
+"""`vitreous.similar`: the images that are most like one, by their vectors, among those that `vitreous.embed` wrote."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from vitreous.api.features import EmbeddingResult
+from vitreous.api.models import ModelLike, as_predictor, load
+from vitreous.api.results import Reported
+from vitreous.errors import CheckpointError, ConfigError, DataError, ImageError
+from vitreous.evaluation.probes.feature_cache import model_hash
+from vitreous.evaluation.probes.features import image_vector
+from vitreous.evaluation.probes.stored_features import StoredFeatures, cosines, read_features
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.decode import decode, read
+from vitreous.images.inputs import Image, read_pixels
+from vitreous.predictor import Predictor
+from vitreous.reports.blocks import Block, Report, Section, Table, Words
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
+from vitreous.runtime.data_frames import data_frame
+from vitreous.shapes import Size
+from vitreous.storage.presence import is_file, path_exists
+
+if TYPE_CHECKING:
+    import pandas
+
+SIDE = 160
+"""Pixels of a picture's longer side on the page."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An image that is like the one that was asked about."""
+
+    name: str
+    cosine: float
+    """Of the two vectors, -1 to 1."""
+    label: str | None
+    """Its class, where the embeddings have classes."""
+    path: Path
+    """Where its file was when it was embedded."""
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityResult(Reported):
+    """The images that are most like one, the most similar first."""
+
+    image: str
+    """What it is called."""
+    embeddings: str
+    similar: tuple[Neighbour, ...]
+    count: int
+    """Images among which was searched."""
+    asked: Image = field(repr=False)
+    """What the page shows as the image: a path, or what was given."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{one.cosine:.4f}  {one.name}{f'  {one.label}' if one.label else ''}" for one in self.similar)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Each image's name, cosine and, where there are classes, label."""
+        labelled = any(one.label is not None for one in self.similar)
+        return [
+            {"name": one.name, "cosine": round(one.cosine, 6), **({"label": one.label} if labelled else {})}
+            for one in self.similar
+        ]
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The same as columns."""
+        return {name: [row[name] for row in self.rows] for name in (self.rows[0] if self.rows else ("name", "cosine"))}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return `columns` as a pandas frame; raises ConfigError where pandas is not installed."""
+        return data_frame(self.columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found as JSON values."""
+        return {"image": self.image, "embeddings": self.embeddings, "images": self.count, "similar": self.rows}
+
+    @cached_property
+    def report(self) -> Report:
+        """The report: the image, and those that are like it, with the pictures of those that are still there."""
+        tiles, gone = [], []
+        for one in self.similar:
+            pixels = read_picture(one.path, one.name)
+            if pixels is None:
+                gone.append((one.name, one.label or "", f"{one.cosine:.4f}"))
+            else:
+                tiles.append(Tile(Picture(pixels, one.name), [Line(one.label or "", f"{one.cosine:.4f}")], one.name))
+        asked = read_picture(self.asked, self.image)
+        blocks: list[Block] = []
+        if asked is not None:
+            blocks.append(Tiles([Tile(Picture(asked, self.image), [Line("asked about")], self.image)]))
+        blocks += [Tiles(tiles)] if tiles else []
+        if gone:
+            blocks.append(Words("These can't be read any more where the embeddings say they are."))
+            blocks.append(Table("Without picture", ("image", "class", "cosine"), gone, words=2))
+        lead = f"The {len(self.similar)} of {self.count:,} images in {self.embeddings} that are most like {self.image}: cosine of the vectors."
+        return Report(
+            f"Like {Path(self.image).name}", lead, [Section("results", "Most similar", blocks)], self.to_dict()
+        )
+
+
+def similar(
+    image: Image,
+    embeddings: str | Path | EmbeddingResult,
+    model: ModelLike | None = None,
+    *,
+    top: int = 10,
+    device: str = "auto",
+) -> SimilarityResult:
+    """Return the images whose vectors are most like an image's, by cosine, among those that `vitreous.embed` wrote.
+
+    >>> print(vitreous.similar("cat.jpg", "features.parquet", top=3))                    # doctest: +SKIP
+    0.9312  unsorted/17.jpg
+    0.9106  unsorted/3.jpg
+    0.8990  unsorted/40.jpg
+
+    Args:
+        image: a file, or any image that a Predictor takes; or the name of one of the embedded images, or the end of its name:
+            then its vector there is taken, and no model is needed. The image itself is not among those that are returned.
+        embeddings: a file that `vitreous.embed` wrote, .parquet or .npz, or what it returned.
+        model: the model that made the embeddings; None: it is loaded from where they say that it was.
+        top: most images that are returned, at least 1.
+        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+
+    Raises:
+        ConfigError: top below 1, another ending. DataError, ImageError: a file that can't be read, or an unknown name.
+        CheckpointError: no such model, or another than the one that made the embeddings.
+    """
+    if top < 1:
+        raise ConfigError(f"top is {top}; it must be at least 1")
+    stored = hold(embeddings) if isinstance(embeddings, EmbeddingResult) else read_features(Path(embeddings))
+    where = (
+        f"the embeddings of {len(stored.names):,} images"
+        if isinstance(embeddings, EmbeddingResult)
+        else str(embeddings)
+    )
+    predictor = None if model is None else check_model(as_predictor(model, device), stored, where)
+    index = find_name(str(image), stored, where) if isinstance(image, (str, Path)) else None
+    if index is None:
+        predictor = predictor or check_model(load_recorded(stored, where, device), stored, where)
+        vector = image_vector(predictor, image, stored.facts["layer"], stored.facts["precision"])
+    else:
+        vector = stored.vector(index)
+    found = tuple(rank(stored, vector, top, image if index is None else index))
+    named = isinstance(image, (str, Path))
+    asked = image if index is None else stored.place(index)
+    return SimilarityResult(str(image) if named else "the image", where, found, len(stored.names), asked)
+
+
+def hold(found: EmbeddingResult) -> StoredFeatures:
+    """Return embeddings that are in memory as those of a file."""
+    labels = found.labels
+    splits = [name for name, part in found.splits.items() for _ in range(len(part))]
+
+    def chunks() -> Iterator[Float32[np.ndarray, "chunk features"]]:
+        return (part.vectors for part in found.splits.values())
+
+    return StoredFeatures(found.names, chunks, found.facts, labels if any(labels) else None, splits)
+
+
+def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
+    """Return which of the embedded images has a name, or a name that ends so; None for a file that is none of them.
+
+    Raises:
+        DataError: neither a file nor such a name, or several such names.
+    """
+    places = {one: index for index, one in reversed(list(enumerate(stored.names)))}
+    if name in places:
+        return places[name]
+    if path_exists(name):
+        return None
+    ends = [index for one, index in places.items() if one.endswith(f"/{name}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        listed = ", ".join(stored.names[index] for index in sorted(ends)[:3])
+        raise DataError(
+            f"{name} may be any of {len(ends):,} images in {where}, such as {listed}; give more of the name"
+        )
+    raise DataError(
+        f"no such file: {name}; nor is an image of that name in {where}, whose names are such as {stored.names[0]}"
+    )
+
+
+def load_recorded(stored: StoredFeatures, where: str, device: str) -> Predictor:
+    """Load the model that made the embeddings from where they say that it was; raises CheckpointError."""
+    path = stored.facts["model"]
+    if not path:
+        raise CheckpointError(f"{where}: made by a model from memory; give the model")
+    try:
+        return load(path, device=device, **stored.load_options)
+    except (ConfigError, CheckpointError, TypeError) as error:
+        raise CheckpointError(
+            f"the model that made {where} can't be loaded from {path}, where it was then: {error}; name it with --model"
+        ) from error
+
+
+def check_model(predictor: Predictor, stored: StoredFeatures, where: str) -> Predictor:
+    """Return the model if it is the one that made the embeddings; raises CheckpointError for any other."""
+    made = stored.facts.get("model_hash")
+    if made is None:
+        raise CheckpointError(
+            f"{where} doesn't say which weights made it, as an earlier version left that out; write it again with vitreous embed"
+        )
+    if model_hash(predictor.folder) != made:
+        raise CheckpointError(
+            f"{where} was made by {stored.facts['model'] or 'a model from memory'}, with other weights, architecture or "
+            f"preprocessing than {predictor.path or 'this model'} has; name that model, or embed the images again with this one"
+        )
+    return predictor
+
+
+def rank(
+    stored: StoredFeatures, vector: Float32[np.ndarray, " features"], top: int, itself: Image
+) -> Iterator[Neighbour]:
+    """Yield the most similar images but for the image itself, which is told by its number or its file; ties in their order."""
+    scores = cosines(stored, vector)
+    left = top
+    for index in map(int, np.argsort(-scores, kind="stable")):
+        path = stored.place(index)
+        if not left:
+            return
+        if index == itself if isinstance(itself, int) else is_same_file(itself, path):
+            continue
+        left -= 1
+        yield Neighbour(
+            stored.names[index], float(scores[index]), stored.labels[index] if stored.labels else None, path
+        )
+
+
+def is_same_file(image: Image, path: Path) -> bool:
+    """Tell whether an image was given as the file at a path."""
+    return isinstance(image, (str, Path)) and is_file(image) and is_file(path) and os.path.samefile(image, path)  # noqa: PTH121 (Path.samefile raises)
+
+
+def read_picture(image: Image, name: str) -> UInt8[np.ndarray, "row col channel"] | None:
+    """Return what people are shown of an image; None where it can't be read."""
+    try:
+        data = read(Path(image)) if isinstance(image, (str, Path)) else image
+        if isinstance(data, bytes):
+            return decode(data, name=name)
+        return read_pixels(data, DecodeConfig(), PreprocessConfig(Size(SIDE, SIDE), crop=1.0, resize="border"), name)
+    except ImageError:
+        return None

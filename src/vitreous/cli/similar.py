@@ -1,0 +1,36 @@
+"""`vitreous similar`: the images that are most like one, among those that `vitreous embed` wrote."""
+
+import csv
+import sys
+
+from vitreous.cli.load_model import keywords, open_model
+from vitreous.cli.options.probes import Similar
+from vitreous.cli.output import result_folder
+from vitreous.cli.parse import parse
+from vitreous.cli.prediction_formats import json_line
+from vitreous.data.listing.scan_report import escape
+from vitreous.errors import ConfigError
+
+
+def similar(arguments: list[str]) -> int:
+    """Run `vitreous similar`."""
+    options = parse(Similar, arguments, "similar")
+    if options.model is None and (given := keywords(options.load)):
+        raise ConfigError(
+            f"--{next(iter(given)).replace('_', '-')} says how --model is taken; the embeddings say it themselves"
+        )
+    out = None if options.out is None else result_folder(options.out)
+    from vitreous.api.search import similar as search
+
+    model = None if options.model is None else open_model(options.model, options.load, device=options.device)
+    found = search(options.query, options.embeddings, model, top=options.top, device=options.device)
+    if options.format == "csv":
+        rows = [list(found.columns), *zip(*found.columns.values(), strict=True)]
+        csv.writer(sys.stdout, lineterminator="\n").writerows([map(escape, map(str, row)) for row in rows])
+    elif options.format == "jsonl":
+        print("\n".join(map(json_line, found.rows)))
+    else:
+        print("\n".join(map(escape, str(found).splitlines())))
+    if out is not None:
+        print(f"vitreous: report: {found.save(out)}", file=sys.stderr)
+    return 0

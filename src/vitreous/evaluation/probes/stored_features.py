@@ -1,0 +1,269 @@
+"""Features as `feature_file.py` writes them, read again: the vectors a piece at a time, whatever the file claims held against it.
+
+Of an npz the vectors are mapped; a parquet file's are read group by group. Nothing in a file is run.
+"""
+
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from vitreous.errors import CheckpointError, DataError
+from vitreous.evaluation.probes.feature_file import ROWS, check_target
+from vitreous.storage.limits import check_claims, check_count, check_file
+from vitreous.storage.presence import explain_absence, path_exists
+from vitreous.weights.npz import BROKEN, read_header
+
+NEEDED = ("model", "layer", "precision")
+FACTS = (*NEEDED, "model_hash", "load_options", "roots")
+SMALL, LARGE = 1e-30, 1e30
+"""Squared lengths between which float32 keeps its digits."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Of a zip's member: its mark, and the lengths of its name and of what follows that."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFeatures:
+    """One vector for each of many images, and what they are."""
+
+    names: Sequence[str]
+    chunks: Callable[[], Iterator[Float32[np.ndarray, "chunk features"]]]
+    """Yields the vectors in the order of the names, anew whenever it is called."""
+    facts: Mapping[str, str]
+    """model, layer, precision; model_hash, but in files of earlier versions."""
+    labels: Sequence[str] | None = None
+    """Each image's class; None where there are none."""
+    splits: Sequence[str] | None = None
+    """The split of the data that each image belongs to; None where there is one."""
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    """How the model's weights were taken, as `vitreous.load` has it."""
+    roots: Mapping[str, Any] = field(default_factory=dict)
+    """The folder that the names of each split's images are relative to, where it isn't the working directory."""
+
+    def vector(self, index: int) -> Float32[np.ndarray, " features"]:
+        """Return one image's vector."""
+        first = 0
+        for chunk in self.chunks():
+            if index < first + len(chunk):
+                return np.array(chunk[index - first])
+            first += len(chunk)
+        raise IndexError(index)
+
+    def place(self, index: int) -> Path:
+        """Return where an image's file was when the vectors were made."""
+        return Path(self.roots.get(self.splits[index] if self.splits else "", ""), self.names[index])
+
+
+def cosines(found: StoredFeatures, vector: Float[np.ndarray, " features"]) -> Float32[np.ndarray, " image"]:
+    """Return the cosine of each image's vector and another, -1 to 1; 0 where a vector has no length.
+
+    Raises:
+        DataError: vectors of another length, or such that are not finite.
+    """
+    wide = vector.astype(np.float64)
+    asked = (wide / (np.linalg.norm(wide) or 1)).astype(np.float32)
+    result, done = np.empty(len(found.names), np.float32), 0
+    for chunk in found.chunks():
+        if chunk.shape[1] != len(asked):
+            raise DataError(f"vectors of length {chunk.shape[1]:,} came, where the model's have {len(asked):,}")
+        result[done : done + len(chunk)] = _chunk_cosines(chunk, asked, found.names[done])
+        done += len(chunk)
+    return result
+
+
+def _chunk_cosines(chunk: np.ndarray, asked: np.ndarray, first: str) -> Float[np.ndarray, " chunk"]:
+    """Multiply in float32, or in float64 where lengths leave its range."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("ij,ij->i", chunk, chunk)
+        if not (len(squares) and squares.min() > SMALL and squares.max() < LARGE):
+            chunk = chunk.astype(np.float64)
+            squares = np.einsum("ij,ij->i", chunk, chunk)
+    if not np.isfinite(squares).all():
+        raise DataError(f"vectors from {first} on are not finite; write them again with vitreous embed")
+    return chunk @ asked.astype(chunk.dtype) / np.sqrt(np.where(squares > 0, squares, 1))
+
+
+def read_features(path: Path) -> StoredFeatures:
+    """Open a file that `write_features` wrote.
+
+    Raises:
+        ConfigError: another extension, or pyarrow is not installed. DataError: it isn't there, or isn't what is written here.
+    """
+    check_target(path)
+    if not path_exists(path):
+        raise DataError(explain_absence(path))
+    with _translate_errors(path):
+        check_file(path)
+        found = {".parquet": _read_parquet, ".npz": _read_npz}[path.suffix.lower()](path)
+        lacking = [name for name in NEEDED if name not in found.facts]
+        if lacking:
+            raise ValueError(f"it doesn't say its {', '.join(lacking)}")
+        if not len(found.names):
+            raise ValueError("it holds no images")
+        options, roots = (_read_object(found.facts.get(name, "{}")) for name in ("load_options", "roots"))
+        if not all(isinstance(one, str) for one in roots.values()):
+            raise ValueError("its roots are no folders")
+        return replace(found, load_options=options, roots=roots)
+
+
+@contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Turn what readers raise on a damaged file into a DataError of one line."""
+    try:
+        yield
+    except (
+        OSError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        CheckpointError,
+        struct.error,
+        *BROKEN,
+    ) as error:
+        said = " ".join((str(error) or type(error).__name__).split()).removeprefix(f"{path} ").removeprefix(f"{path}: ")
+        said = "".join(one if one.isprintable() else "?" for one in said[:200])
+        raise DataError(f"{path} is no file of vectors as vitreous embed writes it: {said}") from error
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    """Read an object of JSON, lists in it as tuples; raises ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("what it says of its model is no object of JSON")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _read_npz(path: Path) -> StoredFeatures:
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+        check_count(str(path), len(members))
+
+        def read(name: str, axes: int = 1, text: bool = True) -> np.ndarray:
+            return _read_member(path, archive, members[name], axes, text)
+
+        names = read("name").tolist()
+        facts = {name: str(read(name, 0)) for name in FACTS if name in members}
+        labels = splits = None
+        if "label" in members:
+            classes = read("classes").tolist()
+            labels = [classes[index] for index in _check_labels(read("label", text=False), len(classes)).tolist()]
+        if "part" in members:
+            splits = read("part").tolist()
+    vectors = _map_member(path, members["vector"], size)
+    counts = {len(one) for one in (names, vectors, labels, splits) if one is not None}
+    if len(counts) > 1:
+        raise ValueError(f"its columns have different lengths: {', '.join(map(str, sorted(counts)))}")
+
+    def chunks() -> Iterator[np.ndarray]:
+        return (vectors[first : first + ROWS] for first in range(0, len(vectors), ROWS))
+
+    return StoredFeatures(names, chunks, facts, labels, splits)
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels that are numbers of classes; raises ValueError for others."""
+    if labels.dtype.kind not in "iu" or (len(labels) and not (labels.min() >= 0 and labels.max() < classes)):
+        raise ValueError("it has labels that are none of its classes")
+    return labels
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, axes: int, text: bool) -> np.ndarray:
+    """Read a small array; raises ValueError, CheckpointError."""
+    name = ascii(member.filename)[1:-1][:80]
+    check_claims(f"{path}: {name}", member.file_size, path.stat().st_size)
+    with archive.open(member) as file:
+        shape, _, dtype = read_header(file, f"{path}: {name}", member.file_size, text)
+        if len(shape) != axes:
+            raise ValueError(f"{name} has {len(shape)} axes where {axes} are due")
+        data = file.read(math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _map_member(path: Path, member: zipfile.ZipInfo, size: int) -> Float32[np.ndarray, "image features"]:
+    """Map an array that lies in a zip as it is, which is how NumPy stores it; raises ValueError, CheckpointError."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its vectors are compressed; write them with numpy.savez")
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        mark, names, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        start = member.header_offset + LOCAL_HEADER.size + names + extra
+        file.seek(start)
+        held = min(member.file_size, size - start)
+        shape, fortran, dtype = read_header(file, f"{path}: vector", held)
+        offset = file.tell()
+    needed = math.prod(shape) * dtype.itemsize
+    if (
+        mark != b"PK\x03\x04"
+        or len(shape) != 2
+        or fortran
+        or dtype != np.float32
+        or not needed
+        or offset + needed > size
+    ):
+        raise ValueError("its vectors are no whole rows of float32")
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+def _read_parquet(path: Path) -> StoredFeatures:
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    texts = [name for name in ("name", "label", "part") if name in schema.names]
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        width = _width(schema)
+        check_claims(str(path), file.metadata.num_rows * width * 4, path.stat().st_size)
+        facts = {
+            key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key.decode() in FACTS
+        }
+        names, labels, splits = (_texts(file, one) for one in ("name", "label", "part"))
+    if names is None:
+        raise KeyError("name")
+
+    def chunks() -> Iterator[np.ndarray]:
+        with _translate_errors(path), pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(ROWS, columns=["vector"]):
+                vectors = batch.column(0)
+                if vectors.null_count or vectors.flatten().null_count:
+                    raise ValueError("it has rows without vectors")
+                yield vectors.flatten().to_numpy().reshape(-1, width)
+
+    return StoredFeatures(names, chunks, facts, labels, splits)
+
+
+def _width(schema: Any) -> int:
+    """Return the length of a vector; raises ValueError for a column of anything but vectors of one length in float32."""
+    import pyarrow as pa
+
+    kind = schema.field("vector").type
+    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or kind.list_size < 1:
+        raise ValueError(f"its column vector is of type {kind}, where fixed-size lists of float32 are due")
+    return kind.list_size
+
+
+def _texts(file: Any, name: str) -> list[str] | None:
+    """Read a column of text, each word once; None where there is no such column."""
+    import pyarrow as pa
+
+    if name not in file.schema_arrow.names:
+        return None
+    found: list[str] = []
+    for batch in file.iter_batches(ROWS, columns=[name]):
+        column = batch.column(0)
+        if not isinstance(column, pa.DictionaryArray):
+            raise ValueError(f"its column {name} is of type {column.type}, where text is due")
+        if column.null_count:
+            raise ValueError(f"its column {name} lacks some values")
+        words = column.dictionary.to_pylist()
+        found += [words[index] for index in column.indices.to_pylist()]
+    if not all(isinstance(one, str) for one in found):
+        raise ValueError(f"its column {name} is no text")
+    return found
