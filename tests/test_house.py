@@ -122,7 +122,7 @@ def test_public_names_stay_what_they_are_whatever_is_imported():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-NAMED = {"pillow": "PIL", "pillow-heif": "pillow_heif", "scikit-learn": "sklearn"}
+NAMED = {"pillow": "PIL", "pillow-heif": "pillow_heif", "scikit-learn": "sklearn", "scikit-image": "skimage"}
 """Packages that are imported by another name."""
 
 
@@ -214,6 +214,8 @@ def test_every_dependency_at_run_time_is_imported():
 
 def test_every_extra_belongs_to_code():
     _, extras = declared()
+    examples = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py"))
+    assert {module for module in extras.pop("demo") if f'"{module}"' not in examples} == set()
     assert {
         name: lacking for name, wanted in extras.items() if name != "dev" and (lacking := wanted - imported())
     } == {}

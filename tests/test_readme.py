@@ -5,7 +5,8 @@ What stands in for the real thing, and all that does:
   `minutes=15` in Python becomes the same settings, and the recipe that it stands for.
 - Setting up (venv, activate, pip) is left out: what this test runs on has been set up that way. tests/test_house.py
   checks that constraints.txt pins every dependency.
-- `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed.
+- `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed, its training of photographs
+  without augmented views.
 - The commands of vitreous, but for `inspect`, are forked from the test's process, which has imported torch already; what
   stands before the bar of a pipe is executed first.
 - `photos`, `flowers` and `unsorted` are made here: JPEGs of noise around one colour for each class.
@@ -98,10 +99,11 @@ def checked(command, done):
 
 
 def shortened(command):
+    command = command.replace("--weights starter", "--weights starter --head-views 0")
     trains = (
         re.search(r"vitreous train .*(--minutes 15|--recipe finetune|digits)", command) and "--dry-run" not in command
     )
-    return f"{command.replace(' --minutes 15', '')} {SHORT}" if trains else command
+    return f"{command.replace(' --minutes 15', '').replace(' --duration 60ep', '')} {SHORT}" if trains else command
 
 
 def run_commands(folder):
@@ -122,7 +124,15 @@ def run_demo(folder):
     """Execute what `make demo` would, once it is set up."""
     planned = execute("make demo --dry-run --old-file=.venv/.ready", ROOT).splitlines()
     lines = [line.removeprefix(".venv/bin/") for line in planned if line.startswith(".venv/bin/")]
-    assert [shlex.split(line)[1] for line in lines] == ["train", "examples/write_digits.py", "evaluate", "predict"]
+    script, digits, photographs = "examples/write_{}.py", "digits", "photographs"
+    assert [shlex.split(line)[1] for line in lines] == [
+        "train",
+        script.format(digits),
+        "predict",
+        script.format(photographs),
+        "train",
+        "predict",
+    ]
     return folder, [execute(shortened(line.replace("examples/", f"{ROOT}/examples/")), folder) for line in lines]
 
 
@@ -190,10 +200,43 @@ def test_the_python_runs(tmp_path):
 
 
 def test_the_demo_runs(tmp_path):
-    folder, (_, _, evaluate, predict) = run_demo(tmp_path)
-    assert re.search(r"examples +360\n", evaluate)
-    assert len(predict.splitlines()) == 10
-    assert (folder / "runs" / "demo" / "report.html").exists()
+    folder, (_, _, digits, _, train, photographs) = run_demo(tmp_path)
+    demo, names = folder / "runs" / "demo", ["cat", "coffee", "flower", "rocket", "stars", "temple", "tissue"]
+    assert len(digits.splitlines()) == 10
+    assert "starter@" in train or "finished: validation top-1" in train
+    assert len(photographs.splitlines()) == 35
+    assert sorted(path.name for path in (demo / "photos").iterdir()) == names
+    sorted_right = [path for path in (demo / "sorted").glob("*/*.jpg") if path.name.startswith(path.parent.name)]
+    assert len(sorted_right) > 20
+    assert len(list((demo / "sorted").glob("*/*.jpg"))) == 35
+    for run in ("digits", "photos-run"):
+        assert (demo / run / "report.html").exists()
+
+
+def test_photographs_are_cut_without_a_common_pixel_and_written_once(tmp_path):
+    """The left part of each is learned from; a second time is one line, and changes nothing."""
+    line = f"python {ROOT}/examples/write_photographs.py FOLDER"
+    execute(line, tmp_path)
+    assert len(list((tmp_path / "FOLDER" / "photos").glob("*/*.jpg"))) == 7 * 30
+    again = subprocess.run([sys.executable, *line.split()[1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert (again.returncode, again.stderr) == (1, "FOLDER/unsorted is there already; name another folder\n")
+    without = "import sys; sys.modules['sklearn'] = None; sys.argv[1:] = ['OTHER']; import runpy; runpy.run_path(%r, run_name='__main__')"
+    lacking = subprocess.run(
+        [sys.executable, "-c", without % line.split()[1]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert lacking.returncode == 1 and len(lacking.stderr.splitlines()) == 1 and "is not installed" in lacking.stderr
+    assert not (tmp_path / "OTHER").exists()
+
+
+def test_what_a_user_needs_is_set_up_without_the_developers_tools():
+    """`make demo` installs the demo's extra, and `make test` and `make check` the tools on top of it; a .venv that is there is kept."""
+    demo, check, test = (
+        execute(f"make {target} --dry-run --always-make", ROOT) for target in ("demo", "check", "test")
+    )
+    assert "-e '.[demo]'" in demo and "[dev]" not in demo
+    for planned in (check, test):
+        assert planned.index("-e '.[demo]'") < planned.index("-e '.[dev]'")
+    assert "rm -rf .venv" not in demo + check + test
 
 
 def test_make_knows_its_targets():
