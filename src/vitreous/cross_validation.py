@@ -162,7 +162,7 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
     }
     save_model(out / MODEL, replace(folder, temperature=plan.pooled["temperature"], origin=origin))
     metrics = {"top1": plan.accuracy, "loss": fmean(one["loss"] for one in plan.reached.values())}
-    return replace(result, run=out, model=out / MODEL, metrics=metrics, folds=str(plan), baselines=None)
+    return replace(result, run=out, model=out / MODEL, metrics=metrics, folds=str(plan), baselines=None, handover=None)
 
 
 def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:

@@ -4,6 +4,7 @@
     RUN/metrics.jsonl             one JSON record a line, in the order of the steps
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
+    RUN/best/                     the model of the best evaluation, where another one is exported
     RUN/report.html               what the report draws
     RUN/.lock                     locked while a process writes; the lock goes with the process
 
@@ -47,7 +48,7 @@ from vitreous.storage.run_config import (
 )
 from vitreous.storage.snapshot import read_snapshot, read_state, write_snapshot
 
-CHECKPOINTS, MODEL, REPORT = "checkpoints", "model", "report.html"
+CHECKPOINTS, MODEL, BEST, REPORT = "checkpoints", "model", "best", "report.html"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class RunRecord:
     """The exported model folder, if there is one yet."""
     checkpoints: list[int]
     """Steps of the checkpoints, ascending; whether each is whole shows when it is read."""
+    best: Path | None = None
+    """The model folder of the best evaluation, where another one is exported."""
 
     @property
     def report_path(self) -> Path:
@@ -291,6 +294,11 @@ class Run:
         return self.path / MODEL
 
     @property
+    def best_path(self) -> Path:
+        """Where the model folder of the best evaluation goes, where another one is exported."""
+        return self.path / BEST
+
+    @property
     def report_path(self) -> Path:
         """Where the report goes."""
         return self.path / REPORT
@@ -317,13 +325,14 @@ def read_run(path: str | Path) -> RunRecord:
     """
     path = Path(path)
     config = read_config(path)
-    model = find_settled(path / MODEL)
+    model, best = (find_settled(path / name) for name in (MODEL, BEST))
     return RunRecord(
         path=path,
         config=strip_document(config),
         metrics=[record for record, _ in read_records(path / METRICS)],
         model=model if (model / CONFIG).is_file() else None,
         checkpoints=list_checkpoint_steps(path),
+        best=best if (best / CONFIG).is_file() else None,
     )
 
 

@@ -57,10 +57,12 @@ def test_what_to_run_next_can_be_pasted_when_names_have_spaces(vitreous, here):
 
 
 def test_a_finished_run_holds_everything(trained):
-    assert sorted(path.name for path in trained.iterdir()) == [
-        ".lock", "checkpoints", "config.json", "metrics.jsonl", "model", "report.html",
-    ]  # fmt: skip
     record = read_run(trained)
+    evaluations = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
+    kept = [] if evaluations[-1]["best"] else ["best"]
+    assert sorted(path.name for path in trained.iterdir()) == [
+        ".lock", *kept, "checkpoints", "config.json", "metrics.jsonl", "model", "report.html",
+    ]  # fmt: skip
     assert record.checkpoints[-1] == 6
     assert [entry["step"] for entry in record.metrics if entry["kind"] == "evaluation"] == [3, 6]
 

@@ -59,6 +59,8 @@ def test_the_card_says_what_it_is(hub: Hub, token: None, run: Path) -> None:
     images = json.loads((run / "config.json").read_text())["data"]["validation"]
     low, high = wilson_interval(round(last["top1"] * images), images)
     assert f"top-1 {last['top1']:.1%} (95% interval {low:.1%} to {high:.1%}) on {images} held-out images" in text
+    assert "- handed over: the last" in text and "- best" in text and str(run) not in text
+    assert f"at step {last['step']}, on {images} held-out images" in text
     metric = card["model-index"][0]["results"][0]["metrics"][0]
     assert (metric["type"], metric["value"]) == ("accuracy", round(last["top1"], 4))
     for word in (

@@ -13,7 +13,8 @@ from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
-from vitreous.run_folder import is_run, read_run
+from vitreous.run_folder import read_run
+from vitreous.storage.run_config import find_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run import hash_dataset
 
@@ -60,8 +61,8 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Datas
     if not predictor.path:
         raise DataError("a model from memory belongs to no run, so name the labelled images")
     path = Path(predictor.path)
-    run = path if is_run(path) else path.resolve().parent
-    if not is_run(run):
+    run = find_run(path)
+    if run is None:
         raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config
     config = read_data_config(record, run)

@@ -8,10 +8,11 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result
 from vitreous.data.dataset import DIGITS
 from vitreous.data.synthetic.formula import is_formula
+from vitreous.evaluation.handover import describe_handover
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.storage.run_config import is_run
+from vitreous.storage.run_config import find_run
 from vitreous.training.reporter import Reporter
 from vitreous.weights.model_card import Figure, Training, name_place, write_card
 from vitreous.weights.upload import upload
@@ -68,13 +69,15 @@ def describe_training(predictor: Predictor) -> Training:
     """Return what is known of how a model came to be: of its origin, and of its run where that is what was named."""
     origin = predictor.folder.origin
     data, weights = str(origin.get("data") or ""), str(origin.get("weights") or origin.get("file") or "")
-    images, figures = 0, ()
-    run = Path(predictor.path) if predictor.path else None
-    if run is not None and is_run(run) and not predictor.load_options:
+    images, figures, handover = 0, (), ()
+    run = find_run(Path(predictor.path)) if predictor.path else None
+    if run is not None and not predictor.load_options:
         record = read_run(run)
         images = int(record.config["data"]["train"])
         found = record.evaluation_at(origin.get("step"))
         figures = describe_figures(found, int(record.config["data"]["validation"])) if found else ()
+        told = describe_handover(record)
+        handover = told.describe_for_others(int(origin["step"])) if told and found else ()
     return Training(
         data=data if data == DIGITS or is_formula(data) else name_place(data),
         images=images,
@@ -82,6 +85,7 @@ def describe_training(predictor: Predictor) -> Training:
         epochs=float(origin.get("epochs") or 0),
         weights=name_place(weights),
         figures=figures,
+        handover=handover,
     )
 
 

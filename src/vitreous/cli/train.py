@@ -100,6 +100,8 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
     if result.folds:
         print(f"\n{result.folds}")
     print(f"\n{ended}{f': {judged} {format_reached(result.metrics)}' if result.metrics else ''}")
+    if result.handover:
+        print(result.handover)
     if result.baselines:
         print(f"without a network: {result.baselines}")
     print(f"  run     {result.run}")

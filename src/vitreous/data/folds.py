@@ -7,7 +7,7 @@ import numpy as np
 
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.split import hash_rank
-from vitreous.data.sources.base import ArraySource
+from vitreous.data.sources.base import ArraySource, Source
 from vitreous.data.sources.files import ScannedListing
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import DataError
@@ -92,3 +92,8 @@ def take_array_fold(parts: tuple[ArraySource, ArraySource], config: DataConfig) 
     sides = choose_fold(whole.names, [whole.classes[label] for label in whole.labels], config)
     train, held = (Subset(whole, np.flatnonzero(side).astype(np.int64)) for side in sides)
     return train, held
+
+
+def is_learned(config: DataConfig, train: Source, validation: Source) -> bool:
+    """Tell whether the validation examples are training examples too, as those of the last run are for want of others."""
+    return config.folds > 0 and config.fold == ALL and set(validation.names) <= set(train.names)

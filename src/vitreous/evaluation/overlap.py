@@ -13,7 +13,8 @@ from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
-from vitreous.run_folder import is_run, read_run
+from vitreous.run_folder import read_run
+from vitreous.storage.run_config import find_run
 
 Item = Path | bytes
 """An image as it can be compared: its file, or its pixels."""
@@ -60,8 +61,8 @@ def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
     """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
     from vitreous.data.dataset import open_dataset
 
-    run = model if is_run(model) else model.resolve().parent
-    if not is_run(run):
+    run = find_run(model)
+    if run is None:
         return None
     try:
         return open_dataset(read_data_config(read_run(run).config, run), decode)

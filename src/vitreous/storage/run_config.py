@@ -28,6 +28,11 @@ def is_run(path: str | Path) -> bool:
     return isinstance(document, dict) and FORMAT_KEY in document
 
 
+def find_run(path: Path) -> Path | None:
+    """Return the run that a path leads to: the folder itself, or the one that a model folder lies in; None if there is none."""
+    return next((place for place in (path, path.resolve().parent) if is_run(place)), None)
+
+
 def encode_document(config: Mapping[str, Any]) -> bytes:
     """Return what config.json holds: the format, what the run was told, and the hash of both."""
     document = {FORMAT_KEY: RUN_FORMAT, **config}

@@ -136,7 +136,8 @@ class RunConfig:
     checkpoint_every: str = "5min"
     """Interval between checkpoints, a duration; one is always written at an evaluation's best, at the end and on interruption."""
     export: Literal["best", "last"] = "best"
-    """Which weights become the model folder: those of the best evaluation, or (no selection on validation) the last."""
+    """Which weights become the model folder: those of the best evaluation, or (no selection on validation) the last. The best are
+    kept in any case: in the run's folder best/ where they are not the last."""
     keep_checkpoints: int = 2
     """Checkpoints kept, newest first; at least 2, so that a damaged one has a predecessor."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -21,7 +21,7 @@ from vitreous.training.divergence import check_weights, explain_divergence
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.head_fit import fit_head
 from vitreous.training.interrupt import SIGNALS, Interrupt
-from vitreous.training.model_export import export_model
+from vitreous.training.model_export import export_evaluated
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
 from vitreous.training.state import Job
@@ -97,12 +97,10 @@ def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt
 
 
 def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Evaluate, then write a checkpoint, and the model folder where it is to hold these weights; not if interrupted."""
-    best = evaluate(job, run, reporter, interrupt)
-    if best is not None:
+    """Evaluate, then write a checkpoint, and the model folders that are to hold these weights; not if interrupted."""
+    if evaluate(job, run, reporter, interrupt) is not None:
         checkpoints.save(job, run)
-        if best or job.config.export == "last":
-            export_model(job, run)
+        export_evaluated(job, run)
 
 
 def is_evaluation_due(step: int, every: int, total: int) -> bool:

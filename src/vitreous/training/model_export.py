@@ -1,13 +1,57 @@
-"""Write the model folder of a run: the weights that were evaluated, with all that they need to be used."""
+"""Write the model folders of a run: the weights that were evaluated, with all that they need to be used."""
 
 from typing import cast
 
+from vitreous.errors import VitreousError
 from vitreous.model.factory import Model
 from vitreous.model.lora import merge_state
 from vitreous.model.vit import ViT
 from vitreous.run_folder import Run
+from vitreous.storage.atomic import remove_folder
+from vitreous.storage.presence import path_exists
 from vitreous.training.state import Job
-from vitreous.weights.model_folder import ModelFolder, save_model
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
+
+
+def export_evaluated(job: Job, run: Run) -> None:
+    """Bring a run's model folders up to the evaluation of this step: `model/`, what `export` says; `best/`, the best where that is another.
+
+    Doing it again changes nothing.
+
+    Raises:
+        StorageError: the disk is full or gone; the folders that were there are whole.
+    """
+    step, best = job.progress.step, job.progress.best
+    is_best, last = best is not None and best["step"] == step, job.config.export == "last"
+    if last and not is_best and best is not None and read_exported_step(run) == best["step"]:
+        save_model(run.best_path, load_model(run.model_path))
+    if last or is_best:
+        export_model(job, run)
+    if is_best and path_exists(run.best_path):
+        remove_folder(run.best_path)
+
+
+def catch_up_export(job: Job, run: Run) -> None:
+    """Write the model folders if the run died between the checkpoint of an evaluation and the export.
+
+    A model of a later step than the checkpoint's says that checkpoints are missing; that is told.
+    """
+    progress = job.progress
+    if progress.best is None:
+        return
+    best = int(progress.best["step"])
+    wanted = best if job.config.export == "best" else progress.evaluated
+    superseded = wanted == best and path_exists(run.best_path)
+    if progress.step == wanted and (superseded or read_exported_step(run) != wanted):
+        export_evaluated(job, run)
+
+
+def read_exported_step(run: Run) -> int | None:
+    """Return the step of the weights in the run's model folder, if it opens."""
+    try:
+        return load_model(run.model_path).origin.get("step")
+    except VitreousError:
+        return None
 
 
 def export_model(job: Job, run: Run) -> None:

@@ -11,9 +11,11 @@ import torch
 
 from vitreous.data.content_sample import find_changed, hash_sample
 from vitreous.data.dataset import Dataset, is_built_in
+from vitreous.data.folds import is_learned
 from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.baselines import Baselines
+from vitreous.evaluation.handover import Handover, describe_handover
 from vitreous.model import count
 from vitreous.reports.notebook import embed_page, format_text
 from vitreous.run_folder import Checkpoint, Run, read_run
@@ -35,13 +37,12 @@ from vitreous.training.changes import (
 )
 from vitreous.training.config import RunConfig
 from vitreous.training.loop import Stopped, fit, load_batches, train_step
-from vitreous.training.model_export import export_model
+from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.settings_check import check_ranges
 from vitreous.training.state import Job
-from vitreous.weights.model_folder import load_model
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class TrainResult:
     """Number of the signal that interrupted it."""
     baselines: Baselines | None = None
     """What can be had without a network on the same images, where it was measured."""
+    handover: Handover | None = None
+    """Best and last evaluation, which of them was exported and why, and whether the run has overfitted."""
     folds: str | None = None
     """What cross-validation came to, in words: `metrics` are then means over the folds."""
 
@@ -295,8 +298,12 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
         report = write_report(run, reporter)
     reporter.close()
     model = run.model_path if run.model_path.exists() else None
-    metrics, baselines = read_final_metrics(run), read_baselines(run.path)
-    return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines)
+    metrics, baselines, handover = (
+        read_final_metrics(run),
+        read_baselines(run.path),
+        describe_handover(read_run(run.path)),
+    )
+    return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines, handover)
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:
@@ -321,6 +328,7 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),
             "validation": len(dataset.validation),
+            **({"validation_learned": True} if is_learned(config.data, dataset.train, dataset.validation) else {}),
             "fingerprint": hash_dataset(dataset),
             "sample": hash_samples(dataset, config.seed),
         },
@@ -369,27 +377,6 @@ def check_same_data(run: Run, dataset: Dataset) -> None:
             f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. "
             "Restore it, say where it is now (--data PATH), or start a new run with --weights"
         )
-
-
-def catch_up_export(job: Job, run: Run) -> None:
-    """Write the model folder if the run died between the checkpoint of an evaluation and the export.
-
-    A model of a later step than the checkpoint's says that checkpoints are missing; that is told.
-    """
-    progress = job.progress
-    wanted = progress.evaluated
-    if job.config.export == "best":
-        wanted = int(progress.best["step"]) if progress.best else 0
-    if progress.step == wanted > 0 and read_exported_step(run) != wanted:
-        export_model(job, run)
-
-
-def read_exported_step(run: Run) -> int | None:
-    """Return the step of the weights in the run's model folder, if it opens."""
-    try:
-        return load_model(run.model_path).origin.get("step")
-    except VitreousError:
-        return None
 
 
 def read_final_metrics(run: Run) -> dict[str, float]:

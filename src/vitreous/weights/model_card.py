@@ -44,6 +44,8 @@ class Training:
     weights: str = ""
     """What it started from: a name on the Hub, or a local one; empty: from scratch."""
     figures: tuple[Figure, ...] = field(default=())
+    handover: tuple[str, ...] = ()
+    """What the run handed over, a sentence each: its best and its last evaluation, which of them this is, and why."""
 
     @property
     def base(self) -> str:
@@ -117,7 +119,7 @@ def _training(training: Training) -> list[str]:
 def _results(training: Training) -> list[str]:
     if not training.figures:
         return ["## Results\n", "None are known: measure it on images of yours.\n"]
-    return ["## Results\n", "\n".join(f"- {one}" for one in training.figures), ""]
+    return ["## Results\n", "\n".join(f"- {one}" for one in (*training.figures, *training.handover)), ""]
 
 
 def _classes(folder: ModelFolder) -> list[str]:
@@ -144,7 +146,7 @@ def _limits(folder: ModelFolder, training: Training) -> list[str]:
     if folder.classes and not folder.multilabel:
         lines.append("Every image gets one of the classes above, also one that shows none of them.")
     if training.figures:
-        lines.append("The figures are of images held out from the same data, by which the best step was chosen too.")
+        lines.append("The figures are of images held out from the same data.")
     return ["## Limits\n", " ".join(lines) + "\n"]
 
 

@@ -153,6 +153,11 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, multilabel, stored.temperature)
 
 
+def read_origin(path: str | Path) -> dict[str, Any]:
+    """Return what a model folder, or a run's, says of where its weights come from, without opening them; raises CheckpointError."""
+    return dict(_document(_locate(Path(path))).get("origin") or {})
+
+
 @dataclass(frozen=True)
 class _Weights:
     file: str

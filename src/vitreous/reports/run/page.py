@@ -16,6 +16,7 @@ from vitreous.reports.run.results import (
     build_calibration,
     build_confusions,
     build_curves,
+    describe_handed_over,
     list_figures,
     tabulate_classes,
 )
@@ -26,6 +27,7 @@ Draw = Callable[[RunContents], Sequence[Block] | None]
 """Returns a section's blocks; None where it has no place in this run's page."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", list_figures),
+    ("handed-over", "What is handed over", describe_handed_over),
     ("curves", "Learning curves", build_curves),
     ("confusion", "Confusions", build_confusions),
     ("classes", "Classes", tabulate_classes),

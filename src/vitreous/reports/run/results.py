@@ -5,8 +5,9 @@ from typing import Any
 
 from vitreous.drawing.charts import Series, compute_running_mean, draw_lines
 from vitreous.drawing.svg import Axis, Format, format_percent, shorten
+from vitreous.evaluation.handover import describe_handover
 from vitreous.metrics.classification import TOP, wilson_interval
-from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Words
+from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Table
 from vitreous.reports.evaluation import accuracy
 from vitreous.reports.evaluation.multilabel import list_figures as figures_multilabel
 from vitreous.reports.evaluation.multilabel import tabulate_labels
@@ -26,7 +27,7 @@ def list_figures(found: RunContents) -> list[Block]:
         figures.append(("images seen", shorten(last["samples"]), f"{last['epoch']:.1f} epochs"))
         figures.append(("training time", format_duration(last["seconds"]), _describe_progress(found)))
         figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
-    return [Numbers(figures), *_list_shortcomings(found), *_describe_caveat(found)]
+    return [Numbers(figures), *_list_shortcomings(found)]
 
 
 def _baselines(found: RunContents) -> list[tuple[str, str, str]]:
@@ -126,13 +127,12 @@ def _list_shortcomings(found: RunContents) -> list[Block]:
     return notes
 
 
-def _describe_caveat(found: RunContents) -> list[Block]:
-    measured = found.measured or found.measured_multilabel
-    if measured is None or found.settings.get("export") != "best" or len(found.records("evaluation")) < 2:
-        return []
-    by = "mean average precision" if found.measured_multilabel else "accuracy"
-    said = f"These weights were chosen, among all evaluations, by their {by} on these same images; on new images expect a little less."
-    return [Words(said)]
+def describe_handed_over(found: RunContents) -> list[Block]:
+    """Return best and last evaluation, which of them was exported and why, and whether the run has overfitted."""
+    handover = describe_handover(found.record)
+    if handover is None:
+        return [Note("Nothing yet:", "no evaluation has been made and exported.")]
+    return [Table("Best, last, and what was exported", ("what", "value"), handover.lines, words=2)]
 
 
 LOSS = "Training loss is that of the objective, with its augmentation, mixing and smoothing; validation loss is plain cross-entropy."

@@ -1,0 +1,142 @@
+"""What a run hands over: its best and its last evaluation, which of the two was exported, and why."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vitreous.errors import CheckpointError
+from vitreous.evaluation.overfitting import Overfitting, find_overfitting
+from vitreous.metrics.classification import wilson_interval
+from vitreous.metrics.headline import find_headline, format_named, select_judged
+from vitreous.run_folder import RunRecord
+from vitreous.weights.model_folder import read_origin
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One evaluation on the held-out images."""
+
+    step: int
+    metrics: dict[str, float]
+    """Its headline (top1, map, or none without labels) and its loss."""
+    images: int
+    """How many they are; 0 where the run doesn't say."""
+    learned: bool = False
+    """They are among the training images, for want of others."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95% interval of the accuracy; None of other headlines."""
+        if "top1" not in self.metrics or not self.images:
+            return None
+        return wilson_interval(round(self.metrics["top1"] * self.images), self.images)
+
+    def __str__(self) -> str:
+        name, interval = find_headline(self.metrics), self.interval
+        inside = f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+        headline = f"{format_named(name, self.metrics[name])}{inside}, " if name else ""
+        which = "images that it learned from" if self.learned else "held-out images"
+        return f"{headline}loss {self.metrics['loss']:.4f}, at step {self.step:,}, on {self.images:,} {which}"
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What was measured on the way, and what of it was exported."""
+
+    best: HeldOut
+    last: HeldOut
+    exported: int
+    """Step of the weights in the model folder."""
+    evaluations: int
+    kept: Path | None = None
+    """The model folder of the best evaluation, where another one was exported."""
+    overfitting: Overfitting | None = None
+    pretrained: bool = False
+    """The run began with weights."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"  {word:<12} {said}" for word, said in self.lines)
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What is said at the end of a training: pairs of a word and a sentence."""
+        if self.best.step == self.last.step:
+            said = [("best, last", str(self.best))]
+        else:
+            said = [("best", str(self.best)), ("last", str(self.last))]
+        said.append(("handed over", self.reason))
+        if self.exported != self.best.step:
+            said.append(("kept", f"the best, in {self.kept}" if self.kept else "not the best: its weights are gone"))
+        if self.caveat:
+            said.append(("note", self.caveat))
+        if self.overfitting is not None:
+            said.append(("overfitting", f"{self.overfitting}. {self.remedy}"))
+        return said
+
+    def describe_for_others(self, step: int) -> tuple[str, ...]:
+        """Return what people elsewhere want to know of the model of one step, a sentence each, without places of this machine."""
+        lines = replace(self, exported=step).lines
+        return tuple(f"{word}: {said}" for word, said in lines if word not in ("kept", "overfitting"))
+
+    @property
+    def reason(self) -> str:
+        """Which evaluation's model was exported, and why."""
+        if self.evaluations == 1:
+            return f"the model of step {self.exported:,}, the only one that was evaluated"
+        if self.exported == self.best.step == self.last.step:
+            return f"the last, which is the best of {self.evaluations} evaluations"
+        if self.exported == self.best.step:
+            return f"the best of {self.evaluations} evaluations, chosen by the held-out images"
+        if self.exported != self.last.step:
+            return f"the model of step {self.exported:,}, neither the best nor the last"
+        return "the last, whatever the held-out images say (--export best would hand over the best)"
+
+    @property
+    def caveat(self) -> str:
+        """What choosing by the held-out images does to their figures; nothing where nothing was chosen."""
+        if self.evaluations < 2 or self.best.learned:
+            return ""
+        return (
+            f"the best is so among {self.evaluations} evaluations on the same images, which flatters it a little; expect less of "
+            "new images"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What can be done about overfitting."""
+        since = self.overfitting.since if self.overfitting else None
+        first = ""
+        if since is not None and self.exported > since:
+            first = "Hand over the best (--export best), or stop earlier (--duration, --early-stop.patience 3). "
+        elif since is not None:
+            first = "What is handed over is from before most of that; a shorter run (--duration) would have done. "
+        start = "" if self.pretrained else "pre-trained weights (--weights auto), "
+        return f"{first}More images help most; then {start}stronger augmentation (--augment.randaugment 2 10), or a smaller --model"
+
+
+def describe_handover(record: RunRecord) -> Handover | None:
+    """Return what a run hands over, from its records and its model folders; None before its first evaluation and export."""
+    held = [one for one in record.metrics if one.get("kind") == "evaluation" and one.get("loss") is not None]
+    exported = read_step(record.model)
+    if not held or exported is None:
+        return None
+    settings, data = (record.config.get(name) or {} for name in ("config", "data"))
+    images, learned = int(data.get("validation") or 0), bool(data.get("validation_learned"))
+    best = next((one for one in reversed(held) if one.get("best")), held[-1])
+    found, last = (HeldOut(one["step"], select_judged(one), images, learned) for one in (best, held[-1]))
+    return Handover(
+        best=found,
+        last=last,
+        exported=exported,
+        evaluations=len({one["step"] for one in held}),
+        kept=record.best if read_step(record.best) == found.step else None,
+        overfitting=find_overfitting(record.metrics, images) if images and not learned else None,
+        pretrained=settings.get("weights") is not None,
+    )
+
+
+def read_step(model: Path | None) -> int | None:
+    """Return the step of the weights in a model folder of a run; None where there is none, or it doesn't say."""
+    try:
+        return None if model is None else read_origin(model).get("step")
+    except CheckpointError:
+        return None
