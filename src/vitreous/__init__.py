@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitreous.api.explanation import ExplanationResult, explain
     from vitreous.api.features import EmbeddingResult, embed
     from vitreous.api.inspection import InspectionResult, inspect
-    from vitreous.api.models import create, load
+    from vitreous.api.models import create, from_pretrained, load
     from vitreous.api.probes import ProbeResult, probe
     from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
@@ -45,6 +45,7 @@ PLACES = {
     "resume": "vitreous.api.training",
     "create": "vitreous.api.models",
     "load": "vitreous.api.models",
+    "from_pretrained": "vitreous.api.models",
     "evaluate": "vitreous.api.evaluation",
     "EvaluationResult": "vitreous.api.evaluation",
     "probe": "vitreous.api.probes",
@@ -123,6 +124,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "from_pretrained",
     "inspect",
     "load",
     "models",

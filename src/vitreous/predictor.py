@@ -169,6 +169,9 @@ class Predictor:
         predictor.report, predictor.path = report, str(path)
         return predictor
 
+    from_pretrained = load
+    """The same, by the name that transformers and huggingface_hub have for it."""
+
     @overload
     def __call__(self, images: list[Image] | tuple[Image, ...]) -> list[Prediction]: ...
     @overload

@@ -1,6 +1,7 @@
 """auto: the recommended model where it can be had, the starter weights where not, and for ever the same once it is chosen."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.weights.test_hub import weights as weights
 
 import vitreous
 from vitreous.api.training import pin_weights
-from vitreous.errors import CheckpointError, UserError
+from vitreous.errors import CheckpointError, ConfigError, UserError
 from vitreous.training.reporter import Reporter
 from vitreous.weights import auto_weights
 from vitreous.weights.auto_weights import choose_weights, find_image, is_named, resolve_weights
@@ -145,3 +146,21 @@ class _Reporter(Heard):
 
     def close(self) -> None:
         """Ignore it."""
+
+
+def test_names_of_other_libraries_load_too(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", small_model())
+    pixels = torch.rand(2, 3, *small_model().model.config.image)
+    expected = vitreous.load(tmp_path / "model", device="cpu").model(pixels)
+    for load in (vitreous.from_pretrained, vitreous.Predictor.from_pretrained):
+        assert torch.equal(load(tmp_path / "model", device="cpu").model(pixels), expected)
+
+
+@pytest.mark.parametrize("name", ["dinov2-s", "timm/vit_small_patch14_reg4_dinov2.lvd142m"])
+def test_weights_named_as_an_architecture_are_answered_by_what_to_type(name: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"vitreous.load({name!r})")):
+        vitreous.create(name)
+    with pytest.raises(ConfigError, match=re.escape(f"--weights {name}")):
+        vitreous.train("digits", model=name)
+    with pytest.raises(ConfigError, match=r"vitreous.load opens a pre-trained one"):
+        vitreous.create("S/16", pretrained=True)

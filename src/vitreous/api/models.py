@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from vitreous.errors import UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
 from vitreous.predictor import DecisionOptions, Predictor
@@ -14,6 +14,7 @@ from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import LoadOptions, Report
+from vitreous.weights.recommended import find_recommended
 
 ModelLike = Predictor | ModelFolder | str | Path
 """A model that is loaded, or what `load` takes."""
@@ -30,7 +31,21 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
     Raises:
         ConfigError: an unknown name, or settings that don't go together.
     """
+    if "pretrained" in overrides:
+        raise ConfigError(
+            "create makes a freshly initialised model; vitreous.load opens a pre-trained one (vitreous.models(pretrained=True))"
+        )
+    refuse_weights(name, f"vitreous.load({name!r})")
     return create_model(build_config(name, **overrides), seed)
+
+
+def refuse_weights(name: str, instead: str) -> None:
+    """Refuse the name of pre-trained weights where an architecture is wanted; raises ConfigError that says what to type instead."""
+    known = find_recommended(name)
+    if known is not None:
+        raise ConfigError(
+            f"{name!r} are pre-trained weights, and an architecture such as S/16 is wanted; for those: {instead}"
+        )
 
 
 def load(
@@ -77,6 +92,10 @@ def load(
     predictor.report, predictor.path, predictor.decision = report, str(path), decision
     predictor.load_options = {name: value for name, value in options.items() if value}
     return predictor
+
+
+from_pretrained = load
+"""`load`, by the name that transformers and huggingface_hub have for it."""
 
 
 def open_weights(

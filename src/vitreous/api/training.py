@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
+from vitreous.api.models import refuse_weights
 from vitreous.cross_validation import begin_folds, check_folds, continue_folds, is_folds, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
@@ -164,6 +165,7 @@ def plan_config(
         if name not in known:
             raise UnknownName("argument of train", name, known)
     if recipe_options.get("model") is not None:
+        refuse_weights(recipe_options["model"], f"--weights {recipe_options['model']}")
         check_name(recipe_options["model"])
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
