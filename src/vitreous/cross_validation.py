@@ -23,8 +23,9 @@ from jaxtyping import Float32, Int64
 
 from vitreous.data.dataset import open_dataset
 from vitreous.data.folds import ALL
+from vitreous.data.sources.base import Source
 from vitreous.data.synthetic.formula import is_formula
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, RunError
 from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.classification import softmax, wilson_interval
@@ -83,6 +84,13 @@ def is_folds(path: Path) -> bool:
     return path_exists(path / PLAN)
 
 
+def find_folds(path: Path) -> Path | None:
+    """Return the cross-validation that a path leads to: the folder itself, or the one that a model folder lies in; of its runs none."""
+    if is_run(path):
+        return None
+    return next((place for place in (path, path.resolve().parent) if is_folds(place)), None)
+
+
 def check_folds(folds: int, path: str, labelled: bool = True) -> None:
     """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises ConfigError."""
     if folds < 2:
@@ -109,6 +117,18 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
     check_ranges(config)
     open_dataset(set_fold(plan, 0).data, config.decode)
     return plan
+
+
+def describe_plan(plan: CrossValidation) -> str:
+    """Say which runs a cross-validation is, and of how many images each."""
+    data = [open_dataset(set_fold(plan, fold).data, plan.config.decode) for fold in range(plan.folds)]
+    every = open_dataset(set_fold(plan, ALL).data, plan.config.decode)
+    lines = [
+        f"fold {number:<7} trains on {len(one.train):,} images, is measured on {len(one.validation):,}"
+        for number, one in enumerate(data, 1)
+    ]
+    test = f"; measured once on {len(every.test):,} test images" if every.test else ""
+    return "\n".join([*lines, f"final        trains on all {len(every.train):,}, each {plan.config.duration}{test}"])
 
 
 def set_fold(plan: CrossValidation, fold: int) -> RunConfig:
@@ -187,6 +207,24 @@ def pool(plan: CrossValidation, out: Path) -> dict[str, float]:
     right = int((logits.argmax(1) == labels).sum())
     low, high = wilson_interval(right, len(labels))
     return {"images": len(labels), "right": right, "low": low, "high": high, "temperature": temperature}
+
+
+def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image label"]]:
+    """Return all images of a cross-validation, and what the model that has not seen it says of each, at no temperature.
+
+    Raises:
+        RunError: it isn't done.
+    """
+    plan = read_plan(out)
+    if not plan.pooled or not is_run(out / FINAL):
+        raise RunError(f"the cross-validation in {out} isn't done; go on with `vitreous resume {out}`")
+    every = open_dataset(set_fold(plan, ALL).data, plan.config.decode).train
+    place = {name: index for index, name in enumerate(every.names)}
+    parts = [predict_fold(plan, fold, out) for fold in range(plan.folds)]
+    logits = np.empty((len(every), len(parts[0].classes)), np.float32)
+    for part in parts:
+        logits[[place[name] for name in part.names]] = part.logits
+    return every, logits
 
 
 @dataclass(frozen=True, eq=False)

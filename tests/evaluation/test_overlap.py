@@ -6,7 +6,8 @@ import shutil
 from tests.support.pictures import tree
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_dataset, open_source
+from vitreous.data.dataset import open_dataset
+from vitreous.data.labelled import open_source
 from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.overlap import Overlap, compared
 

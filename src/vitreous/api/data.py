@@ -4,8 +4,11 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
+from vitreous.cross_validation import FINAL, find_folds
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, name_dataset, open_dataset, open_source, open_training
+from vitreous.data.dataset import Dataset, name_dataset, open_dataset
+from vitreous.data.labelled import open_source, open_training
+from vitreous.data.listing.discovery import NAMES
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import open_multilabel
 from vitreous.data.run_data import read_data_config
@@ -14,7 +17,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.storage.run_config import find_run
+from vitreous.storage.run_config import find_run, is_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run import hash_dataset
 
@@ -40,28 +43,62 @@ def shorten_name(data: str | None) -> str:
     return name_dataset(data) if data else "its validation split"
 
 
-def open_labelled(data: Data | None, predictor: Predictor, broken: str, display: Reporter) -> Source:
-    """Return the labelled images to measure on: those that are named, or the validation split of the model's run.
+def open_labelled(
+    data: Data | None, predictor: Predictor, broken: str, display: Reporter, split: str | None = None
+) -> Source:
+    """Return the labelled images to measure on: those that are named, or those of the model's run.
+
+    `split`: train, validation or test; None: of the run the validation, of named data what there is to measure on.
 
     Raises:
-        DataError: data that can't be used, or none is named and the model belongs to no run.
+        ConfigError: no such split. DataError: data that can't be used, has no such split, or none is named and the model
+            belongs to no run.
     """
     folder = predictor.folder
+    if split not in (None, *NAMES):
+        raise ConfigError(f"the split is {split!r}; it must be one of {', '.join(NAMES)}")
     if data is None:
-        return open_run_data(predictor, broken, display).validation
+        return open_run_split(predictor, broken, display, split or "validation")
     if not isinstance(data, (str, Path)):
+        if split is not None:
+            raise ConfigError(f"images that are opened already have no splits; leave out split {split!r}")
         return data
     if is_multilabel(Path(data)):
-        return open_multilabel(Path(data), folder.classes, folder.decode, broken)[0]
-    return open_source(str(data), folder.classes, folder.decode, broken)
+        return open_multilabel(Path(data), folder.classes, folder.decode, broken, split)[0]
+    return open_source(str(data), folder.classes, folder.decode, broken, split)
 
 
-def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Dataset:
-    """Return the data of the run that a model belongs to; raises DataError if there is none."""
+def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: str) -> Source:
+    """Return one split of the data of the run that a model belongs to.
+
+    The test split of a run of before is the one that the data has, also where it stood in for the validation; that is told.
+
+    Raises:
+        DataError: there is none.
+    """
+    dataset = open_run_data(predictor, broken, display, test=split == "test")
+    source: Source | None = getattr(dataset, split)
+    if source is None:
+        raise DataError(f"{dataset.report.path}, the data of this run, has no test split that it could be measured on")
+    if split == "test" and source.fingerprint == dataset.validation.fingerprint:
+        display.message(
+            "note: the test split was this run's validation, by which its best weights may have been chosen"
+        )
+    return source
+
+
+def find_last_run(path: Path) -> Path | None:
+    """Return the run on all images of the cross-validation that a path leads to; None if there is none."""
+    folds = find_folds(path)
+    return None if folds is None or not is_run(folds / FINAL) else folds / FINAL
+
+
+def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bool = False) -> Dataset:
+    """Return the data of the run that a model belongs to, perhaps with the test split; raises DataError if there is none."""
     if not predictor.path:
         raise DataError("a model from memory belongs to no run, so name the labelled images")
     path = Path(predictor.path)
-    run = find_run(path)
+    run = find_run(path) or find_last_run(path)
     if run is None:
         raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config
@@ -69,6 +106,9 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter) -> Datas
     if broken == "skip":
         config = replace(config, broken="skip")
     dataset = open_dataset(config, predictor.folder.decode)
+    if test and dataset.test is None:
+        config = replace(config, test_split="once", tuning_holdout=0.0, folds=0)
+        return replace(dataset, test=open_dataset(config, predictor.folder.decode).test)
     if hash_dataset(dataset) != record["data"]["fingerprint"]:
         display.message(
             "note: the data has changed since the run began; images that were trained on may be among these"

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32
 
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
+from vitreous.api.measured_images import describe_images, find_own_folds, measure_out_of_fold, note_test
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model, tell_apart
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
@@ -64,6 +65,8 @@ class EvaluationResult(Reported):
     corruptions: Robustness | None = None
     overlap: Overlap | None = None
     """How many of the images the model was trained on; None if on none of them, or it can't be told."""
+    measured: str = OwnRun.VALIDATION.value
+    """Which images these are, in words."""
     source: Source = field(kw_only=True, repr=False)
     """The images."""
     predictor: Predictor = field(kw_only=True, repr=False)
@@ -75,6 +78,7 @@ class EvaluationResult(Reported):
             lines = [str(self.metrics), "", str(self.details)]
         lines += comparison.format_lines(self.comparison) if self.comparison else []
         lines += corrupted.format_lines(self.corruptions) if self.corruptions else []
+        lines += [f"\nmeasured on {self.measured}"]
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join([*lines, *list_left_out(self.source)])
 
@@ -90,7 +94,7 @@ class EvaluationResult(Reported):
             found["comparison"] = {**self.comparison.to_dict(), "cost": costs[1].to_dict() if costs else None}
         if self.corruptions is not None:
             found["corruptions"] = self.corruptions.to_dict()
-        return found | encode_overlap(self.overlap)
+        return found | {"measured": self.measured} | encode_overlap(self.overlap)
 
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
@@ -137,8 +141,7 @@ class EvaluationResult(Reported):
     @cached_property
     def report(self) -> Report:
         """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and what else was measured."""
-        data = self.data or OwnRun.VALIDATION.value
-        lead = f"{self.model} on {len(self.source):,} images of {data}, by its own head."
+        lead = f"{self.model} on {len(self.source):,} images, by its own head: {self.measured}."
         said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
         return Report(
             f"{name_model(self.model)} on {shorten_name(self.data)}: accuracy",
@@ -169,6 +172,7 @@ def evaluate(
     model: ModelLike,
     data: Data | None = None,
     *,
+    split: str | None = None,
     compare: ModelLike | None = None,
     corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] | None = None,
@@ -186,8 +190,11 @@ def evaluate(
 
     Args:
         model: what `vitreous.load` takes or returns, with a head.
-        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run.
+        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run, or of its
+            cross-validation, whose images are each measured by the model that has not seen it.
             Classes are matched by name. Images may have several labels (a manifest with a column labels).
+        split: train, validation or test, where the data has splits of its own. The test split of a run was measured once, at its
+            end; every further time is noted in the run's test.jsonl, and said.
         compare: another model, to be measured on the same images; it must know the same classes.
         corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
         severities: of the corruptions, 1 to 5; None: all five.
@@ -212,15 +219,22 @@ def evaluate(
     only_one = rival is not None or wanted is not None
     if multilabel and only_one:
         refuse_multilabel(f"{predictor.path} gives")
-    source = open_labelled(data, predictor, broken, display)
-    if get_label_matrix(source) is not None and only_one:
-        refuse_multilabel(f"{name_data(data) or OwnRun.VALIDATION.value} has")
-    multilabel = multilabel or get_label_matrix(source) is not None
-    display.phase(f"evaluating on {len(source):,} images")
-    progress = progress_of(display)
-    metrics, logits, targets = (evaluate_multilabel if multilabel else measure)(
-        predictor, source, batch, progress=progress
-    )
+    folds = find_own_folds(predictor, data, split, alone=not only_one)
+    if folds is not None:
+        display.phase("measuring each fold by the model that has not seen it")
+        source, found = measure_out_of_fold(folds, predictor.folder.classes)
+    else:
+        source = open_labelled(data, predictor, broken, display, split)
+        if get_label_matrix(source) is not None and only_one:
+            refuse_multilabel(f"{name_data(data) or OwnRun.VALIDATION.value} has")
+        multilabel = multilabel or get_label_matrix(source) is not None
+        display.phase(f"evaluating on {len(source):,} images")
+        how = evaluate_multilabel if multilabel else measure
+        found = how(predictor, source, batch, progress=progress_of(display))
+    metrics, logits, targets = found
+    measured = describe_images(predictor, data, split, source, folds)
+    if data is None and split == "test":
+        measured = f"{measured}; {note_test(predictor, metrics, source, display)}"
     if speed:
         display.phase("measuring the speed")
     price = cost(predictor, batch) if speed else None
@@ -229,7 +243,7 @@ def evaluate(
         predictor.path, name_data(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
         None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
-        find_overlap(predictor, source, named=data is not None),
+        find_overlap(predictor, source, named=data is not None), measured,
         source=source, predictor=predictor,
     )  # fmt: skip
 

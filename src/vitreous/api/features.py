@@ -10,7 +10,8 @@ from jaxtyping import Float32
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result, describe_skipped
-from vitreous.data.dataset import is_built_in, open_images, open_splits
+from vitreous.data.dataset import is_built_in
+from vitreous.data.labelled import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError

@@ -133,7 +133,7 @@ def inspect_run(path: Path) -> InspectionResult:
 
 def inspect_data(path: str) -> InspectionResult:
     """Describe a data set as training would see it, broken files left out and listed."""
-    report = open_dataset(DataConfig(path, broken="skip")).report
+    report = open_dataset(DataConfig(path, broken="skip", test_split="once")).report
     skip = " --data.broken skip" if report.broken else ""
     return InspectionResult(path, "data", report, f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from vitreous.api.data import shorten_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Reported
-from vitreous.data.dataset import open_splits
+from vitreous.data.labelled import open_splits
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.files import FileSource
 from vitreous.errors import ConfigError, DataError

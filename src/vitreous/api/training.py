@@ -110,7 +110,7 @@ def train(
         check_folds(folds, str(data), recipe not in UNLABELLED)
     recipe_options, settings = pin_weights(recipe_options, settings, reporter)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
-    base = override_config(RunConfig(data=DataConfig(str(data))), opened)
+    base = override_config(RunConfig(data=DataConfig(str(data), test_split="once")), opened)
     config = override_config(plan_config(base.data, recipe, recipe_options, reporter, base.decode), settings)
     parts = None if folds is None else plan_folds(config, folds)
     if dry_run:

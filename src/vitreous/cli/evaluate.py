@@ -53,7 +53,7 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     from vitreous.api.evaluation import evaluate
 
     model = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
-    how = {name: getattr(options, name) for name in ("corruptions", "severities", "speed", "batch", "broken")}
+    how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
     return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
 
 
@@ -89,5 +89,5 @@ def folder_of(options: Evaluate) -> Path:
     """Return the folder that the report goes to; raises ConfigError."""
     from vitreous.data.dataset import name_dataset
 
-    data = options.benchmark or (name_dataset(options.data) if options.data else "validation")
+    data = options.benchmark or (name_dataset(options.data) if options.data else options.split or "validation")
     return free_or_named(options.out, f"{name_model(options.model)}-{data or 'data'}-{options.protocol}")

@@ -99,6 +99,8 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
     labelled = find_headline(result.metrics) is not None
     if result.folds:
         print(f"\n{result.folds}")
+        if result.test:
+            print(f"the model of all images on the test split: {result.test}")
     print(f"\n{ended}{f': {judged} {format_reached(result.metrics)}' if result.metrics else ''}")
     if result.handover:
         print(result.handover)
@@ -110,8 +112,7 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
     if result.report:
         print(f"  report  {result.report}")
     if labelled or not result.metrics:
-        measure = "" if result.folds else f"   or   vitreous evaluate {run}"
-        print(f"next: vitreous predict {run} IMAGES...{measure}")
+        print(f"next: vitreous predict {run} IMAGES...   or   vitreous evaluate {run}")
     else:
         print(f"next: vitreous train DATA --recipe finetune --weights {run}")
     return 0

@@ -27,6 +27,9 @@ class DataConfig:
     by class by `split_seed`; 0: off. Set by --folds."""
     fold: int = 0
     """With folds: the one that is held out, 0 and up; -1: train on all of them."""
+    test_split: Literal["stand-in", "once"] = "stand-in"
+    """What a test split of the data's own is: once: never trained on nor chosen by, and measured once at the end, which is what
+    `vitreous train` sets; stand-in: the validation where the data has none, otherwise left out, as runs before did."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"

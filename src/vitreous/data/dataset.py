@@ -1,7 +1,7 @@
 """Where examples come from. `open_dataset` turns settings into training and validation examples, verified."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import numpy as np
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
-from vitreous.data.listing.discovery import list_data, list_labelled
-from vitreous.data.listing.listing import TRAIN, VALIDATION, Listing, Row, format_names
+from vitreous.data.listing.discovery import list_data, list_splits
+from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
-from vitreous.data.sources.base import FileSource, Relabelled, Source, get_label_matrix
+from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
 from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
 from vitreous.data.sources.subset import divide
@@ -49,6 +49,8 @@ class Dataset:
     validation: Source
     facts: Facts
     report: ScanReport
+    test: Source | None = None
+    """Neither trained on nor chosen by: measured once, at the end."""
 
 
 def open_dataset(
@@ -101,7 +103,8 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         return open_digits(config)
     if is_formula(config.path):
         return open_formula(config)
-    listings = list_parts(config)
+    listings, test = list_parts(config)
+    listings = [*listings, *([test] if test else [])]
     total, done = sum(map(len, listings)), 0
     parts: list[ScannedListing] = []
     for listing in listings:
@@ -110,6 +113,7 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         done += len(listing)
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [keep_readable(part, config.broken) for part in parts]
+    apart = good.pop() if test else None
     if config.labels == "needed":
         check_classes(config.path, good[0])
     if config.folds:
@@ -117,7 +121,38 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
     elif len(good) == 1:
         held = choose_held_out(good[0].listing, config)
         good = [good[0].take([not out for out in held]), good[0].take(held)]
-    return assemble(config, decode, good[0], good[1], broken)
+    dataset = assemble(config, decode, good[0], good[1], broken)
+    return dataset if apart is None else add_test(dataset, good, apart, config, decode)
+
+
+def add_test(
+    dataset: Dataset,
+    others: Sequence[ScannedListing],
+    test: ScannedListing | None,
+    config: DataConfig,
+    decode: DecodeConfig,
+) -> Dataset:
+    """Return a dataset with its test split, for the run that is to be measured on it: no trial of a setting, nor a single fold.
+
+    `others`: the training and the validation split, of which it should have no image.
+    """
+    assert test is not None
+    classes, counts = dataset.facts.classes, Counter(test.listing.found)
+    unknown = sorted(set(counts) - set(classes))
+    notes = dataset.report.notes
+    if unknown:
+        test = None
+        notes = (*notes, f"the test split has classes not trained on, so it is left out: {format_names(unknown)}")
+    report = replace(
+        dataset.report,
+        test=len(test) if test else 0,
+        test_counts={label: counts[label] for label in classes} if test else {},
+        leaks=tuple(pair for part in others for pair in find_same_bytes(part, test)) if test else (),
+        notes=notes,
+    )
+    trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL)
+    source = build_file_source(test, classes, decode, test.broken) if test and not trial else None
+    return replace(dataset, report=report, test=source)
 
 
 def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
@@ -128,17 +163,23 @@ def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
     return hold_out(listing.names, listing.labels, *how)
 
 
-def list_parts(config: DataConfig) -> list[Listing]:
-    """Return the training files and, unless they are to be split, the validation files."""
+def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
+    """Return the training files and, unless they are to be split, the validation files; and those of the test, if it is to be measured."""
     path = Path(config.path).expanduser() if config.path else Path()
     if not config.path:
         raise DataError(
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
     optional = config.labels == "optional"
-    train, own = list_data(path, optional, multilabel=True)
+    splits, once = list_splits(path, optional, multilabel=True), config.test_split == "once" and not optional
+    train, own = (splits.train, splits.validation) if once else splits.let_test_stand_in()
+    assert train is not None
+    test = splits.test if once else None
     if config.validation is None:
-        return [train] if own is None else [train, own]
+        if test is not None and own is None and not config.folds:
+            note = "there is no validation split: a part of the training images is held out for it, the test split is kept for the end"
+            train = replace(train, notes=(*train.notes, note))
+        return [train] if own is None else [train, own], test
     validation, more = list_data(Path(config.validation).expanduser(), optional, multilabel=True)
     if validation.multilabel != train.multilabel:
         one, other = (path, config.validation) if train.multilabel else (config.validation, path)
@@ -148,99 +189,12 @@ def list_parts(config: DataConfig) -> list[Listing]:
     if own is not None:
         note = f"{len(own):,} validation images of {path} were left out: {config.validation} is the validation"
         train = replace(train, notes=(*train.notes, note))
-    return [train, validation]
-
-
-def open_source(
-    path: str, classes: Sequence[str] | None = None, decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
-) -> Source:
-    """Open one labelled set whole, for evaluation: a tree of class folders, a manifest, digits or a formula's images.
-
-    Where the data has its own split, its validation split is taken.
-
-    Args:
-        path: as in DataConfig.
-        classes: the model's class names; labels are indices into them. None: the data's own, sorted.
-        decode: limits of decoding.
-        broken: raise, or skip (they are listed in the source's `skipped`).
-
-    Raises:
-        DataError: nothing there, or a class that the model doesn't know.
-    """
-    if is_built_in(path):
-        found = open_dataset(DataConfig(path)).validation
-        return (
-            found
-            if classes is None
-            else renumber_labels(found, tuple(classes), "the digits" if path == DIGITS else path)
-        )
-    listing = list_labelled(Path(path).expanduser() if path else Path(), classes or ())
-    return open_listing(listing, classes, decode, broken)
-
-
-def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
-    """Open one labelled set to learn from: its training split where it has its own split, or else everything.
-
-    Raises:
-        DataError: nothing there, or nothing that can be used.
-    """
-    if is_built_in(path):
-        return open_dataset(DataConfig(path)).train
-    return open_listing(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
-
-
-def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
-    """Look at every file of a listing and return those that can be read; raises DataError."""
-    part = ScannedListing(listing, scan(listing, decode, "full"))
-    return build_file_source(
-        keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken
-    )
-
-
-def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
-    """Open a labelled set with all of its splits: train and validation, or the whole under "" where it has no split.
-
-    Raises:
-        DataError: nothing there, or nothing that can be used.
-    """
-    if is_built_in(path):
-        found = open_dataset(DataConfig(path))
-        return {TRAIN[0]: found.train, VALIDATION[2]: found.validation}
-    train, validation = list_data(Path(path).expanduser() if path else Path())
-    if validation is None:
-        return {"": open_listing(train, None, decode, broken)}
-    return {
-        TRAIN[0]: open_listing(train, None, decode, broken),
-        VALIDATION[2]: open_listing(validation, None, decode, broken),
-    }
-
-
-def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
-    """Open images without labels, named by their paths: all are of one class, whose name is empty.
-
-    Raises:
-        DataError: images that can't be read, unless they are to be skipped.
-    """
-    rows = []
-    for path in paths:
-        try:
-            status = path.stat()
-            rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # the latter of a name with a NUL
-            rows.append(Row(str(path), ""))
-    return open_listing(Listing(Path(), tuple(rows)), ("",), decode, broken)
+    return [train, validation], test
 
 
 def is_built_in(name: str) -> bool:
     """Tell whether data comes with this package: the digits, or a formula's images."""
     return name == DIGITS or is_formula(name)
-
-
-def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Source:
-    """Number a source's labels by a model's classes; raises DataError for a class that the model doesn't know."""
-    known = number_classes(classes, found.classes, where)
-    numbers = np.array([known[name] for name in found.classes], dtype=np.int64)
-    return Relabelled(found, classes, numbers[found.labels])
 
 
 def check_classes(path: str, part: ScannedListing) -> None:

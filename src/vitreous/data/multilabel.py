@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from vitreous.data.listing.manifest import read_manifest
+from vitreous.data.listing.discovery import list_labelled
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source, get_label_matrix
 from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
@@ -15,15 +15,20 @@ from vitreous.images.config import DecodeConfig
 
 
 def open_multilabel(
-    path: Path, classes: Sequence[str], decode: DecodeConfig = DecodeConfig(), broken: str = "raise"
+    path: Path,
+    classes: Sequence[str],
+    decode: DecodeConfig = DecodeConfig(),
+    broken: str = "raise",
+    split: str | None = None,
 ) -> tuple[FileSource, Bool[np.ndarray, "example label"]]:
-    """Open a manifest of labelled images whole, for evaluation; where it has a split, the validation split.
+    """Open a manifest of labelled images for evaluation, whole or one split of it.
 
     Args:
         path: a manifest with the columns path and labels.
         classes: the model's class names.
         decode: limits of decoding.
         broken: raise, or skip (they are listed in the source's `skipped`).
+        split: train, validation or test; None: its validation or, failing that, its test split, or everything.
 
     Returns:
         The images (their `labels` are all MULTILABEL), and which of the classes each has.
@@ -31,8 +36,7 @@ def open_multilabel(
     Raises:
         DataError: nothing there, or a label that is not among the classes.
     """
-    train, validation = read_manifest(path, multilabel=True)
-    listing = validation or train
+    listing = list_labelled(path, split=split, multilabel=True)
     every = ScannedListing(listing, scan(listing, decode, "full"))
     source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
     assert source.label_matrix is not None

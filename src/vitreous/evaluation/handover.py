@@ -1,49 +1,27 @@
 """What a run hands over: its best and its last evaluation, which of the two was exported, and why."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vitreous.errors import CheckpointError
+from vitreous.evaluation.final_test import (
+    SplitFigures,
+    TestMeasurement,
+    describe_measurements,
+    read_measurements,
+)
 from vitreous.evaluation.overfitting import Overfitting, find_overfitting
-from vitreous.metrics.classification import wilson_interval
-from vitreous.metrics.headline import find_headline, format_named, select_judged
+from vitreous.metrics.headline import select_judged
 from vitreous.run_folder import RunRecord
 from vitreous.weights.model_folder import read_origin
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One evaluation on the held-out images."""
-
-    step: int
-    metrics: dict[str, float]
-    """Its headline (top1, map, or none without labels) and its loss."""
-    images: int
-    """How many they are; 0 where the run doesn't say."""
-    learned: bool = False
-    """They are among the training images, for want of others."""
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95% interval of the accuracy; None of other headlines."""
-        if "top1" not in self.metrics or not self.images:
-            return None
-        return wilson_interval(round(self.metrics["top1"] * self.images), self.images)
-
-    def __str__(self) -> str:
-        name, interval = find_headline(self.metrics), self.interval
-        inside = f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
-        headline = f"{format_named(name, self.metrics[name])}{inside}, " if name else ""
-        which = "images that it learned from" if self.learned else "held-out images"
-        return f"{headline}loss {self.metrics['loss']:.4f}, at step {self.step:,}, on {self.images:,} {which}"
 
 
 @dataclass(frozen=True)
 class Handover:
     """What was measured on the way, and what of it was exported."""
 
-    best: HeldOut
-    last: HeldOut
+    best: SplitFigures
+    last: SplitFigures
     exported: int
     """Step of the weights in the model folder."""
     evaluations: int
@@ -52,6 +30,10 @@ class Handover:
     overfitting: Overfitting | None = None
     pretrained: bool = False
     """The run began with weights."""
+    learned: bool = False
+    """The images are among those that were trained on, for want of others."""
+    tests: list[TestMeasurement] = field(default_factory=list)
+    """Every time that the test split was measured."""
 
     def __str__(self) -> str:
         return "\n".join(f"  {word:<12} {said}" for word, said in self.lines)
@@ -68,6 +50,8 @@ class Handover:
             said.append(("kept", f"the best, in {self.kept}" if self.kept else "not the best: its weights are gone"))
         if self.caveat:
             said.append(("note", self.caveat))
+        if self.tests:
+            said.append(("test", f"{self.tests[-1]}; {describe_measurements(self.tests)}"))
         if self.overfitting is not None:
             said.append(("overfitting", f"{self.overfitting}. {self.remedy}"))
         return said
@@ -93,7 +77,7 @@ class Handover:
     @property
     def caveat(self) -> str:
         """What choosing by the held-out images does to their figures; nothing where nothing was chosen."""
-        if self.evaluations < 2 or self.best.learned:
+        if self.evaluations < 2 or self.learned:
             return ""
         return (
             f"the best is so among {self.evaluations} evaluations on the same images, which flatters it a little; expect less of "
@@ -121,8 +105,9 @@ def describe_handover(record: RunRecord) -> Handover | None:
         return None
     settings, data = (record.config.get(name) or {} for name in ("config", "data"))
     images, learned = int(data.get("validation") or 0), bool(data.get("validation_learned"))
+    which = "images that it learned from" if learned else "held-out images"
     best = next((one for one in reversed(held) if one.get("best")), held[-1])
-    found, last = (HeldOut(one["step"], select_judged(one), images, learned) for one in (best, held[-1]))
+    found, last = (SplitFigures(one["step"], select_judged(one), images, which) for one in (best, held[-1]))
     return Handover(
         best=found,
         last=last,
@@ -131,6 +116,8 @@ def describe_handover(record: RunRecord) -> Handover | None:
         kept=record.best if read_step(record.best) == found.step else None,
         overfitting=find_overfitting(record.metrics, images) if images and not learned else None,
         pretrained=settings.get("weights") is not None,
+        learned=learned,
+        tests=read_measurements(record.path),
     )
 
 

@@ -65,6 +65,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         schedule=schedule,
         stream=stream,
         validation=dataset.validation,
+        test=dataset.test if classes else None,
         device=device,
         low_steps=count_low_steps(config, len(dataset.train), schedule.total),
         low_size=choose_low_size(config),

@@ -15,6 +15,7 @@ from vitreous.data.folds import is_learned
 from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.baselines import Baselines
+from vitreous.evaluation.final_test import TestMeasurement, read_measurements
 from vitreous.evaluation.handover import Handover, describe_handover
 from vitreous.model import count
 from vitreous.reports.notebook import embed_page, format_text
@@ -43,6 +44,7 @@ from vitreous.training.resolve import resolve
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.settings_check import check_ranges
 from vitreous.training.state import Job
+from vitreous.training.test_measurement import measure_test
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class TrainResult:
     """What can be had without a network on the same images, where it was measured."""
     handover: Handover | None = None
     """Best and last evaluation, which of them was exported and why, and whether the run has overfitted."""
+    test: TestMeasurement | None = None
+    """What the exported model reached on the test split of the data, if there is one."""
     folds: str | None = None
     """What cross-validation came to, in words: `metrics` are then means over the folds."""
 
@@ -88,6 +92,8 @@ class DryRun:
     """Of one real batch."""
     seconds: float
     """That one step took."""
+    folds: str = ""
+    """Which runs a cross-validation would be, in words; what stands above is then its configuration, and a batch of no fold."""
 
     def __str__(self) -> str:
         rows, cols = self.config.model.image
@@ -99,7 +105,7 @@ class DryRun:
             f"steps        {self.steps:,} of {self.config.batch} images ({self.config.duration})",
             f"one batch    loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"\n{self.folds}"] if self.folds else [])])
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:
@@ -294,6 +300,7 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
     report = None
     if fitted.stopped != "interrupted":
         note_baselines(job, run, reporter)
+        measure_test(job, run, reporter)
         reporter.phase("writing the report")
         report = write_report(run, reporter)
     reporter.close()
@@ -303,7 +310,8 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
         read_baselines(run.path),
         describe_handover(read_run(run.path)),
     )
-    return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines, handover)
+    test = next(iter(read_measurements(run.path)[-1:]), None)
+    return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines, handover, test)
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:
@@ -330,6 +338,7 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             "validation": len(dataset.validation),
             **({"validation_learned": True} if is_learned(config.data, dataset.train, dataset.validation) else {}),
             "fingerprint": hash_dataset(dataset),
+            **({"test": len(dataset.test)} if dataset.test else {}),
             "sample": hash_samples(dataset, config.seed),
         },
         "steps": job.schedule.total,

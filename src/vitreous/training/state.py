@@ -54,6 +54,8 @@ class Job:
     stream: TrainStream
     validation: Source
     device: torch.device
+    test: Source | None = None
+    """Measured once, at the end."""
     progress: Progress = field(default_factory=Progress)
     whole: bool = True
     """The weights are those of `progress.step`: false from the optimizer's step until it is counted."""

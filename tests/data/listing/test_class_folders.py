@@ -67,7 +67,8 @@ def test_val_is_preferred_and_the_test_part_left_out_aloud(tmp_path):
     tree(tmp_path, train__a=1, train__b=1, val__a=1, test__a=5, extra__c=1)
     train, validation = list_data(tmp_path)
     assert validation.root.name == "val"
-    assert "left out, as they are neither train/ nor the validation: extra/, test/" in train.notes
+    assert "left out, as they are neither train/ nor the validation nor the test: extra/" in train.notes
+    assert "5 test images were left out" in train.notes
 
 
 def test_train_without_val_is_split_later(tmp_path):

@@ -117,7 +117,7 @@ WRONG = {
     "an empty label": ("list.csv", "path,label\na.png,cat\nb.png, \n", "line 3: label is empty"),
     "an empty path": ("list.jsonl", '{"path": null, "label": "a"}', "line 1: path is empty"),
     "listed twice": ("list.csv", "path,label\na.png,cat\n./a.png,dog\n", "line 3: a.png is listed in line 2 already"),
-    "unknown split": ("list.csv", "path,label,split\na.png,cat,dev\n", "line 2: split is 'dev'; it must be one of"),
+    "unknown split": ("list.csv", "path,label,split\na.png,cat,extra\n", "line 2: split is 'extra'; it must be one of"),
     "no JSON": ("list.jsonl", '{"path": "a.png", "label": "cat"}\n{path: b}\n', "line 2: not JSON"),
     "no object": ("list.jsonl", '["a.png", "cat"]\n', "line 1: expected an object such as"),
     "a key missing": ("list.jsonl", '\n{"path": "a.png"}\n', "line 2: no column 'label' among 'path'"),

@@ -75,7 +75,10 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional] = None
-    """Labelled images, of which the validation split is taken if there is one; by default those of the run."""
+    """Labelled images, of which the validation split is taken if there is one; by default those of the run, or of a
+    cross-validation all, each measured by the model that has not seen it."""
+    split: Literal["train", "validation", "test"] | None = None
+    """Which split of DATA, or of the run. The test split was measured at the run's end; each further time is noted and said."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
     """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
     model trained on each task (docs/evaluation.md)."""

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from vitreous.data.listing.class_folders import list_classes
 from vitreous.data.listing.layout import format_name, recognise_layout
-from vitreous.data.listing.listing import Listing
-from vitreous.data.listing.manifest import MANIFESTS, is_multilabel, read_manifest
+from vitreous.data.listing.listing import Listing, Splits
+from vitreous.data.listing.manifest import MANIFESTS, is_multilabel, read_splits
 from vitreous.errors import DataError
 from vitreous.storage.presence import explain_absence, explain_url, is_folder, is_link, path_exists
 
-__all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelled"]
+__all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelled", "list_splits"]
 
 
+NAMES = ("train", "validation", "test")
+"""Splits by the names that commands have for them."""
 INSTEAD = {
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), "unpack it, and name the folder"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the table as CSV, in UTF-8"),
@@ -25,8 +27,10 @@ INSTEAD = {
 """What to do with files that hold data in another form, by their extensions."""
 
 
-def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
-    """Return the training files and, where the data has its own split, the validation files.
+def list_splits(path: Path, optional: bool = False, multilabel: bool = False) -> Splits:
+    """Return the files of a data set's own splits, or all of them as `train`.
+
+    A test folder without class folders, as competitions have it, can't be measured on: it is left out, and that is noted.
 
     Args:
         path: a folder of class folders, or a manifest.
@@ -37,39 +41,70 @@ def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> t
         DataError: nothing there, or nothing that can be trained on.
     """
     if is_manifest(path):
-        train, validation = read_manifest(path, multilabel=multilabel and is_multilabel(path))
-        if not train:
+        splits = read_splits(path, multilabel=multilabel and is_multilabel(path))
+        if not splits.train:
             raise DataError(f"{path} lists no images for training: its split column has validation rows only")
-        return train, validation if len(validation) else None
+        return splits
     found = recognise_layout(path, splits_only=optional)
     if found.whole:
         listing = list_classes(found.whole, optional)
-        return replace(listing, notes=found.notes + listing.notes), None
+        return Splits(replace(listing, notes=found.notes + listing.notes))
     if found.train is None:
         raise DataError(
-            f"{path} has {format_name(found.validation)} but no train/; add it, or name the folder to train on"
+            f"{path} has {format_name(found.validation or found.test)} but no train/; add it, or name the folder to train on"
         )
-    train = list_classes(found.train, optional)
-    train = replace(train, notes=found.notes + train.notes)
-    return train, list_classes(found.validation, optional) if found.validation else None
+    train, notes = list_classes(found.train, optional), found.notes
+    validation, test = list_classes(found.validation, optional) if found.validation else None, None
+    try:
+        test = list_classes(found.test, optional) if found.test else None
+    except DataError as error:
+        notes = (*notes, f"the test split can't be measured on, and is left out: {error}")
+    return Splits(replace(train, notes=notes + train.notes), validation, test)
 
 
-def list_labelled(path: Path, known: Collection[str] = ()) -> Listing:
-    """Return one set to measure on: the validation split where the data has its own split, or else everything.
+def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
+    """Return the training files and, where the data has its own split, the validation files; test stands in where there is no other.
+
+    Arguments and errors are those of `list_splits`.
+    """
+    return list_splits(path, optional, multilabel).let_test_stand_in()
+
+
+def list_labelled(
+    path: Path, known: Collection[str] = (), split: str | None = None, multilabel: bool = False
+) -> Listing:
+    """Return one set to measure on.
 
     Args:
         path: a folder of class folders, or a manifest.
         known: the names of a model's classes: a folder called so is a class, whatever it holds.
+        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that, its test
+            split, or everything.
+        multilabel: the manifest gives several labels an image.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
     """
     if is_manifest(path):
-        train, validation = read_manifest(path)
-        return validation or train
+        splits = read_splits(path, multilabel)
+        listing = splits.pick(split)
+        if not listing:
+            raise DataError(explain_no_split(path, split, [name for name in NAMES if getattr(splits, name)]))
+        return listing
     found = recognise_layout(path, known)
-    listing = list_classes(found.whole or found.validation or found.train or path)
+    place = found.whole or found.validation or found.test or found.train or path
+    if split is not None:
+        place = getattr(found, split)
+        if place is None:
+            raise DataError(explain_no_split(path, split, [name for name in NAMES if getattr(found, name)]))
+    listing = list_classes(place)
     return replace(listing, notes=found.notes + listing.notes)
+
+
+def explain_no_split(path: Path, split: str | None, there: list[str]) -> str:
+    """Say that data has no such split, and which it has."""
+    known = f"it has {' and '.join(there)}" if there else "it has no splits of its own"
+    return f"{path} has no {split} split: {known}"
 
 
 def is_manifest(path: Path) -> bool:

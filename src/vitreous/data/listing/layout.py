@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitreous.data.listing.class_folders import has_folders, has_images_directly, holds_images, list_subfolders
-from vitreous.data.listing.listing import TRAIN, VALIDATION, format_names, get_split
+from vitreous.data.listing.listing import TEST, TRAIN, VALIDATION, format_names, get_split
 from vitreous.errors import DataError
 
 
@@ -15,16 +15,17 @@ class Layout:
 
     train: Path | None = None
     validation: Path | None = None
+    test: Path | None = None
     whole: Path | None = None
     """The folder that holds the class folders, where there is no split."""
     notes: tuple[str, ...] = ()
 
 
 def recognise_layout(root: Path, known: Collection[str] = (), splits_only: bool = False) -> Layout:
-    """Recognise `train/` and `val/` folders, and look through folders around them or around the class folders.
+    """Recognise `train/`, `val/` and `test/` folders, and look through folders around them or around the class folders.
 
-    A folder called train is a split, not a class, if it holds folders itself. `valid/`, `validation/` or, failing
-    those, `test/` stand in for `val/`; the notes say so, and name the folders that are left out. A folder is looked through where
+    A folder called train is a split, not a class, if it holds folders itself. `valid/` or `validation/` stand in for `val/`;
+    the notes say so, and name the folders that are left out. A folder is looked through where
     it is the only one with images, has none itself but two or more folders that do, or splits: as one class it could
     not be learned.
 
@@ -79,12 +80,13 @@ def recognise_splits(root: Path) -> Layout:
         part = get_split(folder.name)
         (others if part is None else parts.setdefault(part, [])).append(folder)
     train = find_split_folder(root, parts, TRAIN)
-    held = find_split_folder(root, parts, VALIDATION)
+    held, test = (find_split_folder(root, parts, names) for names in (VALIDATION, TEST))
+    apart = held or test
     if train is None or not has_folders(train):
-        if parts and not others and (train or (held and has_folders(held))):
-            return Layout(train, held)
+        if parts and not others and (train or (apart and has_folders(apart))):
+            return Layout(train, held, test)
         return Layout(whole=root)
-    unclear = [folder for folder in others if holds_images(folder)] if held is None else []
+    unclear = [folder for folder in others if holds_images(folder)] if apart is None else []
     if unclear:
         raise DataError(
             f"{root} has train/ beside {format_name(unclear[0])} and no val/, so it isn't clear whether train is a split or a "
@@ -93,10 +95,11 @@ def recognise_splits(root: Path) -> Layout:
     notes: list[str] = []
     if held is not None and held.name.lower() != "val":
         notes.append(f"{format_name(held)} is the validation: there is no val/")
-    unused = [format_name(folder) for folder in list_subfolders(root) if folder not in (train, held)]
+    unused = [format_name(folder) for folder in list_subfolders(root) if folder not in (train, held, test)]
     if unused:
-        notes.append(f"left out, as they are neither train/ nor the validation: {', '.join(unused)}")
-    return Layout(train, held, notes=tuple(notes))
+        others = "nor the validation" if test is None else "nor the validation nor the test"
+        notes.append(f"left out, as they are neither train/ {others}: {', '.join(unused)}")
+    return Layout(train, held, test, notes=tuple(notes))
 
 
 def find_split_folder(root: Path, parts: dict[str, list[Path]], names: tuple[str, ...]) -> Path | None:

@@ -2,13 +2,15 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation", "test")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test",)
 """Names of splits, the preferred first."""
+SPLITS = TRAIN + VALIDATION + TEST
 SYNONYMS = {"trn": "train", "dev": "val", "eval": "val", "testing": "test", "tst": "test"}
 """What folders of a split are called too."""
 BETWEEN = "\x1f"
@@ -16,14 +18,14 @@ BETWEEN = "\x1f"
 
 
 def get_split(folder: str) -> str | None:
-    """Return the part of a split that a folder's name says, one of TRAIN + VALIDATION, in whatever case; None if it says none.
+    """Return the part of a split that a folder's name says, one of SPLITS, in whatever case; None if it says none.
 
     >>> get_split("Training_Set"), get_split("val-images"), get_split("trains")
     ('training', 'val', None)
     """
     name = re.sub(r"[ _-]?(set|data|images|imgs|split)$|^(images|data)[ _-]", "", folder.lower())
     name = SYNONYMS.get(name, name)
-    return name if name in TRAIN + VALIDATION else None
+    return name if name in SPLITS else None
 
 
 class Row(NamedTuple):
@@ -83,6 +85,31 @@ class Listing:
     def place(self, index: int) -> str:
         """Say which line of the manifest a row comes from, as the start of a message; nothing without a manifest."""
         return f"{self.manifest}, line {self.rows[index].line}: " if self.manifest else ""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set's own splits; None for those that it hasn't. Without any, `train` is everything."""
+
+    train: Listing | None = None
+    validation: Listing | None = None
+    test: Listing | None = None
+
+    def pick(self, split: str | None) -> Listing | None:
+        """Return one split by name, or what there is to measure on: validation or, failing that, test, or everything."""
+        return getattr(self, split) if split else self.validation or self.test or self.train
+
+    def let_test_stand_in(self) -> tuple[Listing, Listing | None]:
+        """Return what is trained on, and the validation: the test split where there is no other; the notes say which was left out."""
+        assert self.train is not None
+        train, test = self.train, self.test
+        if test is None:
+            return train, self.validation
+        name = "the test rows are" if test.manifest else f"{test.root.name}/ is"
+        note = f"{name} the validation: {'none are marked val' if test.manifest else 'there is no val/'}"
+        if self.validation is not None:
+            note = f"{len(test):,} {'rows marked test' if test.manifest else 'test images'} were left out"
+        return replace(train, notes=(note, *train.notes)), self.validation or test
 
 
 def read_stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:

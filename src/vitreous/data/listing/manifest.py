@@ -10,7 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.listing.listing import BETWEEN, TRAIN, VALIDATION, Listing, Row, format_names, read_stamp
+from vitreous.data.listing.listing import (
+    BETWEEN,
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Listing,
+    Row,
+    Splits,
+    format_names,
+    get_split,
+    read_stamp,
+)
 from vitreous.data.listing.table import JSON_LINES, read_rows
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
@@ -33,11 +45,10 @@ LONGEST = {"path": 4096, "label": 1000, "split": 100}
 """Most characters of a value."""
 
 
-def read_manifest(path: Path, multilabel: bool = False) -> tuple[Listing, Listing]:
-    """Read a manifest with the columns path and label, and perhaps split (train, val); return both parts.
+def read_splits(path: Path, multilabel: bool = False) -> Splits:
+    """Read a manifest with the columns path and label, and perhaps split (train, val, test); without one, all is for training.
 
-    Paths are relative to the manifest; a backslash parts folders, as on Windows, where no file has it in its name. Where rows
-    are marked val, those marked test are left out; else they are the validation, as with folders.
+    Paths are relative to the manifest; a backslash parts folders, as on Windows, where no file has it in its name.
 
     Args:
         path: the manifest.
@@ -64,7 +75,17 @@ def read_manifest(path: Path, multilabel: bool = False) -> tuple[Listing, Listin
     notes += [f"{len(parts[part]):,} rows marked {part} were left out" for part in held[1:]]
     every = (*notes, *reader.notes())
     train = Listing(path.parent, tuple(parts["train"]), notes=every, manifest=path, multilabel=multilabel)
-    return train, replace(train, rows=tuple(parts[held[0]]) if held else (), notes=())
+    others = (
+        replace(train, rows=tuple(parts[part]), notes=()) if part in parts else None
+        for part in (held[0] if held else "", TEST[0])
+    )
+    return Splits(train, *others)
+
+
+def read_manifest(path: Path, multilabel: bool = False) -> tuple[Listing, Listing]:
+    """Return both parts of a manifest, of which either may be empty; rows marked test stand in where none are marked val."""
+    train, held = read_splits(path, multilabel).let_test_stand_in()
+    return train, held or replace(train, rows=(), notes=())
 
 
 def is_multilabel(path: Path) -> bool:
@@ -104,9 +125,10 @@ class Reader:
         columns = self.columns.get(tuple(fields)) or self.find(fields, where)
         name = self.file_name(_read_value(fields, columns.path, "path", where), where)
         label = _read_labels(fields, where) if self.multilabel else _read_value(fields, columns.label, "label", where)
-        split = "train" if columns.split is None else _read_value(fields, columns.split, "split", where).lower()
-        if split not in TRAIN + VALIDATION:
-            raise DataError(f"{where}: {columns.split} is {split!r}; it must be one of {', '.join(TRAIN + VALIDATION)}")
+        said = "train" if columns.split is None else _read_value(fields, columns.split, "split", where)
+        split = get_split(said)
+        if split is None:
+            raise DataError(f"{where}: {columns.split} is {said!r}; it must be one of {', '.join(SPLITS)}")
         row = Row(name, unicodedata.normalize("NFC", label), *read_stamp(self.manifest.parent / name), line)
         return "train" if split in TRAIN else split, row
 
@@ -118,7 +140,7 @@ class Reader:
         """Return which of a row's fields is which, and remember it; raises DataError."""
         splits = [
             SPLIT[0],
-            *(name for name in SPLIT[1:] if str(fields.get(name)).strip().lower() in TRAIN + VALIDATION),
+            *(name for name in SPLIT[1:] if get_split(str(fields.get(name)).strip())),
         ]
         split = _find_column(tuple(splits), fields, where) if set(splits) & set(fields) else None
         return self.columns.setdefault(tuple(fields), Columns(*self.check(tuple(fields), where), split))

@@ -19,6 +19,9 @@ class ScanReport:
     counts: dict[str, int] = field(default_factory=dict)
     """Training images of each class."""
     validation_counts: dict[str, int] = field(default_factory=dict)
+    test: int = 0
+    """Images of a test split, which is measured once, at the end."""
+    test_counts: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     """The most common sizes as "rows x cols", with how often."""
     smallest: str = ""
@@ -30,6 +33,8 @@ class ScanReport:
     """Files that can't be read and were left out: (name, reason)."""
     duplicates: tuple[tuple[str, str], ...] = ()
     """Files of the same bytes in both parts: (training name, validation name)."""
+    leaks: tuple[tuple[str, str], ...] = ()
+    """Files of the same bytes in the test split and in another: (name there, name in the test split)."""
     conflicts: tuple[tuple[str, str], ...] = ()
     """Files of the same bytes with different labels."""
     ignored: dict[str, int] = field(default_factory=dict)
@@ -37,9 +42,10 @@ class ScanReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        test = f", {self.test:,} for one test at the end" if self.test else ""
         lines = [
             _format_line("data", self.path),
-            _format_line("images", f"{self.train:,} for training, {self.validation:,} for validation"),
+            _format_line("images", f"{self.train:,} for training, {self.validation:,} for validation{test}"),
             _format_line("classes", f"{len(self.counts):,}: {_format_spread(self.counts)}"),
         ]
         if self.median:
@@ -57,6 +63,7 @@ class ScanReport:
         reasons = [(reason if name in reason else f"{name}: {reason}", "") for name, reason in self.broken]
         lines = _format_pairs("broken", "left out", reasons, "")
         lines += _format_pairs("duplicates", "in training and in validation", self.duplicates, " = ")
+        lines += _format_pairs("leaks", "test images in training or in validation too", self.leaks, " = ")
         lines += _format_pairs("conflicts", "same image, different labels", self.conflicts, " = ")
         if self.ignored:
             lines.append(_format_line("ignored", describe_ignored(self.ignored)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.data.dataset import open_source
+from vitreous.data.labelled import open_source
 from vitreous.data.listing.class_folders import is_image, list_subfolders
 from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan

@@ -1,0 +1,79 @@
+"""Which images an evaluation was of, in words; those of a cross-validation; and the note of a look at a test split."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from vitreous.api.data import Data, OwnRun, find_last_run, name_data
+from vitreous.cross_validation import find_folds, predict_out_of_fold
+from vitreous.data.sources.base import FileSource, Source
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.evaluation.accuracy import class_indices
+from vitreous.evaluation.final_test import describe_measurements, note_measurement, read_measurements
+from vitreous.metrics.classification import Metrics, evaluate_logits
+from vitreous.metrics.multilabel import MultiLabelMetrics
+from vitreous.predictor import Predictor
+from vitreous.run_folder import read_run
+from vitreous.storage.run_config import find_run
+from vitreous.training.reporter import Reporter
+
+OUT_OF_FOLD = (
+    "all images of its cross-validation, each by the fold's model that has not seen it, not by this one, which has"
+)
+
+
+def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, alone: bool) -> Path | None:
+    """Return the cross-validation whose images are meant, if it is those of one; raises ConfigError for what they don't serve for."""
+    folds = (
+        find_folds(Path(predictor.path)) if predictor.path and data is None and split in (None, "validation") else None
+    )
+    if folds is not None and not alone:
+        raise ConfigError(
+            f"{folds} is a cross-validation: its images are measured by the models of its folds, and this one has learned from "
+            "them. Comparisons and corruptions need others: name DATA"
+        )
+    return folds
+
+
+def measure_out_of_fold(
+    folds: Path, classes: tuple[str, ...]
+) -> tuple[Source, tuple[Metrics, Float32[np.ndarray, "example label"], Int64[np.ndarray, " example"]]]:
+    """Return all images of a cross-validation, and what `vitreous.evaluation.accuracy.evaluate` would of their folds' models; raises RunError."""
+    source, logits = predict_out_of_fold(folds)
+    labels = class_indices(source, classes)[source.labels]
+    return source, (evaluate_logits(logits, labels, classes), logits, labels)
+
+
+def describe_images(
+    predictor: Predictor, data: Data | None, split: str | None, source: Source, folds: Path | None
+) -> str:
+    """Say which images were measured."""
+    if folds is not None:
+        return OUT_OF_FOLD
+    if data is None and split not in (None, "validation"):
+        return f"its run's {split} split"
+    if data is None:
+        run = find_run(Path(predictor.path))
+        learned = run is not None and read_run(run).config["data"].get("validation_learned")
+        return f"{OwnRun.VALIDATION.value}{', images that it has learned from, for want of others' if learned else ''}"
+    name = name_data(data)
+    if split is not None:
+        return f"the {split} split of {name}"
+    apart = isinstance(source, FileSource) and isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
+    return f"{name}, its folder {source.root.name}/" if apart and source.root != Path(data).expanduser() else str(name)
+
+
+def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:
+    """Note a look at the test split of a model's run, and say how often it was looked at before; a note that can't be written is told."""
+    path = Path(predictor.path)
+    run = find_run(path) or find_last_run(path)
+    assert run is not None  # its data was opened
+    before = read_measurements(run)
+    try:
+        note_measurement(run, "evaluate", int(predictor.folder.origin.get("step") or 0), metrics, source)
+    except VitreousError as error:
+        display.message(f"note: this look at the test split could not be noted: {error}")
+    if not before:
+        return "never measured before"
+    return f"before, it was {describe_measurements(before)}. It then gave {before[-1]}"

@@ -1,0 +1,125 @@
+"""The test split, measured once: at the end of a run, by the model that it hands over; and a note of every time it was.
+
+    RUN/test.jsonl      a record for each measurement: when, by which command, of which step's weights, and what it came to
+
+It is no part of metrics.jsonl, which is cut back on resume: what was looked at once stays looked at.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.sources.base import Source, get_label_matrix
+from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
+from vitreous.metrics.classification import Metrics, wilson_interval
+from vitreous.metrics.headline import find_headline, format_named, select_judged
+from vitreous.metrics.multilabel import MultiLabelMetrics
+from vitreous.predictor import Predictor
+from vitreous.storage.jsonl import RecordWriter, read_records
+
+TESTS = "test.jsonl"
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """What the weights of one step reached on one split."""
+
+    step: int
+    metrics: dict[str, float]
+    """Its headline (top1, map, or none without labels) and its loss."""
+    images: int
+    """How many they are; 0 where the run doesn't say."""
+    which: str = "held-out images"
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95% interval of the accuracy; None of other headlines."""
+        if "top1" not in self.metrics or not self.images:
+            return None
+        return wilson_interval(round(self.metrics["top1"] * self.images), self.images)
+
+    def __str__(self) -> str:
+        name, interval = find_headline(self.metrics), self.interval
+        inside = f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+        headline = f"{format_named(name, self.metrics[name])}{inside}, " if name else ""
+        return f"{headline}loss {self.metrics['loss']:.4f}, at step {self.step:,}, on {self.images:,} {self.which}"
+
+
+@dataclass(frozen=True)
+class TestMeasurement:
+    """One look at the test split."""
+
+    __test__ = False  # no test of pytest's
+
+    figures: SplitFigures
+    when: str
+    """UTC, to the second."""
+    by: str
+    """train or evaluate."""
+    fingerprint: str
+    """Of the images."""
+
+    def __str__(self) -> str:
+        return str(self.figures)
+
+
+def measure_once(run: Path, source: Source, device: str = "auto", workers: int | str = 0) -> TestMeasurement:
+    """Measure the model that a run exported on its test split, and note it; what was measured of these weights and images is not again.
+
+    Raises:
+        VitreousError: no model, images that can't be read, or a note that can't be written.
+    """
+    predictor = Predictor.load(run, device=device)
+    step = int(predictor.folder.origin.get("step") or 0)
+    known = [
+        one for one in read_measurements(run) if one.figures.step == step and one.fingerprint == source.fingerprint
+    ]
+    if known:
+        return known[0]
+    several = get_label_matrix(source) is not None
+    metrics, _, _ = (evaluate_multilabel if several else evaluate)(predictor, source, workers=workers)
+    return note_measurement(run, "train", step, metrics, source)
+
+
+def note_measurement(
+    run: Path, by: str, step: int, metrics: Metrics | MultiLabelMetrics, source: Source
+) -> TestMeasurement:
+    """Note among a run's measurements what its model reached on the test split; raises StorageError."""
+    if isinstance(metrics, MultiLabelMetrics):
+        judged = {"map": metrics.mean_average_precision, "loss": metrics.nll * len(source.classes)}
+    else:
+        judged = {"top1": metrics.top1, "loss": metrics.nll}
+    record = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": by,
+        "step": step,
+        "images": len(source),
+        "fingerprint": source.fingerprint,
+        **judged,
+    }
+    writer = RecordWriter(run / TESTS)
+    try:
+        writer.append(record)
+        writer.sync()
+    finally:
+        writer.close()
+    return _read(record)
+
+
+def read_measurements(run: Path) -> list[TestMeasurement]:
+    """Return every time that a run's test split was measured, the first one first."""
+    return [_read(record) for record, _ in read_records(run / TESTS)]
+
+
+def describe_measurements(found: list[TestMeasurement]) -> str:
+    """Say how often a test split was measured; each time that it decides something it becomes a validation split a little more."""
+    first = f"{found[0].when[:10]} {found[0].when[11:16]} UTC"
+    if len(found) == 1:
+        return f"measured once, {first}, by {found[0].by}"
+    return f"measured {len(found)} times since {first}: what is chosen by it, it can't measure any more"
+
+
+def _read(record: dict[str, Any]) -> TestMeasurement:
+    figures = SplitFigures(int(record["step"]), select_judged(record), int(record["images"]), "test images")
+    return TestMeasurement(figures, record["when"], record["by"], record["fingerprint"])
