@@ -193,3 +193,74 @@ def test_several_labels_an_image_are_refused(photos, tmp_path):
     (tmp_path / "several.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError, match="has several; leave out --folds"):
         vitreous.train(tmp_path / "several.jsonl", recipe="small", folds=2, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["label", "class"])
+def test_a_label_column_with_too_few_images_of_a_class_is_refused_before_weights_are_looked_for(
+    photos, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr("vitreous.api.training.resolve_weights", lambda *given: pytest.fail("weights were looked for"))
+    rows = [f"{path},{path.parent.name}" for path in sorted((photos / "train").rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join([f"path,{name}", *rows]))
+    with pytest.raises(
+        DataError, match=r"^6 folds, and class 'b' has 5 images; each fold needs one: at most --folds 5, or add images$"
+    ):
+        vitreous.train(tmp_path / "list.csv", folds=6, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("weights", [None, "auto", "dinov2-s"])
+@pytest.mark.parametrize(
+    ("data", "how", "said"),
+    [
+        ("digits", {"recipe": "probe", "minutes": 3}, "leave out --minutes 3, or use recipe 'lp-ft'"),
+        ("no-such-place", {"recipe": "probe"}, "no such file or folder: no-such-place"),
+        ("digits", {"recipe": "prob"}, "did you mean 'probe'"),
+        ("digits", {"model": "S/61x"}, "unknown model 'S/61x'"),
+        ("digits", {"folds": 200}, "class '8' has 174 images"),
+    ],
+)
+def test_no_weights_are_looked_for_where_the_request_can_not_be(weights, data, how, said, monkeypatch):
+    monkeypatch.setattr("vitreous.api.training.resolve_weights", lambda *given: pytest.fail("weights were looked for"))
+    with pytest.raises((ConfigError, DataError), match=said):
+        vitreous.train(data, weights=weights, **how)
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    there = set(tmp_path.rglob("*"))
+    found = vitreous.train(
+        photos,
+        recipe="small",
+        model="mu/4",
+        image=(8, 8),
+        folds=4,
+        dry_run=True,
+        settings={"duration": "2ep", "batch": 4},
+    )
+    assert str(found).endswith(
+        "fold 1       trains on 9 images, is measured on 3\nfold 2       trains on 9 images, is measured on 3\n"
+        "fold 3       trains on 9 images, is measured on 3\nfold 4       trains on 9 images, is measured on 3\n"
+        "final        trains on all 12, each 2ep"
+    )
+    assert set(tmp_path.rglob("*")) == there
+
+
+def test_an_unfinished_one_can_not_be_measured_yet(crossed, tmp_path):
+    out, _, _ = crossed
+    cut = tmp_path / "cut"
+    shutil.copytree(out, cut)
+    (cut / "folds.json").write_text(json.dumps(json.loads((out / "folds.json").read_text()) | {"pooled": {}}))
+    with pytest.raises(RunError, match="isn't done; go on with `vitreous resume"):
+        vitreous.evaluate(cut, speed=False)
+
+
+def test_measured_again_it_comes_to_what_it_said(crossed):
+    out, _, _ = crossed
+    found = vitreous.evaluate(out, speed=False, device="cpu")
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert dict(zip(found.source.names, found.columns["prediction"], strict=True)) == {
+        row["path"]: row["prediction"] for row in rows
+    }
+    assert found.metrics.examples == len(rows) == 1797
+    assert found.metrics.top1 == pytest.approx(json.loads((out / "folds.json").read_text())["pooled"]["right"] / 1797)

@@ -8,16 +8,18 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
 from vitreous.api.models import refuse_weights
-from vitreous.cross_validation import begin_folds, check_folds, continue_folds, is_folds, plan_folds
+from vitreous.cross_validation import begin_folds, check_folds, continue_folds, describe_plan, is_folds, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, name_dataset, open_dataset
+from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_dataset
+from vitreous.data.listing.discovery import is_manifest
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.options import RecipeOptions
+from vitreous.recipes.probe import refuse_minutes
 from vitreous.settings import TAG, list_alternatives, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, give_up_claims
@@ -108,13 +110,16 @@ def train(
                 "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
             )
         check_folds(folds, str(data), recipe not in UNLABELLED)
-    recipe_options, settings = pin_weights(recipe_options, settings, reporter)
+    check_request(recipe, recipe_options)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override_config(RunConfig(data=DataConfig(str(data), test_split="once")), opened)
+    check_data(base, folds)
+    recipe_options, settings = pin_weights(recipe_options, settings, reporter)
     config = override_config(plan_config(base.data, recipe, recipe_options, reporter, base.decode), settings)
     parts = None if folds is None else plan_folds(config, folds)
     if dry_run:
-        return dry_run_config(config, reporter)
+        found = dry_run_config(config, reporter)
+        return found if parts is None else replace(found, folds=describe_plan(parts))
     try:
         folder = Path(out) if out is not None else claim_run(config)
         reporter.message(f"run folder: {folder}")
@@ -150,14 +155,8 @@ def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: 
     return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
-def plan_config(
-    source: DataConfig,
-    recipe: str,
-    recipe_options: Mapping[str, Any],
-    reporter: Reporter | None = None,
-    decode: DecodeConfig = DecodeConfig(),
-) -> RunConfig:
-    """Return a recipe's configuration for a data set; see `train` for the options. `decode`: limits of decoding."""
+def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
+    """Refuse what no recipe takes, before data or weights are looked for; raises ConfigError."""
     if recipe not in (*RECIPES, AUTO):
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "image", "channels", "minutes")
@@ -167,6 +166,27 @@ def plan_config(
     if recipe_options.get("model") is not None:
         refuse_weights(recipe_options["model"], f"--weights {recipe_options['model']}")
         check_name(recipe_options["model"])
+    if recipe == "probe":
+        refuse_minutes(recipe_options.get("minutes"))
+
+
+def check_data(config: RunConfig, folds: int | None) -> None:
+    """Refuse data that isn't there, or can't be cross-validated, before weights are looked for; raises DataError."""
+    if folds is not None:
+        open_dataset(replace(config.data, folds=folds, broken="skip"), config.decode)
+    elif not is_built_in(config.data.path):
+        is_manifest(Path(config.data.path).expanduser())
+
+
+def plan_config(
+    source: DataConfig,
+    recipe: str,
+    recipe_options: Mapping[str, Any],
+    reporter: Reporter | None = None,
+    decode: DecodeConfig = DecodeConfig(),
+) -> RunConfig:
+    """Return a recipe's configuration for a data set; see `train` for the options. `decode`: limits of decoding."""
+    check_request(recipe, recipe_options)
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")

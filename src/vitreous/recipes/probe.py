@@ -23,11 +23,16 @@ def probe(options: RecipeOptions) -> RunConfig:
 
     Reached: see docs/recipes.md.
     """
-    if options.minutes is not None:
-        raise ConfigError(
-            f"recipe 'probe' takes no steps, and moments; leave out --minutes {options.minutes:g}, or use recipe 'finetune'"
-        )
+    refuse_minutes(options.minutes)
     return configure_probe(options, "probe")
+
+
+def refuse_minutes(minutes: float | None) -> None:
+    """Refuse to be told how long to take; raises ConfigError."""
+    if minutes is not None:
+        raise ConfigError(
+            f"recipe 'probe' takes no steps, and moments; leave out --minutes {minutes:g}, or use recipe 'lp-ft' or 'finetune'"
+        )
 
 
 VIEWS, WORK = 4, 2e12
