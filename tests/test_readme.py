@@ -143,7 +143,7 @@ def commands_ran(tmp_path_factory):
 
 def test_the_commands_do_what_they_say(commands_ran):
     folder, printed = commands_ran
-    train, inspect, dry_run, predict, _, _, evaluate, review, explain, resume, finetune = printed
+    train, inspect, dry_run, predict, _, _, evaluate, _, _, review, explain, resume, finetune = printed
     run = folder / "runs" / "photos-probe-1"
     for name in re.findall(r"^\| `([\w./]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE):
         assert (run / name).exists(), f"the README says that a run folder holds {name}"
