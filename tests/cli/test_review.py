@@ -59,6 +59,17 @@ def test_without_a_model_what_pixels_tell_is_told(vitreous, photos, here):
     assert {str(path): path.read_bytes() for path in sorted((here / "photos").rglob("*.*"))} == photos
 
 
+def test_a_test_split_stays_one_in_the_cleaned_manifest(vitreous, photos, here):
+    write(here / "photos/test/cat/again.png", encoded(scene(4)))
+    write(here / "photos/test/dog/other.png", encoded(scene(31)))
+    done = vitreous("inspect", "photos", "--review", "--apply", "clean.csv")
+    assert done.code == 0 and "like cat/again.png" in done.out
+    splits = {row["path"]: row["split"] for row in rows_of(here / "clean.csv")}
+    assert splits["photos/test/cat/again.png"] == splits["photos/test/dog/other.png"] == "test"
+    assert "photos/train/cat/4.png" not in splits and "photos/val/cat/again.jpg" not in splits
+    vitreous("inspect", "clean.csv").worked("4 for validation, 2 for one test at the end")
+
+
 def test_with_a_model_labels_are_asked_too(vitreous, trained, photos, here):
     done = vitreous("inspect", "photos", "--review", "--weights", trained, "--out", "o")
     assert done.code == 0 and "need features" not in done.out

@@ -37,7 +37,7 @@ class EmbeddingResult(Result):
     """Where the model was loaded from."""
     layer: str
     splits: Mapping[str, Features]
-    """The vectors by the split of the data: train and validation, or all under ""."""
+    """The vectors by the split of the data: train, validation and test, or all under ""."""
     path: Path | None
     """The file that holds them, if one was written."""
     skipped: tuple[tuple[str, str], ...]

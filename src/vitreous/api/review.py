@@ -36,6 +36,8 @@ TABLE = "review.csv"
 """Beside the report: every finding."""
 LISTED = 20
 """Findings of each kind that are listed in the terminal."""
+SPELT = {"validation": "val"}
+"""Splits that a manifest spells otherwise."""
 WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
 
 
@@ -50,7 +52,7 @@ class ReviewResult(Reported):
     broken: tuple[tuple[str, str], ...]
     """Files that can't be read: (name, reason)."""
     sources: dict[str, FileSource] = field(repr=False)
-    """The images by split: train and validation, or all under ""."""
+    """The images by split: train, validation and test, or all under ""."""
 
     def __str__(self) -> str:
         found = self.found
@@ -139,7 +141,7 @@ class ReviewResult(Reported):
         paths = [source.root / name for source in self.sources.values() for name in source.names]
         for index, path in enumerate(paths):
             if index not in gone:
-                part = ["train" if self.found.splits[index].startswith("train") else "val"] if split else []
+                part = [SPELT.get(self.found.splits[index], self.found.splits[index])] if split else []
                 table.writerow([os.path.relpath(path.absolute(), place), self.found.labels[index], *part])
         write_atomically(target, file.getvalue().encode("utf-8", "surrogateescape"))
         kept = len(paths) - len(gone)

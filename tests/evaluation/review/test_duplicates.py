@@ -77,6 +77,15 @@ def test_duplicates_across_splits_come_first_and_the_training_image_goes():
     assert [(one.kind, one.index, one.other) for one in found] == [(DUPLICATE, 2, 3), (DUPLICATE, 1, 0)]
 
 
+@pytest.mark.parametrize(
+    ("splits", "gone"),
+    [(("test", "train"), 1), (("validation", "test"), 0), (("validation", "train"), 1), (("test", "validation"), 1)],
+)
+def test_an_image_of_the_test_split_stays_where_another_is_like_it(splits, gone):
+    (found,) = find_duplicates([look(digest=b"a"), look(digest=b"a")], splits, [])
+    assert (found.index, found.leave_out) == (gone, True)
+
+
 def test_the_same_bytes_are_duplicates_whatever_they_show():
     looks = [look(digest=b"a"), look(digest=b"b"), look(digest=b"a")]
     assert [(one.index, one.other, one.score) for one in find_duplicates(looks, [""] * 3, [])] == [(2, 0, 1.0)]

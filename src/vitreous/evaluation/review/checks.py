@@ -96,7 +96,7 @@ def review_images(
 def find_duplicates(
     looks: Sequence[Look], splits: Sequence[str], candidates: Sequence[tuple[int, int]]
 ) -> list[Finding]:
-    """Return near-duplicates across splits first, then within; of a pair the one to leave out: that of the training images."""
+    """Return near-duplicates across splits first, then within; of a pair the one to leave out: across splits that which is trained on, or chosen by."""
     first: dict[bytes, int] = {}
     same = [(first.setdefault(look.digest, index), index) for index, look in enumerate(looks)]
     exact = [(1.0, one, other) for one, other in same if one != other]
@@ -104,9 +104,14 @@ def find_duplicates(
     near = near_duplicates([look.grey for look in looks], candidates)
     found = []
     for score, one, other in [*exact, *(pair for pair in near if pair[1:] not in known)]:
-        gone, stays = (one, other) if splits[one] != splits[other] and splits[one].startswith("train") else (other, one)
+        gone, stays = (one, other) if rank_split(splits[one]) < rank_split(splits[other]) else (other, one)
         found.append(Finding(DUPLICATE, gone, score, stays, True))
     return sorted(found, key=lambda one: (splits[one.index] == splits[one.other], -one.score))
+
+
+def rank_split(split: str) -> int:
+    """Return how little images of a split may be spared: those that are trained on most, those of the test least."""
+    return ("train", "validation", "test").index(split) if split else 0
 
 
 def find_unusable(looks: Sequence[Look]) -> list[Finding]:
