@@ -74,6 +74,17 @@ def test_the_card_says_what_it_is(hub: Hub, token: None, run: Path) -> None:
     assert ModelCard(text).data.license == "cc-by-4.0"
 
 
+def test_the_card_of_a_cross_validation_has_what_it_came_to(hub: Hub, token: None, tmp_path: Path) -> None:
+    settings = {**QUICK, "export": "last", "preprocess": {"crop": 1.0}}
+    out = tmp_path / "folds"
+    vitreous.train("digits", recipe="small", model="mu/4", settings=settings, folds=2, out=out)
+    text = vitreous.push_to_hub(out, "me/digits").card
+    found = json.loads((out / "folds.json").read_text())["pooled"]
+    said = f"top-1 {found['right'] / 1797:.1%} (95% interval {found['low']:.1%} to {found['high']:.1%}) on 1,797 images"
+    assert f"{said}, each predicted by a model that had not seen it (2 folds)" in text
+    assert "on 1,797 images of 'digits'" in text
+
+
 def test_places_of_this_machine_stay_here(hub: Hub, token: None, tmp_path: Path) -> None:
     folder = small_model()
     origin = {

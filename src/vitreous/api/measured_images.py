@@ -11,6 +11,7 @@ from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import class_indices
 from vitreous.evaluation.final_test import describe_measurements, note_measurement, read_measurements
+from vitreous.evaluation.handover import describe_handover
 from vitreous.metrics.classification import Metrics, evaluate_logits
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
@@ -55,13 +56,27 @@ def describe_images(
         return f"its run's {split} split"
     if data is None:
         run = find_run(Path(predictor.path))
-        learned = run is not None and read_run(run).config["data"].get("validation_learned")
-        return f"{OwnRun.VALIDATION.value}{', images that it has learned from, for want of others' if learned else ''}"
+        return f"{OwnRun.VALIDATION.value}{'' if run is None else describe_choice(run, predictor)}"
     name = name_data(data)
     if split is not None:
         return f"the {split} split of {name}"
     apart = isinstance(source, FileSource) and isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
     return f"{name}, its folder {source.root.name}/" if apart and source.root != Path(data).expanduser() else str(name)
+
+
+def describe_choice(run: Path, predictor: Predictor) -> str:
+    """Say what makes a run's validation images flatter its model: that it was chosen by them, or has learned from them."""
+    handover = describe_handover(read_run(run))
+    if handover is None:
+        return ""
+    if handover.learned:
+        return ", images that it has learned from, for want of others"
+    chosen = handover.evaluations > 1 and predictor.folder.origin.get("step") == handover.best.step
+    return (
+        f", by which it is the best of {handover.evaluations} evaluations: expect a little less of new images"
+        if chosen
+        else ""
+    )
 
 
 def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:

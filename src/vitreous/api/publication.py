@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitreous.api.data import find_last_run
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result
 from vitreous.data.dataset import DIGITS
 from vitreous.data.synthetic.formula import is_formula
+from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
@@ -78,6 +80,10 @@ def describe_training(predictor: Predictor) -> Training:
         figures = describe_figures(found, int(record.config["data"]["validation"])) if found else ()
         told = describe_handover(record)
         handover = told.describe_for_others(int(origin["step"])) if told and found else ()
+    elif "folds" in origin and predictor.path and not predictor.load_options:
+        images, figures = int(origin["folds"]["images"]), (describe_folds(origin["folds"]),)
+        last = find_last_run(Path(predictor.path))
+        handover = tuple(f"test: {one}" for one in read_measurements(last)[-1:]) if last else ()
     return Training(
         data=data if data == DIGITS or is_formula(data) else name_place(data),
         images=images,
@@ -87,6 +93,13 @@ def describe_training(predictor: Predictor) -> Training:
         figures=figures,
         handover=handover,
     )
+
+
+def describe_folds(folds: dict[str, Any]) -> Figure:
+    """Return what a cross-validation came to, over all images."""
+    which = f"images, each predicted by a model that had not seen it ({folds['count']} folds)"
+    share = folds["right"] / folds["images"]
+    return Figure("top-1", "accuracy", share, int(folds["images"]), (folds["low"], folds["high"]), which)
 
 
 def describe_figures(metrics: dict[str, Any], images: int) -> tuple[Figure, ...]:

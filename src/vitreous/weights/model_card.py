@@ -26,10 +26,11 @@ class Figure:
     images: int
     interval: tuple[float, float] | None = None
     """95%; None: not known."""
+    which: str = "held-out images"
 
     def __str__(self) -> str:
         inside = f" (95% interval {self.interval[0]:.1%} to {self.interval[1]:.1%})" if self.interval else ""
-        return f"{self.name} {self.value:.1%}{inside} on {self.images:,} held-out images"
+        return f"{self.name} {self.value:.1%}{inside} on {self.images:,} {self.which}"
 
 
 @dataclass(frozen=True)
