@@ -21,7 +21,6 @@ PAIRS = {ROOT / "README.md": ROOT / "README.zh-CN.md"} | {
 ENGLISH_OF = {chinese: english for english, chinese in PAIRS.items()}
 
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-HEADING = re.compile(r"^(#+) ", re.MULTILINE)
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
