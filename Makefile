@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.ready-to-develop
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test check bench docs fuzz clean
+.PHONY: setup demo test check wheel bench docs fuzz clean
 
 setup: $(DEVELOP)
 
@@ -51,6 +51,10 @@ check: $(DEVELOP)
 	$(BIN)/ruff check
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
+
+# Build the wheel, and use it outside the checkout: build/wheel
+wheel: $(DEVELOP)
+	.ci/wheel
 
 bench: $(DEVELOP)
 	$(BIN)/python benchmarks/speed.py --quick
