@@ -1,6 +1,7 @@
 # make demo   digits and photographs: train, measure, sort, report, in three minutes once the packages are there
 # make test   the tests          make check   format, lint, types, architecture
 # make bench  speed and memory beside peers (quick)          make docs   run the documents' code, check their links
+# make site   the documents in both languages and the functions of Python, as pages with search: build/site
 # make fuzz   20,000 mutated images and 6,000 mutated weights and manifests, in processes with limits (some 15 minutes)
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.ready-to-develop
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test check wheel bench docs fuzz clean
+.PHONY: setup demo test check wheel bench docs site fuzz clean
 
 setup: $(DEVELOP)
 
@@ -62,6 +63,10 @@ bench: $(DEVELOP)
 
 docs: $(DEVELOP)
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+
+# Both languages and the functions of Python, searchable, without a network: open build/site/index.html
+site: $(DEVELOP)
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs/site -d build/site-cache . build/site
 
 # `make fuzz FUZZ='--kind images --count 1000 --seed 1'` for a part, or other cases.
 fuzz: $(DEVELOP)

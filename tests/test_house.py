@@ -122,7 +122,13 @@ def test_public_names_stay_what_they_are_whatever_is_imported():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-NAMED = {"pillow": "PIL", "pillow-heif": "pillow_heif", "scikit-learn": "sklearn", "scikit-image": "skimage"}
+NAMED = {
+    "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "myst-nb": "myst_nb",
+}
 """Packages that are imported by another name."""
 
 
@@ -214,8 +220,9 @@ def test_every_dependency_at_run_time_is_imported():
 
 def test_every_extra_belongs_to_code():
     _, extras = declared()
-    examples = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py"))
-    assert {module for module in extras.pop("demo") if f'"{module}"' not in examples} == set()
+    for name, place in (("demo", "examples/*.py"), ("site", "docs/site/conf.py")):
+        text = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob(place))
+        assert {module for module in extras.pop(name) if not re.search(rf"\b{module}\b", text)} == set()
     assert {
         name: lacking for name, wanted in extras.items() if name != "dev" and (lacking := wanted - imported())
     } == {}

@@ -80,7 +80,7 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
     [('mae-b', 'timm/vit_base_patch16_224.mae')]
 
     Args:
-        pattern: names to list, such as "*/16" or "R50*"; of pre-trained models also "timm/*".
+        pattern: names to list, such as `*/16` or `R50*`; of pre-trained models also `timm/*`.
         pretrained: list the recommended pre-trained models instead.
 
     Raises:
