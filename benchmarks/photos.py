@@ -118,18 +118,19 @@ def measure(name: str, train: Path, held: Path, out: Path, minutes: float) -> tu
 def measure_rod(dataset: Dataset) -> int:
     """Return how many images logistic regression on EfficientNet-Lite0's frozen features gets right."""
     extract = load_rod()
-    seen = PreprocessConfig(size=(224, 224), mean=(0.498,), std=(0.502,), interpolation="bicubic")
-
-    def read(source: Source) -> Features:
-        pixels = [
-            preprocess_image(source.read(index), DecodeConfig(), seen, name) for index, name in enumerate(source.names)
-        ]
-        vectors = np.concatenate([extract(np.stack(pixels[first : first + 16])) for first in range(0, len(pixels), 16)])
-        return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
-
-    learned, held = read(dataset.train), read(dataset.validation)
+    learned, held = (read_rod(extract, source) for source in (dataset.train, dataset.validation))
     head = fit_logistic_head([learned])
     return int(((held.vectors @ head.weight.T + head.bias).argmax(1) == held.labels).sum())
+
+
+def read_rod(extract: Callable[[np.ndarray], np.ndarray], source: Source) -> Features:
+    """Return the features of a source's images by what `load_rod` returned."""
+    seen = PreprocessConfig(size=(224, 224), mean=(0.498,), std=(0.502,), interpolation="bicubic")
+    pixels = [
+        preprocess_image(source.read(index), DecodeConfig(), seen, name) for index, name in enumerate(source.names)
+    ]
+    vectors = np.concatenate([extract(np.stack(pixels[first : first + 16])) for first in range(0, len(pixels), 16)])
+    return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
 
 
 def load_rod() -> Callable[[np.ndarray], np.ndarray]:
