@@ -32,7 +32,8 @@ configs = st.builds(
     image=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     channels=st.integers(1, 5),
     units=st.lists(st.integers(1, 2), min_size=1, max_size=2).map(tuple),
-    unit=st.sampled_from(["bottleneck", "basic"]),
+    unit=st.sampled_from(["bottleneck", "basic", "pooled"]),
+    activation=st.sampled_from(["relu", "gelu"]),
     groups=st.sampled_from([1, 8, 32]),
     width=st.integers(1, 2),
     classes=st.integers(0, 4),
@@ -67,7 +68,7 @@ def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
 
 
 @pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96), ("2x2", 64)])
-@pytest.mark.parametrize("unit", ["bottleneck", "basic"])
+@pytest.mark.parametrize("unit", ["bottleneck", "basic", "pooled"])
 def test_other_roots(unit: str, root: str, channels: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -78,8 +79,9 @@ def test_other_roots(unit: str, root: str, channels: int) -> None:
         maps = model.last_maps(images(config, 1))
         model.head(model.pool(maps))
     assert counter.get_total_flops() == count_resnet_flops(config)
-    assert maps.shape == (1, 2 * channels * 2 * (4 if unit == "bottleneck" else 1), *config.grid)
-    assert config.grid == {"3x3": (5, 7), "2x2": (3, 4), "7x7": (2, 2)}[root]
+    assert maps.shape == (1, 2 * channels * 2 * {"bottleneck": 4, "basic": 1, "pooled": 2}[unit], *config.grid)
+    halved = {"3x3": (5, 7), "2x2": (3, 4), "7x7": (2, 2)}[root]
+    assert config.grid == (tuple(-(-side // 2) for side in halved) if unit == "pooled" else halved)
 
 
 def test_flops_are_what_torch_counts() -> None:

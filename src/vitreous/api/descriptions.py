@@ -58,10 +58,11 @@ def describe_layers(config: ViTConfig | ResNetConfig) -> str:
     """Say what a model is made of."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
-        basic = "basic " if config.unit == "basic" else ""
+        kind = "" if config.unit == "bottleneck" else f"{config.unit} "
         plain = (config.root, config.root_channels) == ("7x7", ROOT)
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
-        return f"ResNet of {units} {basic}units, width {config.width}{root}, last map a grid of {config.grid}"
+        bend = "" if config.activation == "relu" else f", {config.activation.upper()}"
+        return f"ResNet of {units} {kind}units, width {config.width}{root}{bend}, last map a grid of {config.grid}"
     stem = config.stem
     under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
         stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"

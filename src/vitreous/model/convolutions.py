@@ -1,6 +1,7 @@
 """What BiT's ResNets and the hybrids' stems are made of: standardised convolutions, group norm and bottleneck units."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -63,27 +64,34 @@ class UnitConv(StdConv):
     roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, start=LeCunNormal(), matrices=1)}
 
 
-class NormReLU(nn.GroupNorm):
-    """Group norm (1803.08494), then ReLU."""
+class NormActivation(nn.GroupNorm):
+    """Group norm (1803.08494), then ReLU or GELU."""
 
-    def __init__(self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS) -> None:
+    def __init__(
+        self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS, activation: Literal["relu", "gelu"] = "relu"
+    ) -> None:
         super().__init__(groups, channels, eps=epsilons.norm)
+        self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
-        """Normalise each group of channels over itself and the whole map; cut negative values off."""
-        return F.relu(super().forward(maps))
+        """Normalise each group of channels over itself and the whole map; cut off, or damp, negative values."""
+        return self.activation(super().forward(maps))
+
+
+Norm = Callable[[int], NormActivation]
+"""Makes the norm and activation of so many channels."""
 
 
 class PreActivationUnit(nn.Module):
     """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
 
-    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig, norm: Norm) -> None:
         super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.norm1 = norm(unit.inputs)
         self.conv1 = UnitConv((unit.inputs, unit.inner), 1, eps)
-        self.norm2 = NormReLU(unit.inner, eps, groups)
+        self.norm2 = norm(unit.inner)
         self.conv2 = UnitConv((unit.inner, unit.inner), 3, eps, unit.stride)
-        self.norm3 = NormReLU(unit.inner, eps, groups)
+        self.norm3 = norm(unit.inner)
         self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
@@ -97,11 +105,11 @@ class PreActivationUnit(nn.Module):
 class BasicUnit(nn.Module):
     """ResNet-18's unit (1512.03385, figure 5), with norm and ReLU before each convolution (1603.05027)."""
 
-    def __init__(self, unit: Unit, eps: EpsilonConfig, groups: int = GROUPS) -> None:
+    def __init__(self, unit: Unit, eps: EpsilonConfig, norm: Norm) -> None:
         super().__init__()
-        self.norm1 = NormReLU(unit.inputs, eps, groups)
+        self.norm1 = norm(unit.inputs)
         self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps, unit.stride)
-        self.norm2 = NormReLU(unit.outputs, eps, groups)
+        self.norm2 = norm(unit.outputs)
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
@@ -110,6 +118,26 @@ class BasicUnit(nn.Module):
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
         return shortcut + self.conv2(self.norm2(self.conv1(active)))
+
+
+class PooledUnit(nn.Module):
+    """A stage of the small networks that learn CIFAR-10 fastest (Page's ResNet-9, 2018; airbench94, 2404.00498), with norm and
+    activation before each convolution: 3x3, the maximum over 2x2, and the shortcut around another 3x3.
+
+    An odd row or column is a maximum of its own, so rows and columns are halved and rounded up.
+    """
+
+    def __init__(self, unit: Unit, eps: EpsilonConfig, norm: Norm) -> None:
+        super().__init__()
+        self.norm1 = norm(unit.inputs)
+        self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps)
+        self.norm2 = norm(unit.outputs)
+        self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Convolve and halve, then add what another convolution makes of that."""
+        halved = F.max_pool2d(self.conv1(self.norm1(maps)), 2, ceil_mode=True)
+        return halved + self.conv2(self.norm2(halved))
 
 
 class PostActivationUnit(nn.Module):
@@ -121,9 +149,9 @@ class PostActivationUnit(nn.Module):
     def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
         super().__init__()
         self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
-        self.norm1 = NormReLU(unit.inner, eps)
+        self.norm1 = NormActivation(unit.inner, eps)
         self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride, "same")
-        self.norm2 = NormReLU(unit.inner, eps)
+        self.norm2 = NormActivation(unit.inner, eps)
         self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
         self.last_norm = declare(nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm), weight=ZEROS)
         self.project = self.project_norm = None

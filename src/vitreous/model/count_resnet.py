@@ -54,7 +54,7 @@ def count_convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tu
         first, size = _compute_root_sizes(config, image)
         made.append(config.root_outputs * first.rows * first.cols)
         for unit in _list_units(config):
-            if unit.kind == "bottleneck":
+            if unit.kind != "basic":
                 made.append(unit.inner * size.rows * size.cols)
             size = _halve(size) if unit.stride == 2 else size
             made += [values * size.rows * size.cols for values in (unit.inner, unit.outputs * (1 + unit.projects))]
@@ -72,13 +72,13 @@ def _list_pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
 
 def _list_convolutions(unit: Unit) -> int:
     projection = unit.inputs * unit.outputs if unit.projects else 0
-    if unit.kind == "basic":
+    if unit.kind != "bottleneck":
         return 9 * (unit.inputs + unit.outputs) * unit.outputs + projection
     return unit.inputs * unit.inner + 9 * unit.inner**2 + unit.inner * unit.outputs + projection
 
 
 def _count_norms(unit: Unit) -> int:
-    return 2 * (unit.inputs + (1 if unit.kind == "basic" else 2) * unit.inner)
+    return 2 * (unit.inputs + (2 if unit.kind == "bottleneck" else 1) * unit.inner)
 
 
 def _find_root(config: ResNetConfig | StemConfig) -> str:
@@ -97,10 +97,11 @@ def _compute_root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple
 
 
 def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
-    """Count multiply-adds of all units; the first convolution of a bottleneck works before its stride, all others after."""
+    """Count multiply-adds of all units; the first convolution of bottlenecks and of pooled units works before rows and columns
+    are halved, all others after."""
     work = 0
     for unit in _list_units(config):
-        before = unit.inputs * unit.inner if unit.kind == "bottleneck" else 0
+        before = {"bottleneck": 1, "basic": 0, "pooled": 9}[unit.kind] * unit.inputs * unit.inner
         work += before * size.rows * size.cols
         size = _halve(size) if unit.stride == 2 else size
         work += (_list_convolutions(unit) - before) * size.rows * size.cols

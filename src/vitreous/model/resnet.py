@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.convolutions import BasicUnit, NormReLU, PreActivationUnit, StdConv
+from vitreous.model.convolutions import BasicUnit, NormActivation, PooledUnit, PreActivationUnit, StdConv
 from vitreous.model.hooks import gather_outputs
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import HEAD, Trunk, declare
-from vitreous.model.resnet_config import ResNetConfig, plan_stages
+from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
 from vitreous.shapes import Size
+
+UNITS: dict[UnitKind, type[nn.Module]] = {"bottleneck": PreActivationUnit, "basic": BasicUnit, "pooled": PooledUnit}
 
 
 class Root(nn.Module):
@@ -36,7 +40,7 @@ class Root(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network of bottleneck units, or of basic ones, for images of any size.
+    """A residual network of bottleneck units, of basic or of pooled ones, for images of any size.
 
     The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
     """
@@ -44,13 +48,13 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
+        norm = partial(NormActivation, epsilons=config.epsilons, groups=config.groups, activation=config.activation)
         self.root = Root(config)
-        build = BasicUnit if config.unit == "basic" else PreActivationUnit
         self.stages = nn.ModuleList(
-            nn.Sequential(*(build(unit, config.epsilons, config.groups) for unit in stage))
+            nn.Sequential(*(UNITS[unit.kind](unit, config.epsilons, norm) for unit in stage))
             for stage in plan_stages(config.units, config.root_outputs, config.unit)
         )
-        self.norm = NormReLU(config.features, config.epsilons, config.groups)
+        self.norm = norm(config.features)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head: nn.Module = nn.Identity()
         if config.classes:
@@ -85,6 +89,8 @@ class ResNet(nn.Module):
                 f"the model expects images of {self.config.channels} channels (batch, channel, row, col), "
                 f"not {tuple(images.shape)}"
             )
+        if self.config.unit == "pooled":  # on a CPU a step takes three quarters of the time, channels last
+            images = images.contiguous(memory_format=torch.channels_last)
         z = self.root(images)
         for stage in self.stages:
             z = stage(z)

@@ -34,12 +34,12 @@ ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2}
 """Pixels, down and across, for each cell of a root's map."""
 
 
-UnitKind = Literal["bottleneck", "basic"]
+UnitKind = Literal["bottleneck", "basic", "pooled"]
 
 
 class Unit(NamedTuple):
     """The shape of one unit. Bottleneck: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs. Basic: 3x3 with
-    the stride, 3x3."""
+    the stride, 3x3. Pooled: 3x3, the maximum over 2x2 in place of a stride, 3x3."""
 
     inputs: int
     outputs: int
@@ -52,20 +52,22 @@ class Unit(NamedTuple):
     @property
     def inner(self) -> int:
         """Channels between its convolutions."""
-        return self.outputs if self.kind == "basic" else self.outputs // EXPANSION
+        return self.outputs // EXPANSION if self.kind == "bottleneck" else self.outputs
 
 
 def plan_stages(units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck") -> Iterator[list[Unit]]:
     """Yield each stage's units above a root of so many channels.
 
-    Channels double from stage to stage; each but the first halves rows and cols.
+    Channels double from stage to stage; each but the first halves rows and cols. A stage of pooled units halves and doubles
+    from the first on, by its first unit; what follows that are basic units.
     """
-    inputs, expansion = root, 1 if kind == "basic" else EXPANSION
+    inputs, expansion, pooled = root, EXPANSION if kind == "bottleneck" else 1, kind == "pooled"
     for index, count in enumerate(units):
-        outputs = expansion * root * 2**index
+        outputs = expansion * root * 2 ** (index + pooled)
         stage = []
         for _ in range(count):
-            stage.append(Unit(inputs, outputs, 1 if stage or not index else 2, not stage and inputs != outputs, kind))
+            halves, projects = not stage and bool(index or pooled), not stage and inputs != outputs and not pooled
+            stage.append(Unit(inputs, outputs, 2 if halves else 1, projects, "basic" if pooled and stage else kind))
             inputs = outputs
         yield stage
 
@@ -127,7 +129,11 @@ class ResNetConfig:
     """Groups of channels of every norm (BiT: 32)."""
     unit: UnitKind = "bottleneck"
     """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3, as in
-    ResNet-18 and -34 (1512.03385, figure 5), for models that are small."""
+    ResNet-18 and -34 (1512.03385, figure 5), for models that are small. pooled: two of 3x3 with the maximum over 2x2 between
+    them and the shortcut around the second, as the small networks have them that learn CIFAR-10 fastest (Page, "How to train
+    your ResNet", 2018; airbench94, 2404.00498)."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """After every norm (BiT: ReLU)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:
@@ -159,7 +165,7 @@ class ResNetConfig:
     @property
     def features(self) -> int:
         """Width of what the head reads."""
-        return (1 if self.unit == "basic" else EXPANSION) * self.root_outputs * 2 ** (len(self.units) - 1)
+        return list(plan_stages(self.units, self.root_outputs, self.unit))[-1][-1].outputs
 
     @property
     def root_stride(self) -> int:
@@ -168,8 +174,9 @@ class ResNetConfig:
 
     @property
     def grid(self) -> Size:
-        """Rows and columns of the last stage's map: the root's, halved by each stage but the first and rounded up."""
-        stride = self.root_stride * 2 ** (len(self.units) - 1)
+        """Rows and columns of the last stage's map: the root's, halved by each stage (but the first, unless it pools) and
+        rounded up."""
+        stride = self.root_stride * 2 ** (len(self.units) - (self.unit != "pooled"))
         return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
 
 

@@ -44,9 +44,9 @@ def describe(config: Config) -> str:
 
 def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
-    if (config.root, config.root_channels, config.groups) != ("7x7", ROOT, GROUPS):
+    if (config.root, config.root_channels, config.groups, config.activation) != ("7x7", ROOT, GROUPS, "relu"):
         return f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels"
-    known = BASIC_UNITS if config.unit == "basic" else UNITS
+    known = {"bottleneck": UNITS, "basic": BASIC_UNITS, "pooled": {}}[config.unit]
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
 
@@ -80,8 +80,8 @@ def _describe_stem(stem: StemConfig) -> str:
 
 
 def _describe_units(config: ResNetConfig | StemConfig) -> str:
-    basic = "basic " if isinstance(config, ResNetConfig) and config.unit == "basic" else ""
-    return f"{'+'.join(map(str, config.units))} {basic}units of width {config.width}"
+    kind = f"{config.unit} " if isinstance(config, ResNetConfig) and config.unit != "bottleneck" else ""
+    return f"{'+'.join(map(str, config.units))} {kind}units of width {config.width}"
 
 
 PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}

@@ -114,6 +114,8 @@ def unwritable(config: ResNetConfig) -> str | None:
     """Say what BiT's files can't express, if anything."""
     if config.unit != "bottleneck" or config.groups != GROUPS:
         return f"BiT's ResNets are of bottleneck units with norms of {GROUPS} groups, not of {config.unit} ones with {config.groups}"
+    if config.activation != "relu":
+        return f"BiT's ResNets have ReLU after their norms, not {config.activation.upper()}"
     if (config.root, config.root_channels) != ("7x7", ROOT):
         return f"BiT's ResNets have a root of 7x7 and {ROOT} channels, not {config.root} and {config.root_channels}"
     return None
