@@ -1,10 +1,10 @@
 """What is learned without labels: probes on CIFAR-10 features of recipes `masked-patches` and `mae`, beside a random model.
 
-    python benchmarks/self_supervision.py --data FOLDER [--minutes 10] [--parts random masked-patches mae small]
+    python benchmarks/self_supervision.py --data FOLDER [--minutes 10] [--parts random masked-patches mae small-vit]
         [--images N] [--threads N] [--json FILE] [--quick]
 
 FOLDER is as for cifar10.py. Each recipe trains for the same time on the 50,000 training images, the first two without their
-labels; `random` is the same model as it is initialised, `small` the supervised recipe for comparison. Then the frozen
+labels; `random` is the same model as it is initialised, `small-vit` the supervised recipe for comparison. Then the frozen
 features of the training images (--images of them) and of the 10,000 test images go to the linear probe and to k nearest
 neighbours of `vitreous.evaluation`, which choose their settings on the training images. Each probe reads what the head would
 read, and the mean over the patches after each block: what is predicted without labels is colours, and the last blocks turn
@@ -39,7 +39,7 @@ from vitreous.recipes.options import RecipeOptions
 from vitreous.training.run import train
 from vitreous.weights.model_folder import ModelFolder, load_model
 
-PARTS = ("random", "masked-patches", "mae", "small")
+PARTS = ("random", "masked-patches", "mae", "small-vit")
 
 
 def model_of(part: str, dataset: Dataset, data: DataConfig, minutes: float, folder: Path) -> ModelFolder:

@@ -171,7 +171,7 @@ def request(match, tmp_path):
     facts = Facts(names, train, classes, channels, Size(rows, cols), (train // classes,) * classes)
     if match["name"] not in FROM_WEIGHTS:
         return RecipeOptions(facts)
-    config = configure("small", RecipeOptions(facts))
+    config = configure("small-vit", RecipeOptions(facts))
     save_model(tmp_path / "weights", ModelFolder(create(config.model), config.preprocess, DecodeConfig(), names))
     return RecipeOptions(facts, weights=str(tmp_path / "weights"))
 

@@ -102,7 +102,7 @@ def test_shares_that_fill_the_run_fit_in_spite_of_rounding(warmup, cooldown, tot
 
 
 def test_what_was_asked_for_is_held_to():
-    config = configure("small", RecipeOptions(facts(1000)))
+    config = configure("small-vit", RecipeOptions(facts(1000)))
     asked = replace(config, schedule=ScheduleConfig(warmup="20st"), duration="7st")
     with pytest.raises(ConfigError, match=r"warm-up \(20 steps\) .* are longer than the run \(7 steps\)"):
         plan_schedule(asked, 1000)

@@ -85,7 +85,7 @@ def test_every_recipe_is_complete_for_every_kind_of_data(recipe, kind, weights):
 
 
 @given(
-    st.sampled_from(["small", "pretrain", *UNLABELLED]),
+    st.sampled_from(["small", "small-vit", "pretrain", *UNLABELLED]),
     st.integers(2, 2_000_000),
     st.one_of(st.tuples(side, side) for side in (st.integers(1, 16), st.integers(1, 64), st.integers(1, 5000))),
     st.sampled_from([1, 3]),
@@ -95,7 +95,10 @@ def test_any_data_gets_a_complete_configuration(recipe, train, size, channels, c
     found = facts(train, size, channels, classes)
     config = configure(recipe, RecipeOptions(found))
     check_complete(config, found)
-    assert config.model.tokens <= 15 * 64, "the most: patches of one pixel"
+    if isinstance(config.model, ResNetConfig):
+        assert max(config.model.image) <= 48 * config.model.root_stride, "the first unit's maps"
+    else:
+        assert config.model.tokens <= 15 * 64, "the most: patches of one pixel"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,7 +111,9 @@ def test_the_schedule_fits_into_the_run(recipe, kind, weights):
 
 
 def test_a_probe_has_no_minutes(weights):
-    with pytest.raises(ConfigError, match=r"takes no steps.*leave out --minutes 7.5, or use recipe 'finetune'"):
+    with pytest.raises(
+        ConfigError, match=r"takes no steps.*leave out --minutes 7.5, or use recipe 'lp-ft' or 'finetune'"
+    ):
         configure("probe", request_for("probe", "thumbnails", weights, minutes=7.5))
 
 
@@ -137,13 +142,16 @@ def test_a_model_by_name(recipe):
 def test_an_image_size_is_taken_as_it_was_asked_for(recipe, weights):
     config = configure(recipe, request_for(recipe, "photographs", weights, image=Size(96, 160)))
     assert tuple(config.model.image) == tuple(config.preprocess.size) == (96, 160)
+    if recipe == "small":  # a ResNet sees any
+        return
     with pytest.raises(ConfigError, match=r"an image of 97 rows can't be cut into patches of .*such as"):
         configure(recipe, request_for(recipe, "photographs", weights, image=Size(97, 101)))
 
 
 def test_sizes_that_nobody_asked_for_are_made_to_fit():
-    config = configure("small", RecipeOptions(facts(size=(30, 50))))
+    config = configure("small-vit", RecipeOptions(facts(size=(30, 50))))
     assert tuple(config.model.image) == (30, 51)
+    assert tuple(configure("small", RecipeOptions(facts(size=(30, 50)))).model.image) == (30, 50)
     assert [round_to_multiple(pixels, 16) for pixels in (1, 16, 23, 25, 384)] == [16, 16, 16, 32, 384]
 
 
@@ -171,6 +179,30 @@ def test_pretraining_is_the_papers():
     )
     assert plan_schedule(config, 1_281_167).warmup == 10_000
     assert (config.augment.crop, config.augment.mixup, config.augment.randaugment[0]) == ("inception", 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "examples", "image", "root", "rate"),
+    [
+        ((32, 32), 50_000, (32, 32), "3x3", 0.1),
+        ((17, 9), 50_000, (17, 9), "3x3", 0.1),
+        ((64, 40), 50_000, (64, 40), "2x2", 0.1),
+        ((500, 375), 50_000, (128, 128), "7x7", 0.1),
+        ((500, 375), 512, (64, 64), "2x2", 0.05),
+    ],
+)
+def test_small_is_a_small_resnet_with_maps_of_its_size(size, examples, image, root, rate):
+    config = configure("small", RecipeOptions(facts(examples, size)))
+    assert (config.model.unit, config.model.root, tuple(config.model.image)) == ("pooled", root, image)
+    assert tuple(config.preprocess.size) == image
+    assert (config.optimizer.name, config.optimizer.muon_lr) == ("muon", rate)
+    assert (config.recipe, config.batch) == ("small", min(256, examples // 8))
+
+
+def test_small_takes_what_is_named_as_small_vit_does():
+    options = RecipeOptions(KINDS["thumbnails"], model="Ti/4")
+    assert replace(configure("small", options), recipe="small-vit") == configure("small-vit", options)
+    assert configure("small-vit", RecipeOptions(KINDS["thumbnails"])).model.patch == (4, 4)
 
 
 def test_resnets_by_name():
@@ -221,8 +253,8 @@ def test_the_masked_autoencoder_is_the_authors():
 
 @pytest.mark.parametrize("recipe", UNLABELLED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_labels_little_data_gets_the_model_of_small(recipe, kind):
-    config, small = configure(recipe, RecipeOptions(KINDS[kind])), configure("small", RecipeOptions(KINDS[kind]))
+def test_without_labels_little_data_gets_the_model_of_small_vit(recipe, kind):
+    config, small = configure(recipe, RecipeOptions(KINDS[kind])), configure("small-vit", RecipeOptions(KINDS[kind]))
     if kind != "ImageNet":
         assert config.model == replace(small.model, classes=0)
         assert (config.duration, config.batch, config.low_resolution) == (small.duration, small.batch, 1.0)

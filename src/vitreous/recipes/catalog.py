@@ -13,11 +13,12 @@ from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
-from vitreous.recipes.small import TINY, small
+from vitreous.recipes.small import TINY, small, small_vit
 from vitreous.training.config import RunConfig
 
 RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "small": small,
+    "small-vit": small_vit,
     "probe": probe,
     "lp-ft": lp_ft,
     "finetune": finetune,

@@ -10,7 +10,7 @@ from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import is_resnet_name
 from vitreous.objectives.config import ObjectiveConfig
 from vitreous.recipes.options import RecipeOptions
-from vitreous.recipes.small import small
+from vitreous.recipes.small import small_vit
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 
@@ -32,9 +32,9 @@ def build_preprocess(options: RecipeOptions, model: ViTConfig) -> PreprocessConf
 
 
 def configure_little_data(options: RecipeOptions, recipe: str, objective: ObjectiveConfig) -> RunConfig:
-    """Return recipe `small` with another objective: no head, no mixing, the full resolution throughout."""
+    """Return recipe `small-vit` with another objective: no head, no mixing, the full resolution throughout."""
     refuse_resnet(options)
-    config = small(options)
+    config = small_vit(options)
     return replace(
         config,
         recipe=recipe,

@@ -23,7 +23,7 @@ def configure_small(setting: Setting, patches: int = 4, width: int = 64, depth: 
         width: of the residual stream; heads of 16 each, MLP twice as wide.
         depth: blocks.
     """
-    base = configure("small", setting.make_recipe_options())
+    base = configure("small-vit", setting.make_recipe_options())
     assert isinstance(base.model, ViTConfig)
     rows, cols = setting.facts.size if max(setting.facts.size) <= THUMBNAIL else (64, 64)
     patch = max(1, min(rows, cols) // patches)
