@@ -192,7 +192,7 @@ def test_timm_reads_the_npz_that_we_write(tmp_path: Path) -> None:
 def test_what_timm_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="timm has only resnetv2_50x1_bit, "):
         convert(made(ResNetConfig((32, 32), 3, (1, 2), 1, 3)), tmp_path / "out", "timm-bit")
-    with pytest.raises(CheckpointError, match="these do: vitreous, bit, timm-bit"):
+    with pytest.raises(CheckpointError, match=r"these do: vitreous, bit$"):
         convert(made(ResNetConfig((32, 32), 3, (1, 2), 1, 3)), tmp_path / "out", "timm")
 
 

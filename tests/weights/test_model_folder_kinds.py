@@ -196,6 +196,9 @@ def test_training_a_vit_from_a_resnet_is_refused(tmp_path: Path) -> None:
 
 def test_a_format_for_vits_names_those_for_resnets(tmp_path: Path) -> None:
     first = saved(SMALL, tmp_path / "model")
-    with pytest.raises(CheckpointError, match=r"doesn't hold a ResNet of 1\+2 units .*; these do: vitreous"):
+    with pytest.raises(CheckpointError, match=r"doesn't hold a ResNet of 1\+2 units .*; these do: vitreous, bit$"):
         convert(first, tmp_path / "out", "google")
+    pooled = saved(replace(SMALL, unit="pooled"), tmp_path / "pooled")
+    with pytest.raises(CheckpointError, match=r"doesn't hold a ResNet of 1\+2 pooled units .*; these do: vitreous$"):
+        convert(pooled, tmp_path / "out", "google")
     assert convert(first, tmp_path / "copy").difference == 0

@@ -129,11 +129,15 @@ def spread(values: tuple[float, ...]) -> list[float]:
 
 
 def unfit(config: Config, family: Family) -> str | None:
-    """Say which formats hold models of this kind, if this one doesn't."""
+    """Say which formats hold this model, if this one doesn't hold its kind."""
     kind = get_kind(config)
     if kind == family.kind:
         return None
-    fitting = ", ".join(name for name, known in formats().items() if known is None or known.kind == kind)
+    fitting = ", ".join(
+        name
+        for name, known in formats().items()
+        if known is None or (known.kind == kind and known.unwritable and not known.unwritable(config))
+    )
     return f"it doesn't hold {describe(config)}; these do: {fitting}"
 
 
