@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
     from vitreous.evaluation.comparison import ComparisonResult
+    from vitreous.images.video import Frame, frames
     from vitreous.insight.explanation import Explanation
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
@@ -80,6 +81,8 @@ PLACES = {
     "explain": "vitreous.api.explanation",
     "ExplanationResult": "vitreous.api.explanation",
     "Explanation": "vitreous.insight.explanation",
+    "Frame": "vitreous.images.video",
+    "frames": "vitreous.images.video",
     "Predictor": "vitreous.predictor",
     "Prediction": "vitreous.predictor",
     "ResNet": "vitreous.model.resnet",
@@ -98,6 +101,7 @@ __all__ = [
     "EvaluationResult",
     "Explanation",
     "ExplanationResult",
+    "Frame",
     "InspectionResult",
     "ModelsResult",
     "Prediction",
@@ -124,6 +128,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "frames",
     "from_pretrained",
     "inspect",
     "load",

@@ -19,6 +19,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import probe, read
 from vitreous.images.inputs import Image, is_single, read_pixels
 from vitreous.images.preprocess import normalize
+from vitreous.images.video import Frame, check_every, frames, is_video
 from vitreous.model.vit import ViT
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
@@ -173,14 +174,15 @@ class Predictor:
     """The same, by the name that transformers and huggingface_hub have for it."""
 
     @overload
-    def __call__(self, images: list[Image] | tuple[Image, ...]) -> list[Prediction]: ...
+    def __call__(self, images: list[Image] | tuple[Image, ...], every: float = 1.0) -> list[Prediction]: ...
     @overload
-    def __call__(self, images: Image) -> Prediction: ...
-    def __call__(self, images: Image) -> Prediction | list[Prediction]:
+    def __call__(self, images: Image, every: float = 1.0) -> Prediction: ...
+    def __call__(self, images: Image, every: float = 1.0) -> Prediction | list[Prediction]:
         """Classify one image, or each of many in their order.
 
-        An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel) or a Pillow image.
-        Many are any other iterable of those. An image that can't be read gives a Prediction with `error` set.
+        An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel), a Pillow image or a frame
+        of `vitreous.frames`. Many are any other iterable of those; among them a video's path stands for its frames, one each
+        `every` seconds. An image that can't be read gives a Prediction with `error` set.
 
         Raises:
             ConfigError: the model has no head.
@@ -188,21 +190,23 @@ class Predictor:
         self.check_head()
         if is_single(images):
             return next(self._classify([prepare(images, 1, self.folder)]))
-        return list(self.predict_many(images))
+        return list(self.predict_many(images, every))
 
-    def predict_many(self, images: Iterable[Image]) -> Iterator[Prediction]:
+    def predict_many(self, images: Iterable[Image], every: float = 1.0) -> Iterator[Prediction]:
         """Classify a stream of images, in order, decoding ahead of the model; memory stays bounded.
 
-        An image that can't be read gives a Prediction with `error` set and stops nothing.
+        A video's path stands for its frames, one each `every` seconds, named clip.mp4@12.0s. What can't be read, of a video
+        after the frames that can, gives a Prediction with `error` set and stops nothing.
 
         Raises:
-            ConfigError: the model has no head.
+            ConfigError: the model has no head, or `every` is out of range.
         """
         self.check_head()
-        return self._predicted(images)
+        check_every(every)
+        return self._predicted(images, every)
 
-    def table(self, images: Image) -> "pandas.DataFrame":
-        """Classify one image or many; return a pandas frame with a row for each, in order.
+    def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
+        """Classify one image or many, as a call does; return a pandas frame with a row for each, in order.
 
         Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the threshold;
         error, why there is no label (else None). Where an image may have several classes, labels: a tuple of those that are there.
@@ -210,7 +214,7 @@ class Predictor:
         Raises:
             ConfigError: the model has no head, or pandas is not installed.
         """
-        found = self([images] if is_single(images) else images)
+        found = self([images] if is_single(images) else images, every)
         columns: dict[str, list[Any]] = {"name": [one.name for one in found]}
         if self.folder.multilabel:
             columns["labels"] = [one.labels for one in found]
@@ -286,8 +290,8 @@ class Predictor:
             raise ConfigError("there are no images")
         return found[0][0] if single else torch.cat(found)
 
-    def _predicted(self, images: Iterable[Image]) -> Iterator[Prediction]:
-        source = enumerate(images, start=1)
+    def _predicted(self, images: Iterable[Image], every: float) -> Iterator[Prediction]:
+        source = self._opened(images, every)
         waiting: deque[Future[Ready]] = deque()
         pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
 
@@ -303,6 +307,15 @@ class Predictor:
                 yield from self._classify(group)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _opened(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
+        """Yield each image with its number, videos as their frames: made ready here, as full ones would fill the memory."""
+        for number, image in enumerate(images, start=1):
+            if not (isinstance(image, (str, Path)) and is_video(image)):
+                yield number, image
+                continue
+            for frame in frames(image, every, self.folder.decode.max_pixels):
+                yield number, prepare(frame, number, self.folder)
 
     def logits(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
@@ -352,10 +365,18 @@ class Predictor:
         return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
 
-def prepare(image: Image, number: int, folder: ModelFolder) -> Ready:
+def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
     """Turn any image into a model's pixels; never raises for a bad one. `number`: names one without a path."""
+    if isinstance(image, Ready):
+        return image
+    if isinstance(image, Frame) and image.pixels is None:
+        return Ready(image.name, None, image.error)
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
+        if isinstance(image, Frame):
+            name, image = image.name, image.pixels
+        if isinstance(image, (str, Path)) and is_video(image):
+            raise ImageError(f"{image} is a video, and an image is needed; its frames are those of vitreous.frames")
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
         pixels = read_pixels(image, folder.decode, folder.preprocess, name)

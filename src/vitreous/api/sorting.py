@@ -6,16 +6,18 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Result
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, ImageError, UnknownName
 from vitreous.image_paths import expand_paths
+from vitreous.images.video import find_frame_file, write_frame
 from vitreous.predictor import Prediction, Predictor, name_unknown
 from vitreous.storage.atomic import (
     STEM,
@@ -63,6 +65,7 @@ def sort_into(
     *,
     threshold: float = THRESHOLD,
     link: Link | None = None,
+    every: float = 1.0,
     device: str = "auto",
 ) -> SortingResult:
     """Classify images and put each into a folder of its class, those that the model is unsure of into one of their own.
@@ -79,6 +82,7 @@ def sort_into(
         folder: what the folders are made in; images below it are passed over.
         threshold: probability below which an image is unknown; where an image may have several classes, from which one is there.
         link: hard or symbolic links in place of copies.
+        every: of a video that is named, seconds from one frame to the next; frames are written as PNG.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
 
     Raises:
@@ -92,7 +96,7 @@ def sort_into(
         sorter = Sorter(predictor, Path(folder), link)
         paths = [str(images)] if isinstance(images, (str, Path)) else [str(path) for path in images]
         sorter.refuse_inside(paths)
-        for one in predictor.predict_many(sorter.outside(expand_paths(paths))):
+        for one in predictor.predict_many(sorter.outside(expand_paths(paths)), every):
             sorter.put(one)
         return sorter.result
     finally:
@@ -152,10 +156,24 @@ class Sorter:
         for label in [one.label] if one.labels is None else one.labels or (self.none,):
             name = self.names[label]
             try:
-                self._place(Path(one.name), self._open_folder(name))
+                with self._file(one.name) as file:
+                    self._place(file, self._open_folder(name))
                 self.counts[name] += 1
+            except ImageError as error:
+                self.failed.append((one.name, str(error)))
             except OSError as error:
                 self.failed.append((one.name, f"{one.name} can't be read any more: {error.strerror}"))
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[Path]:
+        """Give the file of an image: its own, or, of a frame of a video, one that is made; raises ImageError, OSError."""
+        if find_frame_file(name) is None:
+            yield Path(name)
+            return
+        if self.link is not None:
+            raise ImageError(f"{name} is a frame of a video, no file that could be linked to; leave --link out")
+        with TemporaryDirectory(prefix="vitreous-") as folder:
+            yield write_frame(name, Path(folder))
 
     def _open_folder(self, name: str) -> Path:
         """Return the folder of a class, made if need be, without what a process that died left in it."""

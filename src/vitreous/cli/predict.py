@@ -15,6 +15,7 @@ from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
+from vitreous.images.video import REMEDY, SUFFIXES, check_every, is_installed, is_video
 
 if TYPE_CHECKING:
     from vitreous.api.sorting import Sorter
@@ -29,6 +30,9 @@ def predict(arguments: list[str]) -> int:
     if options.out:
         result_file(options.out, options.overwrite)
         endure()
+    check_every(options.every)
+    if any(map(is_video, options.paths)) and not is_installed():
+        raise ConfigError(REMEDY)
     if options.link and not options.sort_into:
         raise ConfigError("--link says how --sort-into puts images into its folder; name that too")
     predictor, sorter = opened(options)
@@ -40,7 +44,10 @@ def predict(arguments: list[str]) -> int:
     with output(options.out) as stream:
         done, broken = WRITERS[options.format](results, stream, layout)
     if passed:
-        print(f"vitreous: passed over: {describe_ignored(passed)}", file=sys.stderr)
+        hint = (
+            "; name a video itself to classify its frames" if SUFFIXES & {ending.lower() for ending in passed} else ""
+        )
+        print(f"vitreous: passed over: {describe_ignored(passed)}{hint}", file=sys.stderr)
     if filled:
         said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {escape(filled[0])}"
         print(f"vitreous: {said}", file=sys.stderr)
@@ -77,7 +84,7 @@ def classified(
     from vitreous.image_paths import expand_paths
 
     found = expand_paths(options.paths, sys.stdin, options.null, passed)
-    results = predictor.predict_many(found if sorter is None else sorter.outside(found))
+    results = predictor.predict_many(found if sorter is None else sorter.outside(found), options.every)
     if options.unsure_first:
         results = iter(sorted(results, key=lambda one: (one.error is not None, one.certainty)))
     for one in results:

@@ -134,13 +134,17 @@ class Predict:
     threshold: float | None = None
     """Say unknown where the most probable class is less probable than this; where an image may have several classes, from
     which one is there. By default none (0.5 with several classes, and with --sort-into)."""
+    every: float = 1.0
+    """Of a video that is named (not of those in a folder): seconds from one frame to the next. Frames are called
+    clip.mp4@12.0s. Needs PyAV (pip install 'vitreous[video]')."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation: flip takes the mean of the probabilities of each image and of its mirror image."""
     unsure_first: bool = False
     """List the images that the model is least sure of first, once all are done."""
     sort_into: str | None = None
     """Copy the images into this folder too, one folder in it for each class, and one, unknown, for those below the
-    threshold. Nothing is overwritten or moved: names that are taken get a number, what is there already stays."""
+    threshold. Nothing is overwritten or moved: names that are taken get a number, what is there already stays. Of videos the
+    frames are written, as PNG."""
     link: Literal["hard", "symbolic"] | None = None
     """With --sort-into: make links in place of copies."""
     format: Literal["table", "jsonl", "csv"] = "table"

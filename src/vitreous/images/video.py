@@ -1,0 +1,255 @@
+"""Frames of a video, one after the other, through PyAV: never more than the few that the decoder holds are in memory.
+
+The file is opened by this program and read as one of a few containers, so that a playlist that calls itself .mp4 opens no other
+file and no network.
+"""
+
+import math
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vitreous.errors import ConfigError, ImageError
+
+SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv")
+)
+"""What is taken for a video."""
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
+"""ffmpeg's names for the formats that are read; none of them names other files."""
+MOST_PIXELS = 8192 * 4320
+"""Of a frame: 8K film, the largest that cameras write."""
+MOST_SECONDS = 24 * 3600
+MOST_FRAMES = 100_000
+"""Frames of a video that are given."""
+LEAST_EVERY = 0.001
+"""Seconds: no camera's frames stand closer together."""
+THREADS = 4
+NAME = re.compile(r"(?P<path>.+)@(?P<seconds>\d+\.\d+)s", re.DOTALL)
+"""Of a frame."""
+REMEDY = "reading videos needs PyAV: pip install 'vitreous[video]'"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame of a video, or, once its frames were given, what kept it from being read to its end."""
+
+    name: str
+    """The path and the time, clip.mp4@12.0s; the path alone where there are no pixels."""
+    pixels: UInt8[np.ndarray, "row col 3"] | None
+    """RGB, upright."""
+    seconds: float = 0.0
+    """Since the video's beginning."""
+    error: str | None = None
+    """Why there are no pixels, in one line."""
+
+
+def is_video(path: str | Path) -> bool:
+    """Tell whether a file is taken for a video, by its extension."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def is_installed() -> bool:
+    """Tell whether PyAV is there."""
+    return find_spec("av") is not None
+
+
+def check_every(every: float) -> None:
+    """Raise ConfigError unless frames can be so many seconds apart."""
+    if not LEAST_EVERY <= every <= MOST_SECONDS:
+        raise ConfigError(f"every is {every:g} seconds; it must be {LEAST_EVERY:g} to {MOST_SECONDS:,}")
+
+
+def frames(path: str | Path, every: float = 1.0, max_pixels: int = MOST_PIXELS) -> Iterator[Frame]:
+    """Yield a video's frames so many seconds apart: of each such time the first frame from then on.
+
+    What can't be read is passed over, and told by a last Frame without pixels; so is a video that can't be read at all.
+
+    >>> for frame in vitreous.frames("clip.mp4", every=2):                                # doctest: +SKIP
+    ...     print(frame.name, frame.pixels.shape)
+    clip.mp4@0.0s (1080, 1920, 3)
+
+    Args:
+        path: the file.
+        every: seconds from one frame to the next, 0.001 to a day; a value below the video's own step gives every frame.
+        max_pixels: largest rows x cols of a frame; 8192 x 4320 at most, whatever is asked for.
+
+    Raises:
+        ConfigError: every is out of range.
+    """
+    check_every(every)
+    return _told(Path(path), every, min(max_pixels, MOST_PIXELS))
+
+
+def find_frame_file(name: str) -> tuple[Path, float] | None:
+    """Return the video and the time that a frame's name says; None for the name of anything else."""
+    match = NAME.fullmatch(name)
+    return (Path(match["path"]), float(match["seconds"])) if match and is_video(match["path"]) else None
+
+
+def write_frame(name: str, folder: Path) -> Path:
+    """Read the frame of a name again, and write it into a folder as a PNG of that name.
+
+    Raises:
+        ImageError: it can't be read any more. OSError: it can't be written.
+    """
+    found = find_frame_file(name)
+    if found is None:
+        raise ImageError(f"{name} is no frame of a video")
+    from PIL import Image
+
+    for first in (found[1], None):  # where seeking leads past the frame, from the beginning
+        frame = next(_read(found[0], MOST_SECONDS, MOST_PIXELS, found[1], first), None)
+        if frame is not None and frame.pixels is not None and (first is None or abs(frame.seconds - first) < 1):
+            target = folder / f"{Path(name).name}.png"
+            Image.fromarray(frame.pixels).save(target)
+            return target
+    raise ImageError(f"{name} can't be found any more")
+
+
+def _told(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
+    """Yield frames, and at the end what went wrong."""
+    found = 0
+    try:
+        for frame in _read(path, every, max_pixels):
+            found += 1
+            yield frame
+    except ImageError as error:
+        read = f"; {found:,} frames were read" if found else ""
+        yield Frame(str(path), None, error=f"{error}{read}")
+
+
+def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: float | None = None) -> Iterator[Frame]:
+    """Yield frames that can be read, from a time on, with a jump near that or from the beginning; raises ImageError."""
+    if not is_installed():
+        raise ImageError(f"{path} is a video, and {REMEDY}")
+    import av
+    from av.error import FFmpegError
+
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(f"{path} is no regular file, so no video")
+        with path.open("rb") as file, av.open(file, options={"format_whitelist": CONTAINERS}) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise ImageError(f"{path} has no pictures, only other streams")
+            walk = _Walk(path, stream, every, max_pixels)
+            if seek is not None:
+                container.seek(int((seek + walk.start) / stream.time_base), stream=stream)
+            yield from walk.frames(container, due)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"can't read {path}: no such file") from None
+    except (FFmpegError, OSError, ValueError, OverflowError, MemoryError, NotImplementedError) as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{path} can't be read as a video: {' '.join(said.split())[:160]}") from error
+
+
+class _Walk:
+    """One pass over a video's packets.
+
+    Raises:
+        ImageError: its frames are too large, it lasts too long, or too many frames were asked for.
+    """
+
+    def __init__(self, path: Path, stream: Any, every: float, max_pixels: int) -> None:
+        self.path, self.stream, self.every, self.max_pixels = path, stream, every, max_pixels
+        self.decimals = next((places for places in (1, 2) if abs(round(every, places) - every) < 1e-9), 3)
+        self.step = 1 / float(stream.average_rate or 25)
+        self.start = float((stream.start_time or 0) * (stream.time_base or Fraction(1)))
+        self.last, self.given = 0.0, 0
+        self.broken: list[str] = []
+        """What couldn't be read, with the time of the frame before."""
+        self._check_size(stream.codec_context.width or 0, stream.codec_context.height or 0)
+        self.length = _length(stream)
+        if self.length is not None and self.length > MOST_SECONDS:
+            raise ImageError(
+                f"{path} lasts {self.length:,.0f} seconds, more than the limit of {MOST_SECONDS:,}; cut it"
+            )
+        if self.length is not None and self.length / max(every, self.step) > MOST_FRAMES:
+            raise ImageError(
+                f"{path} lasts {self.length:,.0f} seconds, of which more than {MOST_FRAMES:,} frames would be taken; "
+                "take fewer by a larger --every"
+            )
+
+    def frames(self, container: Any, due: float) -> Iterator[Frame]:
+        """Yield the frames that are due; raises ImageError at the end for what couldn't be read."""
+        self.stream.codec_context.options = {"max_pixels": str(2 * self.max_pixels + 2**16)}  # it counts margins too
+        self.stream.thread_type, self.stream.codec_context.thread_count = "AUTO", THREADS
+        for decoded in self._decoded(container):
+            seconds = self.last
+            if seconds < due - 1e-6:
+                continue
+            count = math.floor(seconds / self.every + 1e-6)
+            due = (count + 1) * self.every
+            if self.given == MOST_FRAMES:
+                raise ImageError(
+                    f"{self.path} has more than {MOST_FRAMES:,} frames to take; take fewer by a larger --every"
+                )
+            self.given += 1
+            at = count * self.every
+            yield Frame(f"{self.path}@{at:.{self.decimals}f}s", self._pixels(decoded), seconds)
+        cut = self.length is not None and self.last + self.step + 1 < self.length
+        if self.broken or cut:
+            ends = [f"it ends after {self.last:.1f} of {self.length:.1f} seconds"] if cut else []
+            first = [f"{len(self.broken):,} pieces are damaged, the first {self.broken[0]}"] if self.broken else []
+            raise ImageError(f"{self.path} is not whole: {'; '.join([*first, *ends])}")
+        if not self.given:
+            raise ImageError(f"{self.path} has no frames")
+
+    def _decoded(self, container: Any) -> Iterator[Any]:
+        """Yield every sound frame, and keep its time; what is damaged is noted."""
+        from av.error import FFmpegError
+
+        packets = container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                found = [] if packet is None else packet.decode()
+            except FFmpegError as error:
+                self.broken.append(f"after {self.last:.1f} seconds ({error.strerror})")
+                if isinstance(error, OSError):  # the file itself
+                    return
+                continue
+            if packet is None:
+                return
+            for frame in found:
+                seconds = self.last + self.step if frame.time is None else frame.time - self.start
+                if not seconds <= MOST_SECONDS or frame.is_corrupt:
+                    self.broken.append(f"after {self.last:.1f} seconds")
+                    continue
+                self.last = max(seconds, 0.0)
+                yield frame
+
+    def _pixels(self, frame: Any) -> UInt8[np.ndarray, "row col 3"]:
+        self._check_size(frame.width, frame.height)
+        pixels = frame.to_ndarray(format="rgb24")
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+
+    def _check_size(self, cols: int, rows: int) -> None:
+        if rows * cols > self.max_pixels:
+            raise ImageError(
+                f"{self.path} has frames of {cols} x {rows} pixels, more than the limit of {self.max_pixels:,}"
+            )
+
+
+def _length(stream: Any) -> float | None:
+    """Return how many seconds a stream says that it lasts; None where it is the whole file that says so, sound and all."""
+    if stream.duration is not None and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    hours, _, rest = str(stream.metadata.get("DURATION", "")).partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        whole = stream.container.duration
+        return whole / 1_000_000 if whole and len(stream.container.streams) == 1 else None
