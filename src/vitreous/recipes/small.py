@@ -21,14 +21,12 @@ FEW_PHOTOGRAPH = 64
 ROOTS = {"3x3": 48, "2x2": 96}
 """Longest side of the images that a root is for, 7x7 for larger ones: their maps have strides of 1, 2 and 4."""
 
-CONVOLUTIONS = OptimizerConfig(
-    name="muon", lr=3e-3, muon_lr=0.1, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
-)
-"""For the small ResNet, at a batch of 256; Muon's rate goes with the root of the batch."""
 MUON = OptimizerConfig(
     name="muon", lr=3e-3, muon_lr=0.01, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
 )
 """For ViTs."""
+CONVOLUTIONS = replace(MUON, muon_lr=0.1)
+"""For the small ResNet, at a batch of 256; Muon's rate goes with the root of the batch."""
 ADAMW = OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05, decoupled=False, clip=1.0)
 """For ResNets."""
 
@@ -56,60 +54,53 @@ def small_vit(options: RecipeOptions) -> RunConfig:
     root that keeps rows and columns. The last weights are kept: nothing is selected on the validation images.
     """
     tiny = max(options.facts.size) <= TINY and options.model is None
-    return configure_tiny(options) if tiny else configure_larger(options)
+    return configure_tiny(options) if tiny else configure_named(options)
 
 
 def configure_convolutions(options: RecipeOptions) -> RunConfig:
     """Configure a small ResNet for thumbnails and photographs: its first units see maps of about 32 x 32."""
-    facts = options.facts
-    thumbnails = max(facts.size) <= THUMBNAIL
-    rows, cols = options.image or (facts.size if thumbnails else choose_photograph(facts.train))
+    few = options.facts.train < FEW
+    rows, cols = options.image or choose_size(options.facts.size, FEW_PHOTOGRAPH if few else PHOTOGRAPH)
     root = next((root for root, side in ROOTS.items() if max(rows, cols) <= side), "7x7")
     model = ResNetConfig(
         image=(rows, cols),
         channels=options.planes,
         units=(1, 1, 1),
-        classes=len(facts.classes),
+        classes=len(options.facts.classes),
         root=root,
         root_channels=16,
         groups=8,
         unit="pooled",
         activation="gelu",
     )
-    batch = options.batch(min(256, max(8, facts.train // 8)))
-    return RunConfig(
+    config = configure_larger(options, model, batch=256)
+    rate = round(CONVOLUTIONS.muon_lr * (config.batch / 256) ** 0.5, 4)
+    return replace(
+        config,
         recipe="small",
-        data=options.data,
-        preprocess=PreprocessConfig(size=model.image, mode=options.mode, crop=1.0 if thumbnails else 0.875),
-        augment=AugmentConfig(
-            crop="pad" if thumbnails else "inception",
-            crop_pad=min(max(1, rows // 8), min(rows, cols) - 1),
-            crop_area=(0.25, 1.0),
-            flip=options.planes >= 3,
-        ),
-        model=model,
         objective=ClassifyConfig(smoothing=0.1),
-        optimizer=replace(CONVOLUTIONS, muon_lr=round(CONVOLUTIONS.muon_lr * (batch / 256) ** 0.5, 4)),
-        schedule=ScheduleConfig(kind="linear", warmup="5%"),
-        duration=choose_length(options),
-        batch=batch,
-        evaluate_every="10%",
-        export="last",
+        optimizer=replace(CONVOLUTIONS, muon_lr=rate),
     )
 
 
-def choose_length(options: RecipeOptions) -> str:
-    """Return the minutes that were asked for, or 3 million images: 20 to 200 epochs."""
-    return f"{options.minutes:g}min" if options.minutes else f"{min(200, max(20, round(3e6 / options.facts.train)))}ep"
-
-
-def configure_larger(options: RecipeOptions) -> RunConfig:
-    """Configure thumbnails and photographs."""
+def configure_named(options: RecipeOptions) -> RunConfig:
+    """Configure the plain ViT for thumbnails and photographs, or the model that was named."""
     model = choose_shape(options, width=128, depth=6, heads=4, grid=8)
     transformer = isinstance(model, ViTConfig)
-    thumbnails = max(options.facts.size) <= THUMBNAIL
-    return RunConfig(
+    return replace(
+        configure_larger(options, model, batch=128),
         recipe="small-vit",
+        optimizer=MUON if transformer else ADAMW,
+        low_resolution=0.5 if transformer else 1.0,
+        low_resolution_duration="92%",
+    )
+
+
+def configure_larger(options: RecipeOptions, model: ModelConfig, batch: int) -> RunConfig:
+    """Configure what any model has in common on thumbnails and photographs. `batch`: the largest, an eighth of the images at most."""
+    thumbnails = max(options.facts.size) <= THUMBNAIL
+    length = min(200, max(20, round(3e6 / options.facts.train)))
+    return RunConfig(
         data=options.data,
         preprocess=PreprocessConfig(size=model.image, mode=options.mode, crop=1.0 if thumbnails else 0.875),
         augment=AugmentConfig(
@@ -120,12 +111,9 @@ def configure_larger(options: RecipeOptions) -> RunConfig:
         ),
         model=model,
         objective=ClassifyConfig(),
-        optimizer=MUON if transformer else ADAMW,
         schedule=ScheduleConfig(kind="linear", warmup="5%"),
-        duration=choose_length(options),
-        low_resolution=0.5 if transformer else 1.0,
-        low_resolution_duration="92%",
-        batch=options.batch(min(128, max(8, options.facts.train // 8))),
+        duration=f"{options.minutes:g}min" if options.minutes else f"{length}ep",
+        batch=options.batch(min(batch, max(8, options.facts.train // 8))),
         evaluate_every="10%",
         export="last",
     )
@@ -176,12 +164,6 @@ def choose_shape(
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 
 
-def choose_size(size: Size) -> Size:
-    """Choose what the model sees of images of this median size: themselves if they are small, else a square."""
-    return size if max(size) <= THUMBNAIL else Size(PHOTOGRAPH, PHOTOGRAPH)
-
-
-def choose_photograph(train: int) -> Size:
-    """Choose what a small ResNet sees of this many photographs: fewer pixels where they are few."""
-    side = FEW_PHOTOGRAPH if train < FEW else PHOTOGRAPH
-    return Size(side, side)
+def choose_size(size: Size, side: int = PHOTOGRAPH) -> Size:
+    """Choose what the model sees of images of this median size: themselves if they are small, else a square of this side."""
+    return size if max(size) <= THUMBNAIL else Size(side, side)
