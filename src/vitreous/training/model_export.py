@@ -3,6 +3,7 @@
 from typing import cast
 
 from vitreous.errors import VitreousError
+from vitreous.evaluation.handover import read_step
 from vitreous.model.factory import Model
 from vitreous.model.lora import merge_state
 from vitreous.model.vit import ViT
@@ -23,8 +24,11 @@ def export_evaluated(job: Job, run: Run) -> None:
     """
     step, best = job.progress.step, job.progress.best
     is_best, last = best is not None and best["step"] == step, job.config.export == "last"
-    if last and not is_best and best is not None and read_exported_step(run) == best["step"]:
-        save_model(run.best_path, load_model(run.model_path))
+    # The origin alone says the step: weights are read only where they are to be kept, not at every evaluation.
+    if last and not is_best and best is not None and read_step(run.model_path) == best["step"]:
+        folder = load_exported(run)
+        if folder is not None:
+            save_model(run.best_path, folder)
     if last or is_best:
         export_model(job, run)
     if is_best and path_exists(run.best_path):
@@ -48,8 +52,14 @@ def catch_up_export(job: Job, run: Run) -> None:
 
 def read_exported_step(run: Run) -> int | None:
     """Return the step of the weights in the run's model folder, if it opens."""
+    folder = load_exported(run)
+    return None if folder is None else folder.origin.get("step")
+
+
+def load_exported(run: Run) -> ModelFolder | None:
+    """Return the run's model folder, if it opens."""
     try:
-        return load_model(run.model_path).origin.get("step")
+        return load_model(run.model_path)
     except VitreousError:
         return None
 

@@ -16,10 +16,10 @@ from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.baselines import Baselines
 from vitreous.evaluation.final_test import TestMeasurement, read_measurements
-from vitreous.evaluation.handover import Handover, describe_handover
+from vitreous.evaluation.handover import Handover, describe_handover, read_step
 from vitreous.model import count
 from vitreous.reports.notebook import embed_page, format_text
-from vitreous.run_folder import Checkpoint, Run, read_run
+from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
@@ -305,11 +305,8 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
         report = write_report(run, reporter)
     reporter.close()
     model = run.model_path if run.model_path.exists() else None
-    metrics, baselines, handover = (
-        read_final_metrics(run),
-        read_baselines(run.path),
-        describe_handover(read_run(run.path)),
-    )
+    record, baselines = read_run(run.path), read_baselines(run.path)
+    metrics, handover = read_final_metrics(record), describe_handover(record)
     test = next(iter(read_measurements(run.path)[-1:]), None)
     return TrainResult(run.path, model, report, metrics, fitted.stopped, fitted.signal, baselines, handover, test)
 
@@ -388,7 +385,7 @@ def check_same_data(run: Run, dataset: Dataset) -> None:
         )
 
 
-def read_final_metrics(run: Run) -> dict[str, float]:
+def read_final_metrics(record: RunRecord) -> dict[str, float]:
     """Return the newest evaluation of the weights that were exported."""
-    found = read_run(run.path).evaluation_at(read_exported_step(run)) or {}
+    found = record.evaluation_at(read_step(record.model)) or {}
     return {name: value for name, value in found.items() if name not in ("kind", "best")}
