@@ -93,12 +93,17 @@ def find_last_run(path: Path) -> Path | None:
     return None if folds is None or not is_run(folds / FINAL) else folds / FINAL
 
 
+def find_own_run(path: Path) -> Path | None:
+    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation; None if there is neither."""
+    return find_run(path) or find_last_run(path)
+
+
 def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bool = False) -> Dataset:
     """Return the data of the run that a model belongs to, perhaps with the test split; raises DataError if there is none."""
     if not predictor.path:
         raise DataError("a model from memory belongs to no run, so name the labelled images")
     path = Path(predictor.path)
-    run = find_run(path) or find_last_run(path)
+    run = find_own_run(path)
     if run is None:
         raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config

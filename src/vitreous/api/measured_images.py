@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vitreous.api.data import Data, OwnRun, find_last_run, name_data
+from vitreous.api.data import Data, OwnRun, find_own_run, name_data
 from vitreous.cross_validation import find_folds, predict_out_of_fold
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError, VitreousError
@@ -81,8 +81,7 @@ def describe_choice(run: Path, predictor: Predictor) -> str:
 
 def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:
     """Note a look at the test split of a model's run, and say how often it was looked at before; a note that can't be written is told."""
-    path = Path(predictor.path)
-    run = find_run(path) or find_last_run(path)
+    run = find_own_run(Path(predictor.path))
     assert run is not None  # its data was opened
     before = read_measurements(run)
     try:
