@@ -7,7 +7,7 @@ exactly at the deadline.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,20 +98,27 @@ def batches_from_files(files: list[tuple[Path, int]]) -> Iterator[tuple[Tensor, 
         yield from loader
 
 
-def batches_from_memory(files: list[tuple[Path, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+def normalised(pixels: Tensor) -> Tensor:
+    """Normalise uint8 pixels by CIFAR-10's mean and standard deviation."""
+    return (pixels / 255 - MEAN) / STD
+
+
+def batches_from_memory(
+    files: list[tuple[Path, int]], size: int = BATCH, scale: Callable[[Tensor], Tensor] = normalised
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled batches of images that were decoded once, each cropped and flipped at random."""
     pixels = torch.stack([pixels_of(decoded(path)) for path, _ in files])
     labels = torch.tensor([label for _, label in files])
     pixels = F.pad(pixels.float(), (PADDING,) * 4, mode="reflect").to(torch.uint8)
     side = torch.arange(32)
     while True:
-        for chosen in torch.randperm(len(labels)).split(BATCH):
-            if len(chosen) < BATCH:
+        for chosen in torch.randperm(len(labels)).split(size):
+            if len(chosen) < size:
                 continue
-            rows, cols = (torch.randint(2 * PADDING + 1, (BATCH, 1)) + side for _ in range(2))
-            cols = torch.where(torch.rand(BATCH, 1) < 0.5, cols, cols.flip(1))
+            rows, cols = (torch.randint(2 * PADDING + 1, (size, 1)) + side for _ in range(2))
+            cols = torch.where(torch.rand(size, 1) < 0.5, cols, cols.flip(1))
             batch = pixels[chosen[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
-            yield (batch / 255 - MEAN) / STD, labels[chosen]
+            yield scale(batch), labels[chosen]
 
 
 class TimmModel(nn.Module):
