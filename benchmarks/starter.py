@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import vitreous
-from vitreous.cli.progress import reporter
+from vitreous.training.progress import reporter
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 SETTINGS = {

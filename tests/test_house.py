@@ -128,6 +128,7 @@ NAMED = {
     "scikit-learn": "sklearn",
     "scikit-image": "skimage",
     "myst-nb": "myst_nb",
+    "ipython": "IPython",
 }
 """Packages that are imported by another name."""
 
@@ -201,7 +202,7 @@ def test_commands_only_parse_call_and_print():
         "vitreous.data.config", "vitreous.data.dataset", "vitreous.data.listing.ignored", "vitreous.data.listing.scan_report",
         "vitreous.evaluation.probes.cka", "vitreous.evaluation.probes.feature_file", "vitreous.evaluation.probes.options",
         "vitreous.metrics.headline", "vitreous.training.changes", "vitreous.training.config", "vitreous.training.duration",
-        "vitreous.training.reporter", "vitreous.training.run", "vitreous.training.settings_check",
+        "vitreous.training.progress", "vitreous.training.reporter", "vitreous.training.run", "vitreous.training.settings_check",
     }  # fmt: skip
     found = set()
     for path in sorted((PACKAGE / "cli").rglob("*.py")):

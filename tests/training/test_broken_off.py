@@ -166,7 +166,8 @@ def test_a_killed_worker_ends_the_command_with_one_line(tmp_path):
     """The whole way: a real command, a real kill, exit code 1."""
     code = (
         "import sys, os, multiprocessing\n"
-        "from vitreous.cli import progress, main\n"
+        "from vitreous.cli import main\n"
+        "from vitreous.training import progress\n"
         "class Kills(progress.Lines):\n"
         "    def progress(self, done, total, numbers):\n"
         "        if done == 3: os.kill(multiprocessing.active_children()[0].pid, 9)\n"

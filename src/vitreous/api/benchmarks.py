@@ -11,6 +11,7 @@ from vitreous.api.fine_tuning import STEPS, fine_tune
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model
 from vitreous.api.probes import read_options
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, describe_skipped, encode_overlap
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
@@ -89,6 +90,7 @@ class BenchmarkResult(Reported):
         return Report(title, f"{lead}.", add_overlap(found, self.overlap), {**data, "results": self.to_dict()})
 
 
+@shows_progress
 def benchmark(
     model: ModelLike,
     name: str,
@@ -100,6 +102,7 @@ def benchmark(
     batch: int = 64,
     device: str = "auto",
     broken: str = "raise",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> BenchmarkResult:
@@ -121,7 +124,8 @@ def benchmark(
         batch: images that pass through the model at once, at least 1.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
         options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds: it learns once, from all 1,000 images.
 
     Raises:

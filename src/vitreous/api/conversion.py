@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.api.models import open_weights
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.training.reporter import Reporter
@@ -32,11 +33,13 @@ class ConversionResult(Result):
         return "\n".join([f"proof       {self.proof}", *lost, f"written     {self.path} ({self.to})"])
 
 
+@shows_progress
 def convert(
     source: ModelFolder | str | Path,
     path: str | Path,
     to: str = OURS,
     *,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     **load: Any,
 ) -> ConversionResult:
@@ -49,7 +52,8 @@ def convert(
         source: what `vitreous.load` takes, or a model folder that is loaded.
         path: the folder to write, new or empty.
         to: vitreous, google, timm, huggingface or torchvision.
-        reporter: told what became of the weights before anything is written; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told what became of the weights before anything is written, in place of that display.
         load: how the weights are taken, as `vitreous.load` has it: family, image, labels, ...
 
     Raises:

@@ -13,6 +13,7 @@ from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labell
 from vitreous.api.measured_images import describe_images, find_own_folds, measure_out_of_fold, note_test
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model, tell_apart
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.errors import ConfigError
@@ -168,6 +169,7 @@ class EvaluationResult(Reported):
         return add_overlap(found, self.overlap)
 
 
+@shows_progress
 def evaluate(
     model: ModelLike,
     data: Data | None = None,
@@ -180,6 +182,7 @@ def evaluate(
     batch: int = 64,
     device: str = "auto",
     broken: str = "raise",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> EvaluationResult:
     """Measure a model's own head on labelled images; each passes through it exactly once.
@@ -202,7 +205,8 @@ def evaluate(
         batch: images that pass through the model at once, at least 1.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: a model without head, an option out of range, or a comparison or corruptions where an image may have

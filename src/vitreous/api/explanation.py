@@ -7,6 +7,7 @@ from typing import overload
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.images.inputs import Image, is_single
@@ -60,6 +61,7 @@ def explain(
     *,
     out: None = None,
     device: str = "auto",
+    progress: bool | None = None,
 ) -> Explanation: ...
 @overload
 def explain(
@@ -74,8 +76,10 @@ def explain(
     page: int = 8,
     faithful: int = 2,
     device: str = "auto",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> ExplanationResult: ...
+@shows_progress
 def explain(
     model: ModelLike,
     images: Image | Iterable[Image],
@@ -88,6 +92,7 @@ def explain(
     page: int = 8,
     faithful: int = 2,
     device: str = "auto",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> Explanation | ExplanationResult:
     """Return where a model looks on some images as arrays, or write overlays and a page into a folder.
@@ -110,7 +115,8 @@ def explain(
         page: with `out`: most images on the page, at least 1.
         faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        reporter: with `out`: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: with `out`: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: something that the model or the method doesn't have. CheckpointError: no such model.

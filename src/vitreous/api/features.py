@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result, describe_skipped
 from vitreous.data.dataset import is_built_in
 from vitreous.data.labelled import open_images, open_splits
@@ -75,6 +76,7 @@ class EmbeddingResult(Result):
         return "\n".join([said, *describe_skipped("images", self.skipped)])
 
 
+@shows_progress
 def embed(
     model: ModelLike,
     images: Images | None = None,
@@ -87,6 +89,7 @@ def embed(
     device: str = "auto",
     cache: bool = True,
     broken: str = "raise",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> EmbeddingResult:
     """Return what a model makes of images as vectors, and write them to a file that others read.
@@ -107,7 +110,8 @@ def embed(
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         cache: keep features on the disk, and take those that are there.
         broken: what to do about images that can't be read: raise, or skip (they are counted).
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: neither images nor data, or both; an unknown layer, precision or extension; batch below 1.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from vitreous.api.descriptions import describe_channels, describe_levels, describe_progress, describe_shape
 from vitreous.api.models import open_weights
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.cross_validation import CrossValidation, is_folds
 from vitreous.cross_validation import read_plan as read_folds
@@ -44,7 +45,10 @@ class InspectionResult(Result):
         return self.description
 
 
-def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) -> InspectionResult:
+@shows_progress
+def inspect(
+    path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
+) -> InspectionResult:
     """Say what a path holds: a model folder, a file of weights, a run, a sweep, a data set or an image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
@@ -53,7 +57,8 @@ def inspect(path: str | Path, *, reporter: Reporter | None = None, **load: Any) 
 
     Args:
         path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub, or a short name.
-        reporter: told what is downloaded, and how far that is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told what is downloaded, and how far that is, in place of that display.
         load: how a model's weights are taken, as `vitreous.load` has it.
 
     Raises:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+from vitreous.api.progress import shows_progress
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
@@ -48,6 +49,7 @@ def refuse_weights(name: str, instead: str) -> None:
         )
 
 
+@shows_progress
 def load(
     path: str | Path,
     *,
@@ -57,6 +59,7 @@ def load(
     top: int = 5,
     threshold: float | None = None,
     tta: Literal["none", "flip"] = "none",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> Predictor:
@@ -77,7 +80,8 @@ def load(
         threshold: probability below which a label is "unknown"; where an image may have several classes, from which a class
             is there (None: one half).
         tta: flip: the mean of the probabilities of each image and of its mirror image; none.
-        reporter: told what is downloaded, and how far that is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told what is downloaded, and how far that is, in place of that display.
         options: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
             file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
             classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.

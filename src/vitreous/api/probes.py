@@ -7,6 +7,7 @@ from typing import Any
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_probe_splits, shorten_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model, tell_apart
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
@@ -107,6 +108,7 @@ class ProbeResult(Reported):
         return add_overlap(found, self.overlap)
 
 
+@shows_progress
 def probe(
     model: ModelLike,
     train: Data | None = None,
@@ -117,6 +119,7 @@ def probe(
     batch: int = 64,
     device: str = "auto",
     broken: str = "raise",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> ProbeResult:
@@ -137,7 +140,8 @@ def probe(
         batch: images that pass through the model at once, at least 1.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
         options: layer, precision and cache of any probe; shots, seeds and l2 of few-shot; solver, l2 and rates of linear; k,
             metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
 

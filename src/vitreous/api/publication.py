@@ -6,6 +6,7 @@ from typing import Any
 
 from vitreous.api.data import find_last_run
 from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.data.dataset import DIGITS
 from vitreous.data.synthetic.formula import is_formula
@@ -35,6 +36,7 @@ class PushResult(Result):
         return f"pushed      {self.url}\ncommit      {self.commit}"
 
 
+@shows_progress
 def push_to_hub(
     model: ModelLike,
     repository: str,
@@ -42,6 +44,7 @@ def push_to_hub(
     private: bool = False,
     licence: str = "",
     overwrite: bool = False,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> PushResult:
     """Push a model to the Hugging Face Hub, with a card that says what it is; `vitreous.load(repository)` opens it again.
@@ -54,7 +57,8 @@ def push_to_hub(
         private: make a new repository a private one.
         licence: of the weights, by its SPDX name such as "apache-2.0"; the card states none unless one is given.
         overwrite: write into a repository that holds weights already; its history keeps them.
-        reporter: told what is uploaded; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told what is uploaded, in place of that display.
 
     Raises:
         CheckpointError: nothing that can be loaded, no token that may write, or a repository that holds weights already.

@@ -14,6 +14,7 @@ import numpy as np
 
 from vitreous.api.data import shorten_name
 from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.data.labelled import open_splits
 from vitreous.data.sources.base import refuse_multilabel
@@ -161,6 +162,7 @@ def check_manifest(manifest: str | Path) -> Path:
     return target
 
 
+@shows_progress
 def review(
     data: str | Path,
     weights: ModelLike | None = None,
@@ -168,6 +170,7 @@ def review(
     batch: int = 64,
     device: str = "auto",
     cache: bool = True,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> ReviewResult:
     """Look for what may be wrong with labelled image files: near-duplicates, labels, outliers, images that show nothing.
@@ -182,7 +185,8 @@ def review(
         batch: images that pass through the model at once.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         cache: keep features on the disk, and take those that are there.
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         DataError: no image files, several labels an image. CheckpointError: no such model.

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model, tell_apart
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.data.dataset import name_dataset
 from vitreous.data.labelled import open_source
@@ -53,6 +54,7 @@ class CKAResult(Reported):
         return Report(title, lead, build_cka_sections(self.found, self.names), data | self.to_dict())
 
 
+@shows_progress
 def cka(
     model: ModelLike,
     other: ModelLike,
@@ -64,6 +66,7 @@ def cka(
     precision: str = "fp32",
     device: str = "auto",
     broken: str = "raise",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> CKAResult:
     """Compare how two models represent the same images, layer by layer: centred kernel alignment.
@@ -82,7 +85,8 @@ def cka(
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         device: auto, cpu, cuda or mps.
         broken: what to do about files that can't be read: raise, or skip.
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: images or batch out of range. DataError, ImageError: data that can't be used.

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import cast, get_args
 
+from vitreous.api.progress import shows_progress
 from vitreous.errors import UnknownName
 from vitreous.studies.catalog import find
 from vitreous.studies.engine.data_subset import open_setting
@@ -11,6 +12,7 @@ from vitreous.studies.engine.study import Scale
 from vitreous.training.reporter import Reporter, Silent
 
 
+@shows_progress
 def study(
     name: str,
     *,
@@ -18,6 +20,7 @@ def study(
     data: str | Path = "digits",
     out: str | Path | None = None,
     only: str = "*",
+    progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> StudyResult:
     """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
@@ -33,7 +36,8 @@ def study(
         data: what to train on, as `vitreous.train` takes it.
         out: the study's folder; None: studies/<name>-<scale>.
         only: run only the cells whose names fit this pattern, and those that they need.
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         UnknownName: no such study, scale or cell. DataError: data that can't be used.

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
 from vitreous.api.models import refuse_weights
+from vitreous.api.progress import shows_progress
 from vitreous.cross_validation import begin_folds, check_folds, continue_folds, describe_plan, is_folds, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
@@ -47,6 +48,7 @@ def train(
     recipe: str = AUTO,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
     folds: int | None = None,
@@ -59,17 +61,20 @@ def train(
     *,
     recipe: str = AUTO,
     settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     folds: int | None = None,
     dry_run: Literal[True],
     **recipe_options: Any,
 ) -> DryRun: ...
+@shows_progress
 def train(
     data: str | Path = "digits",
     *,
     recipe: str = AUTO,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
     reporter: Reporter | None = None,
     sweep: bool | Sequence[float] = False,
     folds: int | None = None,
@@ -88,7 +93,8 @@ def train(
             photographs probe, from recommended weights, otherwise small.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
         sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
             the paper's; or the rates to try. `out` then holds all these runs.
         folds: cross-validate first, by so many folds of all images, then train on all. `out` then holds all these runs, and the model.
@@ -289,14 +295,18 @@ def claim_run(config: RunConfig) -> Path:
     return claim_folder(RUNS, f"{name_dataset(config.data.path)}-{config.recipe}")
 
 
-def resume(run: str | Path, *, reporter: Reporter | None = None, **changes: Any) -> TrainResult:
+@shows_progress
+def resume(
+    run: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **changes: Any
+) -> TrainResult:
     """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep or a cross-validation.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
     Args:
         run: the run folder.
-        reporter: told how far the work is; None: nothing is shown.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
         changes: what is to be different from here on, such as duration, data or workers: see `training/changes.py`. They
             are noted in config.json.
 

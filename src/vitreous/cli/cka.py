@@ -7,7 +7,7 @@ from vitreous.cli.load_model import open_model
 from vitreous.cli.options.probes import Cka
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
+from vitreous.training.progress import reporter
 
 
 def cka(arguments: list[str]) -> int:

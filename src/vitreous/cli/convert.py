@@ -5,7 +5,7 @@ import shlex
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.commands import Convert, Models
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
+from vitreous.training.progress import reporter
 
 
 def convert(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ from vitreous.cli.load_model import open_model
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
+from vitreous.training.progress import reporter
 
 
 def embed(arguments: list[str]) -> int:

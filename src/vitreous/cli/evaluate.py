@@ -11,8 +11,8 @@ from vitreous.cli.options.commands import Evaluate
 from vitreous.cli.options.evaluate import FINE_TUNE, check
 from vitreous.cli.output import free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
 from vitreous.evaluation.probes.options import PROBES
+from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
     from vitreous.api.benchmarks import BenchmarkResult

@@ -9,9 +9,9 @@ from vitreous.cli.load_model import open_model
 from vitreous.cli.options.commands import Explain
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
+from vitreous.training.progress import reporter
 
 EXPLANATIONS = Path("explanations")
 

@@ -6,9 +6,9 @@ from vitreous.cli.load_model import keywords, open_model
 from vitreous.cli.options.commands import Inspect, Report
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
+from vitreous.training.progress import reporter
 
 
 def inspect(arguments: list[str]) -> int:

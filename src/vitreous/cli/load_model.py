@@ -5,8 +5,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options.loading import Load
-from vitreous.cli.progress import reporter
 from vitreous.errors import ConfigError
+from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
     from vitreous.predictor import Predictor

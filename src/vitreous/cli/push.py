@@ -2,7 +2,7 @@
 
 from vitreous.cli.options.commands import Push
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
+from vitreous.training.progress import reporter
 
 
 def push(arguments: list[str]) -> int:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Study
 from vitreous.cli.parse import parse
-from vitreous.cli.progress import reporter
 from vitreous.errors import ConfigError
+from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
     from vitreous.studies.engine.run import StudyResult

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
 from vitreous.cli.parse import collect_named, named, parse, suited
-from vitreous.cli.progress import reporter
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
 from vitreous.metrics.headline import find_headline, format_reached
+from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter

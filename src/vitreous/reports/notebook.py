@@ -1,9 +1,22 @@
-"""Pages and figures within a notebook."""
+"""Pages, figures and progress within a notebook."""
 
+import sys
+from collections.abc import Sequence
 from html import escape
+from typing import Any
+
+from vitreous.drawing.html import escape_text
 
 HEIGHT = 640
 """Pixels of a page's frame; what is longer scrolls."""
+PLAIN = "margin:0;padding:0;border:0;background:transparent;color:inherit;white-space:pre-wrap"
+"""A style that is readable in light and dark notebooks: that of the notebook."""
+
+
+def find_kernel() -> Any:
+    """Return the kernel of the notebook that this process computes for; None in a script, a shell or a terminal's IPython."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None)
 
 
 def embed_page(page: str) -> str:
@@ -14,3 +27,25 @@ def embed_page(page: str) -> str:
 def format_text(figures: object) -> str:
     """Return figures that are aligned for a terminal, as HTML."""
     return f"<pre>{escape(str(figures))}</pre>"
+
+
+def draw_progress(phase: str | None, bar: tuple[int, int, str] | None, lines: Sequence[str]) -> dict[str, str]:
+    """Return how far work is, as HTML and as text, by their MIME types.
+
+    Args:
+        phase: what is being waited for; None: nothing any more.
+        bar: how much is done, of how much, and figures in words.
+        lines: what was said, the last one at the bottom.
+    """
+    figures = f"{bar[0]:,}/{bar[1]:,}  {bar[2]}".rstrip() if bar else "..."
+    said = [] if phase is None else [f"{phase}  {figures}"]
+    share = f"{100 * min(1.0, bar[0] / bar[1]):.1f}%" if bar and bar[1] else "0"
+    drawn = "".join(
+        f'<pre style="{PLAIN}">{escape_text(line)}</pre><div style="height:5px;margin:3px 0 6px;border-radius:3px;'
+        f'background:#8885"><div style="width:{share};height:5px;border-radius:3px;background:#2a78d6"></div></div>'
+        for line in said
+    )
+    box = "display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto"  # the end is in view
+    text = escape_text("\n".join(lines))
+    drawn += f'<div style="{box}"><pre style="{PLAIN}">{text}</pre></div>' if lines else ""
+    return {"text/html": drawn, "text/plain": "\n".join([*lines, *said])}

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing. The command line shows it; in Python nothing is printed unless one is passed."""
+"""How long work tells what it is doing; `training/progress.py` shows it."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
