@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tests.support.training import TINY, Listener, digest
 
 import vitreous
 from vitreous import cross_validation as module
-from vitreous.cross_validation import begin_folds, continue_folds, plan_folds
+from vitreous.cross_validation import begin_folds, continue_folds, describe_plan, plan_folds, set_fold
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.folds import assign_folds
@@ -244,6 +245,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(photos, tmp_path, monkeypat
         "final        trains on all 12, each 2ep"
     )
     assert set(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize(("folds", "seed"), [(4, 0), (7, 3)])
+def test_a_plan_says_what_each_fold_holds_and_opens_the_data_once(folds, seed, monkeypatch):
+    data = replace(CONFIG.data, path="digits", split_seed=seed)
+    plan = plan_folds(replace(CONFIG, data=data), folds)
+    each = [open_dataset(set_fold(plan, fold).data) for fold in range(folds)]
+    opened = []
+    monkeypatch.setattr(
+        "vitreous.cross_validation.open_dataset", lambda *given: opened.append(1) or open_dataset(*given)
+    )
+    said = re.findall(r"trains on (?:all )?([\d,]*\d)(?: images, is measured on (\d+))?", describe_plan(plan))
+    assert said == [*((f"{len(one.train):,}", str(len(one.validation))) for one in each), ("1,797", "")]
+    assert opened == [1]
 
 
 def test_an_unfinished_one_can_not_be_measured_yet(crossed, tmp_path):

@@ -13,6 +13,7 @@ measured by the last run alone. Whatever instant the process dies, it goes on.
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +23,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vitreous.data.dataset import open_dataset
-from vitreous.data.folds import ALL
+from vitreous.data.folds import ALL, assign_folds
 from vitreous.data.sources.base import Source
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, RunError
@@ -121,11 +122,12 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
 
 def describe_plan(plan: CrossValidation) -> str:
     """Say which runs a cross-validation is, and of how many images each."""
-    data = [open_dataset(set_fold(plan, fold).data, plan.config.decode) for fold in range(plan.folds)]
     every = open_dataset(set_fold(plan, ALL).data, plan.config.decode)
+    labels = [every.train.classes[label] for label in every.train.labels]
+    held = Counter(assign_folds(every.train.names, labels, plan.folds, plan.config.data.split_seed))
     lines = [
-        f"fold {number:<7} trains on {len(one.train):,} images, is measured on {len(one.validation):,}"
-        for number, one in enumerate(data, 1)
+        f"fold {fold + 1:<7} trains on {len(labels) - held[fold]:,} images, is measured on {held[fold]:,}"
+        for fold in range(plan.folds)
     ]
     test = f"; measured once on {len(every.test):,} test images" if every.test else ""
     return "\n".join([*lines, f"final        trains on all {len(every.train):,}, each {plan.config.duration}{test}"])

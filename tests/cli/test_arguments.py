@@ -100,7 +100,7 @@ MISTAKES = {
     ),
     "range of the model": (
         ("train", "digits", "--regularisation.dropout", "2"),
-        "dropout is 2.0; it must be at least 0",
+        "regularisation.dropout is 2; it must be at least 0 and below 1",
     ),
     "not finite": (("train", "digits", "--optimizer.weight-decay", "nan"), "optimizer.weight_decay is nan"),
     "minutes of nothing": (("train", "digits", "--minutes", "0"), "minutes is 0; it must be above 0"),

@@ -192,7 +192,6 @@ def plan_config(
     decode: DecodeConfig = DecodeConfig(),
 ) -> RunConfig:
     """Return a recipe's configuration for a data set; see `train` for the options. `decode`: limits of decoding."""
-    check_request(recipe, recipe_options)
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")

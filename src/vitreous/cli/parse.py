@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 import typing
@@ -22,7 +23,8 @@ OWN = ("--help", "-h")
 def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None = None) -> T:
     """Read arguments into the dataclass `kind`; help comes from its field docstrings.
 
-    A field that may be one of several dataclasses stays what it is in `default`.
+    A field that may be one of several dataclasses stays what it is in `default`. Nested settings are not checked against one
+    another: whoever puts them among the others that they go with does that.
 
     Raises:
         UnknownName: an unknown option, with the nearest known one.
@@ -42,8 +44,8 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            extra = {} if default is None else {"default": default}
-            marks = (tyro.conf.AvoidSubcommands,)
+            extra = {} if default is None else {"default": uncheck(default)}
+            marks = (tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
             found = tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, **extra)
     except SystemExit as error:
         if not error.code:
@@ -51,6 +53,20 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         raise ConfigError(f"{one_line(shown.getvalue())} (vitreous {name} --help shows all options)") from None
     refuse_urls(found)
     return found
+
+
+def uncheck(settings: T) -> T:
+    """Return settings whose nested ones check nothing when they are made: which ones go together, a recipe decides."""
+    values = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    inner = {name: uncheck(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+    return derive_unchecked(type(settings))(**inner)
+
+
+@functools.cache
+def derive_unchecked(kind: type[T]) -> type[T]:
+    """Return a dataclass like `kind`, and one of its kind, but for the checks."""
+    body = {"__post_init__": lambda self: None, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), body)
 
 
 def named(arguments: Sequence[str]) -> Iterator[str]:
