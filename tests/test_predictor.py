@@ -18,7 +18,8 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
-from vitreous.predictor import DecisionOptions, Predictor
+from vitreous.prediction import DecisionOptions
+from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 CLASSES = ("ant", "bee", "cat", "dog")

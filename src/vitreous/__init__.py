@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from vitreous.api.studies import study
     from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
-    from vitreous.evaluation.comparison import ComparisonResult
     from vitreous.images.video import Frame, frames
     from vitreous.insight.explanation import Explanation
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
     from vitreous.model.vit import ViT
-    from vitreous.predictor import Prediction, Predictor
+    from vitreous.prediction import Prediction
+    from vitreous.predictor import Predictor
+    from vitreous.reports.evaluation.comparison import ComparisonResult
     from vitreous.studies.engine.run import StudyResult
     from vitreous.training.config import RunConfig
 
@@ -54,7 +55,7 @@ PLACES = {
     "benchmark": "vitreous.api.benchmarks",
     "BenchmarkResult": "vitreous.api.benchmarks",
     "compare": "vitreous.api.comparison",
-    "ComparisonResult": "vitreous.evaluation.comparison",
+    "ComparisonResult": "vitreous.reports.evaluation.comparison",
     "embed": "vitreous.api.features",
     "EmbeddingResult": "vitreous.api.features",
     "similar": "vitreous.api.search",
@@ -84,7 +85,7 @@ PLACES = {
     "Frame": "vitreous.images.video",
     "frames": "vitreous.images.video",
     "Predictor": "vitreous.predictor",
-    "Prediction": "vitreous.predictor",
+    "Prediction": "vitreous.prediction",
     "ResNet": "vitreous.model.resnet",
     "ResNetConfig": "vitreous.model.resnet_config",
     "ViT": "vitreous.model.vit",

@@ -34,9 +34,11 @@ from vitreous.metrics.headline import select_judged
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import MODEL, is_run
+from vitreous.runtime.display import Shown
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import FINAL
 from vitreous.training.config import EarlyStopConfig, RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
@@ -47,11 +49,11 @@ from vitreous.weights.model_folder import load_model, save_model
 
 LAYOUT = ("vitreous_folds", 1)
 """The key that tells what folds.json is, and its version."""
-FINAL, PREDICTIONS = "final", "predictions.csv"
+PREDICTIONS = "predictions.csv"
 
 
 @dataclass
-class CrossValidation:
+class CrossValidation(Shown):
     """What is cross-validated, and what came out so far."""
 
     config: RunConfig

@@ -2,12 +2,12 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -21,10 +21,13 @@ from vitreous.images.inputs import Image, is_single, read_pixels
 from vitreous.images.preprocess import normalize
 from vitreous.images.video import Frame, check_every, frames, is_video
 from vitreous.model.vit import ViT
+from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
+from vitreous.runtime.display import Shown
 from vitreous.shapes import Pixels
 from vitreous.storage.presence import explain_url
+from vitreous.weights.compatibility import describe
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report
@@ -33,77 +36,18 @@ if TYPE_CHECKING:
     import pandas
 
 PRECISIONS = ("auto", "fp32", "bf16")
-AUGMENTATIONS = ("none", "flip")
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
 CLAIMED = 0.5
 """Probability from which a class is said to be there, where an image may have several."""
-UNKNOWN = "unknown"
-"""The label of an image whose most probable class is below the threshold; a model that has such a class: `name_unknown`."""
+NAMED = 8
+"""Most classes that a Predictor names of itself."""
 DECODERS = 4
 """Most threads that decode ahead of the model."""
 HEADLESS = (
     "this model has no head, so it can't classify: take its .features(images), .tokens(images) or .maps(images), give it a new "
     "head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune --weights PATH)"
 )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one image, or why it couldn't."""
-
-    name: str
-    """The path, or "image 3" for an image without one, counted from 1."""
-    label: str | None = None
-    """The most probable class; the word for unknown where its probability is below the threshold."""
-    score: float | None = None
-    """Its probability, 0 to 1: softmax; where an image may have several classes, each class's own sigmoid."""
-    top: tuple[tuple[str, float], ...] = ()
-    """The most probable classes with their probabilities, best first; all of `labels` among them."""
-    error: str | None = None
-    """Why there is no label, in one line."""
-    filled: bool = False
-    """It is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
-    labels: tuple[str, ...] | None = None
-    """Where an image may have several classes: those with a probability of at least the threshold (by default one half),
-    most probable first."""
-    unknown: bool = False
-    """Its most probable class, the first of `top`, is below the threshold."""
-    certainty: float | None = None
-    """How sure the model is, for sorting: the score; where an image may have several classes, of the class that it is least
-    sure of how far the probability is from the threshold."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as JSON values; labels where an image may have several."""
-        top = [{"label": label, "score": score} for label, score in self.top]
-        found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
-        found |= {"filled": True} if self.filled else {}
-        found |= {"unknown": True} if self.unknown else {}
-        return found if self.labels is None else {**found, "labels": list(self.labels)}
-
-
-@dataclass(frozen=True)
-class DecisionOptions:
-    """How probabilities are made, and what is said from them."""
-
-    threshold: float | None = None
-    """Probability below which an image is unknown, or, where it may have several classes, a class isn't there (by default
-    one half); above 0, at most 1."""
-    tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation. flip: the mean of the probabilities of the image and of its mirror image."""
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ConfigError(f"threshold is {self.threshold:g}; it must be above 0 and at most 1")
-        if self.tta not in AUGMENTATIONS:
-            raise UnknownName("test-time augmentation", self.tta, AUGMENTATIONS)
-
-
-def name_unknown(classes: Sequence[str]) -> str:
-    """Return what an image below the threshold is called: UNKNOWN, or the next such word that is no class of the model."""
-    taken = {name.casefold() for name in classes}
-    words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
-    return next(word for word in words if word not in taken)
 
 
 @dataclass(frozen=True)
@@ -117,7 +61,7 @@ class Ready:
     """It lacks its last bytes, which are grey."""
 
 
-class Predictor:
+class Predictor(Shown):
     """A model ready to classify, or, with or without head, to give features.
 
     Images go through the preprocessing that travels with the weights.
@@ -155,6 +99,24 @@ class Predictor:
         """Where the model was loaded from, as it was said; "" for one from memory."""
         self.load_options: dict[str, Any] = {}
         """How its weights were taken, as it was said."""
+
+    def __str__(self) -> str:
+        folder, size = self.folder, self.folder.preprocess.size
+        known = f"{len(folder.classes):,} classes: {', '.join(folder.classes[:NAMED])}" if folder.classes else "no head"
+        more = ", ..." if len(folder.classes) > NAMED else ""
+        lines = {
+            "model": self.path or "from memory",
+            "shape": describe(folder.model.config),
+            "images": f"{size[0]}x{size[1]} pixels",
+            "labels": f"{known}{more}",
+            "device": str(self.device),
+        }
+        return "\n".join(f"{name:<8}{said}" for name, said in lines.items())
+
+    def __repr__(self) -> str:
+        """Return a line: where it was loaded from, what it is, how many classes it knows."""
+        classes = len(self.folder.classes)
+        return f"<Predictor {self.path or 'from memory'}: {describe(self.folder.model.config)}, {classes:,} classes, {self.device}>"
 
     @classmethod
     def load(

@@ -20,6 +20,7 @@ from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.run_folder import is_run
 from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import FINAL
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
@@ -28,7 +29,7 @@ from vitreous.training.settings_check import check_ranges
 
 LAYOUT = ("vitreous_sweep", 1)
 """The key that tells what sweep.json is, and its version."""
-PLAN, FINAL = "sweep.json", "final"
+PLAN = "sweep.json"
 Go = Callable[[RunConfig, Path], TrainResult]
 
 

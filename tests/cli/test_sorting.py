@@ -15,7 +15,7 @@ from tests.support.pictures import encoded, picture, write
 
 from vitreous.api.models import load
 from vitreous.api.sorting import Sorter, name_folders
-from vitreous.predictor import Prediction
+from vitreous.prediction import Prediction
 
 
 @pytest.fixture

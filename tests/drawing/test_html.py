@@ -8,10 +8,11 @@ import pytest
 from tests.reports.test_blocks import Reader
 from tests.support.runs import HOSTILE
 
-from vitreous.drawing.html import STYLES, escape_text, read_resource, render_page, strip_hidden
+from vitreous.drawing.html import STYLES, read_resource, render_page
 from vitreous.drawing.svg import SMALL, draw_empty, render_svg
 from vitreous.reports.blocks import Code, Note, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
+from vitreous.runtime.display import escape_text, strip_hidden
 
 EVIL = """<script>alert(1)</script>"'&{{ 7 * 7 }}{% raw %}\u202e\x00"""
 

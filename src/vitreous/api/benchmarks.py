@@ -35,7 +35,7 @@ LEARNS_ALL = "a probe on VTAB learns from the benchmark's 1,000 images"
 AS_IT_IS = "fine-tuning takes the model as it is; `vitreous convert` it first"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BenchmarkResult(Reported):
     """What a model reached on a benchmark, by the benchmark's own rule."""
 

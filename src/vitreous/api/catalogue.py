@@ -29,7 +29,7 @@ class ModelSize:
     """Operations of one image's forward pass: two for each multiply-add."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelsResult(Result):
     """Models that can be built, and the origins of weights that can be read."""
 
@@ -46,7 +46,7 @@ class ModelsResult(Result):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PretrainedResult(Result):
     """Recommended pre-trained models; any of their names can be given where a model or weights are named."""
 

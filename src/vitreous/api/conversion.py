@@ -15,7 +15,7 @@ from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConversionResult(Result):
     """A model that was written in a format, and read back."""
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
-from vitreous.cross_validation import FINAL, find_folds
+from vitreous.cross_validation import find_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset
 from vitreous.data.labelled import open_source, open_training
@@ -17,7 +17,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.storage.run_config import find_run, is_run
+from vitreous.storage.run_config import FINAL, find_run, is_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run import hash_dataset
 

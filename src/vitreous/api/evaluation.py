@@ -19,7 +19,6 @@ from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
-from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.details import Details, details
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
@@ -33,6 +32,7 @@ from vitreous.predictor import CLAIMED, Predictor
 from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
+from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
 from vitreous.runtime.data_frames import data_frame
 from vitreous.training.reporter import Reporter, Silent, progress_of
@@ -44,7 +44,7 @@ IMAGES = "images.csv"
 """Beside the report: what became of each image."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvaluationResult(Reported):
     """What a model's own head reached on labelled images."""
 

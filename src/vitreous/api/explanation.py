@@ -20,7 +20,7 @@ from vitreous.reports.notebook import embed_page
 from vitreous.training.reporter import Reporter, Silent
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExplanationResult(Result):
     """A folder with an overlay for each image, and a page to move about on."""
 

@@ -30,7 +30,7 @@ Images = str | Path | Iterable[str | Path]
 """Files, folders and globs, one or many; an iterator's paths are taken as files, whatever they look like."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingResult(Result):
     """One vector for each image."""
 

@@ -20,17 +20,18 @@ from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
 from vitreous.images.pillow import count_mode_channels
-from vitreous.rate_sweep import FINAL, Sweep, choose_rate, format_table, is_sweep
+from vitreous.rate_sweep import Sweep, choose_rate, format_table, is_sweep
 from vitreous.rate_sweep import read_plan as read_sweep
 from vitreous.run_folder import MODEL, RunRecord, is_run, read_run
 from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import FINAL
 from vitreous.training.reporter import Reporter
 from vitreous.weights.auto_weights import is_named
 from vitreous.weights.files import has_weights
 from vitreous.weights.model_folder import ModelFolder, is_model
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InspectionResult(Result):
     """What a path holds."""
 

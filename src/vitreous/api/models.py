@@ -9,7 +9,8 @@ from vitreous.api.progress import shows_progress
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import Model, build_config
 from vitreous.model.factory import create as create_model
-from vitreous.predictor import DecisionOptions, Predictor
+from vitreous.prediction import DecisionOptions
+from vitreous.predictor import Predictor
 from vitreous.training.reporter import Reporter
 from vitreous.weights.labels import read_labels
 from vitreous.weights.loading import open_model

@@ -11,7 +11,6 @@ from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source
 from vitreous.errors import UnknownName
-from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.probes.features import Features, check_batch, features
 from vitreous.evaluation.probes.few_shot import FewShot
@@ -23,12 +22,13 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Report, Section, Words
 from vitreous.reports.evaluation import comparison
 from vitreous.reports.evaluation import probes as shown
+from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 MOST_SHOTS = "With the most shots, as seed 0 draws them."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Reported):
     """What a probe of frozen features reached."""
 

@@ -21,7 +21,7 @@ from vitreous.weights.model_card import Figure, Training, name_place, write_card
 from vitreous.weights.upload import upload
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PushResult(Result):
     """A model that was pushed."""
 

@@ -8,7 +8,7 @@ from vitreous.reports.notebook import embed_page
 from vitreous.reports.run.page import write_report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReportResult(Result):
     """A run's page."""
 

@@ -9,19 +9,16 @@ from typing import Any
 from vitreous.data.sources.base import Source
 from vitreous.evaluation.overlap import Overlap
 from vitreous.reports.blocks import Report, Section, Words, render_html, save_report
-from vitreous.reports.notebook import embed_page, format_text
+from vitreous.reports.notebook import embed_page
+from vitreous.runtime.display import Shown
 
 
-class Result(ABC):
+class Result(Shown, ABC):
     """A result that people read: its figures as text, printed or in a notebook."""
 
     @abstractmethod
     def __str__(self) -> str:
         """Return the figures for a terminal."""
-
-    def _repr_html_(self) -> str:
-        """Return the figures for a notebook."""
-        return format_text(self)
 
 
 class Reported(Result):

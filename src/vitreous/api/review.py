@@ -42,7 +42,7 @@ SPELT = {"validation": "val"}
 WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReviewResult(Reported):
     """What may be wrong with labelled images."""
 

@@ -47,7 +47,7 @@ class Neighbour:
     """Where its file was when it was embedded."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SimilarityResult(Reported):
     """The images that are most like one, the most similar first."""
 

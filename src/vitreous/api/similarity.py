@@ -20,7 +20,7 @@ from vitreous.reports.evaluation.cka import build_cka_sections, describe_cka, en
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CKAResult(Reported):
     """Two models' layers, each against each."""
 

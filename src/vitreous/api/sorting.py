@@ -18,7 +18,8 @@ from vitreous.api.results import Result
 from vitreous.errors import ConfigError, ImageError, UnknownName
 from vitreous.image_paths import expand_paths
 from vitreous.images.video import find_frame_file, write_frame
-from vitreous.predictor import Prediction, Predictor, name_unknown
+from vitreous.prediction import Prediction, name_unknown
+from vitreous.predictor import Predictor
 from vitreous.storage.atomic import (
     STEM,
     WITHOUT_LINKS,
@@ -35,7 +36,7 @@ THRESHOLD = 0.5
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]|^\.")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SortingResult(Result):
     """Where images were put."""
 

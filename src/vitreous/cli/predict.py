@@ -19,7 +19,8 @@ from vitreous.images.video import REMEDY, SUFFIXES, check_every, is_installed, i
 
 if TYPE_CHECKING:
     from vitreous.api.sorting import Sorter
-    from vitreous.predictor import Prediction, Predictor
+    from vitreous.prediction import Prediction
+    from vitreous.predictor import Predictor
 
 
 def predict(arguments: list[str]) -> int:

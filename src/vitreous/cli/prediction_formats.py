@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from vitreous.data.listing.scan_report import escape
 
 if TYPE_CHECKING:
-    from vitreous.predictor import Prediction
+    from vitreous.prediction import Prediction
 
 
 def complain(one: "Prediction") -> None:

@@ -8,7 +8,7 @@ from vitreous.cli.parse import collect_named, named, parse, suited
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
-from vitreous.metrics.headline import find_headline, format_reached
+from vitreous.metrics.headline import find_headline
 from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
@@ -94,24 +94,8 @@ def tell(result: "TrainResult", display: "Reporter") -> int:
     if result.stopped == "interrupted":
         print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
         return 128 + (result.signal or 2)
-    ended = "stopped early" if result.stopped == "early" else "finished"
-    judged = "mean of the folds," if result.folds else "validation"
-    labelled = find_headline(result.metrics) is not None
-    if result.folds:
-        print(f"\n{result.folds}")
-        if result.test:
-            print(f"the model of all images on the test split: {result.test}")
-    print(f"\n{ended}{f': {judged} {format_reached(result.metrics)}' if result.metrics else ''}")
-    if result.handover:
-        print(result.handover)
-    if result.baselines:
-        print(f"without a network: {result.baselines}")
-    print(f"  run     {result.run}")
-    if result.model:
-        print(f"  model   {result.model}")
-    if result.report:
-        print(f"  report  {result.report}")
-    if labelled or not result.metrics:
+    print(f"\n{result}")
+    if find_headline(result.metrics) is not None or not result.metrics:
         print(f"next: vitreous predict {run} IMAGES...   or   vitreous evaluate {run}")
     else:
         print(f"next: vitreous train DATA --recipe finetune --weights {run}")

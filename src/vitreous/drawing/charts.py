@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import escape_text
 from vitreous.drawing.svg import (
     LARGE,
     SMALL,
@@ -27,6 +26,7 @@ from vitreous.drawing.svg import (
     render_svg,
 )
 from vitreous.metrics.seeds import Interval
+from vitreous.runtime.display import escape_text
 
 MOST_POINTS = 400
 """Points drawn of one line; longer ones are thinned."""

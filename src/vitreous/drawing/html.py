@@ -4,31 +4,19 @@ Whatever a template shows is escaped, and its hidden characters replaced; only `
 """
 
 import functools
-import re
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
+from vitreous.runtime.display import strip_hidden
+
 BLOCKS = "drawing/blocks.html"
 """The macros that blocks are drawn by."""
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-"""Characters of Unicode's categories Cc and Cs but tab and line feed, and those that turn the direction of text."""
 STYLES = ("drawing/palette.css", "drawing/page.css", "drawing/charts.css")
-
-
-def strip_hidden(value: object) -> str:
-    """Return text that is safe to show: control and direction characters, and bytes that are no text, become U+FFFD."""
-    return HIDDEN.sub("\ufffd", str(value))
-
-
-def escape_text(value: object) -> str:
-    """Escape anything for HTML and SVG, and hide what `strip_hidden` hides."""
-    return escape(strip_hidden(value))
 
 
 def _show(value: Any) -> Any:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import escape_text
 from vitreous.drawing.svg import draw_box, draw_text, render_svg
+from vitreous.runtime.display import escape_text
 
 NUMBERED = 16
 """Most columns of a heat map with which cells show their values."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import escape_text, read_resource
+from vitreous.drawing.html import read_resource
+from vitreous.runtime.display import escape_text
 
 Format = Callable[[float], str]
 

@@ -15,6 +15,7 @@ from vitreous.evaluation.probes.features import Features, matched
 from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
+from vitreous.runtime.display import Shown
 
 MOST = 500
 """Images of each split that are looked at; of more, an even sample of these."""
@@ -25,7 +26,7 @@ LEVELS = 6
 
 
 @dataclass(frozen=True)
-class Baselines:
+class Baselines(Shown):
     """Accuracies on the validation images, 0 to 1."""
 
     majority: float

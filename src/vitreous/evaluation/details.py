@@ -11,10 +11,11 @@ from vitreous.metrics.bootstrap import Interval, balanced_statistic, bootstrap_a
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import check_finite, log_sum_exp
 from vitreous.metrics.ranking import Ranking, rank_classes
+from vitreous.runtime.display import Shown
 
 
-@dataclass(frozen=True)
-class Details:
+@dataclass(frozen=True, repr=False)
+class Details(Shown):
     """The details of one evaluation."""
 
     intervals: dict[str, Interval]

@@ -16,13 +16,14 @@ from vitreous.metrics.classification import Metrics, wilson_interval
 from vitreous.metrics.headline import find_headline, format_named, select_judged
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
+from vitreous.runtime.display import Shown
 from vitreous.storage.jsonl import RecordWriter, read_records
 
 TESTS = "test.jsonl"
 
 
 @dataclass(frozen=True)
-class SplitFigures:
+class SplitFigures(Shown):
     """What the weights of one step reached on one split."""
 
     step: int
@@ -47,7 +48,7 @@ class SplitFigures:
 
 
 @dataclass(frozen=True)
-class TestMeasurement:
+class TestMeasurement(Shown):
     """One look at the test split."""
 
     __test__ = False  # no test of pytest's

@@ -13,11 +13,12 @@ from vitreous.evaluation.final_test import (
 from vitreous.evaluation.overfitting import Overfitting, find_overfitting
 from vitreous.metrics.headline import select_judged
 from vitreous.run_folder import RunRecord
+from vitreous.runtime.display import Shown
 from vitreous.weights.model_folder import read_origin
 
 
 @dataclass(frozen=True)
-class Handover:
+class Handover(Shown):
     """What was measured on the way, and what of it was exported."""
 
     best: SplitFigures

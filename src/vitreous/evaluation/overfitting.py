@@ -7,6 +7,7 @@ from typing import Any
 
 from vitreous.metrics.classification import wilson_interval
 from vitreous.metrics.headline import SAID, find_headline
+from vitreous.runtime.display import Shown
 
 RISE, LEAST_RISE, FALL = 0.15, 0.05, 0.10
 """What counts as rising: the held-out loss by this share of its lowest and by so many nats; as falling: the training loss by this share."""
@@ -22,7 +23,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Overfitting:
+class Overfitting(Shown):
     """What a run's records show of it; at least one of the two."""
 
     since: int | None = None

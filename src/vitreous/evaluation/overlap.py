@@ -14,6 +14,7 @@ from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.run_folder import read_run
+from vitreous.runtime.display import Shown
 from vitreous.storage.run_config import find_run
 
 Item = Path | bytes
@@ -21,7 +22,7 @@ Item = Path | bytes
 
 
 @dataclass(frozen=True)
-class Overlap:
+class Overlap(Shown):
     """How many of the measured images a run has seen."""
 
     measured: int

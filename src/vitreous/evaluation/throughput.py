@@ -9,6 +9,7 @@ import torch
 
 from vitreous.model.count import count_flops, count_parameters
 from vitreous.predictor import Predictor
+from vitreous.runtime.display import Shown
 
 FEWEST, MOST = 3, 50
 """Forward passes that are timed."""
@@ -17,7 +18,7 @@ LONG_ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Shown):
     """Parameters and operations are exact and hold anywhere; the speed holds for this machine as it was just then."""
 
     parameters: int

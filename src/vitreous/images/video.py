@@ -7,10 +7,12 @@ file and no network.
 import math
 import re
 import stat
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError, ImageError
+from vitreous.runtime.display import Shown, escape_text, format_text
 
 SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv")
@@ -33,13 +36,15 @@ MOST_FRAMES = 100_000
 LEAST_EVERY = 0.001
 """Seconds: no camera's frames stand closer together."""
 THREADS = 4
+PREVIEW = 480
+"""Pixels of the longer side of a frame that a notebook shows."""
 NAME = re.compile(r"(?P<path>.+)@(?P<seconds>\d+\.\d+)s", re.DOTALL)
 """Of a frame."""
 REMEDY = "reading videos needs PyAV: pip install 'vitreous[video]'"
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Shown):
     """A frame of a video, or, once its frames were given, what kept it from being read to its end."""
 
     name: str
@@ -50,6 +55,21 @@ class Frame:
     """Since the video's beginning."""
     error: str | None = None
     """Why there are no pixels, in one line."""
+
+    def __str__(self) -> str:
+        return self.error or f"{self.name}: {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels"
+
+    def _repr_html_(self) -> str:
+        """Return the picture, made smaller, with its name, for a notebook."""
+        if self.pixels is None:
+            return format_text(self)
+        from PIL import Image
+
+        picture, file = Image.fromarray(self.pixels), BytesIO()
+        picture.thumbnail((PREVIEW, PREVIEW))
+        picture.save(file, "PNG")
+        address = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+        return f'<figure style="margin: 0"><img src="{address}" alt=""><figcaption>{escape_text(self)}</figcaption></figure>'
 
 
 def is_video(path: str | Path) -> bool:

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from vitreous.drawing.html import escape_text
 from vitreous.drawing.images import draw_overlay, draw_thumbnail
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import PreprocessConfig
@@ -20,6 +19,7 @@ from vitreous.insight.methods import MapOptions, compute_heat, compute_probabili
 from vitreous.model.factory import Model
 from vitreous.predictor import Predictor, prepare
 from vitreous.runtime.device import choose_device, tune_cpu
+from vitreous.runtime.display import Shown, escape_text
 from vitreous.shapes import Pixels
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
@@ -30,8 +30,8 @@ SHOWN = 16
 """Most images that a notebook shows."""
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(Shown):
     """What a model makes of some images, and where it looks for that."""
 
     method: str

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError, DataError
+from vitreous.runtime.display import Shown
 
 BINS = 15
 """Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
@@ -46,8 +47,8 @@ class Bin:
     accuracy: float
 
 
-@dataclass(frozen=True)
-class Metrics:
+@dataclass(frozen=True, repr=False)
+class Metrics(Shown):
     """Everything that logits and labels tell."""
 
     examples: int

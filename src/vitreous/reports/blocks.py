@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from vitreous.drawing.html import render_macro, render_page, strip_hidden
+from vitreous.drawing.html import render_macro, render_page
+from vitreous.runtime.display import strip_hidden
 from vitreous.storage.atomic import atomic_folder
 
 FORMAT = 1

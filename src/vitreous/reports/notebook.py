@@ -1,11 +1,9 @@
-"""Pages, figures and progress within a notebook."""
+"""Pages and progress within a notebook."""
 
-import sys
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
-from vitreous.drawing.html import escape_text
+from vitreous.runtime.display import escape_text
 
 HEIGHT = 640
 """Pixels of a page's frame; what is longer scrolls."""
@@ -13,20 +11,9 @@ PLAIN = "margin:0;padding:0;border:0;background:transparent;color:inherit;white-
 """A style that is readable in light and dark notebooks: that of the notebook."""
 
 
-def find_kernel() -> Any:
-    """Return the kernel of the notebook that this process computes for; None in a script, a shell or a terminal's IPython."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "kernel", None)
-
-
 def embed_page(page: str) -> str:
     """Return a frame that shows a whole HTML page within another, so that the styles of the two don't meet."""
     return f'<iframe srcdoc="{escape(page)}" style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
-
-
-def format_text(figures: object) -> str:
-    """Return figures that are aligned for a terminal, as HTML."""
-    return f"<pre>{escape(str(figures))}</pre>"
 
 
 def draw_progress(phase: str | None, bar: tuple[int, int, str] | None, lines: Sequence[str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ READABLE = (1, 2)
 FORMAT_KEY = "vitreous_run"
 """Where config.json holds that version."""
 CONFIG, METRICS = "config.json", "metrics.jsonl"
+FINAL = "final"
+"""Of a sweep or a cross-validation, the folder of the run whose model is handed over."""
 
 
 def is_run(path: str | Path) -> bool:

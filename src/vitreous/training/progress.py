@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from vitreous.metrics.headline import SAID, format_named
-from vitreous.reports.notebook import draw_progress, find_kernel
+from vitreous.reports.notebook import draw_progress
+from vitreous.runtime.display import find_kernel
 from vitreous.training.reporter import Reporter, Silent, format_duration
 
 EVERY = 5.0

@@ -1,9 +1,8 @@
 """Start a run, or go on with one: the entry points of this storey."""
 
-import json
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ from vitreous.data.dataset import Dataset, is_built_in
 from vitreous.data.folds import is_learned
 from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
-from vitreous.evaluation.baselines import Baselines
-from vitreous.evaluation.final_test import TestMeasurement, read_measurements
-from vitreous.evaluation.handover import Handover, describe_handover, read_step
+from vitreous.evaluation.final_test import read_measurements
+from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
-from vitreous.reports.notebook import embed_page, format_text
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.presence import path_exists
@@ -37,75 +34,15 @@ from vitreous.training.changes import (
     format_options,
 )
 from vitreous.training.config import RunConfig
-from vitreous.training.loop import Stopped, fit, load_batches, train_step
+from vitreous.training.loop import fit, load_batches, train_step
 from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
+from vitreous.training.results import DryRun, TrainResult
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.settings_check import check_ranges
 from vitreous.training.state import Job
 from vitreous.training.test_measurement import measure_test
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to."""
-
-    run: Path
-    """The run folder."""
-    model: Path | None
-    """The model folder inside it, if an evaluation was reached."""
-    report: Path | None
-    """The report inside it, if the run came to its end."""
-    metrics: dict[str, float]
-    """The validation numbers of the exported weights: step, loss, top1 (or map), ..."""
-    stopped: Stopped
-    """Why training ended."""
-    signal: int | None = None
-    """Number of the signal that interrupted it."""
-    baselines: Baselines | None = None
-    """What can be had without a network on the same images, where it was measured."""
-    handover: Handover | None = None
-    """Best and last evaluation, which of them was exported and why, and whether the run has overfitted."""
-    test: TestMeasurement | None = None
-    """What the exported model reached on the test split of the data, if there is one."""
-    folds: str | None = None
-    """What cross-validation came to, in words: `metrics` are then means over the folds."""
-
-    def _repr_html_(self) -> str:
-        """Return the run's page for a notebook, or its numbers where there is none yet."""
-        return embed_page(self.report.read_text(encoding="utf-8")) if self.report else format_text(self)
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a run would be."""
-
-    config: RunConfig
-    parameters: int
-    flops: int
-    """Of one image's forward pass."""
-    memory: int
-    """Estimated peak of training, in bytes: weights, gradients, optimizer state and activations."""
-    steps: int
-    loss: float
-    """Of one real batch."""
-    seconds: float
-    """That one step took."""
-    folds: str = ""
-    """Which runs a cross-validation would be, in words; what stands above is then its configuration, and a batch of no fold."""
-
-    def __str__(self) -> str:
-        rows, cols = self.config.model.image
-        lines = [
-            json.dumps(to_dict(self.config), indent=2),
-            f"\nparameters   {self.parameters:,}",
-            f"FLOPs        {self.flops / 1e9:.3f} G an image of {rows}x{cols} (forward)",
-            f"memory       about {self.memory / 2**20:,.0f} MiB in training, data aside",
-            f"steps        {self.steps:,} of {self.config.batch} images ({self.config.duration})",
-            f"one batch    loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
-        ]
-        return "\n".join([*lines, *([f"\n{self.folds}"] if self.folds else [])])
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:

@@ -13,6 +13,7 @@ from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Config, get_kind
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
+from vitreous.runtime.display import Shown
 from vitreous.settings import to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, check_name, remove_folder, write_atomically
@@ -32,7 +33,7 @@ WEIGHTS = {"safetensors": "model.safetensors", "npz": "model.npz"}
 
 
 @dataclass(frozen=True)
-class Proof:
+class Proof(Shown):
     """Both sides, run on the same images."""
 
     difference: float

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitreous.data.listing.ignored import describe_ignored
+from vitreous.runtime.display import Shown
 
 WIDTH = 12
 """Columns of the titles."""
 
 
 @dataclass(frozen=True)
-class ScanReport:
+class ScanReport(Shown):
     """What a data set holds, for people and for the report page."""
 
     path: str

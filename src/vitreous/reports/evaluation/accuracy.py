@@ -1,7 +1,6 @@
 """The protocol `accuracy`: the model's own head on labelled images, as sections of a report."""
 
 from vitreous.drawing.charts import draw_reliability
-from vitreous.drawing.html import strip_hidden
 from vitreous.drawing.matrices import draw_confusions
 from vitreous.evaluation.details import Details
 from vitreous.evaluation.throughput import Cost
@@ -9,6 +8,7 @@ from vitreous.metrics.bootstrap import Interval
 from vitreous.metrics.calibration import Scaled
 from vitreous.metrics.classification import Bin, Metrics
 from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
+from vitreous.runtime.display import strip_hidden
 
 MAP_CLASSES = 30
 """Most classes whose confusion matrix is drawn whole."""

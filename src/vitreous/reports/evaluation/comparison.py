@@ -1,9 +1,11 @@
-"""The comparison of two models as sections of a report."""
+"""Two models on the same images: what tells them apart, what each costs, and that as sections of a report."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vitreous.data.sources.base import Source
-from vitreous.evaluation.comparison import ComparisonResult
 from vitreous.evaluation.throughput import Cost
 from vitreous.images.pixels import describe_colours
 from vitreous.metrics.comparison import Comparison
@@ -11,6 +13,7 @@ from vitreous.metrics.mcnemar import McNemar
 from vitreous.reports.blocks import Block, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import MOST_CLASSES, TABLE_CLASSES, list_costs
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, render_input
+from vitreous.runtime.display import Shown
 from vitreous.weights.model_folder import ModelFolder
 
 SHOWN = 24
@@ -19,6 +22,27 @@ ALPHA = 0.05
 """p below which chance is called a poor explanation."""
 SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ComparisonResult(Shown):
+    """A model beside another."""
+
+    other: str
+    """Where the other model was loaded from."""
+    names: tuple[str, str]
+    """Of both, the model's first, told apart."""
+    found: Comparison
+    """Every figure of both with the interval of the difference, McNemar's test, recall class by class."""
+    costs: tuple[Cost, ...] = ()
+    """Of both, if they were measured."""
+
+    def __str__(self) -> str:
+        return "\n".join(format_lines(self)).lstrip("\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {"with": self.other, **self.found.to_dict()}
 
 
 def build_sections(

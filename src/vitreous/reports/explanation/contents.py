@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitreous.drawing.html import strip_hidden
 from vitreous.errors import DataError
 from vitreous.images.inputs import Image
 from vitreous.images.pixels import select_visible
@@ -22,6 +21,7 @@ from vitreous.insight.patch_features import colour_features, compute_patch_featu
 from vitreous.model.vit import ViT
 from vitreous.predictor import Ready, prepare
 from vitreous.reports.explanation.attention_rows import Rows, compute_attention_rows
+from vitreous.runtime.display import strip_hidden
 from vitreous.shapes import Pixels
 
 STEPS = 12

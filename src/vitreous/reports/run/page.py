@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vitreous.drawing.html import render_page, strip_hidden
+from vitreous.drawing.html import render_page
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import describe_colours
 from vitreous.reports.blocks import Block, Note, Section, Words, write_byline
@@ -20,6 +20,7 @@ from vitreous.reports.run.results import (
     list_figures,
     tabulate_classes,
 )
+from vitreous.runtime.display import strip_hidden
 from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 

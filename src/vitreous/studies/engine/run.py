@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
-from vitreous.reports.notebook import embed_page, format_text
+from vitreous.reports.notebook import embed_page
 from vitreous.run_folder import is_run, read_run
+from vitreous.runtime.display import Shown, format_text
 from vitreous.settings import refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock
@@ -33,8 +34,8 @@ RESULT, ABOUT = "result.json", "study.json"
 AGAIN = "Remove that folder to run it again, or choose another --out"
 
 
-@dataclass(frozen=True)
-class StudyResult:
+@dataclass(frozen=True, repr=False)
+class StudyResult(Shown):
     """What a study came to."""
 
     folder: Path

@@ -1,0 +1,96 @@
+"""What a model says of an image, and when it says that it doesn't know."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.display import Shown, escape_text, format_text
+
+AUGMENTATIONS = ("none", "flip")
+UNKNOWN = "unknown"
+"""The label of an image whose most probable class is below the threshold; a model that has such a class: `name_unknown`."""
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
+    """What the model says of one image, or why it couldn't."""
+
+    name: str
+    """The path, or "image 3" for an image without one, counted from 1."""
+    label: str | None = None
+    """The most probable class; the word for unknown where its probability is below the threshold."""
+    score: float | None = None
+    """Its probability, 0 to 1: softmax; where an image may have several classes, each class's own sigmoid."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The most probable classes with their probabilities, best first; all of `labels` among them."""
+    error: str | None = None
+    """Why there is no label, in one line."""
+    filled: bool = False
+    """It is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
+    labels: tuple[str, ...] | None = None
+    """Where an image may have several classes: those with a probability of at least the threshold (by default one half),
+    most probable first."""
+    unknown: bool = False
+    """Its most probable class, the first of `top`, is below the threshold."""
+    certainty: float | None = None
+    """How sure the model is, for sorting: the score; where an image may have several classes, of the class that it is least
+    sure of how far the probability is from the threshold."""
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.name}: {self.error}"
+        said = self.label if self.labels is None else ", ".join(self.labels) or "none"
+        return f"{self.name}: {said}   ({'   '.join(f'{label} {score:.1%}' for label, score in self.top)})"
+
+    def __repr__(self) -> str:
+        """Return a line: its name, and what is said of it."""
+        if self.error is not None:
+            return f"Prediction(name={self.name!r}, error={self.error!r})"
+        said = f"label={self.label!r}" if self.labels is None else f"labels={self.labels!r}"
+        return f"Prediction(name={self.name!r}, {said}, score={self.score:.4g})"
+
+    def _repr_html_(self) -> str:
+        """Return the classes with their probabilities as bars, for a notebook."""
+        if self.error is not None:
+            return format_text(self)
+        said = self.label if self.labels is None else ", ".join(self.labels) or "none"
+        rows = "".join(
+            f'<tr><td style="text-align: left">{escape_text(label)}</td><td>{score:.1%}</td>'
+            f'<td style="text-align: left"><div style="width: {120 * score:.0f}px; height: 8px; background: #2a78d6"></div></td></tr>'
+            for label, score in self.top
+        )
+        return f"<div>{escape_text(self.name)}: <b>{escape_text(said)}</b><table>{rows}</table></div>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON values; labels where an image may have several."""
+        top = [{"label": label, "score": score} for label, score in self.top]
+        found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+        found |= {"filled": True} if self.filled else {}
+        found |= {"unknown": True} if self.unknown else {}
+        return found if self.labels is None else {**found, "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class DecisionOptions:
+    """How probabilities are made, and what is said from them."""
+
+    threshold: float | None = None
+    """Probability below which an image is unknown, or, where it may have several classes, a class isn't there (by default
+    one half); above 0, at most 1."""
+    tta: Literal["none", "flip"] = "none"
+    """Test-time augmentation. flip: the mean of the probabilities of the image and of its mirror image."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ConfigError(f"threshold is {self.threshold:g}; it must be above 0 and at most 1")
+        if self.tta not in AUGMENTATIONS:
+            raise UnknownName("test-time augmentation", self.tta, AUGMENTATIONS)
+
+
+def name_unknown(classes: Sequence[str]) -> str:
+    """Return what an image below the threshold is called: UNKNOWN, or the next such word that is no class of the model."""
+    taken = {name.casefold() for name in classes}
+    words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
+    return next(word for word in words if word not in taken)
