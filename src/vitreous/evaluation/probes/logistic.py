@@ -7,11 +7,13 @@ predictions made on the way, each by a fit without that image, say what to expec
 labels look wrong.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
+from threadpoolctl import ThreadpoolController
 
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
@@ -153,7 +155,6 @@ class _Fold:
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:
         """Return the weights of whitened features; the last row is the bias."""
         from scipy.optimize import minimize
-        from threadpoolctl import threadpool_limits
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(self.start.shape)
@@ -163,7 +164,7 @@ class _Fold:
 
         limits = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
         # Matrices this small are faster by one thread, and the same bits by any number.
-        with threadpool_limits(1, "blas"):
+        with find_blas().limit(limits=1, user_api="blas"):
             found = minimize(objective, self.start.ravel(), method="L-BFGS-B", jac=True, options=limits).x
         self.start = found.reshape(self.start.shape)
         return self.start
@@ -172,6 +173,12 @@ class _Fold:
         """Return the logits of the held-out images."""
         weights = self.fit(l2, tolerance)
         return (self.asked @ weights[:-1] + weights[-1]).astype(np.float32)
+
+
+@functools.cache
+def find_blas() -> ThreadpoolController:
+    """Return what limits the threads of this process's BLAS; to look for its libraries takes as long as a small fit."""
+    return ThreadpoolController()
 
 
 def softmax_error(
