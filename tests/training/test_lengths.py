@@ -1,8 +1,10 @@
 """Every recipe, of any length: in minutes, epochs or steps, on any number of images."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tests.support.pictures import tree
 from tests.support.training import Listener
 from tests.training.test_recipes import FROM_WEIGHTS, facts, weights  # noqa: F401
 
@@ -125,10 +127,12 @@ def test_lengths_that_mean_nothing(settings, words):
         check_ranges(RunConfig(**settings))
 
 
-def variants(model: str) -> dict[str, RunConfig]:
-    """Return every recipe on the digits with a model that takes a moment; those of much data, too, on few images."""
-    data = DataConfig("digits", holdout=0.02)
-    few = open_dataset(data).facts
+def variants(model: str, images: Path) -> dict[str, RunConfig]:
+    """Return every recipe for the digits with a model that takes a moment; those of much data, too, on few images.
+
+    `images` stand in for the digits: ten steps of eight see no more, and a head is fitted to all that there are.
+    """
+    few, data = open_dataset(DataConfig("digits", holdout=0.02)).facts, DataConfig(str(images), holdout=0.1)
     many = {f"{name}, much data": replace(few, train=300_000) for name in ("mae", "masked-patches", "hyperrule")}
     found = {}
     for name, known in (dict.fromkeys(RECIPES, few) | many).items():
@@ -165,7 +169,8 @@ def shrunk(config: RunConfig) -> RunConfig:
 
 
 def test_every_recipe_trains_one_step_and_ten(weights, tmp_path):  # noqa: F811
-    for name, config in variants(weights).items():
+    digits = tree(tmp_path / "digits", **dict.fromkeys("0123456789", 10))
+    for name, config in variants(weights, digits).items():
         for steps in (1, 10):
             result = train(replace(shrunk(config), duration=f"{steps}st"), tmp_path / f"{name} {steps}")
             assert result.stopped == "finished", name
