@@ -94,6 +94,63 @@ def _override(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def merge_settings(kind: type, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some settings of a dataclass with others over them, nested as they are; another "kind" replaces all of the first's."""
+    tagged = list_alternatives(kind)
+    other = {
+        name
+        for name in tagged.keys() & first.keys() & second.keys()
+        if second[name].get(TAG, first[name].get(TAG)) != first[name].get(TAG)
+    }
+    return _merge({name: value for name, value in first.items() if name not in other}, second)
+
+
+def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {name for name in second if isinstance(second[name], Mapping) and isinstance(first.get(name), Mapping)}
+    return {**first, **second, **{name: _merge(first[name], second[name]) for name in nested}}
+
+
+def check_partial(kind: type, values: Any, where: str = "") -> dict[str, Any]:
+    """Return some settings of a dataclass under today's names, each held against its type, but not against one another.
+
+    Where a field may hold one of several dataclasses and no "kind" says which, it is the first that has most of these settings.
+
+    Raises:
+        UnknownName: a key that is no field; the message suggests the nearest. ConfigError: a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or 'the whole'} must be an object of settings, not {_format_value(values)}")
+    values, types_of = renew_settings(kind, values, where), _annotations(kind)
+    fields = [field.name for field in dataclasses.fields(kind) if field.init]
+    found = {}
+    for name, value in values.items():
+        if name not in fields:
+            meant = next((field for field in fields if field == str(name).replace("-", "_")), None)
+            raise UnknownName(f"setting in {where}" if where else "setting", str(name), fields, meant)
+        place, hint = _join(where, name), types_of[name]
+        members = [member for member in (hint, *get_args(hint)) if dataclasses.is_dataclass(member)]
+        if not members or not isinstance(value, Mapping):
+            _read(hint, value, place)
+            found[name] = value
+        elif len(members) == 1:
+            found[name] = check_partial(members[0], value, place)
+        else:
+            found[name] = _check_tagged(members, value, place)
+    return found
+
+
+def _check_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check some settings of one of several dataclasses."""
+    rest = {key: item for key, item in value.items() if key != TAG}
+    if TAG in value:
+        member = _choose_member(members, value, where)
+        return {TAG: member.KIND, **check_partial(member, rest, where)}
+    known = {member: {*_annotations(member), *getattr(member, "RENAMED", {})} for member in members}
+    return check_partial(
+        max(members, key=lambda member: sum(str(name).replace("-", "_") in known[member] for name in rest)), rest, where
+    )
+
+
 def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     """Build the dataclass `kind` from what `to_dict` returned, after a round through JSON or not.
 
@@ -283,11 +340,16 @@ def _read_union(kind: Any, value: Any, where: str) -> Any:
 
 def _read_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> Any:
     """Read one of several dataclasses, by its tag; without one it is the first."""
+    rest = {key: item for key, item in value.items() if key != TAG}
+    return from_dict(_choose_member(members, value, where), rest, where)
+
+
+def _choose_member(members: list[Any], value: Mapping[str, Any], where: str) -> Any:
     known = {member.KIND: member for member in members}
     tag = value.get(TAG, members[0].KIND)
     if not isinstance(tag, str) or tag not in known:
         raise UnknownName(f"kind of {where}", str(tag), known)
-    return from_dict(known[tag], {key: item for key, item in value.items() if key != TAG}, where)
+    return known[tag]
 
 
 def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
+from vitreous.api.config_layers import RunOptions, lay_over
 from vitreous.api.models import refuse_weights
 from vitreous.api.progress import shows_progress
 from vitreous.cross_validation import begin_folds, check_folds, continue_folds, describe_plan, is_folds, plan_folds
@@ -14,6 +15,7 @@ from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_dataset
 from vitreous.data.listing.discovery import is_manifest
+from vitreous.data.sources.digits import DIGITS
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
@@ -21,7 +23,7 @@ from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_swee
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.probe import refuse_minutes
-from vitreous.settings import TAG, list_alternatives, override_settings
+from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, give_up_claims
 from vitreous.storage.lock import has_never_begun
@@ -29,6 +31,7 @@ from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import METRICS
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
+from vitreous.training.config_file import read_config_file
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import DryRun, TrainResult
 from vitreous.training.run import dry_run as dry_run_config
@@ -43,9 +46,10 @@ WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
 
 @overload
 def train(
-    data: str | Path = "digits",
+    data: str | Path | None = None,
     *,
-    recipe: str = AUTO,
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    recipe: str | None = None,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = None,
@@ -57,9 +61,10 @@ def train(
 ) -> TrainResult: ...
 @overload
 def train(
-    data: str | Path = "digits",
+    data: str | Path | None = None,
     *,
-    recipe: str = AUTO,
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     reporter: Reporter | None = None,
@@ -69,9 +74,10 @@ def train(
 ) -> DryRun: ...
 @shows_progress
 def train(
-    data: str | Path = "digits",
+    data: str | Path | None = None,
     *,
-    recipe: str = AUTO,
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    recipe: str | None = None,
     out: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = None,
@@ -88,9 +94,11 @@ def train(
 
     Args:
         data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or a formula
-            such as "formula:fractals".
-        recipe: small, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
-            photographs probe, from recommended weights, otherwise small.
+            such as "formula:fractals". None: that of `config`, or digits.
+        config: settings that go over the recipe's choice, all or a few: a run folder or its config.json, a file of JSON or TOML, a
+            mapping, or a RunConfig. What else is given here goes over them.
+        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
+            photographs probe, from recommended weights, otherwise small. None: that of `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         progress: show how far the work is; None: in a notebook and on a terminal.
@@ -110,32 +118,48 @@ def train(
     # What these words mean is settled below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     refuse_used(out)
-    if folds is not None:
-        if sweep is not False:
-            raise ConfigError(
-                "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
-            )
-        check_folds(folds, str(data), recipe not in UNLABELLED)
-    check_request(recipe, recipe_options)
-    opened = {name: settings[name] for name in ("data", "decode") if name in settings}
-    base = override_config(RunConfig(data=DataConfig(str(data), test_split="once")), opened)
-    check_data(base, folds)
-    recipe_options, settings = pin_weights(recipe_options, settings, reporter)
-    config = override_config(plan_config(base.data, recipe, recipe_options, reporter, base.decode), settings)
-    parts = None if folds is None else plan_folds(config, folds)
+    options = RunOptions(None if data is None else str(data), recipe, recipe_options, settings, folds)
+    if config is not None:
+        options, notices = lay_over(read_config_file(config), options)
+        for notice in notices:
+            reporter.message(notice)
+    if folds is not None and sweep is not False:
+        raise ConfigError(
+            "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
+        )
+    settled = settle_options(options, reporter)
+    parts = None if folds is None else plan_folds(settled, folds)
     if dry_run:
-        found = dry_run_config(config, reporter)
+        found = dry_run_config(settled, reporter)
         return found if parts is None else replace(found, folds=describe_plan(parts))
     try:
-        folder = Path(out) if out is not None else claim_run(config)
+        folder = Path(out) if out is not None else claim_run(settled)
         reporter.message(f"run folder: {folder}")
         if parts is not None:
             return begin_folds(parts, folder, reporter)
         if sweep is False:
-            return train_config(config, folder, reporter)
-        return train_sweep(config, () if sweep is True else sweep, folder, reporter)
+            return train_config(settled, folder, reporter)
+        return train_sweep(settled, () if sweep is True else sweep, folder, reporter)
     finally:
         give_up_claims()
+
+
+def settle_options(options: RunOptions, reporter: Reporter) -> RunConfig:
+    """Return the configuration that options come to; raises UserError, FailedError."""
+    recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
+    if options.folds is not None:
+        check_folds(options.folds, path, recipe not in UNLABELLED)
+    check_request(recipe, options.start)
+    options.check()
+    opened = {name: settings[name] for name in ("data", "decode") if name in settings}
+    base = override_config(RunConfig(data=DataConfig(path, test_split="once")), opened)
+    check_data(base, options.folds)
+    start, settings = pin_weights(options.start, settings, reporter)
+    config = plan_config(base.data, recipe, start, reporter, base.decode)
+    if options.own_classes and settings["model"]["classes"] != config.model.classes:
+        reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
+        settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
+    return override_config(config, settings)
 
 
 def pin_weights(
@@ -250,12 +274,16 @@ def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Report
 def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """Return the configuration with nested settings replaced; raises ConfigError for unknown names or wrong types."""
     for part, members in list_alternatives(RunConfig).items():
-        given, own = settings.get(part), {one.name for one in fields(getattr(config, part))}
-        for name in given if isinstance(given, Mapping) and TAG not in given else ():
+        given = settings.get(part)
+        if not isinstance(given, Mapping):
+            continue
+        kind = members.get(str(given.get(TAG)), type(getattr(config, part)))
+        own = {TAG, *(one.name for one in fields(kind))}
+        for name in given:
             if name not in own and any(name in {one.name for one in fields(member)} for member in members.values()):
                 raise ConfigError(
-                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's, which --recipe, --model and "
-                    "--weights decide"
+                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's, which --recipe, --model, "
+                    "--weights and --config decide"
                 )
     return override_settings(config, settings)
 

@@ -30,6 +30,7 @@ RENAMED = {
     **dict.fromkeys(("--val-dir", "--val-data", "--validation-dir", "--validation-data"), "--data.validation"),
     **dict.fromkeys(("--val-split", "--validation-split", "--test-size"), "--data.holdout"),
     **dict.fromkeys(("--output", "--output-dir", "--out-dir", "--save-dir"), "--out"),
+    **dict.fromkeys(("--cfg", "--config-file", "-c"), "--config"),
     **dict.fromkeys(("--topk", "--top-k", "-k"), "--top"),
 }
 """Names with the option that takes the same values."""

@@ -39,7 +39,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         if option.replace("_", "-") not in here:
             part = option.removeprefix("--").partition(".")[0]
             raise ConfigError(
-                f"{option} is of another kind of {part} than this run's, which --recipe, --model and --weights decide"
+                f"{option} is of another kind of {part} than this run's, which --recipe, --model, --weights and --config decide"
             )
     shown = io.StringIO()
     try:

@@ -21,23 +21,16 @@ def train(arguments: list[str]) -> int:
     arguments = batch_auto(arguments)
     options = read(arguments)
     check(options, arguments)
-    from vitreous.api.training import refuse_used
     from vitreous.api.training import train as carry_out
     from vitreous.recipes.catalog import START
     from vitreous.training.run import DryRun
-    from vitreous.training.settings_check import check_ranges
 
-    config = options.config
-    refuse_used(options.out)
-    check_ranges(config)
-    recipe_options = {
-        "model": options.model,
-        "image": options.image,
-        "channels": options.channels,
-        "minutes": options.minutes,
-    }
-    recipe_options |= {name: getattr(config, name) for name in START}
+    settings = collect_named(options.settings, arguments)
+    recipe_options = {name: getattr(options, name) for name in ("model", "image", "channels", "minutes")}
+    recipe_options |= {name: getattr(options.settings, name) for name in START}
     how = {
+        "config": options.config,
+        "recipe": settings.get("recipe"),
         "out": options.out,
         "sweep": options.rates or options.sweep,
         "folds": options.folds,
@@ -45,9 +38,7 @@ def train(arguments: list[str]) -> int:
     }
     display = reporter()
     try:
-        settings = collect_named(config, arguments)
-        data = options.data or config.data.path
-        found = carry_out(data, recipe=config.recipe, settings=settings, reporter=display, **how, **recipe_options)
+        found = carry_out(options.data, settings=settings, reporter=display, **how, **recipe_options)
         if isinstance(found, DryRun):
             display.close()
             print(f"{found}\nnothing was written; leave out --dry-run to train")
@@ -59,12 +50,12 @@ def train(arguments: list[str]) -> int:
 
 def read(arguments: list[str]) -> Train:
     """Read the arguments before a recipe is known, over settings of the kinds that they name."""
-    return parse(Train, arguments, "train", Train(config=suited(Train().config, arguments)))
+    return parse(Train, arguments, "train", Train(settings=suited(Train().settings, arguments)))
 
 
 def check(options: Train, arguments: list[str]) -> None:
     """Raise ConfigError for options that say the same thing twice, or that nothing would read."""
-    path = options.config.data.path
+    path = options.settings.data.path
     if options.data is not None and path not in (DataConfig().path, options.data):
         raise ConfigError(f"two data sets are named, {options.data} and --data.path {path}; leave out one")
     if options.rates and not options.sweep:

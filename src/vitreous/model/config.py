@@ -97,7 +97,9 @@ class RegularisationConfig:
         check_settings(self)
         for name in ("dropout", "drop_path", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+                raise ConfigError(
+                    f"regularisation.{name} is {getattr(self, name):g}; it must be at least 0 and below 1"
+                )
 
     def check_model(self, model: "ViTConfig") -> None:
         """Raise ConfigError if a model can't be trained so."""

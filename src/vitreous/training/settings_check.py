@@ -1,6 +1,7 @@
 """Which values the settings of a run may take, checked before anything is opened or written."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
@@ -97,19 +98,25 @@ ORDERED = ("augment.crop_area", "augment.crop_aspect")
 def check_ranges(config: RunConfig) -> None:
     """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
     check_weights(config)
-    settings = flatten(to_dict(config))
+    check_values(flatten(to_dict(config)), nothing=config.head == "logistic")
+
+
+def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
+    """Hold some settings, by dotted name, against their ranges; the run may be of no step at all where that is said.
+
+    Raises:
+        ConfigError: a number outside its range, a duration that can't be read, or a pair in the wrong order.
+    """
     for name, value in settings.items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, (int, float)) and not isinstance(number, bool):
-                check_number(name, number)
-    for name in ORDERED:
-        low, high = settings[name]
-        if low > high:
-            raise ConfigError(f"{name} runs from {low:g} down to {high:g}; give the smallest first")
-    for name in DURATIONS:
-        given = settings[name]
-        for text in given if isinstance(given, list) else [given]:
-            check_duration(name, text, nothing=name == "duration" and config.head == "logistic")
+        each = value if isinstance(value, (list, tuple)) else [value]
+        numbers = [one for one in each if isinstance(one, (int, float)) and not isinstance(one, bool)]
+        for number in numbers:
+            check_number(name, number)
+        if name in ORDERED and len(numbers) == 2 and numbers[0] > numbers[1]:
+            raise ConfigError(f"{name} runs from {numbers[0]:g} down to {numbers[1]:g}; give the smallest first")
+        for text in each if name in DURATIONS else ():
+            if isinstance(text, str):
+                check_duration(name, text, nothing=nothing and name == "duration")
 
 
 def check_duration(name: str, text: str, *, nothing: bool = False) -> None:
@@ -131,11 +138,11 @@ def check_weights(config: RunConfig) -> None:
             raise ConfigError(f"{option} says what the weights are that --weights names; give both, or neither")
 
 
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings by dotted name."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
 

@@ -23,6 +23,9 @@ class Train:
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
     'formula:fractals?classes=1000' (docs/data.md)."""
+    config: str | None = None
+    """Settings that go over the recipe's choice, all or a few, below those given here: a run folder or its config.json, or a file
+    of JSON or TOML with the same names, nested (docs/recipes.md)."""
     model: str | None = None
     """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16) or a ResNet (R50x1), whose settings
     are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
@@ -45,7 +48,7 @@ class Train:
     image's prediction (predictions.csv), and the model."""
     dry_run: bool = False
     """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
-    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""What a run is asked to be, in layers: the recipe's choice, over it a file's settings, over those what is given by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import is_built_in
+from vitreous.recipes.catalog import NONE, RECIPES, START
+from vitreous.settings import merge_settings
+from vitreous.training.changes import format_differences
+from vitreous.training.config import RunConfig
+from vitreous.training.config_file import ConfigFile
+from vitreous.training.settings_check import check_values, check_weights, flatten
+
+CUSTOM = RunConfig.recipe
+"""The recipe of a configuration that was written by hand."""
+OF_CHANNELS = ("mode", "mean", "std", "colours")
+"""Settings of preprocessing that belong to a number of channels."""
+OF_DATA = ("validation", "folds", "fold")
+"""Settings that belong to one data set."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a caller of `train` chooses."""
+
+    data: str | None
+    """None: that of the file, or digits."""
+    recipe: str | None
+    """None: that of the file, or auto."""
+    start: dict[str, Any]
+    """What the recipe starts from: model, image, channels, minutes, weights and what they are; None: not said."""
+    settings: dict[str, Any]
+    """Nested as in RunConfig: they go over the recipe's choice."""
+    folds: int | None = None
+    own_classes: bool = False
+    """The model has as many classes as the data, whatever `settings` say."""
+
+    def check(self) -> None:
+        """Refuse what no recipe would make right, before data or weights are looked for; raises ConfigError."""
+        given = {name: self.start.get(name) or self.settings.get(name) for name in START}
+        check_weights(RunConfig(**given))
+        check_values(flatten(self.settings), nothing=self.settings.get("head") == "logistic")
+
+    @property
+    def path(self) -> str | None:
+        """Where the data is, by whichever name it was given."""
+        named = self.settings.get("data")
+        return self.data or (named.get("path") if isinstance(named, Mapping) else None)
+
+    def is_given(self, part: str, name: str) -> bool:
+        """Tell whether a nested setting is given."""
+        return isinstance(self.settings.get(part), Mapping) and name in self.settings[part]
+
+
+def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[str]]:
+    """Return options with a file's settings below it, and in words what of the file was replaced or belongs to another run."""
+    below = {name: dict(value) if isinstance(value, Mapping) else value for name, value in file.settings.items()}
+    given = {name: value for name, value in options.start.items() if value is not None}
+    replaced: dict[str, list[Any]] = {}
+    classes = below.get("model", {}).get("classes", 0)
+    free = "model" not in given and not options.is_given("model", "classes")
+    own_classes = free and classes > 0 and "path" in below.get("data", {})
+    data = take_data(below, options, replaced)
+    take_shape(below, given, replaced)
+    start = take_weights(below, {**file.start, **given}, options, replaced)
+    if "minutes" in given or "duration" in options.settings:
+        before = below.pop("duration", None) or start.get("minutes")
+        start["minutes"] = given.get("minutes")
+        if before is not None:
+            replaced["duration"] = [before, options.settings.get("duration", f"{start['minutes']} min")]
+    before, now = {**flatten(below), **file.start}, {**flatten(options.settings), **given}
+    replaced |= {name: [before[name], now[name]] for name in now if name in before and before[name] != now[name]}
+    recipe = below.pop("recipe", None)
+    if options.recipe is not None and recipe not in (None, options.recipe):
+        replaced["recipe"] = [recipe, options.recipe]
+    if recipe == CUSTOM and options.recipe is None:
+        recipe, below["recipe"] = next(iter(RECIPES)), CUSTOM
+    notices = [*file.notices, f"{len(flatten(file.settings)) + len(file.start):,} settings of {file.name}"]
+    if replaced:
+        notices.append(f"replaced of these: {format_differences(replaced, most=20)}")
+    if options.path is None and data is not None:
+        notices.append(f"data: {data}, as there")
+    settings = merge_settings(RunConfig, below, options.settings)
+    return RunOptions(data, options.recipe or recipe, start, settings, options.folds, own_classes), notices
+
+
+def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]) -> str | None:
+    """Take where its data is out of a file's settings, and what belongs to that where another is given; return what holds."""
+    section = below.get("data", {})
+    before = section.pop("path", None)
+    dropped = OF_DATA if options.folds is None else OF_DATA[1:]
+    if options.path is not None and before is not None and not is_same(before, options.path):
+        replaced["data.path"] = [before, options.path]
+        dropped = OF_DATA
+    elif options.folds is None:
+        dropped = ()
+    for name in dropped:
+        value = section.pop(name, None)
+        if value != getattr(DataConfig(), name) and not options.is_given("data", name):
+            replaced[f"data.{name}"] = [value, getattr(DataConfig(), name)]
+    return options.path or before
+
+
+def is_same(one: str, other: str) -> bool:
+    """Tell whether two names are of the same data."""
+    if is_built_in(one) or is_built_in(other):
+        return one == other
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def take_shape(below: dict[str, Any], given: dict[str, Any], replaced: dict[str, list[Any]]) -> None:
+    """Let the model, the size and the channels that are given stand in place of the file's."""
+    model, preprocess = below.get("model", {}), below.get("preprocess", {})
+    if "image" in given:
+        for section, name in ((model, "image"), (preprocess, "size")):
+            if name in section and tuple(section[name]) != tuple(given["image"]):
+                replaced["image"] = [list(section[name]), list(given["image"])]
+                section[name] = list(given["image"])
+    if "channels" in given:
+        if "channels" in model and model["channels"] != given["channels"]:
+            replaced["channels"] = [model["channels"], given["channels"]]
+            model["channels"] = given["channels"]
+        for name in OF_CHANNELS:
+            preprocess.pop(name, None)
+    if "model" in given and "model" in below:
+        replaced["model"] = [f"of {len(below.pop('model'))} settings", given["model"]]
+        if "size" in preprocess:
+            given.setdefault("image", tuple(preprocess["size"]))
+
+
+def take_weights(
+    below: dict[str, Any], start: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """Return what the recipe starts from, with a file's weights and what they are unless others are given; "none" is said too."""
+    former = {name: below.pop(name) for name in START if name in below}
+    given = start.get("weights") or options.settings.get("weights")
+    if given is None:
+        said = {name: value for name, value in former.items() if value is not None}
+        return {**({"weights": NONE} if "weights" in former else {}), **said, **start}
+    if former.get("weights") not in (None, given):
+        replaced["weights"] = [former["weights"], given]
+    return start
