@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from vitreous.errors import CheckpointError
 from vitreous.weights.files import read_weights
 from vitreous.weights.foreign import load_foreign
+from vitreous.weights.options import LoadOptions
 
 
 @cache
@@ -69,6 +70,88 @@ def test_weights_under_any_key(key: str, old: bool, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not old)
     folder, report = load_foreign(tmp_path / "a.ckpt")
     assert f"took {key!r} of the file's epoch, {key}, best, optimizer" in report.notes
+    assert difference(folder.model, vit()) < CLOSE
+
+
+def split(model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of the trunk and of the head, under the names that each module gives them."""
+    state = model.state_dict()
+    trunk = {name: one for name, one in state.items() if not name.startswith("head.")}
+    return trunk, {name.removeprefix("head."): one for name, one in state.items() if name.startswith("head.")}
+
+
+BESIDE: dict[str, Any] = {
+    "backbone and head": lambda trunk, head: {"backbone": trunk, "head": head},
+    "model and classifier": lambda trunk, head: {"epoch": 3, "model": trunk, "classifier": head},
+    "DDP and a sequence": lambda trunk, head: {
+        "encoder": {f"module.{name}": one for name, one in trunk.items()},
+        "fc": {f"0.{name}": one for name, one in head.items()},
+    },
+    "tensors": lambda trunk, head: {
+        "state_dict": trunk,
+        **{f"classifier.{name}": one for name, one in head.items()},
+        "best": torch.tensor(0.5),
+    },
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_head_under_a_key_of_its_own_is_the_head(name: str, tmp_path: Path) -> None:
+    torch.save(BESIDE[name](*split(vit())), tmp_path / "a.pth")
+    folder, report = load_foreign(tmp_path / "a.pth")
+    assert (report.head, report.unused, report.ignored) == ("kept", (), 0)
+    assert any(note.startswith("took the head that lies beside it: ") for note in report.notes)
+    assert difference(folder.model, vit()) < CLOSE
+
+
+def test_heads_under_keys_of_their_own_that_do_not_fit_are_not_dropped(tmp_path: Path) -> None:
+    """A second one, one of several layers, one without bias: refused by name."""
+    trunk, head = split(vit())
+    deep = {f"2.{name}": one for name, one in head.items()} | {"0.weight": torch.ones(64, 64), "0.bias": torch.ones(64)}
+    refused = {
+        "2 tensors have no place .* outside head.weight": {"model": vit().state_dict(), "head": head},
+        "a head would be lost, and with it the labels": {"backbone": trunk, "head": deep},
+        "with --allow missing it is zero, which is the same function": {
+            "backbone": trunk,
+            "head": {"weight": head["weight"]},
+        },
+    }
+    for message, content in refused.items():
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=message):
+            load_foreign(tmp_path / "a.pth")
+    folder, report = load_foreign(tmp_path / "a.pth", LoadOptions(allow=("missing",)))
+    assert (report.head, report.new) == ("kept", ("head.bias",))
+    assert torch.equal(folder.model.head.weight, head["weight"]) and not folder.model.head.bias.any()
+
+
+AVERAGES: dict[str, Any] = {
+    "callbacks.EMA.ema_state_dict": lambda state: {"callbacks": {"EMA": {"ema_state_dict": state, "step": 3}}},
+    "ema.shadow_params": lambda state: {"ema": {"decay": 0.9, "shadow_params": list(state.values())}},
+    "shadow": lambda state: {"shadow": state},
+}
+
+
+@pytest.mark.parametrize("place", AVERAGES)
+def test_averages_that_are_not_taken_are_told(place: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": vit().state_dict(), **AVERAGES[place](vit(5).state_dict())}, tmp_path / "a.ckpt")
+    folder, report = load_foreign(tmp_path / "a.ckpt")
+    assert f"left an average of the weights in the file: {place}" in report.notes
+    assert difference(folder.model, vit()) < CLOSE
+    vit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda state: {"checkpoint": {"model": {"state_dict": state}}},
+        lambda state: {"my_net": state, "stats": {"mean": torch.ones(3), "std": torch.ones(3)}},
+        lambda state: {"my_net": state, "opt": state, "opt_state": {"mu": state}},
+    ],
+)
+def test_weights_deep_in_a_file_or_beside_what_is_no_model(content: Any, tmp_path: Path) -> None:
+    torch.save(content(vit().state_dict()), tmp_path / "a.pt")
+    folder, _ = load_foreign(tmp_path / "a.pt")
     assert difference(folder.model, vit()) < CLOSE
 
 

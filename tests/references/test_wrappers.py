@@ -181,6 +181,16 @@ def test_of_two_models_the_evaluated_one_is_taken_and_the_other_told(name: str, 
     assert "module.predictor.N.weight" in str(report)
 
 
+def test_the_counts_that_averages_keep_are_told(tmp_path: Path) -> None:
+    """As the package ema-pytorch names them."""
+    tensors = {f"ema_model.{key}": one for key, one in vit().state_dict().items()}
+    tensors |= {f"online_model.{key}": one for key, one in vit(7, 5).state_dict().items()}
+    torch.save(tensors | {"initted": torch.tensor(True), "step": torch.tensor(9)}, tmp_path / "weights.pt")
+    folder, report = load_foreign(tmp_path / "weights.pt")
+    assert "left counts of training: initted, step" in report.notes
+    assert difference(folder.model, vit()) < CLOSE
+
+
 def test_of_two_models_that_nothing_tells_apart_neither_is_taken(tmp_path: Path) -> None:
     tensors = {f"models.{number}.{key}": one for number in (0, 1) for key, one in vit(7, number).state_dict().items()}
     torch.save(tensors, tmp_path / "weights.pth")

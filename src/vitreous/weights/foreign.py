@@ -167,7 +167,7 @@ def describe_head(model: Model, new: Sequence[str]) -> str:
     """Say where the head comes from."""
     if not model.config.classes:
         return "none"
-    return "new" if any(name.startswith("head.") for name in new) else "kept"
+    return "new" if any(name.startswith("head.") and name != "head.bias" for name in new) else "kept"
 
 
 def interpret_weights(family: Family, weights: Weights, variant: str | None) -> ForeignModel:

@@ -99,6 +99,11 @@ def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, wher
         f"{where} lacks {len(missing)} tensors that {describe(config)} needs, such as {name} "
         f"({' + '.join(looked) or 'no rule'})"
     )
+    if all(re.match(rf"{OURS}bias$", name) for name in missing):
+        return (
+            f"{about}; with --allow missing it is zero, which is the same function where the head was made without a bias "
+            "(a head that compares directions, as ArcFace's, is another one)"
+        )
     if all(re.match(OURS, name) for name in missing):
         return (
             f"{about}; with --allow missing the head begins untrained, and its labels mean nothing until it is trained"

@@ -1,6 +1,7 @@
 """Which of the things in a training checkpoint are the weights: found, taken out, and told."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vitreous.errors import CheckpointError
@@ -12,9 +13,16 @@ WRAPPERS = (
     *("net", "network", "params", "weights", "encoder", "backbone"),
 )
 """Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
-NOT_WEIGHTS = ("optim", "sched", "scaler", "loop", "callback", "rng", "state_dict_meta")
+NOT_WEIGHTS = ("opt", "sched", "scaler", "loop", "callback", "rng", "state_dict_meta")
 """Beginnings of keys that hold something else."""
+FEWEST = 8
+"""Tensors of a model; what has fewer is something else beside one that has as many."""
 DEEPEST = 4
+"""Mappings that are looked into, one inside the other."""
+HEAD = re.compile(r"(\w+_)?(heads?|classifier|clf|fc|linear)(\.(weight|bias))?")
+"""Keys of a file under which a head lies beside the rest of a model."""
+AVERAGE = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
+"""Words for a moving average of weights."""
 MODULE = ("_parameters", "_buffers", "_modules")
 """Attributes of a whole pickled module that hold its tensors."""
 SHARDS = ("ShardedTensor", "DTensor")
@@ -45,7 +53,8 @@ def find_state(content: Any, where: str) -> State:
     Raises:
         CheckpointError: there are none, or several and nothing says which; or they are shards, or no plain tensors.
     """
-    notes = []
+    notes: list[str] = []
+    beside: dict[str, Described] = {}
     for _ in range(DEEPEST):
         if isinstance(content, Inert) and is_module(content):
             notes.append(f"took the tensors of a pickled {content.kind.replace(' ', '.')}; its code was not run")
@@ -60,28 +69,62 @@ def find_state(content: Any, where: str) -> State:
             break
         others = ", ".join(str(name)[:40] for name in list(content)[:6])
         notes.append(f"took {key!r} of the file's {others}{' ...' if len(content) > 6 else ''}")
+        heads = dict(list_heads({name: value for name, value in content.items() if str(name) != key}))
+        notes += [f"took the head that lies beside it: {', '.join(list(heads)[:4])}"] if heads else []
+        beside |= heads
+        if averages := [path for path in list_averages(content) if key not in path.split(".")]:
+            notes.append(f"left an average of the weights in the file: {', '.join(averages[:3])}")
         content = inner[key]
     if not isinstance(content, Mapping) or not is_state(content):
         raise CheckpointError(f"{where} holds no state_dict: no mapping of names to tensors was found in it")
     tensors = {str(name): one for name, one in content.items() if isinstance(one, Described)}
     rest = {str(name): one for name, one in content.items() if not isinstance(one, Described)}
     check_whole(tensors, rest, where)
+    tensors |= {f"outside {name}" if name in tensors else name: one for name, one in beside.items()}
     if rest:
         notes.append(f"left {len(rest)} entries that are no tensors: {', '.join(list(rest)[:6])}")
     return State(tensors, tuple(notes))
+
+
+def list_heads(others: Mapping[Any, Any]) -> Iterator[tuple[str, Described]]:
+    """Yield the tensors of heads that lie beside what was taken, by their names in the whole model."""
+    for key, value in others.items():
+        if not isinstance(key, str) or HEAD.fullmatch(key) is None:
+            continue
+        if isinstance(value, Inert) and is_module(value):
+            value = read_module_state(value)
+        inside = value.items() if isinstance(value, Mapping) else ()
+        named = [(f"{key}.{name}", one) for name, one in inside] or [(key, value)]
+        yield from ((name, one) for name, one in named if isinstance(one, Described))
+
+
+def list_averages(content: Any, path: str = "", deepest: int = DEEPEST) -> Iterator[str]:
+    """Yield where moving averages lie in what a file holds, whole ones by their names or lists of tensors."""
+    for key, value in content.items() if isinstance(content, Mapping) and deepest else ():
+        here = f"{path}.{key}" if path else str(key)
+        if str(key).startswith(NOT_WEIGHTS[:4]):  # callbacks may keep an average
+            continue
+        inside = list(value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ())
+        if AVERAGE.search(here) and 2 * sum(isinstance(one, Described) for one in inside) > len(inside):
+            yield here
+        else:
+            yield from list_averages(value, here, deepest - 1)
 
 
 def find_holders(content: Any) -> dict[str, Any]:
     """Return the entries that hold weights, or hold something that does, by their keys."""
     if not isinstance(content, Mapping):
         return {}
-    found = {}
-    for key, value in content.items():
-        inner = value.values() if isinstance(value, Mapping) and not str(key).startswith(NOT_WEIGHTS) else ()
-        deep = any(isinstance(one, Mapping) and is_state(one) for one in (value, *inner)) if inner else False
-        if deep or (isinstance(value, Inert) and is_module(value)):
-            found[str(key)] = value
-    return found
+    return {str(key): value for key, value in content.items() if holds_state(value, str(key), DEEPEST)}
+
+
+def holds_state(value: Any, key: str, deepest: int) -> bool:
+    """Tell whether something is a mapping of names to tensors or a module, or holds one, so many mappings deep at most."""
+    if isinstance(value, Inert):
+        return is_module(value)
+    if not isinstance(value, Mapping) or not value or key.startswith(NOT_WEIGHTS) or not deepest:
+        return False
+    return is_state(value) or any(holds_state(inner, str(name), deepest - 1) for name, inner in value.items())
 
 
 def choose_key(inner: Mapping[str, Any], where: str) -> str | None:
@@ -89,6 +132,9 @@ def choose_key(inner: Mapping[str, Any], where: str) -> str | None:
     usual = next((key for key in WRAPPERS if key in inner), None)
     if usual is not None or not inner:
         return usual
+    whole = [key for key, value in inner.items() if isinstance(value, Inert) or count_all(value) >= FEWEST]
+    if len(inner) > 1 and len(whole) == 1:
+        return whole[0]
     if len(inner) > 1:
         raise CheckpointError(
             f"{where} holds several state_dicts ({', '.join(list(inner)[:4])}), and nothing says which is meant; save the one that "
@@ -101,6 +147,13 @@ def count_tensors(content: Any) -> int:
     """Count the tensors that are directly in a mapping; those of a module count by their modules."""
     values = (list_attributes(content) or {}).values()
     return sum(isinstance(value, (Described, Inert)) for value in values)
+
+
+def count_all(content: Any, deepest: int = DEEPEST) -> int:
+    """Count the tensors in a mapping and those below it."""
+    if not isinstance(content, Mapping):
+        return int(isinstance(content, Described))
+    return sum(count_all(value, deepest - 1) for value in content.values()) if deepest >= 0 else 0
 
 
 def is_state(content: Mapping[Any, Any]) -> bool:

@@ -20,8 +20,8 @@ from vitreous.weights.mapping import Table
 INERT = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module")
 """What torch.compile, FSDP, activation checkpointing and Fabric put into names, anywhere."""
 MARK = re.compile(rf"(?:(?<=\.)|^)(?:{'|'.join(INERT)})\.")
-AVERAGED = re.compile(r"(^|\.)n_averaged$")
-"""The count that torch's AveragedModel keeps beside the weights."""
+AVERAGED = re.compile(r"(^|\.)(n_averaged|initted|step|num_updates)$")
+"""The counts that torch's AveragedModel, and other packages' averages and trainers, keep beside the weights."""
 FEWEST, SHARE, DEEPEST = 8, 8, 8
 """A prefix is looked under if it has so many tensors, one in so many of all, and so many parts at most."""
 PREFERRED = (r"ema|averag|swa|shadow", r"teacher", r"base_encoder|encoder_q|online", r"target")
@@ -66,8 +66,11 @@ def strip_marks(weights: Weights) -> Weights:
     """Take out what torch puts into names, and the count of an average."""
     tensors, notes = weights.tensors, []
     averaged = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.numel() == 1]
-    if averaged:
-        notes.append(f"an average of {int(tensors[averaged[0]])} models (AveragedModel)")
+    counts = [name for name in averaged if name.endswith("n_averaged")]
+    if counts:
+        notes.append(f"an average of {int(tensors[counts[0]])} models (AveragedModel)")
+    if len(averaged) > len(counts):
+        notes.append(f"left counts of training: {', '.join(name for name in averaged if name not in counts)}")
     bare = {MARK.sub("", name): tensor for name, tensor in tensors.items() if name not in averaged}
     if len(bare) < len(tensors) - len(averaged):  # two names would become one: leave them apart
         bare = {name: tensor for name, tensor in tensors.items() if name not in averaged}
