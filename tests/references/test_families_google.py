@@ -189,6 +189,29 @@ def test_the_numbers_of_linen_with_vision_transformers_positions(tmp_path: Path)
     assert difference(folder.model, model) == 0.0
 
 
+TRAINED = {
+    "flax before Linen": ("optimizer/target/", "optimizer/state/param_states/", "/momentum", "optimizer/state/step"),
+    "its optimizer alone": ("target/", "state/param_states/", "/grad_sum", "state/step"),
+    "big_vision": ("params/", "opt/0/mu/", "", "extra/step"),
+    "flax's TrainState": ("params/", "opt_state/0/trace/", "", "opt_state/1/count"),
+    "an average": ("ema_params/", "params/", "", "extra/step"),
+}
+"""Prefixes of the weights and of what lies beside them, what ends those names, and the count of steps."""
+
+
+@pytest.mark.parametrize("linen", [False, True])
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_training_keeps_beside_the_weights_is_left_and_told(name: str, linen: bool, tmp_path: Path) -> None:
+    chosen, other, end, step = TRAINED[name]
+    model = random_model()
+    arrays = arrays_of(model, linen)
+    beside = {f"{other}{key}{end}": array * 2 for key, array in arrays.items()} | {step: np.array(3)}
+    folder, report = load_foreign(saved({f"{chosen}{key}": array for key, array in arrays.items()} | beside, tmp_path))
+    assert (report.unused, report.new, report.ignored) == ((), (), len(beside))
+    assert other.split("/")[0] in str(report)
+    assert all(torch.equal(one, model.state_dict()[key]) for key, one in folder.model.state_dict().items())
+
+
 @pytest.mark.parametrize("settings", [{}, {"positioned_tokens": "patches"}])
 def test_flexivit_in_patches_and_grids_of_other_sizes(settings: dict[str, Any], tmp_path: Path) -> None:
     """As the authors publish it: positions for 7 x 7 cells and a kernel larger than most patches that it is used with.

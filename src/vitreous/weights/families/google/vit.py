@@ -19,13 +19,16 @@ from vitreous.weights.families.google.stem import read_patch, read_stem, stem_ru
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, count_blocks, leading_layout
 
-PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
+PREFIXES = ("opt/target/", "ema_params/", "params_ema/", "params/img/", "params/", "img/")
 PRE_LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
 LINEN = ("MultiHeadDotProductAttention_0", "LayerNorm_0", "LayerNorm_1", "MlpBlock_0")
 PLACES = ("pos_embedding", "Transformer/posembed_input/pos_embedding", "Transformer/pos_embedding")
 """Where the positions lie: big_vision today, vision_transformer, big_vision before 2022."""
-IGNORED = (r"^(opt|params|txt)/", r"^(t|b|step|chrono.*)$")
-"""The optimizer's state, the text tower, temperature and bias of a contrastive loss."""
+IGNORED = (
+    r"^(opt(imizer)?(_state)?|state|extra|params|txt)/",
+    r"^(t|b|(opt/|optimizer/|state/)?step|chrono.*|rng.*)$",
+)
+"""The state of the optimizer and of the training, the text tower, temperature and bias of a contrastive loss."""
 VARIANTS = {
     "timm": "exact GELU, as timm computes the same files, with timm's epsilons in a hybrid's stem",
     "flax": "GELU by its tanh approximation, as trained, with the authors' epsilons in a hybrid's stem",
