@@ -174,7 +174,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "no strides": (module(tensor(strides=b")")), "without storage"),
     "an unknown storage": (
         module(tensor()).replace(b"FloatStorage", b"QInt8Storage"),
-        "refers to 'torch QInt8Storage'",
+        "it holds quantised tensors",
     ),
     "a module in itself": (LOOP, "nested without end"),
     "no end": (b"\x80\x02]", "damaged TorchScript archive"),

@@ -13,6 +13,7 @@ from vitreous.storage.limits import check_count, check_file, read_json
 from vitreous.storage.mmap import FileMap
 from vitreous.storage.presence import explain_absence, path_exists
 from vitreous.storage.safetensors_file import map_tensors, translate_read_errors
+from vitreous.weights.contents import explain_contents
 from vitreous.weights.npz import read_npz
 from vitreous.weights.options import StatedFacts
 from vitreous.weights.state_dicts import find_state
@@ -70,29 +71,37 @@ def read_weights(path: str | Path) -> Weights:
         file = _find_inside(path) if path.is_dir() else path
         refuse_pieces(file)
         check_file(file)
-    notes: tuple[str, ...] = ()
-    maps: list[FileMap] = []
-    if file.name.endswith(INDICES):
-        tensors, maps = _read_shards(file)
-    elif file.suffix in SAFE:
-        tensors, _, mapped = map_tensors(file, alignment=1)
-        maps = [mapped]
-    elif file.suffix == ".npz":
-        tensors = read_npz(file)
-    elif is_weights(file) and is_script(file):
-        tensors, mapped = read_script(file)
-        maps, notes = [mapped], ("took the tensors of a TorchScript archive; its code was not run",)
-    elif is_weights(file):
-        tensors, mapped, notes = _read_pickled(file)
-        maps = [mapped]
-    else:
-        raise CheckpointError(
-            f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"
-        )
+    try:
+        tensors, maps, notes = _read_file(file)
+    except CheckpointError as error:
+        if told := explain_contents(file):
+            raise CheckpointError(f"{file} can't be read as weights: {told}") from error
+        raise
     check_names(tensors, str(file))
     folder = file.parent
     config = _read_json(folder / "config.json") or _read_json(folder / "open_clip_config.json")
-    return Weights(file, tensors, config, _read_json(folder / "preprocessor_config.json"), notes, tuple(maps))
+    return Weights(file, tensors, config, _read_json(folder / "preprocessor_config.json"), notes, maps)
+
+
+def _read_file(file: Path) -> tuple[dict[str, Tensor], tuple[FileMap, ...], tuple[str, ...]]:
+    """Read a file by its extension: its tensors, the files that they are mapped from, and notes for the report."""
+    if file.name.endswith(INDICES):
+        tensors, maps = _read_shards(file)
+        return tensors, tuple(maps), ()
+    if file.suffix.lower() in SAFE:
+        tensors, _, mapped = map_tensors(file, alignment=1)
+        return tensors, (mapped,), ()
+    if file.suffix.lower() == ".npz":
+        return read_npz(file), (), ()
+    if not is_weights(file):
+        raise CheckpointError(
+            f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"
+        )
+    if is_script(file):
+        tensors, mapped = read_script(file)
+        return tensors, (mapped,), ("took the tensors of a TorchScript archive; its code was not run",)
+    tensors, mapped, notes = _read_pickled(file)
+    return tensors, (mapped,), notes
 
 
 def refuse_pieces(file: Path) -> None:
@@ -117,9 +126,9 @@ def has_weights(path: Path) -> bool:
 
 def is_weights(file: Path) -> bool:
     """Tell, by its extension, whether a file is one of weights; extensions that others use too are looked into."""
-    if file.suffix in (".tar", ".pkl"):
+    if file.suffix.lower() in (".tar", ".pkl"):
         return file.is_file() and is_torch(file)
-    return file.suffix in (*ENDINGS, ".distcp")
+    return file.suffix.lower() in (*ENDINGS, ".distcp")
 
 
 def _find_inside(folder: Path) -> Path:

@@ -207,6 +207,8 @@ class Machine:
             self.stack.append(reference[1])
             return
         word, kind, key, device, count, *rest = reference
+        if re.search(r" Q\w*Int\w*Storage$", str(kind)):
+            raise Unfit("it holds quantised tensors; save the float model")
         known = isinstance(kind, Name) and re.fullmatch(r"torch(\.\w+)? (\w+)", kind)
         if (
             word != "storage"

@@ -7,6 +7,18 @@ from typing import Any
 from vitreous.weights.files import Weights
 
 UNREAD = (
+    (
+        r"\.lora_(A|B|down|up)\b|\.adapter|\.base_layer\.",
+        "a model with adapters (PEFT's merge_and_unload() makes it whole)",
+    ),
+    (
+        r"\.parametrizations\.|weight_[guv]$|weight_orig$",
+        "a model whose weights are made of others (weight or spectral norm, pruning: remove the parametrization, and save it again)",
+    ),
+    (
+        r"\.(scale|zero_point|_packed_params.*|SCB|qweight|weight_scale(_inv)?)$",
+        "a quantised model; the float one is read",
+    ),
     (r"^blocks\.0\.attns\.0\.", "timm's ViT with several attentions and MLPs side by side (vit_*_18x2)"),
     (r"^blocks\.0\.(attn\.)?lambda_q1$", "timm's ViT with differential attention (vit_dwee, vit_dpwee)"),
     (r"^embeds\.proj\.", "timm's NaFlexVit"),
