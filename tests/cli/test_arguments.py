@@ -8,7 +8,10 @@ import termios
 
 import pytest
 
+from vitreous.cli.help import EXAMPLES, FIRST
 from vitreous.cli.main import COMMANDS
+from vitreous.cli.option_names import options
+from vitreous.cli.options.commands import KINDS, Train
 from vitreous.errors import suggest
 
 
@@ -20,6 +23,38 @@ def test_help_names_every_command(vitreous, arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(vitreous, command):
     assert f"vitreous {command}" in vitreous(command, "--help").worked("usage:")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_two_screens(vitreous, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = vitreous(command, "--help").worked().splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 100 or command not in FIRST
+
+
+@pytest.mark.parametrize("command", FIRST)
+def test_help_all_shows_what_help_leaves_out(vitreous, command):
+    short = vitreous(command, "--help").worked(f"vitreous {command} --help-all shows all", *EXAMPLES[command])
+    whole = vitreous(command, "--help-all").worked("usage:")
+    named = {f"--{name}" for names in FIRST[command].values() for name in names if name not in ("data", "model")}
+    for name in named:
+        assert name in short
+    standard = Train() if command == "train" else KINDS[command]
+    missing = [
+        name for name in options(standard) if name not in whole and name.removeprefix("--") not in ("data", "model")
+    ]
+    assert missing == []
+    assert len(whole.splitlines()) > len(short.splitlines())
+
+
+def test_help_all_is_help_where_that_shows_all(vitreous):
+    assert vitreous("push", "--help-all").worked() == vitreous("push", "--help").worked()
+
+
+def test_an_unknown_option_says_where_all_are_shown(vitreous):
+    vitreous("train", "--optimiser.lr=1").refused("vitreous train --help-all shows all")
+    vitreous("push", "--licens", "mit").refused("did you mean '--licence'?", "vitreous push --help shows all")
 
 
 def test_version(vitreous):
@@ -170,7 +205,7 @@ def test_a_terminal_with_colours_gets_the_same_line(cols):
     assert done.returncode == 2
     assert shown == (
         "vitreous: error: --export is 'bets'; it must be one of 'best', 'last' "
-        "(vitreous train --help shows all options)\r\n"
+        "(vitreous train --help-all shows all options)\r\n"
     )
 
 
@@ -182,7 +217,8 @@ def test_an_image_of_another_multiple_gets_a_patch_that_fits(vitreous, here):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_commands_and_options(vitreous, shell):
     script = vitreous("completion", shell).worked(*COMMANDS)
-    assert ("optimizer.lr" if shell == "fish" else "--optimizer.lr") in script
+    for option in ("optimizer.lr", "help-all"):
+        assert (option if shell == "fish" else f"--{option}") in script
 
 
 def test_bash_takes_its_script(vitreous, tmp_path):

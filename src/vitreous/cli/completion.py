@@ -24,10 +24,11 @@ def completion(arguments: list[str]) -> int:
 def command_words() -> dict[str, list[str]]:
     """Return the options of each command."""
     from vitreous.cli.main import COMMANDS
+    from vitreous.cli.option_names import options
     from vitreous.cli.options.commands import KINDS
-    from vitreous.cli.parse import OWN, options
 
-    return {name: sorted({*options(KINDS[name]), OWN[0]}) if name in KINDS else list(SHELLS) for name in COMMANDS}
+    own = ("--help", "--help-all")
+    return {name: sorted({*options(KINDS[name]), *own}) if name in KINDS else list(SHELLS) for name in COMMANDS}
 
 
 def bash(words: dict[str, list[str]]) -> str:

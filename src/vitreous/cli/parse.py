@@ -6,18 +6,20 @@ import functools
 import io
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import tyro
 
+from vitreous.cli.help import FIRST, write_help
+from vitreous.cli.option_names import annotated, options
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import list_alternatives
 from vitreous.storage.presence import explain_url
 
 T = TypeVar("T")
-OWN = ("--help", "-h")
+OWN = ("--help", "-h", "--help-all")
 
 
 def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None = None) -> T:
@@ -35,12 +37,16 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
     here = [*options(kind if default is None else default), *OWN]
     for option in named(arguments):
         if option.replace("_", "-") not in known:
-            raise UnknownName("option", option, known)
+            raise unknown_option(name, option, known)
         if option.replace("_", "-") not in here:
             part = option.removeprefix("--").partition(".")[0]
             raise ConfigError(
                 f"{option} is of another kind of {part} than this run's, which --recipe, --model, --weights and --config decide"
             )
+    if name in FIRST and asks_help(arguments):
+        print(write_help(kind, name))
+        raise SystemExit(0)
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -50,9 +56,30 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
     except SystemExit as error:
         if not error.code:
             raise
-        raise ConfigError(f"{one_line(shown.getvalue())} (vitreous {name} --help shows all options)") from None
+        raise ConfigError(
+            f"{one_line(shown.getvalue())} (vitreous {name} {full_help(name)} shows all options)"
+        ) from None
     refuse_urls(found)
     return found
+
+
+def asks_help(arguments: Sequence[str]) -> bool:
+    """Tell whether the short help is asked for, and not all of it."""
+    given = [*arguments, "--"]
+    given = given[: given.index("--")]
+    return "--help-all" not in given and ("--help" in given or "-h" in given)
+
+
+def full_help(command: str) -> str:
+    """Return the option that shows all options of a command."""
+    return "--help-all" if command in FIRST else "--help"
+
+
+def unknown_option(command: str, option: str, known: Iterable[str]) -> UnknownName:
+    """Return the error for an option that a command hasn't, which says where all of them are shown."""
+    error = UnknownName("option", option, known)
+    error.args = (f"{error}; vitreous {command} {full_help(command)} shows all",)
+    return error
 
 
 def uncheck(settings: T) -> T:
@@ -167,46 +194,6 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
         elif wanted & {f"--{prefix}{name}", f"--{prefix}no-{name}"}:
             found[field] = value
     return found
-
-
-def options(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all options of a dataclass, nested ones with dots.
-
-    Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
-    """
-    several = list_alternatives(kind if isinstance(kind, type) else type(kind))
-    for field, (name, hint, told) in annotated(kind if isinstance(kind, type) else type(kind)).items():
-        value = None if isinstance(kind, type) else getattr(kind, field)
-        if field in several and value is None:
-            members = several[field].values()
-            yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
-        elif field in several or dataclasses.is_dataclass(hint):
-            yield from options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
-        else:
-            yield f"--{prefix}{name}"
-            if hint is bool:
-                head, _, tail = f"{prefix}{name}".rpartition(".")
-                yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
-
-
-def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
-    """Return the name of each field's option, its type, and the name that an annotation gives it, if one does."""
-    found = {}
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):
-        hint, told = hints[field.name], None
-        while typing.get_origin(hint) is typing.Annotated:
-            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
-            hint = typing.get_args(hint)[0]
-        found[field.name] = (told or field.name.replace("_", "-"), hint, told)
-    return found
-
-
-def positional(kind: type) -> Iterator[str]:
-    """Yield the names of a command's arguments that have no name on the command line, in order."""
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
-            yield name
 
 
 def refuse_urls(settings: Any) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitreous.cli.aliases import CONVERTED, INSTEAD, PLACES, PROJECT, RENAMED, SIZES, Convert, device, one
+from vitreous.cli.option_names import options, positional
 from vitreous.cli.options.commands import KINDS
-from vitreous.cli.parse import OWN, former, named, options, positional
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.cli.parse import OWN, former, named, unknown_option
+from vitreous.errors import ConfigError
 from vitreous.storage.presence import path_exists
 from vitreous.training.changes import format_options as may_change
 
@@ -103,7 +104,7 @@ def divided(words: Words, argument: str) -> tuple[str | None, str | None]:
                 f"{name} was settled when the run began, and can't change; what may change is {may_change()}. To train on "
                 "with another, begin a new run from its weights: vitreous train DATA --weights RUN"
             )
-        raise UnknownName("option", name, words.known())
+        raise unknown_option(words.command, name, words.known())
     return name, value
 
 

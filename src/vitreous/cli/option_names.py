@@ -1,0 +1,50 @@
+"""The options of a command, by the dataclass that holds them: names, types, and what has no name on the command line."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import tyro
+
+from vitreous.settings import list_alternatives
+
+
+def options(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all options of a dataclass, nested ones with dots.
+
+    Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
+    """
+    several = list_alternatives(kind if isinstance(kind, type) else type(kind))
+    for field, (name, hint, told) in annotated(kind if isinstance(kind, type) else type(kind)).items():
+        value = None if isinstance(kind, type) else getattr(kind, field)
+        if field in several and value is None:
+            members = several[field].values()
+            yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
+        elif field in several or dataclasses.is_dataclass(hint):
+            yield from options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
+        else:
+            yield f"--{prefix}{name}"
+            if hint is bool:
+                head, _, tail = f"{prefix}{name}".rpartition(".")
+                yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
+
+
+def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
+    """Return the name of each field's option, its type, and the name that an annotation gives it, if one does."""
+    found = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, told = hints[field.name], None
+        while typing.get_origin(hint) is typing.Annotated:
+            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
+            hint = typing.get_args(hint)[0]
+        found[field.name] = (told or field.name.replace("_", "-"), hint, told)
+    return found
+
+
+def positional(kind: type) -> Iterator[str]:
+    """Yield the names of a command's arguments that have no name on the command line, in order."""
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+            yield name
