@@ -55,7 +55,7 @@ def test_every_image_is_held_out_once_and_the_last_model_has_them_all():
         assert (part.facts.train, sum(part.facts.counts)) == (len(part.train), len(part.train))
     whole = open_dataset(DataConfig("digits", folds=4, fold=-1))
     assert set(whole.train.names) == set(held)
-    assert "measured on images that it learns from" in str(whole.report)
+    assert "it is measured on training images" in str(whole.report)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
     document = json.loads((cut / "folds.json").read_text())
     del document["reached"]["3"]
     (cut / "folds.json").write_text(json.dumps(document | {"pooled": {}}))
-    with pytest.raises(CheckpointError, match="has no model yet; go on with"):
+    with pytest.raises(CheckpointError, match="has no model yet; resume it with"):
         load_model(cut)
     begun, whole = [], module.train
     monkeypatch.setattr(
@@ -168,7 +168,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
         ("digits", {"folds": 1}, "at least 2"),
         ("digits", {"folds": -3}, "at least 2"),
         ("digits", {"folds": 3, "sweep": True}, "--folds and --sweep"),
-        ("formula:atoms?classes=3", {"folds": 3}, "draws as many"),
+        ("formula:atoms?classes=3", {"folds": 3}, "draws any number"),
         ("digits", {"folds": 3, "recipe": "mae"}, "without labels"),
         ("digits", {"folds": 3, "recipe": "small", "settings": {"data": {"folds": 4}}}, "leave out data.folds"),
         ("digits", {"folds": 200, "recipe": "small"}, "class '8' has 174 images"),
@@ -181,7 +181,7 @@ def test_what_can_not_be_is_refused_before_anything_is_written(data, how, said, 
 
 
 def test_more_folds_than_the_smallest_class_has_images_names_the_class(photos, tmp_path):
-    with pytest.raises(DataError, match=r"6 folds, and class 'b' has 5 images; .* at most --folds 5"):
+    with pytest.raises(DataError, match=r"6 folds, but class 'b' has 5 images, .* at most --folds 5"):
         vitreous.train(photos, recipe="small", model="mu/4", image=(8, 8), folds=6, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -204,7 +204,8 @@ def test_a_label_column_with_too_few_images_of_a_class_is_refused_before_weights
     rows = [f"{path},{path.parent.name}" for path in sorted((photos / "train").rglob("*.png"))]
     (tmp_path / "list.csv").write_text("\n".join([f"path,{name}", *rows]))
     with pytest.raises(
-        DataError, match=r"^6 folds, and class 'b' has 5 images; each fold needs one: at most --folds 5, or add images$"
+        DataError,
+        match=r"^6 folds, but class 'b' has 5 images, and each fold needs one; use at most --folds 5, or add images$",
     ):
         vitreous.train(tmp_path / "list.csv", folds=6, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run, name, damage):
     assert checkpoint.state == {"at": 1}
     assert torch.equal(checkpoint.tensors["model.weight"], tensors(1)["model.weight"])
     assert len(run.notices) == 1
-    assert "going on from step 1" in run.notices[0]
+    assert "resumed from step 1" in run.notices[0]
     assert "step-2" in run.notices[0]
     run.cut_metrics(1)
     run.save_checkpoint(3, tensors(3), {})
@@ -235,7 +235,7 @@ def test_a_worker_that_outlives_its_parent_holds_nothing(tmp_path):
 
 def test_a_folder_in_use_is_refused(run, tmp_path):
     run.save_checkpoint(7, tensors(7), {})
-    with pytest.raises(RunError, match=r"already holds a run, at step 7; go on with `vitreous resume"):
+    with pytest.raises(RunError, match=r"already holds a run, at step 7; resume it with `vitreous resume"):
         Run.create(run.path, CONFIG)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("")
@@ -272,9 +272,9 @@ def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
         (b'{"vitreous_model": 1}', "is a model folder and no run folder"),
         (b'{"model_type": "vit"}', "is no run folder"),
         (b"[1]", "is no run folder"),
-        (b"{", "is damaged: it is no JSON"),
-        (b"\xff\xfe\x00", "is damaged: it is no JSON"),
-        (b"[" * 100_000, "is damaged: it is no JSON"),
+        (b"{", "is damaged: it is not JSON"),
+        (b"\xff\xfe\x00", "is damaged: it is not JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
         (b'{"vitreous_run": 1, "config": {"seed": 1, "seed": 2}}', "config.json: 'seed' is given twice"),
         (None, "it has no config.json"),
     ],

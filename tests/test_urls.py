@@ -15,12 +15,12 @@ from vitreous.storage.presence import explain_url
 from vitreous.weights.loading import open_model
 
 TOLD = {
-    "https://a.org/cats.zip": "https://a.org/cats.zip is a URL, and a file or folder on this machine is needed; download it",
+    "https://a.org/cats.zip": "https://a.org/cats.zip is a URL, but a file or folder on this machine is needed; download it",
     "s3://bucket/cats": "s3://bucket/cats is a URL",
     "GS://bucket/cats": "gs://bucket/cats is a URL",
     "hf://owner/name": "a model on the Hub is named owner/name",
     "https://huggingface.co/owner/name": "a model on the Hub is named owner/name",
-    "https://huggingface.co/owner/name/resolve/main/model.safetensors": "is a URL, and a file",
+    "https://huggingface.co/owner/name/resolve/main/model.safetensors": "is a URL, but a file",
     "file:///data/cats": "give the path itself: /data/cats",
     "ftp://a.org/cats": "ftp://a.org/cats is a URL",
 }

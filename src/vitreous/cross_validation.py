@@ -1,14 +1,14 @@
 """Cross-validation over all images of the data, then one model trained on all of them.
 
-    FOLDS/folds.json        the configuration, the number of folds, and what each reached
+    FOLDS/folds.json        the configuration, the number of folds, and the result of each
     FOLDS/fold-1/ ...       the run of one fold: trained on the others, measured on this one
     FOLDS/predictions.csv   every image, predicted by the model that has not seen it
     FOLDS/final/            the run on all images
     FOLDS/model/            its model folder, with the temperature of those predictions
     FOLDS/.lock             held while a process goes on with it
 
-Nothing is chosen by the images that measure: every run is exported at its last step. A validation part of the data's own is
-measured by the last run alone. Whatever instant the process dies, it goes on.
+The measuring images choose nothing: every run exports its last step. The data's own validation part is measured by the
+last run alone. Whenever the process dies, the work can be resumed.
 """
 
 import csv
@@ -48,22 +48,22 @@ from vitreous.weights.model_folder import FOLDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
 
 LAYOUT = ("vitreous_folds", 1)
-"""The key that tells what folds.json is, and its version."""
+"""The key that identifies folds.json, and its version."""
 PREDICTIONS = "predictions.csv"
 
 
 @dataclass
 class CrossValidation(Shown):
-    """What is cross-validated, and what came out so far."""
+    """The settings of a cross-validation, and its results so far."""
 
     config: RunConfig
-    """Of every run, but for the fold."""
+    """Configuration of every run, except for the fold."""
     folds: int
     reached: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Fold, 1 and up, as text -> top1 and loss on the images of that fold."""
+    """Fold, from 1, as text -> top1 and loss on the images of that fold."""
     pooled: dict[str, float] = field(default_factory=dict)
-    """Of the predictions of all images, once all folds are done: images, right, low and high (95% Wilson interval of the accuracy),
-    temperature."""
+    """Figures from the predictions of all images, once all folds are done: images, right, low and high (95% Wilson
+    interval of the accuracy), temperature."""
     places: Places = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -78,39 +78,41 @@ class CrossValidation(Shown):
 
     @property
     def accuracy(self) -> float:
-        """Mean over the folds that are done."""
+        """Mean over the finished folds."""
         return fmean(one["top1"] for one in self.reached.values())
 
 
 def is_folds(path: Path) -> bool:
-    """Tell whether a folder holds a cross-validation."""
+    """Return whether a folder holds a cross-validation."""
     return path_exists(path / PLAN)
 
 
 def find_folds(path: Path) -> Path | None:
-    """Return the cross-validation that a path leads to: the folder itself, or the one that a model folder lies in; of its runs none."""
+    """Return the cross-validation that a path leads to: the folder itself, or the one that contains a model folder;
+    not for a run in it."""
     if is_run(path):
         return None
     return next((place for place in (path, path.resolve().parent) if is_folds(place)), None)
 
 
 def check_folds(folds: int, path: str, labelled: bool = True) -> None:
-    """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises ConfigError."""
+    """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises
+    ConfigError."""
     if folds < 2:
         raise ConfigError(f"--folds is {folds}; cross-validation takes at least 2")
     if is_formula(path):
-        raise ConfigError(
-            f"--folds is for images that there are, and {path} draws as many as are asked for; leave it out"
-        )
+        raise ConfigError(f"--folds is for a fixed set of images, but {path} draws any number of them; leave it out")
     if not labelled:
-        raise ConfigError("--folds measures accuracy, and this recipe learns without labels; leave it out")
+        raise ConfigError("--folds measures accuracy, but this recipe learns without labels; leave it out")
 
 
 def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
     """Return a cross-validation that can be carried out.
 
     Raises:
-        ConfigError, DataError: too few folds, or more than the smallest class has images; formulas, no labels, or several an image.
+        ConfigError, DataError: too few folds, or more than the smallest class has images; formulas, no labels, or
+            several
+            per image.
     """
     check_folds(folds, config.data.path, isinstance(config.objective, ClassifyConfig))
     if config.data.folds or config.data.tuning_holdout:
@@ -123,7 +125,7 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
 
 
 def describe_plan(plan: CrossValidation) -> str:
-    """Say which runs a cross-validation is, and of how many images each."""
+    """Describe the runs of a cross-validation, and the number of images in each."""
     every = open_dataset(set_fold(plan, ALL).data, plan.config.decode)
     labels = [every.train.classes[label] for label in every.train.labels]
     held = Counter(assign_folds(every.train.names, labels, plan.folds, plan.config.data.split_seed))
@@ -141,10 +143,10 @@ def set_fold(plan: CrossValidation, fold: int) -> RunConfig:
 
 
 def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Carry out a cross-validation in a new folder; return its result, or that of a run that was interrupted.
+    """Run a cross-validation in a new folder; return its result, or that of an interrupted run.
 
     Raises:
-        RunError: the folder is in use. Whatever `training.run.train` raises.
+        RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
     claim_group(out)
     with FolderLock(out):
@@ -153,14 +155,15 @@ def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = No
 
 
 def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Go on with what is in a folder; raises RunError if it can't be read, RunLocked if another process goes on with it."""
+    """Continue the cross-validation in a folder; raises RunError if it can't be read, RunLocked if another process
+    runs it."""
     read_plan(out)
     with FolderLock(out):
         return run_folds(read_plan(out), out, reporter or Silent())
 
 
 def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResult:
-    """Train what is left of the folds, pool their predictions, then train on everything."""
+    """Train the remaining folds, pool their predictions, then train on all images."""
     for fold in range(plan.folds):
         if str(fold + 1) in plan.reached:
             continue
@@ -190,12 +193,12 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
 
 
 def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
-    """Begin a run, or go on with it."""
+    """Begin or continue a run."""
     return resume(path, reporter) if is_run(path) else train(config, path, reporter)
 
 
 def pool(plan: CrossValidation, out: Path) -> dict[str, float]:
-    """Write every image's prediction by the model that has not seen it, and return what they come to."""
+    """Write every image's prediction by the model that has not seen it, and return the pooled figures."""
     parts = [predict_fold(plan, fold, out) for fold in range(plan.folds)]
     classes = parts[0].classes
     logits, labels = (np.concatenate([getattr(one, name) for one in parts]) for name in ("logits", "labels"))
@@ -214,10 +217,10 @@ def pool(plan: CrossValidation, out: Path) -> dict[str, float]:
 
 
 def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image label"]]:
-    """Return all images of a cross-validation, and what the model that has not seen it says of each, at no temperature.
+    """Return all images of a cross-validation, and the logits of the model that has not seen each, without temperature.
 
     Raises:
-        RunError: it isn't done.
+        RunError: it isn't finished.
     """
     plan = read_plan(out)
     if not plan.pooled or not is_run(out / FINAL):
@@ -233,13 +236,13 @@ def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image l
 
 @dataclass(frozen=True, eq=False)
 class FoldPredictions:
-    """What one fold's model says of the images of that fold."""
+    """One fold's model's predictions for the images of that fold."""
 
     names: tuple[str, ...]
     labels: Int64[np.ndarray, " image"]
     """Indices into `classes`, the model's."""
     logits: Float32[np.ndarray, "image label"]
-    """As they are, at no temperature."""
+    """The raw logits, without temperature."""
     classes: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""The error tree. Every error says what came, what was expected, and what to do about it.
+"""The error tree. Every error says what was received, what was expected, and what to do about it.
 
     VitreousError
     ├── UserError (ValueError)      exit 2: the request can't be met as it stands; the message says what to change
@@ -14,10 +14,10 @@
         ├── OutOfMemory             the device or the machine has too little memory for this
         ├── OutOfMeans              a limit of the machine is reached: open files, processes, shared memory
         ├── WorkerKilled            a process that reads images was killed
-        ├── DownloadFailed          the Hub is there, and what was asked for didn't come whole
+        ├── DownloadFailed          the Hub answers, but the download is incomplete
         └── StorageError            the disk is full, read-only or gone
 
-Anything else that escapes is a bug of vitreous, exits with 1 and shows its traceback.
+Any other exception is a bug in vitreous; it exits with 1 and shows its traceback.
 """
 
 import difflib
@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 
 
 class VitreousError(Exception):
-    """Root of everything that vitreous raises on purpose."""
+    """Root of every exception that vitreous raises on purpose."""
 
     exit_code = 1
 
@@ -88,11 +88,11 @@ class OutOfMeans(FailedError):
 
 
 class DownloadFailed(FailedError):
-    """The Hub is there, and what was asked for didn't come, or not whole."""
+    """The Hub answers, but the file did not arrive, or not whole."""
 
 
 class WorkerKilled(FailedError):
-    """A process that reads images was killed. `signal` is its number; None if the process ended by itself."""
+    """A process that reads images was killed. `signal` is the signal's number; None if the process ended by itself."""
 
     def __init__(self, message: str, signal: int | None = None) -> None:
         self.signal = signal
@@ -104,7 +104,7 @@ class StorageError(FailedError):
 
 
 class Signalled(KeyboardInterrupt):
-    """A signal ended the work; as Ctrl-C does, but for the number, and so the exit code."""
+    """A signal ended the work, as Ctrl-C does; `signal` gives the number, and so the exit code."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -120,27 +120,25 @@ SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
 
 def explain_exhaustion(error: BaseException) -> FailedError | None:
-    """Say in one line that the machine has run out of something, if that is what an exception means; else None.
+    """Say in one line what the machine has run out of, if that is what an exception means; else return None.
 
-    Told by its type or its error number, and where torch has only words, by those: torch raises plain RuntimeErrors for
-    memory that it can't have, for shared memory and for files that it can't open.
+    Recognised by type or error number, or else by torch's wording: torch raises plain RuntimeErrors when it can't get
+    memory or shared memory, or can't open a file.
     """
     words, number = str(error), getattr(error, "errno", None)
     broad = isinstance(error, (RuntimeError, OSError))
     if broad and SHARED.search(words):
         return OutOfMeans(
-            "shared memory (/dev/shm) is full or can't be had, and batches travel through it; use fewer --workers "
+            "shared memory (/dev/shm), through which batches travel, is full or unavailable; use fewer --workers "
             "(0: none), or enlarge it (docker run --shm-size)"
         )
     if number in (errno.EMFILE, errno.ENFILE) or (broad and "Too many open files" in words):
         return OutOfMeans("too many files are open; raise the limit (ulimit -n), or use fewer --workers")
     if (number == errno.EAGAIN and isinstance(error, BlockingIOError)) or "can't start new thread" in words:
-        return OutOfMeans(
-            "no further process or thread can be started; raise the limit (ulimit -u), or use fewer --workers"
-        )
+        return OutOfMeans("can't start another process or thread; raise the limit (ulimit -u), or use fewer --workers")
     if isinstance(error, MemoryError) or number == errno.ENOMEM or (broad and MEMORY.search(words)):
         asked = ASKED.search(words)
-        more = f" ({asked[1]} {asked[2] or 'bytes'} more were asked for)" if asked else ""
+        more = f" ({asked[1]} {asked[2] or 'bytes'} more were requested)" if asked else ""
         return OutOfMemory(
             f"out of memory{more}; use a smaller --batch (vitreous train: --micro-batch, or --micro-batch auto), fewer "
             "--workers, or a smaller model or image size"
@@ -149,7 +147,7 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
 
 
 def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
-    """Say which of the known names was probably meant, and which others there are.
+    """Suggest the known name that was probably meant, and list the others.
 
     >>> suggest("smal", ["small", "pretrain", "finetune"])
     "did you mean 'small'? Known: small, pretrain, finetune"
@@ -161,5 +159,5 @@ def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
 
 
 def format_known(known: Sequence[str], most: int = 16) -> str:
-    """List the first names, and say how many there are."""
+    """List the first names, and the number of the rest."""
     return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")

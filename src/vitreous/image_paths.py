@@ -1,4 +1,4 @@
-"""From what was typed to image files: files, folders, globs, and paths on standard input."""
+"""Turn arguments into image files: files, folders, globs, and paths on standard input."""
 
 import glob
 import os
@@ -15,15 +15,15 @@ from vitreous.storage.presence import explain_url, is_folder, path_exists
 def expand_paths(
     arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False, passed: Counter[str] | None = None
 ) -> Iterator[Path]:
-    """Yield image paths in the order that was asked for.
+    """Yield image paths in the order of the arguments.
 
-    A folder gives its images, those of its folders included, sorted by name; a glob (with ** too) its matches, sorted;
-    "-" gives one path a line of `stdin`, or one between NULs, as they arrive (see `split_names`). A path that leads to nothing is passed on, so that whoever
-    reads it says so in its place; only if there is nothing else at all is it an error here. In `passed` the files of folders
-    that are passed over are counted, as `ignored.describe_ignored` says them.
+    A folder gives its images, those of its subfolders included, sorted by name. A glob (with ** too) gives its matches,
+    sorted. "-" gives one path per line of `stdin`, or one between NULs, as they arrive (see `split_names`). A path that
+    leads to nothing is passed on, so that the reader reports it in its place; it is an error here only if there is
+    nothing else at all. `passed` counts the ignored files of folders, as `ignored.describe_ignored` reports them.
 
     Raises:
-        DataError: not one image was found, or an argument is a URL.
+        DataError: no image was found, or an argument is a URL.
     """
     missing: list[Path] = []
     found = False
@@ -64,9 +64,9 @@ def _list_candidates(
 
 
 def split_names(lines: Iterable[str], null: bool = False) -> Iterator[str]:
-    """Yield the names in a text: one a line, as they arrive, or one between NULs, as `find -print0` writes them.
+    """Yield the names in a text: one per line, as they arrive, or one between NULs, as `find -print0` writes them.
 
-    A first line with a NUL says so itself; if the first name has a line break in it, `null` must.
+    A NUL in the first line is recognised; if the first name contains a line break, `null` must be given.
     """
     rest = ""
     for number, line in enumerate(lines):

@@ -10,33 +10,34 @@ from vitreous.runtime.display import Shown, escape_text, format_text
 
 AUGMENTATIONS = ("none", "flip")
 UNKNOWN = "unknown"
-"""The label of an image whose most probable class is below the threshold; a model that has such a class: `name_unknown`."""
+"""The label of an image whose most probable class is below the threshold; see `name_unknown` for a model that has a
+class of this name."""
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction(Shown):
-    """What the model says of one image, or why it couldn't."""
+    """The model's answer for one image, or the reason why there is none."""
 
     name: str
     """The path, or "image 3" for an image without one, counted from 1."""
     label: str | None = None
-    """The most probable class; the word for unknown where its probability is below the threshold."""
+    """The most probable class, or the word for unknown if its probability is below the threshold."""
     score: float | None = None
-    """Its probability, 0 to 1: softmax; where an image may have several classes, each class's own sigmoid."""
+    """Probability of that class, 0 to 1: softmax, or each class's own sigmoid where an image may have several."""
     top: tuple[tuple[str, float], ...] = ()
-    """The most probable classes with their probabilities, best first; all of `labels` among them."""
+    """The most probable classes with their probabilities, best first; includes all of `labels`."""
     error: str | None = None
     """Why there is no label, in one line."""
     filled: bool = False
-    """It is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
+    """Whether the image is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
     labels: tuple[str, ...] | None = None
-    """Where an image may have several classes: those with a probability of at least the threshold (by default one half),
-    most probable first."""
+    """Where an image may have several classes: those with a probability of at least the threshold (one half by
+    default), most probable first."""
     unknown: bool = False
-    """Its most probable class, the first of `top`, is below the threshold."""
+    """Whether its most probable class, the first of `top`, is below the threshold."""
     certainty: float | None = None
-    """How sure the model is, for sorting: the score; where an image may have several classes, of the class that it is least
-    sure of how far the probability is from the threshold."""
+    """How certain the model is, for sorting: the score. Where an image may have several classes: how far the least
+    certain class's probability is from the threshold."""
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -64,7 +65,7 @@ class Prediction(Shown):
         return f"<div>{escape_text(self.name)}: <b>{escape_text(said)}</b><table>{rows}</table></div>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as JSON values; labels where an image may have several."""
+        """Return the prediction as JSON values, with labels where an image may have several."""
         top = [{"label": label, "score": score} for label, score in self.top]
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
         found |= {"filled": True} if self.filled else {}
@@ -74,13 +75,13 @@ class Prediction(Shown):
 
 @dataclass(frozen=True)
 class DecisionOptions:
-    """How probabilities are made, and what is said from them."""
+    """How probabilities are computed and decisions made from them."""
 
     threshold: float | None = None
-    """Probability below which an image is unknown, or, where it may have several classes, a class isn't there (by default
-    one half); above 0, at most 1."""
+    """Probability below which an image is unknown or, where it may have several classes, a class is absent (one half
+    by default); above 0, at most 1."""
     tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation. flip: the mean of the probabilities of the image and of its mirror image."""
+    """Test-time augmentation. flip: average the probabilities of the image and of its mirror image."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -90,7 +91,7 @@ class DecisionOptions:
 
 
 def name_unknown(classes: Sequence[str]) -> str:
-    """Return what an image below the threshold is called: UNKNOWN, or the next such word that is no class of the model."""
+    """Return the label for an image below the threshold: UNKNOWN, or a variant of it that is no class of the model."""
     taken = {name.casefold() for name in classes}
     words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
     return next(word for word in words if word not in taken)

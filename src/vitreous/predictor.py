@@ -39,42 +39,43 @@ PRECISIONS = ("auto", "fp32", "bf16")
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
 CLAIMED = 0.5
-"""Probability from which a class is said to be there, where an image may have several."""
+"""Probability from which a class is predicted where an image may have several."""
 NAMED = 8
 """Most classes that a Predictor names of itself."""
 DECODERS = 4
-"""Most threads that decode ahead of the model."""
+"""Most threads that decode images ahead of the model."""
 HEADLESS = (
-    "this model has no head, so it can't classify: take its .features(images), .tokens(images) or .maps(images), give it a new "
-    "head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune --weights PATH)"
+    "this model has no head, so it can't classify: use its .features(images), .tokens(images) or .maps(images), "
+    "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
+    "--weights PATH)"
 )
 
 
 @dataclass(frozen=True)
 class Ready:
-    """An image on its way to the model: pixels, or the reason why there are none."""
+    """An image on its way to the model: its pixels, or the reason why there are none."""
 
     name: str
     pixels: np.ndarray | None
     error: str | None = None
     filled: bool = False
-    """It lacks its last bytes, which are grey."""
+    """Whether its last bytes are missing and filled with grey."""
 
 
 class Predictor(Shown):
-    """A model ready to classify, or, with or without head, to give features.
+    """A model ready to classify images or, with or without a head, to compute features.
 
     Images go through the preprocessing that travels with the weights.
 
     Args:
         folder: the model and all that belongs to it.
         device: auto, cpu, cuda or mps.
-        batch: most images that pass through the model at once.
+        batch: most images in one pass through the model.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
 
     Raises:
-        UserError: the device is not there, or a setting makes no sense.
+        UserError: the device is not available, or a setting is invalid.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class Predictor(Shown):
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
         self.model = folder.model.to(self.device).eval()
         self.report: Report | None = None
-        """What became of the weights, where there is something to tell."""
+        """What was changed in the weights, if anything."""
         self.decision = DecisionOptions()
-        """When it says unknown, and whether it looks at mirror images too."""
+        """The threshold for unknown, and test-time augmentation."""
         self.path = ""
-        """Where the model was loaded from, as it was said; "" for one from memory."""
+        """Where the model was loaded from, as given; "" for one from memory."""
         self.load_options: dict[str, Any] = {}
-        """How its weights were taken, as it was said."""
+        """The options with which its weights were loaded, as given."""
 
     def __str__(self) -> str:
         folder, size = self.folder, self.folder.preprocess.size
@@ -125,7 +126,7 @@ class Predictor(Shown):
         """Load a model folder, a run folder's exported model, a file or folder of foreign weights, or a name on the Hub.
 
         Raises:
-            CheckpointError: nothing there that can be loaded; what was wrong.
+            CheckpointError: there is nothing that can be loaded; says what is wrong.
         """
         folder, report = open_model(path)
         predictor = cls(folder, device, batch, precision, top)
@@ -133,7 +134,7 @@ class Predictor(Shown):
         return predictor
 
     from_pretrained = load
-    """The same, by the name that transformers and huggingface_hub have for it."""
+    """An alias: the name that transformers and huggingface_hub use."""
 
     @overload
     def __call__(self, images: list[Image] | tuple[Image, ...], every: float = 1.0) -> list[Prediction]: ...
@@ -142,9 +143,9 @@ class Predictor(Shown):
     def __call__(self, images: Image, every: float = 1.0) -> Prediction | list[Prediction]:
         """Classify one image, or each of many in their order.
 
-        An image is bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel), a Pillow image or a frame
-        of `vitreous.frames`. Many are any other iterable of those; among them a video's path stands for its frames, one each
-        `every` seconds. An image that can't be read gives a Prediction with `error` set.
+        An image is the bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel), a Pillow image
+        or a frame of `vitreous.frames`. Any other iterable of those counts as many; in it, a video's path stands for
+        its frames, one every `every` seconds. An image that can't be read gives a Prediction with `error` set.
 
         Raises:
             ConfigError: the model has no head.
@@ -155,10 +156,10 @@ class Predictor(Shown):
         return list(self.predict_many(images, every))
 
     def predict_many(self, images: Iterable[Image], every: float = 1.0) -> Iterator[Prediction]:
-        """Classify a stream of images, in order, decoding ahead of the model; memory stays bounded.
+        """Classify a stream of images, in order, decoding ahead of the model with bounded memory.
 
-        A video's path stands for its frames, one each `every` seconds, named clip.mp4@12.0s. What can't be read, of a video
-        after the frames that can, gives a Prediction with `error` set and stops nothing.
+        A video's path stands for its frames, one every `every` seconds, named clip.mp4@12.0s. An unreadable image, or
+        the unreadable rest of a video, gives a Prediction with `error` set and stops nothing.
 
         Raises:
             ConfigError: the model has no head, or `every` is out of range.
@@ -168,10 +169,11 @@ class Predictor(Shown):
         return self._predicted(images, every)
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
-        """Classify one image or many, as a call does; return a pandas frame with a row for each, in order.
+        """Classify one image or many, as a call does, and return a pandas frame with a row for each, in order.
 
-        Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the threshold;
-        error, why there is no label (else None). Where an image may have several classes, labels: a tuple of those that are there.
+        Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the
+        threshold; error, why there is no label (else None). Where an image may have several classes, labels is a tuple
+        of those predicted.
 
         Raises:
             ConfigError: the model has no head, or pandas is not installed.
@@ -189,17 +191,17 @@ class Predictor(Shown):
 
     @property
     def said(self) -> dict[str, Any]:
-        """Where the model was loaded from and how its weights were taken, as JSON values."""
+        """Return where the model was loaded from and with which options, as JSON values."""
         taken = {"taken": self.load_options} if self.load_options else {}
         return {"model": self.path, **taken}
 
     def check_head(self) -> None:
-        """Raise ConfigError if the model has no head, so that it can't classify."""
+        """Raise ConfigError if the model has no head and so can't classify."""
         if not self.folder.classes:
             raise ConfigError(HEADLESS)
 
     def features(self, images: Image) -> Float[Tensor, "*image features"]:
-        """Return what represents each image: what a head reads, in float32 on the CPU; of one image, a single vector.
+        """Return the input of a head for each image, in float32 on the CPU; a single vector for one image.
 
         Args:
             images: one or many, as in a call.
@@ -220,11 +222,11 @@ class Predictor(Shown):
         return self._seen(images, self._vit("tokens").tokens)
 
     def maps(self, images: Image, layer: int = -1) -> Float[Tensor, "*image grid_row grid_col dim"]:
-        """Return the patches' vectors after a block, through the final norm where it stands over the sequence, as maps.
+        """Return the patches' vectors after a block as maps, through the final norm where it applies to the sequence.
 
         Args:
             images: one or many, as in a call.
-            layer: the block, 0 the first, -1 the last.
+            layer: the block; 0 is the first, -1 the last.
 
         Raises:
             ImageError: an image that can't be read. ConfigError: no such block, or a ResNet.
@@ -234,7 +236,7 @@ class Predictor(Shown):
 
     def _vit(self, what: str) -> ViT:
         if not isinstance(self.model, ViT):
-            raise ConfigError(f"a ResNet has no {what}; take its .features(images)")
+            raise ConfigError(f"a ResNet has no {what}; use its .features(images)")
         return self.model
 
     def _seen(self, images: Image, see: Callable[[Tensor], Tensor]) -> Tensor:
@@ -271,7 +273,8 @@ class Predictor(Shown):
             pool.shutdown(cancel_futures=True)
 
     def _opened(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
-        """Yield each image with its number, videos as their frames: made ready here, as full ones would fill the memory."""
+        """Yield each image with its number, videos as their frames. Frames are prepared here, since full ones would
+        fill the memory."""
         for number, image in enumerate(images, start=1):
             if not (isinstance(image, (str, Path)) and is_video(image)):
                 yield number, image
@@ -288,7 +291,7 @@ class Predictor(Shown):
             return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
 
     def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
-        """Pass a batch through the model; those without pixels keep their place."""
+        """Pass a batch through the model; images without pixels keep their place."""
         pixels = [ready.pixels for ready in group if ready.pixels is not None]
         rows: Iterator[Ranked] = iter(self._best(np.stack(pixels)) if pixels else [])
         for ready in group:
@@ -298,7 +301,7 @@ class Predictor(Shown):
                 yield replace(self._prediction(ready.name, next(rows)), filled=ready.filled)
 
     def _prediction(self, name: str, ranked: Ranked) -> Prediction:
-        """Say what a model makes of an image, from its classes by probability."""
+        """Build an image's prediction from its classes, ordered by probability."""
         label, score = ranked[0]
         threshold = self.decision.threshold
         if not self.folder.multilabel:
@@ -311,7 +314,7 @@ class Predictor(Shown):
         return Prediction(name, label, score, top, labels=labels, certainty=certainty)
 
     def _best(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> list[Ranked]:
-        """Return each image's most probable classes; all of them where it may have several."""
+        """Return each image's most probable classes, or all of them where it may have several."""
         probabilities = self._probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         classes = self.folder.classes
         scores, labels = probabilities.topk(len(classes) if self.folder.multilabel else self.top)
@@ -321,14 +324,15 @@ class Predictor(Shown):
         ]
 
     def _probabilities(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return each class's probability: the mean over the views of test-time augmentation."""
+        """Return each class's probability, averaged over the views of test-time augmentation."""
         views = [pixels, pixels.flip(-1)] if self.decision.tta == "flip" else [pixels]
         found = [self.folder.probabilities(self.logits(view)) for view in views]
         return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
 
 def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
-    """Turn any image into a model's pixels; never raises for a bad one. `number`: names one without a path."""
+    """Turn any image into the model's input pixels; never raises for an unreadable one. `number` names an image
+    without a path."""
     if isinstance(image, Ready):
         return image
     if isinstance(image, Frame) and image.pixels is None:
@@ -338,7 +342,7 @@ def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
         if isinstance(image, Frame):
             name, image = image.name, image.pixels
         if isinstance(image, (str, Path)) and is_video(image):
-            raise ImageError(f"{image} is a video, and an image is needed; its frames are those of vitreous.frames")
+            raise ImageError(f"{image} is a video, but an image is needed; read its frames with vitreous.frames")
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
         pixels = read_pixels(image, folder.decode, folder.preprocess, name)
@@ -349,7 +353,7 @@ def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
 
 
 def is_filled(data: bytes, decode: DecodeConfig) -> bool:
-    """Tell whether a file is a JPEG that lacks its last bytes, where these are filled; raises ImageError."""
+    """Return whether a file is a JPEG that lacks its last bytes, where these are filled in; raises ImageError."""
     return decode.truncated == "fill" and not probe(data, decode).complete
 
 

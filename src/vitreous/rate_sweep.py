@@ -1,11 +1,11 @@
 """Choose the learning rate as the paper does, then train on everything (2010.11929, appendix B.1.1, table 4).
 
-    SWEEP/sweep.json        the configuration, the rates, and what each reached
+    SWEEP/sweep.json        the configuration, the rates, and the result of each
     SWEEP/rate-0.003/       the run of one rate, on a part of the training images; the rest of them measure it
     SWEEP/final/            the run with the best rate on all training images
     SWEEP/.lock             held while a process goes on with it
 
-The validation images are touched by the last run alone. Whatever instant the process dies, the sweep goes on.
+Only the last run uses the validation images. The sweep can be continued after the process dies at any instant.
 """
 
 import math
@@ -28,51 +28,52 @@ from vitreous.training.run_group import Places, claim_group, read_group, write_g
 from vitreous.training.settings_check import check_ranges
 
 LAYOUT = ("vitreous_sweep", 1)
-"""The key that tells what sweep.json is, and its version."""
+"""The key that identifies sweep.json, and its version."""
 PLAN = "sweep.json"
 Go = Callable[[RunConfig, Path], TrainResult]
 
 
 @dataclass
 class Sweep:
-    """What is tried, and what came out so far."""
+    """The rates to try, and the results so far."""
 
     config: RunConfig
-    """Of the last run; its learning rate is chosen."""
+    """Configuration of the last run, whose learning rate is chosen."""
     rates: tuple[float, ...]
     share: float
-    """Of the training images, held out while rates are tried."""
+    """Share of the training images held out while rates are tried."""
     reached: dict[str, dict[str, float]]
-    """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; nothing where training diverged."""
+    """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; empty where training
+    diverged."""
     places: Places = field(default_factory=dict)
 
 
 def is_sweep(path: Path) -> bool:
-    """Tell whether a folder holds a sweep."""
+    """Return whether a folder holds a sweep."""
     return path_exists(path / PLAN)
 
 
 def plan_sweep(config: RunConfig, examples: int, given: Sequence[float] = ()) -> Sweep:
-    """Return a sweep over some rates, by default the paper's for data of this size.
+    """Return a sweep over the given rates, or by default over the paper's for data of this size.
 
     Raises:
-        ConfigError: no rates, the same twice, or (not for recipe finetune) none given.
+        ConfigError: no rates, the same rate twice, or none given for a recipe other than finetune.
     """
     if not given and config.recipe != "finetune":
         raise ConfigError(f"recipe {config.recipe!r} has no grid of learning rates; give them with --rates")
     chosen = tuple(given) or list_rates(examples)
     if len(set(chosen)) != len(chosen) or not all(0 < rate < math.inf for rate in chosen):
-        raise ConfigError(f"the rates {', '.join(map(str, chosen))} must be different numbers above 0")
+        raise ConfigError(f"the rates are {', '.join(map(str, chosen))}; they must be different numbers above 0")
     if config.data.tuning_holdout:
         raise ConfigError("data.tuning_holdout is set by the sweep itself; leave it out")
     return Sweep(config, chosen, choose_tuning_share(examples), {})
 
 
 def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Carry out a sweep in a new folder; return the last run's result, or that of a run that was interrupted.
+    """Run a sweep in a new folder; return the result of the last run, or of an interrupted one.
 
     Raises:
-        RunError: the folder is in use. Whatever `training.run.train` raises.
+        RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
     check_ranges(sweep.config)
     claim_group(out)
@@ -82,14 +83,15 @@ def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Tr
 
 
 def continue_sweep(out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Go on with the sweep in a folder; raises RunError if it can't be read, RunLocked if another process goes on with it."""
+    """Continue the sweep in a folder; raises RunError if it can't be read, RunLocked if another process is running
+    it."""
     read_plan(out)
     with FolderLock(out):
         return run_sweep(read_plan(out), out, reporter or Silent())
 
 
 def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> TrainResult:
-    """Try the rates that are left, then train with the best on everything."""
+    """Try the remaining rates, then train with the best on all training images."""
     for rate in sweep.rates:
         if f"{rate:g}" in sweep.reached:
             continue
@@ -112,7 +114,7 @@ def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> TrainResult:
 
 
 def run_rate(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
-    """Begin a run, or go on with it."""
+    """Begin or continue a run."""
     return resume(path, reporter) if is_run(path) else train(config, path, reporter)
 
 
@@ -122,7 +124,7 @@ def set_rate(config: RunConfig, rate: float) -> RunConfig:
 
 
 def choose_rate(sweep: Sweep) -> float:
-    """Return the rate of the highest headline (accuracy, mAP), at an equal one of the least loss; without labels of that.
+    """Return the rate with the highest headline (accuracy, mAP), or without labels the lowest loss; ties: lowest loss.
 
     Raises:
         NonFiniteLoss: training diverged with every rate.
@@ -133,7 +135,7 @@ def choose_rate(sweep: Sweep) -> float:
 
 
 def format_table(sweep: Sweep) -> str:
-    """Return what each rate reached that has been tried, one a line."""
+    """Return the result of each rate tried so far, one per line."""
     lines = []
     for rate in sweep.rates:
         reached = sweep.reached.get(f"{rate:g}")

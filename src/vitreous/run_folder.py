@@ -1,14 +1,16 @@
-"""The run folder, written and read. It is the truth about a run: whatever instant a process dies, it opens and goes on.
+"""The run folder, written and read. It is the truth about a run: whenever a process dies, the run can be opened and
+resumed.
 
-    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes a folder a run
-    RUN/metrics.jsonl             one JSON record a line, in the order of the steps
+    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes a
+        folder a run
+    RUN/metrics.jsonl             one JSON record per line, in the order of the steps
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
     RUN/best/                     the model of the best evaluation, where another one is exported
     RUN/report.html               what the report draws
     RUN/.lock                     locked while a process writes; the lock goes with the process
 
-One process writes (`Run`), holding the lock; any number read (`read_run`), without it, also while it is written.
+One process writes (`Run`), holding the lock; any number read (`read_run`) without it, also during writing.
 """
 
 import json
@@ -53,28 +55,28 @@ CHECKPOINTS, MODEL, BEST, REPORT = "checkpoints", "model", "best", "report.html"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run at one step: everything that going on needs."""
+    """A run at one step: everything needed to resume it."""
 
     step: int
     tensors: dict[str, Tensor]
     """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
     state: dict[str, Any]
     config: dict[str, Any] | None = None
-    """What the run was told when it was written; None in checkpoints of earlier versions."""
+    """The run's configuration when this was written; None in checkpoints of earlier versions."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds, for reports and for people."""
+    """The contents of a run folder, for reports and for people."""
 
     path: Path
     config: dict[str, Any]
-    """What `Run.create` was given."""
+    """The configuration given to `Run.create`."""
     metrics: list[dict[str, Any]]
     model: Path | None
     """The exported model folder, if there is one yet."""
     checkpoints: list[int]
-    """Steps of the checkpoints, ascending; whether each is whole shows when it is read."""
+    """Steps of the checkpoints, ascending; damage is found only when one is read."""
     best: Path | None = None
     """The model folder of the best evaluation, where another one is exported."""
 
@@ -95,24 +97,24 @@ class Run:
 
     path: Path
     config: dict[str, Any]
-    """What `create` was given, complete and resolved; config.json holds it beside the format's version."""
+    """The configuration given to `create`, complete and resolved; config.json also holds the format's version."""
     keep: int
     """Checkpoints kept, newest first."""
     lock: FolderLock
     metrics: RecordWriter
     notices: list[str] = field(default_factory=list)
-    """What the user must hear about: damaged checkpoints that were passed over, and the like."""
+    """Warnings for the user, such as damaged checkpoints that were skipped."""
     sealed: bool | None = True
-    """Whether config.json is as a run wrote it last; None if it holds no hash, as those of earlier versions."""
+    """Whether config.json is as a run last wrote it; None if it holds no hash, as in earlier versions."""
     looked: float = 0.0
-    """When `still_there` looked last, by the monotonic clock."""
+    """When `still_there` last looked, by the monotonic clock."""
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> "Run":
         """Begin a run in a new or empty folder.
 
         Args:
-            path: the run folder; made, with its parents, if need be.
+            path: the run folder; created with its parents if necessary.
             config: everything about the run that is settled when it begins, as JSON values: the complete, resolved
                 configuration, and what it was resolved on (data, versions, machine).
             keep: checkpoints to keep, newest first, at least 1.
@@ -136,7 +138,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path, keep: int = 2) -> "Run":
-        """Open a run to go on with it; what a dead process left half-done is finished, undone or cleared away.
+        """Open a run to resume it; finish, undo or clear what a dead process left behind.
 
         Raises:
             RunError: not a run folder, of another format, or damaged. RunLocked: another process is writing to it.
@@ -164,10 +166,10 @@ class Run:
             self.notices.append(f"{METRICS}: dropped a torn record after {len(records)} whole ones")
 
     def still_there(self, every: float = 0.0) -> None:
-        """Make sure that what is at the run's path is still this run, if the last look was that many seconds ago.
+        """Make sure that the run's path still leads to this run, if the last check was at least `every` seconds ago.
 
         Raises:
-            StorageError: the folder was removed, renamed or replaced; nothing is made anew in its place.
+            StorageError: the folder was removed, renamed or replaced; nothing is recreated in its place.
         """
         now = time.monotonic()
         if now - self.looked < every:
@@ -175,19 +177,19 @@ class Run:
         self.looked = now
         if not self.lock.is_there() and not self.metrics.is_there():
             raise StorageError(
-                f"{self.path} was removed, renamed or replaced while this run was writing to it; nothing more is written "
-                "there. If it was renamed, go on with it under its new name by `vitreous resume`"
+                f"{self.path} was removed, renamed or replaced while this run was writing to it; nothing more is "
+                "written there. If it was renamed, resume it under its new name with `vitreous resume`"
             )
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
-        """Replace what config.json holds; raises StorageError."""
+        """Replace the contents of config.json; raises StorageError."""
         self.still_there()
         text = encode_document(config)
         write_atomically(self.path / CONFIG, text)
         self.config, self.sealed = strip_document(json.loads(text)), True
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one record, with its "step", to metrics.jsonl; once this returns, it survives the process.
+        """Append one record, with its "step", to metrics.jsonl; it survives the process once this returns.
 
         NaN and infinities are written as null.
 
@@ -206,7 +208,7 @@ class Run:
             state: JSON values.
 
         Raises:
-            StorageError: the disk is full or gone; all that was saved before is untouched.
+            StorageError: the disk is full or gone; everything saved before is untouched.
         """
         self.still_there()
         end = self.metrics.sync()
@@ -221,16 +223,16 @@ class Run:
         self._prune(step)
 
     def _prune(self, newest: int) -> None:
-        """Remove checkpoints beyond the newest `keep`, and those of later steps: a future that this one replaces."""
+        """Remove checkpoints beyond the newest `keep`, and those of later steps, which this one replaces."""
         steps = list_checkpoint_steps(self.path)
         kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
         for step in set(steps) - set(kept):
             remove_folder(self._checkpoint_path(step))
 
     def latest_checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, or None if none was ever saved.
+        """Return the newest undamaged checkpoint, or None if none was ever saved.
 
-        Each is held against its hashes. A damaged one is passed over, and `notices` gains a line that says so.
+        Each is checked against its hashes. A damaged one is skipped, and a line in `notices` says so.
 
         Raises:
             RunError: there are checkpoints, but every one is damaged.
@@ -242,36 +244,37 @@ class Run:
             except CheckpointError as error:
                 failures.append(f"step-{step}: {error}")
                 continue
-            self.notices += [f"passed over a damaged checkpoint, going on from step {step} ({why})" for why in failures]
+            self.notices += [f"skipped a damaged checkpoint and resumed from step {step} ({why})" for why in failures]
             self._hold_metrics_against(step, document)
             return Checkpoint(step, tensors, document["state"], document.get("config"))
         if failures:
             raise RunError(
-                f"{self.path} can't go on, all its checkpoints are damaged ({failures[0]}); "
-                f"restore one from a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
+                f"{self.path} can't be resumed: all its checkpoints are damaged ({failures[0]}); restore one from "
+                f"a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
             )
         if path_exists(find_settled(self.model_path)):  # which is never exported before a checkpoint
             raise RunError(
-                f"{self.path} can't go on, its checkpoints are gone; put them back, or begin a new run from its model with "
-                f"--weights {self.path}"
+                f"{self.path} can't be resumed: its checkpoints are gone; put them back, or begin a new run from "
+                f"its model with --weights {self.path}"
             )
         return None
 
     def _hold_metrics_against(self, step: int, document: Mapping[str, Any]) -> None:
-        """Note where metrics.jsonl is no more what it was when a checkpoint was written."""
+        """Note where metrics.jsonl differs from its state when a checkpoint was written."""
         end, before = document["metrics_bytes"], document.get("metrics_sha256")
         now = self.metrics.hash(end)
         if now is not None and now == (before or now):
             return
         what = f"was cut: it held {end:,} bytes" if now is None else "was edited: it held other records"
         self.notices.append(
-            f"{METRICS} {what} when step {step} was saved; the run goes on to the same weights, its curves have a gap or a lie"
+            f"{METRICS} {what} when step {step} was saved; the run reaches the same weights, but its curves have "
+            "a gap or are wrong"
         )
 
     def cut_metrics(self, step: int) -> None:
-        """Cut metrics.jsonl back to what it held when the checkpoint of this step was saved.
+        """Cut metrics.jsonl back to its length when the checkpoint of this step was saved.
 
-        Without such a checkpoint: to the records before the first one of a later step.
+        Without such a checkpoint, keep the records before the first one of a later step.
 
         Raises:
             StorageError: the folder can't be written.
@@ -295,7 +298,7 @@ class Run:
 
     @property
     def best_path(self) -> Path:
-        """Where the model folder of the best evaluation goes, where another one is exported."""
+        """Where the model folder of the best evaluation goes, if another one is exported."""
         return self.path / BEST
 
     @property
@@ -318,7 +321,7 @@ class Run:
 
 
 def read_run(path: str | Path) -> RunRecord:
-    """Read a run folder without its lock, also while it is written.
+    """Read a run folder without its lock, also while it is being written.
 
     Raises:
         RunError: not a run folder, of another format, or damaged.
@@ -355,7 +358,7 @@ def _tidy(path: Path) -> None:
 
 @contextmanager
 def _make_folder(path: Path) -> Iterator[FolderLock]:
-    """Make a folder and lock it; on an error inside the block, unmake all of it."""
+    """Make a folder and lock it; an error inside the block removes everything made."""
     new = [folder for folder in (path, *path.parents) if not path_exists(folder)]
     lock = None
     try:
@@ -383,7 +386,7 @@ def _check_free(path: Path) -> None:
         steps = list_checkpoint_steps(path)
         at = f"at step {steps[-1]}" if steps else "without checkpoints yet"
         raise RunError(
-            f"{path} already holds a run, {at}; go on with `vitreous resume {path}`, or choose another folder"
+            f"{path} already holds a run, {at}; resume it with `vitreous resume {path}`, or choose another folder"
         )
     with translate_write_errors(path):
         clear_partials(path, CONFIG)

@@ -1,11 +1,12 @@
 """Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions.
 
-A field that may be one of several dataclasses, `ViTConfig | ResNetConfig`, says which under the key "kind": the word that
-each of them has as its class variable KIND. Without that key it is the first.
+A field that may hold one of several dataclasses, `ViTConfig | ResNetConfig`, names it under the key "kind", by the word
+that each has as its class variable KIND. Without that key it is the first.
 
-A dataclass whose settings had other names before lists them in its class variable RENAMED: the former name, with dots where
-it lay deeper, to the name of today. One whose settings had another scale lists those, with their defaults, in its class
-variable FORMER; its static method `renew_settings` takes them all by name and returns what they are today.
+A dataclass whose settings used to have other names lists them in its class variable RENAMED: the former name, with dots
+where it was nested, to the current name. A dataclass whose settings used to have another scale lists those, with their
+defaults, in its class variable FORMER; its static method `renew_settings` takes them all by name and returns the
+current settings.
 """
 
 import dataclasses
@@ -23,11 +24,11 @@ from vitreous.errors import ConfigError, UnknownName
 T = TypeVar("T")
 
 TAG = "kind"
-"""The key that tells which of several dataclasses a field holds."""
+"""The key that says which of several dataclasses a field holds."""
 LARGEST = 2**63
-"""No whole number in a setting reaches it; Python's have no end, and 10^400 is none that a model could be made of."""
+"""Upper bound of whole numbers in settings; Python's have none, and no model can be made of 10^400."""
 SEAL = "sha256"
-"""The key under which a file holds the hash of all else in it, so that edits by hand are seen."""
+"""The key under which a file holds the hash of everything else in it, so that manual edits are noticed."""
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -39,15 +40,15 @@ WORDS = {
 
 
 def refuse_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object of JSON (`object_pairs_hook`); raises ConfigError for a key that stands in it twice.
+    """Build a JSON object (`object_pairs_hook`); raises ConfigError for a key that occurs twice.
 
-    JSON's own readers keep the last value and drop the others untold.
+    Python's JSON reader would silently keep only the last value.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
-        raise ConfigError(f"{twice[:80]!r} is given twice in one object; keep the one that is meant")
+        raise ConfigError(f"{twice[:80]!r} is given twice in one object; keep only one")
     return found
 
 
@@ -73,7 +74,7 @@ def list_alternatives(kind: type) -> dict[str, dict[str, type]]:
 
 
 def override_settings(settings: T, values: Mapping[str, Any]) -> T:
-    """Return settings with some replaced, nested as they are; another "kind" begins with that kind's defaults.
+    """Return settings with some replaced, in nested dicts; another "kind" starts from that kind's defaults.
 
     Raises:
         UnknownName: a key that is no field. ConfigError: a value of the wrong type, or what the dataclass refuses.
@@ -154,12 +155,12 @@ def _check_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> d
 def from_dict(kind: type[T], values: Any, where: str = "") -> T:
     """Build the dataclass `kind` from what `to_dict` returned, after a round through JSON or not.
 
-    A field that is absent takes its default, so a field that is added later must default to what was done before it.
+    A field that is absent takes its default, so the default of a new field must mean what was done before it existed.
 
     Args:
         kind: the dataclass to build.
         values: a mapping of field names to JSON values.
-        where: the path of these settings within the file, such as "model"; it goes into error messages.
+        where: the path of these settings within the file, such as "model"; shown in error messages.
 
     Raises:
         UnknownName: a key that is no field; the message suggests the nearest.
@@ -182,10 +183,10 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
-    """Return settings with those of earlier versions as they are said today, in the same meaning; one that is absent had its default.
+    """Return settings of earlier versions as today's equivalents; an absent one had its default.
 
     Raises:
-        ConfigError: a value of the wrong type, or the same thing said in both ways.
+        ConfigError: a value of the wrong type, or a setting given in both its old and its new form.
     """
     values = _rename(getattr(kind, "RENAMED", {}), values, where)
     former: dict[str, Any] = getattr(kind, "FORMER", {})
@@ -201,7 +202,7 @@ def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Ma
 
 
 def _rename(names: Mapping[str, str], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Return settings with those of former names under today's; raises ConfigError if one is given by both."""
+    """Return settings with former names replaced by today's; raises ConfigError if one is given under both."""
     for former, today in names.items():
         given = _pop(values, former.split("."))
         if given is None:
@@ -214,7 +215,7 @@ def _rename(names: Mapping[str, str], values: Mapping[str, Any], where: str) -> 
 
 
 def _pop(values: Mapping[str, Any], path: list[str]) -> tuple[Mapping[str, Any], Any] | None:
-    """Return the settings without the one at a path, and its value; None if there is none."""
+    """Return the settings without the value at a path, and that value; None if there is none."""
     name, *rest = path
     if name not in values or (rest and not isinstance(values[name], Mapping)):
         return None
@@ -225,19 +226,19 @@ def _pop(values: Mapping[str, Any], path: list[str]) -> tuple[Mapping[str, Any],
 
 
 def _put(values: Mapping[str, Any], path: list[str], value: Any) -> Mapping[str, Any]:
-    """Return the settings with a value at a path."""
+    """Return the settings with a value set at a path."""
     name, *rest = path
     return {**values, name: _put(values.get(name) or {}, rest, value) if rest else value}
 
 
 def check_settings(settings: Any) -> None:
-    """Hold each field's value against its annotation: for settings that people build by hand, in `__post_init__`.
+    """Check each field's value against its annotation, in the `__post_init__` of settings that people build themselves.
 
-    A list where the field is a tuple becomes one. The class variable LARGEST, if there is one, holds the largest numbers by
-    field: what is far beyond any machine is refused before anything is built from it.
+    A list becomes a tuple where the field is one. The class variable LARGEST, if there is one, holds the largest number
+    for each field: absurd values are refused before anything is built from them.
 
     Raises:
-        ConfigError: a value of another type, or none of the words that the field knows.
+        ConfigError: a value of another type, or a word that the field doesn't allow.
     """
     types_of, largest = _annotations(type(settings)), getattr(settings, "LARGEST", {})
     for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
@@ -260,15 +261,16 @@ def _annotations(kind: type) -> dict[str, Any]:
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """Return a document as indented JSON in UTF-8, text as people read it; raises ValueError for NaN and infinities."""
+    """Return a document as indented JSON in UTF-8, with readable text; raises ValueError for NaN and infinities."""
     try:
         return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except UnicodeEncodeError:  # names of files that are no UTF-8: escape everything
+    except UnicodeEncodeError:  # names of files that are not UTF-8: escape everything
         return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
 def hash_document(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a JSON document's contents, however it is written down; its own entry under SEAL is left out."""
+    """Return the SHA-256 of a JSON document's contents, independent of formatting; its own entry under SEAL is left
+    out."""
     contents = {name: value for name, value in document.items() if name != SEAL}
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
@@ -286,7 +288,7 @@ def _convert_plain(value: Any) -> Any:
         return [_convert_plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{type(value).__name__} is no setting that JSON holds")
+    raise TypeError(f"a setting can't be a {type(value).__name__}, which JSON doesn't hold")
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
@@ -307,7 +309,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def check_size(value: Any, where: str, most: float = 2**63 - 1) -> None:
-    """Raise ConfigError for a number that is infinite, NaN or larger than any use of it; other values pass."""
+    """Raise ConfigError for a number that is infinite, NaN or absurdly large; other values pass."""
     if isinstance(value, (int, float)) and not (
         math.isfinite(value) if isinstance(value, float) else abs(value) <= most
     ):
@@ -339,7 +341,7 @@ def _read_union(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> Any:
-    """Read one of several dataclasses, by its tag; without one it is the first."""
+    """Read one of several dataclasses by its tag; without one it is the first."""
     rest = {key: item for key, item in value.items() if key != TAG}
     return from_dict(_choose_member(members, value, where), rest, where)
 
@@ -365,7 +367,7 @@ def _read_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _describe_type(kind: Any) -> str:
-    """Describe a type for people."""
+    """Describe a type in words."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(repr(item) for item in inner)

@@ -118,5 +118,5 @@ def test_not_defined():
 
 @pytest.mark.parametrize("wrong", [{"examples": 0}, {"resamples": 0}, {"level": 1.0}])
 def test_what_cannot_be(wrong):
-    with pytest.raises(ConfigError, match="can't be"):
+    with pytest.raises(ConfigError, match="can't bootstrap"):
         bootstrap(mean_statistic(np.ones(3)), **{"examples": 3, **wrong})

@@ -132,7 +132,7 @@ def test_images_without_labels_and_labels_without_images():
 
 
 def test_targets_that_are_no_labels():
-    with pytest.raises(DataError, match="0 or 1 for each label; example 1 has 2 for label 0"):
+    with pytest.raises(DataError, match="target of example 1, label 0 is 2; it must be 0 or 1"):
         evaluate_labels(np.zeros((2, 2)), np.array([[0, 1], [2, 0]]), ("a", "b"))
 
 

@@ -1,7 +1,7 @@
 """Intervals by the bootstrap: images are drawn again, with replacement, and the metric is computed on each resample.
 
-A statistic is a function of weights (resample, example), which say how often each image was drawn, to one value for each
-resample. What can't be written so is wrapped by `index_statistic`.
+A statistic is a function from weights (resample, example), which count how often each image was drawn, to one value per
+resample. `index_statistic` wraps metrics that can't be written this way.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from vitreous.metrics.classification import assign_bins
 from vitreous.metrics.ranking import auroc, average_precision
 
 RESAMPLES = 1000
-"""Resamples of an interval (Efron and Tibshirani, 1993, chapter 13: percentile intervals want about 1,000)."""
+"""Resamples per interval (Efron and Tibshirani, 1993, chapter 13: percentile intervals need about 1,000)."""
 CELLS = 4_000_000
-"""Weights in memory at once."""
+"""Most weights held in memory at once."""
 
 Weights = Float64[np.ndarray, "resample example"]
 Statistic = Callable[[Weights], Float64[np.ndarray, " resample"]]
@@ -25,7 +25,7 @@ Statistic = Callable[[Weights], Float64[np.ndarray, " resample"]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value measured on all images, and a percentile interval of the bootstrap."""
+    """A value measured on all images, with a percentile bootstrap interval."""
 
     value: float
     low: float
@@ -37,8 +37,9 @@ def bootstrap(
 ) -> Interval:
     """Return a statistic with its percentile interval; the same seed draws the same resamples.
 
-    Resamples in which the statistic is not defined (NaN: say, a class that was never drawn) are left out; if all are,
-    or if it isn't defined on the whole, the ends are NaN. A paired difference is a statistic of the same weights.
+    Resamples in which the statistic is undefined (NaN: say, a class that was never drawn) are left out. If all of them
+    are, or if it is undefined on the whole set, the ends are NaN. A paired difference is a statistic of the same
+    weights.
 
     Raises:
         ConfigError: no examples, no resamples, or a level that is not between 0 and 1.
@@ -53,11 +54,11 @@ def bootstrap_all(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Do what `bootstrap` does for several statistics, all on the same resamples."""
+    """Return the intervals of several statistics, as `bootstrap` does, all on the same resamples."""
     if examples < 1 or resamples < 1 or not 0 < level < 1:
         raise ConfigError(
-            f"a bootstrap of {resamples} resamples of {examples} examples at level {level} can't be: expected at "
-            "least 1 of each, and a level between 0 and 1"
+            f"can't bootstrap {resamples} resamples of {examples} examples at level {level}: expected at least 1 "
+            "of each, and a level between 0 and 1"
         )
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
     for weights in _resample(examples, resamples, seed):
@@ -79,7 +80,7 @@ def _interval(value: float, values: Float64[np.ndarray, " resample"], level: flo
 
 
 def _resample(examples: int, resamples: int, seed: int):
-    """Yield the weights of all resamples, some at a time. How many at a time changes no weight."""
+    """Yield the weights of all resamples in chunks. The size of a chunk changes no weight."""
     rng = np.random.default_rng(seed)
     most = max(1, CELLS // examples)
     for first in range(0, resamples, most):
@@ -90,7 +91,7 @@ def _resample(examples: int, resamples: int, seed: int):
 
 
 def mean_statistic(values: Float[np.ndarray, " example"] | Bool[np.ndarray, " example"]) -> Statistic:
-    """Return the mean of one value an example: top-k accuracy of hits, loss of losses."""
+    """Return the mean of one value per example: top-k accuracy from hits, loss from losses."""
     plain = values.astype(np.float64)
     return lambda weights: weights @ plain / weights.sum(1)
 
@@ -140,7 +141,7 @@ def average_precision_statistic(
 
 
 def index_statistic(metric: Callable[[Int64[np.ndarray, " drawn"]], float]) -> Statistic:
-    """Return any metric of the indices of the images drawn, computed resample by resample."""
+    """Wrap any metric of the indices of the images drawn, computed one resample at a time."""
 
     def statistic(weights: Weights) -> Float64[np.ndarray, " resample"]:
         every = np.arange(weights.shape[1])
@@ -150,7 +151,7 @@ def index_statistic(metric: Callable[[Int64[np.ndarray, " drawn"]], float]) -> S
 
 
 def difference_statistic(first: Statistic, second: Statistic) -> Statistic:
-    """Return second less first on the same resamples: the paired difference."""
+    """Return second minus first on the same resamples: the paired difference."""
     return lambda weights: second(weights) - first(weights)
 
 

@@ -1,4 +1,5 @@
-"""Temperature scaling: one number that makes a model as sure as it is right, fitted and reported on different images."""
+"""Temperature scaling: one number that makes a model as confident as it is accurate, fitted and reported on
+different images."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,23 +17,23 @@ from vitreous.metrics.classification import (
 )
 
 LEAST = 50
-"""Predictions of images that a model has not seen, below which they say too little of its temperature."""
+"""Fewest predictions of unseen images from which a temperature can be fitted."""
 COLDEST, HOTTEST = 0.01, 100.0
-"""Temperatures between which the fit looks; where every prediction is right the best one would be 0."""
+"""Range of temperatures that the fit searches; where every prediction is right, the best one would be 0."""
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """What temperature scaling does to a model's probabilities; predictions stay as they are."""
+    """How temperature scaling changes a model's probabilities; its predictions stay the same."""
 
     temperatures: tuple[float, float]
-    """Fitted on the one half of the images and on the other; each was applied to the half it wasn't fitted on."""
+    """One fitted on each half of the images; each is applied to the half that it wasn't fitted on."""
     ece: tuple[float, float]
     """Expected calibration error before and after, over all images."""
     nll: tuple[float, float]
     """Mean negative log-likelihood before and after, in nats."""
     reliability: tuple[Bin, ...]
-    """After."""
+    """The reliability diagram after scaling."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -42,9 +43,9 @@ class Scaled:
 def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> float:
     """Return the T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., 1706.04599).
 
-    The loss is convex in 1 / T; its derivative, mean(E[logit] - logit of the label), is brought to zero by bisection
-    between COLDEST and HOTTEST, and the nearer end is returned where it has no zero there. Where T changes nothing
-    (logits that are all equal) it is 1.
+    The loss is convex in 1 / T. Bisection between COLDEST and HOTTEST finds the zero of its derivative, mean(E[logit] -
+    logit of the label); without a zero there, the nearer end is returned. Where T changes nothing (all logits are
+    equal), it is 1.
 
     Raises:
         DataError: no examples, or logits that are not finite.
@@ -52,7 +53,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     from scipy.optimize import brentq
 
     scores = check_finite(logits)
-    scores -= scores.max(1, keepdims=True)  # finite() made a copy; now no exponential overflows
+    scores -= scores.max(1, keepdims=True)  # check_finite() made a copy; now no exponential overflows
     own = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
 
     def slope(log_temperature: float) -> float:
@@ -73,7 +74,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
 def fit_held_out_temperature(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> float:
-    """Return the temperature of predictions of images that their model has not seen; 1 where there are fewer than `LEAST`.
+    """Return the temperature fitted to predictions of unseen images; 1 if there are fewer than `LEAST`.
 
     Raises:
         DataError: logits that are not finite.
@@ -84,13 +85,15 @@ def fit_held_out_temperature(
 def split_halves(
     labels: Integer[np.ndarray, " example"], seed: int = 0
 ) -> tuple[Bool[np.ndarray, " example"], Bool[np.ndarray, " example"]]:
-    """Split examples at random into two parts of nearly equal size, each class evenly; returns two masks.
+    """Split examples at random into two halves of nearly equal size, each class evenly, and return their masks.
 
     Raises:
         DataError: fewer than two examples.
     """
     if len(labels) < 2:
-        raise DataError(f"{len(labels)} example can't be split into a part to fit on and a part to report on")
+        raise DataError(
+            f"can't split {len(labels)} example into one part to fit on and one to report on; at least 2 are needed"
+        )
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]
     first = np.zeros(len(labels), bool)

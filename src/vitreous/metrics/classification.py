@@ -14,14 +14,14 @@ from vitreous.runtime.display import Shown
 BINS = 15
 """Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
 MATRIX = 1000
-"""Most classes whose confusions are written down as a matrix."""
+"""Most classes for which the confusion matrix is written out."""
 Z95 = 1.959963984540054
 """Two-sided 95% of the normal distribution."""
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class's figures; 0 where a ratio has nothing below the line."""
+    """One class's figures; a ratio whose denominator is 0 is 0."""
 
     name: str
     support: int
@@ -32,7 +32,7 @@ class ClassMetrics:
 
 
 TOP = 5
-"""The k of top-k accuracy; with as many classes or fewer every answer is among the first k."""
+"""The k of top-k accuracy. With k classes or fewer, every answer is among the first k."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Bin:
 
 @dataclass(frozen=True, repr=False)
 class Metrics(Shown):
-    """Everything that logits and labels tell."""
+    """All figures that follow from logits and labels."""
 
     examples: int
     top1: float
-    """Share of examples whose highest logit is the label's; of equal logits the first class counts."""
+    """Share of examples whose highest logit is the label's; among equal logits, the first class counts."""
     top5: float | None
-    """Share whose label is among the five highest; None with five classes or fewer, of which it tells nothing."""
+    """Share whose label is among the five highest; None with five classes or fewer, where it says nothing."""
     interval: tuple[float, float]
     """95% Wilson interval of top1."""
     balanced: float
@@ -68,19 +68,19 @@ class Metrics(Shown):
     """Expected calibration error over BINS equal bins."""
     per_class: tuple[ClassMetrics, ...]
     confusions: tuple[tuple[int, int, int], ...]
-    """(true class, predicted class, examples) of each pair that occurs, in the order of the classes."""
+    """(true class, predicted class, examples) for each pair that occurs, in class order."""
     reliability: tuple[Bin, ...]
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
-        """The same as a matrix: rows are true classes, columns predicted ones."""
+        """The confusions as a matrix: rows are true classes, columns predicted ones."""
         matrix = [[0] * len(self.per_class) for _ in self.per_class]
         for true, predicted, count in self.confusions:
             matrix[true][predicted] = count
         return tuple(map(tuple, matrix))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values, the matrix of confusions only for up to MATRIX classes."""
+        """Return everything as JSON values; the confusion matrix only for up to MATRIX classes."""
         return {**asdict(self), "confusion": self.confusion if len(self.per_class) <= MATRIX else None}
 
     def __str__(self) -> str:
@@ -106,12 +106,12 @@ class Metrics(Shown):
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What logits say of each example: all that the metrics need, however many classes there are."""
+    """What the logits say about each example: all that the metrics need, for any number of classes."""
 
     labels: Int64[np.ndarray, " example"]
     predicted: Int64[np.ndarray, " example"]
     rank: Int64[np.ndarray, " example"]
-    """How many classes come before the label's own; 0 where the prediction is right."""
+    """How many classes rank before the label; 0 where the prediction is right."""
     confidence: Float64[np.ndarray, " example"]
     """Probability of the predicted class."""
     loss: Float64[np.ndarray, " example"]
@@ -124,7 +124,7 @@ class Judged:
 
 
 def judge(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
-    """Return what the logits of some examples say; raises DataError if there are none, or some are not finite."""
+    """Judge the logits of some examples; raises DataError if there are none, or some are not finite."""
     scores = check_finite(logits)
     log_probability, own = compute_log_likelihood(scores, labels)
     confidence = np.exp(log_probability.max(1))
@@ -139,7 +139,7 @@ def evaluate_logits(
     Args:
         logits: any real scores whose softmax is the model's probability.
         labels: indices into `classes`.
-        classes: names, one a column of the logits.
+        classes: names, one per column of the logits.
 
     Raises:
         DataError: no examples, or logits that are not finite.
@@ -148,7 +148,7 @@ def evaluate_logits(
 
 
 def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
-    """Compute all metrics from what was said of each example; `classes` are the names that its labels count."""
+    """Compute all metrics from judged examples; `classes` are the names that the labels index."""
     right = judged.rank == 0
     per_class = class_metrics(judged, classes)
     reliability = calibration(judged.confidence, right)
@@ -179,19 +179,20 @@ def check_finite(logits: Float[np.ndarray, "example label"]) -> Float64[np.ndarr
 
 
 def top_k(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], k: int) -> float:
-    """Return the share of examples whose label is among the k highest logits; of equal logits the first class counts.
+    """Return the share of examples whose label is among the k highest logits; among equals, the first class counts.
 
-    With k classes or fewer it is 1. Raises ConfigError for a k below 1, DataError as `evaluate_logits` does.
+    With k classes or fewer it is 1. Raises ConfigError for k below 1, and DataError as `evaluate_logits` does.
     """
     if k < 1:
-        raise ConfigError(f"top-k accuracy needs a k of at least 1, not {k}")
+        raise ConfigError(f"k is {k}; top-k accuracy needs at least 1")
     return float((rank_labels(check_finite(logits), labels) < k).mean())
 
 
 def rank_labels(
     scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> Int64[np.ndarray, " example"]:
-    """Return how many classes come before each label's own: higher ones, and of equal ones the earlier."""
+    """Return how many classes rank before each label: those with a higher score, and earlier ones with an equal
+    score."""
     own = np.take_along_axis(scores, labels[:, None], 1)
     return (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None])).sum(1)
 
@@ -205,13 +206,13 @@ def log_sum_exp(scores: Float64[np.ndarray, "example label"]) -> Float64[np.ndar
 def compute_log_likelihood(
     scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
 ) -> tuple[Float64[np.ndarray, "example label"], Float64[np.ndarray, " example"]]:
-    """Return the logarithm of every class's probability, and that of each label."""
+    """Return the log-probability of every class, and that of each label."""
     log_probability = scores - log_sum_exp(scores)
     return log_probability, np.take_along_axis(log_probability, labels[:, None], 1)[:, 0]
 
 
 def find_indices(names: Sequence[str], known: Sequence[str]) -> Int64[np.ndarray, " name"]:
-    """Return each name's index among the known ones; -1: it is none of them."""
+    """Return each name's index among the known ones; -1 if it isn't among them."""
     index = {name: number for number, name in enumerate(known)}
     return np.array([index.get(name, -1) for name in names], dtype=np.int64)
 
@@ -228,14 +229,14 @@ def count_confusions(judged: Judged, classes: int) -> tuple[tuple[int, int, int]
 
 
 def class_metrics(judged: Judged, classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
-    """Count each class's images, claims and hits."""
+    """Count each class's images, predictions and hits."""
     hit = judged.labels[judged.rank == 0]
     columns = (np.bincount(part, minlength=len(classes)) for part in (hit, judged.labels, judged.predicted))
     return tuple(map(build_class_metrics, classes, *(column.tolist() for column in columns)))
 
 
 def build_class_metrics(name: str, hits: int, support: int, claimed: int) -> ClassMetrics:
-    """Return a class's precision, recall and F1 from counts; 0 where a ratio has nothing below the line."""
+    """Return a class's precision, recall and F1 from counts; a ratio whose denominator is 0 is 0."""
     precision, recall = hits / claimed if claimed else 0.0, hits / support if support else 0.0
     f1 = 2 * hits / (support + claimed) if support + claimed else 0.0
     return ClassMetrics(name, support, precision, recall, f1)
@@ -268,5 +269,5 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     share = hits / count
     spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
     middle, scale = share + Z95**2 / (2 * count), 1 + Z95**2 / count
-    # Rounding must not put the share itself outside, when none or all of them hit.
+    # Rounding must not put the share itself outside the interval when none or all of them hit.
     return max(0.0, min(share, (middle - spread) / scale)), min(1.0, max(share, (middle + spread) / scale))

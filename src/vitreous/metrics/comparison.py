@@ -1,4 +1,5 @@
-"""Two models side by side on the same images: every difference with its interval, and where they differ."""
+"""Two models side by side on the same images: every difference with its interval, and the images on which they
+differ."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from vitreous.metrics.mcnemar import McNemar, mcnemar
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of both models, and the first less the second."""
+    """One metric of both models, and the first minus the second."""
 
     metric: str
     first: float
@@ -34,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class: how many of its images each model alone has right, and both recalls."""
+    """One class: how many of its images only one of the models classifies correctly, and both recalls."""
 
     name: str
     support: int
@@ -47,7 +48,7 @@ class ClassDifference:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says of each image."""
+    """A model's answer to each image."""
 
     probability: Float64[np.ndarray, "example label"]
     predicted: Int64[np.ndarray, " example"]
@@ -65,17 +66,17 @@ class Comparison:
     differences: tuple[Difference, ...]
     test: McNemar
     agreement: float
-    """Share of images for which both models say the same class, right or wrong."""
+    """Share of images to which both models give the same class, right or wrong."""
     per_class: tuple[ClassDifference, ...]
     answers: tuple[Answers, Answers]
     labels: Int64[np.ndarray, " example"]
     sure: bool = True
-    """The answers have probabilities; else they are bare decisions."""
+    """Whether the answers come with probabilities; otherwise they are bare decisions."""
 
     def only(self, right: int) -> Int64[np.ndarray, " image"]:
-        """Return the images that one model (0 or 1) has right and the other wrong, the most decided ones first.
+        """Return the images that only the given model (0 or 1) classifies correctly, the most decided ones first.
 
-        Most decided: by the product of the probabilities that both give to what they say; of bare decisions, in their
+        Most decided by the product of the two models' probabilities for their own answers; bare decisions keep their
         order.
         """
         one, other = self.answers[right], self.answers[1 - right]
@@ -105,13 +106,14 @@ def compare(
     """Compare two models by their logits.
 
     Args:
-        first: logits of the one model.
+        first: logits of one model.
         second: logits of the other, for the same images and classes in the same order (see `match_classes`).
         labels: indices into `classes`.
-        classes: names, one a column.
+        classes: names, one per column.
         seed: of the bootstrap.
-        sure: whether the logits tell probabilities; False: only which class is highest, so loss and calibration are left
-            out.
+        sure: whether softmax turns the logits into probabilities. If False, only the order of the classes counts, and
+            loss
+            and calibration are left out.
 
     Raises:
         DataError: no examples, or logits that are not finite.
@@ -141,7 +143,7 @@ def compare(
 def match_classes(
     first: tuple[str, ...], second: tuple[str, ...], names: tuple[str, str] = ("the model", "the other model")
 ) -> Int64[np.ndarray, " label"]:
-    """Return, for each class of the first model, its index among the second's, whatever their order.
+    """Return, for each class of the first model, its index among the second's, in any order.
 
     Raises:
         DataError: one model has a class that the other lacks.
@@ -151,7 +153,7 @@ def match_classes(
         said = "; ".join(
             f"only {name} has {_format_some(classes)}" for name, classes in zip(names, alone, strict=True) if classes
         )
-        raise DataError(f"models can be compared only if they know the same classes, but {said}")
+        raise DataError(f"models can be compared only if they have the same classes, but {said}")
     return find_indices(first, second)
 
 
@@ -167,7 +169,7 @@ def _collect_answers(logits: Float[np.ndarray, "example label"], labels: Integer
 
 
 def _build_statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:
-    """Return what is compared, by the name of its field in Metrics."""
+    """Return the compared statistics by the name of their field in Metrics."""
     return {
         "top1": mean_statistic(answers.right),
         "balanced": balanced_statistic(labels, answers.right),

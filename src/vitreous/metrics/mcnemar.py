@@ -13,15 +13,16 @@ FEW = 25
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's test (1947) of whether two models are right equally often; only images on which one is right count."""
+    """McNemar's test (1947) of whether two models are right equally often; only images that exactly one classifies
+    correctly count."""
 
     both: int
-    """Images that both have right."""
+    """Images that both classify correctly."""
     only_first: int
     only_second: int
     neither: int
     p: float
-    """Two-sided: the chance of a split at least as uneven, were both equally often right."""
+    """Two-sided: the chance of a split at least as uneven if both were right equally often."""
     method: Literal["exact", "chi-squared"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -30,11 +31,11 @@ class McNemar:
 
 
 def mcnemar(first: Bool[np.ndarray, " example"], second: Bool[np.ndarray, " example"]) -> McNemar:
-    """Compare two models by which images each has right.
+    """Compare two models by which images each classifies correctly.
 
-    With fewer than FEW discordant images the binomial distribution is summed; else (|b - c| - 1)^2 / (b + c), with the
-    continuity correction of Edwards (1948), is held against chi-squared of one degree of freedom. Without a discordant
-    image p is 1.
+    With fewer than FEW discordant images the binomial distribution is summed. Otherwise (|b - c| - 1)^2 / (b + c), with
+    the continuity correction of Edwards (1948), is compared with chi-squared with one degree of freedom. Without a
+    discordant image p is 1.
     """
     one, other = int((first & ~second).sum()), int((~first & second).sum())
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
@@ -45,7 +46,7 @@ def mcnemar(first: Bool[np.ndarray, " example"], second: Bool[np.ndarray, " exam
 
 
 def exact_p(one: int, other: int) -> float:
-    """Return the two-sided p of a fair coin that fell `one` times on one side and `other` times on the other."""
+    """Return the two-sided p of a fair coin that landed `one` times on one side and `other` times on the other."""
     count = one + other
     tail = sum(math.comb(count, fewer) for fewer in range(min(one, other) + 1))
     return min(1.0, 2 * tail / 2**count)

@@ -1,4 +1,4 @@
-"""How good a model is where an image may have several labels: from logits and a matrix of zeros and ones."""
+"""How good a model is where an image may have several labels, from logits and a 0/1 matrix."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,17 +13,18 @@ from vitreous.metrics.ranking import Ranking, average_precision, measure_ranking
 
 @dataclass(frozen=True)
 class MultiLabelMetrics:
-    """Everything that logits and label matrices tell; a label is claimed where its sigmoid is at least one half."""
+    """All figures that follow from logits and label matrices; a label is predicted where its sigmoid is at least one
+    half."""
 
     examples: int
     mean_average_precision: float | None
-    """Mean of the labels' average precisions, over the labels that some example has (mAP)."""
+    """Mean of the labels' average precisions, over the labels that at least one example has (mAP)."""
     micro_average_precision: float | None
     """Average precision over all pairs of example and label at once."""
     auroc: float | None
-    """Mean over the labels that some examples have and some lack."""
+    """Mean over the labels that some examples have and others lack."""
     macro_f1: float
-    """Mean F1 over the labels that some example has."""
+    """Mean F1 over the labels that at least one example has."""
     micro_f1: float
     """F1 over all pairs of example and label at once."""
     exact: float
@@ -43,12 +44,12 @@ class MultiLabelMetrics:
 def evaluate_labels(
     logits: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> MultiLabelMetrics:
-    """Compute all metrics of a model with one sigmoid a label.
+    """Compute all metrics of a model with one sigmoid per label.
 
     Args:
         logits: any real scores whose sigmoids are the model's probabilities.
         targets: 1 (or True) where an example has a label, else 0.
-        names: of the labels, one a column.
+        names: of the labels, one per column.
 
     Raises:
         DataError: no examples, logits that are not finite, or targets that are neither 0 nor 1.
@@ -75,11 +76,11 @@ def evaluate_labels(
 
 
 def check_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray, "example label"]:
-    """Return a matrix of zeros and ones as booleans; raises DataError for anything else."""
+    """Return a 0/1 matrix as booleans; raises DataError for any other value."""
     wrong = ~np.isin(targets, (0, 1))
     if wrong.any():
         row, col = (int(place) for place in np.argwhere(wrong)[0])
-        raise DataError(f"targets must be 0 or 1 for each label; example {row} has {targets[row, col]} for label {col}")
+        raise DataError(f"target of example {row}, label {col} is {targets[row, col]}; it must be 0 or 1")
     return targets.astype(bool)
 
 

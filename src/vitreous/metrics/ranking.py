@@ -1,7 +1,7 @@
 """How well scores rank the examples of a class above all others: AUROC and average precision, weighted or not.
 
-Every function takes weights of shape (..., example), so that thousands of bootstrap resamples are one call: a
-resample's weight of an example is how often it was drawn.
+Every function takes weights of shape (..., example), so that thousands of bootstrap resamples take one call: the weight
+of an example in a resample is how often it was drawn.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from vitreous.metrics.classification import check_finite, softmax
 
 @dataclass(frozen=True)
 class ClassRanking:
-    """One class against the rest; None where a class has no examples, or every example is of it."""
+    """One class against the rest; None where no example, or every example, is of that class."""
 
     name: str
     auroc: float | None
@@ -27,7 +27,7 @@ class Ranking:
     """One against the rest, for every class by its softmax probability."""
 
     auroc: float | None
-    """Mean over the classes that have one. With two classes it is the binary AUROC: both have the same."""
+    """Mean over the classes that have one. With two classes it is the binary AUROC, which is the same for both."""
     mean_average_precision: float | None
     """Mean over the classes that have examples (mAP)."""
     per_class: tuple[ClassRanking, ...]
@@ -57,7 +57,8 @@ def average_precision(
 ) -> Float64[np.ndarray, "*resample"]:
     """Return the sum over thresholds of precision times the gain in recall, without interpolation.
 
-    Thresholds run over the distinct scores from the highest down; equal scores pass together. NaN without positives.
+    Thresholds run over the distinct scores from the highest down; equal scores are passed together. NaN without
+    positives.
     """
     return _compute_precision(*_sum_ties(scores, positive, weights))
 
@@ -87,7 +88,7 @@ def _sum_ties(
     positive: Bool[np.ndarray, " example"],
     weights: Float[np.ndarray, "*resample example"] | None,
 ) -> tuple[Float64[np.ndarray, "*resample score"], Float64[np.ndarray, "*resample score"]]:
-    """Sum the weights of positives and of negatives with the same score, by rising score."""
+    """Sum the weights of positives and of negatives with the same score, in ascending order of score."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -109,7 +110,7 @@ def rank_classes(
 def measure_ranking(
     scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> Ranking:
-    """Compute AUROC and average precision of every column, and their means over the columns that have one."""
+    """Compute AUROC and average precision of every column, and their means over the columns where they are defined."""
     columns = (_sum_ties(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
     found = [(float(_compute_area(*column)), float(_compute_precision(*column))) for column in columns]
     areas, precisions = [area for area, _ in found], [precision for _, precision in found]
@@ -118,11 +119,11 @@ def measure_ranking(
 
 
 def replace_nan(value: float) -> float | None:
-    """Return a number, or None for NaN."""
+    """Return the number, or None for NaN."""
     return None if np.isnan(value) else value
 
 
 def mean_known(values: list[float]) -> float | None:
-    """Return the mean of the values that are numbers, None if none is."""
+    """Return the mean of the values that aren't None, or None if all are."""
     kept = [value for value in values if not np.isnan(value)]
     return float(np.mean(kept)) if kept else None

@@ -1,9 +1,9 @@
-"""What may be concluded from a few seeds: means with intervals, paired differences, difference and sameness.
+"""What a few seeds support: means with intervals, paired differences, and claims of difference or sameness.
 
-An interval holds seeds and, where a number is a mean over images, images (`metrics/seeds_and_images.py`). A claim of a
-difference, or of sameness within a margin that was stated before (two one-sided tests, Schuirmann 1987), comes with the
-probability of such numbers if it were false; `settle_worker` calls it seen, or not seen, after Holm's correction (1979) for all
-the claims of a study. Anything else can't be told.
+An interval covers seeds and, where a number is a mean over images, images too (`metrics/seeds_and_images.py`). A claim
+of a difference, or of sameness within a margin stated beforehand (two one-sided tests, Schuirmann 1987), comes with the
+probability of such numbers if it were false. `settle_verdicts` calls it seen or not seen, after Holm's correction
+(1979) for all the claims of a study. Anything else can't be told.
 """
 
 import math
@@ -16,21 +16,21 @@ from vitreous.metrics.seeds_and_images import Estimate, Scores, estimate
 Candidate = TypeVar("Choice", bound=Hashable)
 Seen = Literal["seen", "not seen", "can't be told"]
 LEVEL = 0.95
-"""Of intervals."""
+"""Confidence level of intervals."""
 ROUNDING = 1e-9
-"""What is smaller than this is no difference but the computer's rounding."""
+"""Smaller differences count as rounding errors."""
 ERROR = 0.05
-"""The chance that any of a study's verdicts is called wrongly, where nothing is to be seen."""
+"""The chance that any of a study's verdicts is wrong if there is no effect."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How improbable what was measured is, if a claim were false, and if it were true."""
+    """How improbable the measured numbers are if a claim were false, and if it were true."""
 
     seen: float
-    """Probability of such numbers if the claim were false: small, the claim is seen. Before any correction."""
+    """Probability of such numbers if the claim were false, before any correction; if it is small, the claim is seen."""
     unseen: float
-    """The same of the claim's opposite."""
+    """The same for the opposite of the claim."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,30 @@ class Verdict:
     """Whether one of the paper's findings was seen again."""
 
     claim: str
-    """The paper's finding, a clause: "having position embeddings helps"."""
+    """The paper's finding, as a clause: "having position embeddings helps"."""
     evidence: Evidence | None
-    """None: a claim that is not to be decided, whatever the numbers."""
+    """None for a claim that is not decided, whatever the numbers."""
     sentence: str
-    """What was measured, with its interval."""
+    """The measurement, with its interval."""
     chance: float = 1.0
-    """The smaller of the evidence's probabilities after Holm's correction for the study's claims."""
+    """The smaller of the evidence's probabilities, after Holm's correction for the study's claims."""
     seen: Seen = "can't be told"
-    """Decided by `settle_worker`, for all claims of a study together."""
+    """Set by `settle_verdicts`, for all claims of a study together."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it may lie."""
+    """A mean and its confidence interval."""
 
     mean: float
     low: float
-    """Minus infinity where a single value says nothing of the spread."""
+    """Minus infinity for a single value, which says nothing about the spread."""
     high: float
     count: int
-    """Values."""
+    """Number of values."""
 
     def points(self, digits: int = 1) -> str:
-        """Write a share in percentage points: "+1.3 (0.4 to 2.2)".
+        """Format a share in percentage points: "+1.3 (0.4 to 2.2)".
 
         >>> Interval(0.013, 0.004, 0.022, 3).points()
         '+1.3 (+0.4 to +2.2)'
@@ -72,7 +72,7 @@ class Interval:
         return f"{shown} ({100 * self.low:+.{digits}f} to {100 * self.high:+.{digits}f})"
 
     def percent(self, digits: int = 1) -> str:
-        """Write a share in percent with half of the interval: "76.8 ± 0.9".
+        """Format a share in percent with the half-width of the interval: "76.8 ± 0.9".
 
         >>> Interval(0.768, 0.759, 0.777, 5).percent()
         '76.8 ± 0.9'
@@ -84,7 +84,7 @@ class Interval:
 
 
 def find_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """Return the mean and its two-sided t interval over seeds and images; of no values: NaN, of one: without bounds."""
+    """Return the mean and its two-sided t interval over seeds and images: NaN without values, unbounded for one."""
     found = list(values)
     mean = estimate(found)
     low, high = mean.within(level) if len(found) > 1 else (-math.inf, math.inf)
@@ -110,9 +110,9 @@ def average_groups(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
 
 
 def choose_on_others(found: Mapping[Candidate, Mapping[int, float]]) -> dict[int, Candidate]:
-    """Return, for each seed that all choices have, the choice whose mean over the other seeds is highest.
+    """Return, for each seed that all choices have, the choice with the highest mean over the other seeds.
 
-    A choice that is made without the seed it is measured on favours no condition, however many choices it has.
+    A choice made without the seed on which it is measured favours no condition, however many alternatives it has.
 
     >>> choose_on_others({0.1: {0: 0.9, 1: 0.2, 2: 0.2}, 0.3: {0: 0.1, 1: 0.3, 2: 0.3}})
     {0: 0.3, 1: 0.1, 2: 0.1}
@@ -127,19 +127,19 @@ def choose_on_others(found: Mapping[Candidate, Mapping[int, float]]) -> dict[int
 
 
 NOTHING = Evidence(1.0, 1.0)
-"""What too few seeds say."""
+"""The evidence of too few seeds."""
 
 
 def floor_rounding(found: Sequence[float]) -> Estimate:
-    """Return the estimate of paired differences, those that are but rounding taken as zero."""
+    """Return the estimate of paired differences, with mere rounding errors taken as zero."""
     values = [value if isinstance(value, Scores) or abs(value) > ROUNDING else 0.0 for value in found]
     return estimate(values)
 
 
 def weigh_claim(found: Sequence[float], expected: Literal["more", "less"], margin: float | None = None) -> Evidence:
-    """Hold paired differences against a claim that they are more, or less, than zero.
+    """Weigh paired differences against the claim that they are above, or below, zero.
 
-    Against it: that the opposite is so, or with a margin, that they lie within it.
+    The alternative is the opposite, or with a margin, that they lie within it.
     """
     if len(found) < 2:
         return NOTHING
@@ -155,31 +155,31 @@ def two_sided_probability(probability: float) -> float:
 
 
 def equivalence_probability(found: Sequence[float], margin: float) -> float:
-    """Return the probability that two one-sided tests show differences to be within ± margin if they are not."""
+    """Return the probability that two one-sided tests find differences within ± margin if they are not."""
     shown = floor_rounding(found)
     return max(shown.above(-margin), shown.below(margin)) if len(found) > 1 else 1.0
 
 
 def difference_probability(found: Sequence[float], margin: float) -> float:
-    """Return the probability that differences come out beyond ± margin if they are within it."""
+    """Return the probability of differences beyond ± margin if they are within it."""
     shown = floor_rounding(found)
     return two_sided_probability(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
 
 
 def weigh_equivalence(found: Sequence[Sequence[float]], margin: float) -> Evidence:
-    """Hold several paired differences against the claim that all of them are within ± margin."""
+    """Weigh several paired differences against the claim that all of them are within ± margin."""
     return combine_evidence(
         [Evidence(equivalence_probability(one, margin), difference_probability(one, margin)) for one in found]
     )
 
 
 def weigh_above(found: Sequence[float]) -> Evidence:
-    """Hold numbers against the one-sided claim that their mean is above zero."""
+    """Weigh numbers against the one-sided claim that their mean is above zero."""
     return Evidence(floor_rounding(found).above(), floor_rounding(found).below()) if len(found) > 1 else NOTHING
 
 
 def combine_evidence(parts: Sequence[Evidence]) -> Evidence:
-    """Return the evidence that every one of several claims is true: for it, the weakest; against it, any one's.
+    """Return the evidence that all of several claims are true: the weakest for it, and the strongest against it.
 
     >>> combine_evidence([Evidence(0.01, 1.0), Evidence(0.2, 1.0)]), combine_evidence([Evidence(0.01, 1.0), Evidence(1.0, 0.02)])
     (Evidence(seen=0.2, unseen=1.0), Evidence(seen=1.0, unseen=0.04))
@@ -192,8 +192,8 @@ def combine_evidence(parts: Sequence[Evidence]) -> Evidence:
 def settle_verdicts(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Decide every claim of a study, after Holm's correction for their number.
 
-    The claims are taken from the surest on; of k, the first counts if k times its probability is at most 5%, the next with
-    k - 1, and so on, until one does not.
+    Claims are taken in descending order of certainty. Of k claims, the first counts if k times its probability is at
+    most 5%, the next if k - 1 times its own is, and so on until one does not.
     """
     claims = [one for one in verdicts if one.evidence is not None]
     corrected = correct_holm(
@@ -219,7 +219,7 @@ def correct_holm(chances: Sequence[float]) -> list[float]:
 
 
 def decide(verdict: Verdict, chance: float) -> Seen:
-    """Return what may be said of a claim with this corrected probability."""
+    """Decide a claim with this corrected probability."""
     if verdict.evidence is None or chance > ERROR:
         return "can't be told"
     return "seen" if verdict.evidence.seen <= verdict.evidence.unseen else "not seen"

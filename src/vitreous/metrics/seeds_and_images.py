@@ -1,11 +1,11 @@
-"""How sure a mean over a few seeds is, when all of them are measured on the same images.
+"""How certain a mean over a few seeds is, when all of them are measured on the same images.
 
-Repeating a run tells how much the seed matters; it tells nothing of the images, which are the same each time. What would be
-found with other seeds *and* other images of the same kind varies by both. The number of image i under seed s is taken as
-mean + seed s + image i + rest, all random (a crossed random-effects model); the variance of the mean follows from three
-mean squares in closed form (Searle, Casella and McCulloch, "Variance Components", 1992, section 4.4). It is what a two-way
-bootstrap, which draws seeds and images anew (Owen, "The pigeonhole bootstrap", 2007), estimates by simulation; but that takes
-three or five seeds for all there are, and so comes out too small.
+Repeating a run tells how much the seed matters, but nothing about the images, which are the same each time. Results
+with other seeds *and* other images of the same kind would vary by both. The number of image i under seed s is modelled
+as mean + seed s + image i + rest, all random (a crossed random-effects model); the variance of the mean follows from
+three mean squares in closed form (Searle, Casella and McCulloch, "Variance Components", 1992, section 4.4). A two-way
+bootstrap, which resamples seeds and images (Owen, "The pigeonhole bootstrap", 2007), estimates the same by simulation,
+but it treats the three or five seeds as the whole population, so its estimate is too small.
 """
 
 import math
@@ -17,23 +17,24 @@ from jaxtyping import Float64
 
 
 class Scores(float):
-    """A mean over images that remembers each image's number, so that differences of two can be judged image by image.
+    """A mean over images that keeps each image's number, so that the difference of two means can be judged image by
+    image.
 
-    It is the mean wherever a float is wanted. Sums, differences and multiples are taken image by image: of numbers on the
-    same images, in the same order.
+    It acts as the mean wherever a float is expected. Sums, differences and multiples are computed image by image, for
+    numbers on the same images in the same order.
     """
 
     each: Float64[np.ndarray, " image"]
 
     def __new__(cls, each: Sequence[float] | np.ndarray) -> "Scores":
-        """Return the mean of one number for each image, such as 1 where the answer is right and 0 elsewhere."""
+        """Return the mean of one number per image, such as 1 where the answer is right and 0 elsewhere."""
         values = np.asarray(each, dtype=np.float64)
         made = super().__new__(cls, float(values.mean()))
         made.each = values
         return made
 
     def __reduce__(self) -> tuple:
-        """Be copied, and sent to other processes, with each image's number."""
+        """Keep each image's number when copied or sent to another process."""
         return Scores, (self.each,)
 
     def __add__(self, other: float) -> "Scores":
@@ -57,7 +58,7 @@ class Scores(float):
         return Scores(-self.each)
 
     def __rsub__(self, other: float) -> "Scores":
-        """Subtract from the same number, image by image."""
+        """Subtract each from the same number, image by image."""
         return Scores(_estimate_each(other) - self.each)
 
     __radd__ = __add__
@@ -70,7 +71,7 @@ def _estimate_each(value: float) -> np.ndarray | float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its standard error, and by how many degrees of freedom that is known (infinity: exactly)."""
+    """A mean, its standard error, and the degrees of freedom of that error (infinity: known exactly)."""
 
     mean: float
     error: float
@@ -84,9 +85,9 @@ class Estimate:
         return self.mean - half, self.mean + half
 
     def above(self, value: float = 0.0) -> float:
-        """Return the probability of a mean this far above `value`, or further, if the true one were `value`.
+        """Return the probability of a mean at least this far above `value` if the true one were `value`.
 
-        One-sided: small where the mean is shown to be above.
+        One-sided: small where the mean is significantly above.
         """
         from scipy.stats import t
 
@@ -103,11 +104,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Return the mean over seeds with its standard error.
 
     Args:
-        values: one for each seed. Where all are Scores on equally many images, the error holds seeds and images;
-            otherwise seeds alone.
+        values: one per seed. If all are Scores on equally many images, the error covers seeds and images; otherwise
+            seeds
+            alone.
 
     Returns:
-        of one value an infinite error, of none a mean of NaN.
+        an infinite error for one value, and a mean of NaN for none.
     """
     if len(values) < 2:
         return Estimate(float(values[0]) if values else math.nan, math.inf, 1.0)
@@ -121,8 +123,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def estimate_crossed(table: Float64[np.ndarray, "seed image"]) -> Estimate:
     """Return the mean of a table of seeds and images, both drawn at random, with its standard error.
 
-    The variance is (seeds' + images' - rest's mean square) / (seeds x images), never less than what the seeds alone or the
-    images alone give; degrees of freedom by Satterthwaite (1946).
+    The variance is (seeds' + images' - rest's mean square) / (seeds x images), never less than what the seeds alone or
+    the images alone give; degrees of freedom by Satterthwaite (1946).
     """
     seeds, images = table.shape
     mean = float(table.mean())

@@ -1,4 +1,4 @@
-"""Tables as pandas frames, where pandas is installed: it is imported when the first one is made."""
+"""Tables as pandas frames, where pandas is installed; it is imported when the first one is made."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def data_frame(columns: Mapping[str, Sequence[Any]]) -> "pandas.DataFrame":
-    """Return columns of one length, by name, as a frame; raises ConfigError where pandas is not installed."""
+    """Return named columns of equal length as a frame; raises ConfigError if pandas is not installed."""
     try:
         import pandas
     except ImportError:

@@ -1,4 +1,4 @@
-"""Which device computes, and how a CPU is set up for it."""
+"""The device that computes, and how a CPU is set up."""
 
 import ctypes
 import functools
@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; auto prefers cuda, then mps, then cpu.
+    """Return the device with that name; auto prefers cuda, then mps, then cpu.
 
     Raises:
         ConfigError: this machine, or this build of torch, has no such device.
@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Tell whether the hardware multiplies bfloat16 itself; where it is emulated, it is several times slower."""
+    """Return whether the hardware multiplies bfloat16 natively; emulated, it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -43,7 +43,8 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def read_cpu_vendor() -> str:
-    """Return what the system says of the processor's maker and model, such as "AuthenticAMD"; empty where it says nothing."""
+    """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty where it
+    reports nothing."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
@@ -52,11 +53,12 @@ def read_cpu_vendor() -> str:
 
 @functools.cache
 def tune_cpu() -> None:
-    """Let fp32 products go to oneDNN on AMD's processors, and let glibc keep large blocks between steps.
+    """Let fp32 products go to oneDNN on AMD processors, and let glibc keep large blocks between steps.
 
-    oneDNN is up to 1.2 times faster than MKL on AMD's processors, in fp32 all the same. On Intel's it is 0.8 to 0.9 times
-    as fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so there torch is left as
-    it is. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again each step.
+    On AMD processors oneDNN is up to 1.2 times faster than MKL, still in fp32. On Intel's it is 0.8 to 0.9 times as
+    fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so torch is left as it is
+    there. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
+    every step.
     """
     if "AuthenticAMD" in read_cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
         torch.set_float32_matmul_precision("medium")

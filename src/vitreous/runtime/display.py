@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-"""Characters of Unicode's categories Cc and Cs but tab and line feed, and those that turn the direction of text."""
+"""Characters of Unicode's categories Cc and Cs except tab and line feed, and those that change the direction of
+text."""
 PLAIN = (str, int, float, bool, tuple, list, dict, Path, type(None))
 """Whose values stand in a line; of others, their kind."""
 
 
 def strip_hidden(value: object) -> str:
-    """Return text that is safe to show: control and direction characters, and bytes that are no text, become U+FFFD."""
+    """Return text that is safe to show: control and direction characters, and bytes that are not text, become
+    U+FFFD."""
     return HIDDEN.sub("\ufffd", str(value))
 
 
 def escape_text(value: object) -> str:
-    """Escape anything for HTML and SVG, and hide what `strip_hidden` hides."""
+    """Escape anything for HTML and SVG, and replace what `strip_hidden` replaces."""
     return escape(strip_hidden(value))
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is. Imports no torch."""
+"""The machine's memory. Imports no torch."""
 
 import os
 from contextlib import suppress
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @cache
 def read_memory() -> int:
-    """Return the machine's memory in bytes, or what its container may have of it."""
+    """Return the machine's memory in bytes, or its container's limit."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # "max" where there is no limit
         found = min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))

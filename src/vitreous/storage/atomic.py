@@ -1,10 +1,11 @@
-"""Writing so that nothing is ever half there: a file or a folder appears complete, on the disk, or not at all.
+"""Atomic writing: a file or a folder appears complete, on the disk, or not at all.
 
-Everything is written under a temporary name beside its target (`.name.<random>.partial`), forced to the disk, and renamed.
-The temporary is locked while its writer lives, so `clear_partials` can tell what a dead process left behind.
+Everything is written under a temporary name in the target's folder (`.name.<random>.partial`), forced to the disk, and
+renamed. The temporary file is locked while its writer lives, so `clear_partials` recognises what a dead process left
+behind.
 
-A folder that replaces another needs two renames. In between, the old one lies at `.name.previous`:
-`find_settled` finds it there for readers, and `recover_folder` puts it back before the next write.
+A folder that replaces another needs two renames. In between, the old one is at `.name.previous`: `find_settled` finds
+it there for readers, and `recover_folder` puts it back before the next write.
 """
 
 import errno
@@ -38,7 +39,7 @@ REMEDIES = {
 }
 
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What making a hard link fails with on file systems that have none."""
+"""Errors of making a hard link on file systems that have none."""
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name, durably, at the end of the block, or leaves no trace.
 
     Raises:
-        StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
+        StorageError: the disk is full, read-only or gone; the previous contents of `path` are untouched.
     """
     partial = _name_partial(path)
     with translate_write_errors(path):
@@ -83,12 +84,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_atomically(source: Path, target: Path) -> bool:
-    """Copy a file with its times under a name that nothing has: whole, or not at all; tell whether the name was free.
+    """Copy a file with its times to an unused name, whole or not at all; return whether the name was free.
 
     Raises:
         FileNotFoundError, OSError: the source can't be opened. StorageError: the disk is full, read-only or gone.
     """
-    partial = _name_partial(target.with_name("copy"))  # short, whatever the name
+    partial = _name_partial(target.with_name("copy"))  # short, however long the name is
     with source.open("rb") as original, translate_write_errors(target):
         try:
             with partial.open("xb") as file:
@@ -105,7 +106,7 @@ def copy_atomically(source: Path, target: Path) -> bool:
 
 
 def _take_name(partial: Path, target: Path) -> bool:
-    """Give a file a name unless something has it already; tell whether it got it."""
+    """Give a file a name unless the name is in use; return whether it was free."""
     try:
         os.link(partial, target)
     except FileExistsError:
@@ -120,9 +121,9 @@ def _take_name(partial: Path, target: Path) -> bool:
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError for a path that nothing can be written under, since it is too long, has a NUL or is a URL."""
+    """Raise ConfigError for a path that can't be written: too long, with a NUL, or a URL."""
     if "\0" in str(path):
-        raise ConfigError(f"can't write {path}: no name has a NUL in it")
+        raise ConfigError(f"can't write {path}: a name can't contain a NUL character; remove it")
     if told := explain_url(path):
         raise ConfigError(told)
     above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
@@ -132,7 +133,7 @@ def check_name(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file, durably: afterwards `path` holds `data`; after a failure, what it held before.
+    """Write a whole file, durably: `path` then holds `data`, or after a failure its previous contents.
 
     Raises:
         StorageError: the disk is full, read-only or gone.
@@ -145,10 +146,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill, which takes the name `path`, durably, at the end of the block, or leaves no trace.
 
-    A folder that is there already is replaced whole: at every instant `settled(path)` is the old or the new one.
+    An existing folder is replaced whole: at every instant `find_settled(path)` is the old or the new one.
 
     Raises:
-        StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
+        StorageError: the disk is full, read-only or gone; the previous contents of `path` are untouched.
     """
     partial = _name_partial(path)
     with translate_write_errors(path):
@@ -171,14 +172,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 STEM = 200
-"""Bytes of a name that is chosen here, of the 255 that file systems take."""
+"""Most bytes of a generated name, of the 255 that file systems allow."""
 _claimed: list[Path] = []
 
 
 def claim_folder(parent: Path, stem: str) -> Path:
-    """Make the next free folder parent/<stem>-<n>: of processes that ask at the same instant each gets its own.
+    """Make the next free folder parent/<stem>-<n>; processes that ask at the same instant each get their own.
 
-    A stem that no file system takes, longer than STEM bytes or with a NUL, is cut.
+    A stem that no file system accepts, longer than STEM bytes or with a NUL, is shortened.
 
     Raises:
         StorageError: no folder can be made there.
@@ -212,7 +213,7 @@ def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:
 
 
 def give_up_claims() -> None:
-    """Remove what was claimed and then never written to, as after a command that was refused."""
+    """Remove what was claimed but never written to, for example after a command was refused."""
     while _claimed:
         path = _claimed.pop()
         with suppress(OSError):
@@ -224,13 +225,13 @@ def give_up_claims() -> None:
 
 
 def find_settled(path: Path) -> Path:
-    """Return where the folder `path` can be read at this instant; `path` itself if there is none at all."""
+    """Return where the folder `path` can be read at this instant; `path` itself if there is none."""
     previous = _name_previous(path)
     return previous if not path_exists(path) and path_exists(previous) else path
 
 
 def recover_folder(path: Path) -> None:
-    """Finish or undo a replacement of the folder `path` that was cut short."""
+    """Finish or undo an interrupted replacement of the folder `path`."""
     previous = _name_previous(path)
     if not previous.exists():
         return
@@ -241,13 +242,13 @@ def recover_folder(path: Path) -> None:
 
 
 def recover_all(parent: Path) -> None:
-    """Finish or undo every replacement in a folder that was cut short."""
+    """Finish or undo every interrupted replacement in a folder."""
     for previous in parent.glob(f".*{PREVIOUS}"):
         recover_folder(parent / previous.name[1 : -len(PREVIOUS)])
 
 
 def clear_partials(parent: Path, name: str | None = None) -> None:
-    """Remove what dead writers left behind in a folder, or of one name in it; what a living one is writing stays."""
+    """Remove what dead writers left behind in a folder, or under one name in it; what a living writer holds stays."""
     for partial in parent.iterdir() if is_folder(parent) else ():
         match = PARTIAL_NAME.fullmatch(partial.name)
         if match and name in (None, match["name"]) and _is_abandoned(partial):
@@ -258,7 +259,7 @@ def clear_partials(parent: Path, name: str | None = None) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that it is whole until it is gone; raises StorageError."""
+    """Remove a folder atomically: it is whole until it is gone; raises StorageError."""
     partial = _name_partial(path)
     with translate_write_errors(path):
         path.rename(partial)
@@ -266,7 +267,7 @@ def remove_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or a folder's list of names, to the disk."""
+    """Force a file, or a folder's directory entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -311,7 +312,7 @@ def _replace_folder(partial: Path, path: Path) -> None:
 
 
 def _lock(handle: int) -> None:
-    """Mark an open file as being written; the mark goes with the process. Some network shares have no locks."""
+    """Mark an open file as being written; the mark ends with the process. Some network shares have no locks."""
     with suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

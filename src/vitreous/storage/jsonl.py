@@ -1,4 +1,5 @@
-"""A file of JSON records, one a line, that survives the death of its writer: appended, cut back, read while written."""
+"""A file of JSON records, one per line, that survives the death of its writer: appended, cut back, read while
+written."""
 
 import hashlib
 import json
@@ -15,7 +16,7 @@ Record = dict[str, Any]
 
 
 class RecordWriter:
-    """Appends records. Each is with the operating system once `append` returns; `sync` forces them to the disk."""
+    """Appends records. The operating system has each once `append` returns; `sync` forces them to the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,37 +24,38 @@ class RecordWriter:
             self._handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def append(self, record: Record) -> None:
-        """Write one record whole, or leave the file as it was and raise StorageError. NaN and infinities become null."""
+        """Write one whole record, or leave the file as it was and raise StorageError. NaN and infinities become
+        null."""
         assert self._handle >= 0, "the file was closed"
         line = json.dumps(_replace_infinite(record), allow_nan=False).encode() + b"\n"
         with translate_write_errors(self.path):
             end = os.fstat(self._handle).st_size
             try:
                 written = os.write(self._handle, line)
-                while written < len(line):  # the next write says why the one before fell short
+                while written < len(line):  # the next write says why the last one fell short
                     written += os.write(self._handle, line[written:])
             except OSError:
                 os.ftruncate(self._handle, end)
                 raise
 
     def sync(self) -> int:
-        """Force all records to the disk and return how many bytes they take; raises StorageError."""
+        """Force all records to the disk and return the file's size in bytes; raises StorageError."""
         with translate_write_errors(self.path):
             os.fsync(self._handle)
             return os.fstat(self._handle).st_size
 
     def is_there(self) -> bool:
-        """Tell whether the file is still the one that is written."""
+        """Return whether the path still leads to the file being written."""
         return is_same_file(self._handle, self.path)
 
     def hash(self, end: int) -> str | None:
-        """Return the SHA-256 of the first `end` bytes, or None where there are fewer."""
+        """Return the SHA-256 of the first `end` bytes, or None if there are fewer."""
         with translate_write_errors(self.path):
             data = os.pread(self._handle, end, 0)
         return hashlib.sha256(data).hexdigest() if len(data) == end else None
 
     def cut(self, end: int) -> bool:
-        """Shorten the file to at most `end` bytes, in one step and durably; tell whether anything was cut."""
+        """Shorten the file to at most `end` bytes, in one step and durably; return whether anything was cut."""
         with translate_write_errors(self.path):
             if os.fstat(self._handle).st_size <= end:
                 return False
@@ -69,7 +71,7 @@ class RecordWriter:
 
 
 def read_records(path: Path) -> list[tuple[Record, int]]:
-    """Return each whole record with the byte at which its line ends. A torn or damaged end of the file is left out.
+    """Return each whole record with the offset at which its line ends. A torn or damaged end of the file is left out.
 
     Raises:
         RunError: a damaged line in the middle, or the file can't be read.
@@ -103,7 +105,7 @@ def _parse(line: bytes) -> Record | None:
 
 
 def _replace_infinite(value: Any) -> Any:
-    """Replace what JSON has no word for by null."""
+    """Replace NaN and infinities, which JSON lacks, by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

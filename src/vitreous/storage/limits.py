@@ -1,4 +1,4 @@
-"""What files may claim, and are: checked before any work, in one line that says the limit."""
+"""Limits on the size of files and on what they claim, checked before any work; each error states its limit."""
 
 import json
 import math
@@ -11,12 +11,12 @@ from vitreous.settings import refuse_double_keys
 from vitreous.storage.presence import explain_irregular
 
 SHARE = 0.5
-"""Tensors that are to be held may take this share of the machine's memory ..."""
+"""Share of the machine's memory that tensors may take ..."""
 RATIO, FREE = 16, 64 * 2**20
-"""... and beyond so many bytes not more than so many times what the file itself has: no weights compress or repeat so much."""
+"""... and beyond FREE bytes, at most RATIO times the size of the file: no weights compress or repeat that much."""
 MOST_TENSORS = 50_000
 MOST_JSON = 16 * 2**20
-"""Bytes of a configuration."""
+"""Most bytes of a configuration."""
 
 
 def check_claims(where: str, claimed: int, held: int) -> None:
@@ -32,13 +32,13 @@ def check_claims(where: str, claimed: int, held: int) -> None:
     """
     if claimed > FREE and claimed > RATIO * held:
         raise CheckpointError(
-            f"{where} claims {format_bytes(claimed)} of tensors in a file of {format_bytes(held)}, more than {RATIO} times as much, as no weights "
-            "do: it is damaged, or made to fill the memory"
+            f"{where} claims {format_bytes(claimed)} of tensors in a file of {format_bytes(held)}, more than "
+            f"{RATIO} times its size; no weights do that, so it is damaged, or made to fill the memory"
         )
     if claimed > SHARE * read_memory():
         raise CheckpointError(
-            f"{where} holds {format_bytes(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory ({format_bytes(read_memory())}); open "
-            "it on a larger one"
+            f"{where} holds {format_bytes(claimed)} of tensors, more than {SHARE:.0%} of this machine's memory "
+            f"({format_bytes(read_memory())}); open it on a larger one"
         )
 
 
@@ -46,12 +46,12 @@ def check_count(where: str, count: int) -> None:
     """Refuse more tensors than any model has; raises CheckpointError."""
     if count > MOST_TENSORS:
         raise CheckpointError(
-            f"{where} holds {count:,} tensors, more than the limit of {MOST_TENSORS:,}; no model has so many"
+            f"{where} holds {count:,} tensors, more than the limit of {MOST_TENSORS:,}; no model has that many"
         )
 
 
 def format_bytes(size: int) -> str:
-    """Say a number of bytes: "81.2 KB", "12.0 GB"."""
+    """Format a number of bytes: "81.2 KB", "12.0 GB"."""
     value = float(min(size, 10**30))
     for unit in ("bytes", "KB", "MB", "GB"):
         if value < 1000:
@@ -61,27 +61,28 @@ def format_bytes(size: int) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is there but no file that could be read to an end: a folder, a pipe, a device.
+    """Refuse anything that can't be read to an end: a folder, a pipe, a device.
 
     Raises:
-        CheckpointError: what it is. OSError: it can't be looked at.
+        CheckpointError: it isn't a file; says what it is. OSError: it can't be examined.
     """
     if (kind := explain_irregular(path)) is not None:
-        raise CheckpointError(f"{path} is {kind}, not a file; write what it holds to a file and name that")
+        raise CheckpointError(f"{path} is {kind}, not a file; write its contents to a file and name that")
 
 
 def read_json(path: Path) -> Any:
     """Read a configuration.
 
     Raises:
-        CheckpointError: no file, too large, no JSON, a key given twice, or numbers that JSON doesn't have (NaN, infinities, 1e400).
+        CheckpointError: no file, too large, not JSON, a key given twice, or numbers that JSON doesn't have (NaN,
+            infinities, 1e400).
         OSError: it can't be read.
     """
     check_file(path)
     size = path.stat().st_size
     if size > MOST_JSON:
         raise CheckpointError(
-            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; that is no configuration"
+            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; it can't be a configuration"
         )
     try:
         return json.loads(
@@ -90,12 +91,12 @@ def read_json(path: Path) -> Any:
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is no JSON ({str(error)[:120]})") from error
+        raise CheckpointError(f"{path} is damaged: it is not JSON ({str(error)[:120]})") from error
 
 
 def read_finite(text: str) -> float:
     """Return a finite number; raises ValueError for any other."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder that goes with the process that holds it, however that ends."""
+"""One writer at a time: a lock on a folder that ends with the process that holds it, however that ends."""
 
 import errno
 import fcntl
@@ -54,7 +54,7 @@ class FolderLock:
         os.pwrite(self._handle, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
 
     def is_there(self) -> bool:
-        """Tell whether the lock's file is still the one that is held."""
+        """Return whether the lock's path still leads to the file that is held."""
         return is_same_file(self._handle, self.path)
 
     def __enter__(self) -> "FolderLock":
@@ -66,7 +66,7 @@ class FolderLock:
         self.release()
 
     def release(self, remove: bool = False) -> None:
-        """Let go; `remove` deletes the lock's file too, for a folder that is given up."""
+        """Release the lock; `remove` also deletes its file, for a folder that is given up."""
         if remove:
             with suppress(OSError):
                 self.path.unlink()
@@ -78,7 +78,7 @@ class FolderLock:
 
 
 def is_same_file(handle: int, path: Path) -> bool:
-    """Tell whether an open file is still the one at a path; True where that can't be found out."""
+    """Return whether an open file is still the one at a path; True where that can't be determined."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except (FileNotFoundError, NotADirectoryError):
@@ -88,9 +88,9 @@ def is_same_file(handle: int, path: Path) -> bool:
 
 
 def has_never_begun(folder: Path, *empty: str) -> bool:
-    """Tell whether a folder holds nothing but what a process leaves that died before its work began.
+    """Return whether a folder holds only what a process leaves behind that died before its work began.
 
-    That is nothing, a lock, unfinished files, and files of these names with nothing in them.
+    That is: nothing, a lock, unfinished files, and empty files with these names.
     """
     return all(
         entry.name == LOCK

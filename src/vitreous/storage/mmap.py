@@ -1,7 +1,7 @@
 """A file mapped into memory: its tensors are the file's own pages, read when they are touched.
 
-Looking at every value of a large file would make all of it resident. So what is looked at while loading goes through
-windows whose pages are given back at once; they stay in the page cache, and come back when the model first runs.
+Reading every value of a large file would make all of it resident. So values that are examined while loading go through
+windows whose pages are released at once; they stay in the page cache, and come back when the model first runs.
 """
 
 import math
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 WINDOW = 1 * 2**20
-"""Bytes that are looked at before their pages are given back."""
+"""Bytes examined before their pages are released."""
 GRAIN = 2 * 2**20
-"""Bytes of which the kernel may make a whole resident when one is touched: the largest folios of the page cache."""
+"""Bytes that the kernel may make resident together when one of them is touched: the largest folios of the page
+cache."""
 
 
 class FileMap:
-    """The bytes of a file that isn't empty. Writing to them changes memory, not the file.
+    """The bytes of a non-empty file. Writing to them changes memory, not the file.
 
     Raises:
         OSError: it can't be read.
@@ -32,7 +33,7 @@ class FileMap:
         self.start = torch.frombuffer(self.bytes, dtype=torch.uint8).data_ptr()
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int, alignment: int = 1) -> Tensor:
-        """Return the tensor whose bytes begin at an offset; one that isn't aligned, or not to its elements, is copied."""
+        """Return the tensor at an offset; one that isn't aligned as required, or not to its elements, is copied."""
         count = math.prod(shape)
         if not count:
             return torch.empty(shape, dtype=dtype)
@@ -42,9 +43,9 @@ class FileMap:
         return torch.frombuffer(self.bytes, dtype=dtype, count=count, offset=offset).reshape(shape)
 
     def release(self, tensor: Tensor) -> None:
-        """Give back the pages under a contiguous tensor, if it lies in this file.
+        """Release the pages under a contiguous tensor, if it lies in this file.
 
-        Only while nobody has written to any tensor of the file: what was written would be lost.
+        Only while nobody has written to any tensor of the file: such changes would be lost.
         """
         first = tensor.data_ptr() - self.start
         if tensor.numel() and 0 <= first < len(self.bytes) and hasattr(mmap, "MADV_DONTNEED"):
@@ -54,7 +55,7 @@ class FileMap:
 
 
 def release_pages(tensors: Iterable[Tensor], maps: Iterable[FileMap]) -> None:
-    """Give back the pages of tensors of mapped files, as `FileMap.release` does."""
+    """Release the pages of tensors of mapped files, as `FileMap.release` does."""
     held = list(maps)
     for tensor in tensors:
         for file in held:

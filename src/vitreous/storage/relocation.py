@@ -1,4 +1,4 @@
-"""Where a run's files were, and where they are now: paths as they were typed mean nothing in another folder."""
+"""Where a run's files were, and where they are now: paths as typed mean nothing in another folder."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,9 +9,9 @@ from vitreous.storage.presence import path_exists
 
 
 def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
-    """Return, for each path that exists, where it is: from the root, and from the run folder.
+    """Return, for each path that exists, its location: absolute, and relative to the run folder.
 
-    What is no path (digits, a formula, a name on the Hub) is left out.
+    Values that aren't paths (digits, a formula, a name on the Hub) are left out.
     """
     found: dict[str, dict[str, str]] = {}
     for path in paths:
@@ -27,11 +27,11 @@ def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, s
 
 
 def locate(path: str, known: Any, run: Path) -> str:
-    """Return where a path is now, of the places that `note_places` noted: there, beside the run folder, or as it was typed.
+    """Return where a path is now, of its noted locations: absolute, relative to the run folder, or as typed.
 
     Args:
         path: as it was typed.
-        known: what `note_places` returned, out of config.json; anything else is taken for nothing.
+        known: what `note_places` returned, read from config.json; any other value is ignored.
         run: the run folder, perhaps moved together with its data.
     """
     noted = known.get(path) if isinstance(known, Mapping) else None

@@ -1,4 +1,4 @@
-"""config.json of a run folder: what makes a folder a run, with its own hash, so that edits by hand are seen."""
+"""config.json of a run folder: it makes a folder a run, and holds its own hash, so that manual edits are noticed."""
 
 import json
 from collections.abc import Mapping
@@ -11,18 +11,19 @@ from vitreous.storage.lock import LOCK, has_never_begun
 from vitreous.storage.presence import path_exists
 
 RUN_FORMAT = 2
-"""Version of the run folder's layout that is written: 2 since settings have the names of today (`RunConfig.RENAMED`)."""
+"""Version of the run folder's layout that is written: 2 since settings have their current names
+(`RunConfig.RENAMED`)."""
 READABLE = (1, 2)
-"""Versions that are read; a folder of another one can't be opened."""
+"""Versions that can be read."""
 FORMAT_KEY = "vitreous_run"
-"""Where config.json holds that version."""
+"""The key of that version in config.json."""
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 FINAL = "final"
 """Of a sweep or a cross-validation, the folder of the run whose model is handed over."""
 
 
 def is_run(path: str | Path) -> bool:
-    """Tell whether a folder is a run folder, of whatever format."""
+    """Return whether a folder is a run folder, of any format."""
     try:
         document = json.loads((Path(path) / CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -31,18 +32,19 @@ def is_run(path: str | Path) -> bool:
 
 
 def find_run(path: Path) -> Path | None:
-    """Return the run that a path leads to: the folder itself, or the one that a model folder lies in; None if there is none."""
+    """Return the run that a path leads to: the folder itself, or the one that contains a model folder; None if there
+    is none."""
     return next((place for place in (path, path.resolve().parent) if is_run(place)), None)
 
 
 def encode_document(config: Mapping[str, Any]) -> bytes:
-    """Return what config.json holds: the format, what the run was told, and the hash of both."""
+    """Return the contents of config.json: the format, the run's configuration, and the hash of both."""
     document = {FORMAT_KEY: RUN_FORMAT, **config}
     return to_json({**document, SEAL: hash_document(document)})
 
 
 def strip_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what the run was told."""
+    """Return the run's configuration."""
     return {key: value for key, value in document.items() if key not in (FORMAT_KEY, SEAL)}
 
 
@@ -59,8 +61,8 @@ def read_config(path: Path) -> dict[str, Any]:
         hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
         if path_exists(path / LOCK) and has_never_begun(path, METRICS):
             raise RunError(
-                f"{path} holds a run that ended before it began: there is nothing to go on with. Give the `vitreous train` "
-                f"command again, with --out {path} if you like"
+                f"{path} holds a run that ended before its first step: there is nothing to resume. Give the "
+                f"`vitreous train` command again, with --out {path} if you like"
             ) from error
         raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
     except OSError as error:
@@ -68,7 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise RunError(f"{path / CONFIG}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path / CONFIG} is damaged: it is no JSON ({error})") from error
+        raise RunError(f"{path / CONFIG} is damaged: it is not JSON ({error})") from error
     _check_document(path, document)
     return document
 

@@ -52,7 +52,7 @@ DTYPES = {
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 ALIGNMENT = 64
-"""Bytes to which torch aligns its own tensors on a CPU."""
+"""The alignment, in bytes, of torch's own tensors on a CPU."""
 MAX_HEADER = 100_000_000
 """Longest header that is read, in bytes; the format's own limit."""
 
@@ -67,12 +67,12 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a safetensors file says it holds; checked against its size."""
+    """The contents of a safetensors file by its header, checked against the file's size."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
     start: int
-    """Bytes before the tensors."""
+    """Offset of the tensors."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
@@ -81,7 +81,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Tensors may lie on any device, share memory or have gaps: each is written in full, one at a time.
 
     Raises:
-        StorageError: the disk is full, read-only or gone; what `path` held before is untouched.
+        StorageError: the disk is full, read-only or gone; the previous contents of `path` are untouched.
     """
     names = sorted(tensors, key=lambda name: _align(name, tensors[name]))
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
@@ -101,7 +101,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def _align(name: str, tensor: Tensor) -> tuple[bool, int, str]:
-    """Order tensors so that all whose size allows it begin at a multiple of `ALIGNMENT`, and the rest of their elements'."""
+    """Order tensors so that all whose size allows it begin at a multiple of `ALIGNMENT`, and the others at one of
+    their elements' size."""
     ragged = tensor.numel() * tensor.element_size() % ALIGNMENT > 0
     return ragged, -tensor.element_size(), name
 
@@ -116,7 +117,7 @@ def _write_pieces(header: bytes, tensors: Iterator[Tensor]) -> Iterator[bytes | 
 
 
 class Loaded(NamedTuple):
-    """What a safetensors file holds, and the map that its tensors lie in."""
+    """The contents of a safetensors file, and the map that its tensors lie in."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -136,8 +137,9 @@ def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
 
     Args:
         path: the file.
-        alignment: tensors that don't begin at a multiple of so many bytes are copied, since some kernels round
-            differently on them. What `save_tensors` wrote is aligned but for a few small ones; other code bases' files
+        alignment: tensors that don't begin at a multiple of this many bytes are copied, since some kernels round
+            differently on them. What `save_tensors` wrote is aligned but for a few small tensors; other code bases'
+                files
             hardly ever are, and would be copied whole.
 
     Raises:
@@ -154,7 +156,7 @@ def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check what a safetensors file holds, without reading the tensors.
+    """Read and check the header of a safetensors file, without reading the tensors.
 
     Raises:
         CheckpointError: no such file, or not a sound safetensors file.
@@ -173,10 +175,10 @@ def read_header(path: Path) -> Header:
         header = json.loads(text, object_pairs_hook=refuse_double_keys)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a sound safetensors file: its header is no JSON ({str(error)[:120]})"
+            f"{path} is not a sound safetensors file: its header is not JSON ({str(error)[:120]})"
         ) from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path} is not a sound safetensors file: its header is no JSON object")
+        raise CheckpointError(f"{path} is not a sound safetensors file: its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise CheckpointError(f"{path} is not a sound safetensors file: its metadata must be text by name")
@@ -214,7 +216,7 @@ def _explain_other(path: Path, start: bytes, size: int, length: int) -> Checkpoi
 
 
 def _read_entry(path: Path, name: str, value: Any) -> Entry:
-    """Check one line of a header."""
+    """Check one entry of a header."""
 
     def bad(reason: str) -> CheckpointError:
         return CheckpointError(f"{path} is not a sound safetensors file: tensor {_shorten(name)} {reason}")
@@ -248,7 +250,9 @@ def _check_layout(path: Path, entries: Mapping[str, Entry], size: int) -> None:
         end, before = entry.end, name
     if end != size:
         fault = "was cut short" if end > size else "has bytes that belong to no tensor"
-        raise CheckpointError(f"{path} {fault}: its tensors take {_shorten(end)} bytes, the file has {size} for them")
+        raise CheckpointError(
+            f"{path} {fault}: its tensors take {_shorten(end)} bytes, but the file has {size} for them"
+        )
 
 
 def _shorten(value: Any) -> str:

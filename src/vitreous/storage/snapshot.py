@@ -1,4 +1,4 @@
-"""A folder with tensors and JSON state, written whole, and held against its hashes whenever it is read.
+"""A folder with tensors and JSON state, written whole, and checked against its hashes on every read.
 
 tensors.safetensors    state.json    SHA256SUMS (as `sha256sum -c` reads it)
 """
@@ -19,7 +19,7 @@ TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 
 
 def write_snapshot(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a snapshot atomically and durably; one that is there already is replaced whole. Raises StorageError."""
+    """Write a snapshot atomically and durably, replacing an existing one as a whole. Raises StorageError."""
     text = json.dumps(state, indent=1).encode() + b"\n"
     with atomic_folder(path) as partial:
         sums = {TENSORS: save_tensors(partial / TENSORS, tensors), STATE: hashlib.sha256(text).hexdigest()}
@@ -42,11 +42,11 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _verify(path: Path, name: str) -> None:
-    """Hold one file against the hash that was written with it."""
+    """Check one file against the hash that was written with it."""
     with translate_read_errors(path / SUMS):
         lines = (path / SUMS).read_bytes().decode("ascii", "replace").splitlines()
     sums = {file: digest for digest, _, file in (line.partition("  ") for line in lines)}
     if name not in sums:
         raise CheckpointError(f"{path / SUMS} is damaged: it has no hash of {name}")
     if file_hash(path / name) != sums[name]:
-        raise CheckpointError(f"{path / name} is damaged: its SHA-256 is not the one it was written with")
+        raise CheckpointError(f"{path / name} is damaged: its SHA-256 differs from the one it was written with")

@@ -1,4 +1,4 @@
-"""What wrote a file: the versions that every folder records."""
+"""The versions that every folder records of the software that wrote it."""
 
 import platform
 from importlib.metadata import version
@@ -7,7 +7,7 @@ import torch
 
 
 def read_versions() -> dict[str, str]:
-    """Return the versions of vitreous, torch and python at work, and the platform."""
+    """Return the versions of vitreous, torch and python in use, and the platform."""
     return {
         "vitreous": version("vitreous"),
         "torch": torch.__version__,
