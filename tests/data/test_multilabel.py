@@ -66,8 +66,8 @@ def test_the_validation_part_is_taken(images):
     ("text", "words"),
     [
         ("path,labels\na/0.png,cat;lion\n", "not trained on: 'lion'; known: cat, dog, tree"),
-        ("path,labels\na/0.png,\na/1.png,\n", "not one of its 2 images has a label"),
-        ("path,labels\na/0.png,cat\na/0.png,dog\n", "line 3: a/0.png is listed in line 2 already"),
+        ("path,labels\na/0.png,\na/1.png,\n", "none of the 2 images in"),
+        ("path,labels\na/0.png,cat\na/0.png,dog\n", "line 3: a/0.png is already listed in line 2"),
         ("path,labels\na/9.png,cat\na/0.png,cat\n", "line 2: a/9.png: no such file"),
     ],
 )
@@ -139,8 +139,8 @@ def test_the_order_of_labels_means_nothing(images):
     ("text", "words"),
     [
         ("path,labels,split\na/0.png,cat,train\na/1.png,lion;cat,val\n", "not trained on: 'lion'; known: cat"),
-        ("path,labels,split\na/0.png,,train\na/1.png,cat,val\n", "not one of its 1 training images has a label"),
-        ("path,labels,split\na/0.png,cat,train\na/1.png,,val\n", "not one of its 1 validation images has a label"),
+        ("path,labels,split\na/0.png,,train\na/1.png,cat,val\n", "none of the 1 training images in"),
+        ("path,labels,split\na/0.png,cat,train\na/1.png,,val\n", "none of the 1 validation images of"),
         ("path,labels\na/0.png,cat\n", "a single image can't be in both training and validation"),
         ("path,labels,split\na/0.png,cat,val\n", "lists no images for training"),
     ],
@@ -170,7 +170,9 @@ def test_one_label_will_do_where_an_image_may_lack_it(images):
 def test_what_needs_one_label_refuses(images):
     path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,dog\n")
     for opening in (open_source, open_training, open_splits):
-        with pytest.raises(DataError, match="line 1: labels are several an image, and here one is needed"):
+        with pytest.raises(
+            DataError, match="line 1: the column labels gives several labels an image, but one is needed"
+        ):
             opening(str(path))
 
 

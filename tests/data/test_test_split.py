@@ -49,7 +49,7 @@ def test_without_a_validation_split_training_images_are_held_out_and_the_test_st
     assert [len(one) for one in (found.train, found.validation, found.test)] == [16, 4, 6]
     assert found.validation.root.name == "train"
     assert not pixels(found.test) & (pixels(found.train) | pixels(found.validation))
-    assert any("held out for it, the test split is kept for the end" in note for note in found.report.notes)
+    assert any("held out for it, and the test split is kept for the end" in note for note in found.report.notes)
 
 
 def test_runs_of_before_keep_their_meaning(tmp_path):
@@ -114,13 +114,13 @@ def test_what_can_not_be_measured_is_left_out_aloud(tmp_path):
     found = once(tmp_path / "loose")
     assert (found.test, len(found.validation)) == (None, 2)
     assert any(
-        "test split can't be measured on" in note and "3 images but no class folders" in note
+        "test split can't be measured" in note and "3 images but no class folders" in note
         for note in found.report.notes
     )
     draw(tmp_path / "other", **THREE, test__c=1)
     found = once(tmp_path / "other")
     assert found.test is None
-    assert "the test split has classes not trained on, so it is left out: c" in found.report.notes
+    assert "the test split has classes that are not in training, so it is left out: c" in found.report.notes
 
 
 def test_labels_are_the_models(tmp_path):

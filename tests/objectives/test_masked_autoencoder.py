@@ -106,7 +106,7 @@ AXIAL = replace(MODEL, block=BlockConfig(attention="axial"), class_token=False, 
         (
             MODEL,
             {"decoder_heads": 3},
-            r"the decoder \(objective.decoder_width, .decoder_depth, .decoder_heads\) can't be: width 32",
+            r"the decoder \(objective.decoder_width, .decoder_depth, .decoder_heads\) can't be built: width 32",
         ),
         (MODEL, {"decoder_width": 30}, r"the decoder .* divisible by 4"),
     ],

@@ -171,10 +171,10 @@ def test_what_is_trained_beside_the_model_goes_into_checkpoints() -> None:
 @pytest.mark.parametrize(
     ("model", "config", "words"),
     [
-        (ResNetConfig(units=(1,), classes=0), {}, "a ResNet has none"),
+        (ResNetConfig(units=(1,), classes=0), {}, "which a ResNet doesn't have"),
         (replace(MODEL, stem=StemConfig("conv", convolutions=(8,))), {}, "a stem looks across them"),
         (replace(MODEL, classes=5), {}, "set --model.classes 0"),
-        (replace(MODEL, image=(4, 4)), {}, "at least two patches, and the grid is 1x1"),
+        (replace(MODEL, image=(4, 4)), {}, "at least two patches, but the grid is 1x1"),
         (MODEL, {"corrupted_share": 1.0}, r"objective.corrupted_share is 1.0; it must be above 0 and below 1"),
         (MODEL, {"mask_probability": 0.8, "swap_probability": 0.3}, "together at most 1"),
     ],

@@ -1,4 +1,4 @@
-"""The channels of a data set's images: how many they have, and mean and deviation of each."""
+"""The channels of a data set's images: their number, and the mean and deviation of each."""
 
 import math
 from collections import Counter
@@ -13,13 +13,13 @@ from vitreous.images.pillow import count_mode_channels
 from vitreous.images.preprocess import decode_whole
 
 GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
-"""Modes that show no colours."""
+"""Modes without colours."""
 SAMPLE = 256
-"""Images that mean and deviation are measured on."""
+"""Images on which mean and deviation are measured."""
 
 
 def count_channels(modes: Mapping[str, int]) -> Counter[int]:
-    """Return how many images have how many channels, from how many are of which mode."""
+    """Return the number of images for each number of channels, from the number for each mode."""
     found: Counter[int] = Counter()
     for mode, count in modes.items():
         found[count_mode_channels(mode)] += count
@@ -27,22 +27,22 @@ def count_channels(modes: Mapping[str, int]) -> Counter[int]:
 
 
 def format_channel_counts(found: Mapping[int, int]) -> str:
-    """Say how many images have how many channels."""
+    """Format the number of images for each number of channels."""
     return ", ".join(f"{count:,} of {channels}" for channels, count in sorted(found.items()))
 
 
 def common_channels(path: str, modes: Mapping[str, int]) -> int:
-    """Return 1 where all images are grey, 3 where they can be shown in colours, or else the channels that all have.
+    """Return 1 if all images are grey, 3 if they can be shown in colours, or else the number of channels that all have.
 
     Raises:
-        DataError: they have different numbers of channels, some more than colours are.
+        DataError: the images have different numbers of channels, some more than 3.
     """
     found = count_channels(modes)
     if max(found) <= 4:
         return 1 if all(mode in GREY for mode in modes) else 3
     if len(found) > 1:
         raise DataError(
-            f"{path} mixes images of different channels ({format_channel_counts(found)}); a model sees one number of them"
+            f"{path} mixes images of different channels ({format_channel_counts(found)}); all need the same number"
         )
     return max(found)
 
@@ -52,7 +52,7 @@ def check_same(path: str, modes: Mapping[str, int], channels: int) -> None:
     found = count_channels(modes)
     if set(found) != {channels}:
         raise DataError(
-            f"{path} has images of other channels than the {channels} that the model sees: {format_channel_counts(found)}"
+            f"{path} has images with other than the model's {channels} channels: {format_channel_counts(found)}"
         )
 
 
@@ -61,7 +61,7 @@ def measure_channels(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel over the pixels of SAMPLE images, evenly spread, on a scale of 0 to 1.
 
-    A channel that is the same everywhere counts as of deviation 1. Raises ImageError.
+    A channel that is the same everywhere gets a deviation of 1. Raises ImageError.
     """
     total = square = np.zeros(preprocess.channels)
     count = 0
@@ -75,7 +75,7 @@ def measure_channels(
 
 
 def format_values(values: Sequence[float]) -> str:
-    """Write numbers as an option takes them."""
+    """Format numbers the way an option accepts them."""
     return " ".join(f"{value:g}" for value in values)
 
 

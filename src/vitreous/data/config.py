@@ -14,26 +14,27 @@ class DataConfig:
     """A folder of class folders, a CSV or JSONL manifest, `digits` (scikit-learn's 1,797 handwritten digits), or images drawn
     from formulas, such as `formula:fractals?classes=1000&images=100&size=32&seed=0` (see docs/data.md)."""
     validation: str | None = None
-    """Where the validation examples are, when they are not inside `path`: a folder or manifest of their own."""
+    """Where the validation examples are, if they are not inside `path`: a folder or manifest of their own."""
     holdout: float = 0.2
-    """Share held out for validation, stratified by class, when the data has no split of its own; above 0, below 1."""
+    """Share held out for validation, stratified by class, if the data has no split of its own; above 0, below 1."""
     split_seed: int = 0
-    """Seed of that split. Apart from the run's seed, so that runs of several seeds share one validation set."""
+    """Seed of that split. Separate from the run's seed, so that runs with several seeds share one validation set."""
     tuning_holdout: float = 0.0
-    """Share of the training examples that are held out in place of the validation examples, to choose settings by without
+    """Share of the training examples held out in place of the validation examples, to choose settings without
     looking at those; stratified by class, 0 (off) to below 1."""
     folds: int = 0
-    """Parts for cross-validation that all training examples are divided into, those that would be held out among them, stratified
-    by class by `split_seed`; 0: off. Set by --folds."""
+    """Parts for cross-validation into which all training examples are divided, including those that would be held
+    out, stratified by class by `split_seed`; 0: off. Set by --folds."""
     fold: int = 0
-    """With folds: the one that is held out, 0 and up; -1: train on all of them."""
+    """The fold that is held out, from 0; -1: train on all of them."""
     test_split: Literal["stand-in", "once"] = "stand-in"
-    """What a test split of the data's own is: once: never trained on nor chosen by, and measured once at the end, which is what
-    `vitreous train` sets; stand-in: the validation where the data has none, otherwise left out, as runs before did."""
+    """Role of a test split in the data. once: never used for training or choices, and measured once at the end,
+    which is what `vitreous train` sets; stand-in: the validation if the data has none, otherwise left out, as in
+    earlier versions."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"
-    """optional: a folder of images without class folders will do, as one class; for training without labels."""
+    """optional: accept a folder of images without class folders, as one class; for training without labels."""
     verify: Literal["full", "header"] = "full"
     """How the scan checks images: decode each one, or read headers only. The result is cached."""
 

@@ -1,6 +1,6 @@
-"""A few files of a source, and what was in them: so that files replaced behind the back of names, sizes and times are noticed.
+"""Hashes of a few of a source's files, to notice files that were replaced without a change of name, size or time.
 
-The scan's cache knows a file by its name, its length and its time of change, and all of these can be kept by what replaces it.
+The scan's cache knows a file by its name, length and time of change, and a replacement can keep all three.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from vitreous.data.sources.base import Source
 from vitreous.errors import VitreousError
 
 COUNT = 64
-"""Files of each part: of data of which a twentieth was replaced, one of them is missed once in 27 times."""
+"""Files of each part. If a twentieth of the data was replaced, the sample misses it once in 27 times."""
 
 
 def hash_sample(source: Source, seed: int, count: int = COUNT) -> dict[str, str]:
-    """Return the hashes of some files' bytes by name, drawn by a seed; none of a source whose images are no files."""
+    """Return the hashes of some files' bytes by name, drawn with a seed; none for a source without files."""
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]
     return hash_files(source, sorted(int(index) for index in chosen))
 
@@ -36,7 +36,7 @@ def hash_files(source: Source, indices: Iterable[int]) -> dict[str, str]:
 
 
 def find_changed(source: Source, known: Mapping[str, str]) -> list[str]:
-    """Return the names of the files that aren't there any more, or hold something else than they did."""
+    """Return the names of the files that are gone or whose contents changed."""
     places = {name: index for index, name in enumerate(source.names) if name in known}
     now = hash_files(source, places.values())
     return [name for name, digest in known.items() if now.get(name) != digest]

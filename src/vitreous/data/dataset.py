@@ -26,31 +26,31 @@ from vitreous.shapes import Size
 
 @dataclass(frozen=True)
 class Facts:
-    """What a recipe needs to know of the data."""
+    """The facts of the data that a recipe needs."""
 
     classes: tuple[str, ...]
     train: int
     validation: int
     channels: int
-    """1 if every image is grey; their number where all have the same, above 4; else 3."""
+    """1 if every image is grey; their number of channels if all have the same, above 4; else 3."""
     size: Size
     """Median rows and cols."""
     counts: tuple[int, ...]
     """Training examples of each class."""
     multilabel: bool = False
-    """An example may have several of the classes, or none."""
+    """Whether an example may have several of the classes, or none."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation examples, and what was found on the way."""
+    """Training and validation examples, and notes about how they were found."""
 
     train: Source
     validation: Source
     facts: Facts
     report: ScanReport
     test: Source | None = None
-    """Neither trained on nor chosen by: measured once, at the end."""
+    """Used neither for training nor for choices: measured once, at the end."""
 
 
 def open_dataset(
@@ -73,7 +73,8 @@ def open_dataset(
 
 
 def hold_out_for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
-    """Return the training examples alone, a share of them held out in place of the validation; raises DataError."""
+    """Return the training examples alone, with a share of them held out in place of the validation; raises
+    DataError."""
     train, validation = divide(dataset.train, config.tuning_holdout, config.split_seed + 1)
     counts, held = (count_labels(part) for part in (train, validation))
     facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
@@ -132,9 +133,10 @@ def add_test(
     config: DataConfig,
     decode: DecodeConfig,
 ) -> Dataset:
-    """Return a dataset with its test split, for the run that is to be measured on it: no trial of a setting, nor a single fold.
+    """Return a dataset with its test split, for the run that is measured on it: not for trials of settings or single
+    folds.
 
-    `others`: the training and the validation split, of which it should have no image.
+    `others`: the training and the validation split, which should share no image with it.
     """
     assert test is not None
     classes, counts = dataset.facts.classes, Counter(test.listing.found)
@@ -142,7 +144,10 @@ def add_test(
     notes = dataset.report.notes
     if unknown:
         test = None
-        notes = (*notes, f"the test split has classes not trained on, so it is left out: {format_names(unknown)}")
+        notes = (
+            *notes,
+            f"the test split has classes that are not in training, so it is left out: {format_names(unknown)}",
+        )
     report = replace(
         dataset.report,
         test=len(test) if test else 0,
@@ -156,7 +161,7 @@ def add_test(
 
 
 def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
-    """Tell for each file whether it is held out; raises DataError."""
+    """Return for each file whether it is held out; raises DataError."""
     how = (config.holdout, config.split_seed)
     if listing.multilabel:
         return hold_out_multilabel(listing.names, listing.label_lists, *how)
@@ -164,7 +169,8 @@ def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
 
 
 def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
-    """Return the training files and, unless they are to be split, the validation files; and those of the test, if it is to be measured."""
+    """Return the training files; the validation files, unless they are still to be split off; and the test files, if
+    they will be measured."""
     path = Path(config.path).expanduser() if config.path else Path()
     if not config.path:
         raise DataError(
@@ -177,7 +183,10 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
     test = splits.test if once else None
     if config.validation is None:
         if test is not None and own is None and not config.folds:
-            note = "there is no validation split: a part of the training images is held out for it, the test split is kept for the end"
+            note = (
+                "there is no validation split: a part of the training images is held out for it, and the test "
+                "split is kept for the end"
+            )
             train = replace(train, notes=(*train.notes, note))
         return [train] if own is None else [train, own], test
     validation, more = list_data(Path(config.validation).expanduser(), optional, multilabel=True)
@@ -193,15 +202,15 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
 
 
 def is_built_in(name: str) -> bool:
-    """Tell whether data comes with this package: the digits, or a formula's images."""
+    """Return whether data comes with this package: the digits, or images from formulas."""
     return name == DIGITS or is_formula(name)
 
 
 def check_classes(path: str, part: ScannedListing) -> None:
-    """Raise DataError unless there are at least two classes; one will do where an image may have none of them."""
+    """Raise DataError unless there are at least two classes; one suffices where an image may have none."""
     classes = sorted(set(part.listing.found))
     if part.listing.multilabel and not classes:
-        raise DataError(f"{path}: not one of its {len(part):,} training images has a label")
+        raise DataError(f"none of the {len(part):,} training images in {path} has a label; add labels")
     if not part.listing.multilabel and len(classes) < 2:
         raise DataError(f"{path} has a single class, {classes[0]!r}; a classifier needs at least two")
 
@@ -213,7 +222,7 @@ def assemble(
     validation: ScannedListing,
     broken: tuple[tuple[str, str], ...],
 ) -> Dataset:
-    """Put two scanned splits together."""
+    """Combine two scanned splits into a dataset."""
     counts, held = Counter(train.listing.found), Counter(validation.listing.found)
     classes, multilabel = tuple(sorted(counts)), train.listing.multilabel
     number_classes(classes, held, f"the validation data in {validation.listing.root}")
@@ -225,7 +234,7 @@ def assemble(
         notes.append(describe_multilabel(train))
     if multilabel and not held and config.labels == "needed":
         raise DataError(
-            f"{config.path}: not one of its {len(validation):,} validation images has a label, so nothing could be "
+            f"none of the {len(validation):,} validation images of {config.path} has a label, so nothing could be "
             "measured; add images, or give validation data of its own (--data.validation, or a column split)"
         )
     everything = train.records + validation.records
@@ -257,14 +266,14 @@ def assemble(
 
 
 def describe_multilabel(train: ScannedListing) -> str:
-    """Say how many labels the training images have."""
+    """Describe how many labels the training images have."""
     label_lists = train.listing.label_lists
     mean, bare = sum(map(len, label_lists)) / len(label_lists), sum(not labels for labels in label_lists)
     return f"several labels an image: {mean:.2f} on average in training, {bare:,} images without any"
 
 
 def find_same_bytes(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
-    """List the validation images that stand in the training data too."""
+    """List the validation images whose bytes are in the training data too."""
     names, others = list_split_names(train, validation)
     first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
     pairs = zip(validation.records, others, strict=True)
@@ -272,7 +281,7 @@ def find_same_bytes(train: ScannedListing, validation: ScannedListing) -> tuple[
 
 
 def find_conflicts(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
-    """List the images that stand twice, with different labels."""
+    """List the images that occur twice, with different labels."""
     seen: dict[str, tuple[str, str]] = {}
     found = []
     for part, names in zip((train, validation), list_split_names(train, validation), strict=True):
@@ -284,13 +293,13 @@ def find_conflicts(train: ScannedListing, validation: ScannedListing) -> tuple[t
 
 
 def list_split_names(*parts: ScannedListing) -> list[list[str]]:
-    """Return the names of each part's files, with their folder before them where the parts have folders of their own."""
+    """Return the names of each part's files, preceded by their folder if the parts have different folders."""
     apart = len({part.listing.root for part in parts}) > 1
     return [[f"{part.listing.root.name}/{name}" if apart else name for name in part.listing.names] for part in parts]
 
 
 def name_dataset(path: str) -> str:
-    """Return a short name for a data set, fit for a folder: of a formula its kind, of a path its last part."""
+    """Return a short name for a data set that can name a folder: a formula's kind, or a path's last part."""
     if is_formula(path):
         return f"formula-{parse_formula(path).kind}"
     return path if path == DIGITS else Path(path).resolve().name
@@ -305,19 +314,19 @@ def open_digits(config: DataConfig) -> Dataset:
 
 
 def open_formula(config: DataConfig) -> Dataset:
-    """Return images from formulas, with their facts; none is drawn."""
+    """Return images from formulas, with their facts; draws none of them."""
     refuse_second_holdout(config)
     refuse_folds(config)
     formula = parse_formula(config.path)
     train, validation = split_formula(formula, config.holdout, config.split_seed)
-    notes = (f"drawn when they are asked for: {formula}",)
+    notes = (f"drawn on demand: {formula}",)
     if formula.images == 1:
-        notes += ("one image a class is for training; the validation is another instance of each",)
+        notes += ("the only image of each class is for training; validation uses another instance of each class",)
     return open_pixels(config.path, train, validation, train.shape, notes)
 
 
 def refuse_second_holdout(config: DataConfig) -> None:
-    """Refuse validation data beside a set that holds out its own; raises DataError."""
+    """Refuse validation data for a set that holds out its own; raises DataError."""
     if config.validation is not None:
         raise DataError(
             f"{config.path} holds out its own validation (data.holdout); "
@@ -332,7 +341,7 @@ def open_pixels(
     shape: tuple[int, int, int],
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Put together two parts whose images all have one shape (rows, columns, channels) and come from no files."""
+    """Combine two parts whose images all have one shape (rows, columns, channels) and come from no files."""
     rows, cols, channels = shape
     side, total = str(Size(rows, cols)), len(train) + len(validation)
     counts, held = (np.bincount(part.labels, minlength=len(part.classes)).tolist() for part in (train, validation))

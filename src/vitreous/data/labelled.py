@@ -1,4 +1,4 @@
-"""Labelled examples to measure on or to learn a probe from: one set whole, one of its splits, or all of them."""
+"""Labelled examples to measure on or to fit a probe to: a whole set, one of its splits, or all of them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,14 +28,15 @@ def open_source(
 
     Args:
         path: as in DataConfig.
-        classes: the model's class names; labels are indices into them. None: the data's own, sorted.
+        classes: the model's class names; labels are indices into them. None: the data's own classes, sorted.
         decode: limits of decoding.
         broken: raise, or skip (they are listed in the source's `skipped`).
-        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that, its test
+        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that,
+            its test
             split, or everything.
 
     Raises:
-        DataError: nothing there, no such split, or a class that the model doesn't know.
+        DataError: nothing there, no such split, or a class that is not one of the model's.
     """
     if is_built_in(path):
         if split == "test":
@@ -51,7 +52,7 @@ def open_source(
 
 
 def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
-    """Open one labelled set to learn from: its training split where it has its own split, or else everything.
+    """Open one labelled set to learn from: its training split if it has splits of its own, or else everything.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
@@ -62,7 +63,7 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
 
 
 def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
-    """Look at every file of a listing and return those that can be read; raises DataError."""
+    """Check every file of a listing and return the readable ones; raises DataError."""
     part = ScannedListing(listing, scan(listing, decode, "full"))
     return build_file_source(
         keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken
@@ -70,7 +71,7 @@ def open_listing(listing: Listing, classes: Sequence[str] | None, decode: Decode
 
 
 def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
-    """Open a labelled set with all of its splits: train, validation and test, or the whole under "" where it has no split.
+    """Open a labelled set with all of its splits: train, validation and test, or the whole under "" if it has no split.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
@@ -86,7 +87,7 @@ def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = 
 
 
 def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> Source:
-    """Open images without labels, named by their paths: all are of one class, whose name is empty.
+    """Open images without labels, named by their paths; all are of one class, whose name is empty.
 
     Raises:
         DataError: images that can't be read, unless they are to be skipped.
@@ -96,13 +97,13 @@ def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), br
         try:
             status = path.stat()
             rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # the latter of a name with a NUL
+        except (OSError, ValueError):  # the latter for a name with a NUL
             rows.append(Row(str(path), ""))
     return open_listing(Listing(Path(), tuple(rows)), ("",), decode, broken)
 
 
 def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Source:
-    """Number a source's labels by a model's classes; raises DataError for a class that the model doesn't know."""
+    """Number a source's labels by a model's classes; raises DataError for a class that is not among them."""
     known = number_classes(classes, found.classes, where)
     numbers = np.array([known[name] for name in found.classes], dtype=np.int64)
     return Relabelled(found, classes, numbers[found.labels])

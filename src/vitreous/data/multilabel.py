@@ -21,7 +21,7 @@ def open_multilabel(
     broken: str = "raise",
     split: str | None = None,
 ) -> tuple[FileSource, Bool[np.ndarray, "example label"]]:
-    """Open a manifest of labelled images for evaluation, whole or one split of it.
+    """Open a manifest of labelled images for evaluation, whole or one split.
 
     Args:
         path: a manifest with the columns path and labels.
@@ -41,15 +41,15 @@ def open_multilabel(
     source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
     assert source.label_matrix is not None
     if not source.label_matrix.any():
-        raise DataError(f"{path}: not one of its {len(source):,} images has a label")
+        raise DataError(f"none of the {len(source):,} images in {path} has a label; add labels")
     return source, source.label_matrix
 
 
 def convert_to_label_matrix(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
-    """Return which of a model's classes each example of a source has; one label an example is a set of one.
+    """Return which of a model's classes each example of a source has; a single label becomes a set of one.
 
     Raises:
-        DataError: a class that the model doesn't know.
+        DataError: a class that is not one of the model's.
     """
     label_matrix = get_label_matrix(source)
     if label_matrix is None:

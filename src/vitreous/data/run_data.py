@@ -1,4 +1,4 @@
-"""Where a run's data is now."""
+"""Find a run's data."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from vitreous.storage.relocation import locate
 
 
 def read_data_config(config: Mapping[str, Any], run: Path) -> DataConfig:
-    """Return where a run's data is now, from what its config.json holds; raises ConfigError."""
+    """Return where a run's data is now, from its config.json; raises ConfigError."""
     settings = config.get("config")
     data = from_dict(DataConfig, settings.get("data") if isinstance(settings, Mapping) else None, "data")
     known = config.get("places")

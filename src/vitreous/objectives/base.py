@@ -1,4 +1,4 @@
-"""What every objective is: the owner of the model, which maps a batch to its loss."""
+"""The interface of every objective: it owns the model and maps a batch to its loss."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,22 +13,22 @@ from vitreous.model.factory import Model
 from vitreous.model.vit import ViT
 
 OWN = "model."
-"""Beginning of the names of the model's tensors within an objective's."""
+"""Prefix of the model's tensors within an objective."""
 
 
 class Objective(nn.Module):
-    """Owns the model and whatever else is trained with it.
+    """Owns the model and everything that is trained with it.
 
-    `forward(images, *inputs)` returns the mean loss of a batch, and numbers worth watching; images are normalised
-    pixels (batch, channel, row, col), inputs what `inputs` returns.
+    `forward(images, *inputs)` returns the mean loss of a batch, and numbers worth watching. Images are normalised
+    pixels (batch, channel, row, col); `inputs` are what the method of that name returns.
     """
 
     labelled: ClassVar[bool] = True
-    """Whether it needs labels; validation then measures what the head says, and else this loss."""
+    """Whether it needs labels; if so, validation measures the head's answers, and otherwise this loss."""
     multilabel: ClassVar[bool] = False
-    """Whether an example may have several labels, each with a probability of its own (a sigmoid)."""
+    """Whether an example may have several labels, each with its own probability (a sigmoid)."""
     draws: ClassVar[int] = 0
-    """Uniform random numbers a patch, 0 to 1, that `inputs` is given."""
+    """Uniform random numbers per patch, 0 to 1, that `inputs` receives."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Objective(nn.Module):
 
     @property
     def trained(self) -> nn.Module:
-        """What an optimizer gets: all of it, or the model alone where there is nothing else."""
+        """The module given to the optimizer: all of it, or only the model if there is nothing else."""
         return self
 
     def noise(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch draw token"]:
@@ -45,23 +45,23 @@ class Objective(nn.Module):
         return torch.rand((count, self.draws, grid.rows * grid.cols if self.draws else 0), generator=generator)
 
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
-        """Return what `forward` takes beside the images."""
+        """Return the arguments of `forward` after the images."""
         raise NotImplementedError
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return what a training record says beside the loss.
+        """Return the figures of a training record besides the loss.
 
         Args:
-            sums: of the numbers that `forward` returned, and how many "samples" they are of, at least one.
+            sums: totals of the numbers that `forward` returned, and the number of "samples" in them, at least one.
         """
         return {}
 
     def extras(self) -> dict[str, Tensor]:
-        """Return what is trained beside the model, for a checkpoint."""
+        """Return what is trained besides the model, for a checkpoint."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(OWN)}
 
     def load_extras(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `extras` returned; raises RuntimeError for anything else."""
+        """Restore what `extras` returned; raises RuntimeError for anything else."""
         own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(OWN)}
         self.load_state_dict(own | tensors)
 
@@ -70,24 +70,24 @@ def require_trunk(model: Model, what: str) -> ViT:
     """Return a model that can be trained without labels.
 
     Raises:
-        ConfigError: it is no ViT, sees more than its patches through a stem, has a head, or a single patch.
+        ConfigError: it is not a ViT, has a stem that looks across patches, has a head, or has a single patch.
     """
     if not isinstance(model, ViT):
         raise ConfigError(
-            f"{what} hides patches, and a ResNet has none; choose a Vision Transformer such as --model S/16"
+            f"{what} hides patches, which a ResNet doesn't have; choose a Vision Transformer such as --model S/16"
         )
     config = model.config
     if config.stem.kind != "none":
-        raise ConfigError(f"{what} hides patches, and a stem looks across them; choose a model without one")
+        raise ConfigError(f"{what} hides patches, but a stem looks across them; choose a model without one")
     if config.classes:
-        raise ConfigError(f"{what} trains a model without head; set --model.classes 0")
+        raise ConfigError(f"{what} trains a model without a head; set --model.classes 0")
     if config.tokens - config.prefix < 2:
-        raise ConfigError(f"{what} needs at least two patches, and the grid is {config.grid}; choose smaller patches")
+        raise ConfigError(f"{what} needs at least two patches, but the grid is {config.grid}; choose smaller patches")
     return model
 
 
 def count_share(share: float, setting: str, patches: int) -> int:
-    """Return how many patches a share is, to the nearest: at least one, and not all. `setting` holds the share.
+    """Return the number of patches nearest to a share: at least one, and not all. `setting` names the share in errors.
 
     Raises:
         ConfigError: the share is not between 0 and 1.

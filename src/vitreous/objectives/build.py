@@ -1,4 +1,4 @@
-"""The objective that a configuration names."""
+"""Build the objective that a configuration names."""
 
 from vitreous.model.factory import Model
 from vitreous.objectives.base import Objective
@@ -15,14 +15,14 @@ def build_objective(
     """Build an objective around a model.
 
     Args:
-        config: which one.
-        model: what is trained.
+        config: the objective's settings.
+        model: the model to train.
         counts: training examples of each class.
-        seed: of whatever else is trained, which is thrown away afterwards.
-        multilabel_examples: training examples, where each may have several of the classes; 0: each has one.
+        seed: for the initial values of modules that are trained too and discarded afterwards.
+        multilabel_examples: number of training examples, if each may have several of the classes; 0: each has one.
 
     Raises:
-        ConfigError: the model can't be trained so.
+        ConfigError: the model can't be trained with this objective.
     """
     if isinstance(config, ClassifyConfig):
         return (

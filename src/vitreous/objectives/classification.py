@@ -17,7 +17,7 @@ from vitreous.objectives.config import ClassifyConfig
 
 
 class Supervised(Objective):
-    """Owns the model alone, and takes labels, perhaps mixed, smoothed and weighted by class.
+    """Owns the model alone, and takes labels, which may be mixed, smoothed and weighted by class.
 
     Raises:
         ConfigError: smoothing out of range.
@@ -43,9 +43,9 @@ class Supervised(Objective):
     def compute_loss(
         self, images: Float[Tensor, "batch channel row col"], targets: Float[Tensor, "batch label"]
     ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
-        """Return the model's logits and the mean loss; of a distilled model, the mean over its heads' own losses.
+        """Return the model's logits and the mean loss; for a distilled model, the mean of its heads' losses.
 
-        DeiT weighs the two losses 0.5 each (2012.12877, section 4); without a teacher both are held against the labels.
+        DeiT weighs the two losses 0.5 each (2012.12877, section 4); without a teacher both use the labels.
         """
         model = self.model
         if isinstance(model, ViT) and model.distillation_head is not None:
@@ -55,7 +55,7 @@ class Supervised(Objective):
         return logits, self.losses(logits, targets).mean()
 
     def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
-        """Return the labels, what was mixed in, and the shares."""
+        """Return the labels, the mixed-in labels, and their shares."""
         return part.labels, part.partners, part.weights
 
 
@@ -65,7 +65,7 @@ class Classify(Supervised):
     Args:
         model: gives logits (batch, label).
         config: the loss, its smoothing and its class weights.
-        counts: training examples of each class; needed for balanced class weights alone.
+        counts: training examples of each class; needed only for balanced class weights.
     """
 
     class_weights: Tensor | None
@@ -76,7 +76,7 @@ class Classify(Supervised):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return the share of examples right."""
+        """Return the share of examples classified correctly."""
         return {"accuracy": sums["correct"] / sums["samples"]}
 
     def forward(
@@ -86,7 +86,7 @@ class Classify(Supervised):
         partners: Int64[Tensor, " batch"],
         weights: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Return the mean loss, and the numbers of examples right.
+        """Return the mean loss, and the number of examples classified correctly.
 
         Args:
             images: normalised pixels.
@@ -113,13 +113,15 @@ class Classify(Supervised):
 
 
 def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, multilabel: bool) -> float:
-    """Return what a new head's biases start from: as configured, or such that its first probabilities are the labels' share.
+    """Return a new head's initial biases: as configured, or so that its first probabilities match the labels'
+    frequency.
 
     Args:
         config: the loss, and how classes are weighted.
         counts: training examples that have each label.
-        examples: training examples in all.
-        multilabel: an example may have several labels; balanced weights then make presence and absence equally likely.
+        examples: number of training examples.
+        multilabel: whether an example may have several labels; balanced weights then make presence and absence equally
+            likely.
     """
     if config.head_bias_init != "auto":
         return float(config.head_bias_init)

@@ -1,4 +1,4 @@
-"""What is optimised: settings only, no torch."""
+"""The training objective: settings only, no torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,17 +10,17 @@ class ClassifyConfig:
 
     KIND: ClassVar[str] = "classify"
     loss: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: cross entropy over the classes. sigmoid: one binary cross entropy a class, summed; recipes choose it where an
-    image may have several labels."""
+    """softmax: cross entropy over the classes. sigmoid: the sum of one binary cross entropy per class; recipes
+    choose it if an image may have several labels."""
     smoothing: float = 0.0
     """Label smoothing: share of each target spread evenly over all classes, 0 to below 1; with several labels an image, spread
     evenly over a label's presence and absence."""
     head_bias_init: float | Literal["auto"] = "auto"
-    """What a new head's biases start from. auto: with softmax 0; with sigmoid the log-odds of a label that is as frequent as
-    labels are in training, -log(classes - 1) with one label an image: -10 with ImageNet-21k's, as the authors' code."""
+    """Initial biases of a new head. auto: with softmax 0; with sigmoid the log-odds of a label as frequent as labels
+    are in training, -log(classes - 1) with one label an image: -10 for ImageNet-21k, as in the authors' code."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data; with several
-    labels an image, weigh presence and absence of each label so."""
+    """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data;
+    with several labels an image, weigh presence and absence of each label that way."""
 
     RENAMED: ClassVar[dict[str, str]] = {"head_bias": "head_bias_init"}
     """Settings that had another name in files of layout 1."""
@@ -38,7 +38,7 @@ class MaskedPatchesConfig:
     mask_probability: float = 0.8
     """Probability that a corrupted patch's embedding becomes the learned [mask] embedding, 0 to 1."""
     swap_probability: float = 0.1
-    """Probability that it becomes that of another patch of the image, 0 to 1; in what is left it stays as it is."""
+    """Probability that it becomes that of another patch of the image, 0 to 1; otherwise it stays as it is."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "share": "corrupted_share",
@@ -50,13 +50,13 @@ class MaskedPatchesConfig:
 
 @dataclass(frozen=True)
 class MaskedAutoencoderConfig:
-    """Masked autoencoder (2111.06377): the model sees few patches, a decoder draws the others."""
+    """Masked autoencoder (2111.06377): the model sees a few patches, and a decoder predicts the others."""
 
     KIND: ClassVar[str] = "masked-autoencoder"
     mask_ratio: float = 0.75
     """Share of each image's patches that are hidden, above 0 and below 1."""
     decoder_width: int = 512
-    """Width of the decoder, which is thrown away after training."""
+    """Width of the decoder, which is discarded after training."""
     decoder_depth: int = 8
     """Blocks of the decoder."""
     decoder_heads: int = 16

@@ -1,4 +1,4 @@
-"""Masked autoencoder (He et al., 2021, 2111.06377): see a quarter of the patches, draw the rest."""
+"""Masked autoencoder (He et al., 2021, 2111.06377): see a quarter of the patches, predict the rest."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -26,14 +26,15 @@ TARGET_EPS = 1e-6
 
 
 class MaskedAutoencoder(Objective):
-    """The encoder sees visible patches alone, which have their positions; a decoder predicts the hidden ones' pixels.
+    """The encoder sees only the visible patches, with their positions; a decoder predicts the pixels of the hidden
+    ones.
 
     `noise[:, 0]` ranks an image's patches; the lowest stay visible.
 
     Args:
-        model: a ViT without head, whose positions are added at the input.
+        model: a ViT without a head, whose positions are added at the input.
         config: how much is hidden, and the decoder.
-        seed: of the decoder's weights.
+        seed: for the decoder's initial weights.
 
     Raises:
         ConfigError: a model that has no patches to hide, or whose blocks need to know where patches are.
@@ -69,7 +70,7 @@ class MaskedAutoencoder(Objective):
     def forward(
         self, images: Float[Tensor, "batch channel row col"], noise: Float[Tensor, "batch draw token"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Return the mean squared error over the hidden patches; there are no other numbers."""
+        """Return the mean squared error over the hidden patches, and no other numbers."""
         order = noise[:, 0].argsort(dim=1, stable=True)
         model = self.model
         z = model.encode(model.assemble(model.patches(images), order[:, : self.visible]))
@@ -78,7 +79,7 @@ class MaskedAutoencoder(Objective):
         return errors.gather(1, order[:, self.visible :]).mean(), {}
 
     def targets(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token value"]:
-        """Return what is to be predicted of each patch: its values, or how they deviate from their own mean."""
+        """Return the target for each patch: its values, or their deviation from their own mean."""
         patches = cut_patches(images.float(), Size(*self.model.config.patch))
         if not self.config.normalise_targets:
             return patches
@@ -87,7 +88,7 @@ class MaskedAutoencoder(Objective):
 
 
 class Decoder(nn.Module):
-    """A narrower Transformer over all places: what the encoder made of visible patches, [mask] for the others."""
+    """A narrower Transformer over all positions: the encoder's output for visible patches, [mask] for the others."""
 
     roles: ClassVar = {"mask_token": TABLE}
 
@@ -105,7 +106,7 @@ class Decoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch visible dim"], order: Int64[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token value"]:
-        """Return the values of every patch, from the visible ones: those that `order` names first."""
+        """Return the values of every patch, from the visible ones, which `order` lists first."""
         z = self.embed(z)
         prefix, visible = z[:, : self.prefix], z[:, self.prefix :]
         hidden = self.mask_token.to(z.dtype).expand(len(z), order.shape[1] - visible.shape[1], -1)
@@ -120,7 +121,7 @@ class Decoder(nn.Module):
 
 
 def build_decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> ViTConfig:
-    """Return the shape of a decoder for a model: the same sequence, with fixed positions, in plain blocks.
+    """Return the configuration of a decoder for a model: the same sequence, with fixed positions, in plain blocks.
 
     Raises:
         ConfigError: heads that don't divide the width, or a width that positions can't have.
@@ -141,5 +142,5 @@ def build_decoder_config(model: ViTConfig, config: MaskedAutoencoderConfig) -> V
         )
     except ConfigError as error:
         raise ConfigError(
-            f"the decoder (objective.decoder_width, .decoder_depth, .decoder_heads) can't be: {error}"
+            f"the decoder (objective.decoder_width, .decoder_depth, .decoder_heads) can't be built: {error}"
         ) from error

@@ -28,16 +28,16 @@ CELLS = 4
 class MaskedPatches(Objective):
     """Corrupts patch embeddings, and predicts the corrupted patches from their tokens after the last block.
 
-    The draws of an image are of its own: `noise[:, 0]` ranks the patches, the lowest being corrupted; `noise[:, 1]` says
-    how; `noise[:, 2]` which other patch of the image a swapped one is taken from.
+    Each image has its own draws: `noise[:, 0]` ranks the patches, of which the lowest are corrupted; `noise[:, 1]`
+    chooses how; `noise[:, 2]` chooses the other patch of the image that replaces a swapped one.
 
     Args:
-        model: a ViT without head.
+        model: a ViT without a head.
         config: what is predicted, and how much is corrupted.
-        seed: of the [mask] embedding; the head starts at zero.
+        seed: for the [mask] embedding; the head starts at zero.
 
     Raises:
-        ConfigError: a model that has no patches to hide, or shares that don't go together.
+        ConfigError: a model that has no patches to hide, or probabilities that add up to more than 1.
     """
 
     roles: ClassVar = {"mask_token": TABLE}
@@ -67,7 +67,7 @@ class MaskedPatches(Objective):
         initialise(extras, seed)
 
     def inputs(self, part: Batch, noise: Float[Tensor, "batch draw token"]) -> tuple[Tensor, ...]:
-        """Return the pixels, which the colours are of, and the draws."""
+        """Return the pixels, from which the target colours are computed, and the draws."""
         return part.pixels, noise
 
     def forward(
@@ -76,7 +76,7 @@ class MaskedPatches(Objective):
         pixels: UInt8[Tensor, "batch channel row col"],
         noise: Float[Tensor, "batch draw token"],
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Return the mean loss over the corrupted patches; there are no other numbers."""
+        """Return the mean loss over the corrupted patches, and no other numbers."""
         places = noise[:, 0].argsort(dim=1, stable=True)[:, : self.corrupted]
         z = self.corrupt(self.model.patches(images), places, noise)
         z = self.model.encode(self.model.assemble(z))[:, self.model.config.prefix :]
@@ -94,7 +94,8 @@ class MaskedPatches(Objective):
         places: Int64[Tensor, "batch corrupted"],
         noise: Float[Tensor, "batch draw token"],
     ) -> Float[Tensor, "batch token dim"]:
-        """Return patch embeddings, those at `places` replaced by [mask], by another's, or left as they are."""
+        """Return patch embeddings, with those at `places` replaced by [mask], by another patch's, or left as they
+        are."""
         chance = noise[:, 1].gather(1, places).unsqueeze(2)
         others = gather_tokens(z, draw_other(places, noise[:, 2].gather(1, places), z.shape[1]))
         kept = torch.where(
@@ -107,7 +108,7 @@ class MaskedPatches(Objective):
 def draw_other(
     places: Int64[Tensor, "batch corrupted"], chance: Float[Tensor, "batch corrupted"], patches: int
 ) -> Int64[Tensor, "batch corrupted"]:
-    """Return a patch for each place that is not the place itself, all others being as likely."""
+    """Return, for each given patch, another patch, all others being equally likely."""
     other = (chance * (patches - 1)).long()
     return other + (other >= places)
 
@@ -118,7 +119,7 @@ def gather_tokens(values: Tensor, places: Int64[Tensor, "batch chosen"]) -> Tens
 
 
 def get_cells(config: MaskedPatchesConfig, model: ViT) -> Size:
-    """Return rows and columns of the colours that stand for a patch."""
+    """Return the rows and columns of the colours that represent a patch."""
     if config.target == "mean":
         return Size(1, 1)
     rows, cols = model.config.patch
@@ -126,12 +127,12 @@ def get_cells(config: MaskedPatchesConfig, model: ViT) -> Size:
 
 
 def count_outputs(config: MaskedPatchesConfig, model: ViT) -> int:
-    """Return how many numbers are predicted for a patch."""
+    """Return the number of values predicted for a patch."""
     rows, cols = model.config.patch
     if config.target != "full" and model.config.channels > 3:
         raise ConfigError(
-            f"the colours that stand for a patch are of at most 3 channels, and the model sees {model.config.channels}; "
-            "set --objective.target full"
+            f"patch colours cover at most 3 channels, but the model sees {model.config.channels}; set "
+            "--objective.target full"
         )
     if config.target == "full":
         return model.config.channels * rows * cols
@@ -142,9 +143,9 @@ def count_outputs(config: MaskedPatchesConfig, model: ViT) -> int:
 def quantise_colours(
     pixels: UInt8[Tensor, "batch channel row col"], patch: Size, size: Size
 ) -> Int64[Tensor, "batch token cell"]:
-    """Return the colours of each patch, brought to `size` by the mean over areas, as classes.
+    """Return the colours of each patch, reduced to `size` by area averaging, as classes.
 
-    A channel's mean of 0 to 255 is one of 8 shades of 32 levels each; red counts most: 64 red + 8 green + blue.
+    A channel's mean of 0 to 255 becomes one of 8 shades of 32 levels each; red counts most: 64 red + 8 green + blue.
     """
     axes = "batch channel (grid_row row) (grid_col col)"
     patches = rearrange(

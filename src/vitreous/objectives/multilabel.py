@@ -1,4 +1,5 @@
-"""Classification where an image may have several labels, or none: a sigmoid and a binary cross entropy for each label."""
+"""Classification where an image may have several labels, or none: a sigmoid and a binary cross entropy for each
+label."""
 
 from collections.abc import Mapping
 
@@ -19,7 +20,7 @@ class ClassifyMultilabel(Supervised):
     Args:
         model: gives logits (batch, label).
         config: smoothing and class weights; the loss is sigmoid.
-        counts: training examples that have each label; needed for balanced class weights alone.
+        counts: training examples that have each label; needed only for balanced class weights.
         examples: training examples in all.
 
     Raises:
@@ -38,7 +39,7 @@ class ClassifyMultilabel(Supervised):
             self.register_buffer(name, values, persistent=False)
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return F1 over all pairs of example and label; 0 where no label was claimed, and none was there."""
+        """Return F1 over all pairs of example and label; 0 if no label was predicted, and none was present."""
         pairs = sums["claimed"] + sums["wanted"]
         return {"micro_f1": 2 * sums["hits"] / pairs if pairs else 0.0}
 
@@ -49,7 +50,7 @@ class ClassifyMultilabel(Supervised):
         partners: Bool[Tensor, "batch label"],
         weights: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Return the mean loss of an example, and how many pairs were claimed, wanted, and both.
+        """Return the mean loss per example, and the number of pairs predicted, present, and both.
 
         Args:
             images: normalised pixels.
@@ -78,16 +79,17 @@ class ClassifyMultilabel(Supervised):
 def mix_targets(
     labels: Bool[Tensor, "batch label"], partners: Bool[Tensor, "batch label"], weights: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch label"]:
-    """Return how much of each label is in a mixture, 0 to 1; a label that both have is there whole."""
+    """Return how much of each label a mixture contains, 0 to 1; a label that both have counts fully."""
     own = weights.unsqueeze(1)
     return own * labels + (1 - own) * partners
 
 
 def balance_labels(counts: tuple[int, ...], examples: int) -> tuple[Float[Tensor, " label"], Float[Tensor, " label"]]:
-    """Weigh each label's presence and absence by inverse frequency: both count alike, and the mean over the examples is 1."""
+    """Weigh each label's presence and absence by inverse frequency: both count alike, and the mean over the examples
+    is 1."""
     if not counts or not all(0 < count < examples for count in counts):
         raise ConfigError(
-            "balanced class weights need, of each label, a training image that has it and one that lacks it; "
+            "balanced class weights need, for each label, a training image that has it and one that lacks it; "
             "set --objective.class-weights none"
         )
     present = torch.tensor(counts, dtype=torch.float64)

@@ -249,7 +249,7 @@ def test_how_class_folders_were_read_is_said(tmp_path):
         "classes that differ only in capitals or spaces, taken as different: 'Dog' and 'dog'",
     )
     tree(tmp_path / "within", cat__train=1, cat__test=1, dog__train=1, dog__test=1)
-    assert "test, train inside the class folders are no split" in list_data(tmp_path / "within")[0].notes[1]
+    assert "test, train inside the class folders are not splits" in list_data(tmp_path / "within")[0].notes[1]
 
 
 @pytest.mark.parametrize(
@@ -273,8 +273,8 @@ def test_nothing_to_train_on(tmp_path, make, words):
         ("photo", "did you mean .*photos"),
         ("nothing/like/it", "the folder .*nothing/like does not exist either"),
         ("x" * 5000, "no such file or folder"),
-        ("photos/cat/0.png", "is a file, but no manifest"),
-        ("photos.zip", "is a file, but no manifest .*; unpack it, and name the folder"),
+        ("photos/cat/0.png", "is a file, but not a manifest"),
+        ("photos.zip", "is a file, but not a manifest .*; unpack it, and name the folder"),
         ("photos.xlsx", "save the table as CSV"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_backslash_parts_folders_unless_a_file_has_it_in_its_name(tmp_path):
     path = manifest(tmp_path, "path,label\na\\0.png,cat\n.\\a\\1.png,cat\nb\\0.png,dog\n")
     train, _ = read_manifest(path)
     assert train.names == ("a/0.png", "a/1.png", "b\\0.png")
-    assert train.notes == ("backslashes part folders in 2 paths",)
+    assert train.notes == ("backslashes separate folders in 2 paths",)
 
 
 def test_which_columns_were_taken_is_said(tmp_path):
@@ -111,12 +111,12 @@ WRONG = {
     "no header": ("list.csv", "a/0.png,cat\n", "line 1: no column 'path' among"),
     "a column misspelt": ("list.csv", "path,lable\na.png,cat\n", "line 1: no column 'label'.*is 'lable' meant"),
     "a column twice": ("list.csv", "path,label,label\n", "a column is named twice"),
-    "too few fields": ("list.csv", "path,label\na.png,cat\nb.png\n", "line 3: 1 fields where the first line names 2"),
+    "too few fields": ("list.csv", "path,label\na.png,cat\nb.png\n", "line 3: 1 fields, but the first line names 2"),
     "too many fields": ("list.csv", "path,label\na,b.png,cat\n", "line 2: 3 fields.*put quotes"),
     "an open quote": ("list.csv", 'path,label\n"a.png,cat\n', "line 2: unexpected end of data"),
     "an empty label": ("list.csv", "path,label\na.png,cat\nb.png, \n", "line 3: label is empty"),
     "an empty path": ("list.jsonl", '{"path": null, "label": "a"}', "line 1: path is empty"),
-    "listed twice": ("list.csv", "path,label\na.png,cat\n./a.png,dog\n", "line 3: a.png is listed in line 2 already"),
+    "listed twice": ("list.csv", "path,label\na.png,cat\n./a.png,dog\n", "line 3: a.png is already listed in line 2"),
     "unknown split": ("list.csv", "path,label,split\na.png,cat,extra\n", "line 2: split is 'extra'; it must be one of"),
     "no JSON": ("list.jsonl", '{"path": "a.png", "label": "cat"}\n{path: b}\n', "line 2: not JSON"),
     "no object": ("list.jsonl", '["a.png", "cat"]\n', "line 1: expected an object such as"),
@@ -145,7 +145,7 @@ WRONG = {
     "a NUL in JSON": ("list.jsonl", '{"path": "a\\u0000.png", "label": "b"}', "line 1: path has a NUL character"),
     "half a character": ("list.jsonl", '{"path": "\\ud800.png", "label": "b"}', r"line 1: path has \\ud800, half of a"),
     "half a label": ("list.jsonl", '{"path": "a.png", "label": "\\ud800"}', r"line 1: label has \\ud800, half of a"),
-    "a NUL": ("list.csv", "path,label\na.png,b\0\n", "line 2: a NUL character"),
+    "a NUL": ("list.csv", "path,label\na.png,b\0\n", "line 2: has a NUL character"),
     "a header with an open quote": ("list.csv", '"path,label\n', "line 1: unexpected end of data: a quote is opened"),
     "a header with a quote inside": ("list.csv", '"path"x,label\n', "line 1: .* a quote ends a field"),
     "an endless field": ("list.csv", f"path,label\n{'a' * 200_000},b\n", "line 2: field larger than field limit"),
@@ -155,10 +155,10 @@ WRONG = {
     "a forgotten header": ("list.csv", "a/0.png,cat\na/1.png,cat\n", "line 1: .*the header is missing"),
     "two columns for the path": ("list.csv", "image,file,label\n", "line 1: the path may be in .*'file', 'image'"),
     "two columns for the label": ("list.csv", "path,class,target\n", "the label may be .*call the right one 'label'"),
-    "a URL": ("list.csv", "path,label\nhttps://a.org/b.png,c\n", "line 2: https://a.org/b.png is a URL, and a file"),
-    "a drive": ("list.csv", "path,label\nC:\\cats\\1.png,c\n", "line 2: .* is on a drive of Windows"),
-    "another drive": ("list.csv", "path,label\nD:/cats/1.png,c\n", "line 2: .* is on a drive of Windows"),
-    "a server": ("list.csv", "path,label\n\\\\nas\\cats\\1.png,c\n", "line 2: .* is on a drive of Windows"),
+    "a URL": ("list.csv", "path,label\nhttps://a.org/b.png,c\n", "line 2: https://a.org/b.png is a URL, but a file"),
+    "a drive": ("list.csv", "path,label\nC:\\cats\\1.png,c\n", "line 2: .* is on a Windows drive"),
+    "another drive": ("list.csv", "path,label\nD:/cats/1.png,c\n", "line 2: .* is on a Windows drive"),
+    "a server": ("list.csv", "path,label\n\\\\nas\\cats\\1.png,c\n", "line 2: .* is on a Windows drive"),
 }
 
 

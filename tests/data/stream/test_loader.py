@@ -215,7 +215,7 @@ class Deadly:
 
 
 def test_a_killed_worker_is_said():
-    with pytest.raises(WorkerKilled, match="was killed by SIGKILL, most often for want of memory"):
+    with pytest.raises(WorkerKilled, match="was killed by SIGKILL, most often for lack of memory"):
         list(load_evaluation_batches(Deadly(), COLOUR, LIMITS, 4, 1))
 
 

@@ -17,13 +17,15 @@ UNLABELLED = "unlabelled"
 
 
 def list_classes(root: Path, optional: bool = False) -> Listing:
-    """List a folder of class folders, sorted by the names' bytes; if labels are optional, also one of images alone.
+    """List a folder of class folders, sorted by their names' bytes; with optional labels, also a folder of images
+    alone.
 
-    Hidden files, the system's, and files that are no images are counted by their extensions. A link to a folder is followed once, and never back into the
-    data, so links can neither loop nor list an image twice. Class names are compared in Unicode's composed form (NFC).
+    Hidden files, system files, and files that are not images are counted by extension. A link to a folder is followed
+    once, and never back into the data, so links can neither loop nor list an image twice. Class names are compared in
+    Unicode's composed form (NFC).
 
     Raises:
-        DataError: it can't be read, or there is no image in a class folder.
+        DataError: the folder can't be read, or no class folder contains an image.
     """
     walk = Walk(os.path.realpath(root))
     rows: list[Row] = []
@@ -48,17 +50,17 @@ def list_classes(root: Path, optional: bool = False) -> Listing:
 
 
 def list_subfolders(root: Path) -> list[Path]:
-    """Return the folders directly below one, without hidden ones and the system's, sorted by their names' bytes."""
+    """Return a folder's subfolders, without hidden and system ones, sorted by the bytes of their names."""
     return [Path(entry.path) for entry in _list_entries(str(root)) if not is_junk(entry.name) and _is_folder(entry)]
 
 
 def has_folders(root: Path) -> bool:
-    """Tell whether a folder holds folders."""
+    """Return whether a folder contains folders."""
     return bool(list_subfolders(root))
 
 
 def has_images_directly(folder: Path) -> bool:
-    """Tell whether there are images in a folder itself."""
+    """Return whether a folder itself contains images."""
     return any(
         is_image(entry.name) and not is_junk(entry.name) and not _is_folder(entry)
         for entry in _list_entries(str(folder))
@@ -66,7 +68,7 @@ def has_images_directly(folder: Path) -> bool:
 
 
 def holds_images(folder: Path) -> bool:
-    """Tell whether there is an image in a folder or anywhere below it, links to folders not followed."""
+    """Return whether there is an image in a folder or anywhere below it; links to folders are not followed."""
     todo = [str(folder)]
     while todo:
         entries = [entry for entry in _list_entries(todo.pop()) if not is_junk(entry.name)]
@@ -77,18 +79,18 @@ def holds_images(folder: Path) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Tell by the extension whether a file is taken for an image."""
+    """Return whether a file counts as an image, by its extension."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (called for every file)
 
 
 @dataclass
 class Walk:
-    """What was met on the way through the class folders."""
+    """The findings of a walk through the class folders."""
 
     root: str
     """The folder's true path."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by extension; hidden files and folders, and the system's, under SYSTEM."""
+    """Files that are not images, by extension; hidden and system files and folders under SYSTEM."""
     skipped: list[str] = field(default_factory=list)
     """Links to folders that were not followed."""
     followed: set[str] = field(default_factory=set)
@@ -113,7 +115,7 @@ class Walk:
                     self.ignored[name_kind(entry.name)] += 1
 
     def follow(self, link: os.DirEntry[str]) -> bool:
-        """Tell whether a link leads somewhere that isn't listed anyway, and remember that it was followed."""
+        """Return whether a link leads to something that isn't listed anyway, and remember that it was followed."""
         target = os.path.realpath(link.path)
         known = {self.root, *self.followed}
         if any(place == target or place.startswith(target.rstrip(os.sep) + os.sep) for place in known):
@@ -133,7 +135,7 @@ def _list_entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder, or leads to one; a link that can't be followed is none."""
+    """Return whether an entry is a folder or leads to one; False for a link that can't be followed."""
     try:
         return entry.is_dir()
     except OSError:
@@ -141,7 +143,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _explain_nothing(root: Path, loose: int, folders: bool, ignored: Counter[str]) -> str:
-    """Say why a folder has no examples."""
+    """Explain why a folder has no examples."""
     if loose:
         return f"{root} holds {loose:,} images but no class folders; put each class's images into a folder of its own"
     if not (folders or ignored):
@@ -151,7 +153,8 @@ def _explain_nothing(root: Path, loose: int, folders: bool, ignored: Counter[str
 
 
 def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
-    """Say how the class folders were read. `found`: by class its files; `loose`: images beside them."""
+    """Describe how the class folders were read. `found`: each class's files; `loose`: images outside the class
+    folders."""
     empty = [label for label, rows in found.items() if not rows]
     deep = [label for label, rows in found.items() if rows and all(row.name.count("/") > 1 for row in rows)]
     mixed = [
@@ -167,16 +170,17 @@ def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -
     if empty:
         notes.append(f"class folders without images, left out: {format_names(empty)}")
     if deep:
-        notes.append(f"images only in folders further below, taken as one class each: {format_names(deep)}")
+        notes.append(f"images only in deeper folders, taken as one class each: {format_names(deep)}")
     below = {row.name.split("/")[1] for label in deep for row in found[label]}
     if deep and len(deep) == len(found) - len(empty) and all(map(get_split, below)):
         notes.append(
-            f"{format_names(sorted(below))} inside the class folders are no split: put the class folders inside them instead"
+            f"{format_names(sorted(below))} inside the class folders are not splits: put the class folders inside "
+            "them instead"
         )
     if mixed:
         notes.append(f"folders inside these class folders belong to the class: {format_names(mixed)}")
     if twins:
         notes.append(f"classes that differ only in capitals or spaces, taken as different: {format_names(twins)}")
     if skipped:
-        notes.append(f"links to folders that are listed already, not followed: {format_names(list(skipped))}")
+        notes.append(f"links to folders that are already listed, not followed: {format_names(list(skipped))}")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Which files with which labels, before any image is opened: the layout of a data set is recognised here."""
+"""Find files and their labels before any image is opened, by the layout of a data set."""
 
 import difflib
 from collections.abc import Collection
@@ -16,26 +16,26 @@ __all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelle
 
 
 NAMES = ("train", "validation", "test")
-"""Splits by the names that commands have for them."""
+"""Splits, by the names that commands use."""
 INSTEAD = {
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), "unpack it, and name the folder"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the table as CSV, in UTF-8"),
-    ".json": 'write an object for each image, one a line, to a .jsonl file: {"path": "a.jpg", "label": "cat"}',
+    ".json": 'write an object for each image, one per line, to a .jsonl file: {"path": "a.jpg", "label": "cat"}',
     ".txt": "name it .csv, with a first line that names the columns: path,label",
     ".parquet": "write its rows as CSV with the columns path and label, and its images as files",
 }
-"""What to do with files that hold data in another form, by their extensions."""
+"""What to do with files that hold data in another form, by extension."""
 
 
 def list_splits(path: Path, optional: bool = False, multilabel: bool = False) -> Splits:
     """Return the files of a data set's own splits, or all of them as `train`.
 
-    A test folder without class folders, as competitions have it, can't be measured on: it is left out, and that is noted.
+    A test folder without class folders, as competitions have it, can't be measured: it is left out, with a note.
 
     Args:
         path: a folder of class folders, or a manifest.
-        optional: labels may be missing: images that are in no class folder are taken where there is no other.
-        multilabel: a manifest may give several labels an image.
+        optional: labels may be missing: images outside any class folder are accepted if there is no class folder.
+        multilabel: a manifest may give several labels per image.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
@@ -43,7 +43,7 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False) ->
     if is_manifest(path):
         splits = read_splits(path, multilabel=multilabel and is_multilabel(path))
         if not splits.train:
-            raise DataError(f"{path} lists no images for training: its split column has validation rows only")
+            raise DataError(f"{path} lists no images for training: its split column has only validation rows")
         return splits
     found = recognise_layout(path, splits_only=optional)
     if found.whole:
@@ -58,12 +58,12 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False) ->
     try:
         test = list_classes(found.test, optional) if found.test else None
     except DataError as error:
-        notes = (*notes, f"the test split can't be measured on, and is left out: {error}")
+        notes = (*notes, f"the test split can't be measured, and is left out: {error}")
     return Splits(replace(train, notes=notes + train.notes), validation, test)
 
 
 def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
-    """Return the training files and, where the data has its own split, the validation files; test stands in where there is no other.
+    """Return the training files and, if the data is split, the validation files; test stands in if there is no other.
 
     Arguments and errors are those of `list_splits`.
     """
@@ -77,10 +77,11 @@ def list_labelled(
 
     Args:
         path: a folder of class folders, or a manifest.
-        known: the names of a model's classes: a folder called so is a class, whatever it holds.
-        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that, its test
+        known: the names of a model's classes: a folder with such a name is a class, whatever it holds.
+        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that,
+            its test
             split, or everything.
-        multilabel: the manifest gives several labels an image.
+        multilabel: the manifest gives several labels per image.
 
     Raises:
         DataError: nothing there, or nothing that can be used.
@@ -102,27 +103,30 @@ def list_labelled(
 
 
 def explain_no_split(path: Path, split: str | None, there: list[str]) -> str:
-    """Say that data has no such split, and which it has."""
+    """Explain that data has no such split, and which splits it has."""
     known = f"it has {' and '.join(there)}" if there else "it has no splits of its own"
     return f"{path} has no {split} split: {known}"
 
 
 def is_manifest(path: Path) -> bool:
-    """Tell a manifest (True) from a folder (False); raises DataError if the path is neither."""
+    """Return True for a manifest and False for a folder; raises DataError if the path is neither."""
     if not str(path) or not path_exists(path):
         raise DataError(explain_missing(path))
     if path.is_dir():
         return False
     if path.suffix.lower() not in MANIFESTS:
         advice = INSTEAD.get(path.suffix.lower(), "give a folder of class folders or a manifest")
-        raise DataError(f"{path} is a file, but no manifest ({', '.join(MANIFESTS)}); {advice}")
+        raise DataError(f"{path} is a file, but not a manifest ({', '.join(MANIFESTS)}); {advice}")
     return True
 
 
 def explain_missing(path: Path) -> str:
-    """Say that a path isn't there, and what near it is."""
+    """Explain that a path doesn't exist, and suggest one nearby."""
     if not path.name:
-        return f"{path} is no place for data; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
+        return (
+            f"{path} is not a data set; give a folder of class folders, a CSV or JSONL file, digits, or "
+            "formula:fractals"
+        )
     if is_link(path):
         return explain_absence(path)
     if told := explain_url(path):

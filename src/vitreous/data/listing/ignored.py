@@ -1,4 +1,5 @@
-"""What is passed over in a folder of images: files of the system, files that are no images, images that can't be read here."""
+"""What is ignored in a folder of images: system files, files that are not images, images of formats that can't be
+read."""
 
 import os
 from collections import Counter, defaultdict
@@ -13,30 +14,30 @@ JUNK = frozenset(
         *("@eadir", "#recycle", "#snapshot", "#synores", "@synoresource", "@tmp", "@recycle", "@recently-snapshot"),
     )
 )
-"""What macOS, Windows, NAS systems and tools leave in folders, in small letters; beside it every name that begins with a dot."""
+"""What macOS, Windows, NAS systems and tools leave in folders, in lower case; names that begin with a dot count too."""
 SYSTEM = "system"
-"""Stands for hidden files and those of the system, where others are counted by their extension."""
+"""Counts hidden and system files, where others are counted by extension."""
 
 
 def is_junk(name: str) -> bool:
-    """Tell whether a file or folder is hidden, or the system's and not the user's."""
+    """Return whether a file or folder is hidden, or belongs to the system rather than the user."""
     return name.startswith(".") or name.lower() in JUNK
 
 
 def name_kind(name: str) -> str:
-    """Return what a file that is passed over is counted as: SYSTEM, or its extension as it is written."""
+    """Return the key under which an ignored file is counted: SYSTEM, or its extension as written."""
     return SYSTEM if is_junk(name) else os.path.splitext(name)[1]  # noqa: PTH122 (called for every file)
 
 
 def select_images(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the extensions among the counts that are images', though not read here."""
+    """Return the extensions among the counts that belong to images of formats that can't be read."""
     return {
         extension: count for extension, count in counts.items() if extension != SYSTEM and suggest_remedy(extension)
     }
 
 
 def describe_ignored(counts: Mapping[str, int], most: int = 8) -> str:
-    """Say what was passed over, by extension, with what to do about images.
+    """Describe what was ignored, by extension, with what to do about images.
 
     >>> describe_ignored({".psd": 2, ".PSD": 60, ".txt": 3, ".xmp": 12, "system": 4})
     '.PSD 62: not read; save as PNG, JPEG or TIFF; .xmp 12, .txt 3: not images; 4 hidden or of the system'

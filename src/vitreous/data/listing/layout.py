@@ -1,4 +1,4 @@
-"""What a folder is: class folders, or splits with class folders inside, perhaps with folders around them."""
+"""A folder's layout: class folders, or splits with class folders inside, perhaps within further folders."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -11,31 +11,31 @@ from vitreous.errors import DataError
 
 @dataclass(frozen=True)
 class Layout:
-    """The parts of a folder that has a split of its own, or the folder itself."""
+    """The parts of a folder that has splits of its own, or the folder itself."""
 
     train: Path | None = None
     validation: Path | None = None
     test: Path | None = None
     whole: Path | None = None
-    """The folder that holds the class folders, where there is no split."""
+    """The folder of the class folders, if there is no split."""
     notes: tuple[str, ...] = ()
 
 
 def recognise_layout(root: Path, known: Collection[str] = (), splits_only: bool = False) -> Layout:
     """Recognise `train/`, `val/` and `test/` folders, and look through folders around them or around the class folders.
 
-    A folder called train is a split, not a class, if it holds folders itself. `valid/` or `validation/` stand in for `val/`;
-    the notes say so, and name the folders that are left out. A folder is looked through where
-    it is the only one with images, has none itself but two or more folders that do, or splits: as one class it could
-    not be learned.
+    A folder called train is a split, not a class, if it contains folders itself. `valid/` or `validation/` stand in for
+    `val/`; the notes say so, and name the folders that are left out. A folder is looked through if it is the only one
+    with images, and contains no images directly but either splits or at least two folders that do: as a single class it
+    could not be learned.
 
     Args:
         root: the folder that was named.
-        known: names of classes; a folder called so is a class, whatever it holds.
+        known: names of classes; a folder with such a name is a class, whatever it holds.
         splits_only: look through folders around splits alone.
 
     Raises:
-        DataError: two folders may be the same split, or it isn't clear whether train is a split or a class.
+        DataError: two folders may be the same split, or it is unclear whether train is a split or a class.
     """
     found, place, notes = recognise_splits(root), root, ()
     seen = {root.resolve()}
@@ -55,7 +55,7 @@ def recognise_layout(root: Path, known: Collection[str] = (), splits_only: bool 
 
 
 def find_wrapped(root: Path) -> Path | None:
-    """Return the one folder in a folder that holds images, if there is one only, and images nowhere else at the top."""
+    """Return a folder's only subfolder with images, if no other image is at the top."""
     if has_images_directly(root):
         return None
     found = None
@@ -68,7 +68,7 @@ def find_wrapped(root: Path) -> Path | None:
 
 
 def is_single(root: Path) -> bool:
-    """Tell whether the images below a folder are all in one folder of it."""
+    """Return whether all images below a folder are in a single one of its subfolders."""
     return sum(holds_images(folder) for folder in list_subfolders(root)) < 2
 
 
@@ -103,7 +103,8 @@ def recognise_splits(root: Path) -> Layout:
 
 
 def find_split_folder(root: Path, parts: dict[str, list[Path]], names: tuple[str, ...]) -> Path | None:
-    """Return the folder of the first of these parts that there is, best one of its very name; raises DataError for two."""
+    """Return the folder of the first of these parts that exists, preferably under its exact name; raises DataError
+    for two."""
     name = next((name for name in names if name in parts), "")
     folders = parts.get(name, [])
     folders = [folder for folder in folders if folder.name.lower() == name] or folders

@@ -1,4 +1,4 @@
-"""What a listing is: file names with labels."""
+"""A listing: file names with labels."""
 
 import os
 import re
@@ -9,16 +9,16 @@ from typing import NamedTuple
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test",)
-"""Names of splits, the preferred first."""
+"""Names of splits, the preferred one first."""
 SPLITS = TRAIN + VALIDATION + TEST
 SYNONYMS = {"trn": "train", "dev": "val", "eval": "val", "testing": "test", "tst": "test"}
-"""What folders of a split are called too."""
+"""Other names for a split's folder."""
 BETWEEN = "\x1f"
-"""Stands between the labels of one image in a row's label, where an image may have several."""
+"""Separates the labels of one image in a row's label, where an image may have several."""
 
 
 def get_split(folder: str) -> str | None:
-    """Return the part of a split that a folder's name says, one of SPLITS, in whatever case; None if it says none.
+    """Return the split that a folder's name means, one of SPLITS, in any case; None if it means none.
 
     >>> get_split("Training_Set"), get_split("val-images"), get_split("trains")
     ('training', 'val', None)
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     changed: int = -1
     """When it was last written, in nanoseconds since 1970."""
     line: int = 0
-    """Where the manifest lists it; 0 without a manifest."""
+    """Line of the manifest that lists it; 0 without a manifest."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Listing:
     """Files and their class names, before any image is opened."""
 
     root: Path
-    """What the names are relative to."""
+    """The folder that the names are relative to."""
     rows: tuple[Row, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
-    """Files that are no images, by their extension; those that are hidden or the system's under ignored.SYSTEM."""
+    """Files that are not images, by extension; hidden and system files under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
-    """What a person should know about how the files were found."""
+    """Notes for the user about how the files were found."""
     manifest: Path | None = None
     multilabel: bool = False
-    """A file may have several labels, or none: a row's label is all of them with BETWEEN between."""
+    """A file may have several labels, or none: a row's label is all of them, separated by BETWEEN."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +72,7 @@ class Listing:
 
     @property
     def label_lists(self) -> tuple[tuple[str, ...], ...]:
-        """The class names of each, however many."""
+        """The class names of each file, any number of them."""
         if not self.multilabel:
             return tuple((row.label,) for row in self.rows)
         return tuple(tuple(filter(None, row.label.split(BETWEEN))) for row in self.rows)
@@ -83,24 +83,25 @@ class Listing:
         return [label for labels in self.label_lists for label in labels] if self.multilabel else list(self.labels)
 
     def place(self, index: int) -> str:
-        """Say which line of the manifest a row comes from, as the start of a message; nothing without a manifest."""
+        """Return which line of the manifest a row comes from, as the start of a message; empty without a manifest."""
         return f"{self.manifest}, line {self.rows[index].line}: " if self.manifest else ""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set's own splits; None for those that it hasn't. Without any, `train` is everything."""
+    """A data set's own splits; None for missing ones. Without any, `train` is everything."""
 
     train: Listing | None = None
     validation: Listing | None = None
     test: Listing | None = None
 
     def pick(self, split: str | None) -> Listing | None:
-        """Return one split by name, or what there is to measure on: validation or, failing that, test, or everything."""
+        """Return one split by name, or the best one to measure on: validation or, failing that, test, or everything."""
         return getattr(self, split) if split else self.validation or self.test or self.train
 
     def let_test_stand_in(self) -> tuple[Listing, Listing | None]:
-        """Return what is trained on, and the validation: the test split where there is no other; the notes say which was left out."""
+        """Return the training and validation files, with the test split as validation if there is no other; notes
+        say what was left out."""
         assert self.train is not None
         train, test = self.train, self.test
         if test is None:
@@ -113,9 +114,10 @@ class Splits:
 
 
 def read_stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
-    """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be looked at.
+    """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be read.
 
-    The time of change is the inode's, where there is one: that of the contents can be set, and `cp -p` and `rsync` keep it.
+    The time of change is the inode's where there is one, because that of the contents can be set, and `cp -p` and
+    `rsync` keep it.
     """
     try:
         found = entry.stat()
@@ -125,11 +127,11 @@ def read_stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
 
 
 def sort_key(name: str) -> bytes:
-    """Sort key: the name's bytes, so that the order is the same under every language setting."""
+    """Return the sort key: the name's bytes, so that the order is the same in every locale."""
     return os.fsencode(name)
 
 
 def format_names(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """List the first names, and say how many more there are."""
+    """List the first names, and the number of the rest."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,4 +1,4 @@
-"""Manifests: CSV, TSV or JSONL files that list images with labels, and perhaps a split."""
+"""Manifests: CSV, TSV or JSONL files that list images with labels, and optionally a split."""
 
 import difflib
 import json
@@ -35,27 +35,28 @@ PATH = (
 )
 LABEL = ("label", "class", "target", "category", "class_name", "label_name", "classname")
 SPLIT = ("split", "subset", "set", "partition")
-"""Columns: the name that is documented, then others that mean the same. Of the split's other names only one whose first value
-is a part's name is taken."""
+"""Columns: the documented name, then its synonyms. Synonyms of the split's column count only if their first value is
+a split's name."""
 LABELS = ("labels",)
 """The column of a manifest whose images have several labels each, or none."""
 FOREIGN = re.compile(r"[A-Za-z]:[\\/]|\\\\|[A-Za-z][A-Za-z0-9+.-]+://")
-"""How a path begins that names a drive or a server of Windows, or a URL."""
+"""The start of a path that names a Windows drive or server, or a URL."""
 LONGEST = {"path": 4096, "label": 1000, "split": 100}
 """Most characters of a value."""
 
 
 def read_splits(path: Path, multilabel: bool = False) -> Splits:
-    """Read a manifest with the columns path and label, and perhaps split (train, val, test); without one, all is for training.
+    """Read a manifest with columns path, label and optionally split (train, val, test); without it, all is for
+    training.
 
-    Paths are relative to the manifest; a backslash parts folders, as on Windows, where no file has it in its name.
+    Paths are relative to the manifest; a backslash separates folders, as on Windows, unless a file has one in its name.
 
     Args:
         path: the manifest.
-        multilabel: it has the column labels instead of label, and a row's label is all of them with BETWEEN between.
+        multilabel: it has the column labels instead of label, and a row's label is all of them, separated by BETWEEN.
 
     Raises:
-        DataError: naming the line that is wrong.
+        DataError: a row is wrong; names the line.
     """
     reader = Reader(path, multilabel)
     parts: dict[str, list[Row]] = {"train": []}
@@ -64,7 +65,7 @@ def read_splits(path: Path, multilabel: bool = False) -> Splits:
         part, row = reader.row(line, fields)
         if row.name in seen:
             raise DataError(
-                f"{path}, line {line}: {row.name} is listed in line {seen[row.name]} already; list each image once"
+                f"{path}, line {line}: {row.name} is already listed in line {seen[row.name]}; list each image once"
             )
         seen[row.name] = line
         parts.setdefault(part, []).append(row)
@@ -83,13 +84,14 @@ def read_splits(path: Path, multilabel: bool = False) -> Splits:
 
 
 def read_manifest(path: Path, multilabel: bool = False) -> tuple[Listing, Listing]:
-    """Return both parts of a manifest, of which either may be empty; rows marked test stand in where none are marked val."""
+    """Return both parts of a manifest, either of which may be empty; rows marked test stand in if none are marked
+    val."""
     train, held = read_splits(path, multilabel).let_test_stand_in()
     return train, held or replace(train, rows=(), notes=())
 
 
 def is_multilabel(path: Path) -> bool:
-    """Tell whether a path is a manifest that gives several labels an image: its first row has labels and no label."""
+    """Return whether a path is a manifest with several labels per image: its first row has labels and no label."""
     if path.suffix.lower() not in MANIFESTS or not is_file(path):
         return False
     try:
@@ -101,7 +103,7 @@ def is_multilabel(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which field of a row is which."""
+    """The meaning of a row's fields."""
 
     path: str
     label: str
@@ -110,17 +112,17 @@ class Columns:
 
 @dataclass
 class Reader:
-    """Turns a manifest's fields into rows, and remembers what a person should know of how."""
+    """Turns a manifest's fields into rows, and remembers what the user should know about it."""
 
     manifest: Path
     multilabel: bool = False
     columns: dict[tuple[str, ...], Columns] = field(default_factory=dict)
-    """By the names of a row's fields, which in JSON lines may differ."""
+    """By the names of a row's fields, which may differ in JSON lines."""
     windows: int = 0
-    """Paths whose backslashes part folders."""
+    """Paths whose backslashes separate folders."""
 
     def row(self, line: int, fields: dict[str, Any]) -> tuple[str, Row]:
-        """Return a row, and which split it belongs to; raises DataError."""
+        """Return a row and its split; raises DataError."""
         where = f"{self.manifest}, line {line}"
         columns = self.columns.get(tuple(fields)) or self.find(fields, where)
         name = self.file_name(_read_value(fields, columns.path, "path", where), where)
@@ -133,11 +135,11 @@ class Reader:
         return "train" if split in TRAIN else split, row
 
     def check(self, names: Sequence[str], where: str) -> tuple[str, str]:
-        """Return which columns are the path and the label; raises DataError if that can't be told."""
+        """Return which columns are the path and the label; raises DataError if that is unclear."""
         return _find_column(PATH, names, where), _find_column(LABELS if self.multilabel else LABEL, names, where)
 
     def find(self, fields: dict[str, Any], where: str) -> Columns:
-        """Return which of a row's fields is which, and remember it; raises DataError."""
+        """Return the meaning of a row's fields, and remember it; raises DataError."""
         splits = [
             SPLIT[0],
             *(name for name in SPLIT[1:] if get_split(str(fields.get(name)).strip())),
@@ -146,18 +148,18 @@ class Reader:
         return self.columns.setdefault(tuple(fields), Columns(*self.check(tuple(fields), where), split))
 
     def file_name(self, text: str, where: str) -> str:
-        """Return a path as this system writes it; raises DataError for what can't lead to a file here."""
+        """Return a path in this system's form; raises DataError for one that can't lead to a file here."""
         if os.sep == "/" and (FOREIGN.match(text) or "\\" in text) and read_stamp(self.manifest.parent / text)[1] < 0:
             if explain_url(text):
                 raise DataError(f"{where}: {explain_url(text)}")
             if FOREIGN.match(text):
-                raise DataError(f"{where}: {text[:80]} is on a drive of Windows; list paths relative to the manifest")
+                raise DataError(f"{where}: {text[:80]} is on a Windows drive; list paths relative to the manifest")
             self.windows += 1
             text = text.replace("\\", "/")
         return os.path.normpath(text)
 
     def notes(self) -> list[str]:
-        """Say which columns were taken for what, and what was done to paths."""
+        """Describe how columns were interpreted, and how paths were changed."""
         taken = {
             f"{name!r} is the {known}": None
             for found in self.columns.values()
@@ -170,12 +172,12 @@ class Reader:
         notes += (
             [f"columns that are not read: {format_names([name or '(no name)' for name in unread])}"] if unread else []
         )
-        notes += [f"backslashes part folders in {self.windows:,} paths"] if self.windows else []
+        notes += [f"backslashes separate folders in {self.windows:,} paths"] if self.windows else []
         return notes
 
 
 def _find_column(wanted: tuple[str, ...], found: Collection[str], where: str) -> str:
-    """Return the one column of these names that there is; the first of them is the documented one, and wins."""
+    """Return the one existing column among these names; the first, documented one wins."""
     there = [name for name in wanted if name in found]
     if not there:
         raise DataError(f"{where}: {_explain_no_column(wanted, list(found))}")
@@ -187,7 +189,7 @@ def _find_column(wanted: tuple[str, ...], found: Collection[str], where: str) ->
 
 
 def _read_value(fields: dict[str, Any], name: str, meaning: str, where: str) -> str:
-    """Return a field as a text."""
+    """Return a field as text."""
     value = fields[name]
     if value is None or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{where}: {name} is empty")
@@ -197,21 +199,22 @@ def _read_value(fields: dict[str, Any], name: str, meaning: str, where: str) -> 
 
 
 def _check_text(text: str, name: str, longest: int, where: str) -> str:
-    """Refuse a text that no file system or label takes; raises DataError."""
+    """Refuse a text that no file system or label allows; raises DataError."""
     if len(text) > longest:
-        raise DataError(f"{where}: {name} has {len(text):,} characters; at most {longest:,} are read")
+        raise DataError(f"{where}: {name} has {len(text):,} characters; at most {longest:,} are allowed")
     if "\0" in text:
-        raise DataError(f"{where}: {name} has a NUL character, which no name has")
+        raise DataError(f"{where}: {name} has a NUL character, which no name can have")
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
         half = text[error.start].encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
-        raise DataError(f"{where}: {name} has {half}, half of a character, which no name has") from error
+        raise DataError(f"{where}: {name} has {half}, half of a character, which no name can have") from error
     return text
 
 
 def _read_labels(fields: dict[str, Any], where: str) -> str:
-    """Return the labels of an image, sorted, each once: a list of texts, or a text with ; or | between; there may be none."""
+    """Return the labels of an image, sorted, each once: from a list of texts, or a text separated by ; or |; may be
+    empty."""
     value = fields.get(LABELS[0])
     if value is None:
         raise DataError(f"{where}: {_explain_no_column(LABELS, list(fields))}")
@@ -227,7 +230,7 @@ def _read_labels(fields: dict[str, Any], where: str) -> str:
 def _explain_no_column(wanted: tuple[str, ...], found: list[str]) -> str:
     near = [name for name in found if difflib.get_close_matches(name, wanted, n=1, cutoff=0.6)]
     if wanted == LABEL and set(LABELS) & set(found):
-        return "labels are several an image, and here one is needed; one label an image stands in a column label"
+        return "the column labels gives several labels an image, but one is needed; give it in a column label"
     named = ", ".join(repr(name[:40]) for name in found[:12]) + (", ..." if len(found) > 12 else "")
     if any(os.path.splitext(name)[1] in SUFFIXES for name in found):  # noqa: PTH122 (a field, not yet a path)
         return f"no column {wanted[0]!r} among {named or 'none'}; the header is missing: put a line before it that names the columns, such as path,label"

@@ -1,4 +1,4 @@
-"""Look at every image once: can it be read, how large is it, does it stand twice? The answers are cached on disk."""
+"""Examine every image once: is it readable, how large is it, is it a duplicate? The answers are cached on disk."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 class Record(NamedTuple):
-    """What one file turned out to be."""
+    """The facts found about one file."""
 
     rows: int = 0
     cols: int = 0
@@ -43,14 +43,14 @@ class Record(NamedTuple):
 Known = dict[tuple[str, int, int], Record]
 """Records by (name, bytes, time of the last change)."""
 FILLED = " without its end, filled with grey"
-"""Follows the format of a JPEG that lacks its last bytes."""
+"""Appended to the format of a JPEG that lacks its last bytes."""
 
 
 def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress | None = None) -> list[Record]:
-    """Return a record for each file of the listing; files that haven't changed since an earlier scan are not opened.
+    """Return a record for each file of the listing; files unchanged since an earlier scan are not opened.
 
-    Threads share the work: decoding leaves Python's lock, so large images scale with the cores; small ones are bound by
-    the lock, at about 0.1 ms each, which would not pay for processes.
+    The work is shared by threads: decoding releases Python's lock, so large images scale with the cores. Small ones are
+    bound by the lock, at about 0.1 ms each, for which processes would not pay.
 
     Args:
         listing: the files.
@@ -97,7 +97,7 @@ def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: st
 
 
 def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
-    """Read one file; what is wrong with it goes into the record."""
+    """Read one file; its record notes what is wrong with it."""
     if row.changed < 0:
         return Record(error=f"{row.name}: no such file")
     try:
@@ -114,7 +114,7 @@ def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
 
 
 def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:
-    """Return where the scans of a folder with these settings are cached: in $XDG_CACHE_HOME/vitreous/scans."""
+    """Return where the scans of a folder with these settings are cached, in $XDG_CACHE_HOME/vitreous/scans."""
     setting = json.dumps([CACHE_FORMAT, str(root.resolve()), verify, asdict(config)])
     name = hashlib.blake2b(setting.encode(), digest_size=16).hexdigest()
     try:
@@ -125,7 +125,7 @@ def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:
 
 
 def load_cache(cache: Path | None) -> Known:
-    """Return the cached records; anything odd about the cache means there are none."""
+    """Return the cached records; an invalid cache counts as empty."""
     if cache is None:
         return {}
     try:
@@ -138,7 +138,7 @@ def load_cache(cache: Path | None) -> Known:
 
 
 def save_cache(cache: Path | None, known: Known, fresh: Known, listing: Listing) -> None:
-    """Write the cache, without files that the listing shows changed; one that can't be written costs only time."""
+    """Write the cache, without files that the listing shows changed; if it can't be written, only time is lost."""
     if cache is None:
         return
     current = {row.name: (row.name, row.bytes, row.changed) for row in listing.rows}

@@ -1,4 +1,4 @@
-"""What a data set holds, in plain text."""
+"""The contents of a data set, in plain text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from vitreous.data.listing.ignored import describe_ignored
 from vitreous.runtime.display import Shown
 
 WIDTH = 12
-"""Columns of the titles."""
+"""Width of the titles, in characters."""
 
 
 @dataclass(frozen=True)
 class ScanReport(Shown):
-    """What a data set holds, for people and for the report page."""
+    """The contents of a data set, for people and for the report page."""
 
     path: str
     train: int = 0
@@ -24,7 +24,7 @@ class ScanReport(Shown):
     """Images of a test split, which is measured once, at the end."""
     test_counts: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    """The most common sizes as "rows x cols", with how often."""
+    """The most common sizes as "rows x cols", with their counts."""
     smallest: str = ""
     median: str = ""
     largest: str = ""
@@ -33,13 +33,13 @@ class ScanReport(Shown):
     broken: tuple[tuple[str, str], ...] = ()
     """Files that can't be read and were left out: (name, reason)."""
     duplicates: tuple[tuple[str, str], ...] = ()
-    """Files of the same bytes in both parts: (training name, validation name)."""
+    """Files with the same bytes in both parts: (training name, validation name)."""
     leaks: tuple[tuple[str, str], ...] = ()
-    """Files of the same bytes in the test split and in another: (name there, name in the test split)."""
+    """Files with the same bytes in the test split and in another: (name there, name in the test split)."""
     conflicts: tuple[tuple[str, str], ...] = ()
-    """Files of the same bytes with different labels."""
+    """Files with the same bytes and different labels."""
     ignored: dict[str, int] = field(default_factory=dict)
-    """Files that are no images, by their extension; those that are hidden or the system's under ignored.SYSTEM."""
+    """Files that are not images, by extension; hidden and system files under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -60,7 +60,8 @@ class ScanReport(Shown):
         return "\n".join([*map(escape, lines), *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """Return what a person should know before training on this: files left out, doubles, labels at odds, how it was read."""
+        """Return what the user should know before training: files left out, duplicates, conflicting labels, how the
+        data was read."""
         reasons = [(reason if name in reason else f"{name}: {reason}", "") for name, reason in self.broken]
         lines = _format_pairs("broken", "left out", reasons, "")
         lines += _format_pairs("duplicates", "in training and in validation", self.duplicates, " = ")
@@ -73,7 +74,7 @@ class ScanReport(Shown):
 
 
 def escape(text: str) -> str:
-    """Escape what would break a line or a terminal: control characters, and bytes that are no UTF-8."""
+    """Escape what would break a line or a terminal: control characters, and bytes that are not UTF-8."""
     return "".join(
         character
         if character.isprintable()
@@ -87,7 +88,7 @@ def _format_line(title: str, text: str) -> str:
 
 
 def _format_spread(counts: dict[str, int], most: int = 10) -> str:
-    """List few classes with their counts; of many, the least and the most common."""
+    """List a few classes with their counts; of many, only the least and the most common."""
     if len(set(counts.values())) == 1 and len(counts) > 1:
         names = list(counts)
         each = "1 image" if counts[names[0]] == 1 else f"{counts[names[0]]:,} images"

@@ -9,11 +9,11 @@ from vitreous.errors import DataError
 
 
 def hold_out(names: Sequence[str], labels: Sequence[str], share: float, seed: int) -> list[bool]:
-    """Tell for each example whether it is held out.
+    """Return for each example whether it is held out.
 
-    Within a class the examples are ranked by a hash of (seed, class, name), and the first are held out. How many is
-    the class's share, rounded down or up so that the total comes out (see `count_held_out`). So adding a class moves at most one
-    example of another class, and the order in which examples are listed is of no account.
+    Within a class the examples are ranked by a hash of (seed, class, name), and the first are held out: the class's
+    share, rounded down or up so that the total is right (see `count_held_out`). So adding a class moves at most one
+    example of another class, and the order in which examples are listed doesn't matter.
 
     Raises:
         DataError: the share is out of range, or a class has a single example.
@@ -34,11 +34,11 @@ def hold_out(names: Sequence[str], labels: Sequence[str], share: float, seed: in
 def hold_out_multilabel(
     names: Sequence[str], label_lists: Sequence[Sequence[str]], share: float, seed: int
 ) -> list[bool]:
-    """Tell for each example whether it is held out, where an example may have several labels, or none.
+    """Return for each example whether it is held out, where an example may have several labels, or none.
 
-    Iterative stratification (Sechidis et al., ECML PKDD 2011): label by label, the rarest first, so that of each about
-    its share is held out; then of the examples without any. Which ones is decided by hashes as in `hold_out`. Of every
-    label one example at least is left, and of every label that two examples have, one is held out if that can be.
+    Iterative stratification (Sechidis et al., ECML PKDD 2011): label by label, the rarest first, hold out about the
+    share of each; then the share of the examples without labels. Hashes choose the examples, as in `hold_out`. At least
+    one example of every label is left, and one example of every label that two examples have is held out if possible.
 
     Raises:
         DataError: the share is out of range, or there are fewer than two examples.
@@ -73,8 +73,8 @@ def check_share(share: float) -> None:
 def count_held_out(sizes: dict[str, int], share: float) -> dict[str, int]:
     """Return how many examples of each class are held out, at least 1 and at most all but 1 of each.
 
-    Each class gives its share rounded down; what the rounded-up share of the whole lacks then comes from the classes
-    with the largest fractions, one each (the method of largest remainders).
+    Each class gives its share rounded down; what is missing from the rounded-up total then comes from the classes with
+    the largest fractions, one each (the method of largest remainders).
     """
     single = sorted(label for label, size in sizes.items() if size < 2)
     if single:

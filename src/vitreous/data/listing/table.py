@@ -1,4 +1,4 @@
-"""Files of rows, CSV, TSV or JSON lines, to (line number, fields): every line that can't be read is named."""
+"""Read files of rows, CSV, TSV or JSON lines, to (line number, fields); every unreadable line is named."""
 
 import codecs
 import csv
@@ -25,21 +25,21 @@ MARKS = (
 
 
 Check = Callable[[Sequence[str], str], object]
-"""Told a table's columns, and where they stand as the start of a message; raises DataError if one is lacking."""
+"""Called with a table's columns and their location, the start of a message; raises DataError if one is missing."""
 
 
 def read_rows(path: Path, check: Check = lambda names, where: None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, fields) of a manifest; names of fields are in small letters, with _ for spaces.
+    """Yield (line number from 1, fields) of a manifest; field names are in lower case, with _ for spaces.
 
-    A table may be separated by commas, semicolons or tabs, as its first line is; lines without a value are passed over.
-    The text is UTF-8, or what its byte order mark says.
+    The first line decides whether commas, semicolons or tabs separate fields; lines without a value are skipped. The
+    text is UTF-8, or what its byte order mark says.
 
     Args:
-        path: the file; its extension tells JSON lines from a table.
+        path: the file; its extension distinguishes JSON lines from a table.
         check: called with a table's header before its rows are read.
 
     Raises:
-        DataError: no regular file, or a line that can't be read.
+        DataError: not a regular file, or a line that can't be read.
     """
     try:
         kind = explain_irregular(path)
@@ -62,7 +62,7 @@ def read_rows(path: Path, check: Check = lambda names, where: None) -> Iterator[
 
 
 def guess_encoding(start: bytes) -> str:
-    """Tell the encoding of a text without a byte order mark by its first four bytes: where UTF-16 has its zeros."""
+    """Guess the encoding of a text without a byte order mark from its first four bytes, where UTF-16 has its zeros."""
     zeros = [byte == 0 for byte in start]
     return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
 
@@ -73,7 +73,7 @@ def detect_encoding(error: UnicodeDecodeError) -> str:
 
 
 def _explain_undecoded(path: Path, error: UnicodeDecodeError) -> str:
-    """Say where a text stops being UTF-8, and what to do."""
+    """Explain where a text stops being UTF-8, and what to do."""
     if not error.encoding.startswith("utf-8"):
         return error.reason
     with path.open("rb") as file:
@@ -87,19 +87,19 @@ def _explain_undecoded(path: Path, error: UnicodeDecodeError) -> str:
 
 
 def _limit_lines(file: TextIO, path: Path) -> Iterator[str]:
-    """Yield lines, none of them endless; raises DataError."""
+    """Yield lines of limited length; raises DataError."""
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
         if len(line) > MAX_LINE:
             raise DataError(f"{path}, line {number}: longer than {MAX_LINE:,} characters; is this a manifest?")
         if "\0" in line:
-            raise DataError(f"{path}, line {number}: a NUL character, which no text has; is this a manifest?")
+            raise DataError(f"{path}, line {number}: has a NUL character, which no text has; is this a manifest?")
         yield line
 
 
 def name_field(name: str) -> str:
-    """Return a column's name as it is compared: small letters, _ for spaces and hyphens."""
+    """Return a column's name in the form used for comparison: lower case, _ for spaces and hyphens."""
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
@@ -108,7 +108,7 @@ def _read_csv(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[
     skipped, first = 0, ""
     separator = ""
     for line in lines:
-        if line.strip().lower() in {f"sep={one}".strip() for one in SEPARATORS}:  # what Excel puts first
+        if line.strip().lower() in {f"sep={one}".strip() for one in SEPARATORS}:  # Excel puts it first
             separator = line.strip()[4:] or "\t"
         elif line.strip():
             first = line
@@ -128,8 +128,8 @@ def _read_csv(lines: Iterator[str], path: Path, check: Check) -> Iterator[tuple[
     for number, values in rows:
         if len(values) != len(header):
             raise DataError(
-                f"{path}, line {number}: {len(values)} fields where the first line names {len(header)} columns; "
-                "put quotes around a field that has a separator in it"
+                f"{path}, line {number}: {len(values)} fields, but the first line names {len(header)} columns; "
+                "put quotes around a field that contains a separator"
             )
         yield number, dict(zip(header, values, strict=True))
 
@@ -141,7 +141,7 @@ def _chain(first: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _split_rows(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) of the rows that hold something; the header is the first of them."""
+    """Yield (line number, fields) of the rows that aren't empty; the header is the first of them."""
     try:
         for values in reader:
             if any(value.strip() for value in values):
@@ -151,7 +151,7 @@ def _split_rows(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, li
 
 
 def _explain_csv_error(words: str) -> str:
-    """Say what Python's reader of CSV found, and what to do about it."""
+    """Translate an error of Python's CSV reader, with what to do about it."""
     if "expected after" in words:
         return f'{words}: a quote ends a field, so one inside a field is written twice ("")'
     if "unexpected end" in words:

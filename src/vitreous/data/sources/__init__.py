@@ -1,1 +1,1 @@
-"""Where examples are read from, all alike: files, arrays in memory, shards, digits, parts of others."""
+"""Where examples are read from, behind one interface: files, arrays in memory, shards, digits, parts of others."""

@@ -15,7 +15,7 @@ from vitreous.images.decode import read
 from vitreous.shapes import Pixels
 
 MULTILABEL = -1
-"""The label of an example that may have several, or none: `get_label_matrix` has them."""
+"""The label of an example that may have several, or none; `get_label_matrix` returns them."""
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Source(Protocol):
     classes: tuple[str, ...]
     labels: Int64[np.ndarray, " example"]
     names: Sequence[str]
-    """What people call each example: a path relative to the data, or an id."""
+    """A name for each example: a path relative to the data, or an id."""
     fingerprint: str
     """Hash of the names, the labels and the contents."""
 
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 class Drawn:
-    """A source that draws its examples when they are read, all of one shape."""
+    """A source that draws its examples when they are read, all with one shape."""
 
     shape: tuple[int, int, int]
     """Rows, columns and channels."""
@@ -56,15 +56,15 @@ class FileSource:
     fingerprint: str
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     sizes: Int32[np.ndarray, "example 2"] | None = None
-    """Rows and cols of each image, where they are known."""
+    """Rows and cols of each image, if known."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """Files that were left out because they can't be read: (name, reason)."""
+    """Files left out because they can't be read: (name, reason)."""
     stores: dict = field(default_factory=dict, repr=False)
-    """Decoded pixels that are kept in memory (see `memory`), by how they were decoded."""
+    """Decoded pixels kept in memory (see `in_memory`), by how they were decoded."""
     label_matrix: Bool[np.ndarray, "example label"] | None = None
     """Which classes each has, where an image may have several; every label is then MULTILABEL."""
     filled: int = 0
-    """How many lack their last bytes, which are grey."""
+    """Number of images that lack their last bytes, which are grey."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,8 +74,9 @@ class FileSource:
 
         Raises:
             ImageError: it has become unreadable. It is never replaced by another example, nor skipped, whatever
-                `data.broken` says: that is settled by the scan, before training. A stream that left out a file on the
-                day it was gone would give other batches from there on, and the run could not be repeated or resumed.
+                `data.broken` says: that is settled by the scan, before training. A stream without the file would give
+                    other
+                batches from there on, and the run could not be repeated or resumed.
         """
         return read(self.root / self.names[index], self.decode)
 
@@ -100,7 +101,7 @@ class ArraySource:
 
 @dataclass(frozen=True, eq=False)
 class Over:
-    """What stands before a source and has the same examples in the same order."""
+    """Wraps a source, with the same examples in the same order."""
 
     source: Source
 
@@ -109,7 +110,7 @@ class Over:
 
     @property
     def names(self) -> Sequence[str]:
-        """What people call each example."""
+        """The examples' names."""
         return self.source.names
 
     @property
@@ -124,7 +125,7 @@ class Over:
 
 @dataclass(frozen=True, eq=False)
 class Reread(Over):
-    """A source whose examples are read in another way; all else is the source's."""
+    """A source whose examples are read in another way; everything else is the source's."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ class Reread(Over):
 
 @dataclass(frozen=True, eq=False)
 class Relabelled(Over):
-    """A source under other classes' numbers: a model's."""
+    """A source whose labels are numbered by other classes: a model's."""
 
     classes: tuple[str, ...]
     labels: Int64[np.ndarray, " example"]
@@ -158,11 +159,11 @@ def get_label_matrix(source: Source) -> Bool[np.ndarray, "example label"] | None
 def refuse_multilabel(source: Source, what: str) -> None:
     """Refuse a source whose examples may have several labels; raises DataError."""
     if get_label_matrix(source) is not None:
-        raise DataError(f"the data has several labels an image, and {what} needs one label an image")
+        raise DataError(f"the data has several labels an image, but {what} needs one label an image")
 
 
 def hash_source(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
-    """Hash what a source holds."""
+    """Hash a source's contents."""
     state = hashlib.blake2b(digest_size=16)
     for name, label, digest in zip(names, labels, digests, strict=True):
         state.update(f"{name}\0{label}\0{digest}\n".encode(errors="surrogateescape"))

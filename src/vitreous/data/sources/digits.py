@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the data set that is always there."""
+"""scikit-learn's handwritten digits: the data set that is always available."""
 
 import hashlib
 from functools import lru_cache
@@ -19,7 +19,7 @@ CLASSES = tuple("0123456789")
 def load_digits(holdout: float, seed: int) -> tuple[ArraySource, ArraySource]:
     """Return the 1,797 digits (E. Alpaydin and C. Kaynak, 1998), 8x8 and grey, in two parts: training and held out.
 
-    Their values 0 to 16 become 0 to 255, rounded to the nearest. With the default share and seed 1,437 and 360 digits.
+    Their values 0 to 16 become 0 to 255, rounded to the nearest. The default share and seed give 1,437 and 360 digits.
     """
     table = _load_table()
     pixels = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
@@ -33,7 +33,7 @@ def load_digits(holdout: float, seed: int) -> tuple[ArraySource, ArraySource]:
 def _load_table() -> Float64[np.ndarray, "example column"]:
     """Return scikit-learn's table: 64 values and the label of each digit.
 
-    Its file is read where it lies in the package. To import scikit-learn, and SciPy with it, takes two seconds.
+    The file is read directly from the package: importing scikit-learn, and SciPy with it, takes two seconds.
     """
     package = find_spec("sklearn")
     assert package is not None and package.origin is not None, "scikit-learn is a dependency"

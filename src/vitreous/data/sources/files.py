@@ -1,4 +1,4 @@
-"""Files that were looked at, and the source that they make."""
+"""Scanned files, and the source built from them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from vitreous.images.config import DecodeConfig
 
 @dataclass(frozen=True)
 class ScannedListing:
-    """A listing with what the scan found for each of its files."""
+    """A listing with the scan's record for each of its files."""
 
     listing: Listing
     records: list[Record]
@@ -25,7 +25,7 @@ class ScannedListing:
         return len(self.records)
 
     def take(self, keep: Sequence[bool]) -> "ScannedListing":
-        """Return the files that are to be kept."""
+        """Return the files to keep."""
         kept = [index for index, wanted in enumerate(keep) if wanted]
         rows = tuple(self.listing.rows[index] for index in kept)
         return ScannedListing(replace(self.listing, rows=rows), [self.records[index] for index in kept])
@@ -51,8 +51,8 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
         raise DataError(f"none of the {len(scanned):,} images in {scanned.listing.root} can be read: {listed}")
     if broken == "raise":
         raise DataError(
-            f"{len(bad):,} of {len(scanned):,} images can't be read: {listed}. "
-            "Mend or remove them, or leave them out with --broken skip (vitreous train: --data.broken skip)"
+            f"{len(bad):,} of {len(scanned):,} images can't be read: {listed}. Mend or remove them, or leave them "
+            "out with --broken skip (vitreous train: --data.broken skip)"
         )
     kept = scanned.take([not record.error for record in scanned.records])
     lost = sorted(set(scanned.listing.found) - set(kept.listing.found))
@@ -65,7 +65,7 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
 def build_file_source(
     scanned: ScannedListing, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
 ) -> FileSource:
-    """Turn checked files into a source; raises DataError for a class that is not in `classes`."""
+    """Turn scanned files into a source; raises DataError for a class that is not in `classes`."""
     listing, records = scanned.listing, scanned.records
     index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
     names, digests, label_matrix = listing.names, [record.digest for record in records], None
@@ -86,7 +86,7 @@ def build_file_source(
 def build_label_matrix(
     label_lists: Sequence[Sequence[str]], index: dict[str, int], classes: int
 ) -> Bool[np.ndarray, "example label"]:
-    """Return which of so many classes each example has; `index` numbers them."""
+    """Return which classes each example has; `index` numbers the columns."""
     label_matrix = np.zeros((len(label_lists), classes), bool)
     for row, labels in zip(label_matrix, label_lists, strict=True):
         row[[index[label] for label in labels]] = True
@@ -94,7 +94,7 @@ def build_label_matrix(
 
 
 def number_classes(classes: Sequence[str], found: Sequence[str] | Counter[str], where: str) -> dict[str, int]:
-    """Return the number of each class; raises DataError if there is one that is not in `classes`."""
+    """Return the number of each class; raises DataError for one that is not in `classes`."""
     index = {label: number for number, label in enumerate(classes)}
     unknown = sorted(set(found) - set(index))
     if unknown:

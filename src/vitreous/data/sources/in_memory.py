@@ -1,4 +1,4 @@
-"""Small data sets stay decoded, or drawn, in memory, shared by the workers. Not a bit of any example depends on it."""
+"""Keep small data sets decoded, or drawn, in memory shared by the workers, without changing a bit of any example."""
 
 import mmap
 import zlib
@@ -14,16 +14,16 @@ from vitreous.images.decode import decode
 from vitreous.shapes import Pixels
 
 LIMIT = 512 * 2**20
-"""Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches, or drawn
-anew."""
+"""Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches, or
+drawn anew."""
 
 
 class Store:
-    """Room for the pixels of every example, filled as they are first decoded.
+    """Memory for the pixels of every example, filled when they are first decoded.
 
-    The memory is anonymous and shared with the processes forked afterwards: what one worker decodes, all have, and
-    nothing is left behind when they are killed. A checksum is written after the pixels; only pixels that match it are
-    used, so a half-written or half-visible image is decoded again, never seen.
+    The memory is anonymous and shared with processes forked later: all workers have what one decodes, and nothing is
+    left behind when they are killed. A checksum is written after the pixels. Only pixels that match it are used, so a
+    half-written or half-visible image is decoded again, never seen.
     """
 
     def __init__(self, shapes: list[tuple[int, int, int]], kind: type[np.number] = np.uint8) -> None:
@@ -34,7 +34,7 @@ class Store:
         self.checks = np.frombuffer(mmap.mmap(-1, 8 * len(shapes)), dtype=np.uint64)
 
     def get(self, index: int) -> Pixels[np.ndarray, "row col channel"] | None:
-        """Return a copy of an example's pixels, or None if they aren't here yet."""
+        """Return a copy of an example's pixels, or None if they aren't stored yet."""
         check = int(self.checks[index])
         if not check:
             return None
@@ -42,7 +42,7 @@ class Store:
         return pixels.reshape(self.shapes[index]) if _check(pixels) == check else None
 
     def put(self, index: int, pixels: Pixels[np.ndarray, "row col channel"]) -> None:
-        """Keep an example's pixels, if they have the shape that the scan found."""
+        """Store an example's pixels, if they have the shape that the scan found."""
         if pixels.shape == self.shapes[index]:
             self._place(index)[:] = pixels.reshape(-1)
             self.checks[index] = _check(np.ascontiguousarray(pixels))
@@ -54,8 +54,8 @@ class Store:
 
 
 DRAWN: dict[str, Store] = {}
-"""Pixels drawn from formulas, by their sources' fingerprints, so that one process draws them once for all its runs. At
-most LIMIT bytes: those that were used longest ago are dropped."""
+"""Pixels drawn from formulas, by their sources' fingerprints, so that one process draws them once for all its runs.
+At most LIMIT bytes; the least recently used are dropped."""
 
 
 def _check(pixels: Pixels[np.ndarray, "..."]) -> int:
@@ -91,7 +91,7 @@ class Remembered(Reread):
 def remember(
     source: Source, decoding: DecodeConfig, preprocess: PreprocessConfig, augment: AugmentConfig | None = None
 ) -> Source:
-    """Return the source with its decoded pixels kept, if they are few enough and training decodes them whole."""
+    """Return the source with its decoded pixels kept, if there are few enough and training decodes them whole."""
     if isinstance(source, Subset):
         return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
     if isinstance(source, Drawn):
@@ -110,18 +110,19 @@ def remember(
 
 
 def remember_drawn(source: Drawn, decoding: DecodeConfig, preprocess: PreprocessConfig) -> Source:
-    """Return images from formulas with their pixels kept, if they are few enough."""
+    """Return images from formulas with their pixels kept, if there are few enough."""
     rows, cols, channels = source.shape
     if len(source) * rows * cols * channels > LIMIT:
         return source
     store = DRAWN.get(source.fingerprint) or Store([source.shape] * len(source))
-    DRAWN[source.fingerprint] = DRAWN.pop(source.fingerprint, store)  # the last is the one used last
+    DRAWN[source.fingerprint] = DRAWN.pop(source.fingerprint, store)  # the last is the most recently used
     while sum(one.pixels.nbytes for one in DRAWN.values()) > LIMIT:
         del DRAWN[next(iter(DRAWN))]
     return Remembered(source, decoding, preprocess, store)
 
 
 def _is_reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
-    """Tell whether a random crop of some JPEG may be decoded at half its size or less: whole pixels would differ then."""
+    """Return whether a random crop of some JPEG may be decoded at half its size or less, which would differ from
+    whole pixels."""
     assert source.sizes is not None
     return bool((source.sizes // 2 >= np.array(preprocess.size)).all(axis=1).any())

@@ -1,4 +1,4 @@
-"""Labelled images in tar shards or parquet files, read where they lie: nothing is unpacked.
+"""Labelled images in tar shards or parquet files, read in place: nothing is unpacked.
 
 Shards are WebDataset's: pairs of NAME.jpg (or .png, .webp, ...) and NAME.cls, the class as a number. Parquet is a Hub data set's:
 a column `image` with the file's bytes and a column `label` with numbers.
@@ -22,20 +22,20 @@ from vitreous.errors import ConfigError, DataError, ImageError
 LABEL = ".cls"
 KINDS = (".tar", ".parquet")
 SPLITS = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(("val", "valid", "validation"), "train"), "test": "test"}
-"""Which part a file belongs to, by the first word of its name, or of its folder's; validation counts as training."""
+"""The part of a file, by the first word of its name, or of its folder's; validation counts as training."""
 MOST_LABEL_BYTES = 32
 
 
 class Entry(NamedTuple):
-    """One image: where its bytes lie, and its class."""
+    """One image: the location of its bytes, and its class."""
 
     name: str
     label: int
     file: Path
     place: int
-    """tar: where the bytes begin; parquet: the row group."""
+    """tar: offset of the bytes; parquet: the row group."""
     extent: int
-    """tar: how many bytes; parquet: the row in its group."""
+    """tar: number of bytes; parquet: the row in its group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class PackedSource:
 
     @property
     def names(self) -> Sequence[str]:
-        """What people call each image: its file, and its name or row in there."""
+        """Each image's file, and its name or row in that file."""
         return tuple(entry.name for entry in self.entries)
 
     def read(self, index: int) -> bytes:
@@ -69,7 +69,7 @@ class PackedSource:
 
 
 def open_shards(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSource:
-    """Put images together as a source; its fingerprint is of names, labels, sizes and the files' times."""
+    """Combine images into a source; its fingerprint covers names, labels, sizes and the files' times."""
     state = hashlib.blake2b(digest_size=16)
     times = {file: file.stat().st_mtime_ns for file in {entry.file for entry in entries}}
     for entry in entries:
@@ -80,7 +80,7 @@ def open_shards(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSou
 
 
 def list_shards(folder: Path) -> dict[str, list[Entry]]:
-    """Return the images of each part, "train" and "test", of the shards or parquet files in a folder; none if it has none.
+    """Return the images of each part, "train" and "test", of a folder's shards or parquet files; empty without any.
 
     A file's part is the first word of its name (train-00000-of-00001.parquet) or of its folder's (train/0.tar).
 

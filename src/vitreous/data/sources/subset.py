@@ -1,4 +1,4 @@
-"""A part of a source: some of its examples, in an order of their own."""
+"""A part of a source: some of its examples, in their own order."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class Subset:
 
     source: Source
     indices: Int64[np.ndarray, " example"]
-    """Which, as the source counts them."""
+    """Indices into the source."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The source's classes, those without examples here among them."""
+        """The source's classes, including those without examples here."""
         return self.source.classes
 
     @cached_property
@@ -56,7 +56,7 @@ class Subset:
 
 
 def divide(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
-    """Return a source in two parts: what is left, and a share held out, stratified by class (see `split`).
+    """Return a source in two parts: the rest, and a share held out, stratified by class (see `split`).
 
     Raises:
         DataError: the share is not between 0 and 1, or a class has a single example.
@@ -72,7 +72,7 @@ def divide(source: Source, share: float, seed: int) -> tuple[Subset, Subset]:
 
 
 def draw_subset(source: Source, count: int, seed: int = 0) -> Source:
-    """Return `count` examples drawn at random, in the source's order; the source itself if it has no more than these."""
+    """Return `count` examples drawn at random, in the source's order; the source itself if it has no more."""
     if len(source) <= count:
         return source
     chosen = np.random.default_rng(seed).permutation(len(source))[:count]

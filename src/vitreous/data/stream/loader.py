@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, decoded and augmented in workers. How many workers never changes a bit."""
+"""Batches for training and evaluation, decoded and augmented in workers, whose number never changes a bit."""
 
 import itertools
 import os
@@ -37,17 +37,17 @@ Workers = int | Literal["auto"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples side by side."""
+    """A batch of examples."""
 
     pixels: Pixels[Tensor, "batch channel row col"]
     labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
     """The class of each; or, where an example may have several, which of the classes it has."""
     partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
-    """Those of what was mixed in; the same as labels where nothing was."""
+    """The labels of what was mixed in; the same as `labels` where nothing was."""
     weights: Float32[Tensor, " batch"]
     """Share of `labels`, 0 to 1; the rest is `partners`."""
     indices: Int64[Tensor, " batch"]
-    """Which examples of the source these are."""
+    """The examples' indices in the source."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -83,14 +83,14 @@ class TrainStream:
     decode: DecodeConfig
 
     def __len__(self) -> int:
-        """Return the examples of one epoch."""
+        """Return the number of examples of one epoch."""
         return len(self.source)
 
     def example(self, sample: int) -> Example:
         """Return the sample-th example that training consumes, counted from 0 through all epochs.
 
         Raises:
-            ImageError: the file can't be read any more. It is not replaced: that would change every later number.
+            ImageError: the file can no longer be read. It is not replaced: that would change every later example.
         """
         return next(self.examples([sample]))
 
@@ -130,7 +130,7 @@ class Examples:
     decode: DecodeConfig
 
     def examples(self, samples: Iterable[int]) -> Iterator[Example]:
-        """Yield the examples at these places; raises ImageError."""
+        """Yield the examples at these indices; raises ImageError."""
         for index in samples:
             data, name = self.source.read(index), self.source.names[index]
             label = read_label(self.source, index)
@@ -160,10 +160,10 @@ def load_train_batches(
     Args:
         stream: what to draw from.
         start: number of the first sample.
-        batch: samples a batch; the last before `stop` may be short.
+        batch: samples per batch; the last before `stop` may be smaller.
         stop: None for an endless stream.
         workers: processes that decode and augment; they change no bit.
-        device: where the batches will go; for CUDA they lie in pinned memory.
+        device: where the batches will go; for CUDA they are in pinned memory.
 
     Raises:
         ImageError: a file can't be read; raised when its batch is due.
@@ -180,15 +180,16 @@ def load_evaluation_batches(
     workers: Workers = 0,
     device: torch.device | None = None,
 ) -> Iterator[Batch]:
-    """Yield every example exactly once, in order; the last batch may be short. Raises as `load_train_batches` does."""
+    """Yield every example exactly once, in order; the last batch may be smaller. Raises as `load_train_batches`
+    does."""
     return _load_batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
 
 
 def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:
-    """Return how many processes to use.
+    """Return the number of worker processes to use.
 
-    Beside a GPU as many as there are cores, up to 16. On a CPU, which the model keeps busy, one for every four cores: a
-    worker beside a model that computes on both of two cores made training slower, not faster.
+    With a GPU, one per core, up to 16. On a CPU, which the model keeps busy, one per four cores: a worker beside a
+    model that uses both of two cores made training slower, not faster.
     """
     if workers != "auto":
         if not 0 <= workers <= MOST_WORKERS:
@@ -200,12 +201,12 @@ def resolve_workers(workers: Workers, device: torch.device | None = None) -> int
 
 
 def collate(examples: list[Example]) -> Batch:
-    """Put examples side by side, channels first."""
+    """Stack examples into a batch, channels first."""
     return unpack(pack(examples, shared=False))
 
 
 def unpack(parcel: SharedBatch) -> Batch:
-    """Return what arrived from a worker as a batch, without a copy."""
+    """Return a worker's shared batch as a batch, without a copy."""
     return Batch(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parcel))
 
 
@@ -230,7 +231,7 @@ def _load_batches(
             prefetch_factor=AHEAD if count else None,
             pin_memory=device is not None and device.type == "cuda",
             multiprocessing_context="fork" if count and sys.platform == "linux" else None,
-            generator=torch.Generator(),  # so that torch's own stream of random numbers is left alone
+            generator=torch.Generator(),  # leaves torch's global random number generator alone
         )
         items = start_workers(loader)
     try:
@@ -239,12 +240,12 @@ def _load_batches(
                 raise item
             yield unpack(item)
     finally:
-        del items  # ends the workers now; left to the garbage of an error's traceback, each would be waited for 5 s
+        del items  # ends the workers now; if an error's traceback kept them alive, each would be waited for 5 s
 
 
 @dataclass(frozen=True)
 class _Ranges:
-    """The keys of each batch, computed as they are asked for."""
+    """The keys of each batch, computed on demand."""
 
     start: int
     batch: int
@@ -260,7 +261,7 @@ class _Ranges:
 
 
 class _Keyed(Dataset):
-    """What a worker runs: a batch of keys in, a parcel out; our own errors travel as values, so they arrive whole."""
+    """A worker's job: a batch of keys in, a shared batch out; our own errors travel as values, so they arrive whole."""
 
     def __init__(self, examples: TrainStream | Examples, shared: bool) -> None:
         self.examples, self.shared = examples, shared
@@ -284,7 +285,8 @@ def _return_item(item: Any) -> Any:
 
 
 def _fits_shared_memory(need: int) -> bool:
-    """Tell whether batches can travel through shared memory; containers often have 64 MB of it. If not, pipes serve."""
+    """Return whether batches can travel through shared memory; containers often have 64 MB of it. If not, pipes
+    serve."""
     try:
         room = os.statvfs("/dev/shm")
     except OSError:

@@ -1,8 +1,8 @@
 """Which example is the n-th: a pure function of (seed, epoch, index).
 
-Nothing here has state, so there is nothing to save: any position of the stream is computed directly, in any process.
-A permutation of `size` items is a small Feistel network over the index's bits (Luby and Rackoff, 1988), walked until
-it lands inside the range (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). It costs no memory, so an
+Nothing here has state, so there is nothing to save: any position of the stream is computed directly, in any process. A
+permutation of `size` items is a small Feistel network over the index's bits (Luby and Rackoff, 1988), walked until it
+lands inside the range (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). It costs no memory, and an
 epoch of a billion examples starts as fast as one of ten.
 """
 
@@ -32,7 +32,7 @@ def hash_integers(*values: int) -> int:
 
 
 def extend_hash(state: int, value: int) -> int:
-    """Take one more value into a hash: mix(a, b) is stir(mix(a), b)."""
+    """Add one more value to a hash: `extend_hash(hash_integers(a), b)` is `hash_integers(a, b)`."""
     state = (state + (value & MASK) + 0x9E3779B97F4A7C15) & MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
@@ -45,7 +45,7 @@ def seed_generator(*key: int) -> np.random.Generator:
 
 
 def restart_generator(rng: np.random.Generator, *key: int) -> np.random.Generator:
-    """Start a generator over, so that it draws what `generator(*key)` would, at a tenth of the cost of a new one."""
+    """Restart a generator so that it draws what `seed_generator(*key)` would, at a tenth of the cost of a new one."""
     rng.bit_generator.state = {
         "bit_generator": "Philox",
         "state": {"counter": ZEROS, "key": np.array([hash_integers(*key), 0], dtype=np.uint64)},
@@ -58,7 +58,8 @@ def restart_generator(rng: np.random.Generator, *key: int) -> np.random.Generato
 
 
 def find_position(sample: int, size: int) -> Position:
-    """Place the sample-th example that training consumes (0, 1, 2, ...) in a stream of `size` examples an epoch."""
+    """Return the position of the sample-th example that training consumes (0, 1, 2, ...), with `size` examples per
+    epoch."""
     return Position(*divmod(sample, size))
 
 
@@ -81,5 +82,5 @@ def find_example(seed: int, epoch: int, index: int, size: int) -> int:
 
 @lru_cache(maxsize=16)
 def derive_round_keys(seed: int, epoch: int) -> tuple[int, ...]:
-    """Return the keys of an epoch's rounds: the same for all its examples."""
+    """Return the round keys of an epoch, which are the same for all its examples."""
     return tuple(hash_integers(seed, epoch, turn) for turn in range(ROUNDS))

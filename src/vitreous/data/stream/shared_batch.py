@@ -1,4 +1,4 @@
-"""How a batch travels from a worker: its pixels in shared memory without a name, the rest beside it."""
+"""A batch on its way from a worker: its pixels in anonymous shared memory, the rest through the pipe."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -13,12 +13,12 @@ from vitreous.shapes import Pixels
 Label = int | Bool[np.ndarray, " label"]
 """A class; or, where an example may have several, which of the classes it has."""
 Labels = Int64[np.ndarray, " batch"] | Bool[np.ndarray, "batch label"]
-"""Those of a batch."""
+"""The labels of a batch."""
 
 
 @runtime_checkable
 class Packable(Protocol):
-    """What is put into a parcel."""
+    """An example that can be packed."""
 
     pixels: Pixels[np.ndarray, "row col channel"]
     label: Label
@@ -39,9 +39,9 @@ class SharedBatch(NamedTuple):
 
 
 def pack(examples: Sequence[Packable], shared: bool) -> SharedBatch:
-    """Put examples side by side, channels first: one copy of each pixel.
+    """Stack examples, channels first, with one copy of each pixel.
 
-    Torch's shared memory loses its name as soon as it is made, so nothing is left of it when a process is killed.
+    Torch removes the name of its shared memory as soon as it is made, so nothing is left when a process is killed.
     """
     rows, cols, channels = examples[0].pixels.shape
     shape = (len(examples), channels, rows, cols)
@@ -63,5 +63,5 @@ def pack(examples: Sequence[Packable], shared: bool) -> SharedBatch:
 
 
 def stack_labels(each: Sequence[Label]) -> Labels:
-    """Put labels below each other."""
+    """Stack labels."""
     return np.array(each, dtype=np.int64) if isinstance(each[0], int) else np.stack(each)  # type: ignore[arg-type]

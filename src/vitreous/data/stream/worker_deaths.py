@@ -1,8 +1,8 @@
-"""A worker that dies is told between two batches, never in the middle of a step, and as what it was.
+"""Report a worker's death between two batches, never in the middle of a step, and with its real cause.
 
-Torch raises from its handler of SIGCHLD, wherever the main thread is: in the middle of an optimizer's step too, which leaves
-weights that belong to no step. Here the handler raises only while a batch is waited for; what died meanwhile is found when
-the next batch is.
+Torch raises from its SIGCHLD handler, wherever the main thread is: even in the middle of an optimizer's step, which
+leaves weights that belong to no step. Here the handler raises only while a batch is awaited; deaths in between are
+noticed when the next batch is due.
 """
 
 import signal
@@ -17,9 +17,9 @@ from torch.utils.data._utils import signal_handling
 from vitreous.errors import FailedError, WorkerKilled, explain_exhaustion
 
 GRACE = 1.0
-"""Seconds that a worker is given to be seen dead after its pipe broke."""
+"""Seconds to wait for a worker to be seen dead after its pipe broke."""
 CAUSES = {
-    "SIGKILL": "most often for want of memory",
+    "SIGKILL": "most often for lack of memory",
     "SIGBUS": "most often because shared memory (/dev/shm) is full",
     "SIGSEGV": "by a fault in a library that decodes images",
 }
@@ -27,13 +27,13 @@ HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class _Waiting:
-    """Whether a batch is being waited for, so that a death may be raised."""
+    """Whether a batch is being awaited, so that a death may be raised."""
 
     now = False
 
 
 def start_workers(loader: DataLoader) -> Iterator[Any]:
-    """Return the loader's iterator, its workers started; raises OutOfMemory or OutOfMeans where they can't be."""
+    """Return the loader's iterator, its workers started; raises OutOfMemory or OutOfMeans if they can't be."""
     before = _get_handler()
     try:
         items = iter(loader)
@@ -47,7 +47,7 @@ def start_workers(loader: DataLoader) -> Iterator[Any]:
 
 
 def take_next(items: Iterator[Any]) -> Any | None:
-    """Return what comes next, or None at the end.
+    """Return the next item, or None at the end.
 
     Raises:
         WorkerKilled: a worker was killed. OutOfMemory, OutOfMeans: the machine has too little of something.
@@ -85,7 +85,8 @@ def _is_torch_handler(handler: Any) -> bool:
 
 
 def _make_handler(before: Any) -> Callable[[int, Any], None]:
-    """Return a handler of SIGCHLD that raises for dead workers while a batch is waited for, and does what was done before."""
+    """Return a SIGCHLD handler that raises for dead workers while a batch is awaited, and then calls the previous
+    handler."""
 
     def handler(number: int, frame: Any) -> None:
         if _Waiting.now:
@@ -97,7 +98,7 @@ def _make_handler(before: Any) -> Callable[[int, Any], None]:
 
 
 def _explain_death(workers: list[Any], error: Exception) -> FailedError | None:
-    """Return what to say of a worker that has died, by a signal or by itself; None if that isn't what an error is about."""
+    """Explain how a worker died, by a signal or by itself; None if the error has another cause."""
     told = "DataLoader worker" in str(error)
     if not workers or not (told or isinstance(error, (OSError, EOFError))):
         return None

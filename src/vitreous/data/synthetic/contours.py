@@ -13,30 +13,31 @@ from vitreous.data.synthetic.rasterisation import draw_closed_lines, draw_shades
 CONTOURS = 2
 """The kind's number, in the keys of its random draws."""
 LINES, VERTICES = (3, 20), (3, 120)
-"""Fewest and most polygons, and vertices of each, drawn uniformly in the logarithm. RCDB's code has up to 200 of each, at
-512 pixels; more than these can't be told apart at 32."""
+"""Fewest and most polygons, and vertices of each, drawn log-uniformly. RCDB's code has up to 200 of each, at 512
+pixels; more than these can't be told apart at 32."""
 OVAL = 2.0
-"""Longest axis over the shortest, at most (RCDB: 2)."""
+"""Largest ratio of the longest to the shortest axis (RCDB: 2)."""
 RIPPLE = (0.1, 0.6)
 """Least and most noise on the radius."""
 WAVES = (1.0, 4.0)
 """How fine the noise is: radius of the circle in the noise's plane, in its cells."""
 WIDTH = (0.004, 0.014)
-"""Of the lines, as a share of the image's side."""
+"""Width of the lines, as a share of the image's side."""
 TURN, SHIFT, WANDER = math.radians(15), 0.05, 0.25
-"""What an instance varies, each way: its angle, its place (share of half the side), its place in the noise (cells)."""
+"""Largest variation of an instance, each way: its angle, its position (share of half the side), its position in the
+noise (cells)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contour:
-    """A class."""
+    """The parameters of a class."""
 
     lines: int
     vertices: int
     inner: float
-    """Radius of the innermost polygon over that of the outermost."""
+    """Ratio of the innermost polygon's radius to the outermost's."""
     oval: float
-    """Shortest axis over the longest."""
+    """Ratio of the shortest axis to the longest."""
     tilt: float
     """Angle of the longest axis, in radians."""
     ripple: float
@@ -76,7 +77,7 @@ def draw_contours(seed: int, label: int, instance: int, size: int, channels: int
         label: the class, from 0.
         instance: from 0.
         size: rows and columns, in pixels.
-        channels: 3 in colours, 1 in greys.
+        channels: 3 for colours, 1 for grey.
     """
     rng = seed_generator(seed, CONTOURS, label, instance, 1)
     contour = draw_contour(seed, label)
@@ -90,7 +91,8 @@ def draw_contours(seed: int, label: int, instance: int, size: int, channels: int
 def draw_polygons(contour: Contour, offset: Float64[np.ndarray, " 2"]) -> Float64[np.ndarray, "line point 2"]:
     """Return the corners of the polygons, the outermost first.
 
-    The noise is read on a circle, so that it closes; from polygon to polygon the circle drifts, so neighbours are alike.
+    The noise is sampled along a circle, so that the polygon closes; the circle drifts from polygon to polygon, so
+    neighbours are alike.
     """
     angles = np.arange(contour.vertices) * (2 * math.pi / contour.vertices)
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=-1)

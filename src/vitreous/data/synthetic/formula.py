@@ -1,7 +1,7 @@
 """Labelled images drawn from formulas: unlimited, free of licences, nothing to download.
 
 A class is a formula's parameters, an instance its variation. Each image is a pure function of (kind, seed, class,
-instance, size, colours), so it is drawn when it is asked for, in whichever process, and nothing need be stored.
+instance, size, colours), so it is drawn on demand, in any process, and nothing is stored.
 """
 
 import hashlib
@@ -23,38 +23,38 @@ from vitreous.errors import DataError, UnknownName
 
 SCHEME = "formula:"
 EDITION = 1
-"""Counts the ways in which the formulas have been drawn: a change of any pixel changes the fingerprints."""
+"""Version of the formulas: increased by a change of any pixel, so that the fingerprints change."""
 KINDS: dict[str, Callable[[int, int, int, int, int], UInt8[np.ndarray, "size size c"]]] = {
     "fractals": draw_fractal,
     "fractals-one": draw_fractal,
     "contours": draw_contours,
     "atoms": draw_atom,
 }
-"""What draws each kind, from (seed, class, instance, size, channels)."""
+"""The function that draws each kind, from (seed, class, instance, size, channels)."""
 ONE = "fractals-one"
 UNVARIED = -1
 """The instance that is its class's own formula."""
 RANGES = {"classes": (2, 10_000_000), "images": (1, 10_000_000), "size": (8, 1024), "seed": (0, 2**63 - 1)}
 MOST = 100_000_000
-"""Images of one source: their labels take 8 bytes each."""
+"""Most images of one source: their labels take 8 bytes each."""
 
 
 @dataclass(frozen=True)
 class Formula:
-    """Which images: `formula:KIND?classes=1000&images=100&size=32&seed=0&colours=rgb`, each part after ? optional.
+    """Describes images: `formula:KIND?classes=1000&images=100&size=32&seed=0&colours=rgb`, each part after ? optional.
 
     Class c depends on (kind, seed, c) alone: 1,000 classes are the first 1,000 of 10,000.
     """
 
     kind: str
-    """fractals, contours or atoms; fractals-one: one image a class, the formula unvaried."""
+    """fractals, contours or atoms; fractals-one: one image per class, the formula unvaried."""
     classes: int = 1000
     images: int = 100
-    """Of each class, training and validation together. fractals-one: 1."""
+    """Images of each class, training and validation together. fractals-one: 1."""
     size: int = 32
     """Rows and columns, in pixels."""
     seed: int = 0
-    """Of the classes and all their instances."""
+    """Seed of the classes and all their instances."""
     colours: str = "rgb"
     """rgb, or grey: a single channel."""
 
@@ -67,9 +67,9 @@ class Formula:
             if not low <= getattr(self, name) <= high:
                 raise DataError(f"{name}={getattr(self, name)} in {self}; it must be from {low:,} to {high:,}")
         if self.classes * self.images > MOST:
-            raise DataError(f"{self} are {self.classes * self.images:,} images; one source may have {MOST:,}")
+            raise DataError(f"{self} are {self.classes * self.images:,} images; one source may have at most {MOST:,}")
         if self.kind == ONE and self.images != 1:
-            raise DataError(f"{ONE} has one image a class, so images={self.images} can't be; take fractals for more")
+            raise DataError(f"{ONE} has one image a class, not images={self.images}; use fractals for more")
 
     def __str__(self) -> str:
         settings = "&".join(f"{one.name}={getattr(self, one.name)}" for one in fields(self)[1:])
@@ -77,18 +77,18 @@ class Formula:
 
     @property
     def channels(self) -> int:
-        """3 in colours, 1 in greys."""
+        """3 for colours, 1 for grey."""
         return 3 if self.colours == "rgb" else 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes' names, such as fractals-00012. Those of fractals-one are the fractals' own."""
+        """The classes' names, such as fractals-00012. fractals-one uses the names of fractals."""
         kind = "fractals" if self.kind == ONE else self.kind
         return tuple(f"{kind}-{label:05}" for label in range(self.classes))
 
 
 def is_formula(path: str) -> bool:
-    """Tell whether a data set's place names images from formulas."""
+    """Return whether a data set's path names images from formulas."""
     return path.startswith(SCHEME)
 
 
@@ -100,7 +100,7 @@ def parse_formula(path: str) -> Formula:
 
     Raises:
         UnknownName: there is no such kind or setting; the nearest is suggested.
-        DataError: a value is no whole number, given twice, or out of its range.
+        DataError: a value that is not a whole number, is given twice, or is out of its range.
     """
     kind, _, query = path.removeprefix(SCHEME).partition("?")
     settings: dict[str, int | str] = {"images": 1} if kind == ONE else {}
@@ -126,23 +126,23 @@ def read_whole(name: str, value: str, path: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class FormulaSource(Drawn):
-    """Images from formulas, of every class the same number, class by class."""
+    """Images from formulas, the same number of every class, class by class."""
 
     formula: Formula
     each: int
-    """Images of each class in this source."""
+    """Images per class in this source."""
     first: int = 0
-    """Place of a class's first image in its shuffled instances; with `unvaried`, its only instance."""
+    """Position of a class's first image in its shuffled instances; with `unvaried`, its only instance."""
     split_seed: int = 0
     """Seed of that shuffling."""
     shuffled: int = 0
-    """How many instances of a class are shuffled; 0: none, they count on from `first`."""
+    """Number of instances of a class that are shuffled; 0: none, they are counted from `first`."""
 
     def __len__(self) -> int:
         return self.formula.classes * self.each
 
     def __reduce__(self) -> tuple:
-        """Go to another process as what it is: a few numbers, without the labels."""
+        """Go to another process as a few numbers, without the labels."""
         return FormulaSource, (self.formula, self.each, self.first, self.split_seed, self.shuffled)
 
     @property
@@ -157,7 +157,7 @@ class FormulaSource(Drawn):
 
     @cached_property
     def labels(self) -> Int64[np.ndarray, " example"]:
-        """The class of each example: 8 bytes each, made when first asked for."""
+        """The class of each example: 8 bytes each, made on first use."""
         return np.repeat(np.arange(self.formula.classes, dtype=np.int64), self.each)
 
     @property
@@ -167,7 +167,7 @@ class FormulaSource(Drawn):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that decides the pixels; nothing is drawn for it."""
+        """Hash of everything that determines the pixels; nothing is drawn for it."""
         parts = (EDITION, self.formula, self.each, self.first, self.split_seed, self.shuffled)
         return hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
@@ -187,7 +187,7 @@ class FormulaSource(Drawn):
 
 @dataclass(frozen=True)
 class Names(Sequence[str]):
-    """The names of a source's examples, made as they are asked for."""
+    """The names of a source's examples, made on demand."""
 
     source: FormulaSource
 
@@ -200,9 +200,9 @@ class Names(Sequence[str]):
 
 
 def split_formula(formula: Formula, holdout: float, seed: int) -> tuple[FormulaSource, FormulaSource]:
-    """Return training and validation examples: of every class the same share is held out, chosen by `seed`.
+    """Return training and validation examples: the same share of every class is held out, chosen by `seed`.
 
-    Where a class has a single image, that is for training, and the validation is another instance of each class.
+    If a class has a single image, it is for training, and the validation is another instance of each class.
 
     Raises:
         DataError: the share is out of range.

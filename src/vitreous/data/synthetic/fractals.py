@@ -15,17 +15,17 @@ FRACTALS = 1
 MAPS = (2, 8)
 """Fewest and most maps of a system (FractalDB's code: 2 to 7)."""
 SHRINK = 0.95
-"""Largest factor by which a map may stretch any direction. FractalDB takes what doesn't diverge."""
+"""Largest factor by which a map may stretch in any direction. FractalDB accepts any system that doesn't diverge."""
 FILLING, FULL = 0.2, 0.75
-"""Least and largest share of cells that an attractor meets (FractalDB's search: at least 0.2, of 512 x 512)."""
+"""Least and largest share of cells that an attractor covers (FractalDB's search: at least 0.2, of 512 x 512)."""
 CELLS = 64
 """Rows and columns of the grid on which that share is counted."""
 TRIES = 200
 WEIGHT, TURN = 0.2, math.radians(10)
-"""How far an instance departs from its class: one coefficient of every map by up to a fifth (FractalDB: a tenth or a
-fifth), and a turn (FractalDB: none), each way."""
+"""How far an instance departs from its class, each way: one coefficient of every map by up to a fifth (FractalDB: a
+tenth or a fifth), and a rotation (FractalDB: none)."""
 STEPS, SETTLE = 24, 8
-"""Steps of the chaos game that are drawn, and that go before so that the chains part."""
+"""Steps of the chaos game that are drawn, and steps before them that let the chains diverge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class System:
 
     @property
     def choice(self) -> Int64[np.ndarray, " byte"]:
-        """Which map each of 256 random bytes takes: shares go by the maps' areas, |ad - bc|, as FractalDB's."""
+        """Which map each of 256 random bytes selects, in proportion to the maps' areas, |ad - bc|, as in FractalDB."""
         a, b, c, d = self.maps[:4]
         area = np.abs(a * d - b * c) + 0.01
         ends = np.cumsum(area) / area.sum() * 256
@@ -46,17 +46,17 @@ class System:
 
 @dataclass(frozen=True)
 class Variation:
-    """What tells an instance from its class. The default: nothing."""
+    """What distinguishes an instance from its class. The default: nothing."""
 
     coefficient: int = 0
-    """Which of a to f is weighted."""
+    """Index of the weighted coefficient, a to f."""
     weight: float = 1.0
     turn: float = 0.0
-    """Radians."""
+    """Rotation, in radians."""
     mirror: tuple[float, float] = (1.0, 1.0)
-    """-1 turns an axis around."""
+    """-1 flips an axis."""
     patch: tuple[bool, ...] = SQUARE
-    """What is drawn at each point: 3 x 3 pixels, row by row."""
+    """The shape drawn at each point: 3 x 3 pixels, row by row."""
 
 
 def draw_fractal(seed: int, label: int, instance: int, size: int, channels: int) -> UInt8[np.ndarray, "size size c"]:
@@ -67,7 +67,7 @@ def draw_fractal(seed: int, label: int, instance: int, size: int, channels: int)
         label: the class, from 0.
         instance: from 0; -1 is the class itself, unvaried.
         size: rows and columns, in pixels.
-        channels: 3 in colours, 1 in greys.
+        channels: 3 for colours, 1 for grey.
     """
     rng = seed_generator(seed, FRACTALS, label, instance, 1)
     variation = draw_variation(rng) if instance >= 0 else Variation()
@@ -81,7 +81,7 @@ def draw_fractal(seed: int, label: int, instance: int, size: int, channels: int)
 
 @lru_cache(maxsize=1 << 16)
 def find_system(seed: int, label: int) -> System:
-    """Find a class's system: the first of its random ones that fills enough of the image, and not all of it."""
+    """Find a class's system: the first of its random ones that fills enough of the image, but not all of it."""
     best, nearest = None, math.inf
     for turn in range(TRIES):
         rng = seed_generator(seed, FRACTALS, label, turn, 0)
@@ -128,7 +128,7 @@ def draw_variation(rng: np.random.Generator) -> Variation:
 
 
 def weight_maps(system: System, variation: Variation) -> System:
-    """Weight one coefficient of every map; maps that no longer shrink are brought back."""
+    """Weight one coefficient of every map; maps that no longer contract are scaled back."""
     maps = system.maps.copy()
     maps[variation.coefficient] *= variation.weight
     maps[:4] *= np.minimum(1, SHRINK / np.maximum(measure_stretch(maps), 1e-9))
@@ -159,14 +159,15 @@ def play_chaos_game(
 
 
 def turn_points(points: Float32[np.ndarray, "2 point"], variation: Variation) -> Float32[np.ndarray, "2 point"]:
-    """Turn and mirror the points, after bringing them to a square, so that a turn is the same for every class."""
+    """Rotate and mirror the points after scaling them to a square, so that a rotation means the same for every
+    class."""
     x, y = fit_points(points)
     sine, cosine = math.sin(variation.turn), math.cos(variation.turn)
     return np.stack([(cosine * x - sine * y) * variation.mirror[0], (sine * x + cosine * y) * variation.mirror[1]])
 
 
 def fit_points(points: Float32[np.ndarray, "2 point"]) -> Float32[np.ndarray, "2 point"]:
-    """Bring both coordinates to -1 to 1, each by itself (as FractalDB does)."""
+    """Scale each coordinate to -1 to 1 by itself (as FractalDB does)."""
     low, high = points.min(axis=1, keepdims=True), points.max(axis=1, keepdims=True)
     scale = 2 / np.maximum(high - low, np.float32(1e-6))
     return points * scale - (low + high) / 2 * scale
@@ -175,7 +176,8 @@ def fit_points(points: Float32[np.ndarray, "2 point"]) -> Float32[np.ndarray, "2
 def mark_cells(
     points: Float32[np.ndarray, "2 point"], last: Int64[np.ndarray, " point"], canvas: int
 ) -> UInt8[np.ndarray, "canvas canvas"]:
-    """Mark the cells that points lie in with 1 + the map that led there; 0 is empty. A margin of a cell stays free."""
+    """Mark the cells that points lie in with 1 + the map that led there; 0 is empty. A margin of one cell stays
+    free."""
     half = np.float32((canvas - 3) / 2)
     col, row = (fit_points(points) * half + (half + np.float32(1.5))).astype(np.int32)
     ink = np.zeros(canvas * canvas, dtype=np.uint8)

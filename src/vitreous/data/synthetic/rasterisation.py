@@ -1,4 +1,4 @@
-"""What the formulas are drawn with: a canvas, colours, closed lines."""
+"""Drawing for the formulas: a canvas, colours, closed lines."""
 
 import math
 
@@ -7,13 +7,13 @@ from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw
 
 FINEST = 96
-"""Least rows and columns that are drawn on: smaller images are drawn larger, and averaged down."""
+"""Smallest canvas, in rows and columns: smaller images are drawn larger and averaged down."""
 SQUARE, CROSS = (True,) * 9, (False, True, False, True, True, True, False, True, False)
-"""Patches that thicken a line by a pixel on each side; taken in turn they make an octagon."""
+"""Patches that thicken a line by a pixel on each side; used in turn they make an octagon."""
 
 
 def choose_canvas(size: int) -> tuple[int, int]:
-    """Return the rows and columns to draw on, and by how much they are averaged down in the end."""
+    """Return the rows and columns of the canvas, and the factor by which it is averaged down."""
     factor = math.ceil(FINEST / size)
     return size * factor, factor
 
@@ -29,21 +29,21 @@ def shrink_canvas(pixels: UInt8[np.ndarray, "r c channel"], factor: int) -> UInt
 
 
 def draw_colours(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
-    """Draw colours that stand out from black: every one's brightest channel is at least 160 of 255."""
+    """Draw random colours that stand out from black: the brightest channel of each is at least 160 of 255."""
     drawn = rng.uniform(0.15, 1.0, (count, channels))
     peak = rng.uniform(160, 255, (count, 1))
     return np.rint(drawn / drawn.max(axis=1, keepdims=True) * peak).astype(np.uint8)
 
 
 def draw_shades(rng: np.random.Generator, count: int, channels: int) -> UInt8[np.ndarray, "count channel"]:
-    """Draw two colours, and return `count` from the one to the other."""
+    """Draw two random colours, and return `count` shades from one to the other."""
     first, last = draw_colours(rng, 2, channels).astype(np.float64)
     share = np.linspace(0, 1, count)[:, None]
     return np.rint(first * (1 - share) + last * share).astype(np.uint8)
 
 
 def spread_ink(ink: UInt8[np.ndarray, "row col"], patch: tuple[bool, ...]) -> UInt8[np.ndarray, "row col"]:
-    """Draw a patch of 3 x 3 pixels, given row by row, at every marked pixel; where patches meet, the higher mark stays.
+    """Draw a patch of 3 x 3 pixels, given row by row, at every marked pixel; where patches overlap, higher marks stay.
 
     Nothing is drawn in the outermost rows and columns.
     """
@@ -62,8 +62,8 @@ def draw_closed_lines(
 
     Args:
         points: x and y, from -1 to 1 within the image; at most 255 lines.
-        shade: one colour a line.
-        width: of the lines, as a share of the image's side; never below a pixel of the image.
+        shade: one colour per line.
+        width: of the lines, as a share of the image's side; never below one pixel of the image.
         size: rows and columns of the image, in pixels.
     """
     canvas, factor = choose_canvas(size)
@@ -83,9 +83,9 @@ def draw_closed_lines(
 def place_points(
     points: Float64[np.ndarray, "line point 2"], rng: np.random.Generator, tilt: float, turn: float, shift: float
 ) -> Float64[np.ndarray, "line point 2"]:
-    """Turn by `tilt` and up to `turn` radians each way, and bring to the image: 3/4 to 19/20 of it, moved by up to `shift`.
+    """Rotate by `tilt` and up to `turn` radians each way, scale to 3/4 to 19/20 of the image, move by up to `shift`.
 
-    The shape is made to fit first, its longer side from -1 to 1.
+    The shape is first scaled so that its longer side reaches from -1 to 1.
     """
     angle = tilt + rng.uniform(-turn, turn)
     sine, cosine = math.sin(angle), math.cos(angle)

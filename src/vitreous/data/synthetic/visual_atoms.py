@@ -13,36 +13,37 @@ from vitreous.data.synthetic.rasterisation import draw_closed_lines, draw_shades
 ATOMS = 3
 """The kind's number, in the keys of its random draws."""
 ORBITS = (2, 16)
-"""Fewest and most orbits, drawn uniformly in the logarithm. VisualAtom has up to 200, at 512 pixels."""
+"""Fewest and most orbits, drawn log-uniformly. VisualAtom has up to 200, at 512 pixels."""
 FREQUENCY = (0, 20)
 """Lowest and highest frequency of either wave (VisualAtom: 0 to 20)."""
 AMPLITUDE = (0.03, 0.22)
 """Least and largest amplitude of either wave, over the outermost orbit's radius."""
 OVAL = 2.0
-"""Longest axis over the shortest, at most (VisualAtom: 2)."""
+"""Largest ratio of the longest to the shortest axis (VisualAtom: 2)."""
 POINTS = 160
 """Points of each orbit: four at each crest of the fastest wave, and more."""
 WIDTH = (0.008, 0.02)
-"""Of the lines, as a share of the image's side."""
+"""Width of the lines, as a share of the image's side."""
 TURN, SHIFT, PHASE, JITTER = math.radians(15), 0.05, 0.4, 0.006
-"""What an instance varies, each way: its angle, its place, the phase of each wave (radians), every point's radius."""
+"""Largest variation of an instance, each way: its angle, its position, the phase of each wave (radians), every
+point's radius."""
 
 
 @dataclass(frozen=True)
 class Atom:
-    """A class."""
+    """The parameters of a class."""
 
     orbits: int
     inner: float
-    """Radius of the innermost orbit over that of the outermost."""
+    """Ratio of the innermost orbit's radius to the outermost's."""
     oval: float
-    """Shortest axis over the longest."""
+    """Ratio of the shortest axis to the longest."""
     tilt: float
     """Angle of the longest axis, in radians."""
     frequencies: tuple[int, int]
     amplitudes: tuple[float, float]
     twist: float
-    """By how much the waves are turned from the outermost orbit to the innermost, in radians."""
+    """How far the waves rotate from the outermost orbit to the innermost, in radians."""
     width: float
 
 
@@ -72,7 +73,7 @@ def draw_atom(seed: int, label: int, instance: int, size: int, channels: int) ->
         label: the class, from 0.
         instance: from 0.
         size: rows and columns, in pixels.
-        channels: 3 in colours, 1 in greys.
+        channels: 3 for colours, 1 for grey.
     """
     rng = seed_generator(seed, ATOMS, label, instance, 1)
     atom = draw_atom_parameters(seed, label)
@@ -87,7 +88,7 @@ def draw_atom(seed: int, label: int, instance: int, size: int, channels: int) ->
 def draw_waves(
     atom: Atom, phases: Float64[np.ndarray, " 2"], jitter: Float64[np.ndarray, "orbit point"]
 ) -> Float64[np.ndarray, "orbit point 2"]:
-    """Return the points of the orbits, the outermost first: an ellipse, moved in and out by both waves."""
+    """Return the points of the orbits, the outermost first: an ellipse, displaced by both waves."""
     angles = np.arange(POINTS) * (2 * math.pi / POINTS)
     depth = np.linspace(1, 0, atom.orbits)[:, None]
     radius = atom.inner + (1 - atom.inner) * depth + jitter
