@@ -123,9 +123,9 @@ def test_floating_point_colours_become_eight_bits_by_levels():
 @pytest.mark.parametrize(
     ("data", "mode", "words"),
     [
-        (tiff(values("u2", 5)), "RGB", "has 5 channels, which are no colours; --channels 5 keeps them"),
-        (tiff(values("u2", 5)), 4, "has 5 channels, where 4 are wanted"),
-        (imagecodecs.png_encode(values("u1", 3)), 5, "has 3 channels, where 5 are wanted"),
+        (tiff(values("u2", 5)), "RGB", "has 5 channels, which are not colours; --channels 5 keeps them"),
+        (tiff(values("u2", 5)), 4, "has 5 channels, but 4 are expected"),
+        (imagecodecs.png_encode(values("u1", 3)), 5, "has 3 channels, but 5 are expected"),
         (tiff(values("f4", 5)), 5, "--decode.levels 0 1"),
         (tiff(values("u2", 5))[:-9000], 5, "truncated|lies outside"),
     ],

@@ -252,7 +252,7 @@ def test_the_same_draws_at_every_severity():
 def test_mistakes():
     with pytest.raises(UnknownName, match="did you mean 'fog'"):
         corrupt(SMALL, "fogg", 1)
-    with pytest.raises(ConfigError, match="1 to 5, not 6"):
+    with pytest.raises(ConfigError, match="severity is 6; it must be 1 to 5"):
         corrupt(SMALL, "fog", 6)
 
 

@@ -168,7 +168,7 @@ def test_from_python(trained_model, tmp_path, monkeypatch):
         model.features(vitreous.frames(path, every=2)), model.features(shown), rtol=1e-4, atol=1e-5
     )
     assert model(next(vitreous.frames(path))).name == f"{path}@0.0s"
-    assert "is a video, and an image is needed" in model(path).error
+    assert "is a video, but an image is needed" in model(path).error
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     (only,) = model([path])

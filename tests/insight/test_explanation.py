@@ -105,7 +105,7 @@ def test_models_and_images_in_any_form(tmp_path):
         ("plain", {"method": "attention", "head": 2}, "head 2 is outside the model's 2"),
         ("plain", {"target": "cta"}, "did you mean 'cat'"),
         ("plain", {"target": 5}, "class 5 is outside"),
-        ("headless", {"target": "cat"}, "rollout takes no target; this Vision Transformer without head has no use"),
+        ("headless", {"target": "cat"}, "rollout takes no target; this Vision Transformer without head doesn't use"),
         ("resnet", {"layer": 2}, "layer 2 is outside the model's 2"),
     ],
 )

@@ -89,5 +89,5 @@ def test_mistakes():
         measure_deletion(linear, IMAGE, torch.zeros(9, 9))
     with pytest.raises(ConfigError, match="at least 1"):
         measure_insertion(linear, IMAGE, WEIGHTS, steps=0)
-    with pytest.raises(ConfigError, match="the baseline is"):
+    with pytest.raises(ConfigError, match="the baseline's shape is"):
         measure_insertion(linear, IMAGE, WEIGHTS, torch.zeros(1, 2, 2))

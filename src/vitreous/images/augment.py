@@ -1,4 +1,4 @@
-"""What training does to an image: pure functions of (pixels, generator). Equal generators give equal pixels."""
+"""The augmentation of training images: pure functions of (pixels, generator). Equal generators give equal pixels."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from vitreous.shapes import Box, Pixels, Size
 TRIES = 10
 """Draws of an inception crop before it falls back to the centre."""
 ERASE_AREA, ERASE_ASPECT = (0.02, 1 / 3), (0.3, 3.3)
-"""Of random erasing (1708.04896), as in timm and torchvision; the paper's own largest area is 0.4."""
+"""Area and aspect of random erasing (1708.04896), as in timm and torchvision; the paper's own largest area is 0.4."""
 
 
 def augment(
@@ -27,9 +27,9 @@ def augment(
     rng: np.random.Generator,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
-    """Decode if need be, then crop, flip, RandAugment and erase. Returns pixels of `preprocess.size`.
+    """Decode if necessary, then crop, flip, RandAugment and erase. Returns pixels of `preprocess.size`.
 
-    The crop is drawn from the header's size, before decoding: a JPEG whose crop is shrunk anyway is decoded at a
+    The crop is drawn from the header's size, before decoding: a JPEG whose crop will be shrunk anyway is decoded at a
     reduced scale that still covers it.
     """
     pixels = crop(image, config, preprocess, decoding, rng, name)
@@ -118,7 +118,7 @@ def window_crop(
 def pad_crop(
     pixels: Pixels[np.ndarray, "row col channel"], config: AugmentConfig, rng: np.random.Generator
 ) -> Pixels[np.ndarray, "row col channel"]:
-    """Shift by up to `crop_pad` pixels each way; what comes in is the image mirrored at the edge, or black."""
+    """Shift by up to `crop_pad` pixels each way; the gap shows the image mirrored at the edge, or black."""
     (rows, cols), pad = pixels.shape[:2], config.crop_pad
     if not 0 <= pad < min(rows, cols):
         raise ConfigError(
@@ -186,7 +186,7 @@ def cutmix(
     alpha: float,
     rng: np.random.Generator,
 ) -> tuple[Pixels[np.ndarray, "row col channel"], float]:
-    """Paste a rectangle of the partner (1905.04899); the share returned is that of the pixels left, exactly."""
+    """Paste a rectangle of the partner (1905.04899); the share returned is exactly that of the remaining pixels."""
     rows, cols = pixels.shape[:2]
     side = math.sqrt(1 - float(rng.beta(alpha, alpha)))
     middle_row, middle_col = int(rng.integers(rows)), int(rng.integers(cols))

@@ -1,8 +1,8 @@
-"""TIFF images of any number of channels and up to 64 bits each, as the values that the file holds.
+"""TIFF images with any number of channels of up to 64 bits each, as the values in the file.
 
-Pillow knows no image of more than four channels, and of colours only 8 bits. But its decoders (libtiff's among them) do unpack
-any strip or tile: each plane is handed to them as if it were grey pixels of one byte, and the bytes are put together here.
-So nothing is unpacked beyond what the size, which was checked before, asks for.
+Pillow supports no image with more than four channels, and colours only in 8 bits. But its decoders (including
+libtiff's) do unpack any strip or tile: each plane is handed to them as if it were grey pixels of one byte, and the
+bytes are assembled here. So nothing is unpacked beyond what the size, which was checked before, requires.
 """
 
 import io
@@ -41,29 +41,29 @@ COMPRESSIONS = {
     34925: "LZMA",
     50000: "Zstandard",
 }
-"""How strips and tiles may be packed, so that bytes come out."""
+"""How strips and tiles may be compressed so that they decode to bytes."""
 LARGEST_TILE = 64 * 2**20
-"""Bytes that a tile may take where the image is smaller than it."""
+"""Most bytes of a tile that is larger than the image."""
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 HORIZONTAL, FLOATING = 2, 3
-"""Predictors: differences along a row; the same of bytes, those of equal weight together."""
+"""Predictors: differences along a row; the same on bytes, grouped by significance."""
 MANY = 4
-"""Most channels that Pillow's modes have."""
+"""Most channels in one of Pillow's modes."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a TIFF's pixels lie in the file."""
+    """The layout of a TIFF's pixels in the file."""
 
     rows: int
     cols: int
     channels: int
     dtype: np.dtype
-    """Of a value, in the file's byte order."""
+    """The type of a value, in the file's byte order."""
     photometric: int
     compression: int
     planar: bool
-    """One plane after the other, and not pixel by pixel."""
+    """Whether one plane follows the other, rather than one pixel the other."""
     predictor: int
     part: tuple[int, int]
     """Rows and columns of a strip or tile."""
@@ -83,17 +83,17 @@ class Layout:
 
     @property
     def across(self) -> int:
-        """Columns of all strips or tiles side by side, what reaches beyond the image included."""
+        """Columns of all strips or tiles side by side, including what reaches beyond the image."""
         return -(-self.cols // self.part[1]) * self.part[1]
 
     @property
     def working(self) -> float:
-        """Bytes of memory that a pixel takes while it is read: as it comes out, as a whole, and in float32."""
+        """Bytes of memory that a pixel takes during reading: as decoded, in full, and in float32."""
         return 3.0 * self.dtype.itemsize * self.channels * self.across / self.cols + 8.0 * self.channels
 
 
 def read_layout(data: bytes) -> Layout | None:
-    """Return how a TIFF's pixels lie, None for what isn't read here: palettes, bits that are no bytes, JPEG and fax inside.
+    """Return a TIFF's pixel layout; None for unsupported ones: palettes, bits that aren't bytes, JPEG and fax inside.
 
     Raises:
         ImageError: it is damaged.
@@ -135,7 +135,7 @@ def read_layout(data: bytes) -> Layout | None:
 
 
 def read_per_channel(entries: dict[int, Entry], tag: int, channels: int) -> tuple[int, ...]:
-    """Return what is said of each channel; one value, or none, is said of all."""
+    """Return an entry's value for each channel; a single value, or none, applies to all."""
     if tag not in entries:
         return (1,)
     values = read_numbers(entries[tag], max(1, min(channels, PARTS)))
@@ -143,7 +143,7 @@ def read_per_channel(entries: dict[int, Entry], tag: int, channels: int) -> tupl
 
 
 def read_numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
-    """Return an entry's whole numbers, at most so many; of another kind, or cut short, there are fewer."""
+    """Return an entry's whole numbers, at most `most`; fewer if they are of another kind, or cut short."""
     letter = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}.get(entry.kind)
     if letter is None:
         return np.empty(0, np.int64)
@@ -153,10 +153,10 @@ def read_numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
 
 
 def read_values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
-    """Return what the file holds, in the machine's byte order.
+    """Return the values in the file, in the machine's byte order.
 
     Raises:
-        ImageError: strips or tiles that don't make up the image, or are larger than any sensible one.
+        ImageError: strips or tiles that don't make up the image, or are unreasonably large.
     """
     whole = how.rows * how.cols * how.channels * how.dtype.itemsize
     if how.tiled and how.part[0] * how.part[1] * how.pixel > max(LARGEST_TILE, 4 * whole):
@@ -165,7 +165,7 @@ def read_values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
     count = -(-how.rows // how.part[0]) * (how.across // how.part[1])
     offsets, lengths = (read_numbers(entry, PARTS) for entry in (how.offsets, how.lengths))
     if min(len(offsets), len(lengths)) < planes * count:
-        raise ImageError(f"it has {min(len(offsets), len(lengths)):,} strips or tiles and needs {planes * count:,}")
+        raise ImageError(f"it has {min(len(offsets), len(lengths)):,} strips or tiles but needs {planes * count:,}")
     out = np.empty((how.rows, how.cols, how.channels), how.dtype.newbyteorder("="))
     for plane in range(planes):
         chosen = slice(plane * count, (plane + 1) * count)
@@ -178,7 +178,7 @@ def read_values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
 def unpack_strips(
     data: bytes, how: Layout, offsets: Num[np.ndarray, " part"], lengths: Num[np.ndarray, " part"]
 ) -> UInt8[np.ndarray, "row byte"]:
-    """Unpack the strips or tiles of a plane, as the grey pixels of a TIFF made of them; raises ImageError."""
+    """Unpack the strips or tiles of a plane as the grey pixels of a TIFF made of them; raises ImageError."""
     if int(lengths.sum()) > len(data) or int((offsets + lengths).max()) > len(data):
         raise ImageError("it is truncated: its strips or tiles reach beyond the end of the file")
     parts = [data[first : first + length] for first, length in zip(offsets.tolist(), lengths.tolist(), strict=True)]
@@ -207,7 +207,7 @@ def write_tiff(parts: list[bytes], size: list[tuple[int, int]], tags: tuple[int,
 
 
 def undo_predictor(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np.ndarray, "row col channel"]:
-    """Turn unpacked bytes into values, undoing what a predictor made of each strip's or tile's rows; raises ImageError."""
+    """Turn unpacked bytes into values, reversing the predictor in the rows of each strip or tile; raises ImageError."""
     channels = how.pixel // how.dtype.itemsize
     if how.predictor not in (1, HORIZONTAL, FLOATING):
         raise ImageError(f"its predictor {how.predictor} is unknown")
@@ -219,7 +219,7 @@ def undo_predictor(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np
     if how.predictor != HORIZONTAL:
         return whole
     if how.dtype.kind == "f":
-        raise ImageError("its predictor is for whole numbers, and its pixels are floating-point")
+        raise ImageError("its predictor is for whole numbers, but its pixels are floating-point")
     whole = whole.astype(how.dtype.newbyteorder("="))
     for left in range(0, how.across, how.part[1]):
         part = whole[:, left : left + how.part[1]]
@@ -230,7 +230,7 @@ def undo_predictor(packed: UInt8[np.ndarray, "row byte"], how: Layout) -> Num[np
 def undo_float_predictor(
     part: UInt8[np.ndarray, "row byte"], how: Layout, channels: int
 ) -> UInt8[np.ndarray, "row byte"]:
-    """Undo the predictor of floating-point numbers (Adobe's TIFF technical note 3), into the file's byte order."""
+    """Reverse the predictor of floating-point numbers (Adobe's TIFF technical note 3), into the file's byte order."""
     rows, width = part.shape
     summed = np.cumsum(part.reshape(rows, -1, channels), axis=1, dtype=np.uint8)
     planes = summed.reshape(rows, how.dtype.itemsize, width // how.dtype.itemsize)

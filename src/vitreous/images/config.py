@@ -1,4 +1,4 @@
-"""How images become pixels for the model: settings only, no torch."""
+"""How images become the model's input: settings only, no torch."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -11,10 +11,10 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Rounding = Literal["nearest", "timm", "torchvision", "transformers", "tensorflow"]
 
 SUFFIXES = list_suffixes()
-"""What counts as an image inside a folder; once found, its format is told by content alone."""
+"""Extensions that count as an image inside a folder; the format is then recognised by content alone."""
 HALF = (0.5, 0.5, 0.5)
 MOST_CHANNELS = 1024
-"""Of an image; imaging spectrometers have some hundreds."""
+"""Most channels of an image; imaging spectrometers have a few hundred."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -23,21 +23,21 @@ class DecodeConfig:
     """Limits and conventions for reading image files."""
 
     max_pixels: int = 89_478_485
-    """Largest rows x cols that is decoded; the header is checked before any pixel is (Pillow's own default)."""
+    """Largest rows x cols that is decoded; the header is checked before any pixel (Pillow's own default)."""
     max_bytes: int = 256 * 2**20
     """Largest file that is read, in bytes."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Colour that transparent pixels are composited over, 0 to 255."""
     max_memory: int = 0
-    """Most bytes of memory that decoding an image may take; 0: an eighth of the machine's, at most 1 GiB, and more by as
-    much as max_pixels is raised."""
+    """Most bytes of memory for decoding an image; 0: an eighth of the machine's, at most 1 GiB, raised in proportion
+    if max_pixels is raised."""
     max_expansion: int = 500
-    """Most bytes of pixels for each byte of a file, where the pixels take more than 64 MiB."""
+    """Most bytes of pixels per byte of the file, for pixels that take more than 64 MiB."""
     levels: tuple[float, float] | None = None
-    """Values that become black and white in images of more than 8 bits a channel or of floats: 0 4095 for 12 bits that are
-    stored in 16. None: 0 and 65535; floats then have no known range and are refused."""
+    """Values that become black and white in images with more than 8 bits a channel or with floats: 0 4095 for 12
+    bits stored in 16. None: 0 and 65535; floats then have no known range and are refused."""
     truncated: Literal["refuse", "fill"] = "refuse"
-    """A JPEG that lacks its last bytes is refused as damaged, or what is missing of it becomes grey."""
+    """What to do with a JPEG that lacks its last bytes: refuse it as damaged, or fill the missing part with grey."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,31 @@ class PreprocessConfig:
     """The one evaluation transform: resize, crop, normalise. It travels with the weights."""
 
     size: tuple[int, int] = (224, 224)
-    """Rows and columns that the model sees, in pixels."""
+    """Rows and columns of the model's input, in pixels."""
     mode: Mode = "RGB"
-    """What the model sees: RGB (3 channels) or L (1 channel) of 8 bits; or a number of channels, which are kept as they are in
-    the files, all their bits with them."""
+    """The model's input: RGB (3 channels) or L (1 channel) in 8 bits; or a number of channels, which are kept as
+    they are in the files, with all their bits."""
     resize: Literal["short", "squash", "border"] = "short"
-    """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop. border: scale
-    the longer side, keeping the aspect, and fill what is left open."""
+    """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop.
+    border: scale the longer side, keeping the aspect, and fill the rest."""
     crop: float = 0.875
-    """Central fraction that is kept after resizing, above 0 to 1."""
+    """Central fraction kept after resizing, above 0, at most 1."""
     interpolation: Interpolation = "bicubic"
     """Kernel of the resize."""
     mean: tuple[float, ...] = HALF
-    """Subtracted from each channel after scaling to 0..1; one value, or one a channel."""
+    """Subtracted from each channel after scaling to 0..1; one value, or one per channel."""
     std: tuple[float, ...] = HALF
-    """Divides each channel after the mean is subtracted; one value, or one a channel."""
+    """Divides each channel after the mean is subtracted; one value, or one per channel."""
     rounding: Rounding = "nearest"
-    """How sizes become whole pixels: nearest, or as the weights' own code does it. timm: size / crop and the longer side down.
-    torchvision, transformers: the longer side down. tensorflow: in float32. timm, torchvision: the crop's offset to the even."""
+    """How sizes are rounded to whole pixels: nearest, or as the weights' own code does it. timm: size / crop and the
+    longer side down. torchvision, transformers: the longer side down. tensorflow: in float32. timm, torchvision: the
+    crop's offset to even."""
     antialias: bool = True
-    """Widen the kernel where images get smaller, as Pillow does. False: as TensorFlow's resize does by default."""
+    """Widen the kernel when shrinking images, as Pillow does. False: don't, like TensorFlow's resize by default."""
     fill: Literal["mean", "black"] = "mean"
-    """What a border is filled with."""
+    """What fills a border."""
     colours: tuple[int, int, int] = (0, 1, 2)
-    """Channels that pictures show as red, green and blue where there are more than 3; 0 is the first."""
+    """Channels shown as red, green and blue in pictures of images with more than 3; 0 is the first."""
 
     def __post_init__(self) -> None:
         if isinstance(self.mode, int) and not 1 <= self.mode <= MOST_CHANNELS:
@@ -80,12 +81,12 @@ class PreprocessConfig:
 
     @property
     def channels(self) -> int:
-        """Channels that the model sees."""
+        """Channels of the model's input."""
         return self.mode if isinstance(self.mode, int) else {"RGB": 3, "L": 1}[self.mode]
 
     @property
     def keeps_channels(self) -> bool:
-        """Whether channels are kept as they are in the files, however many and deep, as float32; else they become grey or RGB in uint8."""
+        """Whether channels keep their number and depth, as float32; otherwise they become grey or RGB in uint8."""
         return isinstance(self.mode, int)
 
     @property
@@ -96,13 +97,13 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training does to an image. Every draw is a function of (seed, epoch, example)."""
+    """Augmentation of training images. Every draw is a function of (seed, epoch, example)."""
 
     crop: Literal["inception", "pad", "window", "eval"] = "inception"
-    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. window: resized to more than
-    is seen, then a random window (crop_window). eval: none."""
+    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. window: resized to
+    more than the input size, then a random window (crop_window). eval: the evaluation crop."""
     crop_area: tuple[float, float] = (0.05, 1.0)
-    """Smallest and largest share of the image's area that an inception crop takes."""
+    """Smallest and largest share of the image's area in an inception crop."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     """Smallest and largest aspect (cols / rows) of an inception crop."""
     crop_pad: int = 4
@@ -110,17 +111,19 @@ class AugmentConfig:
     crop_fill: Literal["reflect", "black"] = "reflect"
     """What a pad crop adds: the image mirrored, or black."""
     crop_window: float = 0.875
-    """Share of the resized rows and columns that a window crop shows, above 0 to 1."""
+    """Share of the resized rows and columns that a window crop shows, above 0, at most 1."""
     flip: bool = True
     """Mirror left and right with probability one half."""
     randaugment: tuple[int, float] = (0, 10.0)
-    """RandAugment's layers, the operations an image (0: off), and their magnitude, 10 the papers' full strength: 2 15 is (2, 15)."""
+    """RandAugment's layers, the operations per image (0: off), and their magnitude, where 10 is the papers' full
+    strength: 2 15 is (2, 15)."""
     erase: float = 0.0
     """Probability of random erasing, 0 to 1."""
     mixup: float = 0.0
     """Alpha of mixup's Beta distribution; 0 turns it off."""
     cutmix: float = 0.0
-    """Alpha of cutmix's Beta distribution; 0 turns it off. With mixup on too, each example takes either, half and half."""
+    """Alpha of cutmix's Beta distribution; 0 turns it off. With mixup on too, each example uses one of them, with
+    equal probability."""
     mix_probability: float = 1.0
     """Share of the examples that are mixed at all, 0 to 1."""
 
@@ -129,5 +132,5 @@ class AugmentConfig:
 
     @staticmethod
     def renewed(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
-        """Return what settings of earlier versions are today."""
+        """Return today's equivalent of settings of earlier versions."""
         return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}

@@ -1,8 +1,7 @@
-"""Bytes to pixels: limits checked before work, orientation applied, every mode brought to RGB or grey.
+"""Bytes to pixels: limits checked before work, orientation applied, every mode converted to RGB or grey.
 
-The format is told by content, never by a file's extension. A survey of the container (`containers`) comes first; then
-JPEG goes through simplejpeg (libjpeg-turbo), Netpbm through numpy, the other formats through the one reader of Pillow's
-that is for them.
+The format is recognised by content, never by a file's extension. A survey of the container (`containers`) comes first.
+Then simplejpeg (libjpeg-turbo) decodes JPEG, numpy Netpbm, and Pillow's reader for exactly that format all others.
 """
 
 import stat
@@ -45,27 +44,27 @@ SURVEYS: dict[str, Callable[[bytes], Survey]] = {
     "PPM": ppm.survey_ppm,
 }
 MEDIA = 20
-"""Bytes that a pixel of AVIF or HEIF takes: their decoders hold planes, references and a copy."""
+"""Bytes per pixel for AVIF or HEIF: their decoders hold planes, references and a copy."""
 REDUCTIONS = (8, 4, 2)
-"""Scales 1/8, 1/4 and 1/2 are read off a JPEG's DCT blocks at less cost; the odd ones in between cost more than they save."""
+"""Scales 1/8, 1/4 and 1/2 are cheap to read from a JPEG's DCT blocks; those in between cost more than they save."""
 ENDING = b"\xff\xd9"
-"""Of a JPEG."""
+"""The last bytes of a JPEG."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image's header says."""
+    """The facts in an image's header."""
 
     format: str
-    """One of `formats()`."""
+    """One of `list_formats()`."""
     size: Size
     """Rows and columns after the orientation is applied."""
     mode: str
-    """The file's own colour mode, as Pillow names it; where it has no name for it channels and bits, such as 5;16 (F: floats)."""
+    """The file's own colour mode, by Pillow's name; if there is none, channels and bits, such as 5;16 (F: floats)."""
     orientation: int
     """Orientation by EXIF or XMP, 1 (upright) to 8."""
     frames: int
-    """Frames of an animation, pages of a document; only the first is decoded."""
+    """Frames of an animation, or pages of a document; only the first is decoded."""
     complete: bool = True
     """Whether a JPEG has its last bytes."""
 
@@ -88,7 +87,7 @@ def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
 
 
 def probe(data: bytes, config: DecodeConfig = DecodeConfig(), name: str = "image") -> ImageInfo:
-    """Read an image's header alone; raises ImageError if it is no image or over the limits."""
+    """Read only an image's header; raises ImageError if it is not an image or over the limits."""
     kind = None
     try:
         kind, survey = _survey(data, config)
@@ -98,7 +97,7 @@ def probe(data: bytes, config: DecodeConfig = DecodeConfig(), name: str = "image
 
 
 def _describe(kind: str, survey: Survey, length: int, config: DecodeConfig) -> ImageInfo:
-    """Read what a header says beyond the survey, within the limits."""
+    """Read the header's facts beyond the survey, within the limits."""
     turned = survey.orientation
     if kind == "PPM":
         told = ppm.read_header(survey.data)
@@ -128,18 +127,20 @@ def decode(
     at_least: Size | None = None,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row col channel"]:
-    """Decode an image, upright, in the wanted mode.
+    """Decode an image, upright, in the requested mode.
 
     Args:
         data: the file's bytes.
         config: limits, and the colour that transparency is composited over.
-        mode: RGB (3 channels) or L (1 channel) in uint8; or a number of channels, which are kept as they are, in float32:
+        mode: RGB (3 channels) or L (1 channel) in uint8; or a number of channels, which are kept as they are, in
+            float32:
             0 to 255 from the file's least to its largest value (or the levels), neither rounded nor clipped.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if that still covers this size (training only).
         name: what error messages call the image.
 
     Raises:
-        ImageError: not an image of a known format, damaged, truncated, over the limits, or of another number of channels.
+        ImageError: not an image of a known format, damaged, truncated, over the limits, or with another number of
+            channels.
     """
     kind = None
     try:
@@ -160,13 +161,14 @@ def decode(
 
 
 def read_value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tuple[float, float] | None:
-    """Return the smallest and the largest value of an image of more than 8 bits a channel, None for others; ImageError."""
+    """Return the smallest and largest value of an image with more than 8 bits a channel; None for others; raises
+    ImageError."""
     try:
         kind, survey = _survey(data, config)
         if (how := _find_band_layout(kind, survey, len(data), config)) is not None and how.dtype.itemsize > 1:
             found = bands.read_values(survey.data, how)
             return float(found.min()), float(found.max())
-        if kind in ("JPEG", "PPM"):  # eight bits, or a header that says what white is
+        if kind in ("JPEG", "PPM"):  # eight bits, or a header that states white
             return None
         with open_limited(kind, survey, len(data), config) as image:
             name = name_mode(image, kind)
@@ -183,7 +185,7 @@ def read_value_range(data: bytes, config: DecodeConfig = DecodeConfig()) -> tupl
 
 
 def _survey(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
-    """Tell a file's format by its content and survey its container, within the limits; raises ImageError."""
+    """Recognise a file's format by content and survey its container, within the limits; raises ImageError."""
     if not data:
         raise ImageError("it is empty (0 bytes)")
     if len(data) > config.max_bytes:
@@ -204,7 +206,7 @@ def _decode_ppm(data: bytes, config: DecodeConfig, mode: Mode) -> UInt8[np.ndarr
 
 
 def _convert_mode(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> UInt8[np.ndarray, "row col channel2"]:
-    """Bring grey or RGB to the mode, as Pillow does."""
+    """Convert grey or RGB to the mode, as Pillow does."""
     if pixels.shape[2] == 1:
         return convert_grey(pixels, mode)
     return pixels if mode == "RGB" else np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
@@ -213,7 +215,7 @@ def _convert_mode(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> U
 def _decode_kept(
     kind: str, survey: Survey, length: int, config: DecodeConfig, channels: int, at_least: Size | None
 ) -> Float32[np.ndarray, "row col channel"]:
-    """Decode an image's channels as they are; raises ImageError if there are more or fewer of them."""
+    """Decode an image's channels as they are; raises ImageError if their number differs."""
     if kind == "JPEG" and (header := _read_jpeg_header(survey.data)) is not None:
         check_limits(header[0], replace(survey, working=16.0), length, config)
         colours: Mode = "L" if header[1] == "Gray" else "RGB"
@@ -222,7 +224,7 @@ def _decode_kept(
         told = ppm.read_header(survey.data)
         check_limits(told.size, replace(survey, working=survey.working + 12), length, config)
         found = ppm.read_values(survey.data, told)
-        if told.top not in (255, WHITE):  # the header says what white is
+        if told.top not in (255, WHITE):  # the header states white
             found = found.astype(np.float32) * np.float32(255 / told.top)
             check_channels(found.shape[2], channels)
             return found
@@ -237,15 +239,15 @@ def _decode_kept(
 
 
 def check_channels(found: int, wanted: int) -> None:
-    """Raise ImageError unless an image has as many channels as the model sees."""
+    """Raise ImageError unless the image has as many channels as the model's input."""
     if found != wanted:
-        raise ImageError(f"it has {found} channel{'s'[: found > 1]}, where {wanted} are wanted (preprocess.mode)")
+        raise ImageError(f"it has {found} channel{'s'[: found > 1]}, but {wanted} are expected (preprocess.mode)")
 
 
 def _decode_pillow_kept(
     kind: str, survey: Survey, length: int, config: DecodeConfig
 ) -> Num[np.ndarray, "row col channel"]:
-    """Decode with Pillow, upright; a PNG of 16 bits is unpacked once for the high and once for the low bytes."""
+    """Decode with Pillow, upright; a 16-bit PNG is unpacked once for the high and once for the low bytes."""
 
     def loaded(mode: str = "", raw: str = "") -> Num[np.ndarray, "row col channel"]:
         with open_limited(kind, replace(survey, working=survey.working + 16), length, config) as image:
@@ -267,7 +269,7 @@ def _decode_pillow_kept(
 
 
 def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
-    """Return how a TIFF's pixels lie that Pillow has no mode for; raises ImageError if it is over the limits."""
+    """Return the pixel layout of a TIFF that Pillow has no mode for; raises ImageError if it is over the limits."""
     how = bands.read_layout(survey.data) if kind == "TIFF" else None
     if how is None or (how.channels <= bands.MANY and (how.channels == 1 or how.dtype.itemsize == 1)):
         return None
@@ -278,10 +280,11 @@ def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConf
 def _decode_bands(
     how: bands.Layout, survey: Survey, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Bring a TIFF that Pillow has no mode for to 8 bits of RGB or grey: alpha, where it is the fourth, is composited."""
+    """Convert a TIFF that Pillow has no mode for to 8 bits of RGB or grey, compositing alpha if it is the fourth
+    channel."""
     if how.channels not in (3, 4):
         raise ImageError(
-            f"it has {how.channels} channels, which are no colours; --channels {how.channels} keeps them as they are"
+            f"it has {how.channels} channels, which are not colours; --channels {how.channels} keeps them as they are"
         )
     pixels = apply_orientation(bands.read_values(survey.data, how), survey.orientation)
     if pixels.dtype.kind == "f" and config.levels is None:
@@ -295,7 +298,7 @@ def _decode_bands(
 def _decode_pillow(
     kind: str, survey: Survey, length: int, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Decode with Pillow's reader for the format, or a TIFF that it has no mode for with that of `bands`."""
+    """Decode with Pillow's reader for the format, or with `bands` for a TIFF that Pillow has no mode for."""
     if (how := _find_band_layout(kind, survey, length, config)) is not None:
         return _decode_bands(how, survey, config, mode)
     with open_limited(kind, survey, length, config) as image:
@@ -335,7 +338,7 @@ def _read_jpeg_header(data: bytes) -> tuple[Size, str] | None:
 
 
 def _choose_reduction(size: Size, at_least: Size, orientation: int) -> int:
-    """Return the largest of the cheap divisors that leaves at least this size."""
+    """Return the largest cheap divisor that leaves at least this size."""
     wanted = Size(at_least.cols, at_least.rows) if orientation >= 5 else at_least
     for factor in REDUCTIONS:
         if size.rows // factor >= wanted.rows and size.cols // factor >= wanted.cols:
@@ -344,11 +347,11 @@ def _choose_reduction(size: Size, at_least: Size, orientation: int) -> int:
 
 
 def _explain_broken(error: Exception, name: str, kind: str | None) -> ImageError:
-    """Say in one line that an image can't be decoded, and why."""
+    """Say in one line why an image can't be decoded."""
     said = str(error).strip()
     if isinstance(error, ImageError):
         return ImageError(f"{name} {said[3:]}" if said.startswith("it ") else f"{name}: {said}")
     reason = said.splitlines()[0] if said else type(error).__name__
-    if isinstance(error, UnidentifiedImageError):  # whose message is an address in memory
+    if isinstance(error, UnidentifiedImageError):  # its message is an address in memory
         reason = "its header can't be read"
     return ImageError(f"{name} is a damaged {kind + ' ' if kind else ''}image: {reason}")

@@ -1,4 +1,5 @@
-"""Image formats: which are read, from which extensions they are known, and what to do about the others. No Pillow here."""
+"""Image formats: which are supported, by which extensions they are known, and what to do about others. No Pillow
+here."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -13,9 +14,9 @@ READ = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-"""Formats that are always read: Pillow's name -> extensions. Pillow is asked for these alone, whatever else it knows."""
+"""Formats that are always supported: Pillow's name -> extensions. Only these of Pillow's formats are used."""
 EXTRA = {"HEIF": (".heic", ".heif", ".hif")}
-"""Formats that `vitreous[formats]` reads."""
+"""Formats that `vitreous[formats]` adds."""
 MODULE = {"HEIF": "pillow_heif"}
 REMEDY = "install vitreous[formats]"
 SAVE = "not read; save as PNG, JPEG or TIFF"
@@ -88,12 +89,12 @@ UNREAD = dict.fromkeys(
     ),
     SAVE,
 )
-"""Endings of images that are not read."""
+"""Extensions of images that are not supported."""
 
 
 @cache
 def is_extra_installed(name: str) -> bool:
-    """Tell whether a format of EXTRA can be read here."""
+    """Return whether a format of EXTRA can be read here."""
     return find_spec(MODULE[name]) is not None
 
 
@@ -104,12 +105,12 @@ def list_formats() -> tuple[str, ...]:
 
 @cache
 def list_suffixes() -> frozenset[str]:
-    """Return the extensions, in lower case, of files that can be read here; their format is told by content alone."""
+    """Return the extensions, in lower case, of files that can be read here; formats are recognised by content alone."""
     return frozenset(extension for name in list_formats() for extension in (READ | EXTRA)[name])
 
 
 def suggest_remedy(suffix: str) -> str | None:
-    """Say what to do about files with an extension: "" if they are read, None if it isn't an image's.
+    """Return what to do about files with an extension: "" if they are supported, None if it isn't an image's.
 
     >>> suggest_remedy(".JPG"), suggest_remedy(".txt"), suggest_remedy(".psd")
     ('', None, 'not read; save as PNG, JPEG or TIFF')
@@ -149,11 +150,11 @@ BRANDS = {
     "AVIF": (b"avif", b"avis"),
     "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"),
 }
-"""Of ISO media files; a file that names both kinds is AVIF, since mif1 is every still image's."""
+"""Brands of ISO media files; a file with both kinds is AVIF, since mif1 is every still image's."""
 
 
 def sniff_format(data: bytes) -> str | None:
-    """Tell a format from a file's first bytes: one of READ or EXTRA, or the name of another that is known.
+    """Recognise a format by a file's first bytes: one of READ or EXTRA, or the name of another known format.
 
     >>> sniff_format(b"GIF89a..."), sniff_format(b"%PDF-1.4"), sniff_format(b"hello")
     ('GIF', 'PDF', None)

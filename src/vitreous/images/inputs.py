@@ -1,4 +1,4 @@
-"""Images as callers have them, bytes of a file, arrays or Pillow images, to a model's pixels."""
+"""Turn images as callers have them, bytes of a file, arrays or Pillow images, into a model's pixels."""
 
 import io
 import threading
@@ -16,10 +16,11 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.shapes import Pixels
 
 Image = Any
-"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model sees
-channels as they are, an array of any numbers, read as a file of them would be.
+"""bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model
+keeps channels as they are, an array of any numbers, read like a file of them.
 
-Arrays of floats are refused: whether 1.0 is white or nearly black can't be told from an array."""
+Arrays of floats are refused, because an array doesn't say whether 1.0 is white or nearly black.
+"""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
 """Formats that hold Pillow's modes without loss."""
 
@@ -27,7 +28,7 @@ FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "
 def read_pixels(
     image: Image, decode: DecodeConfig, preprocess: PreprocessConfig, name: str
 ) -> Pixels[np.ndarray, "row col channel"]:
-    """Return an image of any kind but a path as a model gets it, before normalisation; raises ImageError."""
+    """Return an image of any kind but a path as the model's pixels, before normalisation; raises ImageError."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         return preprocess_image(bytes(image), decode, preprocess, name)
     if isinstance(image, np.ndarray):
@@ -42,7 +43,7 @@ def read_pixels(
 
 
 _pillow_lock = threading.Lock()
-"""Held while a Pillow image reads its file, since two threads may have been handed the same image."""
+"""Held while a Pillow image reads its file, since two threads may share the same image."""
 
 
 def _is_pillow(image: Image) -> bool:
@@ -50,7 +51,7 @@ def _is_pillow(image: Image) -> bool:
 
 
 def is_single(images: Image) -> bool:
-    """Tell one image from many."""
+    """Return whether the argument is one image rather than many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3
     single = isinstance(images, (str, Path, bytes, bytearray, memoryview)) or _is_pillow(images)
@@ -60,7 +61,8 @@ def is_single(images: Image) -> bool:
 def _convert_kept(
     array: np.ndarray, decode: DecodeConfig, preprocess: PreprocessConfig, name: str
 ) -> Float[np.ndarray, "row col channel"]:
-    """Bring an array's channels to 0 to 255 as those of a file: uint8, whole numbers of more bits, or floats with levels."""
+    """Scale an array's channels to 0 to 255 like those of a file: uint8, whole numbers of more bits, or floats with
+    levels."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.dtype.kind not in "uif" or not array.size:
@@ -74,7 +76,7 @@ def _convert_kept(
 
 
 def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
-    """Check an array and give it its channel axis; with alpha, as the bytes of a PNG, which decoding composites."""
+    """Check an array and add its channel axis; with alpha, return the bytes of a PNG, which decoding composites."""
     if array.dtype != np.uint8:
         hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
         raise ImageError(f"{name} is an array of {array.dtype}; expected uint8: {hint}")
@@ -94,7 +96,7 @@ def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col 
 
 
 def _convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
-    """Bring a Pillow image upright; unusual modes go on as the bytes of a file, so that decoding treats them as ever."""
+    """Turn a Pillow image upright; unusual modes become the bytes of a file, so that decoding treats them as usual."""
     from PIL import ImageOps
 
     try:

@@ -1,6 +1,6 @@
-"""What a decoder may take: pixels, memory, and how far a file may expand. All told from the header, before any work.
+"""Limits on decoding: pixels, memory, and expansion of the file, all checked from the header before any work.
 
-The errors call the image "it"; who knows its name puts that in the place.
+The errors call the image "it"; callers that know its name replace that.
 """
 
 from vitreous.errors import ImageError
@@ -10,15 +10,15 @@ from vitreous.runtime.memory import read_memory
 from vitreous.shapes import Size
 
 SHARE = 8
-"""A decoder may take one part in so many of the machine's memory ..."""
+"""A decoder may take 1 / SHARE of the machine's memory ..."""
 LEAST, MOST = 256 * 2**20, 2**30
-"""... but at least and at most so many bytes."""
+"""... but at least LEAST and at most MOST bytes."""
 HARMLESS = 64 * 2**20
-"""Bytes of pixels up to which a file may expand as it likes."""
+"""Bytes of pixels up to which any expansion is allowed."""
 
 
 def check_limits(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None:
-    """Refuse an image of so many pixels in a file of `length` bytes that is over a limit; raises ImageError."""
+    """Refuse an image of this size in a file of `length` bytes if it is over a limit; raises ImageError."""
     check_pixels(size, config)
     pixels = size.rows * size.cols
     needed = pixels * survey.working
@@ -48,5 +48,5 @@ def check_pixels(size: Size, config: DecodeConfig) -> None:
 
 
 def default_memory_limit() -> int:
-    """Return the bytes that decoding an image may take where no setting says it: a share of the machine's memory."""
+    """Return the default limit of bytes for decoding an image: a share of the machine's memory."""
     return min(MOST, max(LEAST, read_memory() // SHARE))

@@ -1,4 +1,4 @@
-"""Pillow's one reader for a format, opened within the limits; what its modes are; and turning pixels upright."""
+"""Open a format with Pillow's one reader for it, within the limits; interpret its modes; and turn pixels upright."""
 
 import io
 import threading
@@ -17,7 +17,7 @@ from vitreous.images.limits import check_limits
 from vitreous.shapes import Size
 
 _guard = threading.Lock()
-"""Held while Pillow's limit is out of force."""
+"""Held while Pillow's own limit is disabled."""
 
 
 def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
@@ -32,7 +32,7 @@ def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -
 
 
 def open_unguarded(data: bytes, kind: str) -> Image.Image:
-    """Let Pillow read the header. Its own guard against bombs gives way to the configured limit, checked right after."""
+    """Let Pillow read the header. The configured limit, checked right after, replaces its own guard against bombs."""
     register_extra()
     try:
         return Image.open(io.BytesIO(data), formats=[kind])
@@ -56,18 +56,20 @@ def register_extra() -> None:
 
 
 def find_remaining_orientation(image: Image.Image, kind: str, survey: Survey) -> int:
-    """Return the orientation that is still to be applied; HEIF's decoder has applied it, AVIF's gives it as EXIF."""
+    """Return the orientation that is still to be applied; HEIF's decoder has already applied it, AVIF's gives it as
+    EXIF."""
     return read_orientation(image.info.get("exif"), image.info.get("xmp")) if kind == "AVIF" else survey.orientation
 
 
 def name_mode(image: Image.Image, kind: str) -> str:
-    """Return a mode by Pillow's name; of a PNG of 16 bits and several channels, which has none there, "3;16" or so."""
+    """Return a mode by Pillow's name; for a 16-bit PNG with several channels, which Pillow has no name for, "3;16"
+    or similar."""
     raw = image.tile[0].args if kind == "PNG" and image.tile else ""
     return {"RGB;16B": "3;16", "RGBA;16B": "4;16", "LA;16B": "2;16"}.get(str(raw), image.mode)
 
 
 def count_mode_channels(mode: str) -> int:
-    """Return how many channels an image of a mode has; of a palette, those of its colours."""
+    """Return the number of channels of a mode; for a palette, that of its colours."""
     number, apart, _ = mode.partition(";")
     if apart and number.isdigit():
         return int(number)
@@ -77,7 +79,7 @@ def count_mode_channels(mode: str) -> int:
 def apply_orientation(
     pixels: Num[np.ndarray, "row col channel"], orientation: int
 ) -> Num[np.ndarray, "row2 col2 channel"]:
-    """Bring pixels upright from an EXIF orientation of 1 to 8."""
+    """Turn pixels upright by an EXIF orientation of 1 to 8."""
     if orientation == 1:
         return pixels
     if orientation >= 5:

@@ -1,4 +1,4 @@
-"""Decoded values of any mode and depth to uint8 pixels of the wanted mode, in bands, so that memory stays small."""
+"""Convert decoded values of any mode and depth to uint8 pixels of the requested mode, in bands to save memory."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ BAND = 2**21
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""
 WHITE = 65_535
-"""What becomes white in those of whole numbers, where no setting says it."""
+"""The default value of white for whole numbers."""
 UNKNOWN = "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
 
 
@@ -41,7 +41,7 @@ def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) ->
 def _convert_in_bands(
     image: Image.Image, channels: int, convert: Callable[[Image.Image], Image.Image]
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Put an image together from bands of it, each converted for itself."""
+    """Assemble an image from bands, each converted on its own."""
     cols, rows = image.size
     out = np.empty((rows, cols, channels), np.uint8)
     for top, bottom in _split_bands(rows, cols):
@@ -55,14 +55,14 @@ def _split_bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
 
 
 def _scale_in_bands(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
-    """Scale an image of more than 8 bits a channel."""
+    """Scale an image with more than 8 bits a channel."""
     if image.mode == "F" and config.levels is None:
         raise ImageError(UNKNOWN)
     return _convert_in_bands(image, 1, lambda band: Image.fromarray(scale_to_bytes(np.asarray(band), WHITE, config)))
 
 
 def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
-    """Bring values to 0..255: from the configured levels, or else from 0..white; what lies beyond is clipped.
+    """Scale values to 0..255, from the configured levels or else from 0..white, and clip.
 
     Raises:
         ImageError: not a number.
@@ -84,9 +84,9 @@ def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeCon
 def keep_scale(
     values: Num[np.ndarray, "row col channel"], config: DecodeConfig
 ) -> Float32[np.ndarray, "row col channel"]:
-    """Bring values to the scale of 0 to 255 without rounding or clipping: 8 bits as they are, others from the levels.
+    """Scale values to 0 to 255 without rounding or clipping: 8 bits stay as they are, others use the levels.
 
-    Where no levels are configured whole numbers are taken for 0..65535, as `scale_to_bytes` takes them.
+    Without configured levels, whole numbers are scaled from 0..65535, as in `scale_to_bytes`.
 
     Raises:
         ImageError: not a number, or infinite; floating-point values without configured levels.
@@ -108,7 +108,7 @@ def keep_scale(
 
 
 def read_channels(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
-    """Return a Pillow image's values channel by channel: a palette's colours, alpha as one of the channels."""
+    """Return a Pillow image's values by channel, with a palette's colours, and alpha as one of the channels."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     elif image.mode == "YCbCr":
@@ -122,9 +122,9 @@ def read_channels(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
 def select_visible(
     pixels: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> UInt8[np.ndarray, "row col channel2"]:
-    """Return what people are shown of what a model sees: the configured three of many channels in false colours, in 8 bits.
+    """Return the 8-bit picture of a model's input for people: of many channels, the configured three in false colours.
 
-    Two channels are shown by their mean, in grey.
+    Two channels are shown as their mean, in grey.
     """
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
         return pixels
@@ -136,7 +136,7 @@ def select_visible(
 
 
 def describe_colours(config: PreprocessConfig) -> str:
-    """Say what pictures show of many channels; "" where they show all."""
+    """Say which of many channels pictures show; "" if they show all."""
     if config.channels <= 3:
         return "" if config.channels != 2 else "Pictures show the mean of the 2 channels."
     shown = ", ".join(map(str, config.colours))

@@ -22,7 +22,7 @@ KERNELS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MOST_CROPPED = 64
-"""A scaled image of more than so many times the target's pixels is computed only where it is seen."""
+"""A scaled image with more than MOST_CROPPED times the target's pixels is computed only where it is visible."""
 
 
 def preprocess_image(
@@ -31,7 +31,7 @@ def preprocess_image(
     config: PreprocessConfig,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
-    """Decode if need be, and bring to the model's size. Raises ImageError."""
+    """Decode if necessary, and convert to the model's input size. Raises ImageError."""
     return convert_to_pixels(decode_whole(data, decoding, config, name), config)
 
 
@@ -41,17 +41,17 @@ def decode_whole(
     config: PreprocessConfig,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
-    """Decode if need be, in the configured mode, at the image's own size. Raises ImageError."""
+    """Decode if necessary, in the configured mode, at the image's own size. Raises ImageError."""
     return decode(data, decoding, config.mode, name=name) if isinstance(data, bytes) else convert_mode(data, config)
 
 
 def convert_mode(
     image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row col channel2"]:
-    """Bring decoded pixels to the configured mode: grey repeats into RGB; RGB becomes ITU-R 601 luma, as in Pillow.
+    """Convert decoded pixels to the configured mode: grey repeats into RGB; RGB becomes ITU-R 601 luma, as in Pillow.
 
     Raises:
-        ImageError: channels are to be kept as they are, and there are more or fewer of them.
+        ImageError: channels are to be kept as they are, but their number differs.
     """
     channels = image.shape[2]
     if config.keeps_channels:
@@ -68,7 +68,7 @@ def convert_mode(
 def convert_to_pixels(
     image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Resize and crop the centre: exactly `config.size`. `scaling.py` says to which whole pixels."""
+    """Resize and crop the centre to exactly `config.size`. `scaling.py` rounds to whole pixels."""
     target = Size(*config.size)
     if image.shape[:2] == tuple(target) and config.crop == 1:
         return image
@@ -107,7 +107,7 @@ def resize_part(
 def crop_with_border(
     image: Pixels[np.ndarray, "row col channel"], box: Box, config: PreprocessConfig
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Cut out a box that reaches beyond the image, and fill what is left open (timm's CenterCropOrPad)."""
+    """Cut out a box that reaches beyond the image, and fill the rest (timm's CenterCropOrPad)."""
     channels = image.shape[2]
     mean = _expand_per_channel(config.mean, channels) if config.fill == "mean" else [0.0] * channels
     result = np.empty((box.rows, box.cols, channels), image.dtype)
@@ -126,17 +126,18 @@ def resize(
     antialias: bool = True,
     precise: bool = False,
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Resize: with antialias Pillow's pixels but for rounding (one grey level, rarely two), several times faster.
+    """Resize: with antialias, Pillow's pixels up to rounding (one grey level, rarely two), several times faster.
 
-    `precise` computes bicubic, and what has no antialias, in float32, as slowly as Pillow: at most one level from Pillow's
-    pixels and from torch's own.
-    Channels that are kept as they are, in float32, are neither rounded nor clipped.
-    The result lies in memory channel by channel, as torch makes it and as batches want it.
+    `precise` computes bicubic, and anything without antialias, in float32, as slowly as Pillow: at most one level from
+    Pillow's pixels and from torch's own. Channels kept as they are, in float32, are neither rounded nor clipped. The
+    result is stored channel by channel in memory, as torch makes it and batches need it.
     """
     if image.shape[:2] == tuple(size):
         return image
     if interpolation == "lanczos" and not antialias:
-        raise ConfigError("preprocess.interpolation lanczos needs preprocess.antialias: nothing resizes by it without")
+        raise ConfigError(
+            "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
+        )
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
     if image.dtype == np.float32:
         mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
@@ -171,4 +172,4 @@ def _expand_per_channel(values: Sequence[float], channels: int) -> Sequence[floa
         return [sum(values) / len(values)]
     if len(values) == 1:
         return [values[0]] * channels
-    raise ConfigError(f"mean and std have {len(values)} values, the images {channels} channels")
+    raise ConfigError(f"mean and std have {len(values)} values, but the images have {channels} channels")

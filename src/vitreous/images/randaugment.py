@@ -1,9 +1,10 @@
 """RandAugment (1909.13719): n random operations of one magnitude. Works on RGB and on grey images.
 
-Magnitudes are on the field's scale: 10 is the papers' full strength, and values above extrapolate. At each magnitude the
-operations are those of timm's increasing set (`rand-m15-mmax30-inc1`; without mmax timm stops at 10), the same pixels, but for
-posterize, which keeps 8 down to 4 bits as torchvision's does (timm: 4 down to 0). In Google's own code, which AugReg used,
-posterize, solarize and the enhancers are of another family: they do least in the middle of the scale or at its end.
+Magnitudes are on the field's scale: 10 is the papers' full strength, and values above extrapolate. At each magnitude
+the operations are those of timm's increasing set (`rand-m15-mmax30-inc1`; without mmax timm stops at 10), with the same
+pixels, except for posterize, which keeps 8 down to 4 bits like torchvision's (timm: 4 down to 0). In Google's own code,
+used by AugReg, posterize, solarize and the enhancers behave differently: their effect is smallest in the middle of the
+scale or at its end.
 """
 
 from collections.abc import Callable
@@ -15,18 +16,19 @@ from PIL import Image, ImageEnhance, ImageOps
 FULL = 10
 """The magnitude of full strength (timm's _LEVEL_DENOM, Google's _MAX_LEVEL)."""
 LEAST_FACTOR = 0.1
-"""Enhancers stop here, however strong (timm)."""
+"""Smallest factor of enhancers, at any strength (timm)."""
 GREY = 128
-"""What a moved image leaves open is filled with."""
+"""Fills the area that a moved image leaves empty."""
 
 Operation = Callable[[Image.Image, float, float], Image.Image]
-"""(image, strength: 0 nothing, 1 full, above it more; sign -1 or 1) -> image"""
+"""(image, strength: 0 none, 1 full, above 1 more; sign -1 or 1) -> image"""
 
 
 def randaugment(
     pixels: UInt8[np.ndarray, "row col channel"], layers: int, magnitude: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Apply `layers` operations, each drawn from OPERATIONS, at `magnitude` (0 or more; FULL is full strength) with a random sign."""
+    """Apply `layers` operations, drawn from OPERATIONS, at `magnitude` (0 or more; FULL is full strength) with a
+    random sign."""
     grey = pixels.shape[2] == 1
     image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
     for _ in range(layers):
@@ -69,17 +71,17 @@ def translate_y(image: Image.Image, strength: float, sign: float) -> Image.Image
 
 
 def posterize(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Keep 8 down to 4 bits at full strength, beyond it down to 1 (Pillow keeps no fewer)."""
+    """Keep 8 down to 4 bits at full strength, and beyond it down to 1 (Pillow keeps no fewer)."""
     return ImageOps.posterize(image, max(1, 8 - round(4 * strength)))
 
 
 def solarize(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Invert what is at or above a threshold that falls from 256 to 0 at full strength."""
+    """Invert values at or above a threshold that falls from 256 to 0 at full strength."""
     return ImageOps.solarize(image, max(0, 256 - int(256 * strength)))
 
 
 def solarize_add(image: Image.Image, strength: float, sign: float) -> Image.Image:
-    """Brighten what is darker than 128 by 110 at full strength, and at most by 128."""
+    """Brighten values below 128 by 110 at full strength, and at most by 128."""
     shift = min(128, round(110 * strength))
     return image.point(
         [min(255, value + shift) if value < 128 else value for value in range(256)] * len(image.getbands())

@@ -1,7 +1,7 @@
-"""To which whole pixels an image is scaled, and where its centre then lies: each code base rounds in its own way.
+"""The whole-pixel size to which an image is scaled, and where its centre then lies: each code base rounds differently.
 
-The differences are a pixel of a few hundred, and shift what the model sees by up to half a pixel or stretch it: grey levels
-of photographs change by 4 to 12 on average.
+The differences amount to a pixel in a few hundred, and shift the model's input by up to half a pixel or stretch it:
+grey levels of photographs change by 4 to 12 on average.
 """
 
 import math
@@ -13,7 +13,7 @@ from vitreous.shapes import Size
 
 
 def compute_scaled_size(image: Size, config: PreprocessConfig) -> Size:
-    """Return the rows and columns that an image of this size is scaled to before the crop."""
+    """Return the rows and columns to which an image of this size is scaled before the crop."""
     target, whole = Size(*config.size), compute_uncropped(config)
     if config.resize == "squash":
         return whole
@@ -24,7 +24,7 @@ def compute_scaled_size(image: Size, config: PreprocessConfig) -> Size:
         return Size(max(target.rows, round(image.rows * scale)), max(target.cols, round(image.cols * scale)))
     if config.rounding == "timm" and whole.rows != whole.cols:
         return fit_size(image, whole, longest=False)
-    if whole.rows < max(target):  # a shorter side of so many pixels wouldn't fill what the model sees
+    if whole.rows < max(target):  # such a shorter side wouldn't fill the model's input
         return fit_size(image, whole, longest=False)
     if config.rounding == "tensorflow":
         return scale_in_float32(image, whole.rows)
@@ -34,29 +34,29 @@ def compute_scaled_size(image: Size, config: PreprocessConfig) -> Size:
 
 
 def compute_uncropped(config: PreprocessConfig) -> Size:
-    """Return the target's rows and columns divided by the crop: timm rounds them down, others name whole numbers."""
+    """Return the target's rows and columns divided by the crop: timm rounds them down, others to the nearest whole
+    number."""
     divided = (side / config.crop for side in config.size)
     return Size(*(math.floor(side) if config.rounding == "timm" else round(side) for side in divided))
 
 
 def fit_size(image: Size, whole: Size, longest: bool) -> Size:
-    """Scale to just cover some rows and columns, or (`longest`) to just fit into them (timm's ResizeKeepRatio)."""
+    """Scale to just cover the given rows and columns, or (`longest`) to just fit into them (timm's ResizeKeepRatio)."""
     ratios = image.rows / whole.rows, image.cols / whole.cols
     ratio = max(ratios) if longest else min(ratios)
     return Size(max(1, round(image.rows / ratio)), max(1, round(image.cols / ratio)))
 
 
 def scale_in_float32(image: Size, shorter: int) -> Size:
-    """Scale the shorter side to so many pixels (big_vision's resize_small): float32, halves to the even number."""
+    """Scale the shorter side to `shorter` pixels (big_vision's resize_small): float32, halves rounded to even."""
     factor = np.float32(shorter) / np.float32(min(image))
     return Size(*(int(np.round(np.float32(side) * factor)) for side in image))
 
 
 def centre_box(scaled: Size, target: Size, rounding: Rounding) -> tuple[int, int]:
-    """Return the top and left of the target within a scaled image; below 0 where the image is smaller.
+    """Return the top and left of the target within a scaled image; below 0 if the image is smaller.
 
-    torchvision and timm round half a pixel too much to the even number, the others down; what is too little goes below and
-    to the right.
+    torchvision and timm round an excess of half a pixel to even, the others down; a lack goes below and to the right.
     """
     top, left = (side - wanted for side, wanted in zip(scaled, target, strict=True))
     return halve(top, rounding), halve(left, rounding)

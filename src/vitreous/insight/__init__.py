@@ -1,1 +1,1 @@
-"""What a model goes by, as arrays; looking inside never changes it."""
+"""What a model bases its answers on, as arrays; looking inside never changes it."""

@@ -1,4 +1,4 @@
-"""What convolutions and blocks answer with: activation maps, and Grad-CAM (1610.02391)."""
+"""Responses of convolutions and blocks: activation maps, and Grad-CAM (1610.02391)."""
 
 import torch
 from jaxtyping import Float
@@ -15,16 +15,17 @@ from vitreous.model.resnet import ResNet
 def compute_activation_map(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
 ) -> Float[Tensor, "batch map_row map_col"]:
-    """Return how strongly each place answers: the root of the mean square over channels.
+    """Return how strongly each place responds: the root of the mean square over channels.
 
     Args:
         model: a ResNet, whose layers are its stages (the last one after the final norm and ReLU), or a ViT, whose
-            layers are its blocks; there a place is a patch.
+            layers
+            are its blocks and whose places are patches.
         images: as `model` takes them, normalised, on its device.
-        layer: 0 the first, -1 the last.
+        layer: 0 is the first, -1 the last.
 
     Raises:
-        ConfigError: a layer that the model doesn't have, or images that it can't see.
+        ConfigError: a layer that the model doesn't have, or images that it doesn't accept.
     """
     if isinstance(model, ResNet):
         module, patches = _find_stage(model, layer), None
@@ -52,16 +53,17 @@ def _compute_strength(
 def grad_cam(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None, layer: int = -1
 ) -> Float[Tensor, "batch map_row map_col"]:
-    """Return Grad-CAM: the maps' sum, each weighed by its logit gradient's mean over places, negative values cut off.
+    """Return Grad-CAM: the positive part of the maps' sum, each weighted by its logit gradient's mean over places.
 
     Args:
-        model: a ResNet with a head, or a hybrid, of which the last map of its convolutions is taken.
+        model: a ResNet with a head, or a hybrid, whose last convolutional map is used.
         images: as `model` takes them, normalised, on its device.
-        targets: the class to explain, by number: for all images, for each of them, or the most probable ones.
-        layer: of a ResNet: its stages, the last one after the final norm and ReLU.
+        targets: the classes to explain, by number: one for all images, one for each, or the most probable ones.
+        layer: a ResNet's stage, the last one after the final norm and ReLU.
 
     Raises:
-        ConfigError: a model without convolutions or without head, no such layer or class, or images that it can't see.
+        ConfigError: a model without convolutions or without a head, no such layer or class, or images that it doesn't
+            accept.
     """
     module = select_convolutions(model, layer)
     chosen, found, place = choose_targets(model, images, targets), [], 0
@@ -92,11 +94,13 @@ def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
             "this Vision Transformer has no convolutions for grad-cam; use attention, rollout, relevance or gradient"
         )
     if layer not in (-1, 0):
-        raise ConfigError(f"layer {layer}: of a hybrid, grad-cam reads the one map that its convolutions put out")
+        raise ConfigError(
+            f"layer {layer}: for a hybrid, grad-cam reads the one map that its convolutions output; leave out the layer"
+        )
     return vit.patches.stem
 
 
 def _find_stage(model: ResNet, layer: int) -> nn.Module:
-    """Return a stage; instead of the last one the norm that follows it, whose maps the head averages."""
+    """Return a stage; instead of the last one, the norm that follows it, whose maps the head averages."""
     index = resolve_index(layer, len(model.stages), "layer")
     return model.norm if index == len(model.stages) - 1 else model.stages[index]

@@ -1,4 +1,4 @@
-"""What every token looks at: the attention weights that the fused kernel never shows."""
+"""What every token attends to: the attention weights that the fused kernel doesn't return."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
 
 See = Callable[[int, Heads], None]
-"""Told of a layer, counted from 0, and of what enters its kernel."""
+"""Called with a layer, counted from 0, and the input of its kernel."""
 
 
 def compute_attention_maps(
@@ -27,18 +27,20 @@ def compute_attention_maps(
 ) -> dict[int, Float[Tensor, "batch head query key"]]:
     """Return the attention weights of some layers: softmax(q k' / sqrt(head_dim)), each row summing to 1.
 
-    They are recomputed, beside the ordinary forward pass, from the q and k, rotated and normalised, and the bias that enter each layer's kernel. The model runs in
-    evaluation mode and is left as it was found. Batches of any size go through in chunks.
+    They are recomputed, alongside the ordinary forward pass, from the q and k, rotated and normalised, and the bias
+    that enter each layer's kernel. The model runs in evaluation mode and is then restored. Batches of any size are
+    processed in chunks.
 
     Args:
         model: any ViT.
         images: as `model` takes them, normalised, on its device.
-        layers: blocks to look into, 0 the first, -1 the last; None: all. The result's keys are counted from 0.
-        queries: tokens whose row of weights is returned, in this order; None: all. Where the model has a [class]
-            token it is token 0, and the patches follow row by row; keys are counted likewise.
+        layers: blocks to look into; 0 is the first, -1 the last; None: all. The result's keys are counted from 0.
+        queries: tokens whose rows of weights are returned, in this order; None: all. If the model has a [class] token,
+            it
+            is token 0, and the patches follow row by row; keys are counted likewise.
 
     Raises:
-        ConfigError: no ViT, a layer or query that the model doesn't have, or images of another size.
+        ConfigError: not a ViT, a layer or query that the model doesn't have, or images of another size.
     """
     model = require_vit(model)
     depth, tokens = model.config.depth, count_tokens(model)
@@ -58,13 +60,13 @@ def compute_attention_maps(
 def read_attention(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
 ) -> Float[Tensor, "batch head grid_row grid_col"]:
-    """Return what a layer's tokens look at among the patches, each token weighed by its share in what represents the image.
+    """Return a layer's attention to the patches, each token weighted by its share in the image's representation.
 
-    Of a model that reads [class], that is [class]'s row; of one that takes the mean, the mean of the patches' rows; see
-    `compute_readout`. A head's weights add up to 1 less what goes to the prefix tokens.
+    In a model that reads [class], this is the row of [class]; in one that takes the mean, the mean of the patches'
+    rows; see `compute_readout`. A head's weights add up to 1 minus the share of the prefix tokens.
 
     Raises:
-        ConfigError: no ViT, no such layer, or images of another size.
+        ConfigError: not a ViT, no such layer, or images of another size.
     """
     model = require_vit(model)
     chosen, prefix = resolve_index(layer, model.config.depth, "layer"), model.config.prefix
@@ -86,11 +88,10 @@ def read_attention(
 def pool_maps(
     model: nn.Module, images: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch head grid_row grid_col"]:
-    """Return what the query of a model's attention pooling looks at, by head; each head's weights sum to 1, those of tokens
-    before the patches, where it sees them, included.
+    """Return the attention of the pooling's query by head; a head's weights, prefix tokens included, sum to 1.
 
     Raises:
-        ConfigError: the model pools otherwise.
+        ConfigError: the model pools in another way.
     """
     model = require_vit(model, "attention pooling")
     pool = model.pool.attention
@@ -106,7 +107,8 @@ def pool_maps(
 
 
 def resolve_index(number: int, count: int, kind: str) -> int:
-    """Return a number that may count from the end as one that counts from 0; raises ConfigError if there is none such."""
+    """Return a number that may count from the end as one that counts from 0; raises ConfigError if it is out of
+    range."""
     if not -count <= number < count:
         raise ConfigError(f"{kind} {number} is outside the model's {count}; use 0 to {count - 1}")
     return number % count
@@ -114,7 +116,7 @@ def resolve_index(number: int, count: int, kind: str) -> int:
 
 @contextmanager
 def watch_kernels(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]:
-    """Evaluate, and show what enters the kernels of some layers, for as long as the block lasts."""
+    """Switch to evaluation mode, and show the input of some layers' kernels, for the duration of the block."""
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
         for layer in layers:
@@ -142,7 +144,7 @@ def remove_after(handle: RemovableHandle) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back into the mode it was in."""
+    """Put every module into evaluation mode, and back into its previous mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

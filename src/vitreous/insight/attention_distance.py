@@ -17,17 +17,19 @@ from vitreous.model.vit import ViT
 
 @dataclass(frozen=True)
 class AttentionDistance:
-    """Means over all patches that look, of all images; layers and heads counted from 0."""
+    """Means over all querying patches of all images; layers and heads counted from 0."""
 
     distance: Float64[Tensor, "layer head"]
-    """Pixels between the middles of the patch that looks and those that it looks at, weighed by attention. Prefix
-    tokens ([class], distillation, registers) have no place: the weights on the patches are made to sum to 1."""
+    """Pixels between the centres of a querying patch and the patches that it attends to, weighted by attention.
+    Prefix tokens ([class], distillation, registers) have no position: the weights on the patches are rescaled to sum
+    to 1."""
     entropy: Float64[Tensor, "layer head"]
-    """Of a patch's weights, prefix tokens included, in nats: 0 looks at one token, log(tokens) at all alike."""
+    """Entropy of a patch's weights, prefix tokens included, in nats: 0 for a single token, log(tokens) for uniform
+    attention."""
     prefix: Float64[Tensor, "layer head"]
     """Share of a patch's attention that goes to the prefix tokens, 0 to 1."""
     images: int
-    """Images that were averaged over."""
+    """Number of images averaged."""
 
 
 def measure_attention_distance(
@@ -38,10 +40,10 @@ def measure_attention_distance(
 
     Args:
         model: any ViT.
-        images: one batch or a stream of batches, as `model` takes them; nothing of a batch is kept but sums.
+        images: one batch or a stream of batches, as `model` takes them; only sums of a batch are kept.
 
     Raises:
-        ConfigError: no ViT, no images, or images of another size.
+        ConfigError: not a ViT, no images, or images of another size.
     """
     model = require_vit(model)
     away = compute_distances(model).float().to(next(model.parameters()).device)
@@ -60,15 +62,15 @@ def measure_attention_distance(
                 model(part)
                 count += len(part)
     if not count:
-        raise ConfigError("there are no images to average over")
+        raise ConfigError("there are no images to average over; give at least one")
     distance, entropy, prefix = sums / (count * away.shape[0])
     return AttentionDistance(distance, entropy, prefix, count)
 
 
 def join_distances(parts: Sequence[AttentionDistance]) -> AttentionDistance:
-    """Return the means over all images of several parts; raises ConfigError if there are none."""
+    """Combine the means of several parts into those over all images; raises ConfigError if there are none."""
     if not parts:
-        raise ConfigError("there are no images to average over")
+        raise ConfigError("there are no images to average over; give at least one")
     count = sum(part.images for part in parts)
     means = [
         sum(getattr(part, name) * (part.images / count) for part in parts) for name in ("distance", "entropy", "prefix")
@@ -77,7 +79,7 @@ def join_distances(parts: Sequence[AttentionDistance]) -> AttentionDistance:
 
 
 def compute_distances(model: ViT) -> Float64[Tensor, "patch patch2"]:
-    """Return the pixels between the middles of every two patches, at the resolution that the model sees for now."""
+    """Return the pixels between the centres of every two patches, at the model's current resolution."""
     rows, cols = model.grid
     down = torch.arange(rows, dtype=torch.float64, device="cpu").repeat_interleave(cols) * model.config.patch[0]
     across = torch.arange(cols, dtype=torch.float64, device="cpu").repeat(rows) * model.config.patch[1]

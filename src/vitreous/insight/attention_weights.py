@@ -1,4 +1,4 @@
-"""From what enters the attention's kernel to the weights that it never shows, no more of them at once than fit."""
+"""Compute the weights that the attention kernel doesn't return from its input, in chunks that fit in memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,8 @@ from vitreous.model.attention import Heads, attention_weights
 CHUNK_IMAGES = 32
 """Most images that pass through the model at once."""
 CHUNK_WEIGHTS = 2**24
-"""Most attention weights that are made at once, so that long sequences go one image, or a part of its queries, at a time."""
+"""Most attention weights computed at once, so that long sequences are processed one image, or a part of its queries,
+at a time."""
 
 
 def compute_weights(heads: Heads, rows: Sequence[int] | slice = slice(None)) -> Float[Tensor, "batch head query key"]:
@@ -23,7 +24,7 @@ def compute_weights(heads: Heads, rows: Sequence[int] | slice = slice(None)) -> 
 
 
 def iterate_rows(heads: Heads, first: int = 0) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
-    """Yield the weights of all queries from `first` on, a few queries at a time, with the place of these."""
+    """Yield the weights of all queries from `first` on, a few queries at a time, with their position."""
     batch, count, queries, _ = heads.q.shape
     step = max(1, CHUNK_WEIGHTS // (batch * count * heads.k.shape[2]))
     for start in range(first, queries, step):
@@ -34,5 +35,5 @@ def iterate_rows(heads: Heads, first: int = 0) -> Iterator[tuple[slice, Float[Te
 def iterate_chunks(
     images: Float[Tensor, "batch channel row col"], weights: int = 1
 ) -> Iterator[Float[Tensor, "batch2 channel row col"]]:
-    """Yield images in groups, of which each makes so many weights at once."""
+    """Yield images in groups, given the number of weights that each image produces at once."""
     yield from images.split(max(1, min(CHUNK_IMAGES, CHUNK_WEIGHTS // max(1, weights))))

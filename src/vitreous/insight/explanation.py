@@ -25,35 +25,37 @@ from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 
 BATCH = 16
-"""Images that are prepared and looked into at once."""
+"""Images prepared and examined at once."""
 SHOWN = 16
 """Most images that a notebook shows."""
 
 
 @dataclass(frozen=True, repr=False)
 class Explanation(Shown):
-    """What a model makes of some images, and where it looks for that."""
+    """A model's predictions for some images, and where it looks for them."""
 
     method: str
-    """How the maps were made; see docs/insight.md."""
+    """How the maps are made; see docs/insight.md."""
     layer: int | None
-    """Whose maps they are, from 0; None: the last layer's, or all layers'."""
+    """The layer of the maps, from 0; None: the last layer, or all layers."""
     names: tuple[str, ...]
-    """Of the images: paths, or "image 3"."""
+    """Names of the images: paths, or "image 3"."""
     pixels: Pixels[np.ndarray, "image row col channel"]
-    """As the model saw them, before normalisation."""
+    """The model's input, before normalisation."""
     classes: tuple[str, ...]
     probabilities: Float64[np.ndarray, "image label"]
-    """Softmax (sigmoids, where an image may have several classes), in the order of `classes`; no columns without head."""
+    """Softmax (sigmoids, where an image may have several classes), in the order of `classes`; no columns without a
+    head."""
     targets: Int64[np.ndarray, " image"]
-    """The class, by number, that each map is about; -1 for a model without head."""
+    """The class, by number, that each map explains; -1 for a model without a head."""
     maps: Float[np.ndarray, "image map_row map_col"]
-    """The larger, the more; cells are patches, or places of a convolution's map."""
+    """Larger values mean more; cells are patches, or places of a convolution's map."""
     by_head: Float[np.ndarray, "image head map_row map_col"] | None
     """Each head's own map, where the method has heads."""
 
     def _repr_html_(self) -> str:
-        """Return the first images for a notebook, each under its map, with its name and the class that the map is about."""
+        """Return the first images for a notebook, each under its map, with its name and the class that the map
+        explains."""
         tiles = ""
         for index, name in enumerate(self.names[:SHOWN]):
             shown = draw_overlay(select_visible(self.pixels[index], PreprocessConfig()), self.maps[index])
@@ -66,7 +68,7 @@ class Explanation(Shown):
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to be looked into."""
+    """A model prepared for looking inside."""
 
     folder: ModelFolder
     device: torch.device
@@ -83,7 +85,7 @@ class Opened:
 
 
 def opened(model: Predictor | ModelFolder | str | Path, device: str = "auto") -> Opened:
-    """Return a model ready to be looked into, whatever it came as; a predictor stays on its own device."""
+    """Prepare any form of a model for looking inside; a predictor stays on its own device."""
     if isinstance(model, Predictor):
         return Opened(model.folder, model.device)
     folder = model if isinstance(model, ModelFolder) else open_model(model)[0]
@@ -102,18 +104,19 @@ def explain(
     head: int | None = None,
     target: str | int | None = None,
 ) -> Explanation:
-    """Return where a model looks on some images, as arrays.
+    """Return where a model looks in some images, as arrays.
 
     >>> found = vitreous.explain("runs/photos-1", ["a.jpg", "b.jpg"], "rollout")        # doctest: +SKIP
     >>> found.maps.shape                                                                # doctest: +SKIP
     (2, 14, 14)
 
     Args:
-        model: a Predictor, a model folder, or what `vitreous.load` takes; with or without head.
+        model: a Predictor, a model folder, or anything `vitreous.load` takes; with or without a head.
         images: one image or many, each a path, bytes of a file, a uint8 array, or a Pillow image.
-        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says most.
-        layer: for attention, gradient, grad-cam and activation: 0 the first, -1 the last; None: the last.
-        head: for attention, pooling and gradient: 0 the first; None: the mean over heads.
+        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: the most informative
+            one.
+        layer: for attention, gradient, grad-cam and activation: 0 is the first, -1 the last; None: the last.
+        head: for attention, pooling and gradient: 0 is the first; None: the mean over heads.
         target: for relevance, gradient and grad-cam: a class by name or number; None: the most probable one.
 
     Raises:
@@ -131,7 +134,7 @@ def explain(
         names.append(one.name)
         pixels.append(one.pixels)
     if not pixels:
-        raise DataError("there are no images to explain")
+        raise DataError("there are no images to explain; give at least one")
     parts = [looked(ready, np.stack(pixels[start : start + BATCH]), options) for start in range(0, len(pixels), BATCH)]
     scores, targets, maps, heads = ([part[index] for part in parts] for index in range(4))
     return Explanation(

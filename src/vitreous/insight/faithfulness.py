@@ -1,4 +1,4 @@
-"""Does a map show what the model goes by? Deletion and insertion (RISE, 1806.07421, section 4.3)."""
+"""Does a map show what the model bases its answer on? Deletion and insertion (RISE, 1806.07421, section 4.3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError, UnknownName
 
 Score = Callable[[Float[Tensor, "batch channel row col"]], Float[Tensor, " batch"]]
-"""Images as the model takes them to the probability of the class that the map is about, 0 to 1."""
+"""Maps images, as the model takes them, to the probability of the class that the map explains, 0 to 1."""
 BASELINES = ("mean", "blur")
 CHUNK = 32
-"""Most altered images that are scored at once."""
+"""Most altered images scored at once."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The probability of a class as an image's cells go, or come, in a map's order."""
+    """The probability of a class as an image's cells are removed, or restored, in a map's order."""
 
     shares: Float64[Tensor, " step"]
-    """Share of the cells that were changed, 0 to 1."""
+    """Share of the cells changed, 0 to 1."""
     probabilities: Float64[Tensor, " step"]
 
     @property
@@ -38,16 +38,16 @@ def measure_deletion(
     baseline: str | Tensor = "mean",
     steps: int = 32,
 ) -> Curve:
-    """Replace the cells that a map calls most important by the baseline, step by step, and watch the probability.
+    """Replace the cells that a map ranks highest by the baseline, step by step, and record the probability.
 
     The first point is the whole image, the last one the baseline.
 
     Args:
-        score: the probability of the class that the map is about.
+        score: the probability of the class that the map explains.
         image: as the model takes it, normalised.
-        heat: any map; its cells, patches or pixels, share the image evenly. Equal cells go in the order of reading.
-        baseline: what takes their place: mean, the image's mean colour; blur, the image blurred; or an image of one's own.
-        steps: changes, each of about as many cells; at most one a cell.
+        heat: any map; its cells, patches or pixels, divide the image evenly. Equal cells go in reading order.
+        baseline: the replacement: mean, the image's mean colour; blur, the image blurred; or another image.
+        steps: changes, each of about as many cells; at most one per cell.
 
     Raises:
         ConfigError: a map with more rows or columns than the image, an unknown baseline, or no steps.
@@ -62,18 +62,20 @@ def measure_insertion(
     baseline: str | Tensor = "blur",
     steps: int = 32,
 ) -> Curve:
-    """Bring the cells that a map calls most important back into the baseline; otherwise as `measure_deletion`."""
+    """Restore the cells that a map ranks highest into the baseline; otherwise as `measure_deletion`."""
     return _measure_curve(score, (make_baseline(image, baseline), image), heat, steps)
 
 
 def make_baseline(image: Float[Tensor, "channel row col"], baseline: str | Tensor) -> Float[Tensor, "channel row col"]:
-    """Return the image without what it shows: its mean colour, or blurred so that only coarse colour remains.
+    """Return the image without its content: its mean colour, or blurred so that only coarse colour remains.
 
     The blur is a Gaussian whose deviation is an eighth of the shorter side, mirrored at the border.
     """
     if isinstance(baseline, Tensor):
         if baseline.shape != image.shape:
-            raise ConfigError(f"the baseline is {tuple(baseline.shape)}, the image {tuple(image.shape)}")
+            raise ConfigError(
+                f"the baseline's shape is {tuple(baseline.shape)}; it must be the image's, {tuple(image.shape)}"
+            )
         return baseline
     if baseline not in BASELINES:
         raise UnknownName("baseline", baseline, BASELINES)
@@ -84,7 +86,7 @@ def make_baseline(image: Float[Tensor, "channel row col"], baseline: str | Tenso
 
 
 def _blur(image: Tensor, deviation: float) -> Tensor:
-    """Blur along the columns; the border is mirrored, as often as the kernel reaches over it."""
+    """Blur along the columns; the border is mirrored as often as the kernel reaches over it."""
     count = image.shape[2]
     reach = max(1, round(3 * deviation))
     offsets = torch.arange(-reach, reach + 1, device=image.device)
@@ -98,7 +100,7 @@ def _blur(image: Tensor, deviation: float) -> Tensor:
 
 
 def draw_random_heat(rows: int, cols: int, seed: int = 0) -> Float[Tensor, "map_row map_col"]:
-    """Return a map of random order: what any other map must beat."""
+    """Return a map in random order, which any other map must beat."""
     return torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed))
 
 

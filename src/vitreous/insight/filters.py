@@ -1,4 +1,4 @@
-"""What the first layer has learned to see (2010.11929, figure 7, left)."""
+"""The learned filters of the first layer (2010.11929, figure 7, left)."""
 
 from dataclasses import dataclass
 
@@ -24,14 +24,14 @@ class Filters:
     explained: Float64[Tensor, " component"]
     """Share of the filters' variance, 0 to 1."""
     of: str
-    """Which filters these are."""
+    """Description of the filters."""
 
 
 def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
     """Return the principal components of the patch filters, or of the first convolution of a hybrid or ResNet.
 
-    Standardised convolutions are standardised first, as they act. There are at most as many components as filters, or
-    as values of one.
+    Standardised convolutions are standardised first, as in the forward pass. There are at most as many components as
+    filters, or as values in one.
 
     Raises:
         ConfigError: neither a ViT nor a ResNet.
@@ -46,7 +46,7 @@ def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
 
 
 def read_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row col"], str]:
-    """Return the first layer's filters, in float64 on the CPU, and what they are."""
+    """Return the first layer's filters, in float64 on the CPU, and their description."""
     if isinstance(model, ResNet):
         return _read_kernel(model.root.conv), "the first convolution"
     vit = require_vit(model, "patch filters")

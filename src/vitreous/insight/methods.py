@@ -1,4 +1,4 @@
-"""Which maps there are, which of them fit a model, and how each is made."""
+"""The kinds of maps, the models that each fits, and how each is made."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -23,41 +23,43 @@ class Method(NamedTuple):
     what: str
     """A sentence on what it shows."""
     by: tuple[str, ...] = ()
-    """What it can be narrowed to: layer, head, target."""
+    """Options that narrow it: layer, head, target."""
 
 
 METHODS = {
-    "attention": Method("What one layer's attention carries to what represents the image.", ("layer", "head")),
+    "attention": Method("What one layer's attention contributes to the image's representation.", ("layer", "head")),
     "pooling": Method("What the query of the attention pooling looks at.", ("head",)),
     "rollout": Method("Attention through all layers, multiplied out (2005.00928)."),
     "relevance": Method(
-        "Attention through all layers, weighed by what it did for the class (2103.15679).", ("target",)
+        "Attention through all layers, weighted by its contribution to the class (2103.15679).", ("target",)
     ),
-    "gradient": Method("One layer's attention, weighed by what it did for the class.", ("layer", "head", "target")),
+    "gradient": Method(
+        "One layer's attention, weighted by its contribution to the class.", ("layer", "head", "target")
+    ),
     "grad-cam": Method(
-        "The convolutions' maps, weighed by what they did for the class (1610.02391).", ("layer", "target")
+        "The convolutions' maps, weighted by their contribution to the class (1610.02391).", ("layer", "target")
     ),
-    "activation": Method("How strongly each place answers, for whatever class.", ("layer",)),
+    "activation": Method("How strongly each place responds, for any class.", ("layer",)),
 }
-"""Every method by name, as the command and the page have it."""
+"""Every method, by its name in the command and on the page."""
 
 
 @dataclass(frozen=True)
 class MapOptions:
-    """Which map is wanted."""
+    """The map to compute."""
 
     method: str = "auto"
-    """A name in `METHODS`; auto: the one that says most of this model."""
+    """A name in `METHODS`; auto: the most informative one for the model."""
     layer: int | None = None
-    """0 the first, -1 the last; None: the last."""
+    """0 is the first, -1 the last; None: the last."""
     head: int | None = None
-    """0 the first; None: the mean over all."""
+    """0 is the first; None: the mean over all."""
     target: str | int | None = None
     """The class to explain, by name or number; None: each image's most probable one."""
 
 
 def list_fitting(folder: ModelFolder) -> list[str]:
-    """Return the methods that fit a model, the one that says most of it first."""
+    """Return the methods that fit a model, the most informative one first."""
     config = folder.model.config
     headed = bool(config.classes)
     if isinstance(folder.model, ResNet):
@@ -69,11 +71,12 @@ def list_fitting(folder: ModelFolder) -> list[str]:
 
 
 def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
-    """Return the options with the method's and the class's name made definite, and layer and head counted from 0.
+    """Return the options with method and class resolved, and layer and head counted from 0.
 
     Raises:
         UnknownName: no such method or class.
-        ConfigError: a method that doesn't fit the model, no such layer or head, or one that the method has no use for.
+        ConfigError: a method that doesn't fit the model, no such layer or head, or an option that the method doesn't
+            use.
     """
     known = list_fitting(folder)
     method = known[0] if options.method == "auto" else options.method
@@ -84,7 +87,7 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
     for name in ("layer", "head", "target"):
         if getattr(options, name) is not None and name not in METHODS[method].by:
             others = [other for other in known if name in METHODS[other].by]
-            of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} has no use for it"
+            of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} doesn't use it"
             raise ConfigError(f"{method} takes no {name}; {of}")
     model = folder.model
     heads, layers = getattr(model.config, "heads", 1), count_layers(model)
@@ -94,18 +97,18 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
 
 
 def describe_kind(folder: ModelFolder) -> str:
-    """Say what kind of model it is, as far as methods depend on it."""
+    """Describe the kind of model, as far as methods depend on it."""
     what = "a ResNet" if isinstance(folder.model, ResNet) else "this Vision Transformer"
     return what if folder.model.config.classes else f"{what} without head"
 
 
 def count_layers(model: Model) -> int:
-    """Return how many layers can be chosen from: blocks, or stages of a ResNet."""
+    """Return the number of layers to choose from: blocks, or stages of a ResNet."""
     return len(model.stages) if isinstance(model, ResNet) else model.config.depth
 
 
 def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
-    """Return a class's number by its name, or by its number as it is or written out; raises UnknownName, ConfigError."""
+    """Return a class's number, given its name, its number, or that number as text; raises UnknownName, ConfigError."""
     if target is None or target in folder.classes:
         return None if target is None else folder.classes.index(str(target))
     if isinstance(target, int) or target.isdecimal():
@@ -116,12 +119,12 @@ def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
 def compute_heat(
     model: Model, images: Float[Tensor, "batch channel row col"], targets: list[int], options: MapOptions
 ) -> tuple[Float[Tensor, "batch map_row map_col"], Float[Tensor, "batch head map_row map_col"] | None]:
-    """Return a settled options' maps, of any scale, 0 or more, and each head's own where the method has heads.
+    """Return the maps for settled options, of any scale, 0 or more, and each head's own if the method has heads.
 
     Args:
-        model: as the options were settled for.
+        model: the model for which the options were settled.
         images: as `model` takes them, normalised, on its device.
-        targets: each image's class to explain; of no use to some methods.
+        targets: each image's class to explain; some methods don't use it.
         options: what `settle_options` returned.
     """
     layer = -1 if options.layer is None else options.layer
@@ -150,7 +153,7 @@ def _compute_by_head(
 def compute_probabilities(
     folder: ModelFolder, images: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch label"]:
-    """Return the model's probabilities in float64 on the CPU; a model without head has no labels."""
+    """Return the model's probabilities in float64 on the CPU; without a head there are no labels."""
     if not folder.model.config.classes:
         return torch.zeros(len(images), 0, dtype=torch.float64)
     with torch.no_grad():

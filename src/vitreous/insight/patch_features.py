@@ -1,4 +1,4 @@
-"""Patch features side by side: as colours, nearest to one another across images, and their lengths."""
+"""Patch features: as colours, by similarity across images, and their lengths."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,16 +14,16 @@ from vitreous.insight.attention_weights import CHUNK_WEIGHTS, iterate_chunks
 from vitreous.insight.tokens import require_vit
 
 OUTER = 0.01
-"""Share of the values at either end of each colour that are cut off."""
+"""Share of the values cut off at either end of each colour."""
 
 
 def compute_patch_features(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], layer: int = -1
 ) -> Float[Tensor, "batch grid_row grid_col dim"]:
-    """Return the patches' vectors after a block, through the final norm where it stands over the sequence.
+    """Return the patches' vectors after a block, through the final norm where it applies to the sequence.
 
     Raises:
-        ConfigError: no ViT, no such layer, or images of another size.
+        ConfigError: not a ViT, no such layer, or images of another size.
     """
     vit = require_vit(model, "patch features")
     with torch.no_grad(), evaluation_mode(vit):
@@ -35,19 +35,21 @@ class Colours:
     """Patch features as pictures."""
 
     values: Float[Tensor, "batch grid_row grid_col 3"]
-    """Red, green and blue, 0 to 1; the background is 0 where it was left out."""
+    """Red, green and blue, 0 to 1; 0 for a background that is left out."""
     foreground: Bool[Tensor, "batch grid_row grid_col"] | None
-    """Which patches were coloured; None: all."""
+    """Which patches are coloured; None: all."""
 
 
 def colour_features(features: Float[Tensor, "batch grid_row grid_col dim"], foreground: bool = False) -> Colours:
     """Return the first three principal components of all images' patches together as red, green and blue.
 
     Args:
-        features: of the images that are compared: the same colour is the same content; the result is on the CPU.
-        foreground: as DINOv2 does (2304.07193, section 7.6): the first component, cut at its mean, parts the patches
-            in two, and only those of the foreground are decomposed anew and coloured. Which side is the foreground is
-            not in the numbers: it is the side that has the smaller share of the images' border.
+        features: of the images to compare: equal colours mean equal content; the result is on the CPU.
+        foreground: as DINOv2 does (2304.07193, section 7.6), the first component, cut at its mean, divides the patches
+            in
+            two, and only the foreground is decomposed again and coloured. The numbers don't say which side that is: it
+                is
+            the one with the smaller share of the images' border.
     """
     flat = features.flatten(0, 2).cpu().double()
     mask = None
@@ -64,7 +66,8 @@ def colour_features(features: Float[Tensor, "batch grid_row grid_col dim"], fore
 
 
 def _find_components(rows: Float[Tensor, "row dim"], count: int) -> Float[Tensor, "row count"]:
-    """Return the rows' places along the principal components; zeros where there are fewer components than wanted."""
+    """Return the rows' coordinates along the principal components; zeros if there are fewer components than
+    requested."""
     centred = rows - rows.mean(dim=0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)
     vectors = vectors.flip(1)[:, :count]
@@ -80,7 +83,7 @@ def _stretch(values: Float[Tensor, "row channel"]) -> Float[Tensor, "row channel
 
 @dataclass(frozen=True)
 class Nearest:
-    """The patches most like each patch, best first."""
+    """The patches most similar to each patch, best first."""
 
     places: Int64[Tensor, "batch grid_row grid_col rank 3"]
     """(image, row, col)."""
@@ -91,9 +94,9 @@ class Nearest:
 def find_nearest_patches(
     features: Float[Tensor, "batch grid_row grid_col dim"], count: int = 1, own: bool = False
 ) -> Nearest:
-    """Return for each patch the most similar ones of the other images; with `own`, of the same image too, but itself.
+    """Return each patch's most similar patches in the other images; with `own`, in the same image too, except itself.
 
-    Similarities are made a few patches at a time.
+    Similarities are computed a few patches at a time.
     """
     batch, rows, cols, _ = features.shape
     unit = F.normalize(features.flatten(0, 2).float(), dim=1)
@@ -117,11 +120,11 @@ def compute_token_norms(
 ) -> Float[Tensor, "layer batch token"]:
     """Return the length of every token's vector after every block, without the final norm.
 
-    A few patches several times as long as the others are the artefacts that registers are there to take away
-    (2309.16588). Prefix tokens come first.
+    A few patches several times as long as the others are the artefacts that registers remove (2309.16588). Prefix
+    tokens come first.
 
     Raises:
-        ConfigError: no ViT, or images of another size.
+        ConfigError: not a ViT, or images of another size.
     """
     vit = require_vit(model, "token norms")
     found: list[list[Tensor]] = [[] for _ in vit.blocks]

@@ -1,4 +1,5 @@
-"""What a model has learned about places (2010.11929, figure 7, middle, and figure 10), whatever kind of positions it has."""
+"""What a model has learned about positions (2010.11929, figure 7, middle, and figure 10), for every kind of
+position."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,27 +23,27 @@ from vitreous.shapes import Size
 
 @dataclass(frozen=True)
 class PlaceMap:
-    """How much two places have to do with one another, for all pairs: [r, c] is the small picture of row r, column c."""
+    """How strongly two places are related, for all pairs: [r, c] is the small picture of row r, column c."""
 
     name: str
     """Which positions: "input", "layer 3", "layer 3, head 5", "rotary"; layers and heads counted from 0."""
     values: Float[Tensor, "row col row2 col2"]
     """In float64, on the CPU."""
     kind: Literal["cosine", "logit"]
-    """cosine: likeness, -1 to 1. logit: what is added to the attention's logits, of any size."""
+    """cosine: similarity, -1 to 1. logit: what is added to the attention's logits, of any size."""
     of: str
-    """What is compared, in words."""
+    """Description of what is compared."""
 
 
 def compute_position_maps(model: nn.Module) -> list[PlaceMap]:
-    """Return every map of places that a model has, input first, then layer by layer; a model without any: none.
+    """Return every map of places that a model has, input first, then layer by layer; empty if it has none.
 
     Added positions: cosine similarity of the vectors of two places. relative: cosine similarity of the embedding of the
     offset between two places and that of no offset. bias: what each head adds to the logits. rotary: the mean over all
-    frequencies of the cosine of the angle between two places, which is the likeness of one vector turned to both.
+    frequencies of the cosine of the angle between two places, which is the similarity of one vector rotated to both.
 
     Raises:
-        ConfigError: no ViT.
+        ConfigError: not a ViT.
     """
     vit = require_vit(model, "position embedding")
     return [*_compare_added(vit), *_compare_relative(vit), *_compare_rotary(vit)]
@@ -52,14 +53,16 @@ def compute_similarity(model: nn.Module, layer: int = 0) -> Float[Tensor, "row c
     """Return the cosine similarity of each patch's position embedding with every other's, -1 to 1, in float64.
 
     [r, c] is the small picture that figure 7 shows at row r and column c. [class] has no place and is left out. A
-    vector of zeros is similar to nothing: 0. `layer`: whose vectors, where every layer has its own (table 8).
+    vector of zeros is similar to nothing: 0. `layer` selects the vectors if every layer has its own (table 8).
 
     Raises:
         ConfigError: the model adds no position embedding; `compute_position_maps` shows what acts inside the attention.
     """
     vit = require_vit(model, "position embedding")
     if vit.positions is None:
-        raise ConfigError(f"positions={vit.config.positions!r} adds no vectors to the tokens, so none can be compared")
+        raise ConfigError(
+            f"positions={vit.config.positions!r} adds no vectors to the tokens, so there are none to compare"
+        )
     index = resolve_index(layer, vit.config.depth, "layer")
     own = vit.layer_positions[index - 1] if index and len(vit.layer_positions) else vit.positions
     assert isinstance(own, AddedPositions)
@@ -123,4 +126,4 @@ def _compare_rotary(model: ViT) -> Iterator[PlaceMap]:
     cos, sin = (part.detach().cpu().double() for part in model.rotary())
     likeness = ((cos @ cos.T + sin @ sin.T) / cos.shape[1]).clamp(-1, 1)
     cells = model.grid
-    yield PlaceMap("rotary", likeness.view(*cells, *cells), "cosine", "turns of q and k")
+    yield PlaceMap("rotary", likeness.view(*cells, *cells), "cosine", "rotations of q and k")

@@ -1,4 +1,4 @@
-"""What attention brought to one class: gradients beside the weights (Chefer et al., 2103.15679)."""
+"""What attention contributes to one class: gradients times weights (Chefer et al., 2103.15679)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,25 +21,26 @@ Targets = int | Sequence[int] | None
 
 
 class Step(NamedTuple):
-    """One layer's attention on the way back from the logit."""
+    """One layer's attention during the backward pass from the logit."""
 
     layer: int
     """Counted from 0; the depth itself for the attention that pools (pool='map')."""
     heads: Heads
     gradient: Float[Tensor, "batch head query head_dim"]
-    """Of the target's logit with respect to what each query gathered."""
+    """Of the target's logit with respect to each query's output."""
 
     def positive(self) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
-        """Yield weights times gradients where that raises the logit, 0 elsewhere: a few queries at a time, with their place.
+        """Yield weights times gradients where that raises the logit, else 0: a few queries at a time, with their
+        position.
 
-        What a query gathers is its weights times v, so a weight's gradient is the product of the gathered's and v.
+        A query's output is its weights times v, so a weight's gradient is the product of the output's gradient and v.
         """
         for rows, weights in iterate_rows(self.heads):
             gradient = self.gradient[:, :, rows].to(weights.dtype) @ self.heads.v.to(weights.dtype).mT
             yield rows, (weights * gradient).clamp_min(0)
 
     def read(self, share: Float[Tensor, "batch query"]) -> Float[Tensor, "batch head key"]:
-        """Return the positive part's rows, each times its query's share, added up."""
+        """Return the sum of the positive part's rows, each weighted by its query's share."""
         return torch.stack(
             [torch.einsum("bq,bhqk->bhk", share[:, rows].to(part.dtype), part) for rows, part in self.positive()]
         ).sum(dim=0)
@@ -50,17 +51,18 @@ def compute_relevance(
 ) -> Float[Tensor, "batch grid_row grid_col"]:
     """Return how relevant each patch is to a class: R += A R from the first layer to the last, with R = 1 at first.
 
-    A is the mean over heads of (gradient * attention)+, equations 5 and 6 of 2103.15679; the row of R that is read is
-    that of [class], or the mean over the patches, or the pooling's own A, whatever represents the image (see `compute_readout`).
-    Computed from the last layer to the first and a few queries at a time, so that no whole map need be there.
+    A is the mean over heads of (gradient * attention)+, equations 5 and 6 of 2103.15679. The result is the row of R
+    that represents the image: that of [class], the mean over the patches, or the pooling's own A (see
+    `compute_readout`). It is computed from the last layer to the first and a few queries at a time, so that no whole
+    map is needed.
 
     Args:
         model: a ViT with a head.
         images: as `model` takes them, normalised, on its device.
-        targets: the class to explain, by number: for all images, for each of them, or the most probable ones.
+        targets: the classes to explain, by number: one for all images, one for each, or the most probable ones.
 
     Raises:
-        ConfigError: no ViT, no head, no such class, or images of another size.
+        ConfigError: not a ViT, no head, no such class, or images of another size.
     """
     vit = require_vit(model, "relevance of attention")
     found = []
@@ -82,9 +84,9 @@ def compute_relevance(
 def compute_gradient_attention(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets = None, layer: int = -1
 ) -> Float[Tensor, "batch head grid_row grid_col"]:
-    """Return one layer's (gradient * attention)+ by head, summed over what represents the image (see `compute_readout`).
+    """Return one layer's (gradient * attention)+ by head, summed over the readout (see `compute_readout`).
 
-    Arguments and errors as in `compute_relevance`; layer: 0 the first, -1 the last.
+    Arguments and errors as in `compute_relevance`; layer: 0 is the first, -1 the last.
     """
     vit = require_vit(model, "gradient of attention")
     wanted, found = resolve_index(layer, vit.config.depth, "layer"), []
@@ -96,14 +98,14 @@ def compute_gradient_attention(
 
 
 class _Way(NamedTuple):
-    """What a forward pass leaves for the way back."""
+    """What a forward pass leaves for the backward pass."""
 
     inputs: list[tuple[Tensor, Places]]
-    """Of each block."""
+    """Input of each block."""
     last: Float[Tensor, "batch token dim"]
-    """What the last block put out."""
+    """Output of the last block."""
     read: Float[Tensor, "batch token"]
-    """Each token's share in what represents the image."""
+    """Each token's share in the image's representation."""
 
 
 def _forward(model: ViT, images: Tensor) -> _Way:
@@ -127,7 +129,7 @@ def _forward(model: ViT, images: Tensor) -> _Way:
 def _back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
     """Yield each layer's step from the last to the first.
 
-    Every block is run once more from its input with what its heads gather in view, and its gradient handed down.
+    Every block is run once more from its input with its heads' outputs recorded, and its gradient passed down.
     """
     gradient, step = _through_head(model, way.last, targets)
     if step is not None:
@@ -170,15 +172,16 @@ def _detach(heads: Heads) -> Heads:
 def watch_attention(
     model: ViT, keep: Callable[[int, Heads, Tensor], None], layers: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """For as long as the block lasts, show what enters attention's kernel and what its heads gather, parts of the graph.
+    """For the duration of the block, record the input of attention's kernel and its heads' outputs, within the graph.
 
-    The layers' own forward is untouched: a hook gathers once more, and replaces what it returned.
+    The layers' own forward is untouched: a hook recomputes the attention, and replaces its result.
 
     Args:
         model: any ViT.
-        keep: told of each layer (the depth for the pooling's attention), of what enters its kernel, and of what that gave,
+        keep: called with each layer (the depth for the pooling's attention), the input of its kernel, and the kernel's
+            output,
             before the heads are mixed.
-        layers: blocks to watch, beside the pooling's attention; None: all of them.
+        layers: blocks to watch, besides the pooling's attention; None: all of them.
     """
 
     def watched(layer: int) -> Callable[..., Tensor]:
@@ -202,10 +205,14 @@ def watch_attention(
 
 
 def choose_targets(model: nn.Module, images: Float[Tensor, "batch channel row col"], targets: Targets) -> list[int]:
-    """Return one class number for each image; raises ConfigError for a model without head or classes that it lacks."""
+    """Return one class number for each image; raises ConfigError for a model without a head or classes that it
+    lacks."""
     classes = model.config.classes
     if not classes:
-        raise ConfigError("this model has no head, so there is no class whose evidence could be shown")
+        raise ConfigError(
+            "this model has no head, so there is no class to explain; give it one "
+            "(vitreous.load(PATH, classes=...)), or choose a method without a class"
+        )
     if targets is None:
         with torch.no_grad(), evaluation_mode(model):
             return [int(label) for part in iterate_chunks(images) for label in model(part).argmax(dim=1)]

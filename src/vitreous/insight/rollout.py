@@ -19,11 +19,11 @@ FUSES = ("mean", "max", "min")
 def compute_rollout(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "batch grid_row grid_col"]:
-    """Return how much of every patch reaches what represents the image, if attention alone moved things.
+    """Return how much of every patch reaches the image's representation, if only attention moved information.
 
-    The rows of `compute_rollout_matrix`, weighed by what the model reads: [class]; the mean over the patches' rows where it
-    pools by mean; the pooling's own attention where it pools by attention (see `compute_readout`). Each map adds up to 1 less
-    what stays with the prefix tokens.
+    The rows of `compute_rollout_matrix`, weighted by what the model reads: [class]; the mean over the patches' rows if
+    it pools by mean; the pooling's own attention if it pools by attention (see `compute_readout`). Each map adds up to
+    1 minus what stays with the prefix tokens.
 
     Args:
         model: any ViT.
@@ -32,7 +32,7 @@ def compute_rollout(
         discard: share of the smallest weights of each row that count as 0, 0 (the paper's) to below 1.
 
     Raises:
-        ConfigError: no ViT, an unknown `fuse`, `discard` out of range, or images of another size.
+        ConfigError: not a ViT, an unknown `fuse`, `discard` out of range, or images of another size.
     """
     model = require_vit(model)
     found, read = [], []
@@ -46,7 +46,7 @@ def compute_rollout(
 def compute_rollout_matrix(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "batch token token2"]:
-    """Return A_L ... A_1, each A the heads' fused weights plus the identity, rows made to sum to 1 again.
+    """Return A_L ... A_1, each A the heads' fused weights plus the identity, with rows rescaled to sum to 1.
 
     Row: a token after the last block; column: a token before the first. Arguments and errors as in `compute_rollout`.
     """
@@ -56,7 +56,8 @@ def compute_rollout_matrix(
 def _find_joints(
     model: ViT, images: Tensor, fuse: str, discard: float
 ) -> Iterator[Float[Tensor, "batch token token2"]]:
-    """Yield the matrices of a few images at a time: one token x token matrix an image, whatever depth and heads."""
+    """Yield the matrices of a few images at a time: one token x token matrix per image, for any depth and number of
+    heads."""
     if fuse not in FUSES:
         raise UnknownName("way to fuse heads", fuse, FUSES)
     if not 0 <= discard < 1:

@@ -1,4 +1,4 @@
-"""The sequence that a ViT makes of an image: which tokens there are, and what of them represents the image."""
+"""The sequence of tokens in a ViT: which tokens there are, and which of them represent the image."""
 
 import torch
 from jaxtyping import Float
@@ -13,10 +13,10 @@ from vitreous.model.vit import ViT
 
 
 def require_vit(model: nn.Module, what: str = "attention") -> ViT:
-    """Return the model if it is a ViT whose tokens keep their places.
+    """Return the model if it is a ViT whose tokens keep their positions.
 
     Raises:
-        ConfigError: it is something else; the message says what can be seen of it instead.
+        ConfigError: it is something else; the message suggests what can be shown instead.
     """
     if isinstance(model, ViT):
         return model
@@ -24,21 +24,21 @@ def require_vit(model: nn.Module, what: str = "attention") -> ViT:
         raise ConfigError(f"merged tokens have no place in the image, so {what} can't be shown; look into its .model")
     if isinstance(model, ResNet):
         raise ConfigError(f"a ResNet has no {what}; use grad-cam or activation")
-    raise ConfigError(f"{what} is a matter of Vision Transformers; this is a {type(model).__name__}")
+    raise ConfigError(f"{what} needs a Vision Transformer, but this is a {type(model).__name__}")
 
 
 def count_tokens(model: ViT) -> int:
-    """Return the number of tokens at the resolution that the model sees for now."""
+    """Return the number of tokens at the model's current resolution."""
     rows, cols = model.grid
     return rows * cols + model.config.prefix
 
 
 def compute_readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
-    """Return each token's share in what represents the image, 0 to 1, adding up to 1; `tokens`: what is pooled.
+    """Return each token's share in the image's representation, 0 to 1, adding up to 1; `tokens` are the pooled ones.
 
-    class: all of it [class]'s, or half and half with the distillation token, whose heads are averaged. mean: every patch
-    the same. class+mean: half and half; [class] of several blocks counts as often as it stands there. max: the share of the features whose maximum a patch holds. map: the pooling's
-    own attention, mean over its heads.
+    class: all of it is [class]'s, or half and half with the distillation token, whose heads are averaged. mean: equal
+    shares for all patches. class+mean: half and half; [class] of several blocks counts as often as it occurs. max: the
+    share of the features whose maximum a patch holds. map: the pooling's own attention, mean over its heads.
     """
     prefix, kind, earlier = model.config.prefix, model.config.pool, model.config.pool_layers - 1
     tokens = tokens[:, : tokens.shape[1] - earlier]

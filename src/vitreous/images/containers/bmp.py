@@ -5,16 +5,16 @@ from vitreous.images.containers.survey import Survey
 from vitreous.shapes import Size
 
 RUN_LENGTH = (1, 2)
-"""Compression of 8 and of 4 bits a pixel."""
+"""Compression codes for 8 and 4 bits per pixel."""
 MOST_PIXELS = 4 * 2**20
-"""Largest run-length encoded image that is decoded; a minute's work would hide in a kilobyte otherwise."""
+"""Largest run-length encoded image that is decoded; otherwise a kilobyte could cost a minute's work."""
 
 
 def survey_bmp(data: bytes) -> Survey:
-    """Look at a BMP's header.
+    """Check a BMP's header.
 
     Raises:
-        ImageError: more run-length encoded pixels than are decoded.
+        ImageError: more run-length encoded pixels than the limit.
     """
     size = int.from_bytes(data[14:18], "little")
     if size < 40:
@@ -23,7 +23,7 @@ def survey_bmp(data: bytes) -> Survey:
     rows = abs(int.from_bytes(data[22:26], "little", signed=True))
     if int.from_bytes(data[30:34], "little") in RUN_LENGTH and rows * cols > MOST_PIXELS:
         raise ImageError(
-            f"it is a run-length encoded BMP of {rows * cols:,} pixels, more than the {MOST_PIXELS:,} that are decoded; "
+            f"it is a run-length encoded BMP of {rows * cols:,} pixels, more than the limit of {MOST_PIXELS:,}; "
             "save it as PNG"
         )
     return Survey(data, size=Size(rows, cols), stored=int.from_bytes(data[28:30], "little") / 8)

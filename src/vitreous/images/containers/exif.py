@@ -1,4 +1,4 @@
-"""Orientation from EXIF and XMP: one tag, read without reading the rest."""
+"""Orientation from EXIF and XMP: one tag, read without the rest."""
 
 import re
 import struct
@@ -6,25 +6,25 @@ import struct
 ORIENTATION = 0x0112
 XMP = 700
 STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-"""How TIFF structures begin, which EXIF is one of; + marks BigTIFF."""
+"""How TIFF structures, such as EXIF, begin; + marks BigTIFF."""
 WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value by TIFF's type number."""
+"""Bytes per value, by TIFF's type number."""
 IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)\s*([1-8])')
 
 
 class Entry:
-    """One entry of a TIFF directory: its values are read when asked for."""
+    """One entry of a TIFF directory, whose values are read on demand."""
 
     def __init__(self, data: bytes, order: str, kind: int, count: int, place: int) -> None:
         self.data, self.order, self.kind, self.count, self.place = data, order, kind, count, place
 
     @property
     def length(self) -> int:
-        """Bytes that the values take, by what the entry claims."""
+        """Bytes of the values, as the entry claims."""
         return WIDTHS.get(self.kind, 0) * self.count
 
     def first(self) -> int | None:
-        """Return the first value of an entry of whole numbers, None if it has none."""
+        """Return the first value of an entry of whole numbers, or None if it has none."""
         letter = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self.kind)
         try:
             return struct.unpack_from(self.order + letter, self.data, self.place)[0] if letter and self.count else None
@@ -32,12 +32,13 @@ class Entry:
             return None
 
     def raw(self, most: int) -> bytes:
-        """Return the bytes of the values, at most so many."""
+        """Return the bytes of the values, at most `most`."""
         return self.data[self.place : self.place + min(self.length, most)]
 
 
 def read_directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict[int, Entry], int]:
-    """Read the TIFF directory at a place: its entries by tag, the first of a tag counting, and where the next one is.
+    """Read the TIFF directory at an offset: its entries by tag, the first of each, and the offset of the next
+    directory.
 
     Raises:
         struct.error: it doesn't lie within the data.
@@ -59,17 +60,17 @@ def read_directory(data: bytes, place: int, order: str, big: bool) -> tuple[dict
 
 
 def read_start(data: bytes) -> tuple[str, bool, int]:
-    """Return a TIFF structure's byte order, whether it is BigTIFF, and where its first directory is.
+    """Return a TIFF structure's byte order, whether it is BigTIFF, and the offset of its first directory.
 
     Raises:
-        KeyError, struct.error: it is none.
+        KeyError, struct.error: it is not a TIFF structure.
     """
     order, big = STARTS[data[:4]], data[:4].strip(b"IM\0") == b"+"
     return order, big, struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
 
 
 def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
-    """Return the orientation that EXIF gives, or else XMP: 1 to 8; 1 where neither says one, or is broken."""
+    """Return the orientation from EXIF, or else from XMP: 1 to 8; 1 if neither has one, or it is broken."""
     value = None
     if exif:
         try:

@@ -1,4 +1,4 @@
-"""GIF: the blocks before the first image, of which only its own control is kept, and the number of images."""
+"""GIF: the blocks before the first image, of which only its own control block is kept, and the number of images."""
 
 from vitreous.errors import ImageError
 from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces
@@ -11,7 +11,7 @@ def survey_gif(data: bytes) -> Survey:
     """Follow a GIF's blocks to its first image; comments and profiles before it are left out.
 
     Raises:
-        ImageError: it has no image, or more blocks before it than are followed.
+        ImageError: it has no image, or more blocks before it than the limit.
     """
     place = _skip_table(data, 10, 13)
     head, control, pieces = data[:place], b"", 0
@@ -30,13 +30,13 @@ def survey_gif(data: bytes) -> Survey:
 
 
 def _skip_table(data: bytes, flags: int, place: int) -> int:
-    """Return the place after a colour table, if the flags say that there is one."""
+    """Return the offset after a colour table, if the flags announce one."""
     told = data[flags] if flags < len(data) else 0
     return place + (3 << (told & 7) + 1 if told & 0x80 else 0)
 
 
 def _skip_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
-    """Return the place after a chain of blocks, and their number; raises TooManyPieces."""
+    """Return the offset after a chain of blocks, and their number; raises TooManyPieces."""
     for number in range(most):
         if place >= len(data) or not data[place]:
             return place + 1, number
@@ -45,7 +45,7 @@ def _skip_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:
 
 
 def _count_images(data: bytes, place: int) -> int:
-    """Count the images from the first on: up to FRAMES, and in as many blocks as are followed; damage ends the count."""
+    """Count the images from the first on, within limits for images (FRAMES) and blocks; damage ends the count."""
     count, left = 0, PIECES
     while place + 10 <= len(data) and count < FRAMES and data[place] in (EXTENSION, IMAGE):
         image = data[place] == IMAGE

@@ -1,4 +1,4 @@
-"""JPEG: segments up to the pixels, scans, EXIF and XMP wherever they stand."""
+"""JPEG: segments up to the pixels, scans, EXIF and XMP wherever they are."""
 
 import re
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a length."""
 EXIF, ADOBE_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
-"""Begins a segment with a length, or ends the image; what else begins with ff among coded values doesn't."""
+"""Begins a segment with a length, or ends the image; other bytes after ff among coded values don't."""
 MOST_SCANS = 100
 """Scans that are decoded; the finest progressions in use have a few dozen."""
 MOST_WORK = 2**29
-"""Scans times pixels that are decoded in more than PLAIN scans."""
+"""Most scans times pixels that are decoded in more than PLAIN scans."""
 PLAIN = 16
 """Scans that any image may have; encoders write 1 to 10."""
 
@@ -26,10 +26,10 @@ PLAIN = 16
 def survey_jpeg(data: bytes) -> Survey:
     """Follow a JPEG's segments to its first scan; count its scans.
 
-    The data that are returned lack profiles, thumbnails and lists of further images, which no pixel depends on.
+    The returned data lack profiles, thumbnails and lists of further images, which no pixel depends on.
 
     Raises:
-        ImageError: more scans or segments than are decoded.
+        ImageError: more scans or segments than the limits.
     """
     kept, exif, xmp, pixels, progressive = [data[:2]], b"", b"", 0, False
     begin = len(data)
@@ -51,15 +51,15 @@ def survey_jpeg(data: bytes) -> Survey:
     scans = _count_scans(data, begin)
     if scans > MOST_SCANS or (scans > PLAIN and scans * pixels > MOST_WORK):
         raise ImageError(
-            f"is a JPEG of {scans if scans <= MOST_SCANS else f'more than {MOST_SCANS}'} scans over {pixels:,} pixels, "
-            f"more than are decoded; save it as a baseline JPEG"
+            f"is a JPEG of {scans if scans <= MOST_SCANS else f'more than {MOST_SCANS}'} scans over {pixels:,} "
+            "pixels, more than the limit; save it as a baseline JPEG"
         )
     working = 12 if progressive or scans > 1 else 6
     return Survey(b"".join(kept), read_orientation(exif, xmp), stored=3, working=working)
 
 
 def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, begin, end) of each segment, up to the first that has no place; junk in between is passed over."""
+    """Yield (marker, begin, end) of each segment up to the first incomplete one; junk in between is skipped."""
     place = 2
     for _ in range(PIECES):
         place = data.find(b"\xff", place)
@@ -80,7 +80,7 @@ def _walk_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _count_scans(data: bytes, begin: int) -> int:
-    """Count the scans, up to one more than are decoded. A scan's marker can't stand among its coded values."""
+    """Count the scans, up to one more than the limit. A scan's marker can't occur among its coded values."""
     if data.count(SCAN, begin) <= PLAIN:
         return data.count(SCAN, begin)
     count, place = 0, begin

@@ -8,18 +8,18 @@ from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPie
 
 START = b"\x89PNG\r\n\x1a\n"
 KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-"""What pixels depend on."""
+"""Chunks that pixels depend on."""
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples of a pixel by colour type."""
+"""Samples per pixel, by colour type."""
 MOST_TEXT = 2**20
-"""Bytes of text that are unpacked to look for an orientation."""
+"""Most bytes of text unpacked in search of an orientation."""
 
 
 def survey_png(data: bytes) -> Survey:
     """Follow a PNG's chunks.
 
     Raises:
-        ImageError: more chunks than are followed.
+        ImageError: more chunks than the limit.
     """
     kept, exif, xmp, frames, stored, size = [START], b"", b"", 1, 3.0, (0, 0)
     place = len(START)
@@ -48,7 +48,7 @@ def survey_png(data: bytes) -> Survey:
 
 
 def _read_text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Return a text chunk's keyword and text, which is unpacked up to MOST_TEXT."""
+    """Return a text chunk's keyword and text, unpacked up to MOST_TEXT."""
     keyword, _, rest = body.partition(b"\0")
     packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
     if keyword not in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
@@ -63,7 +63,7 @@ def _read_text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_raw_profile(text: bytes) -> bytes:
-    """Return the bytes that ImageMagick's profile gives in hexadecimal digits, after its name and length."""
+    """Return the bytes of ImageMagick's profile, given as hexadecimal digits after its name and length."""
     digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n")[3:]))
     try:
         return bytes.fromhex(digits.decode("ascii"))

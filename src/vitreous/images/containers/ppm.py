@@ -17,13 +17,13 @@ COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 MOST_HEAD = 64 * 2**10
-"""Bytes within which a header has to end, its comments included."""
+"""Bytes within which a header must end, comments included."""
 MOST_DIGITS = 64 * 2**20
-"""Bytes of a file whose pixels are digits."""
+"""Largest file, in bytes, whose pixels are digits."""
 
 
 class Header(NamedTuple):
-    """What a header says."""
+    """The contents of a header."""
 
     kind: int
     """1 to 6, the digit after P."""
@@ -32,7 +32,7 @@ class Header(NamedTuple):
     top: int
     """The value of white, 1 to 65,535."""
     begin: int
-    """Where the pixels begin."""
+    """Offset of the pixels."""
 
     @property
     def binary(self) -> bool:
@@ -41,7 +41,7 @@ class Header(NamedTuple):
 
     @property
     def least(self) -> int:
-        """Fewest bytes that the pixels take."""
+        """Fewest bytes that the pixels can take."""
         rows, cols = self.size
         if self.kind in (1, 4):
             return rows * cols if self.kind == 1 else rows * -(-cols // 8)
@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header:
-    """Read the header; raises ImageError if it isn't one, or the file is too short for what it says."""
+    """Read the header; raises ImageError if it isn't one, or the file is too short for it."""
     match = HEAD.match(data)
     if match is None:
         raise ImageError("it has no Netpbm header")
@@ -57,7 +57,7 @@ def read_header(data: bytes) -> Header:
     for _ in range(2 if kind in (1, 4) else 3):
         found = NUMBER.match(data, place, MOST_HEAD)
         if found is None:
-            raise ImageError("its header is cut short or no Netpbm header")
+            raise ImageError("its header is cut short, or not a Netpbm header")
         numbers.append(int(found[1]))
         place = found.end()
     cols, rows, top = (*numbers, 1)[:3]
@@ -66,17 +66,18 @@ def read_header(data: bytes) -> Header:
     told = Header(kind, Size(rows, cols), 3 if kind in (3, 6) else 1, top, place + 1)
     if told.least > len(data) - told.begin:
         raise ImageError(
-            f"it is truncated: {told.size} pixels take at least {told.least:,} bytes, {len(data) - place:,} follow"
+            f"it is truncated: {told.size} pixels take at least {told.least:,} bytes, but {len(data) - place:,} follow"
         )
     return told
 
 
 def survey_ppm(data: bytes) -> Survey:
-    """Look at the header; raises ImageError if it is none, or the file is too short for what it says."""
+    """Check the header; raises ImageError if it isn't one, or the file is too short for it."""
     told = read_header(data)
     if not told.binary and len(data) > MOST_DIGITS:
         raise ImageError(
-            f"it has {len(data):,} bytes of digits, more than {MOST_DIGITS:,}; save it as binary, or as PNG"
+            f"it has {len(data):,} bytes of digits, more than the limit of {MOST_DIGITS:,}; save it as binary, or "
+            "as PNG"
         )
     return Survey(data, stored=told.channels, working=10 * told.channels)
 
@@ -84,7 +85,7 @@ def survey_ppm(data: bytes) -> Survey:
 def read_values(
     data: bytes, told: Header
 ) -> UInt8[np.ndarray, "row col channel"] | UInt16[np.ndarray, "row col channel"]:
-    """Return the values, 0 (black) to `told.top`; a bitmap's ink, which it stores as 1, comes out as 0."""
+    """Return the values, 0 (black) to `told.top`; a bitmap's ink, stored as 1, becomes 0."""
     shape = (*told.size, told.channels)
     if told.kind == 4:
         packed = np.frombuffer(data, np.uint8, told.least, told.begin).reshape(told.size.rows, -1)
@@ -98,10 +99,10 @@ def read_values(
         found = np.frombuffer(text, np.uint8)
         found = found[(found == ord("0")) | (found == ord("1"))] == ord("0")
     elif re.search(rb"[^0-9\s]", text):
-        raise ImageError("its pixels are no numbers")
+        raise ImageError("its pixels are not numbers")
     else:
         found = np.fromstring(text.decode("ascii"), np.uint32, int(np.prod(shape)), sep=" ")
     if len(found) < np.prod(shape):
-        raise ImageError(f"it is truncated: {len(found):,} values where {int(np.prod(shape)):,} are needed")
+        raise ImageError(f"it is truncated: {len(found):,} values, but {int(np.prod(shape)):,} are needed")
     depth = np.uint16 if told.top > 255 else np.uint8
     return np.minimum(found[: int(np.prod(shape))], told.top).astype(depth).reshape(shape)

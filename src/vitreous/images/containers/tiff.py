@@ -9,15 +9,15 @@ from vitreous.images.containers.survey import FRAMES, Survey, turn_size
 COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 258, 259, 277, 273, 279
 TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324
 PARTS = 2**18
-"""Most strips or tiles that an image may be cut into."""
+"""Most strips or tiles of an image."""
 UNCOMPRESSED = 1
 
 
 def survey_tiff(data: bytes) -> Survey:
-    """Look at a TIFF's first directory, and count its directories.
+    """Check a TIFF's first directory, and count its directories.
 
     Raises:
-        ImageError: it is damaged, or what it claims is more than the file holds.
+        ImageError: it is damaged, or claims more than the file holds.
     """
     order, big, place, entries, after = read_first_directory(data)
     _check(entries, len(data))
@@ -37,7 +37,7 @@ def survey_tiff(data: bytes) -> Survey:
 
 
 def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry], int]:
-    """Return a TIFF's byte order, whether it is BigTIFF, its first directory's place and entries, and where the next one is.
+    """Return a TIFF's byte order, whether it is BigTIFF, its first directory's offset and entries, and the next offset.
 
     Raises:
         ImageError: the directory doesn't lie within the file.
@@ -50,10 +50,10 @@ def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry],
 
 
 def _check(entries: dict[int, Entry], length: int) -> None:
-    """Refuse a directory whose values together claim more than the file, and tiles or strips that can't be."""
+    """Refuse a directory whose values together claim more than the file, and impossible tiles or strips."""
     claimed = sum(entry.length for entry in entries.values() if entry.length > 8)
     if claimed > length:
-        raise ImageError(f"its first directory claims {claimed:,} bytes of values, the file has {length:,}")
+        raise ImageError(f"its first directory claims {claimed:,} bytes of values, but the file has {length:,}")
     for tag in (STRIP_OFFSETS, TILE_OFFSETS):
         if tag in entries and entries[tag].count > PARTS:
             raise ImageError(f"it is cut into {entries[tag].count:,} strips or tiles, more than {PARTS:,}")
@@ -62,13 +62,14 @@ def _check(entries: dict[int, Entry], length: int) -> None:
 
 
 def read_value(entries: dict[int, Entry], tag: int, default: int) -> int:
-    """Return the first value of a tag, the default where there is none."""
+    """Return the first value of a tag, or the default if there is none."""
     found = entries[tag].first() if tag in entries else None
     return default if found is None else found
 
 
 def _read_next(data: bytes, place: int, order: str, big: bool, seen: set[int]) -> int:
-    """Count the directories from a place on, so that with the first they are at most FRAMES; none is read twice, and of each only its length."""
+    """Count the directories from an offset, at most FRAMES with the first; none is read twice, and only the length
+    of each is read."""
     number, offset = (order + "Q", order + "Q") if big else (order + "H", order + "I")
     head, step = (8, 20) if big else (2, 12)
     count = 0

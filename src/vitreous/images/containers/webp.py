@@ -9,7 +9,7 @@ def survey_webp(data: bytes) -> Survey:
     """Follow a WebP's chunks.
 
     Raises:
-        ImageError: more chunks than are followed.
+        ImageError: more chunks than the limit.
     """
     about, frames, place = {b"EXIF": b"", b"XMP ": b""}, 0, 12
     for _ in range(PIECES):
@@ -26,7 +26,7 @@ def survey_webp(data: bytes) -> Survey:
 
 
 def _read_size(data: bytes, turned: int) -> Size | None:
-    """Read the size from the first chunk, before a decoder makes room for it; None if the chunk is another."""
+    """Read the size from the first chunk, before a decoder allocates memory for it; None if the chunk is another."""
     kind = data[12:16]
     if kind == b"VP8X":
         cols, rows = (1 + int.from_bytes(data[place : place + 3], "little") for place in (24, 27))

@@ -8,13 +8,13 @@ from jaxtyping import Float64
 from vitreous.images.corruptions.noise import Pixels
 
 FAINT = 1e-12
-"""Weight, relative to the first, below which the end of a smear is cut off."""
+"""Weight, relative to the first, below which the tail of a smear is cut off."""
 WIDE_DISK = 8
-"""Radius in pixels up to which the edge of the disk is softened over 3 pixels, beyond it over 5."""
+"""Radius in pixels up to which the edge of the disk is softened over 3 pixels, and beyond it over 5."""
 
 
 def defocus_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Convolve with a disk, as a lens out of focus does. Setting: radius and softening of the disk's edge, in pixels."""
+    """Convolve with a disk, like a lens out of focus. Setting: radius and softening of the disk's edge, in pixels."""
     from scipy.ndimage import gaussian_filter
 
     radius, soft = setting[0] * scale, setting[1] * scale
@@ -27,7 +27,7 @@ def defocus_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: n
 
 
 def glass_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Blur, swap pixels with near ones, blur. Setting: standard deviation and distance in pixels, and times."""
+    """Blur, swap pixels with near ones, blur. Setting: standard deviation and distance in pixels, and repetitions."""
     from scipy.ndimage import gaussian_filter
 
     sigma, reach = setting[0] * scale, max(1, round(setting[1] * scale))
@@ -49,9 +49,9 @@ def motion_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np
 
 
 def zoom_blur(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Average the image with itself at rising zoom. Setting: how far the largest zoom is beyond 1, and the step.
+    """Average the image with itself at increasing zoom. Setting: how far the largest zoom is beyond 1, and the step.
 
-    Largest are those that numpy's arange makes of the authors' bounds: of arange(1, 1.11, 0.01) 1.11 is one, by rounding.
+    The largest zooms follow numpy's arange with the authors' bounds: arange(1, 1.11, 0.01) includes 1.11, by rounding.
     """
     zooms = 1 + np.arange(0, setting[0] + setting[1] / 2, setting[1])
     return (image + sum(zoom_in(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
@@ -80,7 +80,7 @@ def smear(image: Pixels, reach: float, sigma: float, degrees: float) -> Pixels:
 
 
 def filter_channels(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], border: str) -> Pixels:
-    """Convolve every channel with a kernel of odd sides; `border` is how numpy's pad goes on beyond the edge."""
+    """Convolve every channel with a kernel of odd sides; `border` is the mode of numpy's pad beyond the edge."""
     from scipy.signal import fftconvolve
 
     (rows, cols), kept = (side // 2 for side in kernel.shape), kernel[:, :, None]
@@ -89,7 +89,7 @@ def filter_channels(image: Pixels, kernel: Float64[np.ndarray, "rows cols"], bor
 
 
 def zoom_in(image: Pixels, zoom: float) -> Pixels:
-    """Enlarge the middle to the whole frame, linearly interpolated."""
+    """Enlarge the middle to the whole frame, with linear interpolation."""
     for axis in (0, 1):
         count = image.shape[axis]
         middle = (count - 1) / 2

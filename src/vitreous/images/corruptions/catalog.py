@@ -1,4 +1,5 @@
-"""The corruptions by name, with their published settings, and `corrupt`: pixels, a name, a severity and a seed to pixels."""
+"""The corruptions by name, with their published settings, and `corrupt`, which maps pixels, name, severity and seed
+to pixels."""
 
 import math
 import zlib
@@ -14,14 +15,14 @@ from vitreous.images.corruptions.noise import Pixels
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGE, SMALL = 224, 32
-"""Shorter sides in pixels for which the authors chose their settings: ImageNet-C's and CIFAR-10-C's."""
+"""Shorter sides in pixels for which the authors chose their settings, in ImageNet-C and CIFAR-10-C."""
 Setting = tuple[float, ...]
 Function = Callable[[Pixels, Setting, float, np.random.Generator], Pixels]
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of damage."""
+    """One kind of corruption."""
 
     group: str
     """noise, blur, weather or digital."""
@@ -123,14 +124,14 @@ CORRUPTIONS: dict[str, Corruption] = {
 def corrupt(
     pixels: UInt8[np.ndarray, "row col channel"], name: str, severity: int, seed: int | Sequence[int] = 0
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Damage an image, RGB or grey: a pure function of all its arguments.
+    """Corrupt an image, RGB or grey: a pure function of all its arguments.
 
-    Settings are those of ImageNet-C for images whose shorter side is nearer to 224 than to 32 (by ratio; the border is
-    at 84.7), else those of CIFAR-10-C; lengths in pixels grow with the shorter side. The same seed draws the same
+    Images whose shorter side is closer to 224 than to 32 (by ratio; the border is at 84.7) use the settings of
+    ImageNet-C, others those of CIFAR-10-C; lengths in pixels scale with the shorter side. The same seed draws the same
     numbers at every severity.
 
     Args:
-        pixels: the image as the model would see it: ImageNet-C damages after resizing and cropping.
+        pixels: the image as the model would see it: ImageNet-C corrupts after resizing and cropping.
         name: one of CORRUPTIONS.
         severity: 1 to 5.
         seed: for a data set (seed, number of the image), so that no two images share their noise.
@@ -141,7 +142,7 @@ def corrupt(
     if name not in CORRUPTIONS:
         raise UnknownName("corruption", name, CORRUPTIONS)
     if severity not in SEVERITIES:
-        raise ConfigError(f"the severity of a corruption is 1 to 5, not {severity}")
+        raise ConfigError(f"severity is {severity}; it must be 1 to 5")
     kind, side = CORRUPTIONS[name], min(pixels.shape[:2])
     large = side > math.sqrt(LARGE * SMALL)
     setting = (kind.large if large else kind.small)[severity - 1]

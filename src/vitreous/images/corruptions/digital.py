@@ -10,13 +10,13 @@ from vitreous.images.corruptions.noise import Pixels
 
 
 def contrast(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Draw every channel towards its mean. Setting: the share of the contrast that is left."""
+    """Move every channel towards its mean. Setting: the share of the contrast that is left."""
     mean = image.mean(axis=(0, 1), keepdims=True)
     return (image - mean) * setting[0] + mean
 
 
 def elastic_transform(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Move three corners at random, and every pixel along a smooth random field; linearly interpolated, once.
+    """Move three corners at random, and every pixel along a smooth random field; one linear interpolation.
 
     Setting, in pixels: height of the field, its smoothness (the standard deviation of a Gaussian), reach of the corners.
     """
@@ -45,7 +45,7 @@ def draw_smooth_field(rows: int, cols: int, sigma: float, rng: np.random.Generat
 
 
 def pixelate(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Shrink and enlarge again, by areas. Setting: the share of the side that is left in between."""
+    """Shrink and enlarge again, by areas. Setting: the share of the side in between."""
     picture = convert_to_picture(image)
     small = (max(1, int(picture.width * setting[0])), max(1, int(picture.height * setting[0])))
     coarse = picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BOX)
@@ -61,12 +61,12 @@ def jpeg_compression(image: Pixels, setting: tuple[float, ...], scale: float, rn
 
 
 def convert_to_picture(image: Pixels) -> Image.Image:
-    """Return pixels of 0..1 as a picture of Pillow's."""
+    """Return pixels of 0..1 as a Pillow image."""
     levels: UInt8[np.ndarray, "row col channel"] = np.clip(image * 255, 0, 255).round().astype(np.uint8)
     return Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
 
 
 def convert_to_pixels(picture: Image.Image) -> Pixels:
-    """Return a picture as pixels of 0..1."""
+    """Return a Pillow image as pixels of 0..1."""
     levels = np.asarray(picture, dtype=np.float64) / 255
     return levels[:, :, None] if levels.ndim == 2 else levels

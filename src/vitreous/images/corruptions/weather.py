@@ -1,4 +1,4 @@
-"""Snow, frost, fog and too much light. Signatures as in `noise.py`."""
+"""Snow, frost, fog and overexposure. Signatures as in `noise.py`."""
 
 import math
 
@@ -13,15 +13,16 @@ LUMA = np.array([0.299, 0.587, 0.114])
 TINT = np.array([0.89, 1.02, 1.09])
 """Colour of ice: mean red, green and blue of the authors' photographs, relative to their mean brightness."""
 DARK, BRIGHT, RELIEF = 0.5, 0.8, 0.11
-"""Mean brightness of the darkest and the brightest of those photographs, and their standard deviation, of 0 to 1."""
+"""Mean brightness of the darkest and the brightest of those photographs, and their standard deviation, on a scale of
+0 to 1."""
 CRYSTALS = ((5.0, 1.0), (13.0, 0.7), (34.0, 0.4))
-"""Of frost: crystals along the shorter side, and the weight of crystals of that size."""
+"""Frost: crystals along the shorter side, and the weight of crystals of that size."""
 LEAST = 4
-"""Pixels that a crystal has at least."""
+"""Smallest size of a crystal, in pixels."""
 
 
 def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Whiten the scene and let smeared flakes fall.
+    """Whiten the scene and add smeared, falling flakes.
 
     Setting: mean and standard deviation of the noise that flakes are cut from, its zoom, the threshold; reach and
     standard deviation of their smear in pixels; how much of the scene keeps its colours.
@@ -38,9 +39,9 @@ def snow(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random
 def frost(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
     """Lay ice crystals over the scene. Setting: the share of the scene and that of the ice.
 
-    The authors lay crops of photographs of frosted windows over it. Here the ice is drawn (`draw_crystals`), as bright, as
-    varied and of the same tint as theirs on average, so numbers for frost are of the same kind as ImageNet-C's but not
-    comparable with them to the point.
+    The authors overlay crops of photographs of frosted windows. Here the ice is drawn (`draw_crystals`), with the
+    average brightness, variation and tint of theirs, so numbers for frost are similar to ImageNet-C's but not exactly
+    comparable.
     """
     bright = rng.uniform(DARK, BRIGHT)
     ice = np.clip(bright + RELIEF * draw_crystals(image.shape[0], image.shape[1], rng), 0, 1)[:, :, None]
@@ -48,7 +49,7 @@ def frost(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.rando
 
 
 def fog(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Add a plasma of fog and dim the whole to the old maximum. Setting: thickness, and decay of the plasma's detail."""
+    """Add a plasma of fog and scale to the old maximum. Setting: thickness, and decay of the plasma's detail."""
     thick, decay = setting
     highest = image.max()
     mist = draw_plasma(max(image.shape[:2]), decay, rng)[: image.shape[0], : image.shape[1], None]
@@ -56,7 +57,7 @@ def fog(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.
 
 
 def brightness(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:
-    """Add to the value of HSV, hue and saturation kept. Setting: what is added."""
+    """Raise the value in HSV, keeping hue and saturation. Setting: the amount added."""
     value = image.max(axis=2, keepdims=True)
     raised = np.minimum(value + setting[0], 1)
     return np.where(value > 0, image * raised / np.where(value > 0, value, 1), raised)
