@@ -165,7 +165,7 @@ def test_names() -> None:
 
 def test_what_needs_single_patches_is_refused() -> None:
     model = random_model(**AXIAL)
-    with pytest.raises(ConfigError, match="whole rows and columns, and merged tokens leave holes"):
+    with pytest.raises(ConfigError, match="whole rows and columns, but merged tokens leave holes"):
         Merging(model, 2)
-    with pytest.raises(ConfigError, match="images of several can't be packed"):
+    with pytest.raises(ConfigError, match="images with several can't be packed"):
         forward_packed(model, [images()[0]])

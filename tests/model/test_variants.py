@@ -158,9 +158,9 @@ def test_patch_dropout_leaves_out_patches_in_training_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"positions": "bias"}, "patch_dropout is for positions that are added at the input"),
-        ({"rotary": RotaryConfig("cells")}, "patch_dropout is for positions that are added at the input"),
-        ({"position_placement": "layers"}, "patch_dropout is for positions that are added at the input"),
+        ({"positions": "bias"}, "patch_dropout needs positions that are added at the input"),
+        ({"rotary": RotaryConfig("cells")}, "patch_dropout needs positions that are added at the input"),
+        ({"position_placement": "layers"}, "patch_dropout needs positions that are added at the input"),
         (AXIAL, "holes in the grid"),
     ],
 )
@@ -214,14 +214,14 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
     [
         ({"pool": "class+mean", "class_token": False}, "class_token=True"),
         ({"distillation_token": True, "pool": "mean"}, "distillation token needs"),
-        ({"positions": "learned2d", "width": 33, "heads": 1}, "is odd"),
+        ({"positions": "learned2d", "width": 33, "heads": 1}, "it must be even"),
         ({"rotary": RotaryConfig("cells"), "width": 36, "heads": 6}, "divisible by 4, not 6"),
         ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
         ({"registers": -1}, "0 \\(none\\) or more"),
         (AXIAL | {"registers": 1}, r"\[class\] and registers have no place; set class_token=False"),
         (AXIAL | {"class_token": True}, r"\[class\] and registers have no place"),
         (AXIAL | {"depth": 3}, "depth 3 must be even, such as 4"),
-        (AXIAL | {"positions": "relative"}, "compares those of a line alone"),
+        (AXIAL | {"positions": "relative"}, "compares only those of a line"),
         ({"positions": "rel"}, "positions is 'rel'; it must be 'learned' or"),
         ({"pool": "avg"}, "pool is 'avg'; it must be 'class' or"),
         ({"image": 16}, "image is 16; it must be a list of 2 whole numbers"),

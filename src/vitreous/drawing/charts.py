@@ -1,4 +1,4 @@
-"""Charts as SVG: plain text, coloured by the page's palette, so that they follow light and dark. All text is escaped."""
+"""Charts as SVG: plain text in the page's palette, so that they follow light and dark. All text is escaped."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from vitreous.runtime.display import escape_text
 MOST_POINTS = 400
 """Points drawn of one line; longer ones are thinned."""
 ASIDE = 6.0
-"""Between the points of two conditions at the same x."""
+"""Distance between the points of two conditions at the same x."""
 SHARE = Axis("validation accuracy", format_percent)
 UNNAMED = Axis("")
 
@@ -44,7 +44,7 @@ class Series:
     points: Sequence[tuple[float, float | Interval]]
     """(x, y), x ascending; an interval is drawn with its bounds, and its mean as a dot."""
     colour: int = 1
-    """1 to 6: which of the palette's."""
+    """1 to 6: a colour of the palette."""
     dots: bool = False
     """Mark each point, for few and meaningful ones."""
     joined: bool = True
@@ -55,11 +55,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `draw_dots`: a condition."""
+    """One condition, a line of `draw_dots`."""
 
     name: str
     values: Sequence[float]
-    """One for each seed."""
+    """One value for each seed."""
     interval: Interval
     colour: int = 1
     """1 to 6."""
@@ -73,7 +73,7 @@ def find_bounds(y: float | Interval) -> tuple[float, float, float]:
 
 
 def thin_points(points: Sequence, most: int = MOST_POINTS) -> list:
-    """Return at most about `most` points, evenly chosen, the last one among them."""
+    """Return about `most` points at most, evenly chosen, including the last."""
     if len(points) <= most:
         return list(points)
     kept = list(points[:: math.ceil(len(points) / most)])
@@ -81,7 +81,8 @@ def thin_points(points: Sequence, most: int = MOST_POINTS) -> list:
 
 
 def compute_running_mean(points: Sequence[tuple[float, float]], share: float = 0.05) -> list[tuple[float, float]]:
-    """Return the running mean of y over a window of this share of the points, centred; short at both ends."""
+    """Return the centred running mean of y over a window of this share of the points; the window is shorter at both
+    ends."""
     reach = round(len(points) * share / 2)
     sums = [0.0]
     for _, y in points:
@@ -98,9 +99,9 @@ def draw_lines(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED,
 
     Args:
         series: the lines; points that are not finite are left out, and lines without points.
-        label: says in words what the chart shows.
-        x: the axis across; it has whole numbers alone where what it counts has no others.
-        y: the axis upwards. On a page, shares are shown within 0 to 1.
+        label: describes the chart in words.
+        x: the horizontal axis; numbered at whole numbers only if that is what it counts.
+        y: the vertical axis. On a page, shares are shown within 0 to 1.
         layout: `SMALL` on a page, `LARGE` in a file of its own.
     """
     lines = [
@@ -131,14 +132,14 @@ def draw_intervals(series: Sequence[Series], label: str, x: Axis, y: Axis = SHAR
 
 
 def hide_each_other(lines: Sequence[Series]) -> bool:
-    """Tell whether two conditions have different intervals at the same x, which would hide one another."""
+    """Return whether two conditions have different intervals at the same x, which would hide one another."""
     found: dict[float, Interval] = {}
     pairs = [(at, around) for line in lines for at, around in line.points if isinstance(around, Interval)]
     return any(found.setdefault(at, around) != around for at, around in pairs)
 
 
 def _draw_line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
-    """Draw a line, its points and their intervals, so far aside that others at the same x can be seen."""
+    """Draw a line, its points and their intervals, shifted so that others at the same x stay visible."""
     (low, high), points = frame.y, thin_points(one.points)
 
     def place(at: float, value: float) -> tuple[float, float]:
@@ -162,7 +163,8 @@ def _draw_line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
 
 
 def draw_whisker(first: tuple[float, float], second: tuple[float, float], colour: int) -> str:
-    """Draw a line between two points above or beside each other, a stroke across at both ends; nothing of no length."""
+    """Draw a line between two points above or beside each other, with a stroke across both ends; nothing if its
+    length is 0."""
     (x, y), (x2, y2) = first, second
     if first == second:
         return ""
@@ -172,7 +174,8 @@ def draw_whisker(first: tuple[float, float], second: tuple[float, float], colour
 
 
 def draw_legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
-    """Return the names of lines beside their colours, in as many rows as it takes, and the height of all but the first."""
+    """Return the names of lines beside their colours, in as many rows as needed, and the height of all rows but the
+    first."""
     font = layout.font
     begin, down, row = (16.0, 22.0, 20.0) if layout.alone else (layout.left, 14.5, 15.0)
     body, across, first = "", begin, down
@@ -193,9 +196,9 @@ def draw_dots(rows: Sequence[Row], label: str, name: str, form: Format = format_
 
     Args:
         rows: the conditions, from the top; those without values are left out.
-        label: says in words what the chart shows.
-        name: of the axis across.
-        form: writes its numbers.
+        label: describes the chart in words.
+        name: of the horizontal axis.
+        form: formats its numbers.
     """
     rows = [row for row in rows if len(row.values)]
     if not rows:
@@ -221,11 +224,11 @@ def _draw_row(frame: Frame, level: float, row: Row) -> str:
 
 
 def draw_reliability(bins: Sequence[tuple[float, float, int, float, float]], label: str) -> Markup:
-    """Draw accuracy against confidence, and below it how many predictions have that confidence.
+    """Draw accuracy against confidence, and below it the number of predictions with that confidence.
 
     Args:
         bins: (low, high, count, mean confidence, accuracy) of each bin.
-        label: says in words what the chart shows.
+        label: describes the chart in words.
     """
     frame = Frame(replace(SMALL, height=250, top=12, bottom=76), (0, 1), (0, 1))
     body = draw_x_axis(frame, Axis("")) + draw_y_axis(frame, Axis("", format_percent))
@@ -234,7 +237,9 @@ def draw_reliability(bins: Sequence[tuple[float, float, int, float, float]], lab
         if not count:
             continue
         left, right = frame.place(low, 0)[0] + 1, frame.place(high, 0)[0] - 1
-        title = f"{count:,} predictions of {low:.0%} to {high:.0%}: {confidence:.1%} sure, {accuracy:.1%} right"
+        title = (
+            f"{count:,} predictions of {low:.0%} to {high:.0%}: confidence {confidence:.1%}, accuracy {accuracy:.1%}"
+        )
         near, far = sorted((accuracy, confidence))
         ends = [frame.place(0, value)[1] for value in (0, near, far)]
         tall, wide = max(30 * count / most, 0.8), right - left

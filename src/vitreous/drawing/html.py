@@ -1,6 +1,6 @@
-"""Pages from templates: one HTML file that needs nothing else, light and dark, wide and narrow.
+"""Pages from templates: a single self-contained HTML file for light and dark, wide and narrow.
 
-Whatever a template shows is escaped, and its hidden characters replaced; only `Markup` stands as it is.
+Everything that a template shows is escaped, with hidden characters replaced; only `Markup` stays as it is.
 """
 
 import functools
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from vitreous.runtime.display import strip_hidden
 
 BLOCKS = "drawing/blocks.html"
-"""The macros that blocks are drawn by."""
+"""The macros that draw blocks."""
 STYLES = ("drawing/palette.css", "drawing/page.css", "drawing/charts.css")
 
 
@@ -39,7 +39,7 @@ def build_environment() -> Any:
 
 
 def render_macro(name: str, *values: Any, template: str = BLOCKS) -> Markup:
-    """Return what a macro makes of values."""
+    """Return a macro's output for values."""
     return getattr(build_environment().get_template(template).module, name)(*values)
 
 
@@ -53,13 +53,13 @@ def render_page(
 ) -> bytes:
     """Return the whole file.
 
-    A script, if there is one, is the only one that a browser may run: the page names its hash.
+    Only the given script may run in a browser: the page names its hash.
 
     Args:
         title: also the first heading.
         lead: blocks below the title (`reports/blocks.py`).
         sections: each with an anchor, a title and blocks.
-        foot: who wrote it, and when.
+        foot: what wrote it, and when.
         style: CSS, added to the page's own.
         script: JavaScript.
     """

@@ -1,4 +1,4 @@
-"""Pixels for a page: small pictures as data URIs, heat maps, and heat laid over a picture."""
+"""Pixels for a page: small pictures as data URIs, heat maps, and heat maps over pictures."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 TINY = 64
-"""Pictures of at most so many rows and columns are stored as they are, and enlarged by the page without blur."""
+"""Largest rows and columns of pictures that are stored as they are, and enlarged by the page without blur."""
 STEPS = (
     (68, 1, 84), (72, 36, 117), (65, 68, 135), (53, 95, 141), (42, 120, 142), (33, 145, 140),
     (34, 168, 132), (68, 191, 112), (122, 209, 81), (189, 223, 38), (253, 231, 37),
@@ -17,14 +17,14 @@ STEPS = (
 
 
 def map_colours(values: Float[np.ndarray, "row col"]) -> UInt8[np.ndarray, "row col 3"]:
-    """Paint values of 0..1 from dark blue to yellow, even in lightness and for colour-blind eyes."""
+    """Map values of 0..1 to colours from dark blue to yellow, even in lightness and suited to colour-blind eyes."""
     places = np.linspace(0, 1, len(STEPS))
     channels = [np.interp(values, places, [step[channel] for step in STEPS]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def scale_range(values: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-    """Map the smallest value to 0 and the largest to 1; all equal: 0."""
+    """Map the smallest value to 0 and the largest to 1; if all are equal, to 0."""
     low, high = float(values.min()), float(values.max())
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
@@ -32,7 +32,7 @@ def scale_range(values: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row 
 def draw_overlay(
     pixels: UInt8[np.ndarray, "row col channel"], heat: Float[np.ndarray, "grid_row grid_col"], strength: float = 0.6
 ) -> UInt8[np.ndarray, "row2 col2 3"]:
-    """Lay a coarse heat map over a picture, in grey so that the heat keeps its colours; small ones are enlarged."""
+    """Overlay a coarse heat map on a picture, in grey so that the heat keeps its colours; small ones are enlarged."""
     times = max(1, -(-2 * TINY // max(pixels.shape[:2])))
     grey = pixels.mean(axis=2).repeat(times, axis=0).repeat(times, axis=1)
     smooth = _enlarge(scale_range(heat), grey.shape[0], grey.shape[1])
@@ -40,7 +40,7 @@ def draw_overlay(
 
 
 def _enlarge(values: Float[np.ndarray, "row col"], rows: int, cols: int) -> Float[np.ndarray, "row2 col2"]:
-    """Interpolate linearly between the cells' middles."""
+    """Interpolate linearly between the cells' centres."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -49,7 +49,8 @@ def _enlarge(values: Float[np.ndarray, "row col"], rows: int, cols: int) -> Floa
 
 
 def draw_mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -> UInt8[np.ndarray, "height width 4"]:
-    """Arrange small heat maps of values -1 to 1 in a grid, a clear pixel between; of larger grids every n-th is shown."""
+    """Arrange small heat maps of values -1 to 1 in a grid, one clear pixel apart; of larger grids every n-th is
+    shown."""
     chosen = tiles[_spread_evenly(tiles.shape[0], most)][:, _spread_evenly(tiles.shape[1], most)]
     times = max(1, 12 // max(chosen.shape[2:]))
     rows, cols, high, wide = chosen.shape
@@ -60,9 +61,9 @@ def draw_mosaic(tiles: Float[np.ndarray, "row col row2 col2"], most: int = 16) -
 def draw_sheet(
     tiles: Float[np.ndarray, "tile row col channel"], columns: int = 7
 ) -> UInt8[np.ndarray, "height width 4"]:
-    """Arrange patterns, row by row, clear space between: 0 is grey, the largest magnitude of each black or white.
+    """Arrange patterns row by row with clear space between: 0 is grey, the largest magnitude of each is black or white.
 
-    Three channels are red, green and blue; of any other number the mean is shown in grey.
+    Three channels are red, green and blue; for any other number the mean is shown in grey.
     """
     if tiles.shape[3] != 3:
         tiles = tiles.mean(axis=3, keepdims=True).repeat(3, axis=3)
@@ -76,7 +77,7 @@ def draw_sheet(
 
 
 def _arrange(tiles: UInt8[np.ndarray, "row col row2 col2 channel"], gap: int) -> UInt8[np.ndarray, "height width 4"]:
-    """Return tiles in a grid, so many clear pixels between; three channels are opaque."""
+    """Return tiles in a grid, `gap` clear pixels apart; three channels are opaque."""
     rows, cols, high, wide, channels = tiles.shape
     canvas = np.zeros((rows, high + gap, cols, wide + gap, 4), np.uint8)
     canvas[:, :high, :, :wide, 3] = 255
@@ -114,5 +115,5 @@ def draw_thumbnail(pixels: UInt8[np.ndarray, "row col channel"], most: int = 160
 
 
 def encode_data_uri(kind: str, file: bytes) -> str:
-    """Return an image file as an address that holds it."""
+    """Return an image file as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(file).decode('ascii')}"

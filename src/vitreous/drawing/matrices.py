@@ -1,4 +1,4 @@
-"""Matrices as SVG, a coloured cell for each value: what is taken for what, and shares as heat; light and dark."""
+"""Matrices as SVG, a coloured cell for each value: confusion matrices and heat maps of shares; light and dark."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,22 +9,22 @@ from vitreous.drawing.svg import draw_box, draw_text, render_svg
 from vitreous.runtime.display import escape_text
 
 NUMBERED = 16
-"""Most columns of a heat map with which cells show their values."""
+"""Most columns of a heat map whose cells show their values."""
 COUNTED = 12
-"""Most classes of a confusion matrix with which cells show their counts."""
+"""Most classes of a confusion matrix whose cells show their counts."""
 BENEATH_TEXT = 0.55
-"""Strongest colour behind a value: text on it can be read in light and in dark."""
+"""Strongest colour behind a value, on which text is readable in light and in dark."""
 
 
 class Cell(NamedTuple):
     """One value."""
 
     strength: float
-    """Of its colour, 0 to 1."""
+    """Strength of its colour, 0 to 1."""
     title: str = ""
-    """What it says under the pointer; "": nothing."""
+    """Its tooltip; "": none."""
     number: str = ""
-    """What stands in it."""
+    """The text in it."""
     kind: str = "hit"
     """Class of its rectangle."""
 
@@ -40,8 +40,8 @@ def draw_matrix(
     Args:
         cells: a row for each name of the first sequence; None stays empty.
         names: of the rows and of the columns.
-        titles: what the rows are and what the columns are.
-        label: says in words what it shows.
+        titles: of the rows and of the columns.
+        label: describes the matrix in words.
 
     Returns:
         The SVG, and the width in pixels below which it should scroll rather than shrink.
@@ -99,7 +99,7 @@ def draw_confusions(matrix_of: Sequence[Sequence[int]], names: Sequence[str], la
 def draw_heat_map(
     values: Sequence[Sequence[float]], names: tuple[Sequence[str], Sequence[str]], titles: tuple[str, str], label: str
 ) -> tuple[Markup, float]:
-    """Draw values from 0 to 1: the stronger the colour, the higher; see `draw_matrix`."""
+    """Draw values from 0 to 1: the higher, the stronger the colour; see `draw_matrix`."""
     rows, cols = names
     numbered = len(cols) <= NUMBERED
 

@@ -1,4 +1,4 @@
-"""What every chart is drawn on: an SVG, a frame in it, axes with round numbers, text; see `charts.css` for the classes."""
+"""The basis of every chart: an SVG, a frame in it, axes with round numbers, text; see `charts.css` for the classes."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ Format = Callable[[float], str]
 
 
 def shorten(value: float) -> str:
-    """Write a number for an axis: 0.002, 12, 1.5M."""
+    """Format a number for an axis: 0.002, 12, 1.5M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= unit:
             scale = 1e3 if letter == "k" else unit
@@ -23,12 +23,12 @@ def shorten(value: float) -> str:
 
 
 def format_percent(value: float) -> str:
-    """Write a share."""
+    """Format a share."""
     return f"{100 * value:.4g}%"
 
 
 def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Return round numbers within low..high, about so many: steps of 1, 2 or 5 times a power of ten."""
+    """Return about `about` round numbers within low..high: steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(1, about)
     if not rough > 0 or not math.isfinite(rough):
         return [low]
@@ -40,7 +40,8 @@ def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def choose_log_ticks(low: float, high: float) -> list[float]:
-    """Return the logarithms of round numbers between two logarithms to base 10: 1, 2, 5 of each power, or powers alone."""
+    """Return the logarithms of round numbers between two logarithms to base 10: 1, 2, 5 of each power, or only
+    powers."""
     factors = (1, 2, 5) if high - low < 3 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
     found = [power + math.log10(factor) for power in powers for factor in factors]
@@ -49,29 +50,29 @@ def choose_log_ticks(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class Axis:
-    """How an axis is named and numbered."""
+    """The name and numbering of an axis."""
 
     name: str
     form: Format = shorten
     log: bool = False
-    """Logarithmic; all values above 0."""
+    """Logarithmic; all values must be above 0."""
     whole: bool = False
     """Numbered at whole numbers only."""
     within: tuple[float, float] | None = None
-    """What it shows; None: from the data."""
+    """Its range; None: from the data."""
 
     def change(self, value: float) -> float:
-        """Return where a value lies."""
+        """Return the position of a value on the axis."""
         return math.log10(value) if self.log else float(value)
 
     def marks(self, low: float, high: float) -> list[float]:
-        """Return where numbers stand between two places."""
+        """Return the positions of numbers between two positions."""
         if self.log:
             return choose_log_ticks(low, high)
         return [value for value in choose_ticks(low, high) if not self.whole or value == round(value)]
 
     def number(self, place: float) -> str:
-        """Write the number that stands at a place."""
+        """Format the number at a position."""
         return self.form(10**place if self.log else place)
 
 
@@ -86,26 +87,26 @@ class Layout:
     right: float
     bottom: float
     font: float
-    """Height of its letters, as `charts.css` has it."""
+    """Height of its letters, as in `charts.css`."""
     dot: float
     """Radius of a point."""
     alone: bool = False
-    """A file of its own: with style and background, and rules in both directions."""
+    """Whether it is a file of its own: with style and background, and rules in both directions."""
 
     def long(self, words: str) -> float:
-        """Return about how much room words take."""
+        """Return the approximate width of words."""
         return 0.56 * self.font * len(words)
 
 
 SMALL = Layout(360, 230, 44, 26, 10, 36, 11, 2.4)
-"""On a page, where it is shown as large as there is room."""
+"""For a page, which scales it to the available width."""
 LARGE = Layout(720, 360, 64, 44, 26, 50, 13, 4.5, alone=True)
-"""A file, for documents."""
+"""For a file, in documents."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where data lands on the canvas."""
+    """Maps data to the canvas."""
 
     layout: Layout
     x: tuple[float, float]
@@ -123,14 +124,14 @@ class Frame:
         return self.layout.height - self.layout.bottom
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Return the canvas place of a data point, y upwards."""
+        """Return the position of a data point on the canvas, y upwards."""
         (x0, x1), (y0, y1) = self.x, self.y
         across = self.layout.left + (x - x0) / (x1 - x0) * (self.right - self.layout.left)
         return across, self.floor - (y - y0) / (y1 - y0) * (self.floor - self.layout.top)
 
 
 def draw_x_axis(frame: Frame, axis: Axis) -> str:
-    """Draw numbers and name of the x axis; with rules where the chart stands alone."""
+    """Draw numbers and name of the x axis; with rules in a chart of its own."""
     body, layout = "", frame.layout
     for value in axis.marks(*frame.x):
         across = frame.place(value, frame.y[0])[0]
@@ -152,13 +153,13 @@ def draw_y_axis(frame: Frame, axis: Axis) -> str:
 
 
 def draw_text(x: float, y: float, words: str, kind: str = "axis", anchor: str = "start", turned: bool = False) -> str:
-    """Return a piece of text, escaped; turned: upwards."""
+    """Return a piece of escaped text; turned: upwards."""
     place = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)"' if turned else f'x="{x:.1f}" y="{y:.1f}"'
     return f'<text class="{kind}" {place} text-anchor="{anchor}">{escape_text(words)}</text>'
 
 
 def draw_dot(place: tuple[float, float], colour: int, radius: float, kind: str = "mark") -> str:
-    """Return a point of one of the six colours."""
+    """Return a point in one of the six colours."""
     return f'<circle class="{kind} c{colour}" cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius:g}"/>'
 
 
@@ -169,15 +170,16 @@ def draw_box(kind: str, place: tuple[float, float], size: tuple[float, float], o
 
 
 def render_svg(width: float, height: float, label: str, body: str, alone: bool = False, scale: float = 2) -> Markup:
-    """Wrap marks into an SVG that tells screen readers what it shows.
+    """Wrap marks into an SVG with a description for screen readers.
 
     Args:
         width, height: of the canvas.
-        label: says in words what it shows.
+        label: describes the chart in words.
         body: the marks.
-        alone: it is a file, right in light and dark wherever it is shown; otherwise it takes the room that a page gives
-            it, up to `scale` times the canvas.
-        scale: how many pixels a unit takes at most.
+        alone: whether it is a file of its own, right in light and dark anywhere; otherwise it takes the width that a
+            page
+            gives it, up to `scale` times the canvas.
+        scale: most pixels per unit.
     """
     said = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape_text(label)}"'
     if not alone:
@@ -197,20 +199,20 @@ def _read_style() -> str:
 
 
 def draw_empty(label: str, layout: Layout) -> Markup:
-    """Return a chart of no data."""
+    """Return a chart without data."""
     words = draw_text(layout.width / 2, 34, "nothing measured yet" if layout.alone else "nothing yet", anchor="middle")
     return render_svg(layout.width, 60, label, words, layout.alone)
 
 
 def find_span(values: Sequence[float], air: float = 0.06) -> tuple[float, float]:
-    """Return a range that shows all values with some air, never empty."""
+    """Return a range that shows all values with some margin, never empty."""
     low, high = min(values), max(values)
     pad = air * (high - low) or (abs(low) / 10 or 0.5 if low == high else 0.0)
     return low - pad, high + pad
 
 
 def find_span_from_zero(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range that shows all values, from 0 where that is not far; never empty."""
+    """Return a range that shows all values, from 0 if that is not far; never empty."""
     low, high = min(values), max(values)
     if low == high:
         pad = abs(low) / 2 or 0.5
@@ -219,7 +221,8 @@ def find_span_from_zero(values: Sequence[float]) -> tuple[float, float]:
 
 
 def find_share_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range of the y axis for shares: all of them, at least a tenth high, never below 0 or above 1."""
+    """Return a range of the y axis for shares: includes all of them, is at least a tenth high, and stays within 0
+    and 1."""
     low, high = find_span_from_zero(values) if min(values) < max(values) else (values[0], values[0])
     room = max(0.0, 0.1 - (high - low)) / 2
     low = min(max(0.0, low - room), 0.9)

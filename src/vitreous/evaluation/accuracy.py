@@ -1,4 +1,4 @@
-"""Measure a model on a labelled set: the same pixels and the same forward pass as prediction."""
+"""Measure a model on a labelled set, with the same pixels and the same forward pass as prediction."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,7 +16,7 @@ from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.predictor import Predictor
 
 Progress = Callable[[int, int], None]
-"""Told (examples done, examples in all)."""
+"""Called with (examples done, all examples)."""
 
 
 def evaluate(
@@ -28,18 +28,19 @@ def evaluate(
 ) -> tuple[Metrics, Float32[np.ndarray, "example label"], Int64[np.ndarray, " example"]]:
     """Run every example through the model once; return the metrics, the logits and the labels, in the source's order.
 
-    The source's classes are matched with the model's by name, whatever their order; labels are returned as indices
-    into the model's classes.
+    The source's classes are matched with the model's by name, in any order; labels are returned as indices into the
+    model's classes.
 
     Args:
         predictor: the model.
         source: labelled examples.
-        batch: examples that pass through the model at once.
+        batch: examples in one pass through the model.
         workers: processes that decode.
         progress: called after each batch.
 
     Raises:
-        DataError: no examples, several labels an image, or a class that the model doesn't know. ImageError: a file that
+        DataError: no examples, several labels per image, or a class that is not one of the model's. ImageError: a file
+            that
             can't be read.
     """
     refuse_multilabel(source, "accuracy")
@@ -57,10 +58,10 @@ def evaluate_multilabel(
     workers: int | Literal["auto"] = 0,
     progress: Progress | None = None,
 ) -> tuple[MultiLabelMetrics, Float32[np.ndarray, "example label"], Bool[np.ndarray, "example label"]]:
-    """As `evaluate`, where an image may have several labels; an image of a source with one label each has that one.
+    """As `evaluate`, where an image may have several labels; single labels are accepted too.
 
     Raises:
-        DataError: no examples, or a class that the model doesn't know. ImageError: a file that can't be read.
+        DataError: no examples, or a class that is not one of the model's. ImageError: a file that can't be read.
     """
     classes = predictor.folder.classes
     targets = convert_to_label_matrix(source, classes)
@@ -76,9 +77,9 @@ def outputs(
     progress: Progress | None = None,
     preprocess: PreprocessConfig | None = None,
 ) -> Float32[np.ndarray, "example label"]:
-    """Run every example through the model once; return the logits, over the model's temperature, in the source's order.
+    """Run every example through the model once; return the logits over its temperature, in the source's order.
 
-    `preprocess` is how the source's images become the model's pixels; None: the model's own way.
+    `preprocess` turns the source's images into the model's pixels; None: the model's own preprocessing.
 
     Raises:
         DataError: no examples. ImageError: a file that can't be read.
@@ -100,9 +101,9 @@ def outputs(
 
 
 def class_indices(source: Source, classes: tuple[str, ...]) -> Int64[np.ndarray, " label"]:
-    """Return, for each class of the source, its index among the model's; raises DataError for a class not there.
+    """Return the index of each of the source's classes among the model's; raises DataError for an unknown class.
 
-    A class of the source without examples need not be known: it gets -1.
+    A class of the source without examples may be unknown: it gets -1.
     """
     used = {source.classes[label] for label in np.unique(source.labels)}
     unknown = sorted(used.difference(classes))

@@ -1,7 +1,7 @@
-"""What can be had without a network: the commonest class, and a colour histogram with logistic regression.
+"""Results without a network: the most common class, and a colour histogram with logistic regression.
 
-A model that doesn't beat these has learned nothing worth its name. They are fitted to and measured on the images that the model
-is, or on a fixed sample of them where there are many.
+A model that doesn't beat these has learned nothing useful. They are fitted and measured on the same images as the
+model, or on a fixed sample if there are many.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.runtime.display import Shown
 
 MOST = 500
-"""Images of each split that are looked at; of more, an even sample of these."""
+"""Most images of each split that are used; of more, an even sample."""
 SEEN = PreprocessConfig(size=(64, 64), resize="squash", crop=1.0)
-"""How large images are when their colours are counted."""
+"""The preprocessing of images whose colours are counted."""
 LEVELS = 6
 """Bins along each of red, green and blue."""
 
@@ -30,13 +30,13 @@ class Baselines(Shown):
     """Accuracies on the validation images, 0 to 1."""
 
     majority: float
-    """Of always naming the training images' commonest class."""
+    """Accuracy of always predicting the training images' most common class."""
     histogram: float
     """Of logistic regression on square roots of a 6 x 6 x 6 colour histogram, its l2 chosen by cross-validation."""
     train: int
-    """Training images that were looked at."""
+    """Training images used."""
     validation: int
-    """Validation images that were looked at."""
+    """Validation images used."""
 
     def __str__(self) -> str:
         return f"colour histogram {self.histogram:.1%}, commonest class {self.majority:.1%}"
@@ -68,7 +68,7 @@ def sample(source: Source) -> Source:
 
 
 def count_colours(source: Source, decode: DecodeConfig) -> Float32[np.ndarray, "image bin"]:
-    """Return the square root of each bin's share of the pixels (the Hellinger kernel), image by image."""
+    """Return the square root of each bin's share of the pixels (the Hellinger kernel), for each image."""
     vectors = np.zeros((len(source), LEVELS**3), np.float32)
     for index, name in enumerate(source.names):
         pixels = preprocess_image(source.read(index), decode, SEEN, name)

@@ -1,4 +1,4 @@
-"""What logits tell beyond the first figures: intervals, ranking of classes, and what a temperature would mend."""
+"""Further figures from logits: intervals, ranking of classes, and the effect of temperature scaling."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class Details(Shown):
     """The details of one evaluation."""
 
     intervals: dict[str, Interval]
-    """Of balanced, macro_f1 and nll: 95%, by the bootstrap over images. (Top-1 has Wilson's.)"""
+    """95% bootstrap intervals over images of balanced, macro_f1 and nll. (Top-1 has Wilson's.)"""
     ranking: Ranking
     scaled: Scaled | None
     """None with fewer than two images."""

@@ -1,8 +1,8 @@
-"""The test split, measured once: at the end of a run, by the model that it hands over; and a note of every time it was.
+"""The test split, measured once: at the end of a run, by its exported model; and a record of every measurement.
 
-    RUN/test.jsonl      a record for each measurement: when, by which command, of which step's weights, and what it came to
+    RUN/test.jsonl      a record for each measurement: when, by which command, of which step's weights, and the result
 
-It is no part of metrics.jsonl, which is cut back on resume: what was looked at once stays looked at.
+It is not part of metrics.jsonl, which is cut back on resume: a look at the test split can't be undone.
 """
 
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ TESTS = "test.jsonl"
 
 @dataclass(frozen=True)
 class SplitFigures(Shown):
-    """What the weights of one step reached on one split."""
+    """The figures of one step's weights on one split."""
 
     step: int
     metrics: dict[str, float]
     """Its headline (top1, map, or none without labels) and its loss."""
     images: int
-    """How many they are; 0 where the run doesn't say."""
+    """Number of images; 0 if the run doesn't say."""
     which: str = "held-out images"
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95% interval of the accuracy; None of other headlines."""
+        """Wilson's 95% interval of the accuracy; None for other headlines."""
         if "top1" not in self.metrics or not self.images:
             return None
         return wilson_interval(round(self.metrics["top1"] * self.images), self.images)
@@ -49,9 +49,9 @@ class SplitFigures(Shown):
 
 @dataclass(frozen=True)
 class TestMeasurement(Shown):
-    """One look at the test split."""
+    """One measurement on the test split."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a pytest test
 
     figures: SplitFigures
     when: str
@@ -59,17 +59,17 @@ class TestMeasurement(Shown):
     by: str
     """train or evaluate."""
     fingerprint: str
-    """Of the images."""
+    """Fingerprint of the images."""
 
     def __str__(self) -> str:
         return str(self.figures)
 
 
 def measure_once(run: Path, source: Source, device: str = "auto", workers: int | str = 0) -> TestMeasurement:
-    """Measure the model that a run exported on its test split, and note it; what was measured of these weights and images is not again.
+    """Measure a run's exported model on its test split, and record it; never twice for the same weights and images.
 
     Raises:
-        VitreousError: no model, images that can't be read, or a note that can't be written.
+        VitreousError: no model, images that can't be read, or a record that can't be written.
     """
     predictor = Predictor.load(run, device=device)
     step = int(predictor.folder.origin.get("step") or 0)
@@ -86,7 +86,7 @@ def measure_once(run: Path, source: Source, device: str = "auto", workers: int |
 def note_measurement(
     run: Path, by: str, step: int, metrics: Metrics | MultiLabelMetrics, source: Source
 ) -> TestMeasurement:
-    """Note among a run's measurements what its model reached on the test split; raises StorageError."""
+    """Record among a run's measurements its model's result on the test split; raises StorageError."""
     if isinstance(metrics, MultiLabelMetrics):
         judged = {"map": metrics.mean_average_precision, "loss": metrics.nll * len(source.classes)}
     else:
@@ -109,16 +109,17 @@ def note_measurement(
 
 
 def read_measurements(run: Path) -> list[TestMeasurement]:
-    """Return every time that a run's test split was measured, the first one first."""
+    """Return every measurement of a run's test split, the first one first."""
     return [_read(record) for record, _ in read_records(run / TESTS)]
 
 
 def describe_measurements(found: list[TestMeasurement]) -> str:
-    """Say how often a test split was measured; each time that it decides something it becomes a validation split a little more."""
+    """Say how often a test split was measured; each time that it decides something, it becomes more of a validation
+    split."""
     first = f"{found[0].when[:10]} {found[0].when[11:16]} UTC"
     if len(found) == 1:
         return f"measured once, {first}, by {found[0].by}"
-    return f"measured {len(found)} times since {first}: what is chosen by it, it can't measure any more"
+    return f"measured {len(found)} times since {first}: it can't judge what was chosen by it"
 
 
 def _read(record: dict[str, Any]) -> TestMeasurement:

@@ -1,4 +1,4 @@
-"""What a run hands over: its best and its last evaluation, which of the two was exported, and why."""
+"""The models of a run: its best and its last evaluation, which of the two was exported, and why."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from vitreous.weights.model_folder import read_origin
 
 @dataclass(frozen=True)
 class Handover(Shown):
-    """What was measured on the way, and what of it was exported."""
+    """The evaluations of a run, and which of them was exported."""
 
     best: SplitFigures
     last: SplitFigures
@@ -27,21 +27,21 @@ class Handover(Shown):
     """Step of the weights in the model folder."""
     evaluations: int
     kept: Path | None = None
-    """The model folder of the best evaluation, where another one was exported."""
+    """The model folder of the best evaluation, if another one was exported."""
     overfitting: Overfitting | None = None
     pretrained: bool = False
-    """The run began with weights."""
+    """Whether the run began with pre-trained weights."""
     learned: bool = False
-    """The images are among those that were trained on, for want of others."""
+    """Whether the images are among those trained on, for lack of others."""
     tests: list[TestMeasurement] = field(default_factory=list)
-    """Every time that the test split was measured."""
+    """Every measurement of the test split."""
 
     def __str__(self) -> str:
         return "\n".join(f"  {word:<12} {said}" for word, said in self.lines)
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """What is said at the end of a training: pairs of a word and a sentence."""
+        """The summary at the end of a training: pairs of a word and a sentence."""
         if self.best.step == self.last.step:
             said = [("best, last", str(self.best))]
         else:
@@ -58,7 +58,8 @@ class Handover(Shown):
         return said
 
     def describe_for_others(self, step: int) -> tuple[str, ...]:
-        """Return what people elsewhere want to know of the model of one step, a sentence each, without places of this machine."""
+        """Return facts about one step's model for people elsewhere, one sentence each, without paths of this
+        machine."""
         lines = replace(self, exported=step).lines
         return tuple(f"{word}: {said}" for word, said in lines if word not in ("kept", "overfitting"))
 
@@ -73,33 +74,35 @@ class Handover(Shown):
             return f"the best of {self.evaluations} evaluations, chosen by the held-out images"
         if self.exported != self.last.step:
             return f"the model of step {self.exported:,}, neither the best nor the last"
-        return "the last, whatever the held-out images say (--export best would hand over the best)"
+        return "the last, whatever the held-out images say (--export best would export the best)"
 
     @property
     def caveat(self) -> str:
-        """What choosing by the held-out images does to their figures; nothing where nothing was chosen."""
+        """How choosing by the held-out images affects their figures; empty if nothing was chosen."""
         if self.evaluations < 2 or self.learned:
             return ""
         return (
-            f"the best is so among {self.evaluations} evaluations on the same images, which flatters it a little; expect less of "
-            "new images"
+            f"it was chosen as the best of {self.evaluations} evaluations on the same images, which flatters it a "
+            "little; expect less on new images"
         )
 
     @property
     def remedy(self) -> str:
-        """What can be done about overfitting."""
+        """What to do about overfitting."""
         since = self.overfitting.since if self.overfitting else None
         first = ""
         if since is not None and self.exported > since:
-            first = "Hand over the best (--export best), or stop earlier (--duration, --early-stop.patience 3). "
+            first = "Export the best (--export best), or stop earlier (--duration, --early-stop.patience 3). "
         elif since is not None:
-            first = "What is handed over is from before most of that; a shorter run (--duration) would have done. "
+            first = (
+                "The exported model is from before most of that; a shorter run (--duration) would have been enough. "
+            )
         start = "" if self.pretrained else "pre-trained weights (--weights auto), "
         return f"{first}More images help most; then {start}stronger augmentation (--augment.randaugment 2 10), or a smaller --model"
 
 
 def describe_handover(record: RunRecord) -> Handover | None:
-    """Return what a run hands over, from its records and its model folders; None before its first evaluation and export."""
+    """Return a run's models, from its records and its model folders; None before its first evaluation and export."""
     held = [one for one in record.metrics if one.get("kind") == "evaluation" and one.get("loss") is not None]
     exported = read_step(record.model)
     if not held or exported is None:
@@ -123,7 +126,7 @@ def describe_handover(record: RunRecord) -> Handover | None:
 
 
 def read_step(model: Path | None) -> int | None:
-    """Return the step of the weights in a model folder of a run; None where there is none, or it doesn't say."""
+    """Return the step of the weights in a run's model folder; None if there is none, or it doesn't say."""
     try:
         return None if model is None else read_origin(model).get("step")
     except CheckpointError:

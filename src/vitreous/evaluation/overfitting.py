@@ -1,4 +1,4 @@
-"""Overfitting, told from a run's own records: training goes on getting better, and the held-out images say otherwise."""
+"""Find overfitting in a run's own records: training keeps improving, but the held-out images don't."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,32 +10,34 @@ from vitreous.metrics.headline import SAID, find_headline
 from vitreous.runtime.display import Shown
 
 RISE, LEAST_RISE, FALL = 0.15, 0.05, 0.10
-"""What counts as rising: the held-out loss by this share of its lowest and by so many nats; as falling: the training loss by this share."""
+"""Thresholds: the held-out loss rises by this share of its lowest, and by this many nats; the training loss falls by
+this share."""
 AFTER = 2
 """Evaluations after the lowest held-out loss that must all have risen: a single one may be chance."""
 GAP = 0.15
-"""What counts as far: training accuracy above held-out accuracy by this, and above the upper end of its interval."""
+"""Gap threshold: training accuracy exceeds held-out accuracy by this, and the upper end of its interval."""
 WINDOW = 0.1
-"""Share of the run's steps that training figures are means over."""
+"""Share of the run's steps over which training figures are averaged."""
 SHARES = (("accuracy", "top1"), ("micro_f1", "micro_f1"))
-"""Figures of training records with those of evaluations that they are held against."""
+"""Figures of training records, with those of evaluations to compare them with."""
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Overfitting(Shown):
-    """What a run's records show of it; at least one of the two."""
+    """Signs of overfitting in a run's records; at least one of the two."""
 
     since: int | None = None
-    """Step of the lowest held-out loss, from which on it rose while the training loss fell; None: it did not."""
+    """Step of the lowest held-out loss, after which it rose while the training loss fell; None if it did not."""
     held_out: tuple[float, float] = (0.0, 0.0)
     """Held-out loss at that step and at the end."""
     training: tuple[float, float] = (0.0, 0.0)
     """Training loss at that step and at the end."""
     shares: tuple[float, float] | None = None
-    """Accuracy (several labels an image: micro F1) at the end, on training and on held-out images, where they are far apart."""
+    """Accuracy (several labels an image: micro F1) at the end, on training and on held-out images, if they are far
+    apart."""
     figure: str = "top1"
-    """Which of the two."""
+    """Name of that figure."""
 
     def __str__(self) -> str:
         said = []
@@ -54,16 +56,18 @@ class Overfitting(Shown):
 
 
 def find_overfitting(records: Sequence[Record], images: int) -> Overfitting | None:
-    """Return what records show of overfitting; None where they show none, as in a run that took no step.
+    """Return the signs of overfitting in records; None if there are none, as in a run without steps.
 
-    Either sign will do. The held-out loss has risen from its lowest: the last two evaluations, at least, are above it by 15% and
-    0.05 nats, while the training loss fell by 10% or more and the headline (accuracy, mAP) is no better than there. Or the training accuracy at the end (mean over the last tenth of the
-    steps, augmented images) is above the held-out one by 15 points and outside its 95% interval.
+    Either sign is enough. The held-out loss has risen from its lowest: at least the last two evaluations exceed it by
+    15% and 0.05 nats, while the training loss fell by 10% or more and the headline (accuracy, mAP) has not improved. Or
+    the training accuracy at the end (mean over the last tenth of the steps, augmented images) exceeds the held-out one
+    by 15 points and its 95% interval.
 
     Args:
-        records: those of metrics.jsonl, in their order: of training with step and loss, and accuracy or micro_f1 where there
-            is one; of evaluations with step and loss, and top1 or micro_f1.
-        images: how many are held out, at least 1.
+        records: those of metrics.jsonl, in order: of training with step and loss, and accuracy or micro_f1 if there is
+            one;
+            of evaluations with step and loss, and top1 or micro_f1.
+        images: number of held-out images, at least 1.
     """
     train = [one for one in records if one.get("kind") == "train" and one.get("loss") is not None]
     held = [one for one in records if one.get("kind") == "evaluation" and one.get("loss") is not None]
@@ -74,7 +78,7 @@ def find_overfitting(records: Sequence[Record], images: int) -> Overfitting | No
 
 
 def find_rise(train: Sequence[Record], held: Sequence[Record]) -> Overfitting | None:
-    """Return since when the held-out loss has risen while the training loss fell, if that is so."""
+    """Return the step since which the held-out loss has risen while the training loss fell, if so."""
     lowest = min(held, key=lambda one: one["loss"])
     last, name = held[-1], find_headline(held[-1])
     after = [one["loss"] for one in held if one["step"] > lowest["step"]]
@@ -88,7 +92,7 @@ def find_rise(train: Sequence[Record], held: Sequence[Record]) -> Overfitting | 
 
 
 def find_gap(train: Sequence[Record], last: Record, images: int) -> Overfitting | None:
-    """Return the training and the held-out share at the end where the first is far above the second."""
+    """Return the training and the held-out share at the end if the first is far above the second."""
     for learned, measured in SHARES:
         if last.get(measured) is None or train[-1].get(learned) is None:
             continue
@@ -100,7 +104,7 @@ def find_gap(train: Sequence[Record], last: Record, images: int) -> Overfitting 
 
 
 def average_before(train: Sequence[Record], step: int, name: str) -> float:
-    """Return the mean of a training figure over the tenth of the run that ends at a step; of the nearest record if none is there."""
+    """Return the mean of a training figure over the tenth of the run that ends at a step, or the nearest record's."""
     width = max(1.0, WINDOW * train[-1]["step"])
     known = [one for one in train if one.get(name) is not None]
     near = [one[name] for one in known if step - width < one["step"] <= step]

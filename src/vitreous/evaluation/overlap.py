@@ -1,4 +1,4 @@
-"""Which of the images that a model is measured on it was trained on: told by their files, by path or by content."""
+"""Find the measured images that the model was trained on, by path or by content of their files."""
 
 import hashlib
 from collections import defaultdict
@@ -18,12 +18,12 @@ from vitreous.runtime.display import Shown
 from vitreous.storage.run_config import find_run
 
 Item = Path | bytes
-"""An image as it can be compared: its file, or its pixels."""
+"""An image in comparable form: its file, or its pixels."""
 
 
 @dataclass(frozen=True)
 class Overlap(Shown):
-    """How many of the measured images a run has seen."""
+    """The number of measured images that a run has seen."""
 
     measured: int
     trained: int
@@ -33,13 +33,14 @@ class Overlap(Shown):
 
     def __str__(self) -> str:
         return (
-            f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, so the numbers "
-            f"flatter it; {self.held_out:,} are its held-out ones (those alone: leave out DATA)"
+            f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, "
+            f"so the numbers flatter it; {self.held_out:,} are its held-out ones (to measure only those, leave "
+            "out DATA)"
         )
 
 
 def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None:
-    """Return how many images of a source the run of a model has seen; None if it belongs to no run, or saw none of them.
+    """Return how many images of a source a model's run has seen; None if it belongs to no run, or saw none of them.
 
     A run whose data is gone, or comes from formulas, can't be compared.
     """
@@ -48,7 +49,7 @@ def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None
 
 
 def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap | None:
-    """Return how many of the image files in a folder the run of a model has seen; None as of `overlap`."""
+    """Return how many of the image files in a folder a model's run has seen; None as for `overlap`."""
     data = seen_by(model, decode)
     if data is None:
         return None
@@ -72,12 +73,13 @@ def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
 
 
 def compared(source: Source, data: Dataset) -> Overlap | None:
-    """Return how many images of a source are among the training and the validation images; None if none is trained on."""
+    """Return how many images of a source are among the training and the validation images; None if none were trained
+    on."""
     return counted(items(source), data)
 
 
 def counted(mine: Sequence[Item], data: Dataset) -> Overlap | None:
-    """Return how many of some images are among the training and the validation images; None if none is trained on."""
+    """Return how many of some images are among the training and the validation images; None if none were trained on."""
     trained = sum(among(mine, items(data.train)))
     if not trained:
         return None
@@ -85,7 +87,7 @@ def counted(mine: Sequence[Item], data: Dataset) -> Overlap | None:
 
 
 def items(source: Source) -> list[Item]:
-    """Return what a source's images can be told by, in order; nothing of images that are drawn when they are asked for."""
+    """Return the comparable form of a source's images, in order; empty for images that are drawn on demand."""
     if isinstance(source, Over):
         return items(source.source)
     if isinstance(source, Subset):
@@ -100,9 +102,9 @@ def items(source: Source) -> list[Item]:
 
 
 def among(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
-    """Tell of each image whether it is among others: the same file, or one of the same length and the same bytes.
+    """Return for each image whether it is among others: the same file, or one of the same length and bytes.
 
-    Only files that are as long as one of the others are read.
+    Only files as long as one of the others are read.
     """
     known, by_length = set(theirs), defaultdict(list)
     lengths = {length(item) for item in mine if item not in known} - {-1}
@@ -114,12 +116,12 @@ def among(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
 
 
 def digest_among(item: Item, hashes: Iterable[bytes]) -> bool:
-    """Tell whether an image's hash is among some; it is read only if there are any."""
+    """Return whether an image's hash is among some; the image is read only if there are any."""
     return bool(hashes) and digest(item) in hashes
 
 
 def length(item: Item) -> int:
-    """Return an image's bytes; -1 of a file that is gone."""
+    """Return an image's size in bytes; -1 for a file that is gone."""
     if isinstance(item, bytes):
         return len(item)
     try:
@@ -129,7 +131,7 @@ def length(item: Item) -> int:
 
 
 def digest(item: Item) -> bytes:
-    """Return the hash of an image's bytes; that of nothing for a file that can't be read."""
+    """Return the hash of an image's bytes; the hash of nothing for a file that can't be read."""
     try:
         return hashlib.blake2b(item if isinstance(item, bytes) else item.read_bytes(), digest_size=16).digest()
     except OSError:

@@ -1,4 +1,4 @@
-"""Accuracy under the common corruptions of ImageNet-C (1903.12261), made on the fly from clean labelled images."""
+"""Accuracy under the common corruptions of ImageNet-C (1903.12261), generated on the fly from clean labelled images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from vitreous.metrics.bootstrap import bootstrap, mean_statistic
 from vitreous.predictor import Predictor
 
 CorruptionProgress = Callable[[int, int, str], None]
-"""Told (images done, images in all, name of the corruption) as it goes."""
+"""Called with (images done, all images, name of the corruption)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
 
 
 def lost(before: float, after: float) -> str:
-    """Write which share of an accuracy is lost, or gained; a dash where there was none.
+    """Format the share of an accuracy that is lost, or gained; a dash if there was none.
 
     >>> lost(0.8, 0.6), lost(0.8, 0.8152), lost(0.8, 0.80001), lost(0.0, 0.1)
     ('25.0% lost', '1.9% gained', '0.0% lost', '–')
@@ -47,16 +47,16 @@ class Robustness:
     """Accuracy under corruption.
 
     The mean corruption error (mCE) of ImageNet-C divides by AlexNet's errors on ImageNet, so it has no meaning on other
-    data; what is lost relative to clean accuracy does.
+    data; the loss relative to clean accuracy does.
     """
 
     examples: int
     clean: float
-    """Top-1 accuracy on the images as they are."""
+    """Top-1 accuracy on the original images."""
     mean: float
     """Mean top-1 accuracy over all corruptions and severities."""
     interval: tuple[float, float]
-    """95% bootstrap interval of the mean, images drawn anew with all their corruptions."""
+    """95% bootstrap interval of the mean, resampling images with all their corruptions."""
     cells: tuple[Cell, ...]
 
     @property
@@ -71,7 +71,7 @@ class Robustness:
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """The severities, rising."""
+        """The severities, ascending."""
         return tuple(sorted({cell.severity for cell in self.cells}))
 
     def mean_of(self, corruption: str | None = None, severity: int | None = None) -> float:
@@ -93,7 +93,7 @@ class Robustness:
 
 @dataclass(frozen=True, eq=False)
 class Corrupted(Reread):
-    """A source whose images are brought to the model's size, and then corrupted."""
+    """A source whose images are converted to the model's size, and then corrupted."""
 
     decode: DecodeConfig
     preprocess: PreprocessConfig
@@ -103,7 +103,7 @@ class Corrupted(Reread):
 
     @property
     def fingerprint(self) -> str:
-        """Say what was corrupted, and how."""
+        """Describe the corruption."""
         return f"{self.source.fingerprint}:{self.corruption}:{self.severity}:{self.seed}"
 
     def read(self, index: int) -> UInt8[np.ndarray, "row col channel"]:
@@ -120,14 +120,14 @@ def robustness(
     progress: CorruptionProgress | None = None,
     batches: tuple[int, int | Literal["auto"]] = (64, 0),
 ) -> Robustness:
-    """Measure a model on clean images and under each corruption; pixels are those that `corrupt` makes with seed 0.
+    """Measure a model on clean images and under each corruption, as `corrupt` generates it with seed 0.
 
     Args:
         predictor: the model.
         source: labelled examples.
         names: of corruptions; "all" for all fifteen.
         severities: 1 to 5.
-        progress: called as it goes.
+        progress: called during the work.
         batches: images in a batch, and processes that decode and corrupt.
 
     Raises:
@@ -135,8 +135,8 @@ def robustness(
     """
     if predictor.folder.preprocess.keeps_channels:
         raise ConfigError(
-            f"the corruptions are of colours in 8 bits, and this model sees {predictor.folder.preprocess.mode} channels as they are; "
-            "leave out --corruptions"
+            f"corruptions need colours in 8 bits, but this model sees {predictor.folder.preprocess.mode} channels "
+            "as they are; leave out --corruptions"
         )
     kinds = [(name, severity) for name in chosen(names) for severity in checked(severities)]
     folder, (batch, workers) = predictor.folder, batches
@@ -165,7 +165,8 @@ def robustness(
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the corruptions that are meant, in the catalogue's order; raises UnknownName, ConfigError if none is."""
+    """Return the requested corruptions, in the catalogue's order; raises UnknownName, or ConfigError if there are
+    none."""
     if not names:
         raise ConfigError(f"name the corruptions, or all: {', '.join(CORRUPTIONS)}")
     for name in names:
@@ -175,8 +176,8 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked(severities: Sequence[int]) -> tuple[int, ...]:
-    """Return the severities, rising, each once; raises ConfigError."""
+    """Return the severities, ascending, each once; raises ConfigError."""
     wrong = [one for one in severities if one not in SEVERITIES]
     if wrong or not severities:
-        raise ConfigError(f"severities are 1 to 5, not {', '.join(map(str, wrong)) or 'none at all'}")
+        raise ConfigError(f"severities are {', '.join(map(str, wrong)) or 'none at all'}; they must be 1 to 5")
     return tuple(sorted(set(severities)))

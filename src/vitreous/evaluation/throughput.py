@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, and images a second of its forward pass on this device."""
+"""The cost of a model: parameters, operations, and images per second of its forward pass on this device."""
 
 import statistics
 import time
@@ -12,29 +12,29 @@ from vitreous.predictor import Predictor
 from vitreous.runtime.display import Shown
 
 FEWEST, MOST = 3, 50
-"""Forward passes that are timed."""
+"""Fewest and most timed forward passes."""
 LONG_ENOUGH = 0.5
 """Seconds of timing after which FEWEST passes are enough."""
 
 
 @dataclass(frozen=True)
 class Cost(Shown):
-    """Parameters and operations are exact and hold anywhere; the speed holds for this machine as it was just then."""
+    """Parameters and operations are exact and hold anywhere; the speed holds only for this machine at this time."""
 
     parameters: int
     flops: int
     """Operations of one image's forward pass: two for each multiply-add."""
     images_per_second: float
-    """Of the median pass: normalisation and forward, from pixels in memory to logits; no decoding."""
+    """Speed of the median pass: normalisation and forward, from pixels in memory to logits; no decoding."""
     range: tuple[float, float]
-    """Images a second of the slowest and of the fastest pass."""
+    """Images per second of the slowest and of the fastest pass."""
     passes: int
     batch: int
     device: str
     precision: str
     """fp32 or bf16."""
     threads: int
-    """Of torch, on the CPU."""
+    """Threads of torch, on the CPU."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -49,7 +49,7 @@ class Cost(Shown):
 
     @property
     def where(self) -> str:
-        """How the speed was measured, in words."""
+        """How the speed was measured."""
         threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
         return f"batch {self.batch}, {self.precision}, {self.device}{threads}, median of {self.passes} passes"
 
@@ -57,12 +57,12 @@ class Cost(Shown):
 def cost(predictor: Predictor, batch: int = 64) -> Cost:
     """Count a model's parameters and operations, and time its forward pass.
 
-    One pass warms up; then at least FEWEST are timed, and more until LONG_ENOUGH seconds are over or MOST are done. The
-    images are noise of the size that the model sees.
+    After one warm-up pass, at least FEWEST passes are timed, and more until LONG_ENOUGH seconds or MOST passes. The
+    images are noise of the model's input size.
 
     Args:
         predictor: the model, on the device and in the precision to be timed.
-        batch: images of each pass.
+        batch: images per pass.
     """
     config = predictor.model.config
     rows, cols = predictor.folder.preprocess.size
@@ -88,7 +88,7 @@ def cost(predictor: Predictor, batch: int = 64) -> Cost:
 
 
 def _timed(predictor: Predictor, pixels: torch.Tensor) -> float:
-    """Return the seconds of one pass; that the logits come to the CPU waits for whatever device."""
+    """Return the seconds of one pass; moving the logits to the CPU waits for any device."""
     start = time.perf_counter()
     predictor.logits(pixels).cpu()
     return time.perf_counter() - start

@@ -16,18 +16,18 @@ from vitreous.model.positions.rotary import Angles, MixedRotary, rotate
 from vitreous.shapes import Size
 
 SHORT = {torch.bfloat16: 256, torch.float32: 600}
-"""Tokens up to which plain products beat torch's fused kernel on a CPU, by precision; see `attend`."""
+"""Tokens up to which plain products are faster than torch's fused kernel on a CPU, by precision; see `attend`."""
 
 
 class Places(NamedTuple):
-    """What an attention layer is told of the tokens' places."""
+    """An attention layer's information about the tokens' positions."""
 
     angles: Angles | None = None
-    """Of rotary positions."""
+    """Angles of rotary positions."""
     relative: Relative | OffsetBias | None = None
-    """Relative positions that all layers share."""
+    """Relative positions shared by all layers."""
     mask: Bool[Tensor, "query key"] | None = None
-    """Which tokens a query may look at, where it isn't all of them."""
+    """The tokens that a query may attend to, if not all of them."""
     grid: Size | None = None
     """Rows and columns of the patches."""
 
@@ -36,7 +36,7 @@ NOWHERE = Places()
 
 
 class Heads(NamedTuple):
-    """What enters the kernel: after norms and rotation, with the bias that is added to the logits."""
+    """The input of the kernel: q, k and v after norms and rotation, and the bias that is added to the logits."""
 
     q: Float[Tensor, "batch head query head_dim"]
     k: Float[Tensor, "batch head key head_dim"]
@@ -45,7 +45,7 @@ class Heads(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Self-attention over a sequence; q, k and v come from one linear map, in that order."""
+    """Self-attention over a sequence; one linear map produces q, k and v, in that order."""
 
     roles: ClassVar = {"q_bias": ZEROS, "v_bias": ZEROS}
 
@@ -67,11 +67,11 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token dim"]:
-        """Let every token gather from all tokens (equations 5 to 8)."""
+        """Let every token attend to all tokens (equations 5 to 8)."""
         return self.mixed(attend(self.heads_of(self.project(tokens), places)))
 
     def mixed(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
-        """Mix what the heads gathered (equation 8)."""
+        """Mix the heads' outputs (equation 8)."""
         return self.out(self.norm(gathered.transpose(1, 2).flatten(2)))
 
     def project(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim3"]:
@@ -82,7 +82,7 @@ class Attention(nn.Module):
         return self.qkv(tokens) + bias.to(tokens.dtype)
 
     def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
-        """Return what enters the kernel: q and k normalised and turned, the bias of relative positions."""
+        """Return the kernel's input: q and k normalised and rotated, and the bias of relative positions."""
         q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         biases = self.relative or places.relative
@@ -98,25 +98,25 @@ class Attention(nn.Module):
 def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
     """Return softmax(q k' / sqrt(head_dim) + bias) v (equations 6 and 7), by the fused kernel.
 
-    Except for short sequences on a CPU, in bfloat16, or in float32 where its products go to oneDNN (`tune_cpu`): there
-    the fused kernel prepares each of its small products anew, so that its backward pass takes 2 to 25 times as long as plain
-    products (benchmarks/attention.py), and a matrix of token x token weights is small. And for a bias while the model is
-    exported: which kernel torch would take, and so the layout of what it gives, depends on whether the bias learns, and
-    the ONNX exporter finds out too late.
+    There are two exceptions. Short sequences on a CPU, in bfloat16, or in float32 where its products go to oneDNN
+    (`tune_cpu`): the fused kernel prepares each of its small products anew, so that its backward pass takes 2 to 25
+    times as long as plain products (benchmarks/attention.py), and a matrix of token x token weights is small. And a
+    bias while the model is exported: torch's choice of kernel, and so the layout of its output, depends on whether the
+    bias is learned, which the ONNX exporter finds out too late.
     """
     q, k, v, bias = heads
     if bias is not None and torch.compiler.is_exporting():
         return attention_weights(q, k, bias) @ v
     if q.device.type == "cpu" and small_products_are_slow(q.dtype) and q.shape[2] <= SHORT[q.dtype]:
-        with torch.autocast("cpu", enabled=False):  # which would widen the weights to float32 and back, to no gain
+        with torch.autocast("cpu", enabled=False):  # it would widen the weights to float32 and back, for no gain
             return attention_weights(q, k, bias) @ v
     return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
 
 
 def small_products_are_slow(dtype: torch.dtype) -> bool:
-    """Tell whether products of this precision go through oneDNN on a CPU, which prepares each of them anew.
+    """Return whether products of this precision go through oneDNN on a CPU, which prepares each of them anew.
 
-    While a graph is compiled, float32 isn't asked about: the tracer can't follow the question.
+    During compilation, float32 isn't checked: the tracer can't follow the check.
     """
     if dtype == torch.float32 and not torch.compiler.is_compiling():
         return torch.get_float32_matmul_precision() == "medium"
@@ -128,6 +128,6 @@ def attention_weights(
     k: Float[Tensor, "batch head key head_dim"],
     bias: Float[Tensor, "#batch #head query key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """Return softmax(q k' / sqrt(head_dim) + bias): what the fused kernel never shows; rows sum to 1."""
+    """Return softmax(q k' / sqrt(head_dim) + bias), which the fused kernel doesn't return; rows sum to 1."""
     logits = (q * q.shape[-1] ** -0.5) @ k.mT
     return torch.softmax(logits if bias is None else logits + bias.to(logits.dtype), dim=-1)

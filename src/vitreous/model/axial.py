@@ -12,7 +12,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
 
 Axis = Literal["rows", "cols"]
-"""What the lines are: a patch gathers from those of its row, or of its column."""
+"""The kind of lines: a patch attends to those of its row, or of its column."""
 WHOLE = "batch head (row col) head_dim"
 LINES = {"rows": "(batch row) head col head_dim", "cols": "(batch col) head row head_dim"}
 
@@ -30,16 +30,16 @@ class AxialAttention(Attention):
     def forward(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token dim"]:
-        """Let every patch gather from those of its line."""
+        """Let every patch attend to those of its line."""
         assert places.grid is not None
         q, k, v, _ = super().heads_of(self.project(tokens), places)
         lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
         return self.mixed(join_lines(attend(lines), places.grid, self.axis))
 
     def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
-        """Return what would enter the kernel of full attention for the same result: minus infinity off each query's line.
+        """Return the input of full attention's kernel that gives the same result: minus infinity off each query's line.
 
-        For looking inside: `forward` makes no matrix of token x token.
+        For looking inside only: `forward` makes no token x token matrix.
         """
         assert places.grid is not None
         mask = same_line_mask(places.grid, self.axis, projected.device)
@@ -49,19 +49,20 @@ class AxialAttention(Attention):
 def split_lines(
     heads: Float[Tensor, "batch head token head_dim"], grid: Size, axis: Axis
 ) -> Float[Tensor, "line head place head_dim"]:
-    """Cut each image's patches, listed row by row, into its rows or columns: lines of one image follow one another."""
+    """Split each image's patches, listed row by row, into its rows or columns; lines of one image follow one
+    another."""
     return rearrange(heads, f"{WHOLE} -> {LINES[axis]}", row=grid.rows, col=grid.cols)
 
 
 def join_lines(
     lines: Float[Tensor, "line head place head_dim"], grid: Size, axis: Axis
 ) -> Float[Tensor, "batch head token head_dim"]:
-    """Put lines back together: the inverse of `split_lines`."""
+    """Join lines again: the inverse of `split_lines`."""
     return rearrange(lines, f"{LINES[axis]} -> {WHOLE}", row=grid.rows, col=grid.cols)
 
 
 def same_line_mask(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
-    """Return which patches lie in the same row, or column."""
+    """Return which patches are in the same row, or column."""
     place = torch.arange(grid.rows * grid.cols, device=device)
     line = place // grid.cols if axis == "rows" else place % grid.cols
     return line[:, None] == line[None, :]

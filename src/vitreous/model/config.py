@@ -1,4 +1,5 @@
-"""The shapes of Vision Transformers, and how they are regularised: settings only, no torch. `model/names.py` has their names."""
+"""The shapes of Vision Transformers, and their regularisation: settings only, no torch. `model/names.py` has their
+names."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -13,16 +14,17 @@ Positions = Literal[
 ]
 Pool = Literal["class", "mean", "max", "map", "class+mean"]
 TRAINING_SETTINGS = ("dropout", "drop_path", "patch_dropout", "recompute")
-"""What architectures held in files of layout 1, and runs hold today (`RunConfig`): no output depends on them."""
+"""Settings that architectures held in files of layout 1, and runs hold today (`RunConfig`); no output depends on
+them."""
 
 
 @dataclass(frozen=True)
 class BlockConfig:
-    """How the blocks of the encoder are made. The defaults are the paper's."""
+    """The design of the encoder's blocks. The defaults are the paper's."""
 
     attention: Literal["full", "axial"] = "full"
-    """What a patch gathers from: full, all tokens; axial (appendix D.6), those of its row in the first block, those of its
-    column in the next, and so on in turn."""
+    """What a patch attends to: full, all tokens; axial (appendix D.6), alternately those of its row and of its
+    column, block by block, starting with rows."""
     norm: Literal["layer", "rms"] = "layer"
     """Layer norm, or RMS norm (1910.07467), wherever the model normalises."""
     activation: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
@@ -38,11 +40,11 @@ class BlockConfig:
     qk_norm: bool = False
     """Normalise q and k of each head (2302.05442)."""
     attention_inner_norm: bool = False
-    """Normalise what the heads gathered before the output map (EVA-02 and NormFormer)."""
+    """Normalise the heads' outputs before the output map (EVA-02 and NormFormer)."""
     layer_scale: float = 0.0
     """Initial value of a learned scale on each branch (CaiT, 2103.17239); 0: none."""
     norm_order: Literal["before", "after"] = "before"
-    """Normalise what a branch reads (the paper's), or what it adds (Swin v2's residual post-norm)."""
+    """Normalise the input of a branch (the paper's), or its output (Swin v2's residual post-norm)."""
     parallel: bool = False
     """Attention and MLP side by side on one norm's output (2302.05442) instead of one after the other."""
 
@@ -59,22 +61,23 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class RotaryConfig:
-    """Rotary positions in two dimensions: q and k of each patch are turned by its row and column."""
+    """Rotary positions in two dimensions: q and k of each patch are rotated by its row and column."""
 
     kind: Literal["none", "cells", "centred", "mixed"] = "none"
-    """none; cells (EVA-02): angles count cells of the reference grid, neighbouring values turn together; centred
-    (DINOv3): coordinates from -1 to 1, halves of the head turn together; mixed (2403.13298): as cells, by rows and columns
-    at once, with frequencies that each head of each block learns."""
+    """none; cells (EVA-02): angles count cells of the reference grid, neighbouring values are rotated together;
+    centred (DINOv3): coordinates from -1 to 1, halves of the head are rotated together; mixed (2403.13298): as
+    cells, by rows and columns at once, with frequencies that each head of each block learns."""
     temperature: float = 10_000.0
-    """Ratio of the longest to the shortest wavelength (DINOv3: 100); of mixed, of those that learning starts from."""
+    """Ratio of the longest to the shortest wavelength (DINOv3: 100); for mixed, of the initial wavelengths."""
     reference: tuple[int, int] | None = None
-    """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no scaling."""
+    """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no
+    scaling."""
     rounded: bool = False
-    """centred: wavelengths rounded to bfloat16, as they lie in DINOv3's own files (others compute them exactly)."""
+    """centred: wavelengths rounded to bfloat16, as in DINOv3's own files (others compute them exactly)."""
     offset: float = 0.0
-    """cells: what is added to rows and columns before they are scaled to the reference (Perception Encoder: 1)."""
+    """cells: offset added to rows and columns before they are scaled to the reference (Perception Encoder: 1)."""
     columns_first: bool = False
-    """cells: columns turn the first half of a head's values and rows the second, not the other way round."""
+    """cells: columns rotate the first half of a head's values and rows the second, rather than the reverse."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -82,16 +85,16 @@ class RotaryConfig:
 
 @dataclass(frozen=True)
 class RegularisationConfig:
-    """What a ViT leaves out at random while it trains. Not part of an architecture: no model folder holds it."""
+    """What a ViT leaves out at random during training. Not part of an architecture: no model folder holds it."""
 
     dropout: float = 0.0
     """Dropout after positions and after every dense layer but qkv, 0 to below 1."""
     drop_path: float = 0.0
     """Stochastic depth (1603.09382): the rate of the last block, 0 to below 1."""
     drop_path_schedule: Literal["linear", "constant"] = "linear"
-    """How that rate runs through the depth: rising linearly from 0 at the first block, or the same in every block."""
+    """How that rate varies with depth: rising linearly from 0 at the first block, or the same in every block."""
     patch_dropout: float = 0.0
-    """Share of the patches that training leaves out, drawn anew for each image (FLIP, 2212.00794), 0 to below 1."""
+    """Share of the patches left out in training, drawn anew for each image (FLIP, 2212.00794), 0 to below 1."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -102,16 +105,16 @@ class RegularisationConfig:
                 )
 
     def check_model(self, model: "ViTConfig") -> None:
-        """Raise ConfigError if a model can't be trained so."""
+        """Raise ConfigError if a model can't be trained with these settings."""
         if not self.patch_dropout:
             return
         if model.rotary.kind != "none" or model.in_attention or model.position_placement != "input":
             raise ConfigError(
-                "patch_dropout is for positions that are added at the input; blocks can't know the others'"
+                "patch_dropout needs positions that are added at the input; blocks can't know the others'"
             )
         if model.block.attention == "axial":
             raise ConfigError(
-                "patch_dropout leaves holes in the grid, and axial attention needs whole rows and columns"
+                "patch_dropout leaves holes in the grid, but axial attention needs whole rows and columns"
             )
 
 
@@ -127,20 +130,20 @@ class ViTConfig:
         "mlp_width": 2**20,
         "classes": 10**8,
     }
-    """Numbers beyond which no model is built."""
+    """Largest numbers for which a model is built."""
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images, in pixels."""
     patch: tuple[int, int] = (16, 16)
     """Rows and columns of a patch, in pixels; must divide the image."""
     channels: int = 3
-    """Colour planes of the images."""
+    """Colour channels of the images."""
     stem: StemConfig = field(default_factory=StemConfig)
     width: int = 768
     """Width of the residual stream (the paper's D)."""
     depth: int = 12
-    """Encoder blocks (the paper's L). Axial ones come in pairs, of which each stands for one block of full attention."""
+    """Encoder blocks (the paper's L). Axial ones come in pairs, each of which counts as one block of full attention."""
     heads: int = 12
-    """Attention heads; must divide the width, unless attention_head_width says theirs."""
+    """Attention heads; must divide the width, unless attention_head_width sets theirs."""
     attention_head_width: int = 0
     """Values of each head of the blocks; 0: the heads share the width (vit-pytorch: dim_head)."""
     mlp_width: int = 3072
@@ -148,24 +151,25 @@ class ViTConfig:
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     pool: Pool = "class"
-    """What represents the image: the [class] token's output; the mean or maximum over the patches' outputs; map: attention
-    pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
+    """What represents the image: the [class] token's output; the mean or maximum over the patches' outputs; map:
+    attention pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
     pool_mlp_width: int = 0
     """Hidden width of the MLP after attention pooling; 0: as in the blocks."""
     pool_heads: int = 0
     """Heads of attention pooling; 0: as in the blocks."""
     pool_plain: bool = False
-    """Attention pooling by the query as it is, without a map of it and without an MLP after (AIM)."""
+    """Attention pooling by the query as it is, without a linear map of it and without an MLP afterwards (AIM)."""
     pool_prefix: bool = False
-    """mean, max, map: pool over [class] and registers too, not over the patches alone."""
+    """mean, max, map: pool over [class] and registers too, not only over the patches."""
     pool_layers: int = 1
-    """class+mean: the last blocks whose [class] counts, each normalised, side by side (DINOv2's linear heads: 1 or 4)."""
+    """class+mean: how many of the last blocks' [class] tokens are used, each normalised, side by side (DINOv2's
+    linear heads: 1 or 4)."""
     class_token: bool = True
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
     distillation_token: bool = False
     """Put a learned distillation token after [class], with a head of its own (DeiT, 2012.12877); heads are averaged."""
     registers: int = 0
-    """Learned tokens after those, thrown away at the end (2309.16588)."""
+    """Learned tokens after those, discarded at the end (2309.16588)."""
     positions: Positions = "learned"
     """Position embedding. Added: learned 1-D (the paper's), learned2d (row and column halves side by side), sincos2d
     (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (the paper's: query times an
@@ -174,33 +178,35 @@ class ViTConfig:
     position_mlp_width: int = 128
     """bias-log: hidden width of the MLP from offsets to biases."""
     position_placement: Literal["input", "layers", "shared"] = "input"
-    """Where positions enter (table 8): at the input; in every layer, each its own; in every layer, all the same.
+    """Where positions are added (table 8): at the input; in every layer, each its own; in every layer, all the same.
     Relative ones and biases act in every layer: layers (input means the same), or shared."""
     positioned_tokens: Literal["all", "class", "patches"] = "all"
-    """Which tokens have added positions: all; [class] and patches, registers not (DINOv2); patches alone (DeiT-III)."""
+    """Which tokens have added positions: all; [class] and patches, but not registers (DINOv2); only patches
+    (DeiT-III)."""
     position_init: Literal["normal", "sincos2d"] = "normal"
     """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
     init: Literal["paper", "mae"] = "paper"
-    """What fresh weights are drawn from. paper: as the authors' code (vit_jax), but for draws that it cuts off at two deviations;
-    mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws of deviation 0.02, biases zero."""
+    """Distribution of fresh weights. paper: as the authors' code (vit_jax), but without its truncation of draws at
+    two deviations; mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws of
+    deviation 0.02, biases zero."""
     position_temperature: float = 10_000.0
-    """Ratio of the sines' longest to their shortest wavelength; small grids want a small one."""
+    """Ratio of the sines' longest to their shortest wavelength; small grids need a small one."""
     rotary: RotaryConfig = field(default_factory=RotaryConfig)
     block: BlockConfig = field(default_factory=BlockConfig)
     patch_norm: Literal["none", "after", "both"] = "none"
-    """Normalise each patch once it is embedded (AIM), or its pixels before as well (vit-pytorch)."""
+    """Normalise each patch after it is embedded (AIM), or its pixels before as well (vit-pytorch)."""
     patch_bias: bool = True
     """Bias of the patch embedding (CLIP has none)."""
     embed_norm: bool = False
     """Normalise the sequence before the first block (CLIP)."""
     final_norm: Literal["tokens", "pooled", "none"] = "tokens"
-    """Where the final norm stands: over the sequence (equation 4), after pooling, or nowhere."""
+    """Where the final norm is applied: to the sequence (equation 4), after pooling, or nowhere."""
     head_bias: bool = True
     """Bias of the head (CLIP's projection has none)."""
     pre_logits: bool = False
     """A tanh layer before the head, as in the paper's pre-training."""
     pre_logits_width: int = 0
-    """Width of that layer; 0: that of what it reads (big_vision: rep_size)."""
+    """Width of that layer; 0: that of its input (big_vision: rep_size)."""
     norm_eps: float = 1e-6
     """Epsilon of every layer norm."""
 
@@ -223,11 +229,13 @@ class ViTConfig:
             if patch < 1 or size < 1 or size % patch:
                 near = max(patch, round(size / max(patch, 1)) * patch)
                 raise ConfigError(
-                    f"an image of {size} {axis} can't be cut into patches of {patch}; "
-                    f"use an image size that is a multiple of the patch, such as {near}"
+                    f"an image of {size} {axis} can't be cut into patches of {patch}; use an image size that is a "
+                    f"multiple of the patch, such as {near}"
                 )
         if self.heads < 1 or (self.width % self.heads and not self.attention_head_width):
-            raise ConfigError(f"width {self.width} can't be shared by {self.heads} heads; heads must divide the width")
+            raise ConfigError(
+                f"width {self.width} can't be divided among {self.heads} heads; heads must divide the width"
+            )
         if self.pool in ("class", "class+mean") and not self.class_token:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
         if self.distillation_token and not (self.class_token and self.pool == "class"):
@@ -241,17 +249,18 @@ class ViTConfig:
     def _check_pool(self) -> None:
         if self.pool == "map" and self.width % (self.pool_heads or self.heads):
             raise ConfigError(
-                f"width {self.width} can't be shared by {self.pool_heads or self.heads} heads of the pooling"
+                f"width {self.width} can't be divided among {self.pool_heads or self.heads} heads of the pooling; "
+                "they must divide the width"
             )
         if self.pool_layers > 1 and self.pool != "class+mean":
             raise ConfigError(f"pool_layers={self.pool_layers} is for pool='class+mean', not for {self.pool!r}")
         if self.pool_layers > self.depth:
-            raise ConfigError(f"pool_layers is {self.pool_layers}, and there are only {self.depth} blocks")
+            raise ConfigError(f"pool_layers is {self.pool_layers}, but there are only {self.depth} blocks")
         if self.pool_layers > 1 and self.final_norm == "pooled":
             raise ConfigError("pool_layers above 1 needs final_norm='tokens' or 'none'")
         if self.block.parallel and self.block.norm_order == "after":
             raise ConfigError(
-                "parallel branches share one norm before them; norm_order='after' is for branches in turn"
+                "parallel branches share one norm before them; norm_order='after' is for branches in sequence"
             )
 
     def _check_ranges(self) -> None:
@@ -273,7 +282,9 @@ class ViTConfig:
         if ("sincos2d" in (self.positions, self.position_init) or self.positions == "sincos2d-mae") and self.width % 4:
             raise ConfigError(f"2-D sin-cos positions need a width divisible by 4, not {self.width}")
         if self.positions == "learned2d" and self.width % 2:
-            raise ConfigError(f"learned2d gives half of the width to rows and half to columns; {self.width} is odd")
+            raise ConfigError(
+                f"width is {self.width}, but learned2d gives half of it to rows and half to columns; it must be even"
+            )
         if self.rotary.kind != "none" and self.per_head % 4:
             raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.per_head}")
         if self.position_init == "sincos2d" and self.positions not in ("learned", "sincos2d"):
@@ -292,8 +303,8 @@ class ViTConfig:
             return
         if self.prefix:
             raise ConfigError(
-                "axial attention goes along the rows and columns of the patches, where [class] and registers have no place; "
-                "set class_token=False and registers=0, and choose pool='mean', 'max' or 'map'"
+                "axial attention runs along the rows and columns of the patches, where [class] and registers "
+                "have no place; set class_token=False and registers=0, and choose pool='mean', 'max' or 'map'"
             )
         if self.depth % 2:
             raise ConfigError(
@@ -302,15 +313,15 @@ class ViTConfig:
             )
         if self.in_attention:
             raise ConfigError(
-                f"positions={self.positions!r} count offsets between all tokens, and axial attention compares those of a line "
-                "alone; choose learned or sincos2d positions, or rotary ones"
+                f"positions={self.positions!r} count offsets between all tokens, but axial attention compares "
+                "only those of a line; choose learned or sincos2d positions, or rotary ones"
             )
         if self.rotary.kind == "mixed":
             raise ConfigError("axial attention takes rotary positions of fixed frequencies, not mixed ones")
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns of what the patch embedding maps: pixels, or cells of the stem's map."""
+        """Channels, rows and columns of the patch embedding's input: pixels, or cells of the stem's map."""
         rows, cols = (side // self.stem.stride for side in self.patch)
         return self.stem.outputs(self.channels), rows, cols
 
@@ -326,7 +337,7 @@ class ViTConfig:
 
     @property
     def placed_prefix(self) -> int:
-        """Tokens before the patches that have an added position, the first of them."""
+        """Tokens before the patches that have an added position; they come first."""
         return {"all": self.prefix, "class": self.class_token + self.distillation_token, "patches": 0}[
             self.positioned_tokens
         ]
@@ -353,10 +364,10 @@ class ViTConfig:
 
     @property
     def features(self) -> int:
-        """Width of what represents the image."""
+        """Width of the image's representation."""
         return (1 + self.pool_layers) * self.width if self.pool == "class+mean" else self.width
 
     @property
     def head_inputs(self) -> int:
-        """Width of what the head reads: the representation, or the layer before the head."""
+        """Width of the head's input: the representation, or the layer before the head."""
         return (self.pre_logits_width or self.features) if self.pre_logits else self.features

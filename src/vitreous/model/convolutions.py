@@ -1,4 +1,5 @@
-"""What BiT's ResNets and the hybrids' stems are made of: standardised convolutions, group norm and bottleneck units."""
+"""The building blocks of BiT's ResNets and the hybrids' stems: standardised convolutions, group norm and bottleneck
+units."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal
@@ -15,8 +16,8 @@ Kernel = Float[Tensor, "output inputs row col"]
 
 
 def standardise_kernel(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
-    """Bring the values of each output's kernel to mean 0 and variance 1 (1903.10520), but for the epsilon."""
-    if epsilons.kernel_on == "variance":  # batch norm of the values, with the outputs for channels
+    """Standardise the values of each output's kernel to mean 0 and variance 1 (1903.10520), up to the epsilon."""
+    if epsilons.kernel_on == "variance":  # batch norm of the values, with the outputs as channels
         values = F.batch_norm(kernel.flatten(1)[None], None, None, training=True, eps=epsilons.kernel)
         return values.view_as(kernel)
     variance, mean = torch.var_mean(kernel, dim=(1, 2, 3), correction=0, keepdim=True)
@@ -25,7 +26,7 @@ def standardise_kernel(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
 
 
 class StdConv(nn.Conv2d):
-    """A convolution without bias by a standardised kernel.
+    """A convolution without bias, with a standardised kernel.
 
     Padding "fixed" is the same on all sides; "same" is TensorFlow's: at an even image and a stride of 2, one less at
     the top and left. With either, a stride of 2 halves rows and cols, rounded up.
@@ -53,13 +54,13 @@ class StdConv(nn.Conv2d):
 def pad_same(
     maps: Float[Tensor, "batch channel row col"], size: int, stride: int, value: float = 0.0
 ) -> Float[Tensor, "batch channel row2 col2"]:
-    """Pad as TensorFlow does for "SAME", for ceil(side / stride) outputs; the odd one goes to the bottom and right."""
+    """Pad like TensorFlow's "SAME", for ceil(side / stride) outputs; the odd pixel goes to the bottom and right."""
     rows, cols = (max(0, (-(-side // stride) - 1) * stride + size - side) for side in maps.shape[2:])
     return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
 
 
 class UnitConv(StdConv):
-    """A convolution in a unit of a ResNet: flattened, its kernel is a matrix that Muon takes, as those of airbench94 are."""
+    """A convolution in a unit of a ResNet: flattened, its kernel is a matrix for Muon, as in airbench94."""
 
     roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, start=LeCunNormal(), matrices=1)}
 
@@ -74,12 +75,12 @@ class NormActivation(nn.GroupNorm):
         self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
-        """Normalise each group of channels over itself and the whole map; cut off, or damp, negative values."""
+        """Normalise each group of channels over itself and the whole map; then cut off, or damp, negative values."""
         return self.activation(super().forward(maps))
 
 
 Norm = Callable[[int], NormActivation]
-"""Makes the norm and activation of so many channels."""
+"""Makes the norm and activation for a number of channels."""
 
 
 class PreActivationUnit(nn.Module):
@@ -96,7 +97,7 @@ class PreActivationUnit(nn.Module):
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what three convolutions make of them."""
+        """Add the output of three convolutions to the maps, or to their projection."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
         return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
@@ -114,7 +115,7 @@ class BasicUnit(nn.Module):
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what two convolutions make of them."""
+        """Add the output of two convolutions to the maps, or to their projection."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
         return shortcut + self.conv2(self.norm2(self.conv1(active)))
@@ -124,7 +125,7 @@ class PooledUnit(nn.Module):
     """A stage of the small networks that learn CIFAR-10 fastest (Page's ResNet-9, 2018; airbench94, 2404.00498), with norm and
     activation before each convolution: 3x3, the maximum over 2x2, and the shortcut around another 3x3.
 
-    An odd row or column is a maximum of its own, so rows and columns are halved and rounded up.
+    An odd row or column has a maximum of its own, so rows and columns are halved and rounded up.
     """
 
     def __init__(self, unit: Unit, eps: EpsilonConfig, norm: Norm) -> None:
@@ -135,13 +136,13 @@ class PooledUnit(nn.Module):
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Convolve and halve, then add what another convolution makes of that."""
+        """Convolve and halve, then add another convolution of the result."""
         halved = F.max_pool2d(self.conv1(self.norm1(maps)), 2, ceil_mode=True)
         return halved + self.conv2(self.norm2(halved))
 
 
 class PostActivationUnit(nn.Module):
-    """The hybrids' bottleneck unit: norm after each convolution, ReLU after the sum, padding as TensorFlow's.
+    """The hybrids' bottleneck unit: norm after each convolution, ReLU after the sum, padding like TensorFlow's.
 
     The last norm's scale starts at zero, as the authors' does: the unit passes its input on.
     """
@@ -160,7 +161,7 @@ class PostActivationUnit(nn.Module):
             self.project_norm = nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
-        """Add to the maps, or to their projection, what three convolutions make of them; then ReLU."""
+        """Add the output of three convolutions to the maps, or to their projection; then ReLU."""
         shortcut = maps
         if self.project is not None and self.project_norm is not None:
             shortcut = self.project_norm(self.project(maps))

@@ -100,7 +100,7 @@ def count_flops(config: ViTConfig | ResNetConfig) -> int:
     patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
     relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
-    # Tokens that a query looks at in two blocks: axial ones go along rows and columns in turn.
+    # Tokens that a query attends to in two blocks: axial ones alternate between rows and columns.
     seen = sum(config.grid) if config.block.attention == "axial" else 2 * tokens
     block = tokens * (4 * width * inner + mlp * config.mlp_width) + tokens * seen * inner + relative
     pooled = cells + (config.prefix if config.pool_prefix else 0)
@@ -120,8 +120,8 @@ def estimate_activation_bytes(
     """Estimate the peak of the activations, in bytes; fused attention keeps no token x token matrix.
 
     Kept for the backward pass of a block: two norms' inputs and outputs, qkv, attention's output, the two branches and
-    the MLP's hidden layer before and after the GELU. Of a stem or a ResNet: what each convolution puts out, before and
-    after its norm. Values take 4 bytes. `recompute`: only what enters each block is kept, as `ViT.recompute` does.
+    the MLP's hidden layer before and after the GELU. For a stem or a ResNet: each convolution's output, before and
+    after its norm. Values take 4 bytes. `recompute`: only the input of each block is kept, as `ViT.recompute` does.
     """
     bytes_each = 4
     image = config.channels * config.image[0] * config.image[1] * 4

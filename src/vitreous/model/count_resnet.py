@@ -20,7 +20,7 @@ def count_resnet_flops(config: ResNetConfig) -> int:
 
 
 def count_stem_parameters(stem: StemConfig, channels: int) -> int:
-    """Return the exact number of learned values of a stem for images with `channels` colour planes."""
+    """Return the exact number of a stem's learned values for images with `channels` colour planes."""
     if stem.kind == "conv":
         return sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in _list_pairs(stem, channels))
     if stem.kind == "none":
@@ -44,7 +44,8 @@ def count_stem_flops(stem: StemConfig, channels: int, image: Size) -> int:
 
 
 def count_convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tuple[int, int]:
-    """Return how many values the convolutions put out for one image: all together, and the most of one of them."""
+    """Return the number of output values of the convolutions for one image: the total, and the largest of one of
+    them."""
     made: list[int] = []
     if isinstance(config, StemConfig) and config.kind == "conv":
         for outputs in config.convolutions:
@@ -91,14 +92,14 @@ def _list_root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
 
 
 def _compute_root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
-    """Return rows and columns of the first convolution's map, and of what the root puts out."""
+    """Return rows and columns of the first convolution's map, and of the root's output."""
     half = _halve(image)
     return {"7x7": (half, _halve(half)), "3x3": (image, image), "2x2": (half, half)}[_find_root(config)]
 
 
 def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
-    """Count multiply-adds of all units; the first convolution of bottlenecks and of pooled units works before rows and columns
-    are halved, all others after."""
+    """Count multiply-adds of all units. The first convolution of bottleneck and pooled units works before rows and
+    columns are halved, all others after."""
     work = 0
     for unit in _list_units(config):
         before = {"bottleneck": 1, "basic": 0, "pooled": 9}[unit.kind] * unit.inputs * unit.inner

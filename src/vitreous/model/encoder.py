@@ -15,7 +15,7 @@ from vitreous.model.parameters import ZEROS, Constant, Dense, Normal, Role, decl
 
 
 class MLP(nn.Module):
-    """Two dense layers with an activation between, dropout after each; gated by a third where so configured (SwiGLU).
+    """Two dense layers with an activation between, dropout after each; optionally gated by a third (SwiGLU).
 
     Args:
         config: of the model.
@@ -37,7 +37,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(0.0)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
-        """Transform every token by itself. A gated layer's first half is the gate, its second the value."""
+        """Transform every token on its own. A gated layer's first half is the gate, its second the value."""
         hidden = self.expand(tokens)
         if self.gated:
             gate, value = hidden.chunk(2, dim=-1)
@@ -109,19 +109,20 @@ class Block(nn.Module):
 
 
 def build_layer_scale(config: ViTConfig) -> nn.Module:
-    """Return the configured layer scale, or nothing."""
+    """Return the configured layer scale, or the identity."""
     initial = config.block.layer_scale
     return LayerScale(config.width, initial) if initial else nn.Identity()
 
 
 def build_blocks(config: ViTConfig) -> nn.ModuleList:
-    """Build the stack. Axial blocks go along rows and columns in turn, rows first."""
+    """Build the stack. Axial blocks alternate between rows and columns, rows first."""
     axes: tuple[Axis | None, ...] = ("rows", "cols") if config.block.attention == "axial" else (None,)
     return nn.ModuleList(Block(config, axis) for axis in islice(cycle(axes), config.depth))
 
 
 def set_drop_path(stack: nn.ModuleList, config: RegularisationConfig) -> None:
-    """Set each block's drop-path rate: from 0 at the first linearly to the configured one at the last, or all the same."""
+    """Set each block's drop-path rate: linear from 0 at the first to the configured one at the last, or the same in
+    all."""
     last, constant = max(1, len(stack) - 1), config.drop_path_schedule == "constant"
     for index, block in enumerate(stack):
         cast("Block", block).drop_path.rate = config.drop_path * (1 if constant else index / last)

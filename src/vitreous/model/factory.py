@@ -1,4 +1,4 @@
-"""The kinds of models that there are: made from a name or a configuration, whichever kind it is."""
+"""Create models from a name or a configuration, whatever their kind."""
 
 from dataclasses import fields
 from typing import Any, overload
@@ -29,16 +29,16 @@ def build_config(name: str, **overrides: Any) -> Config:
     """Return the configuration called e.g. "B/16", "R50+B/16" or "R50x1", with any field overridden.
 
     Raises:
-        UnknownName: no such model, or no such field; a former name of a field is answered by today's.
-        ConfigError: settings that don't go together.
+        UnknownName: no such model, or no such field; for a former name of a field, says the current one.
+        ConfigError: incompatible settings.
     """
     kind = "resnet" if is_resnet_name(name) else "vit"
     known = [field.name for field in fields(CONFIGS[kind])]
     for key in overrides:
         if key in TRAINING_SETTINGS:
             raise ConfigError(
-                f"{key} is a setting of training, not of a model; in a run give regularisation.{key} (or recompute), in a loop "
-                "of your own call model.regularise, or set model.recompute"
+                f"{key} is a setting of training, not of a model; in a run give regularisation.{key} (or "
+                "recompute), in a loop of your own call model.regularise, or set model.recompute"
             )
         if key not in known:
             what = "setting of a ResNet" if kind == "resnet" else "setting of a ViT"
@@ -47,7 +47,7 @@ def build_config(name: str, **overrides: Any) -> Config:
 
 
 def check_name(name: str) -> None:
-    """Raise UnknownName unless there is such a model, whatever size of image it will see."""
+    """Raise UnknownName unless there is such a model, for any image size."""
     if is_resnet_name(name):
         build_resnet_config(name)
     else:

@@ -17,7 +17,7 @@ from vitreous.model.parameters import FILTER, HEAD, TABLE, Dense, declare
 class Pool(nn.Module):
     """Represent the image by the [class] token's output, by the patches' outputs, or by both.
 
-    [class] of earlier blocks, where they count, stands at the end of the sequence, the earliest first.
+    If [class] tokens of earlier blocks are used, they are at the end of the sequence, the earliest first.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -43,7 +43,7 @@ class Pool(nn.Module):
 class AttentionPool(nn.Module):
     """Multi-head attention pooling by one learned query, then an MLP with a residual (2106.04560, section 3.2).
 
-    Plain (AIM, 2401.08541): the query enters as it is, and no MLP follows.
+    Plain (AIM, 2401.08541): the query is used as it is, and no MLP follows.
     """
 
     roles: ClassVar = {"probe": TABLE}
@@ -61,18 +61,18 @@ class AttentionPool(nn.Module):
         self.mlp = None if plain else MLP(config, config.pool_mlp_width or None, in_block=False)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
-        """Gather from all patches."""
+        """Attend to all patches."""
         q, k, v, _ = self.heads_of(patches)
         return self.mixed(F.scaled_dot_product_attention(q, k, v))
 
     def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
-        """Return what enters the kernel."""
+        """Return the kernel's input."""
         q = self.q(self.probe.to(patches.dtype).expand(patches.shape[0], 1, -1))
         k, v = self.kv(patches).chunk(2, dim=2)
         return Heads(*(part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)), None)
 
     def mixed(self, gathered: Float[Tensor, "batch head 1 head_dim"]) -> Float[Tensor, "batch dim"]:
-        """Mix what the heads gathered, and add what the MLP makes of it."""
+        """Mix the heads' outputs, and add the output of the MLP."""
         pooled = self.out(gathered.transpose(1, 2).flatten(2))[:, 0]
         return pooled if self.mlp is None else pooled + self.mlp(self.norm(pooled))
 
@@ -85,7 +85,7 @@ class PreLogits(nn.Sequential):
 
 
 def build_head(config: ViTConfig) -> nn.Module:
-    """Return the linear layer from features to logits; a model without classes has none."""
+    """Return the linear layer from features to logits; the identity for a model without classes."""
     if not config.classes:
         return nn.Identity()
     return declare(nn.Linear(config.head_inputs, config.classes, bias=config.head_bias), weight=HEAD)

@@ -1,4 +1,4 @@
-"""Named intermediates of a forward pass, gathered beside it."""
+"""Named intermediates of a forward pass, recorded during it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ def gather_outputs(
     places: Mapping[str, nn.Module],
     names: Sequence[str],
 ) -> dict[str, Float[Tensor, "batch ..."]]:
-    """Return what the named modules put out in one forward pass; raises UnknownName for a name not in `places`."""
+    """Return the outputs of the named modules in one forward pass; raises UnknownName for a name not in `places`."""
     found: dict[str, Tensor] = {}
     handles = []
     try:

@@ -1,4 +1,4 @@
-"""Initial weights, as the authors' code draws them: each parameter by the role that the module which makes it declares."""
+"""Initial weights, as in the authors' code: each parameter by the role that its module declares."""
 
 import math
 
@@ -9,14 +9,15 @@ from vitreous.model.parameters import roles
 from vitreous.model.positions.rotary import MixedRotary
 
 ORDER = ((nn.Linear, MixedRotary), (nn.Conv2d,), (nn.Module,))
-"""The order in which parameters are drawn, by the modules that hold them; by their names' order among these. It is part of what a seed means."""
+"""The order in which parameters are drawn: by the module that holds them, then by name. It is part of what a seed
+means."""
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int) -> None:
     """Initialise every parameter in place, on the CPU, from a generator of its own.
 
-    Every parameter is first filled with NaN, so that one which is forgotten shows at once.
+    Every parameter is first filled with NaN, so that a forgotten one is noticed at once.
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

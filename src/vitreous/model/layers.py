@@ -1,4 +1,4 @@
-"""What the model normalises and activates with, by name."""
+"""The model's norms and activations, by name."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from vitreous.model.config import ViTConfig
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x): what OpenAI's CLIP was trained with."""
+    """x sigmoid(1.702 x): the activation of OpenAI's CLIP."""
 
     def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Activate."""

@@ -18,9 +18,9 @@ LAYERS = ("qkv", "out", "expand", "contract")
 class LoRA(nn.Module):
     """A frozen dense layer plus a learned update of low rank: W x + (alpha / rank) B A x.
 
-    B starts at zero, so the layer starts as it was. `merge` folds the update into the weight; `unmerge` brings the very
-    bits of the weight back, since it was kept.
-    Its two factors are no matrices for Muon, which would give both of them singular values of 1.
+    B starts at zero, so the layer starts unchanged. `merge` folds the update into the weight; `unmerge` restores the
+    weight to the bit, from a copy. Muon doesn't take the two factors, because it would give both of them singular
+    values of 1.
     """
 
     roles: ClassVar = {"down": KERNEL, "up": Role(decays=True, start=ZERO)}
@@ -60,7 +60,7 @@ class LoRA(nn.Module):
                 self.base.weight += (self.scale * self.up.double() @ self.down.double()).to(self.base.weight)
 
     def unmerge(self) -> None:
-        """Bring the weight back as it was."""
+        """Restore the weight."""
         if self.kept is not None:
             with torch.no_grad():
                 self.base.weight.copy_(self.kept)
@@ -70,13 +70,13 @@ class LoRA(nn.Module):
 def add_lora(
     model: nn.Module, rank: int, alpha: float | None = None, layers: Sequence[str] = LAYERS, seed: int = 0
 ) -> None:
-    """Put LoRA around the encoder's dense layers, and freeze everything else but the head.
+    """Wrap LoRA around the encoder's dense layers, and freeze everything else but the head.
 
     Args:
         model: a ViT.
         rank: of the updates, 1 or more.
         alpha: scale of the updates, divided by the rank; None: as the rank, so the scale is 1.
-        layers: which dense layers; see LAYERS.
+        layers: the dense layers to wrap; see LAYERS.
         seed: of the initial A.
 
     Raises:
@@ -86,7 +86,7 @@ def add_lora(
         raise ConfigError(f"the rank of LoRA is {rank}; it must be at least 1")
     unknown = sorted(set(layers) - set(LAYERS))
     if unknown:
-        raise ConfigError(f"LoRA goes around {', '.join(LAYERS)}, not around {', '.join(unknown)}")
+        raise ConfigError(f"LoRA wraps {', '.join(LAYERS)}, not {', '.join(unknown)}")
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for head in model.heads.values():
@@ -105,13 +105,13 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def unmerge_lora(model: nn.Module) -> None:
-    """Bring every weight back as it was, to the bit."""
+    """Restore every weight, to the bit."""
     for layer in iterate_adapted(model):
         layer.unmerge()
 
 
 def merge_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of the plain model that this one is with its updates folded in, under the plain names."""
+    """Return the state of the equivalent plain model, with the updates folded in, under the plain names."""
     updates = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRA)}
     state = {}
     for name, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Modules without weights, to be filled by loading: built on torch's meta device, and nothing is drawn."""
+"""Modules without weights, to be filled by loading: built on torch's meta device, without random draws."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -33,9 +33,8 @@ def build_empty(kind: Callable[[Any], Kind], config: Any) -> Kind:
 
 
 def rebuild(model: Kind, config: Any, weights: Mapping[str, Tensor], *, share: bool = False) -> Kind:
-    """Return a model of the same class for another configuration, with copies of these weights, on the same device and
-    in the same mode. `share` takes the very tensors: right where the old model isn't used any more.
-    """
+    """Return a model of the same class for another configuration, with copies of these weights, on the same device
+    and in the same mode. `share` reuses the tensors themselves, if the old model is no longer needed."""
     other = build_empty(type(model), config)
     other.load_state_dict({name: one if share else one.clone() for name, one in weights.items()}, assign=True)
     return other.to(next(model.parameters()).device).train(model.training)

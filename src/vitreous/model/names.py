@@ -1,4 +1,4 @@
-"""The names of Vision Transformers, and the configurations that they stand for: no torch.
+"""The names of Vision Transformers, and their configurations: no torch.
 
 Sizes Ti and S are from DeiT (2012.12877) and AugReg (2106.10270), B, L and H from the paper (2010.11929, table 1),
 g and G from "Scaling Vision Transformers" (2106.04560, table 2), mu from big_vision (for tests).
@@ -15,7 +15,7 @@ from vitreous.shapes import Size
 
 
 class Shape(NamedTuple):
-    """What a size's letter stands for."""
+    """The shape for a size's letter."""
 
     width: int
     depth: int
@@ -34,11 +34,11 @@ SIZES = {
     "G": Shape(width=1664, depth=48, heads=16, mlp_width=8192),
 }
 OTHERS = ("R50+B/16", "R50x1", "Axial-B/16")
-"""A hybrid, a ResNet and an Axial-ViT, named beside the sizes where a name is unknown."""
+"""A hybrid, a ResNet and an Axial-ViT, listed with the sizes when a name is unknown."""
 
 
 AXIAL = r"(?:R\d*\+)?Axial-"
-"""How the names of Axial-ViTs begin."""
+"""The start of an Axial-ViT's name."""
 
 
 def parse_name(name: str) -> tuple[Shape, Size]:
@@ -57,11 +57,11 @@ def parse_name(name: str) -> tuple[Shape, Size]:
 
 
 WORDS = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "giant": "g", "gigantic": "G"}
-"""What other code bases call the sizes."""
+"""Other code bases' words for the sizes."""
 
 
 def translate_name(name: str) -> str | None:
-    """Return the shape that a name of timm, torchvision, OpenCLIP or Hugging Face has here, if it has one.
+    """Return our name of the shape that a name from timm, torchvision, OpenCLIP or Hugging Face has, if there is one.
 
     >>> translate_name("vit_small_patch16_224"), translate_name("ViT-B-32"), translate_name("resnet50")
     ('S/16', 'B/32', 'R50x1')
@@ -80,7 +80,7 @@ def build_vit_config(name: str, **overrides: Any) -> ViTConfig:
     shape, patch = parse_name(name)
     config = {"patch": tuple(patch), "stem": plan_hybrid(name, patch)[0], **shape._asdict()}
     if re.match(AXIAL, name):
-        # Two axial blocks stand for each block of full attention.
+        # Two axial blocks count as one block of full attention.
         overrides["block"] = replace(overrides.get("block", BlockConfig()), attention="axial")
         config |= {"depth": 2 * shape.depth, "class_token": False, "pool": "mean"}
     return ViTConfig(**(config | overrides))

@@ -1,4 +1,4 @@
-"""Images of several sizes in one sequence (NaViT, 2307.06304): each attends to its own tokens alone."""
+"""Images of several sizes in one sequence (NaViT, 2307.06304): each attends only to its own tokens."""
 
 from collections.abc import Sequence
 
@@ -30,15 +30,19 @@ def forward_packed(
         ConfigError: no images, a size that the patch doesn't divide, or a model with relative positions or axial attention.
     """
     if not images:
-        raise ConfigError("there are no images to pack")
+        raise ConfigError("there are no images to pack; give at least one")
     if model.config.in_attention:
-        raise ConfigError("relative positions depend on one grid, so images of several can't be packed")
+        raise ConfigError(
+            "relative positions depend on one grid, so images with several can't be packed; choose "
+            "a model with added positions"
+        )
     if model.config.rotary.kind == "mixed" or model.config.pool_layers > 1:
         raise ConfigError(
-            "learned rotary positions and [class] of several blocks belong to one grid, and can't be packed"
+            "learned rotary positions and [class] of several blocks belong to one grid, so such a model can't "
+            "pack images"
         )
     if model.config.block.attention == "axial":
-        raise ConfigError("axial attention goes along the lines of one grid, so images of several can't be packed")
+        raise ConfigError("axial attention runs along the lines of one grid, so images with several can't be packed")
     sized = {size: model.resized(size, rule) for size in {get_size(image) for image in images}}
     parts = [sized[get_size(image)].embed(image[None]) for image in images]
     lengths = [part.shape[1] for part in parts]
@@ -59,13 +63,13 @@ def get_size(image: Float[Tensor, "channel _ _"]) -> Size:
 
 
 def build_mask(lengths: Sequence[int], device: torch.device) -> Bool[Tensor, "query key"]:
-    """Return the block-diagonal mask: True where a query may look."""
+    """Return the block-diagonal mask: True where a query may attend."""
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device)
     return owner[:, None] == owner[None, :]
 
 
 def compute_angles(model: ViT, sized: dict[Size, ViT], images: Sequence[Tensor]) -> Angles | None:
-    """Return the rotation of every token of the sequence; prefix tokens aren't turned."""
+    """Return the rotation of every token of the sequence; prefix tokens aren't rotated."""
     if model.rotary is None:
         return None
     waves = []

@@ -1,8 +1,8 @@
-"""What each parameter is, as the module that makes it declares: what it starts from, and how an optimizer treats it.
+"""The role of each parameter, declared by the module that makes it: its initial value, and how an optimizer treats it.
 
-A module names its own parameters in `roles`; torch's layers are known by their class. The declaration lies with the
-module, not with the tensor: copies, loading, another device and resizing replace tensors, and modules stay. A parameter
-that nobody declared is an error, so that a new kind of module can't be trained by a guess.
+A module names its own parameters in `roles`; torch's layers are recognised by their class. The declaration belongs to
+the module, not to the tensor: copying, loading, moving and resizing replace tensors, but modules stay. A parameter
+without a declaration is an error, so that a new kind of module is never trained by a guess.
 """
 
 import math
@@ -18,7 +18,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 Start = Callable[[Tensor, torch.Generator], None]
-"""Fills a parameter with what it starts from."""
+"""Fills a parameter with its initial value."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,23 @@ ZERO, ONE = Constant(0.0), Constant(1.0)
 
 @dataclass(frozen=True)
 class Role:
-    """How an optimizer treats a parameter, and what it starts from."""
+    """How an optimizer treats a parameter, and its initial value."""
 
     decays: bool
     """Whether weight decay applies."""
     start: Start | None
-    """What it starts from; None: what the method `start` of its module returns."""
+    """Its initial value; None: what the method `start` of its module returns."""
     matrices: int = 0
-    """Matrices of a Transformer block, one below the other in its rows, or the kernel of a ResNet's unit: what Muon takes; 0: it is
-    neither."""
+    """Number of matrices that Muon takes: those of a Transformer block stacked in the parameter's rows, or the
+    kernel of a ResNet's unit; 0: none."""
 
 
 KERNEL = Role(decays=True, start=XavierUniform())
 """Weights of a dense layer."""
 FILTER = Role(decays=True, start=LeCunNormal())
-"""Weights of a convolution, or of a dense layer that stands for one."""
+"""Weights of a convolution, or of a dense layer that acts as one."""
 HEAD = Role(decays=True, start=ZERO)
-"""Weights of a layer that gives logits."""
+"""Weights of a layer that outputs logits."""
 ZEROS = Role(decays=False, start=ZERO)
 """Biases, and tokens that start at zero."""
 SCALE = Role(decays=False, start=ONE)
@@ -105,13 +105,13 @@ LAYERS: tuple[tuple[type[nn.Module], Role], ...] = (
 
 
 class Dense(nn.Linear):
-    """A dense layer whose rows hold several matrices, one below the other: q, k and v, or gate and value.
+    """A dense layer whose rows hold several stacked matrices: q, k and v, or gate and value.
 
     Args:
-        inputs: width of what it reads.
-        outputs: width of what it gives, of all matrices together.
+        inputs: width of its input.
+        outputs: width of its output, of all matrices together.
         bias: whether it has one.
-        stacked: matrices in its rows, each of which starts, and is orthogonalised by Muon, by itself.
+        stacked: matrices in its rows; each is initialised, and orthogonalised by Muon, on its own.
         in_block: whether it belongs to a Transformer block.
     """
 
@@ -125,18 +125,18 @@ class Dense(nn.Linear):
 
 
 def declare(layer: Layer, **roles: Role) -> Layer:
-    """Give parameters of a layer other roles than its class has for them, and return it."""
+    """Give parameters of a layer roles other than those of its class, and return the layer."""
     layer.roles = {**getattr(layer, "roles", {}), **roles}
     return layer
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A model without its heads, as `--freeze` holds it still."""
+    """A model without its heads, as `--freeze` freezes it."""
 
     positions: Sequence[nn.Module]
     front: Sequence[nn.Module | nn.Parameter]
-    """What comes before the blocks, positions included."""
+    """The layers before the blocks, positions included."""
     blocks: Sequence[nn.Module]
     norm: nn.Module
 

@@ -27,7 +27,7 @@ def cut_patches(images: Float[Tensor, "batch channel row col"], patch: Size) -> 
 def join_patches(
     patches: Float[Tensor, "batch token value"], patch: Size, grid: Size
 ) -> Float[Tensor, "batch channel row col"]:
-    """Put patches back together: the inverse of `cut_patches`. `grid` is the number of patches down and across."""
+    """Join patches again: the inverse of `cut_patches`. `grid` is the number of patches down and across."""
     sizes = {"row": patch.rows, "col": patch.cols, "grid_row": grid.rows, "grid_col": grid.cols}
     return rearrange(patches, f"{FLAT} -> {AXES}", **sizes)
 
@@ -50,7 +50,8 @@ class PatchEmbedding(nn.Module):
         self.norm = build_norm(config) if config.patch_norm != "none" else nn.Identity()
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Cut and embed: the same as a convolution whose kernel and stride are the patch, unless patches are normalised."""
+        """Cut and embed: the same as a convolution whose kernel and stride are the patch, unless patches are
+        normalised."""
         return self.norm(self.embed(self.norm_before(cut_patches(self.stem(images), self.patch))))
 
     @property
@@ -74,7 +75,7 @@ def resample_kernel(
     """Resample a patch embedding's kernel to another patch size (FlexiViT, 2212.08013, section 3.4 and appendix A).
 
     With B the matrix that resizes a patch, the new kernel is pinv(B') w: of all kernels, the one whose embedding of the
-    resized patch differs least from the old embedding of the patch itself; where the patch grows, not at all.
+    resized patch differs least from the old embedding of the patch itself. If the patch grows, there is no difference.
     """
     start = Size(*kernel.shape[2:])
     if start == patch:

@@ -21,9 +21,10 @@ UNITS: dict[UnitKind, type[nn.Module]] = {"bottleneck": PreActivationUnit, "basi
 
 
 class Root(nn.Module):
-    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each of stride 2; or one small convolution alone.
+    """BiT's first layers: a 7x7 convolution, then the maximum over 3x3, each with stride 2; or a single small
+    convolution.
 
-    The border is padded with zeros for the maximum too, as in BiT, though there are negative values inside.
+    The border is padded with zeros for the maximum too, as in BiT, although there are negative values inside.
     """
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -34,13 +35,14 @@ class Root(nn.Module):
         self.conv = StdConv((config.channels, config.root_outputs), size, config.epsilons, stride, padding)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row2 col2"]:
-        """Return maps of a quarter of the rows and cols, rounded up; from a root of 3x3, of all of them; of 2x2, half."""
+        """Return maps with a quarter of the rows and cols, rounded up; with a root of 3x3, all of them; with 2x2,
+        half."""
         maps = self.conv(images)
         return maps if self.small else F.max_pool2d(F.pad(maps, (1, 1, 1, 1)), 3, 2)
 
 
 class ResNet(nn.Module):
-    """A residual network of bottleneck units, of basic or of pooled ones, for images of any size.
+    """A residual network of bottleneck, basic or pooled units, for images of any size.
 
     The constructor leaves the parameters as they are allocated: `create` initialises them, loading overwrites them.
     """
@@ -62,16 +64,16 @@ class ResNet(nn.Module):
 
     @property
     def heads(self) -> dict[str, nn.Module]:
-        """The layers that give logits, by name: made anew for other classes."""
+        """The layers that output logits, by name: replaced for other classes."""
         return {"head": self.head}
 
     @property
     def trunk(self) -> Trunk:
-        """All but the head; the root stands for the patches, the units for the blocks."""
+        """All but the head; the root takes the role of the patches, the units that of the blocks."""
         return Trunk([], [self.root], [unit for stage in self.stages for unit in stage], self.norm)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return logits, or features where the model has no classes.
+        """Return logits, or features if the model has no classes.
 
         Raises:
             ConfigError: the images have another number of channels than the model.
@@ -79,17 +81,17 @@ class ResNet(nn.Module):
         return self.head(self.features(images))
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
-        """Return what represents each image: what the head reads."""
+        """Return the representation of each image, which is the head's input."""
         return self.pool(self.last_maps(images))
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
         """Return the last stage's maps after the final norm and ReLU, channels first."""
         if images.shape[1] != self.config.channels:
             raise ConfigError(
-                f"the model expects images of {self.config.channels} channels (batch, channel, row, col), "
-                f"not {tuple(images.shape)}"
+                f"the model expects images of {self.config.channels} channels (batch, channel, row, col), not "
+                f"{tuple(images.shape)}"
             )
-        if self.config.unit == "pooled":  # on a CPU a step takes three quarters of the time, channels last
+        if self.config.unit == "pooled":  # on a CPU, channels last take three quarters of the time per step
             images = images.contiguous(memory_format=torch.channels_last)
         z = self.root(images)
         for stage in self.stages:
@@ -103,7 +105,7 @@ class ResNet(nn.Module):
 
         Args:
             images: as in `forward`.
-            layers: stages, 0 the first, -1 the last; each has its own grid and width.
+            layers: stages; 0 is the first, -1 the last; each has its own grid and width.
             norm: pass the last stage's maps through the final norm and ReLU; earlier stages have none of their own.
 
         Raises:
@@ -116,14 +118,14 @@ class ResNet(nn.Module):
         return [found[name].permute(0, 2, 3, 1) for name in names]
 
     def resized(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "ResNet":
-        """Return this model, meant for images of another size. No weight changes, so there is no rule to choose.
+        """Return this model, meant for images of another size. No weight changes, so the rule has no effect.
 
-        `share` takes the very tensors instead of copies.
+        `share` reuses the tensors themselves instead of copies.
         """
         return rebuild(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
 
     def at_resolution(self, image: Size | None) -> None:
-        """See images of another size: nothing changes, since a ResNet sees any."""
+        """Accept images of another size: nothing changes, since a ResNet accepts any."""
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]

@@ -1,4 +1,4 @@
-"""The shapes of BiT's ResNets, and of what stands before a hybrid's patches: settings only, no torch.
+"""The shapes of BiT's ResNets, and of hybrids' stems: settings only, no torch.
 
 Depths are from "Deep Residual Learning" (1512.03385), widths from "Big Transfer" (1912.11370), the hybrids' shapes
 from the paper (2010.11929, appendix B.1) and AugReg (2106.10270), convolutional stems from "Early Convolutions"
@@ -23,13 +23,13 @@ UNITS = {
 }
 """Bottleneck units of each stage, by the number of layers in the name."""
 BASIC_UNITS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Basic units of each stage, by the number of layers in the name (1512.03385, table 1; 10 is as small as it gets)."""
+"""Basic units of each stage, by the number of layers in the name (1512.03385, table 1; 10 is the smallest)."""
 ROOT = 64
-"""Channels of the first convolution, at width 1; every group norm's groups divide what follows from it."""
+"""Channels of the first convolution, at width 1; the groups of every group norm divide all numbers derived from it."""
 GROUPS = 32
 """Groups of channels of every norm of BiT."""
 EXPANSION = 4
-"""Channels that a bottleneck unit puts out for each one of its 3x3 convolution."""
+"""Output channels of a bottleneck unit per channel of its 3x3 convolution."""
 ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2}
 """Pixels, down and across, for each cell of a root's map."""
 
@@ -45,8 +45,8 @@ class Unit(NamedTuple):
     outputs: int
     stride: int
     projects: bool
-    """Its shortcut is a 1x1 convolution with the stride: the first bottleneck unit of every stage, the first basic one of every
-    stage but the first."""
+    """Whether its shortcut is a 1x1 convolution with the stride: true for the first bottleneck unit of every stage,
+    and the first basic one of every stage but the first."""
     kind: UnitKind = "bottleneck"
 
     @property
@@ -56,7 +56,7 @@ class Unit(NamedTuple):
 
 
 def plan_stages(units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck") -> Iterator[list[Unit]]:
-    """Yield each stage's units above a root of so many channels.
+    """Yield each stage's units above a root with `root` channels.
 
     Channels double from stage to stage; each but the first halves rows and cols. A stage of pooled units halves and doubles
     from the first on, by its first unit; what follows that are basic units.
@@ -74,12 +74,13 @@ def plan_stages(units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck"
 
 @dataclass(frozen=True)
 class EpsilonConfig:
-    """What is added where a ResNet divides by a deviation. Trained kernels are small enough for it to count."""
+    """The epsilons where a ResNet divides by a deviation. Trained kernels are small enough for them to matter."""
 
     kernel: float = 1e-8
     """Of a standardised kernel: 1e-8 in timm, 1e-10 in big_transfer, 1e-5 in vision_transformer's hybrids."""
     kernel_on: Literal["variance", "deviation"] = "variance"
-    """What it is added to: the variance, before the root is taken, or (vision_transformer's hybrids) the deviation."""
+    """The term it is added to: the variance, before the root is taken, or (vision_transformer's hybrids) the
+    deviation."""
     norm: float = 1e-5
     """Of group norm, on the variance: 1e-5 in timm and big_transfer, 1e-6 in vision_transformer's hybrids (flax)."""
 
@@ -109,11 +110,11 @@ class ResNetConfig:
         "width": 10_000,
         "classes": 10**8,
     }
-    """Numbers beyond which no model is built."""
+    """Largest numbers for which a model is built."""
     image: tuple[int, int] = (224, 224)
-    """Rows and columns of the images it is meant for, in pixels. It sees any other size as well."""
+    """Rows and columns of the images it is meant for, in pixels. It accepts any other size as well."""
     channels: int = 3
-    """Colour planes of the images."""
+    """Colour channels of the images."""
     units: tuple[int, ...] = UNITS[50]
     """Units of each stage."""
     width: int = 1
@@ -121,17 +122,18 @@ class ResNetConfig:
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     root: Literal["7x7", "3x3", "2x2"] = "7x7"
-    """The first layers. 7x7: a convolution and a maximum, each of stride 2 (BiT). 3x3: one convolution of stride 1, as for
-    images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution of stride 2, that is patches of 2x2 pixels."""
+    """The first layers. 7x7: a convolution and a maximum, each with stride 2 (BiT). 3x3: one convolution with stride
+    1, for images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution with stride 2, that is patches of 2x2
+    pixels."""
     root_channels: int = ROOT
-    """Channels of the first convolution at width 1, a multiple of `groups`; every other layer's are in proportion."""
+    """Channels of the first convolution at width 1, a multiple of `groups`; all other layers are in proportion."""
     groups: int = GROUPS
     """Groups of channels of every norm (BiT: 32)."""
     unit: UnitKind = "bottleneck"
-    """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3, as in
-    ResNet-18 and -34 (1512.03385, figure 5), for models that are small. pooled: two of 3x3 with the maximum over 2x2 between
-    them and the shortcut around the second, as the small networks have them that learn CIFAR-10 fastest (Page, "How to train
-    your ResNet", 2018; airbench94, 2404.00498)."""
+    """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3,
+    as in ResNet-18 and -34 (1512.03385, figure 5), for small models. pooled: two of 3x3 with the maximum over 2x2
+    between them and the shortcut around the second, as in the small networks that learn CIFAR-10 fastest (Page, "How
+    to train your ResNet", 2018; airbench94, 2404.00498)."""
     activation: Literal["relu", "gelu"] = "relu"
     """After every norm (BiT: ReLU)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
@@ -154,7 +156,7 @@ class ResNetConfig:
 
     @property
     def root_outputs(self) -> int:
-        """Channels that the root puts out."""
+        """Output channels of the root."""
         return self.root_channels * self.width
 
     @property
@@ -164,7 +166,7 @@ class ResNetConfig:
 
     @property
     def features(self) -> int:
-        """Width of what the head reads."""
+        """Width of the head's input."""
         return list(plan_stages(self.units, self.root_outputs, self.unit))[-1][-1].outputs
 
     @property
@@ -181,7 +183,7 @@ class ResNetConfig:
 
 
 def is_resnet_name(name: str) -> bool:
-    """Tell whether a model's name is that of a ResNet, such as "R50x1", whether there is one or not."""
+    """Return whether a model's name has the form of a ResNet's, such as "R50x1", even if there is no such model."""
     return re.fullmatch(r"(BiT-)?R\d+x\d+", name) is not None
 
 
@@ -205,14 +207,14 @@ def build_resnet_config(name: str, **overrides: Any) -> ResNetConfig:
 
 @dataclass(frozen=True)
 class StemConfig:
-    """What stands before the patch embedding, which then cuts the stem's map instead of the image."""
+    """The layers before the patch embedding, which then cuts the stem's map instead of the image."""
 
     kind: Literal["none", "resnet", "conv"] = "none"
     """none: patches of pixels. resnet: the paper's hybrids; a 7x7 convolution and a maximum over 3x3, each of stride 2,
     then stages of bottleneck units. conv (2106.14881): 3x3 convolutions of stride 2, each with group norm of one group
     (the paper's batch norm would tie an image's result to its batch) and GELU."""
     units: tuple[int, ...] = ()
-    """resnet: bottleneck units of each stage; none: the first convolution and the maximum alone."""
+    """resnet: bottleneck units of each stage; none: only the first convolution and the maximum."""
     width: int = 1
     """resnet: factor on the channels of every layer."""
     convolutions: tuple[int, ...] = ()
@@ -230,13 +232,13 @@ class StemConfig:
             )
         if min((*self.units, *self.convolutions, self.width)) < 1:
             raise ConfigError(
-                f"units, width and convolutions of a stem must be at least 1, not {self.units}, {self.width}, "
-                f"{self.convolutions}"
+                f"units, width and convolutions of a stem are {self.units}, {self.width}, {self.convolutions}; "
+                "they must be at least 1"
             )
 
     @property
     def root_outputs(self) -> int:
-        """Channels that a ResNet's root puts out."""
+        """Output channels of a ResNet's root."""
         return ROOT * self.width
 
     @property
@@ -247,7 +249,7 @@ class StemConfig:
         return 2 ** len(self.convolutions)
 
     def outputs(self, channels: int) -> int:
-        """Return the channels of the stem's map of images with `channels` colour planes."""
+        """Return the channels of the stem's map for images with `channels` colour planes."""
         if self.kind == "resnet":
             return self.root_outputs * (EXPANSION * 2 ** (len(self.units) - 1) if self.units else 1)
         return self.convolutions[-1] if self.kind == "conv" else channels
@@ -257,8 +259,8 @@ def plan_hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
     """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors do.
 
     R50 at 16: stage 4's units are moved into stage 3, so that the map's cells are 16 pixels (appendix B.1); at 32: all
-    four stages. Both are cut into patches of 1x1. R, the first convolution and maximum alone: patches of half the
-    name's number, 8x8 of "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32, whatever its name says.
+    four stages. Both are cut into patches of 1x1. R, only the first convolution and maximum: patches of half the name's
+    number, 8x8 for "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32, despite its name.
 
     Args:
         name: the model's name.

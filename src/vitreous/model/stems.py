@@ -1,4 +1,4 @@
-"""What stands before the patches of a hybrid: a ResNet, or a few convolutions."""
+"""The stem before the patches of a hybrid: a ResNet, or a few convolutions."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from vitreous.model.resnet_config import StemConfig, plan_stages
 
 
 class ResNetStem(nn.Module):
-    """The ResNet under the paper's hybrids: a root and stages, whose last map is cut into patches."""
+    """The ResNet below the paper's hybrids: a root and stages, whose last map is cut into patches."""
 
     def __init__(self, stem: StemConfig, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Token merging at inference (ToMe, 2210.09461): similar patches become one, a few in every block, without training."""
+"""Token merging at inference (ToMe, 2210.09461): merge a few similar patches in every block, without training."""
 
 import torch
 from jaxtyping import Float
@@ -14,24 +14,24 @@ from vitreous.model.vit import ViT
 class Merging(nn.Module):
     """A ViT that merges `each` pairs of tokens in every block.
 
-    Logits change a little and come sooner: how much of either is to be measured, not assumed. Prefix tokens are never
-    merged. With `each` 0 it is the model itself.
+    Logits change a little and come sooner; measure both rather than assume. Prefix tokens are never merged. With `each`
+    0 it is the model itself.
     """
 
     def __init__(self, model: ViT, each: int) -> None:
         super().__init__()
         config = model.config
         if each < 0:
-            raise ConfigError(f"the tokens to merge in each block are {each}; it must be 0 or more")
+            raise ConfigError(f"each is {each}, the pairs of tokens to merge in each block; it must be 0 or more")
         if config.rotary.kind != "none" or config.in_attention or config.position_placement != "input":
             raise ConfigError(
                 "merged tokens have no place of their own; token merging needs positions added at the input"
             )
         if config.block.attention == "axial":
-            raise ConfigError("axial attention needs whole rows and columns, and merged tokens leave holes in them")
+            raise ConfigError("axial attention needs whole rows and columns, but merged tokens leave holes in them")
         if config.block.norm_order == "after" or config.pool_layers > 1:
             raise ConfigError(
-                "token merging needs branches that are normalised before, and one block whose outputs count"
+                "token merging needs branches that are normalised before, and a single block whose outputs are used"
             )
         if config.block.parallel:
             raise ConfigError("token merging happens between attention and MLP, which parallel blocks don't separate")
@@ -50,7 +50,7 @@ class Merging(nn.Module):
     def _block(self, block: Block, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         attention = block.attention
         heads = attention.heads_of(attention.project(block.attention_norm(z)), NOWHERE)
-        # A merged token weighs as many as it stands for (section 3, proportional attention).
+        # A merged token has the weight of all that it combines (section 3, proportional attention).
         weighed = Heads(heads.q, heads.k, heads.v, size.log().mT[:, None].expand(-1, 1, z.shape[1], -1))
         gathered = attention.norm(attend(weighed).transpose(1, 2).flatten(2))
         z = z + block.attention_scale(attention.out(gathered))
@@ -66,7 +66,7 @@ def merge_pairs(
     each: int,
     prefix: int,
 ) -> tuple[Float[Tensor, "batch token2 dim"], Float[Tensor, "batch token2 1"]]:
-    """Merge the `each` most similar pairs between even and odd patches, by the mean weighed by size (appendix D)."""
+    """Merge the `each` most similar pairs between even and odd patches, by the mean weighted by size (appendix D)."""
     patches = z.shape[1] - prefix
     each = min(each, patches // 2)
     if each == 0:

@@ -39,7 +39,7 @@ class ViT(nn.Module):
         token = TABLE if config.init == "mae" else ZEROS
         self.roles = {"class_token": token, "distillation_token": token, "registers": TABLE}
         self.image = Size(*config.image)
-        """Rows and columns that the model sees for now; see `at_resolution`."""
+        """Rows and columns of the model's current input; see `at_resolution`."""
         self.regularisation = RegularisationConfig()
         """What training leaves out at random; see `regularise`."""
         self.recompute = False
@@ -69,13 +69,14 @@ class ViT(nn.Module):
 
     @property
     def heads(self) -> dict[str, nn.Module]:
-        """The layers that give logits, by name: made anew for other classes, and trained beside LoRA's updates."""
+        """The layers that output logits, by name: replaced for other classes, and trained together with LoRA's
+        updates."""
         heads = {"head": self.head, "distillation_head": self.distillation_head}
         return {name: head for name, head in heads.items() if head is not None}
 
     @property
     def trunk(self) -> Trunk:
-        """All but the heads and what pools for them."""
+        """All but the heads and their pooling."""
         tokens = (self.class_token, self.distillation_token, self.registers)
         positions = [module for module in self.modules() if isinstance(module, (AddedPositions, Relative))]
         front = [self.patches, *positions, *(token for token in tokens if token is not None), self.embed_norm]
@@ -83,11 +84,11 @@ class ViT(nn.Module):
 
     @property
     def grid(self) -> Size:
-        """Rows and columns of patches at the resolution that the model sees for now."""
+        """Rows and columns of patches at the current resolution."""
         return Size(self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return logits, or features where the model has no classes. A distilled model's two heads are averaged.
+        """Return logits, or features if the model has no classes. A distilled model's two heads are averaged.
 
         Raises:
             ConfigError: the images have another size or number of channels than the model.
@@ -95,33 +96,34 @@ class ViT(nn.Module):
         return self.logits(self.tokens(images))
 
     def logits(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch label"]:
-        """Return the logits of the sequence that `tokens` returns."""
+        """Return the logits for the sequence that `tokens` returns."""
         first, *others = self.each_head(z)
         return (first + others[0]) / 2 if others else first
 
     def each_head(self, z: Float[Tensor, "batch token dim"]) -> list[Float[Tensor, "batch label"]]:
-        """Return the logits of each head, of the sequence that `tokens` returns: a distilled model's two have a loss each."""
+        """Return the logits of each head for the sequence that `tokens` returns; a distilled model's two have a loss
+        each."""
         logits = [self.head(self.represent(z))]
         return logits if self.distillation_head is None else [*logits, self.distillation_head(z[:, 1])]
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
-        """Return what represents each image: what the head reads."""
+        """Return the representation of each image, which is the head's input."""
         return self.represent(self.tokens(images))
 
     def represent(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
-        """Return what represents each image, of the sequence that `tokens` returns."""
+        """Return the representation of each image, from the sequence that `tokens` returns."""
         pooled = self.pool(z)
         return self.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Return the sequence after the last block and, unless it stands after pooling, the final norm.
+        """Return the sequence after the last block and, unless it comes after pooling, the final norm.
 
-        Where pool_layers is above 1, [class] of earlier blocks follows it.
+        If pool_layers is above 1, [class] of earlier blocks follows it.
         """
         return self.encode(self.embed(images))
 
     def encode(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
-        """Pass z0 through the blocks and, unless it stands after pooling, the final norm."""
+        """Pass z0 through the blocks and, unless it comes after pooling, the final norm."""
         angles = self.rotary() if self.rotary is not None else None
         places = Places(angles, self.relative, grid=self.grid)
         first, earlier = self.config.depth - self.config.pool_layers, []
@@ -140,10 +142,10 @@ class ViT(nn.Module):
     def assemble(
         self, z: Float[Tensor, "batch patch dim"], kept: Int64[Tensor, "batch kept"] | None = None
     ) -> Float[Tensor, "batch token dim"]:
-        """Return z0 of embedded patches: prefix tokens before them, positions added.
+        """Return z0 from embedded patches: prefix tokens before them, positions added.
 
         Args:
-            z: embedded patches, row by row; they may be others than those of an image.
+            z: embedded patches, row by row; not necessarily those of an image.
             kept: patches of each image that stay in the sequence, in this order, once they have their positions.
         """
         learned = (self.class_token, self.distillation_token, self.registers)
@@ -156,7 +158,7 @@ class ViT(nn.Module):
         return self.dropout(self.embed_norm(z))
 
     def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
-        """Add positions before a block, where they enter in every layer; the first has them from the input."""
+        """Add positions before a block, if every layer adds them; the first block has them from the input."""
         if index == 0 or self.config.position_placement == "input" or self.positions is None:
             return z
         return self.positions(z) if self.config.position_placement == "shared" else self.layer_positions[index - 1](z)
@@ -173,7 +175,7 @@ class ViT(nn.Module):
     def thinned(
         self, z: Float[Tensor, "batch token dim"], kept: Int64[Tensor, "batch kept"]
     ) -> Float[Tensor, "batch token2 dim"]:
-        """Return the sequence with these patches of each image alone, and the prefix tokens as they are."""
+        """Return the sequence with only these patches of each image, and all prefix tokens."""
         prefix, patches = z[:, : self.config.prefix], z[:, self.config.prefix :]
         return torch.cat([prefix, patches.gather(1, kept[..., None].expand(-1, -1, z.shape[2]))], dim=1)
 
@@ -200,8 +202,9 @@ class ViT(nn.Module):
 
         Args:
             images: as in `forward`.
-            layers: blocks, 0 the first, -1 the last.
-            norm: pass the vectors through the final norm (as DINOv2 does); downstream the two differ by several percent.
+            layers: blocks; 0 is the first, -1 the last.
+            norm: pass the vectors through the final norm (as DINOv2 does); downstream the two differ by several
+                percent.
 
         Raises:
             UnknownName: a block that the model doesn't have.
@@ -215,7 +218,7 @@ class ViT(nn.Module):
         """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.
 
         The kernel is resampled by FlexiViT's pseudo-inverse (2212.08013, section 3.4), so that a patch and its resized
-        copy are embedded as alike as can be. The rule is how that copy is made: FlexiViT's own is "bilinear".
+        copy are embedded as similarly as possible. The rule says how that copy is made: FlexiViT's own is "bilinear".
 
         Raises:
             UnknownName: no such rule.
@@ -228,7 +231,7 @@ class ViT(nn.Module):
     def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule.
 
-        `share` takes the very tensors for all that stays, instead of copies.
+        `share` reuses all unchanged tensors instead of copying them.
 
         Raises:
             ConfigError: the patch doesn't divide the image.
@@ -244,17 +247,17 @@ class ViT(nn.Module):
         return self._rebuild(config, weights, share=share)
 
     def _rebuild(self, config: ViTConfig, weights: Mapping[str, Tensor], *, share: bool = False) -> "ViT":
-        """Return this model for another configuration, with these weights, trained in the same way."""
+        """Return this model for another configuration, with these weights, and the same training settings."""
         other = rebuild(self, config, weights, share=share)
         other.regularise(self.regularisation)
         other.recompute = self.recompute
         return other
 
     def regularise(self, config: RegularisationConfig) -> None:
-        """From now on leave out so much at random in training mode.
+        """Set what is left out at random in training mode.
 
         Raises:
-            ConfigError: patches are to be left out, and this model's positions or attention need them all.
+            ConfigError: patches would be left out, but this model's positions or attention need them all.
         """
         config.check_model(self.config)
         self.regularisation = config
@@ -264,7 +267,7 @@ class ViT(nn.Module):
         set_drop_path(self.blocks, config)
 
     def at_resolution(self, image: Size | None) -> None:
-        """From now on see images of this size, at the same patch size; None: the configured one. No parameter changes.
+        """Switch to images of this size, with the same patch size; None: the configured one. No parameter changes.
 
         The positions are averaged over the cells that each coarser cell covers, by a constant matrix that gradients
         pass through, so training at a low resolution trains the full grid.
@@ -279,7 +282,7 @@ class ViT(nn.Module):
                 module.place(Size(image.rows // rows, image.cols // cols))
 
     def _run(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:
-        """Run one block, recomputing it in the backward pass where `recompute` is set."""
+        """Run one block, recomputing it in the backward pass if `recompute` is set."""
         if self.recompute and self.training and torch.is_grad_enabled():
             return cast("Tensor", checkpoint(block, z, places, use_reentrant=False))
         return block(z, places)

@@ -148,10 +148,10 @@ def bad_real(root: Path, content: str) -> Path:
     ("name", "make", "complaint"),
     [
         ("imagenet-a", lambda root: root / "nowhere", "no such folder"),
-        ("imagenet-a", lambda root: class_tree(root, [0], name=lambda _: "tench"), "no folders that are called"),
+        ("imagenet-a", lambda root: class_tree(root, [0], name=lambda _: "tench"), "no folders that are named after"),
         ("imagenet-a", lambda root: class_tree(root, [6, 0]), "no images of: n01440764"),
         ("imagenet-a", lambda root: class_tree(class_tree(root, [6]), [0], name=lambda _: "cat"), "no classes.*'cat'"),
-        ("imagenet-real", lambda root: class_tree(root, [6]), "no images called ILSVRC2012_val"),
+        ("imagenet-real", lambda root: class_tree(root, [6]), "no images named like ILSVRC2012_val"),
         ("imagenet-real", lambda root: root / "nowhere", "no such folder"),
         (
             "imagenet-real",

@@ -188,12 +188,12 @@ def test_lists_that_are_wrong_are_told_by_their_line(tmp_path: Path, spoil, comp
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         tasks_in(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no folder called by a task"):
+    with pytest.raises(DataError, match="no folder named after a task"):
         tasks_in(tmp_path)
     with pytest.raises(DataError, match="no folder dtd/ for DTD"):
         open_task(tmp_path, "dtd")
     tree(tmp_path / "patch_camelyon", train__a=1, train__b=1, train__c=1, test__a=1)
-    with pytest.raises(DataError, match="has 3 classes; the benchmark has 2"):
+    with pytest.raises(DataError, match="has 3 classes, but the benchmark has 2"):
         open_task(tmp_path, "patch_camelyon")
     listed(tmp_path, "svhn", 5, 3, 1)
     with pytest.raises(DataError, match="a single class"):

@@ -123,7 +123,7 @@ def test_parts_that_do_not_fit():
         few_shot(train.take(np.flatnonzero(train.labels == 1)), test)
     with pytest.raises(DataError, match="classes without training images: 'c3'"):
         few_shot(train.take(np.flatnonzero(train.labels != 3)), test)
-    with pytest.raises(DataError, match="features of length 12 were learned from, features of length 5 came"):
+    with pytest.raises(DataError, match="the training features have length 12, but the test features 5"):
         few_shot(train, clouds(width=5))
 
 

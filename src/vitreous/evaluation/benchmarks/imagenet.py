@@ -19,22 +19,22 @@ from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 
 Phase = Callable[[str], None]
-"""Told what is measured now."""
+"""Called with the name of the current measurement."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model reached on one of the test sets."""
+    """A model's result on one of the test sets."""
 
     benchmark: str
     images: int
     """Images that were scored."""
     top1: float
-    """Share of right predictions, 0 to 1."""
+    """Share of correct predictions, 0 to 1."""
     interval: tuple[float, float]
     """95% Wilson interval of top1."""
     top5: float | None
-    """Share of images whose class is among the five best; None where the benchmark has no such number."""
+    """Share of images whose class is among the five best; None for benchmarks without such a number."""
     left_out: int = 0
     """ReaL: images without any label."""
     corrupted: BaselineErrors | None = None
@@ -49,30 +49,30 @@ class Score:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How images go through the model."""
+    """Settings for running images through the model."""
 
     batch: int = 64
-    """Images at once."""
+    """Images per batch."""
     workers: int | Literal["auto"] = 0
     """Processes that decode."""
     broken: str = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     progress: Progress | None = None
-    """Told (images done, images in all)."""
+    """Called with (images done, all images)."""
     phase: Phase | None = None
 
 
 def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = BatchOptions()) -> Score:
     """Measure a model on the user's copy of a test set, by the benchmark's own rule.
 
-    ImageNet-A and -R have 200 classes: the prediction is the best among those, as in the authors' code. ReaL
-    (2006.07159): a prediction is right if it is one of the image's labels; images without any are left out.
+    ImageNet-A and -R have 200 classes: the prediction is the best among those, as in the authors' code. For ReaL
+    (2006.07159), a prediction is correct if it is one of the image's labels; images without labels are left out.
 
     Args:
         predictor: a model with a head for ImageNet.
         name: of the benchmark; see SETS.
         root: the user's copy.
-        batches: how images go through the model.
+        batches: settings for running images through the model.
 
     Raises:
         UnknownName: no such benchmark. ConfigError: a model with other outputs.
@@ -108,11 +108,13 @@ def ranked(
     batches: BatchOptions,
     preprocess: PreprocessConfig | None = None,
 ) -> Int64[np.ndarray, "example 5"]:
-    """Return the five best classes of each image among the chosen ones, the best first."""
+    """Return the five best classes of each image among the chosen ones, best first."""
     logits = outputs(predictor, source, batches.batch, batches.workers, batches.progress, preprocess)
     logits = logits[:, columns[chosen]]
     if not np.isfinite(logits).all():
-        raise DataError("the model's outputs are not finite on these images; it can't be measured")
+        raise DataError(
+            "the model's outputs are not finite on these images, so it can't be measured; check its weights"
+        )
     return chosen[np.argsort(-logits, axis=1, kind="stable")[:, :5]]
 
 
@@ -152,7 +154,7 @@ def score_corrupted(
 ) -> Score:
     """Measure under each corruption at each severity that the copy has.
 
-    Its images are cut to what a model sees already, so no border is cut off again.
+    Its images are already cropped to the model's input, so no border is cropped again.
     """
     every, images, hits, skipped = {}, 0, 0, []
     whole = replace(predictor.folder.preprocess, crop=1.0)

@@ -1,4 +1,4 @@
-"""ImageNet-C's own copy of corrupted images, and its score: errors relative to AlexNet's (1903.12261, section 4.2)."""
+"""A user's copy of ImageNet-C, and its score: errors relative to AlexNet's (1903.12261, section 4.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,40 +25,41 @@ ALEXNET = {
     "pixelate": 0.717840,
     "jpeg_compression": 0.606500,
 }
-"""AlexNet's top-1 error under each of the fifteen corruptions, averaged over the five severities, as the benchmark's
-authors publish it (github.com/hendrycks/robustness)."""
+"""AlexNet's top-1 error under each of the fifteen corruptions, averaged over the five severities, as published by
+the benchmark's authors (github.com/hendrycks/robustness)."""
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class CorruptionError:
-    """A model under one corruption."""
+    """A model's errors under one corruption."""
 
     corruption: str
     errors: tuple[float | None, ...]
-    """Top-1 error at the severities 1 to 5, 0 to 1; None where the copy has no images."""
+    """Top-1 error at severities 1 to 5, 0 to 1; None where the copy has no images."""
     mean: float
-    """Mean error over the severities that are there."""
+    """Mean error over the severities in the copy."""
     relative: float | None
-    """CE: the mean over AlexNet's; None unless all five severities are there."""
+    """CE: the mean divided by AlexNet's; None unless all five severities are present."""
 
 
 @dataclass(frozen=True)
 class BaselineErrors:
-    """A model under all corruptions that the copy has."""
+    """A model's errors under all corruptions in the copy."""
 
     corruptions: tuple[CorruptionError, ...]
     mce: float | None
-    """The benchmark's number: mean of the fifteen CE, as a share of AlexNet's (1: as bad); None if one is missing."""
+    """The benchmark's number: mean of the fifteen CE, relative to AlexNet's (1: equally bad); None if one is
+    missing."""
     missing: tuple[str, ...]
-    """What the copy lacks for that: corruptions, or corruption/severity."""
+    """What the copy lacks for the mCE: corruptions, or corruption/severity."""
 
 
 def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
     """Find the folder of each corruption and severity, below root/CORRUPTION/ or root/GROUP/CORRUPTION/.
 
     Raises:
-        DataError: none is there.
+        DataError: there is none.
     """
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of ImageNet-C, unpacked")
@@ -77,7 +78,7 @@ def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
 
 
 def corruption_errors(errors: Mapping[tuple[str, int], float]) -> BaselineErrors:
-    """Return CE of each corruption and their mean, from the top-1 error at each (corruption, severity)."""
+    """Return the CE of each corruption and their mean, from the top-1 error at each (corruption, severity)."""
     every, missing = [], []
     for corruption, reference in ALEXNET.items():
         row = tuple(errors.get((corruption, level)) for level in SEVERITIES)

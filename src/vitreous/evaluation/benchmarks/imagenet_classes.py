@@ -1,4 +1,4 @@
-"""The 1000 classes of ImageNet: their ids in their order, and which of a model's outputs stands for which."""
+"""The 1000 classes of ImageNet: their ids in order, and the model output for each."""
 
 import functools
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def _table() -> tuple[tuple[str, str], ...]:
 
 
 def wnids() -> tuple[str, ...]:
-    """Return the WordNet ids of the 1000 classes of ILSVRC 2012, in the order in which models put them out."""
+    """Return the WordNet ids of the 1000 classes of ILSVRC 2012, in the order of models' outputs."""
     return tuple(wnid for wnid, _ in _table())
 
 
@@ -33,7 +33,7 @@ def subset(mark: str) -> Int64[np.ndarray, " chosen"]:
 
 
 def class_of(name: str) -> int:
-    """Return the class that a folder's name stands for: a WordNet id, or a number from 0 to 999; -1 for neither."""
+    """Return the class that a folder is named after: a WordNet id, or a number from 0 to 999; -1 for neither."""
     if name.isascii() and name.isdigit():
         return int(name) if int(name) < CLASSES else -1
     return _numbers().get(name, -1)
@@ -48,33 +48,33 @@ def classes_of(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder
     """Return the class of each folder.
 
     Raises:
-        DataError: a folder that stands for no class of ImageNet.
+        DataError: a folder that is not named after a class of ImageNet.
     """
     found = np.array([class_of(name) for name in folders], np.int64)
     unknown = [repr(name) for name, index in zip(folders, found, strict=True) if index < 0]
     if unknown:
         raise DataError(
-            f"{where} has folders that are no classes of ImageNet: {format_names(unknown)}; "
-            "name the folder that holds one folder for each class, called by its WordNet id (n01440764) or number (0 to 999)"
+            f"{where} has folders that are not classes of ImageNet: {format_names(unknown)}; name the folder that "
+            "holds one folder for each class, named by its WordNet id (n01440764) or number (0 to 999)"
         )
     return found
 
 
 def outputs_of(names: Sequence[str]) -> Int64[np.ndarray, " label"]:
-    """Return, for each class of ImageNet, which of a model's outputs stands for it.
+    """Return, for each class of ImageNet, the index of the model's output for it.
 
-    Outputs named by WordNet ids are matched by name; else 1000 outputs are taken to be in ImageNet's order, as all
-    published heads have them, and 1001 to have "background" before.
+    Outputs named by WordNet ids are matched by name. Otherwise 1000 outputs are assumed to be in ImageNet's order, as
+    in all published heads, and 1001 to begin with "background".
 
     Raises:
-        ConfigError: the model has another number of outputs, and not all ids among their names.
+        ConfigError: the model has another number of outputs, and not all ids are among their names.
     """
     place = {name: index for index, name in enumerate(names)}
     if all(wnid in place for wnid in wnids()):
         return np.array([place[wnid] for wnid in wnids()], np.int64)
     if len(names) not in (CLASSES, BACKGROUND):
         raise ConfigError(
-            f"this model has {len(names):,} outputs, and its class names aren't WordNet ids, so they can't be held against "
-            "ImageNet's 1,000 classes; use a model with a head for ImageNet"
+            f"this model has {len(names):,} outputs, and its class names aren't WordNet ids, so they can't be "
+            "matched with ImageNet's 1,000 classes; use a model with a head for ImageNet"
         )
     return np.arange(CLASSES, dtype=np.int64) + (len(names) - CLASSES)

@@ -1,4 +1,4 @@
-"""ImageNet's other test sets: what each is, and how it is opened from the user's copy."""
+"""ImageNet's other test sets, and how each is opened from the user's copy."""
 
 import json
 import os
@@ -29,18 +29,19 @@ class ImageSet:
     title: str
     paper: str
     asks: str
-    """What it asks, in a sentence."""
+    """What it tests, in a sentence."""
     mark: str = ""
-    """Which subset of the classes it has: "A", "R" or all."""
+    """Its subset of the classes: "A", "R" or all."""
     images: int = 0
-    """How many there are; 0 where the parts are counted instead (ImageNet-C)."""
+    """Number of images; 0 where the parts are counted instead (ImageNet-C)."""
 
 
 SETS = {
     "imagenet-real": ImageSet(
         "ImageNet ReaL",
         "2006.07159",
-        "The validation images with every label that fits; right is a top-1 in that set, and images without any are left out.",
+        "The validation images with every label that fits; a prediction in that set is correct, and images "
+        "without labels are left out.",
         images=50_000,
     ),
     "imagenet-v2": ImageSet(
@@ -95,7 +96,7 @@ def class_folders(root: Path) -> Path:
             return place
     listed = format_names([folder.name + "/" for folder in folders]) or "no folders"
     raise DataError(
-        f"{root} has no folders that are called by ImageNet's classes (n01440764 or 0 to 999), but {listed}; "
+        f"{root} has no folders that are named after ImageNet's classes (n01440764 or 0 to 999), but {listed}; "
         "name the folder that holds them"
     )
 
@@ -109,10 +110,10 @@ def open_classes(
         root: the user's copy.
         decode: limits of decoding.
         broken: raise, or skip.
-        chosen: the classes that the benchmark has.
+        chosen: the benchmark's classes.
 
     Raises:
-        DataError: no such folder, or a folder that is none of the benchmark's classes.
+        DataError: no such folder, or a folder that is not one of the benchmark's classes.
     """
     place = class_folders(root)
     source = open_source(str(place), None, decode, broken)
@@ -128,17 +129,18 @@ def open_classes(
 def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[FileSource, Int64[np.ndarray, " example"]]:
     """Open ImageNet's validation images, in class folders or not; return them with their numbers, from 0.
 
-    The numbers are in their names (ILSVRC2012_val_00000001.JPEG, and whatever follows).
+    Their names contain the numbers (ILSVRC2012_val_00000001.JPEG, and any suffix).
 
     Raises:
-        DataError: no such folder, or no images of such names.
+        DataError: no such folder, or no images with such names.
     """
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name the folder of ImageNet's validation images")
     rows = sorted(_validation_rows(root))
     if not rows:
         raise DataError(
-            f"{root} holds no images called ILSVRC2012_val_00000001.JPEG and so on; name ImageNet's validation images"
+            f"{root} holds no images named like ILSVRC2012_val_00000001.JPEG; name the folder of ImageNet's "
+            "validation images"
         )
     listing = Listing(root, tuple(rows))
     part = ScannedListing(listing, scan(listing, decode, "full"))
@@ -156,21 +158,22 @@ def _validation_rows(root: Path) -> Iterator[Row]:
 
 
 def number_of(name: str) -> int:
-    """Return the number, from 0, of one of ImageNet's validation images by its name; -1 for another name."""
+    """Return the number, from 0, of one of ImageNet's validation images, given its name; -1 for any other name."""
     match = VALIDATION.match(name.rpartition("/")[2])
     return int(match[1]) - 1 if match else -1
 
 
 def real_labels(root: Path) -> list[frozenset[int]]:
-    """Read the user's real.json, in the folder of the validation images or the one above: a set for each image.
+    """Read the user's real.json, from the folder of the validation images or the one above: a set for each image.
 
     Raises:
-        DataError: it isn't there, or isn't a list of 50,000 lists of classes.
+        DataError: it is missing, or isn't a list of 50,000 lists of classes.
     """
     path = next((place / REAL_FILE for place in (root, root.parent) if (place / REAL_FILE).is_file()), None)
     if path is None:
         raise DataError(
-            f"{root} has no {REAL_FILE}, nor has the folder above; put the file of google-research/reassessed-imagenet there"
+            f"neither {root} nor the folder above has {REAL_FILE}; put the file of "
+            "google-research/reassessed-imagenet there"
         )
     try:
         found = json.loads(path.read_bytes())

@@ -16,55 +16,55 @@ from vitreous.metrics.classification import wilson_interval
 from vitreous.weights.model_folder import ModelFolder
 
 Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]
-"""Learns from the first, is measured on the second; the mask marks those of the first to choose settings by. Returns top-1
-accuracy, 0 to 1, and what was chosen, in words."""
+"""Learns from the first and is measured on the second; the mask marks the images of the first for choosing settings.
+Returns top-1 accuracy, 0 to 1, and a description of the settings chosen."""
 TaskProgress = Callable[[str, int, int], None]
-"""Told (what is done, how much of it, of how much)."""
+"""Called with (the current work, how much is done, of how much)."""
 
 STANDARD = FeatureOptions()
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What a model reached on one task."""
+    """A model's result on one task."""
 
     task: str
     group: str
     accuracy: float
     """Top-1 on the whole test split, 0 to 1."""
     interval: tuple[float, float]
-    """95% Wilson interval of it."""
+    """Its 95% Wilson interval."""
     train: int
     test: int
-    """Images."""
+    """Number of test images."""
     chosen: str
-    """What the probe chose by the training images."""
+    """The settings chosen on the training images."""
     unseen: int
-    """Test images of classes that the training images don't have; they count as wrong."""
+    """Test images of classes that the training images lack; they count as wrong."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class VTAB:
-    """What a model reached on all tasks that the copy has."""
+    """A model's results on all tasks in the copy."""
 
     scores: tuple[TaskScore, ...]
     missing: tuple[str, ...]
-    """Tasks that were asked for or belong to the benchmark, and aren't there."""
+    """Tasks that were requested or belong to the benchmark, but are missing."""
 
     def of_group(self, group: str) -> float | None:
-        """Return the mean accuracy of a group; None unless all its tasks are there."""
+        """Return the mean accuracy of a group; None unless all its tasks are present."""
         found = [score.accuracy for score in self.scores if score.group == group]
         return float(np.mean(found)) if len(found) == sum(task.group == group for task in TASKS.values()) else None
 
     @property
     def mean(self) -> float | None:
-        """The benchmark's own number (1910.04867): the mean accuracy of the 19 tasks; None unless all are there."""
+        """The benchmark's own number (1910.04867): the mean accuracy of the 19 tasks; None unless all are present."""
         return float(np.mean([score.accuracy for score in self.scores])) if len(self.scores) == len(TASKS) else None
 
     @property
     def mean_of_groups(self) -> float | None:
-        """The mean of the three groups' means, which some papers report instead; None unless all tasks are there."""
+        """The mean of the three groups' means, which some papers report instead; None unless all tasks are present."""
         groups = [self.of_group(group) for group in GROUPS]
         return float(np.mean([one for one in groups if one is not None])) if None not in groups else None
 
@@ -80,11 +80,11 @@ class TaskOptions:
     """Which tasks of a copy are measured, and how its images are read."""
 
     tasks: Sequence[str] = ()
-    """Names of tasks; none: all that the copy has."""
+    """Names of tasks; empty: all in the copy."""
     broken: str = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     seed: int = 0
-    """Of the draw of 1,000 images, where the copy has no lists."""
+    """Seed for drawing 1,000 images, if the copy has no lists."""
 
 
 def run_vtab(
@@ -95,21 +95,21 @@ def run_vtab(
     task_options: TaskOptions = TaskOptions(),
     progress: TaskProgress | None = None,
 ) -> VTAB:
-    """Measure a model's frozen features on the tasks of the user's copy: learned from 1,000 images, tested on all.
+    """Measure a model's frozen features on the tasks of the user's copy: trained on 1,000 images, tested on all.
 
-    This is not the benchmark's protocol, which trains the whole model on each task (2010.11929, appendix B.1.1); numbers
-    of the two must not be mixed.
+    This is not the benchmark's protocol, which trains the whole model on each task (2010.11929, appendix B.1.1);
+    numbers of the two are not comparable.
 
     Args:
         folder: the model; it needs no head.
         root: the copy, with one folder for each task.
-        probe: what learns and is measured.
-        options: which features.
+        probe: what is trained and measured.
+        options: how features are computed.
         task_options: which tasks, and how they are read.
-        progress: called as it goes.
+        progress: called during the work.
 
     Raises:
-        UnknownName: no such task. DataError: a copy that isn't there or can't be used. ImageError: a file that can't be
+        UnknownName: no such task. DataError: a copy that is missing or unusable. ImageError: a file that can't be
         read.
     """
     names = list(dict.fromkeys(map(task_named, task_options.tasks))) or tasks_in(root)
@@ -140,7 +140,7 @@ def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> T
 
 
 def task_score(task: Opened, accuracy: float, known: int, chosen: str) -> TaskScore:
-    """Return a task's score from the accuracy on those test images whose classes could be learned, `known` in number."""
+    """Return a task's score from the accuracy on the `known` test images whose classes could be learned."""
     hits, images = round(accuracy * known), len(task.test)
     return TaskScore(
         task.task,

@@ -1,4 +1,4 @@
-"""VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings by, and the whole test split."""
+"""VTAB-1k from the user's own copy: 800 images to train on, 200 to choose settings, and the whole test split."""
 
 import csv
 import hashlib
@@ -20,10 +20,10 @@ from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.presence import is_folder
 
 BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
-"""Lists of "path label" lines, as the circulating copies of VTAB-1k have them."""
+"""Lists of "path label" lines, as in the circulating copies of VTAB-1k."""
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 FEW, MORE = 800, 1000
-"""Images to train on, and with those to choose settings by."""
+"""Images to train on, without and with those for choosing settings."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Opened:
 
     task: str
     train: Source
-    """800 images, or four fifths of what there is."""
+    """800 images, or four fifths of fewer."""
     validation: Source
-    """200 images, to choose settings by."""
+    """200 images for choosing settings."""
     both: Source
-    """Those 1,000: what is trained on once settings are chosen."""
+    """All 1,000 of them, to train on once settings are chosen."""
     test: Source
     notes: tuple[str, ...] = ()
-    """What a person should know about how the copy was read."""
+    """Notes for the user about how the copy was read."""
 
 
 def open_task(
@@ -47,10 +47,10 @@ def open_task(
 ) -> Opened:
     """Open one task of the user's copy, at root/TASK.
 
-    Three layouts are read: the lists train800val200.txt and test.txt (with train800.txt and val200.txt where they are) of
-    lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/, and
-    perhaps val/, which counts as training; or shards and parquet files (packed.py). From the last two 1,000 training
-    images are drawn by a hash of the seed and their names.
+    Three layouts are supported: the lists train800val200.txt and test.txt (with train800.txt and val200.txt if present)
+    of lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/,
+    and optionally val/, which counts as training; or shards and parquet files (`data/sources/shards.py`). For the last
+    two, 1,000 training images are drawn by a hash of the seed and their names.
 
     Args:
         root: the folder of the tasks.
@@ -86,9 +86,9 @@ def open_task(
 
 
 def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: int) -> Opened:
-    """Open a task whose images lie in shards or parquet files; raises DataError."""
+    """Open a task whose images are in shards or parquet files; raises DataError."""
     if "train" not in parts or "test" not in parts:
-        raise DataError(f"{folder} has shards for {' and '.join(parts)} alone; it needs some for train and for test")
+        raise DataError(f"{folder} has shards only for {' and '.join(parts)}; it needs some for train and for test")
     highest = max((entry for part in parts.values() for entry in part), key=lambda entry: entry.label)
     if highest.label >= TASKS[task].classes:
         raise DataError(
@@ -103,13 +103,13 @@ def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: in
 
 
 def _counted(task: str, test: int) -> list[str]:
-    """Say so where the test split has another number of images than the benchmark's."""
+    """Note it if the test split differs in size from the benchmark's."""
     right = test == TASKS[task].test
     return [] if right else [f"the test split has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
 
 
 def tasks_in(root: Path) -> list[str]:
-    """Return the tasks that a copy has, in the benchmark's order.
+    """Return the tasks in a copy, in the benchmark's order.
 
     Raises:
         DataError: no such folder, or no task in it.
@@ -120,22 +120,20 @@ def tasks_in(root: Path) -> list[str]:
     own = {OTHER_NAMES.get(name, name) for name in names}
     found = [task for task in TASKS if task in own]
     if not found:
-        raise DataError(f"{root} has no folder called by a task of VTAB; the tasks are {', '.join(TASKS)}")
+        raise DataError(f"{root} has no folder named after a task of VTAB; the tasks are {', '.join(TASKS)}")
     return found
 
 
 def write_manifest(task: Opened, path: Path) -> int:
-    """Write a manifest to train on: the 1,000 images, with the test split as its validation; return how many of the latter.
+    """Write a manifest of the 1,000 images, with the test split as validation; return the number of the latter.
 
-    Test images of classes that the 1,000 don't have are left out, since nothing could learn them.
+    Test images of classes that the 1,000 lack are left out, since they could not be learned.
 
     Raises:
-        DataError: the images are in no files of their own. StorageError: the manifest can't be written.
+        DataError: the images are not in files of their own. StorageError: the manifest can't be written.
     """
     if not (isinstance(task.both, FileSource) and isinstance(task.test, FileSource)):
-        raise DataError(
-            f"the copy of {TASKS[task.task].title} lies in shards; training needs image files, so unpack it"
-        )
+        raise DataError(f"the copy of {TASKS[task.task].title} is in shards, but training needs image files; unpack it")
     path.parent.mkdir(parents=True, exist_ok=True)
     learned = set(task.both.labels.tolist())
     known = 0
@@ -155,7 +153,7 @@ def write_manifest(task: Opened, path: Path) -> int:
 
 
 def task_folder(root: Path, task: str) -> Path:
-    """Return a task's folder, under whichever of its names; raises DataError."""
+    """Return a task's folder, under any of its names; raises DataError."""
     own = [task, *(other for other, name in OTHER_NAMES.items() if name == task)]
     folders = {folder.name.lower(): folder for folder in list_subfolders(root)} if root.is_dir() else {}
     found = next((folders[name] for name in own if name in folders), None)
@@ -201,7 +199,7 @@ def read_list(path: Path, task: str) -> Listing:
 
 
 def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], list[str]]:
-    """List class folders below train/, val/ and test/, and draw what is trained on."""
+    """List class folders below train/, val/ and test/, and draw the training images."""
     named = {one.name.lower(): one for one in list_subfolders(folder)}
     train = next((named[name] for name in TRAIN if name in named), None)
     if train is None or "test" not in named:
@@ -219,7 +217,7 @@ def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], li
 
 
 def _below(folder: Path, pool: Path) -> list[Row]:
-    """List the images of a pool of class folders, with names relative to the task's folder."""
+    """List a pool's images in class folders, with names relative to the task's folder."""
     return [row._replace(name=f"{pool.name}/{row.name}") for row in list_classes(pool).rows]
 
 
@@ -239,11 +237,11 @@ def _draw(seed: int, name: str) -> bytes:
 
 
 def _classes(task: str, parts: Sequence[ScannedListing]) -> tuple[str, ...]:
-    """Return the class names that the parts have, numbers in their order; raises DataError for too many."""
+    """Return the class names of the parts, numbers in numerical order; raises DataError for too many."""
     found = {label for part in parts for label in part.listing.labels}
     if len(found) > TASKS[task].classes:
         raise DataError(
-            f"the copy of {TASKS[task].title} has {len(found):,} classes; the benchmark has {TASKS[task].classes:,}"
+            f"the copy of {TASKS[task].title} has {len(found):,} classes, but the benchmark has {TASKS[task].classes:,}"
         )
     key: Callable[[str], object] = int if all(name.isascii() and name.isdigit() for name in found) else str
     return tuple(sorted(found, key=key))

@@ -1,4 +1,4 @@
-"""The probes as VTAB-1k has them: settings chosen on the benchmark's own 200 images, or on all 1,000 in turn."""
+"""The probes for VTAB-1k: settings chosen on the benchmark's own 200 images, or on all 1,000 in turn."""
 
 import numpy as np
 
@@ -13,16 +13,16 @@ from vitreous.evaluation.probes.options import ProbeOptions
 
 
 def vtab_probe(kind: str, options: ProbeOptions) -> Probe:
-    """Return what learns a task and is measured on it.
+    """Return the function that learns a task and is measured on it.
 
-    l2 and rates are chosen on the benchmark's own 200 images; k on all 1,000, each left out in turn.
+    l2 and rates are chosen on the benchmark's own 200 images; k on all 1,000, leaving each out in turn.
 
     Args:
         kind: few-shot (on all 1,000 images), linear or knn.
         options: the probe's settings.
 
     Raises:
-        ConfigError: settings that can't be met.
+        ConfigError: settings that can't be satisfied.
     """
     strengths = sorted(options.strengths())
     lines, nearest = options.linear(), options.knn()

@@ -1,8 +1,8 @@
-"""VTAB's 19 tasks (1910.04867): groups, classes, test images, how labels come from annotations.
+"""VTAB's 19 tasks (1910.04867): groups, classes, test images, and how labels derive from annotations.
 
-Facts as in the authors' definitions (github.com/google-research/task_adaptation, task_adaptation/data) and the tests
-beside them, but for KITTI's test split: these expect 634 images, a tenth of its 6,347, while the split that they take, that
-of TensorFlow Datasets since version 3.1, has 711. Folder names as the circulating copies of VTAB-1k have them.
+Facts follow the authors' definitions (github.com/google-research/task_adaptation, task_adaptation/data) and their
+tests, except for KITTI's test split: the tests expect 634 images, a tenth of its 6,347, while the split used, that of
+TensorFlow Datasets since version 3.1, has 711. Folder names are those of the circulating copies of VTAB-1k.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,10 @@ from vitreous.errors import ConfigError, UnknownName
 Group = Literal["Natural", "Specialized", "Structured"]
 GROUPS: tuple[Group, ...] = ("Natural", "Specialized", "Structured")
 CLEVR_DISTANCES = (8.0, 8.5, 9.0, 9.5, 10.0)
-"""Bounds between the classes of the closest object's depth, in CLEVR's units; below 0 and above 100 there is none."""
+"""Bounds between the classes of the closest object's depth, in CLEVR's units; there is no class below 0 or above
+100."""
 KITTI_DISTANCES = (8.0, 20.0, 999.0)
-"""Bounds between the classes of the closest vehicle's distance, in metres; the last class is no vehicle."""
+"""Bounds between the classes of the closest vehicle's distance, in metres; the last class means no vehicle."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ TASKS = {
     "clevr_dist": Task("Clevr-Dist", "Structured", 6, 15_000, "depth of the closest object, in 6 ranges"),
     "dmlab": Task("DMLab", "Structured", 6, 22_735, "close, far or very far from a good or a bad object"),
     "kitti": Task("KITTI-Dist", "Structured", 4, 711, "distance of the closest vehicle, in 3 ranges, or none"),
-    "dsprites_loc": Task("dSprites-Loc", "Structured", 16, 73_728, "horizontal place, 32 values in 16 pairs"),
+    "dsprites_loc": Task("dSprites-Loc", "Structured", 16, 73_728, "horizontal position, 32 values in 16 pairs"),
     "dsprites_ori": Task("dSprites-Ori", "Structured", 16, 73_728, "orientation, 40 values in 16 ranges"),
     "smallnorb_azi": Task("sNORB-Azim", "Structured", 18, 12_150, "azimuth of the camera, steps of 20 degrees"),
     "smallnorb_ele": Task("sNORB-Elev", "Structured", 9, 12_150, "elevation of the camera, steps of 5 degrees"),
 }
-"""The tasks by their folder's name."""
+"""The tasks by the names of their folders."""
 OTHER_NAMES = {
     "cifar100": "cifar",
     "cifar-100": "cifar",
@@ -69,7 +70,7 @@ OTHER_NAMES = {
     "smallnorb_elevation": "smallnorb_ele",
     "camelyon": "patch_camelyon",
 }
-"""Names that mean the same task."""
+"""Other names of the same tasks."""
 
 
 def task_named(name: str) -> str:
@@ -81,7 +82,7 @@ def task_named(name: str) -> str:
 
 
 def clevr_count(objects: int) -> int:
-    """Return the class of a scene with so many objects, 3 to 10."""
+    """Return the class of a scene with this many objects, 3 to 10."""
     return _within("objects of a CLEVR scene", objects, 3, 10) - 3
 
 
@@ -106,8 +107,8 @@ def kitti_distance(vehicles: Sequence[float]) -> int:
 
 
 def dsprites_location(place: int) -> int:
-    """Return the class of a sprite at one of the 32 horizontal places, 0 to 31."""
-    return _within("horizontal place of a sprite", place, 0, 31) // 2
+    """Return the class of a sprite at one of the 32 horizontal positions, 0 to 31."""
+    return _within("horizontal position of a sprite", place, 0, 31) // 2
 
 
 def dsprites_orientation(orientation: int) -> int:
@@ -136,10 +137,10 @@ DERIVED: dict[str, Callable[..., int]] = {
     "smallnorb_azi": smallnorb_azimuth,
     "smallnorb_ele": smallnorb_elevation,
 }
-"""For whoever prepares a copy from the originals: the class of an annotation, by task."""
+"""The class for an annotation, by task; for preparing a copy from the originals."""
 
 
 def _within(what: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
-        raise ConfigError(f"{what}: {value} came; it must be {low} to {high}")
+        raise ConfigError(f"{what} is {value}; it must be {low} to {high}")
     return value

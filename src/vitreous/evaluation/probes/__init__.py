@@ -1,1 +1,1 @@
-"""What frozen features are worth: linear, few-shot and k-nearest-neighbour probes, and CKA between models."""
+"""The value of frozen features: linear, few-shot and k-nearest-neighbour probes, and CKA between models."""

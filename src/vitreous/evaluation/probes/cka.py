@@ -1,13 +1,14 @@
-"""Centred kernel alignment: how alike two layers represent the same images, whatever their widths (Kornblith et al., 1905.00414).
+"""Centred kernel alignment: how similarly two layers represent the same images, at any width (Kornblith et al.,
+1905.00414).
 
-With features X and Y of the same images, centred over the images, linear CKA (equation 6 there, from equation 4) is
+For features X and Y of the same images, centred over the images, linear CKA (equation 6 there, from equation 4) is
 
     |Y^T X|^2 / (|X^T X| |Y^T Y|)        (Frobenius norms),
 
-0 to 1; rotations and a scale change nothing. Of few images it comes out too high, the more so the wider the features. The
-unbiased variant (Song et al., 2007; by minibatches, Nguyen et al., 2010.15327, section 3) puts the unbiased estimate of
-the Hilbert-Schmidt independence criterion in its place, summed over minibatches, so that neither all features nor an
-images x images matrix is ever held; it may come out a little below 0.
+It ranges from 0 to 1; rotations and scaling change nothing. With few images it is too high, the more so the wider the
+features. The unbiased variant (Song et al., 2007; by minibatches, Nguyen et al., 2010.15327, section 3) uses the
+unbiased estimate of the Hilbert-Schmidt independence criterion instead, summed over minibatches, so that neither all
+features nor an images x images matrix is ever in memory; it may be slightly below 0.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,13 +26,13 @@ from vitreous.evaluation.probes.layers import find_layer, stream_names
 from vitreous.weights.model_folder import ModelFolder
 
 LEAST = 4
-"""Images below which the unbiased estimate is not defined."""
+"""Fewest images for which the unbiased estimate is defined."""
 Vectors = Float[np.ndarray, "example _"]
 
 
 @dataclass(frozen=True, eq=False)
 class CKA:
-    """How alike every layer of one model is to every layer of another."""
+    """Similarity of every layer of one model to every layer of another."""
 
     rows: tuple[str, ...]
     """Layers of the first model."""
@@ -43,13 +44,13 @@ class CKA:
 
 
 def linear_cka(x: Vectors, y: Vectors) -> float:
-    """Return the linear CKA of two sets of features of the same images, in float64; 0 where one of them is constant."""
+    """Return the linear CKA of two sets of features of the same images, in float64; 0 if one of them is constant."""
     (matrix,) = layers_cka([x], [y])
     return float(matrix[0])
 
 
 def layers_cka(rows: Sequence[Vectors], cols: Sequence[Vectors]) -> Float64[np.ndarray, "row col"]:
-    """Return the linear CKA of each pair, from whichever products are smaller: of features, or of images."""
+    """Return the linear CKA of each pair, from the smaller products: of features, or of images."""
     matrix = np.zeros((len(rows), len(cols)))
     lengths = [np.sqrt(_overlap(_centred(x), _centred(x))) for x in chain(rows, cols)]
     for row, x in enumerate(rows):
@@ -85,7 +86,7 @@ class Minibatches:
         self.own = [np.zeros(rows), np.zeros(cols)]
 
     def add(self, rows: Sequence[Vectors], cols: Sequence[Vectors]) -> None:
-        """Add a minibatch of at least LEAST images: each layer's features of them."""
+        """Add a minibatch of at least LEAST images: the features of each layer."""
         kernels = [[_kernel(x) for x in side] for side in (rows, cols)]
         for row, k in enumerate(kernels[0]):
             self.cross[row] += [hsic(k, other) for other in kernels[1]]
@@ -99,7 +100,7 @@ class Minibatches:
 
 
 def _kernel(x: Vectors) -> Float64[np.ndarray, "example example"]:
-    """Return X X^T with nothing on the diagonal. Centring changes nothing of the estimate, but keeps digits."""
+    """Return X X^T with a zero diagonal. Centring doesn't change the estimate, but preserves digits."""
     centred = _centred(x)
     kernel = centred @ centred.T
     np.fill_diagonal(kernel, 0)
@@ -126,11 +127,11 @@ def cka(
     every image in memory; the unbiased one a batch.
 
     Args:
-        models: the two models; of whatever kind and size.
-        source: the images; labels play no part.
-        options: batch (the minibatch of the unbiased form), precision and device; layer and cache play no part.
+        models: the two models, of any kind and size.
+        source: the images; labels aren't used.
+        options: batch (the minibatch of the unbiased form), precision and device; layer and cache aren't used.
         unbiased: estimate by minibatches.
-        progress: called with (images done by both, images in all).
+        progress: called with (images done by both, all images).
 
     Raises:
         DataError: too few images. ImageError: a file that can't be read.
@@ -150,7 +151,7 @@ def cka(
 
 
 def _batch(count: int, wanted: int) -> int:
-    """Return a size near `wanted` whose last batch is not too small for the estimate."""
+    """Return a batch size near `wanted` whose last batch is large enough for the estimate."""
     sizes = chain(range(wanted, count + 1), range(wanted, LEAST - 1, -1))
     return next((size for size in sizes if count % size == 0 or count % size >= LEAST), count)
 

@@ -1,8 +1,8 @@
-"""Features kept on disk: in ~/.cache/vitreous/features, or below $VITREOUS_CACHE. Deleting the folder costs only time.
+"""A cache of features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE. Deleting it costs only time.
 
-A name is a hash of everything that the numbers depend on: weights, architecture, preprocessing, images, layer,
-precision, kind of device and version of torch. An entry is a folder of `vectors.npy` and the hash of that file; one that
-is not whole is computed again.
+A key is a hash of everything that the numbers depend on: weights, architecture, preprocessing, images, layer,
+precision, kind of device and version of torch. An entry is a folder with `vectors.npy` and the hash of that file; an
+incomplete one is computed again.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from vitreous.storage.safetensors_file import file_hash
 from vitreous.weights.model_folder import ModelFolder
 
 FORMAT = 1
-"""Part of every name; to be raised when the same request gives other numbers."""
+"""Part of every key; to be increased when the same request gives other numbers."""
 VECTORS, DIGEST = "vectors.npy", "vectors.sha256"
 
 
 def cache_folder() -> Path:
-    """Return where features are kept."""
+    """Return the cache's folder."""
     own = os.environ.get("VITREOUS_CACHE")
     base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
     return base / "features"
@@ -51,7 +51,7 @@ def cache_key(folder: ModelFolder, source: Source, layer: str, bf16: bool, devic
         "torch": torch.__version__,
     }
     state = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in source.names:  # a part of a source may bear the whole one's fingerprint
+    for name in source.names:  # a subset may have the fingerprint of the whole source
         state.update(f"{name}\0".encode(errors="surrogateescape"))
     return state.hexdigest()
 
@@ -66,7 +66,7 @@ def weights_hash(model: Model) -> str:
 
 
 def model_hash(folder: ModelFolder) -> str:
-    """Hash what a model makes of pixels: its architecture, weights and preprocessing."""
+    """Hash everything that maps pixels to a model's output: its architecture, weights and preprocessing."""
     facts = {
         "kind": get_kind(folder.model.config),
         "architecture": to_dict(folder.model.config),
@@ -77,7 +77,7 @@ def model_hash(folder: ModelFolder) -> str:
 
 
 def kept(key: str, count: int) -> Float32[np.ndarray, "example features"] | None:
-    """Return the vectors of that name, mapped from the disk, or None where there are none that are whole."""
+    """Return the vectors under a key, mapped from disk, or None if there are no complete ones."""
     entry = cache_folder() / key
     try:
         if file_hash(entry / VECTORS) != (entry / DIGEST).read_text():
@@ -91,12 +91,12 @@ def kept(key: str, count: int) -> Float32[np.ndarray, "example features"] | None
 def keep(
     key: str | None, chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int
 ) -> Float32[np.ndarray, "example features"]:
-    """Write the vectors as they come, under a name; return them, mapped from the disk.
+    """Write the vectors under a key as they arrive; return them, mapped from disk.
 
-    Without a name, or where nothing can be written, they are gathered in memory.
+    Without a key, or if nothing can be written, they are gathered in memory.
 
     Raises:
-        StorageError: the disk became full, or failed, on the way.
+        StorageError: the disk became full, or failed, during writing.
     """
     entry = cache_folder() / key if key is not None else None
     if entry is None or not _writable(entry):
@@ -122,7 +122,7 @@ def _write(file: BinaryIO, chunks: Iterable[Float32[np.ndarray, "batch features"
 def _gathered(
     chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int
 ) -> Float32[np.ndarray, "example features"]:
-    """Put the vectors into one array, without ever holding them twice."""
+    """Combine the vectors into one array, without ever holding them twice."""
     whole, done = np.empty((0, 0), np.float32), 0
     for chunk in chunks:
         if not done:
@@ -133,7 +133,7 @@ def _gathered(
 
 
 def _writable(entry: Path) -> bool:
-    """Make room for an entry; tell whether that could be done."""
+    """Make room for an entry; return whether it can be written."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         clear_partials(entry.parent)

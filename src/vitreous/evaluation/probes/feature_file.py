@@ -1,4 +1,4 @@
-"""Features as a file that others read: parquet (a row for each image) or npz (one array for each column)."""
+"""Features as a file for other programs: parquet (a row for each image) or npz (one array for each column)."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ ROWS = 4096
 
 
 def check_target(path: Path) -> None:
-    """Raise ConfigError unless the name says a format that can be written here."""
+    """Raise ConfigError unless the name's extension is a format that can be written here."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"{path} ends in {path.suffix or 'nothing'}; name a file that ends in {' or '.join(FORMATS)}")
     if is_folder(path):
@@ -33,16 +33,16 @@ def check_target(path: Path) -> None:
 
 
 def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
-    """Write the features of all parts of a data set, replacing the file whole.
+    """Write the features of all parts of a data set, replacing the file as a whole.
 
-    Columns: name (text), vector (float32); label (text) where there are classes, part (text) where there are parts. In
-    an npz the labels are numbers, and `classes` names them. Parquet keeps the facts as metadata of its schema, npz as
-    arrays of one text each.
+    Columns: name (text), vector (float32); label (text) if there are classes, part (text) if there are parts. In an npz
+    the labels are numbers, and `classes` names them. Parquet stores the facts as metadata of its schema, npz as arrays
+    of one text each.
 
     Args:
         path: ends in .parquet or .npz.
-        parts: the name of each part ("" where there is one alone), and its features, all of the same layer.
-        facts: what they are: model, layer, ...
+        parts: the name of each part ("" for a single one), and its features, all of the same layer.
+        facts: their description: model, layer, ...
 
     Raises:
         ConfigError: another extension, or pyarrow is not installed. StorageError: the file can't be written.
@@ -82,7 +82,7 @@ def _write_parquet(file: Any, parts: Mapping[str, Features], facts: Mapping[str,
 
 
 def _columns(parts: Mapping[str, Features]) -> list[str]:
-    """Return the names of the columns that say something."""
+    """Return the names of the columns that are present."""
     return ["name", *["label"] * _labelled(parts), *["part"] * (set(parts) != {""}), "vector"]
 
 
@@ -93,7 +93,7 @@ def _groups(parts: Mapping[str, Features]) -> Iterator[tuple[str, Features, slic
 
 
 def _text(name: str) -> str:
-    """Return a name as UTF-8 can hold it; bytes that are no text become U+FFFD."""
+    """Return a name in valid UTF-8; bytes that aren't text become U+FFFD."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -1,4 +1,5 @@
-"""Frozen features: every image of a source through a model once, kept on disk and mapped, not held, in memory."""
+"""Frozen features: every image of a source passes through a model once; the vectors are kept on disk and
+memory-mapped."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ class Features:
     """One vector for each labelled image."""
 
     vectors: Float32[np.ndarray, "example features"]
-    """Perhaps mapped from a file: read it in pieces where it may be large."""
+    """May be mapped from a file; read large ones in pieces."""
     labels: Int64[np.ndarray, " example"]
     """Indices into `classes`."""
     names: tuple[str, ...]
@@ -41,7 +42,7 @@ class Features:
         return len(self.labels)
 
     def take(self, indices: Int64[np.ndarray, " chosen"]) -> "Features":
-        """Return some of the images, in this order; their vectors are copied."""
+        """Return some of the images, in the given order; their vectors are copied."""
         names = tuple(self.names[index] for index in indices)
         return Features(np.asarray(self.vectors[indices]), self.labels[indices], names, self.classes)
 
@@ -51,17 +52,17 @@ class FeatureOptions:
     """How features are computed."""
 
     layer: str = "features"
-    """Which layer, as `evaluation/probes/layers.py` names them."""
+    """Name of the layer, see `evaluation/probes/layers.py`."""
     precision: str = "fp32"
     """fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively."""
     batch: int = 64
-    """Images that pass through the model at once."""
+    """Images in one pass through the model."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     workers: int | Literal["auto"] = 0
     """Processes that decode."""
     cache: bool = True
-    """Keep the features on disk, and take those that are there (see `evaluation/probes/feature_cache.py`)."""
+    """Keep the features on disk, and use existing ones (see `evaluation/probes/feature_cache.py`)."""
 
 
 def features(
@@ -70,19 +71,20 @@ def features(
     options: FeatureOptions = FeatureOptions(),
     progress: Progress | None = None,
 ) -> Features:
-    """Return what represents each image of a source, in the source's order; each passes through the model once.
+    """Return the representation of each image of a source, in the source's order; each passes through the model once.
 
-    Features that were computed before, of the same model, images, layer and precision, are mapped from the cache.
+    Features already computed for the same model, images, layer and precision are mapped from the cache.
 
     Args:
-        model: a loaded model; it needs no head. A Predictor's stays on its device, whatever the options say.
+        model: a loaded model; it needs no head. A Predictor stays on its device, whatever the options say.
         source: labelled images.
         options: which layer, and how it is computed.
-        progress: called after each batch with (images done, images in all).
+        progress: called after each batch with (images done, all images).
 
     Raises:
-        DataError: no images, several labels an image, or features that are not finite. ImageError: a file that can't be read.
-        ConfigError: no such layer or precision, or a batch of nothing.
+        DataError: no images, several labels per image, or features that are not finite. ImageError: a file that can't
+            be read.
+        ConfigError: no such layer or precision, or an empty batch.
     """
     refuse_multilabel(source, "a probe of features")
     folder = model.folder if isinstance(model, Predictor) else model
@@ -130,7 +132,10 @@ def layer_chunks(
         for layer, one in zip(layers, vectors, strict=True):
             if not np.isfinite(one).all():
                 first = done + int(np.flatnonzero(~np.isfinite(one).all(1))[0])
-                raise DataError(f"layer {layer} of {source.names[first]} is not finite; the model can't be used so")
+                raise DataError(
+                    f"layer {layer} of {source.names[first]} is not finite, so the model can't be "
+                    "used; check its weights"
+                )
         done += len(part.indices)
         yield vectors
         if progress is not None:
@@ -140,7 +145,7 @@ def layer_chunks(
 
 
 def image_vector(predictor: Predictor, image: Image, layer: str, precision: str) -> Float32[np.ndarray, " features"]:
-    """Return the vector of one image of any kind that a Predictor takes, as `features` has those of a source.
+    """Return the vector of one image of any kind that a Predictor accepts, in the same way as `features` for a source.
 
     Raises:
         ImageError: it can't be read. ConfigError: no such layer or precision. DataError: a vector that is not finite.
@@ -152,7 +157,7 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
     pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
     (vectors,) = _read_batch(predictor.folder, pixels, [found], _takes_bf16(precision, predictor.device))
     if not np.isfinite(vectors).all():
-        raise DataError(f"layer {layer} of {ready.name} is not finite; the model can't be used so")
+        raise DataError(f"layer {layer} of {ready.name} is not finite, so the model can't be used; check its weights")
     return vectors[0]
 
 
@@ -165,14 +170,14 @@ def _takes_bf16(precision: str, device: torch.device) -> bool:
 def _read_batch(
     folder: ModelFolder, pixels: Pixels[Tensor, "batch channel row col"], layers: list[Layer], bf16: bool
 ) -> list[Float32[np.ndarray, "batch features"]]:
-    """Return the layers' vectors of preprocessed pixels, which lie on the model's device."""
+    """Return the layers' vectors of preprocessed pixels on the model's device."""
     with torch.inference_mode(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
         found = read_layers(folder.model, normalize(pixels, folder.preprocess), layers)
     return [one.cpu().numpy() for one in found]
 
 
 def check_batch(options: FeatureOptions) -> None:
-    """Raise ConfigError for a batch of nothing."""
+    """Raise ConfigError for an empty batch."""
     if options.batch < 1:
         raise ConfigError(f"batch is {options.batch}; it must be at least 1")
 
@@ -181,7 +186,8 @@ def matched(train: Features, test: Features) -> Features:
     """Return `test` with its labels as indices into `train`'s classes, matched by name.
 
     Raises:
-        DataError: no images, a single class, a class that `train` has no image of; vectors of other lengths, or vectors
+        DataError: no images, a single class, a class that `train` has no image of; vectors of different lengths, or
+            vectors
         that are not finite.
     """
     check_parts(train, test)
@@ -189,17 +195,21 @@ def matched(train: Features, test: Features) -> Features:
         check_finite(name, part)
     if train.vectors.shape[1] != test.vectors.shape[1]:
         widths = (train.vectors.shape[1], test.vectors.shape[1])
-        raise DataError(f"features of length {widths[0]} were learned from, features of length {widths[1]} came")
+        raise DataError(
+            f"the training features have length {widths[0]}, but the test features {widths[1]}; use "
+            "one model and layer for both"
+        )
     return Features(test.vectors, find_indices(test.classes, train.classes)[test.labels], test.names, train.classes)
 
 
 def check_finite(name: str, part: Features) -> None:
-    """Raise DataError if a vector has a value that is no number; reads a chunk at a time."""
+    """Raise DataError if a vector has a value that is not finite; reads a chunk at a time."""
     for first in range(0, len(part), CHUNK):
         bad = np.flatnonzero(~np.isfinite(part.vectors[first : first + CHUNK]).all(1))
         if len(bad):
             raise DataError(
-                f"the {name} features of {part.names[first + bad[0]]} are not finite; leave it out, or find out why"
+                f"the {name} features of {part.names[first + bad[0]]} are not finite; leave the image out, or "
+                "find out why"
             )
 
 
@@ -219,6 +229,6 @@ def check_parts(train: Features | Source, test: Features | Source) -> None:
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise DataError(
-            f"the test split has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; "
-            "name other images to learn from, or leave these classes out"
+            f"the test split has classes without training images: {', '.join(map(repr, unknown[:5]))}{more}; name "
+            "other images to learn from, or leave these classes out"
         )

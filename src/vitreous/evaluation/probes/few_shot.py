@@ -1,8 +1,8 @@
 """Few-shot accuracy as the authors measure it: least squares on the frozen features of a few images of each class.
 
-For each seed, `numpy.random.default_rng(seed)` shuffles the training images of each class in turn, and the first 1, 5, 10
-... of each are taken: more shots hold the fewer ones (big_vision, `evaluators/fewshot_lsr.py`; 3 seeds, l2 = 2^10).
-Where the authors take what there is of a class with too few images, this refuses.
+For each seed, `numpy.random.default_rng(seed)` shuffles the training images of each class in turn, and the first 1, 5,
+10 ... of each are used: more shots include the fewer ones (big_vision, `evaluators/fewshot_lsr.py`; 3 seeds, l2 =
+2^10). If a class has too few images, the authors use all it has; here that is an error.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ SHOTS = (1, 5, 10, 25)
 L2 = 2.0**10
 """The authors' fixed regularisation."""
 L2_GRID = tuple(2.0**power for power in range(-10, 21))
-"""The grid that a sweep may go over."""
+"""The grid for choosing l2."""
 ALL = "all"
 Shots = int | Literal["all"]
 
@@ -34,12 +34,12 @@ class Shot:
 
     shots: Shots
     mean: float
-    """Over the seeds."""
+    """Mean over the seeds."""
     interval: tuple[float, float]
-    """95%: of the mean over seeds and test images (see `seeds_and_images`); for a single seed, and for "all", Wilson's over the
-    test images."""
+    """95% interval of the mean over seeds and test images (see `seeds_and_images`); for a single seed, and for
+    "all", Wilson's over the test images."""
     accuracies: tuple[float, ...]
-    """Of each seed: 0, 1, 2, ..."""
+    """Accuracy of each seed: 0, 1, 2, ..."""
     l2: tuple[float, ...]
     """The strength of regularisation that each seed used."""
     predicted: tuple[Int64[np.ndarray, " example"], ...]
@@ -52,7 +52,7 @@ class FewShot:
 
     shots: tuple[Shot, ...]
     examples: int
-    """Test images."""
+    """Number of test images."""
 
     def at(self, shots: Shots) -> Shot:
         """Return the accuracy at one number of shots; raises KeyError."""
@@ -72,14 +72,14 @@ def few_shot(
     Args:
         train: features to draw the shots from.
         test: features to measure on.
-        classes: those that are told apart, all of them by default; images of others are left out.
+        classes: those to distinguish, all of them by default; images of others are left out.
         shots: images of each class; "all" learns from every training image, in one pass over the features.
         l2: regularisation. Of several values each seed uses the one that is best on the training images it did not draw
-            (of equal ones the largest); the test images have no say.
-        seeds: how many draws are measured.
+            (among equal ones the largest); the test images are not involved.
+        seeds: number of draws.
 
     Raises:
-        DataError: a class with too few images, parts that don't fit each other, or nothing left to choose l2 by.
+        DataError: a class with too few images, parts that don't match, or no images left for choosing l2.
         ConfigError: shots, seeds or l2 out of range.
     """
     if classes is not None:
@@ -112,11 +112,11 @@ def only(part: Features, classes: Sequence[str]) -> Features:
 
 
 def check_shots(train: Features | Source, shots: Sequence[Shots], seeds: int) -> None:
-    """Raise ConfigError for what can't be drawn by anyone, and DataError for what these images don't have."""
+    """Raise ConfigError for invalid shots or seeds, and DataError if these images don't have enough."""
     numbers = [one for one in shots if one != ALL]
     if not shots or any(isinstance(one, str) or one < 1 for one in numbers) or seeds < 1:
         given = ", ".join(map(str, shots)) or "none"
-        raise ConfigError(f"shots are {given} and seeds {seeds}; each must be at least 1 (or 'all', of shots)")
+        raise ConfigError(f"shots are {given} and seeds {seeds}; each must be at least 1 (or 'all', for shots)")
     counts = np.bincount(train.labels, minlength=len(train.classes))
     most = max((one for one in numbers if not isinstance(one, str)), default=0)
     short = [(train.classes[label], int(count)) for label, count in enumerate(counts) if 0 < count < most]
@@ -125,7 +125,7 @@ def check_shots(train: Features | Source, shots: Sequence[Shots], seeds: int) ->
         more = f" (and {len(short) - 5} more classes have too few)" if len(short) > 5 else ""
         least = min(count for _, count in short)
         raise DataError(
-            f"{most} shots need {most} training images of each class, but {listed}{more}; ask for at most {least} shots"
+            f"{most} shots need {most} training images of each class, but {listed}{more}; use at most {least} shots"
         )
 
 
@@ -137,7 +137,7 @@ def draw(train: Features, shots: int, seed: int) -> Int64[np.ndarray, " chosen"]
 
 
 def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tuple[Readout, float]:
-    """Fit the images that a seed draws; return the readout and its l2."""
+    """Fit the images drawn with a seed; return the readout and its l2."""
     chosen = draw(train, shots, seed)
     readouts = fit(train.vectors[chosen], train.labels[chosen], len(train.classes), grid)
     if len(grid) == 1:
@@ -148,13 +148,13 @@ def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tupl
 
 
 def every(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
-    """Fit all training images in one pass, of several l2 by that which is best on a fifth of each class."""
+    """Fit all training images in one pass, choosing the l2 that is best on a fifth of each class."""
     strength = best_strength(train, grid, held_out(train.labels, 0.2, seed=0)) if len(grid) > 1 else grid[0]
     return fit_streaming(pieces(train, np.arange(len(train))), len(train.classes), [strength])[0], strength
 
 
 def best_strength(train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"]) -> float:
-    """Return the l2 that is best on the images marked as held out, the others being fitted."""
+    """Return the l2 that is best on the held-out images when the others are fitted."""
     indices = np.arange(len(train))
     readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
     return grid[best_of(readouts, train, indices[held])]
@@ -168,9 +168,9 @@ def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
 
 
 def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray, " held"]) -> int:
-    """Return which readout is best on these training images, the last (largest l2) of equal ones; raises DataError.
+    """Return the best readout on these training images, the last (largest l2) among equal ones; raises DataError.
 
-    The readouts are of one fit, so they whiten alike.
+    The readouts are of one fit, so they share the same whitening.
     """
     if not len(held):
         raise DataError("no training images are left to choose l2 by; give a single l2, or fewer shots")
@@ -192,7 +192,7 @@ def held_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> 
 
 
 def interval_of(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
-    """Return the 95% interval of the mean accuracy, from which test images each seed gets right.
+    """Return the 95% interval of the mean accuracy, from the test images that each seed classifies correctly.
 
     Over seeds and images; for one seed, Wilson's over the images.
     """

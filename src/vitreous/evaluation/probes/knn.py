@@ -1,7 +1,7 @@
-"""k nearest neighbours on frozen features: nothing is trained, and nothing but one chunk of distances is held.
+"""k nearest neighbours on frozen features: nothing is trained, and only one chunk of distances is held in memory.
 
-Neighbours are the training images with the highest cosine similarity, or the smallest Euclidean distance. They vote each
-with weight 1 (as scikit-learn's KNeighborsClassifier), or with weight exp(similarity / T), T = 0.07 (Wu et al.,
+Neighbours are the training images with the highest cosine similarity, or the smallest Euclidean distance. Each votes
+with weight 1 (as in scikit-learn's KNeighborsClassifier), or with weight exp(similarity / T), T = 0.07 (Wu et al.,
 1805.01978, section 3.4; the k-NN of DINO, 2104.14294).
 """
 
@@ -20,17 +20,17 @@ from vitreous.metrics.classification import wilson_interval
 KS = (1, 5, 10, 20)
 TEMPERATURE = 0.07
 QUERIES, KEYS = 512, 8192
-"""Test and training images whose distances are held at a time."""
+"""Test and training images whose distances are held in memory at a time."""
 LEFT_OUT = 10_000
 """Most training images that are left out in turn to choose k."""
 
 
 @dataclass(frozen=True)
 class KNNOptions:
-    """What is near, and how neighbours vote."""
+    """The measure of distance, and how neighbours vote."""
 
     ks: tuple[int, ...] = ()
-    """Numbers of neighbours; empty: those of KS that are below the number of training images."""
+    """Numbers of neighbours; empty: those of KS below the number of training images."""
     metric: Literal["cosine", "euclid"] = "cosine"
     votes: Literal["temperature", "uniform"] = "temperature"
     """Weights of the votes; temperature is for cosine similarity."""
@@ -39,16 +39,16 @@ class KNNOptions:
 
 @dataclass(frozen=True)
 class KNN:
-    """What k nearest neighbours reach."""
+    """The result of k nearest neighbours."""
 
     accuracy: float
     """On the test images, with the chosen k."""
     interval: tuple[float, float]
     """95% Wilson interval."""
     chosen: int
-    """The k that is best on the training images, each left out in its turn; of equal ones the smallest."""
+    """The k that is best on the training images, leaving each out in turn; the smallest among equal ones."""
     accuracies: tuple[tuple[int, float, float], ...]
-    """(k, accuracy on the test images, accuracy on the training images that are left out in turn) for each k."""
+    """(k, accuracy on the test images, leave-one-out accuracy on the training images) for each k."""
     predicted: Int64[np.ndarray, " example"]
     """The class of each test image, with the chosen k."""
 
@@ -68,11 +68,11 @@ def knn(train: Features, test: Features, options: KNNOptions = KNNOptions()) -> 
     Args:
         train: features of the neighbours.
         test: features to classify; classes are matched by name.
-        options: how many, by which measure, and how they vote.
+        options: number of neighbours, measure of distance, and how they vote.
 
     Raises:
-        DataError: parts that don't fit each other, a single class, a test class without training images.
-        ConfigError: more neighbours than training images, or settings that don't go together.
+        DataError: parts that don't match, a single class, a test class without training images.
+        ConfigError: more neighbours than training images, or incompatible settings.
     """
     test = matched(train, test)
     ks = check(options, len(train))
@@ -90,7 +90,7 @@ def knn(train: Features, test: Features, options: KNNOptions = KNNOptions()) -> 
 
 
 def check(options: KNNOptions, count: int) -> list[int]:
-    """Return the numbers of neighbours, ascending; raises ConfigError for settings that can't be met."""
+    """Return the numbers of neighbours, ascending; raises ConfigError for invalid settings."""
     for name, value, known in (
         ("measure of distance", options.metric, ("cosine", "euclid")),
         ("way to vote", options.votes, ("temperature", "uniform")),
@@ -102,7 +102,7 @@ def check(options: KNNOptions, count: int) -> list[int]:
         given = ", ".join(map(str, ks))
         raise ConfigError(f"k is {given}; each must be at least 1 and at most the {count:,} training images")
     if options.votes == "temperature" and options.metric != "cosine":
-        raise ConfigError("votes by temperature weigh cosine similarities; with euclid choose uniform votes")
+        raise ConfigError("votes by temperature weight cosine similarities; with euclid choose uniform votes")
     if not options.temperature > 0:
         raise ConfigError(f"temperature is {options.temperature}; it must be above 0")
     return ks
@@ -118,7 +118,7 @@ def neighbours(
         queries: (query features).
         k: how many.
         metric: cosine or euclid.
-        own: where each query itself stands in `train`: it is no neighbour of its own.
+        own: each query's own index in `train`, which is not its neighbour.
     """
     centre = np.zeros(train.shape[1]) if metric == "cosine" else _mean(train)
     indices, closeness = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
@@ -151,7 +151,8 @@ def _close(
 
 
 def _prepared(vectors: np.ndarray, centre: np.ndarray, metric: str) -> Float64[Tensor, "example features"]:
-    """Return rows of length 1 for cosine (0 stays 0), shifted ones for Euclid, where a far origin would cost digits."""
+    """Return rows of length 1 for cosine (0 stays 0), and shifted ones for Euclid, where a distant origin would cost
+    digits."""
     rows = torch.from_numpy(vectors.astype(np.float64) - centre)
     return torch.nn.functional.normalize(rows, dim=1) if metric == "cosine" else rows
 
@@ -164,7 +165,7 @@ def _mean(vectors: np.ndarray) -> Float64[np.ndarray, " features"]:
 
 
 def voted(train: Features, found: Neighbours, k: int, options: KNNOptions) -> Int64[np.ndarray, " example"]:
-    """Return the class with most of the k nearest's votes, the first of equal ones."""
+    """Return the class with most votes of the k nearest, the first among equal ones."""
     winners = np.empty(len(found.indices), np.int64)
     for first in range(0, len(winners), QUERIES):
         rows = slice(first, first + QUERIES)

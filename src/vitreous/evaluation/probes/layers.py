@@ -1,6 +1,6 @@
-"""What a model makes of images, at a named place, as one vector for each image.
+"""A model's output at a named layer, as one vector for each image.
 
-A layer is named by an intermediate of the model and, behind a colon, how its tokens become one vector:
+A layer is named by an intermediate of the model and, after a colon, how its tokens become one vector:
 
     features          what the head reads (pooled, after pre-logits); the default
     mean              the mean of the patches at the end of the encoder
@@ -32,29 +32,29 @@ RESNET_LAYERS = ("features", "mean", "pooled", "norm", "logits", "root")
 
 @dataclass(frozen=True)
 class Layer:
-    """A place in a model and how its tokens become one vector."""
+    """A layer of a model and how its tokens become one vector."""
 
     name: str
-    """As `Model.intermediates` calls it; "features" for what the head reads."""
+    """Name in `Model.intermediates`; "features" for the input of the head."""
     way: str = ""
-    """One of WAYS, or "" where there is nothing to choose."""
+    """One of WAYS, or "" if there is no choice."""
 
     def __str__(self) -> str:
         return f"{self.name}:{self.way}" if self.way else self.name
 
 
 def layer_names(model: Model) -> list[str]:
-    """Return the names of a model's layers, in the order in which images pass them, after "features" and the like."""
+    """Return the names of a model's layers in the order of the forward pass, after "features" and the like."""
     if isinstance(model, ViT):
         return [*VIT_LAYERS, *(f"block.{index}" for index in range(model.config.depth))]
     return [*RESNET_LAYERS, *(f"stage.{index}" for index in range(len(model.stages)))]
 
 
 def find_layer(model: Model, text: str) -> Layer:
-    """Return the layer that a name means in a model.
+    """Return a model's layer by name.
 
     Raises:
-        UnknownName: no such layer, or no such way to make one vector of it.
+        UnknownName: no such layer, or no such way of turning it into one vector.
         ConfigError: the [class] token of a model that has none.
     """
     name, colon, way = text.partition(":")
@@ -74,7 +74,7 @@ def find_layer(model: Model, text: str) -> Layer:
         raise ConfigError(f"layer {text!r}: the model has no [class] token; use {name}:mean")
     if name == "mean":
         name, way = "norm", "mean"
-    if name == "norm" and config.final_norm != "tokens":  # the norm stands after pooling, or nowhere
+    if name == "norm" and config.final_norm != "tokens":  # the norm comes after pooling, or nowhere
         name = f"block.{config.depth - 1}"
     if name == "patches":
         return Layer(name, "mean")
@@ -96,7 +96,7 @@ def read_layers(
 
 
 def one_vector(model: Model, layer: Layer, found: Tensor) -> Float[Tensor, "batch features"]:
-    """Make one vector of what a layer put out: (batch dim), (batch token dim) or (batch channel row col)."""
+    """Turn a layer's output into one vector: (batch dim), (batch token dim) or (batch channel row col)."""
     if found.ndim == 4:
         return found.mean((2, 3))
     if found.ndim == 2:
@@ -106,7 +106,7 @@ def one_vector(model: Model, layer: Layer, found: Tensor) -> Float[Tensor, "batc
 
 
 def stream_names(model: Model) -> list[str]:
-    """Return the names of the residual stream's layers in the order of the way, each patch's vector averaged."""
+    """Return the names of the residual stream's layers in order, with each patch's vector averaged."""
     if isinstance(model, ViT):
         return ["embedded:mean", *(f"block.{index}:mean" for index in range(model.config.depth))]
     return ["root", *(f"stage.{index}" for index in range(len(model.stages)))]

@@ -1,13 +1,13 @@
 """Regularised least squares from features to {-1, 1} for each class, as the authors evaluate (2010.11929, section 4.1).
 
 The definition is that of big_vision's `evaluators/fewshot_lsr.py`: features are centred and divided by their standard
-deviation (over the training examples, with n below the line) plus 1e-5; a constant 100 is appended, so large that its
-weight, the bias, is hardly regularised; targets are 1 for the own class and -1 for the others; and
+deviation (over the training examples, divided by n) plus 1e-5; a constant 100 is appended, so large that its weight,
+the bias, is hardly regularised; targets are 1 for the own class and -1 for the others; and
 
     W = (X^T X + l2 I)^-1 X^T Y        where there are at least as many examples as columns,
     W = X^T (X X^T + l2 I)^-1 Y        where there are fewer: the same W, from a smaller system.
 
-A test image goes to the class with the highest value of x W. The authors compute in float32, this in float64.
+A test image is assigned to the class with the highest value of x W. The authors compute in float32, this in float64.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ BIAS = 100.0
 STD_EPS = 1e-5
 """Added to each standard deviation."""
 CHUNK = 8192
-"""Examples that are held in float64 at a time."""
+"""Examples held in float64 at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Readout:
         return whitened(vectors, self.mean, self.std) @ self.weights
 
     def predict(self, vectors: Float[np.ndarray, "example features"]) -> Int64[np.ndarray, " example"]:
-        """Return the class with the highest value, the first of equal ones; a chunk of examples at a time."""
+        """Return the class with the highest value, the first among equal ones; a chunk of examples at a time."""
         found = [self.scores(chunk).argmax(1) for chunk in chunked(vectors)]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
@@ -97,10 +97,10 @@ def fit_streaming(
     classes: int,
     l2: Sequence[float] = (2.0**10,),
 ) -> list[Readout]:
-    """Fit as `fit` does, from examples that come in pieces and are not kept: memory is that of features x features.
+    """Fit as `fit` does, from examples that arrive in pieces and are not kept: memory is that of features x features.
 
-    Sums of x, x x^T and, class by class, x are gathered in float64, of features shifted by the first chunk's mean, so
-    that what is subtracted at the end is small.
+    Sums of x, x x^T and, for each class, x are accumulated in float64, of features shifted by the first chunk's mean,
+    so that the final subtraction is small.
 
     Args:
         chunks: (features, labels) of consecutive examples.
@@ -123,7 +123,7 @@ def fit_streaming(
 
 @dataclass(eq=False)
 class Sums:
-    """What the normal equations need of the examples."""
+    """The sums over examples for the normal equations."""
 
     shift: Float64[np.ndarray, " features"]
     count: int

@@ -8,8 +8,8 @@ Features are centred and divided by their standard deviation over the training i
     sgd     stochastic gradient descent without l2, momentum 0.9, the rate falling to 0 along a half cosine, for each rate
             of a grid at once (as linear probes of self-supervised models are trained, e.g. 2104.14294, section 4.1)
 
-A fifth of each class is held out of the training images; the value that is best there (of equal ones the larger l2, the
-smaller rate) is used on all training images together. The test images have no say.
+A fifth of each class is held out of the training images; the value that is best there (among equal ones the larger l2,
+the smaller rate) is used on all training images together. The test images are not involved.
 """
 
 import math
@@ -32,7 +32,7 @@ from vitreous.metrics.classification import wilson_interval
 L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 HELD_OUT = 0.2
-"""Share of each class's training images that the setting is chosen on."""
+"""Share of each class's training images on which the setting is chosen."""
 Indices = Int64[np.ndarray, " chosen"]
 
 
@@ -42,37 +42,38 @@ class LinearOptions:
 
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     grid: tuple[float, ...] = ()
-    """Values of l2 (lbfgs) or rates (sgd) to choose from; empty: L2_GRID or RATES. A single one needs no choice."""
+    """Values of l2 (lbfgs) or rates (sgd) to choose from; empty: L2_GRID or RATES. With a single one nothing is
+    chosen."""
     steps: int = 1000
     """lbfgs: most iterations."""
     epochs: int = 30
     """sgd: passes over the training images."""
     batch: int = 256
-    """sgd: images a step."""
+    """sgd: images per step."""
     seed: int = 0
-    """Which images are held out; sgd: their order."""
+    """Seed for the held-out images; sgd: also for their order."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """What a linear probe reached."""
+    """The result of a linear probe."""
 
     accuracy: float
-    """On the test images."""
+    """Accuracy on the test images."""
     interval: tuple[float, float]
     """95% Wilson interval."""
     solver: str
     chosen: float
-    """The l2 or the rate."""
+    """The chosen l2 or rate."""
     sweep: tuple[tuple[float, float], ...]
-    """(value, accuracy on the held-out training images) of each value tried; empty if there was but one."""
+    """(value, accuracy on the held-out training images) for each value tried; empty if there was only one."""
     logits: Float32[np.ndarray, "example label"]
-    """Of the test images, one column for each of the training split's classes."""
+    """Logits of the test images, one column for each of the training split's classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Whitened:
-    """Training features with what whitens them."""
+    """Training features with their whitening."""
 
     part: Features
     mean: Float64[np.ndarray, " features"]
@@ -109,7 +110,7 @@ def linear_probe(
         held: which training images the setting is chosen on; None: a fifth of each class.
 
     Raises:
-        DataError: parts that don't fit each other, a single class, a test class without training images.
+        DataError: parts that don't match, a single class, a test class without training images.
         UnknownName, ConfigError: an unknown solver, or a setting out of range.
     """
     test = matched(train, test)
@@ -140,7 +141,7 @@ def check(options: LinearOptions) -> list[float]:
     if options.solver == "lbfgs":
         check_l2(grid)
     elif not all(0 < rate < math.inf for rate in grid):
-        raise ConfigError(f"the rates are {', '.join(f'{rate:g}' for rate in grid)}; every one must be above 0")
+        raise ConfigError(f"the rates are {', '.join(f'{rate:g}' for rate in grid)}; each must be above 0")
     for name in ("steps", "epochs", "batch"):
         if getattr(options, name) < 1:
             raise ConfigError(f"{name} is {getattr(options, name)}; it must be at least 1")
@@ -192,7 +193,7 @@ def lbfgs(
 def sgd(
     problem: Whitened, indices: Indices, grid: Sequence[float], options: LinearOptions
 ) -> list[Float64[Tensor, "column label"]]:
-    """Return the weights that each rate leads to, all of them trained side by side on the same batches."""
+    """Return the weights for each rate, all of them trained side by side on the same batches."""
     rates = torch.tensor(grid, dtype=torch.float32)[:, None, None]
     weights = torch.zeros(len(grid), len(problem.mean) + 1, problem.outputs)
     momentum = torch.zeros_like(weights)
@@ -214,7 +215,8 @@ def sgd(
 
 
 def accuracy_of(problem: Whitened, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
-    """Return the share of these training images that the weights put right; 0 for weights that are not finite."""
+    """Return the share of these training images that the weights classify correctly; 0 for weights that are not
+    finite."""
     if not weights.isfinite().all():
         return 0.0
     right = sum(
@@ -226,7 +228,7 @@ def accuracy_of(problem: Whitened, weights: Float64[Tensor, "column label"], ind
 def scored(
     problem: Whitened, weights: Float64[Tensor, "column label"], vectors: np.ndarray
 ) -> Float32[np.ndarray, "example label"]:
-    """Return the logits of any images' features, a chunk at a time."""
+    """Return the logits for any images' features, a chunk at a time."""
     found = np.empty((len(vectors), problem.outputs), np.float32)
     for first in range(0, len(vectors), CHUNK):
         chunk = problem.white(vectors[first : first + CHUNK])

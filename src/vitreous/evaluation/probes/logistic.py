@@ -1,19 +1,17 @@
-"""A linear head by logistic regression, its l2 chosen by cross-validation: what recipe `probe` trains.
+"""A linear head by logistic regression, its l2 chosen by cross-validation: the head of recipe `probe`.
 
-Features are centred and divided by their standard deviation over the training images, the regression is solved to its
-optimum for each l2 of a grid (`linear.py`), and the l2 of the lowest cross-entropy on images that the fit has not seen
-is taken for all images together. Accuracy would choose more coarsely: on a hundred images many l2 are level in it. The
-predictions made on the way, each by a fit without that image, say what to expect of the head on new images, and which
-labels look wrong.
+Features are centred and divided by their standard deviation over the training images, and the regression is solved to
+its optimum for each l2 of a grid (`linear.py`). The l2 with the lowest cross-entropy on images that the fit has not
+seen is used for all images together. Accuracy would be a coarser criterion: on a hundred images many values of l2 have
+the same. The out-of-fold predictions made on the way say what to expect of the head on new images, and which labels
+look wrong.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
-from threadpoolctl import ThreadpoolController
 
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
@@ -22,11 +20,11 @@ from vitreous.metrics.classification import compute_log_likelihood, wilson_inter
 
 FOLDS = 5
 L2_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Stronger than a probe's by a factor of ten: a hundred images of hundreds of features want it."""
+"""Ten times stronger than a probe's, as a hundred images with hundreds of features need."""
 
 
 ROUGH, TOLERANCE = 1e-4, 1e-6
-"""Largest entry of the gradient, in nats, at which a fit ends: one that only chooses, and the last one."""
+"""Largest entry of the gradient, in nats, at which a fit ends: one for choosing l2, and the final one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +34,13 @@ class LogisticHead:
     weight: Float32[np.ndarray, "label features"]
     bias: Float32[np.ndarray, " label"]
     l2: float
-    """The strength that was chosen."""
+    """The chosen strength."""
     sweep: tuple[tuple[float, float], ...]
-    """(l2, mean cross-entropy in nats on images that the fit has not seen) of each that was tried."""
+    """(l2, mean cross-entropy in nats on images that the fit has not seen) for each value tried."""
     logits: Float32[np.ndarray, "image label"]
-    """Of each training image, by the fit that has not seen it."""
+    """Logits of each training image, by the fit that has not seen it."""
     accuracy: float
-    """Of those logits."""
+    """Accuracy of those logits."""
     interval: tuple[float, float]
     """95% Wilson interval."""
 
@@ -57,10 +55,11 @@ def fit_logistic_head(
     """Fit a linear head to frozen features.
 
     Args:
-        views: features of the training images; further entries are those of augmented views of the same images, in the same
-            order. All are learned from; the first alone is predicted.
-        grid: strengths of l2 regularisation to choose from; a single one needs no choice.
-        folds: parts that the images are divided into, class by class; each is predicted by a fit to the others.
+        views: features of the training images; further entries are those of augmented views of the same images, in the
+            same
+            order. All are used for fitting, but only the first is predicted.
+        grid: strengths of l2 regularisation to choose from; with a single one nothing is chosen.
+        folds: parts into which the images are divided, class by class; each is predicted by a fit to the others.
         seed: of that division.
         progress: called after each strength with (those done, all).
 
@@ -87,7 +86,7 @@ def fit_logistic_head(
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """What one strength of l2 came to on images that its fits have not seen."""
+    """The result of one strength of l2 on images that its fits have not seen."""
 
     l2: float
     loss: float
@@ -106,8 +105,8 @@ def cross_validate(
 
     Args:
         views: as `fit_logistic_head` takes them.
-        division: each image's fold, 0 and up.
-        grid: strengths; the weaker ones are left out once two in a row did worse than one before.
+        division: each image's fold, from 0.
+        grid: strengths; the weaker ones are left out once two in a row are worse than an earlier one.
         tolerance: largest entry of the gradient, in nats, at which a fit ends.
         progress: called after each strength with (those done, all).
     """
@@ -126,7 +125,7 @@ def cross_validate(
             progress(len(tried), len(strengths))
         losses = [one.loss for one in tried]
         if len(losses) > 2 and min(losses[-2:]) > min(losses[:-2]):
-            break  # weaker ones, which take the longest, would only do worse
+            break  # weaker ones, which take the longest, would only be worse
     return tried
 
 
@@ -141,7 +140,8 @@ def concatenate(views: list[Features]) -> Features:
 
 
 class _Fold:
-    """Some images to learn from and others to predict; fits from strong to weak l2, each starting where the last ended."""
+    """Some images to learn from and others to predict; fits from strong to weak l2, each starting where the last one
+    ended."""
 
     def __init__(
         self, learned: Features, chosen: Bool[np.ndarray, " view"], first: Features, held: Bool[np.ndarray, " image"]
@@ -155,6 +155,7 @@ class _Fold:
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:
         """Return the weights of whitened features; the last row is the bias."""
         from scipy.optimize import minimize
+        from threadpoolctl import threadpool_limits
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(self.start.shape)
@@ -163,8 +164,8 @@ class _Fold:
             return loss + 0.5 * l2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
 
         limits = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
-        # Matrices this small are faster by one thread, and the same bits by any number.
-        with find_blas().limit(limits=1, user_api="blas"):
+        # Matrices this small are faster with one thread, and give the same bits with any number.
+        with threadpool_limits(1, "blas"):
             found = minimize(objective, self.start.ravel(), method="L-BFGS-B", jac=True, options=limits).x
         self.start = found.reshape(self.start.shape)
         return self.start
@@ -173,12 +174,6 @@ class _Fold:
         """Return the logits of the held-out images."""
         weights = self.fit(l2, tolerance)
         return (self.asked @ weights[:-1] + weights[-1]).astype(np.float32)
-
-
-@functools.cache
-def find_blas() -> ThreadpoolController:
-    """Return what limits the threads of this process's BLAS; to look for its libraries takes as long as a small fit."""
-    return ThreadpoolController()
 
 
 def softmax_error(
@@ -192,10 +187,10 @@ def softmax_error(
 
 
 def divide(part: Features, folds: int, seed: int) -> Int64[np.ndarray, " image"]:
-    """Return each image's fold, 0 and up, class by class as evenly as can be; raises DataError."""
+    """Return each image's fold, from 0, with every class divided as evenly as possible; raises DataError."""
     counts = np.bincount(part.labels, minlength=len(part.classes))
     if (counts > 0).sum() < 2:
-        raise DataError("a head is fitted to at least two classes; there are images of one alone")
+        raise DataError("a head needs at least two classes, but the images are all of one; add images of another")
     rng = np.random.default_rng(seed)
     division, next_fold = np.zeros(len(part), np.int64), 0
     for label in range(len(part.classes)):
@@ -208,6 +203,6 @@ def divide(part: Features, folds: int, seed: int) -> Int64[np.ndarray, " image"]
 def unwhiten(
     problem: Whitened, weights: Float64[np.ndarray, "column label"]
 ) -> tuple[Float32[np.ndarray, "label features"], Float32[np.ndarray, " label"]]:
-    """Return weight and bias for features as they are, from those for whitened ones (whose last row is the bias)."""
+    """Return weight and bias for the original features, from those for whitened ones (whose last row is the bias)."""
     weight = weights[:-1].T / problem.std
     return weight.astype(np.float32), (weights[-1] - weight @ problem.mean).astype(np.float32)

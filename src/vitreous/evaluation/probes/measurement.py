@@ -17,7 +17,7 @@ Found = FewShot | linear.Linear | neighbours.KNN
 
 
 def check(kind: str, options: ProbeOptions, train: Source, test: Source) -> None:
-    """Raise UserError for settings that can't be met, or parts that don't fit each other or the probe."""
+    """Raise UserError for invalid settings, or parts that don't match each other or the probe."""
     check_parts(train, test)
     if kind == "few-shot":
         check_l2(options.strengths())
@@ -33,12 +33,12 @@ def measure(kind: str, options: ProbeOptions, train: Features, test: Features) -
 
     Args:
         kind: few-shot, linear or knn.
-        options: known to fit, by `check`.
+        options: settings that passed `check`.
         train: features to learn from.
         test: features to measure on; classes are matched by name.
 
     Raises:
-        UserError: features that are not finite or don't fit each other.
+        UserError: features that are not finite or don't match.
     """
     if kind == "few-shot":
         return few_shot(train, test, None, options.shots, options.strengths(), options.seeds)
@@ -48,12 +48,12 @@ def measure(kind: str, options: ProbeOptions, train: Features, test: Features) -
 
 
 def scores(found: Found, classes: Sequence[str]) -> Float32[np.ndarray, "example label"]:
-    """Return a probe's scores of the test images: logits, or decisions; of few-shot seed 0's with the most shots."""
+    """Return a probe's scores of the test images: logits, or decisions; for few-shot, seed 0's with the most shots."""
     if isinstance(found, linear.Linear):
         return found.logits
     return decisions(found.shots[-1].predicted[0] if isinstance(found, FewShot) else found.predicted, classes)
 
 
 def decisions(predicted: Int64[np.ndarray, " example"], names: Sequence[str]) -> Float32[np.ndarray, "example label"]:
-    """Return decisions as scores: 1 for the class decided on, 0 for the others."""
+    """Return decisions as scores: 1 for the chosen class, 0 for the others."""
     return (predicted[:, None] == np.arange(len(names))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How frozen features are measured: the settings of every probe, and which probe reads which. Imports no torch."""
+"""The settings of every probe of frozen features, and which probe reads which. Imports no torch."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ READERS = {
     "metric": ("knn",),
     "votes": ("knn",),
 }
-"""The probes that read a setting; all read the others."""
+"""The probes that read a setting; all probes read the others."""
 
 
 @dataclass(frozen=True)
@@ -30,62 +30,63 @@ class ProbeOptions:
     """How frozen features are measured; for the protocols few-shot, linear and knn."""
 
     layer: str = "features"
-    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
+    """Which features: the head's input, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    """Precision of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
     cache: bool = True
-    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
+    """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
     shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
     """few-shot: training images of each class; all: every one."""
     seeds: int = 3
-    """few-shot: how many draws of the shots are averaged."""
+    """few-shot: number of draws of the shots to average."""
     l2: tuple[float | Literal["grid"], ...] = ()
-    """few-shot, linear: regularisation; of several, or of the usual grid, the best on held-out training images."""
+    """few-shot, linear: regularisation; of several values, or of the usual grid, the best on held-out training
+    images."""
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     """linear: L-BFGS to the optimum, or stochastic gradient descent."""
     rates: tuple[float, ...] = ()
-    """linear with sgd: learning rates, chosen in the same way; by default 0.001 to 1."""
+    """linear with sgd: learning rates, chosen in the same way; 0.001 to 1 by default."""
     k: tuple[int, ...] = ()
     """knn: numbers of neighbours; the best on the training images is chosen. By default 1, 5, 10 and 20."""
     metric: Literal["cosine", "euclid"] = "cosine"
-    """knn: what is near."""
+    """knn: the measure of distance."""
     votes: Literal["temperature", "uniform"] | None = None
-    """knn: weigh neighbours by exp(similarity / 0.07) (the default with cosine), or all alike."""
+    """knn: weight neighbours by exp(similarity / 0.07) (the default with cosine), or all equally."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def differing(self) -> list[str]:
-        """Return the names of the settings that are not as by default."""
+        """Return the names of the settings that differ from their defaults."""
         return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
 
     def features(self, batch: int, device: str) -> "FeatureOptions":
-        """Return how features are to be computed."""
+        """Return the settings for computing features."""
         from vitreous.evaluation.probes.features import FeatureOptions
 
         return FeatureOptions(self.layer, self.precision, batch, device, cache=self.cache)
 
     def grid(self, usual: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the strengths of regularisation that were given, with the usual grid where that was asked for."""
+        """Return the given strengths of regularisation, with the usual grid in place of "grid"."""
         given: list[float] = []
         for one in self.l2:
             given += usual if isinstance(one, str) else (one,)
         return tuple(dict.fromkeys(given))
 
     def strengths(self) -> tuple[float, ...]:
-        """Return few-shot's strengths of regularisation; one needs no choice."""
+        """Return few-shot's strengths of regularisation; with a single one nothing is chosen."""
         from vitreous.evaluation.probes.few_shot import L2, L2_GRID
 
         return self.grid(L2_GRID) or (L2,)
 
     def linear(self) -> "LinearOptions":
-        """Return the solver that was asked for, with its grid."""
+        """Return the requested solver, with its grid."""
         from vitreous.evaluation.probes.linear import L2_GRID, LinearOptions
 
         return LinearOptions(self.solver, self.rates if self.solver == "sgd" else self.grid(L2_GRID))
 
     def knn(self) -> "KNNOptions":
-        """Return how neighbours are found and vote; unless said otherwise by temperature where they are near by cosine."""
+        """Return how neighbours are found and vote; by default by temperature with cosine."""
         from vitreous.evaluation.probes.knn import KNNOptions
 
         votes = self.votes or ("temperature" if self.metric == "cosine" else "uniform")

@@ -1,6 +1,6 @@
-"""Features as `feature_file.py` writes them, read again: the vectors a piece at a time, whatever the file claims held against it.
+"""Read features written by `feature_file.py`, a piece of the vectors at a time, with every claim of the file checked.
 
-Of an npz the vectors are mapped; a parquet file's are read group by group. Nothing in a file is run.
+An npz's vectors are mapped; a parquet file's are read group by group. Nothing in a file is executed.
 """
 
 import json
@@ -27,26 +27,26 @@ FACTS = (*NEEDED, "model_hash", "load_options", "roots")
 SMALL, LARGE = 1e-30, 1e30
 """Squared lengths between which float32 keeps its digits."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Of a zip's member: its mark, and the lengths of its name and of what follows that."""
+"""Header of a zip's member: its mark, and the lengths of its name and of the extra field."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredFeatures:
-    """One vector for each of many images, and what they are."""
+    """One vector for each of many images, and their description."""
 
     names: Sequence[str]
     chunks: Callable[[], Iterator[Float32[np.ndarray, "chunk features"]]]
-    """Yields the vectors in the order of the names, anew whenever it is called."""
+    """Yields the vectors in the order of the names, from the start on each call."""
     facts: Mapping[str, str]
-    """model, layer, precision; model_hash, but in files of earlier versions."""
+    """model, layer, precision; also model_hash, except in files of earlier versions."""
     labels: Sequence[str] | None = None
-    """Each image's class; None where there are none."""
+    """Each image's class; None if there are none."""
     splits: Sequence[str] | None = None
-    """The split of the data that each image belongs to; None where there is one."""
+    """The split that each image belongs to; None if there is only one."""
     load_options: Mapping[str, Any] = field(default_factory=dict)
-    """How the model's weights were taken, as `vitreous.load` has it."""
+    """The options with which the model's weights were loaded, as for `vitreous.load`."""
     roots: Mapping[str, Any] = field(default_factory=dict)
-    """The folder that the names of each split's images are relative to, where it isn't the working directory."""
+    """The folder that the names of each split's images are relative to, if it isn't the working directory."""
 
     def vector(self, index: int) -> Float32[np.ndarray, " features"]:
         """Return one image's vector."""
@@ -58,29 +58,32 @@ class StoredFeatures:
         raise IndexError(index)
 
     def place(self, index: int) -> Path:
-        """Return where an image's file was when the vectors were made."""
+        """Return where an image's file was when the vectors were computed."""
         return Path(self.roots.get(self.splits[index] if self.splits else "", ""), self.names[index])
 
 
 def cosines(found: StoredFeatures, vector: Float[np.ndarray, " features"]) -> Float32[np.ndarray, " image"]:
-    """Return the cosine of each image's vector and another, -1 to 1; 0 where a vector has no length.
+    """Return the cosine of each image's vector and another, -1 to 1; 0 for a vector of length 0.
 
     Raises:
-        DataError: vectors of another length, or such that are not finite.
+        DataError: vectors of another length, or that are not finite.
     """
     wide = vector.astype(np.float64)
     asked = (wide / (np.linalg.norm(wide) or 1)).astype(np.float32)
     result, done = np.empty(len(found.names), np.float32), 0
     for chunk in found.chunks():
         if chunk.shape[1] != len(asked):
-            raise DataError(f"vectors of length {chunk.shape[1]:,} came, where the model's have {len(asked):,}")
+            raise DataError(
+                f"the vectors have length {chunk.shape[1]:,}, but the model's have {len(asked):,}; "
+                "embed the images again with this model and layer"
+            )
         result[done : done + len(chunk)] = _chunk_cosines(chunk, asked, found.names[done])
         done += len(chunk)
     return result
 
 
 def _chunk_cosines(chunk: np.ndarray, asked: np.ndarray, first: str) -> Float[np.ndarray, " chunk"]:
-    """Multiply in float32, or in float64 where lengths leave its range."""
+    """Multiply in float32, or in float64 where lengths exceed its range."""
     with np.errstate(all="ignore"):
         squares = np.einsum("ij,ij->i", chunk, chunk)
         if not (len(squares) and squares.min() > SMALL and squares.max() < LARGE):
@@ -95,7 +98,8 @@ def read_features(path: Path) -> StoredFeatures:
     """Open a file that `write_features` wrote.
 
     Raises:
-        ConfigError: another extension, or pyarrow is not installed. DataError: it isn't there, or isn't what is written here.
+        ConfigError: another extension, or pyarrow is not installed. DataError: it is missing, or not a file of
+            features.
     """
     check_target(path)
     if not path_exists(path):
@@ -110,13 +114,13 @@ def read_features(path: Path) -> StoredFeatures:
             raise ValueError("it holds no images")
         options, roots = (_read_object(found.facts.get(name, "{}")) for name in ("load_options", "roots"))
         if not all(isinstance(one, str) for one in roots.values()):
-            raise ValueError("its roots are no folders")
+            raise ValueError("its roots are not folders")
         return replace(found, load_options=options, roots=roots)
 
 
 @contextmanager
 def _translate_errors(path: Path) -> Iterator[None]:
-    """Turn what readers raise on a damaged file into a DataError of one line."""
+    """Turn the errors of readers on a damaged file into a DataError of one line."""
     try:
         yield
     except (
@@ -130,14 +134,14 @@ def _translate_errors(path: Path) -> Iterator[None]:
     ) as error:
         said = " ".join((str(error) or type(error).__name__).split()).removeprefix(f"{path} ").removeprefix(f"{path}: ")
         said = "".join(one if one.isprintable() else "?" for one in said[:200])
-        raise DataError(f"{path} is no file of vectors as vitreous embed writes it: {said}") from error
+        raise DataError(f"{path} is not a file of vectors as vitreous embed writes it: {said}") from error
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    """Read an object of JSON, lists in it as tuples; raises ValueError."""
+    """Read a JSON object, with its lists as tuples; raises ValueError."""
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError("what it says of its model is no object of JSON")
+        raise ValueError("its description of the model is not a JSON object")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
@@ -170,9 +174,9 @@ def _read_npz(path: Path) -> StoredFeatures:
 
 
 def _check_labels(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return labels that are numbers of classes; raises ValueError for others."""
+    """Return labels that are class numbers; raises ValueError for others."""
     if labels.dtype.kind not in "iu" or (len(labels) and not (labels.min() >= 0 and labels.max() < classes)):
-        raise ValueError("it has labels that are none of its classes")
+        raise ValueError("it has labels that are not among its classes")
     return labels
 
 
@@ -183,13 +187,13 @@ def _read_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
     with archive.open(member) as file:
         shape, _, dtype = read_header(file, f"{path}: {name}", member.file_size, text)
         if len(shape) != axes:
-            raise ValueError(f"{name} has {len(shape)} axes where {axes} are due")
+            raise ValueError(f"{name} has {len(shape)} axes, but must have {axes}")
         data = file.read(math.prod(shape) * dtype.itemsize)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _map_member(path: Path, member: zipfile.ZipInfo, size: int) -> Float32[np.ndarray, "image features"]:
-    """Map an array that lies in a zip as it is, which is how NumPy stores it; raises ValueError, CheckpointError."""
+    """Map an array stored uncompressed in a zip, as NumPy stores it; raises ValueError, CheckpointError."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError("its vectors are compressed; write them with numpy.savez")
     with path.open("rb") as file:
@@ -209,7 +213,7 @@ def _map_member(path: Path, member: zipfile.ZipInfo, size: int) -> Float32[np.nd
         or not needed
         or offset + needed > size
     ):
-        raise ValueError("its vectors are no whole rows of float32")
+        raise ValueError("its vectors are not whole rows of float32")
     return np.memmap(path, dtype, "r", offset, shape)
 
 
@@ -240,17 +244,17 @@ def _read_parquet(path: Path) -> StoredFeatures:
 
 
 def _width(schema: Any) -> int:
-    """Return the length of a vector; raises ValueError for a column of anything but vectors of one length in float32."""
+    """Return the length of a vector; raises ValueError unless the column holds vectors of one length in float32."""
     import pyarrow as pa
 
     kind = schema.field("vector").type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32() or kind.list_size < 1:
-        raise ValueError(f"its column vector is of type {kind}, where fixed-size lists of float32 are due")
+        raise ValueError(f"its column vector is of type {kind}, but must be fixed-size lists of float32")
     return kind.list_size
 
 
 def _texts(file: Any, name: str) -> list[str] | None:
-    """Read a column of text, each word once; None where there is no such column."""
+    """Read a column of text, each word once; None if there is no such column."""
     import pyarrow as pa
 
     if name not in file.schema_arrow.names:
@@ -259,11 +263,11 @@ def _texts(file: Any, name: str) -> list[str] | None:
     for batch in file.iter_batches(ROWS, columns=[name]):
         column = batch.column(0)
         if not isinstance(column, pa.DictionaryArray):
-            raise ValueError(f"its column {name} is of type {column.type}, where text is due")
+            raise ValueError(f"its column {name} is of type {column.type}, but must be text")
         if column.null_count:
             raise ValueError(f"its column {name} lacks some values")
         words = column.dictionary.to_pylist()
         found += [words[index] for index in column.indices.to_pylist()]
     if not all(isinstance(one, str) for one in found):
-        raise ValueError(f"its column {name} is no text")
+        raise ValueError(f"its column {name} is not text")
     return found

@@ -1,1 +1,1 @@
-"""What may be wrong with labelled images: near-duplicates, labels, outliers, images that show nothing."""
+"""Problems in labelled images: near-duplicates, wrong labels, outliers, images that show nothing."""

@@ -1,4 +1,4 @@
-"""A review of labelled image files: what each check found, in the order in which a person should look."""
+"""A review of labelled image files: the findings of each check, in the order in which to look at them."""
 
 import math
 from collections import Counter
@@ -18,32 +18,32 @@ SMALL, BLURRED, FLAT = "too small", "blurred", "one colour"
 FLAT_CONTRAST = 3.0
 """Standard deviation, in grey levels, below which an image is of one colour."""
 SMALL_SHARE = 0.25
-"""Of the median shorter side: what is shorter is too small."""
+"""Share of the median shorter side below which an image is too small."""
 BLURRED_SHARE = 0.04
-"""Of the median sharpness."""
+"""Share of the median sharpness below which an image is blurred."""
 IMBALANCE = 10
-"""Times as many images as the smallest class from which that is said of the largest."""
+"""Ratio of the largest to the smallest class from which imbalance is reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one image that a person should look at."""
+    """Something about one image that the user should look at."""
 
     kind: str
     index: int
-    """The image, counted through all splits."""
+    """The image's index, across all splits."""
     score: float
     """label: out-of-fold probability of its label; near-duplicate: correlation; outlier: distance; too small: shorter side in
     pixels; blurred: variance of the Laplacian; one colour: standard deviation."""
     other: int = -1
-    """near-duplicate: the image that it is like; label: the class that is more probable."""
+    """near-duplicate: the other image; label: the more probable class."""
     leave_out: bool = False
-    """A cleaned manifest is without it."""
+    """Whether a cleaned manifest leaves it out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Review:
-    """What was found in labelled images, and what they are."""
+    """The findings about labelled images, and the images themselves."""
 
     names: tuple[str, ...]
     splits: tuple[str, ...]
@@ -51,12 +51,12 @@ class Review:
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
     confused: tuple[tuple[str, str, int], ...]
-    """(label, taken for, images) by the regression on features, the most frequent first."""
+    """(label, confused with, images) by the regression on features, the most frequent first."""
     unbalanced: tuple[str, int, str, int] | None
-    """(largest class, images, smallest class, images) where they differ much."""
+    """(largest class, images, smallest class, images) if they differ much."""
 
     def of(self, kind: str) -> list[Finding]:
-        """Return what a check found, the worst first."""
+        """Return the findings of a check, the worst first."""
         return [one for one in self.findings if one.kind == kind]
 
 
@@ -67,9 +67,9 @@ def review_images(
 
     Args:
         sources: the images by split.
-        looks: of all images, split after split.
-        features: of all images in the same order; None: what needs them is left out.
-        tell: told what is being done.
+        looks: of all images, split by split.
+        features: of all images in the same order; None: checks that need them are left out.
+        tell: called with the name of the current step.
     """
     splits = tuple(split for split, source in sources.items() for _ in range(len(source)))
     names = tuple(name for source in sources.values() for name in source.names)
@@ -78,7 +78,7 @@ def review_images(
     findings = find_duplicates(looks, splits, nearest_pairs(features) if features is not None else [])
     confused: tuple[tuple[str, str, int], ...] = ()
     if features is not None:
-        tell("asking for each label from the other images")
+        tell("predicting each label from the other images")
         probabilities = out_of_fold(features)
         wrong = wrong_labels(probabilities, features.labels)
         findings += [Finding(WRONG, one.index, one.confidence, one.other, one.confident) for one in wrong]
@@ -96,7 +96,8 @@ def review_images(
 def find_duplicates(
     looks: Sequence[Look], splits: Sequence[str], candidates: Sequence[tuple[int, int]]
 ) -> list[Finding]:
-    """Return near-duplicates across splits first, then within; of a pair the one to leave out: across splits that which is trained on, or chosen by."""
+    """Return near-duplicates across splits first, then within; of a pair across splits, leave out the one for
+    training or choices."""
     first: dict[bytes, int] = {}
     same = [(first.setdefault(look.digest, index), index) for index, look in enumerate(looks)]
     exact = [(1.0, one, other) for one, other in same if one != other]
@@ -110,12 +111,12 @@ def find_duplicates(
 
 
 def rank_split(split: str) -> int:
-    """Return how little images of a split may be spared: those that are trained on most, those of the test least."""
+    """Return how readily images of a split may be left out: those for training most, those of the test split least."""
     return ("train", "validation", "test").index(split) if split else 0
 
 
 def find_unusable(looks: Sequence[Look]) -> list[Finding]:
-    """Return what is too small, blurred or of one colour, the worst first."""
+    """Return images that are too small, blurred or of one colour, the worst first."""
     sides = np.array([min(look.size.rows, look.size.cols) for look in looks], float)
     sharp = np.array([look.sharpness for look in looks])
     contrast = np.array([look.contrast for look in looks])

@@ -1,9 +1,9 @@
-"""Near-duplicates: images that show the same, encoded anew, resized or slightly cropped.
+"""Near-duplicates: images that show the same, re-encoded, resized or slightly cropped.
 
 Candidates come from a 64-bit hash (the signs of the lowest 8x8 cosine coefficients of a small grey picture about their
-median, after Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) and, where there are
+median, after Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010) and, if there are
 features, from each image's nearest neighbour. Each candidate pair is then measured: the largest correlation of one
-picture, whole, with windows of the other, which finds a cropped one again.
+whole picture with windows of the other, which detects cropped ones.
 """
 
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from jaxtyping import Float32, UInt8, UInt64
 SIDE = 64
 """Rows and columns of the grey pictures that are compared."""
 SMALL = 24
-"""Rows and columns at which two are correlated."""
+"""Rows and columns at which two pictures are correlated."""
 CANDIDATE_BITS = 22
-"""Most bits in which the hashes of a candidate pair differ; of pictures that have nothing in common half of the 64 do."""
+"""Most bits in which the hashes of a candidate pair differ; in unrelated pictures half of the 64 do."""
 ALIKE = 0.96
-"""Correlation from which a pair is called near-duplicates."""
+"""Correlation from which a pair counts as near-duplicates."""
 MARGINS = (0.03, 0.06, 0.1, 0.15)
-"""Shares of rows and columns that the windows leave out."""
+"""Shares of rows and columns cut off by the windows."""
 MOST_PAIRS = 20
-"""Most candidate pairs that are measured, times the images: those of the nearest hashes."""
+"""Most candidate pairs that are measured, per image: those with the nearest hashes."""
 CHUNK = 256
 Grey = UInt8[np.ndarray, "row col"]
 
 
 def perceptual_hash(picture: Grey) -> np.uint64:
-    """Return 64 bits that hardly change when a picture is encoded anew or resized."""
+    """Return 64 bits that hardly change when a picture is re-encoded or resized."""
     from scipy.fft import dctn
 
     low = dctn(_resized(picture, None, 32), norm="ortho")[:8, :8].ravel()
@@ -40,12 +40,12 @@ def perceptual_hash(picture: Grey) -> np.uint64:
 def near_duplicates(
     pictures: list[Grey], candidates: Iterable[tuple[int, int]] = (), flat: float = 2.0
 ) -> list[tuple[float, int, int]]:
-    """Return (correlation, first, second) of the pairs that show the same, the most alike first.
+    """Return (correlation, first, second) of the pairs that show the same, the most similar first.
 
     Args:
         pictures: grey, SIDE x SIDE each.
         candidates: further pairs to measure.
-        flat: standard deviation of grey below which a picture shows nothing, and is like no other.
+        flat: standard deviation of grey below which a picture shows nothing, and resembles no other.
     """
     shows = np.array([picture.std() >= flat for picture in pictures], bool)
     hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)

@@ -1,9 +1,9 @@
-"""Likely wrong labels, outliers and confused classes: what frozen features say of the labels that images have.
+"""Likely wrong labels, outliers and confused classes, found from frozen features.
 
-Every image's class is asked of a logistic regression on the features of the others (out of fold); a label that it finds
-improbable is likely wrong, or the image unusual: low self-confidence first, as in confident learning (1911.00068). One is
-sure to be looked at first where another class is more probable than that class is on average for the images that bear its
-name, which is that paper's threshold.
+A logistic regression on the features of the other images (out of fold) predicts every image's class. A label that it
+finds improbable is likely wrong, or the image is unusual: low self-confidence comes first, as in confident learning
+(1911.00068). A finding is confident if another class is more probable than that class is on average for the images
+labelled with it, which is that paper's threshold.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,15 @@ from vitreous.metrics.classification import softmax
 
 FOLDS, REPEATS = 5, 4
 GRID = (1e-3, 1e-2, 1e-1, 1.0)
-"""Values of l2 that are tried; the one of the least out-of-fold loss is used."""
+"""Values of l2 to try; the one with the lowest out-of-fold loss is used."""
 NEIGHBOURS = 5
 
 
 def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example label"]:
-    """Return each image's probability of each class, by regressions that have learned from other images alone.
+    """Return each image's probability of each class, by regressions that learned from other images only.
 
-    The mean over REPEATS divisions into folds, so that less hangs on which others an image was left with; l2 is chosen by the first.
+    The mean over REPEATS divisions into folds, so that less depends on which others an image was grouped with; l2 is
+    chosen by the first.
     """
     tried = cross_validate([found], assign_folds(found.labels, seed), GRID, TOLERANCE)
     best = min(tried, key=lambda one: one.loss)
@@ -36,7 +37,7 @@ def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example 
 
 
 def assign_folds(labels: Int64[np.ndarray, " example"], seed: int = 0) -> Int64[np.ndarray, " example"]:
-    """Return each image's fold: of every class as many in each, as near as can be."""
+    """Return each image's fold, with every class spread over the folds as evenly as possible."""
     rng, folds = np.random.default_rng(seed), np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         own = rng.permutation(np.flatnonzero(labels == label))
@@ -50,19 +51,19 @@ class WrongLabel:
 
     index: int
     confidence: float
-    """Out-of-fold probability of the label that it has."""
+    """Out-of-fold probability of its own label."""
     other: int
     """The most probable class."""
     probability: float
-    """Of that."""
+    """Probability of that class."""
     confident: bool
-    """It is at least the mean of that class's own images."""
+    """Whether it is at least the mean over that class's own images."""
 
 
 def wrong_labels(
     probabilities: Float64[np.ndarray, "example label"], labels: Int64[np.ndarray, " example"]
 ) -> list[WrongLabel]:
-    """Return the images of which another class is more probable, the least probable label first."""
+    """Return the images for which another class is more probable, the least probable label first."""
     own = probabilities[np.arange(len(labels)), labels]
     least = np.array(
         [own[labels == label].mean() if (labels == label).any() else 1.0 for label in range(probabilities.shape[1])]
@@ -79,8 +80,8 @@ def wrong_labels(
 def outliers(found: Features) -> list[tuple[float, int]]:
     """Return (distance, index) of the images far from all others of their class, the farthest first.
 
-    The distance is 1 less the mean cosine, about the mean of all, to the nearest NEIGHBOURS of the class; far is more than 5
-    scaled median deviations above the median.
+    The distance is 1 minus the mean cosine, about the mean of all, to the nearest NEIGHBOURS of the class; far is more
+    than 5 scaled median deviations above the median.
     """
     vectors = found.vectors - found.vectors.mean(0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -98,7 +99,7 @@ def outliers(found: Features) -> list[tuple[float, int]]:
 
 
 def nearest_pairs(found: Features) -> list[tuple[int, int]]:
-    """Return each image with the one whose features are most like its own."""
+    """Return each image with the one whose features are most similar."""
     vectors = found.vectors / np.maximum(np.linalg.norm(found.vectors, axis=1, keepdims=True), 1e-12)
     pairs = []
     for start in range(0, len(found), 1024):

@@ -1,4 +1,4 @@
-"""What a look at the pixels of each image tells: its size, a small grey picture, whether it shows anything, how sharp it is."""
+"""Facts from the pixels of each image: its size, a small grey picture, whether it shows anything, how sharp it is."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from vitreous.images.decode import decode
 from vitreous.shapes import Pixels, Size
 
 LONGEST = 256
-"""Pixels of the longer side at which sharpness is measured, so that it doesn't depend on the image's size."""
+"""Most pixels of the longer side when sharpness is measured, so that it doesn't depend on the image's size."""
 THREADS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What one image's pixels tell."""
+    """The facts from one image's pixels."""
 
     digest: bytes
     """Hash of the file."""
@@ -28,13 +28,13 @@ class Look:
     grey: UInt8[np.ndarray, "row col"]
     """SIDE x SIDE."""
     contrast: float
-    """The largest standard deviation of a channel, in grey levels; 0 of an image of one colour."""
+    """The largest standard deviation of a channel, in grey levels; 0 for an image of one colour."""
     sharpness: float
-    """Variance of the Laplacian of the grey picture, its longer side LONGEST pixels at most."""
+    """Variance of the Laplacian of the grey picture, whose longer side has at most LONGEST pixels."""
 
 
 def look_at_all(source: FileSource, progress: Callable[[int], None]) -> list[Look]:
-    """Look at every image of a source, in order; raises ImageError for one that can't be read any more."""
+    """Look at every image of a source, in order; raises ImageError for one that can no longer be read."""
     found = []
     with ThreadPoolExecutor(THREADS) as pool:
         for look in pool.map(lambda index: _look_at(source, index), range(len(source))):

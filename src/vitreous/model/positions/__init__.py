@@ -1,1 +1,1 @@
-"""Where a patch is: embeddings added to tokens, biases of attention, rotations, and how their grids are resized."""
+"""Positions of patches: embeddings added to tokens, biases of attention, rotations, and how their grids are resized."""

@@ -1,6 +1,6 @@
 """Position embeddings that are added to the tokens (2010.11929, sections 3.1 and 3.2, appendix D.4).
 
-Those that act inside the attention are in relative.py and rotary.py; how a grid is resized, in resize.py.
+relative.py and rotary.py hold those that act inside the attention; resize.py resizes grids.
 """
 
 from typing import ClassVar
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class AddedPositions(nn.Module):
-    """A vector for each place of the sequence, added; those of the placed prefix tokens first."""
+    """A vector added at each position of the sequence; those of the placed prefix tokens come first."""
 
     matrix: Tensor | None
 
@@ -46,7 +46,7 @@ class AddedPositions(nn.Module):
         places = self.vectors()
         if self.matrix is not None:
             places = torch.cat([places[: self.prefix], self.matrix @ places[self.prefix :]])
-        if self.unplaced:  # prefix tokens without a position stand between those with one and the patches
+        if self.unplaced:  # prefix tokens without a position are between those with one and the patches
             places = torch.cat(
                 [places[: self.prefix], places.new_zeros(self.unplaced, places.shape[1]), places[self.prefix :]]
             )
@@ -127,7 +127,7 @@ class SinCos(AddedPositions):
 
 
 def build_positions(config: ViTConfig) -> AddedPositions | None:
-    """Return the added position embedding that the configuration names, if it names one."""
+    """Build the added position embedding that the configuration names, if any."""
     kinds = {"learned": Learned, "learned2d": Learned2D, "sincos2d": SinCos, "sincos2d-mae": SinCos}
     return kinds[config.positions](config) if config.positions in kinds else None
 
@@ -144,8 +144,8 @@ def encode_sincos_2d(
 ) -> Float[Tensor, "row col dim"]:
     """Return sin(col w), cos(col w), sin(row w), cos(row w), a quarter of the width each.
 
-    The frequencies w fall geometrically from 1 to 1 / temperature (MoCo v3, 2104.02057; big_vision); with `mae` the last
-    one stays a step short of that (MAE, 2111.06377).
+    The frequencies w fall geometrically from 1 to 1 / temperature (MoCo v3, 2104.02057; big_vision); with `mae` the
+    last one is one step short of that (MAE, 2111.06377).
     """
     quarter = width // 4
     last = quarter if mae else max(1, quarter - 1)

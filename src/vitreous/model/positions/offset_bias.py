@@ -12,7 +12,7 @@ from vitreous.model.positions.relative import Relative, index_offsets
 from vitreous.shapes import Size
 
 GAIN, REACH = 16.0, 8.0
-"""Swin v2: the largest bias, and how far the outermost offsets are spread before their logarithm."""
+"""Swin v2: the largest bias, and the range to which offsets are scaled before their logarithm."""
 
 
 class OffsetBias(nn.Module):
@@ -35,7 +35,7 @@ class OffsetBias(nn.Module):
         self.place(config.grid)
 
     def forward(self, q: Float[Tensor, "batch head query head_dim"]) -> Float[Tensor, "1 head query key"]:
-        """Return what is added to the logits of any queries."""
+        """Return the biases to add to the logits of any queries."""
         return self.biases()
 
     def biases(self) -> Float[Tensor, "1 head query key"]:
@@ -47,7 +47,7 @@ class OffsetBias(nn.Module):
         return F.pad(bias, (self.prefix, 0, self.prefix, 0))[None]
 
     def place(self, grid: Size) -> None:
-        """Serve another grid over the same picture: its cells lie as many old cells apart as they cover."""
+        """Serve another grid over the same picture: its cells are as many old cells apart as they cover."""
         weight = self.expand.weight
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
         axes = []
@@ -61,7 +61,7 @@ class OffsetBias(nn.Module):
 
 
 def build_relative(config: ViTConfig) -> Relative | OffsetBias | None:
-    """Return the positions that act on the attention's logits, if the configuration names such."""
+    """Build the positions that act on the attention's logits, if the configuration names any."""
     if not config.in_attention:
         return None
     return Relative(config) if config.positions in ("relative", "bias") else OffsetBias(config)

@@ -1,4 +1,4 @@
-"""Relative positions: what the attention logits gain from how far apart two tokens lie."""
+"""Relative positions: terms in the attention logits that depend on the distance of two tokens."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from vitreous.shapes import Size
 
 
 class Relative(nn.Module):
-    """A table over offsets, shared by all pairs of tokens that lie equally far apart.
+    """A table over offsets, shared by all pairs of tokens with the same offset.
 
     relative (2010.11929, appendix D.4): an embedding r of each 1-D offset of the sequence, [class] included; the logit of
     a query q gains q . r(offset) / sqrt(head_dim), so it depends on the query. All heads share the embeddings.
@@ -36,11 +36,11 @@ class Relative(nn.Module):
         self._serve(config.grid)
 
     def forward(self, q: Float[Tensor, "batch head query head_dim"]) -> Float[Tensor, "#batch head query key"]:
-        """Return what is added to the logits of these queries."""
+        """Return the terms to add to the logits of these queries."""
         table = self.table if self.matrix is None else self.matrix @ self.table
         if self.kind == "bias":
             return table[self.places].permute(2, 0, 1)[None]
-        # Every query against every offset, then each pair picks its own: no (token, token, head_dim) table is made.
+        # Every query against every offset, then each pair selects its own: no (token, token, head_dim) table is made.
         logits = (q * q.shape[-1] ** -0.5) @ table.to(q.dtype).T
         return logits.gather(3, self.places.expand(*logits.shape[:2], -1, -1))
 
@@ -91,8 +91,8 @@ def index_offsets(kind: str, grid: Size, prefix: int) -> Int64[Tensor, "query ke
 def resize_table_matrix(kind: str, start: Size, to: Size, prefix: int, rule: str) -> Float64[Tensor, "new old"]:
     """Return the constant matrix that maps a table over the offsets of one grid to those of another.
 
-    bias: the named rule, on the grid of offsets (the three numbers of [class] stay). relative: an offset of the new
-    sequence is so many rows and columns of the new grid; the same share of the old grid is a place between two of its 1-D
+    bias: the named rule, on the grid of offsets (the three numbers of [class] stay). relative: an offset in the new
+    sequence is a number of rows and columns of the new grid; the same share of the old grid lies between two of its 1-D
     offsets, and linear interpolation reads there. Rules don't apply: the table is a line, not a grid.
     """
     if kind == "bias":

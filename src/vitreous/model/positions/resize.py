@@ -1,4 +1,4 @@
-"""How a grid of position embeddings becomes one of another size: by a named rule, as a constant matrix."""
+"""Resize a grid of position embeddings by a named rule, as a constant matrix."""
 
 import numpy as np
 import torch
@@ -23,13 +23,13 @@ RULES = {
 without antialias and -0.5 with it, so the flag matters when enlarging too). bicubic-offset is DINOv2's: the scale is
 computed from the new size plus 0.1. docs/checkpoints.md says which origin uses which."""
 OFFSET_RULES = ("geometric",)
-"""Rules for tables over the offsets of two patches alone. geometric is BEiT's: the old offsets are spread over the new
-ones in a geometric progression, dense near zero, and linear interpolation reads between them (timm's reader; the authors'
-fine-tuning script does the same with cubic splines)."""
+"""Rules only for tables over the offsets of two patches. geometric is BEiT's: the old offsets are spread over the
+new ones in a geometric progression, dense near zero, and linear interpolation reads between them (timm's reader; the
+authors' fine-tuning script does the same with cubic splines)."""
 ALL_RULES = (*RULES, *OFFSET_RULES)
 DEFAULT_RULE = "bicubic-antialias"
 OFFSET = 0.1
-"""Of DINOv2's bicubic-offset."""
+"""The offset in DINOv2's bicubic-offset."""
 
 
 def resize_matrix(start: Size, to: Size, rule: str = DEFAULT_RULE) -> Float64[Tensor, "new old"]:
@@ -45,7 +45,7 @@ def resize_matrix(start: Size, to: Size, rule: str = DEFAULT_RULE) -> Float64[Te
         raise UnknownName("resize rule", rule, RULES)
     cells = start.rows * start.cols
     units = torch.eye(cells, dtype=torch.float64, device="cpu").view(cells, 1, *start)
-    if to.cols == 1:  # torch 2.13 with antialias fills such a column with its first value; a row comes out right
+    if to.cols == 1:  # torch 2.13 with antialias fills such a column with its first value; a row is right
         return interpolate(units.mT, to[::-1], rule).mT.flatten(1).T
     return interpolate(units, to, rule).flatten(1).T
 

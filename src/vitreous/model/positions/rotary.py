@@ -37,7 +37,7 @@ class Rotary(nn.Module):
         return Angles(self.cos, self.sin)
 
     def place(self, grid: Size) -> None:
-        """Serve another grid over the same picture: its cells lie at the middles of those that they cover."""
+        """Serve another grid over the same picture: its cells are at the centres of those that they cover."""
         self._set(grid)
 
     def _set(self, grid: Size) -> None:
@@ -59,7 +59,7 @@ class Rotary(nn.Module):
 
 
 class MixedRotary(nn.Module):
-    """Angles of a grid's patches for the heads of one block: row and column, times frequencies that are learned."""
+    """Angles of a grid's patches for the heads of one block: row and column, times learned frequencies."""
 
     roles: ClassVar = {"frequencies": Role(decays=False, start=None)}
     row: Tensor
@@ -81,7 +81,7 @@ class MixedRotary(nn.Module):
         return Angles(turns.cos(), turns.sin())
 
     def place(self, grid: Size) -> None:
-        """Serve another grid over the same picture: its cells lie at the middles of those that they cover."""
+        """Serve another grid over the same picture: its cells are at the centres of those that they cover."""
         device = self.frequencies.device if self.frequencies.device.type != "meta" else torch.device("cpu")
         rows = (torch.arange(grid.rows, dtype=torch.float64, device="cpu") + 0.5) * (self.grid.rows / grid.rows) - 0.5
         cols = (torch.arange(grid.cols, dtype=torch.float64, device="cpu") + 0.5) * (self.grid.cols / grid.cols) - 0.5
@@ -89,7 +89,7 @@ class MixedRotary(nn.Module):
         self.col = cols.repeat(grid.rows).float().to(device)
 
     def start(self, frequencies: Float[Tensor, "axis head half"], generator: torch.Generator) -> None:
-        """Fill with falling frequencies, two directions of each, turned by a random angle a head."""
+        """Fill with falling frequencies in two directions, rotated by a random angle per head."""
         heads, quarter = frequencies.shape[1], frequencies.shape[2] // 2
         size = self.temperature ** -(torch.arange(quarter) / quarter)
         turn = torch.rand((heads, 1), generator=generator) * 2 * math.pi
@@ -101,7 +101,8 @@ class MixedRotary(nn.Module):
 def cell_angles(
     rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor, config: RotaryConfig
 ) -> Float[Tensor, "patch head_dim"]:
-    """EVA-02: a cell's row and column times falling frequencies, each for two neighbouring values; rows first, unless said."""
+    """EVA-02: a cell's row and column times falling frequencies, each for two neighbouring values; rows first by
+    default."""
     rows, cols = rows + config.offset, cols + config.offset
     if config.reference is not None:
         rows, cols = rows * config.reference[0] / grid.rows, cols * config.reference[1] / grid.cols
@@ -125,7 +126,7 @@ def _outer(rows: Tensor, cols: Tensor, frequencies: Tensor) -> Float[Tensor, "ro
 def rotate(
     heads: Float[Tensor, "batch head token head_dim"], angles: Angles, kind: str
 ) -> Float[Tensor, "batch head token head_dim"]:
-    """Turn each patch's q or k by its angles; tokens before the patches have no place and stay as they are."""
+    """Rotate each patch's q or k by its angles; tokens before the patches have no position and stay as they are."""
     prefix = heads.shape[2] - angles.cos.shape[-2]
     patches = heads[:, :, prefix:]
     if kind in ("cells", "mixed"):
