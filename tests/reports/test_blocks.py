@@ -110,7 +110,7 @@ def test_a_model_that_is_never_wrong_has_no_confusions():
     text = render_markdown(
         Report("", "", build_sections(evaluate_logits(np.eye(3)[labels] * 9, labels, ("a", "b", "c"))))
     )
-    assert "Not one image was taken for another class." in text
+    assert "No image was taken for another class." in text
 
 
 def test_what_is_no_number_in_json_writes_nothing(tmp_path):

@@ -49,7 +49,7 @@ def goes_on(run: Path, straight: str) -> None:
 
 def test_a_worker_killed_between_two_steps(tmp_path, straight):
     with pytest.raises(
-        WorkerKilled, match=r"was killed by SIGKILL, most often for want of memory; use fewer"
+        WorkerKilled, match=r"was killed by SIGKILL, most often for lack of memory; use fewer"
     ) as caught:
         train(CONFIG, tmp_path / "run", KillsAtStep())
     steps = list_checkpoint_steps(tmp_path / "run")
@@ -109,7 +109,7 @@ def failing(monkeypatch, kind, name, at, error):
         (
             RuntimeError(ALLOCATOR),
             OutOfMemory,
-            r"out of memory \(137438953472 bytes more were asked for\); use a smaller",
+            r"out of memory \(137438953472 bytes more were requested\); use a smaller",
         ),
         (ImageError("a.png is gone"), ImageError, r"a\.png is gone\. Step 4 is saved"),
         (ZeroDivisionError("a bug"), ZeroDivisionError, "a bug"),

@@ -91,7 +91,7 @@ def test_a_run_of_before_goes_on_and_is_told_once(run):
         (folder / "state.json").write_bytes(text)
         sums = [line for line in sums if "state.json" not in line]
         (folder / "SHA256SUMS").write_text("\n".join([*sums, f"{hashlib.sha256(text).hexdigest()}  state.json\n"]))
-    assert "config.json is of a version that noted no hash of it" in told(run)[0]
+    assert "config.json is of a version that recorded no hash of it" in told(run)[0]
     assert told(run) == ["resuming at step 6 of 6"]
 
 
@@ -114,7 +114,9 @@ def test_records_that_are_not_what_they_were_are_told(run, harm, words):
 
 def test_checkpoints_that_are_gone_are_told(run):
     shutil.rmtree(run / "checkpoints" / "step-6")
-    assert any("model folder is of step 6, later than the newest whole checkpoint (step 4)" in one for one in told(run))
+    assert any(
+        "model folder is from step 6, later than the newest whole checkpoint (step 4)" in one for one in told(run)
+    )
     model = digest(run)
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(RunError, match=r"its checkpoints are gone; put them back, or begin a new run from its model"):
@@ -261,7 +263,7 @@ def test_images_replaced_behind_the_scans_back_are_named(photos, monkeypatch):
     times = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(RunError, match=rf"of 12 files looked at 1 differ: {name}\. Restore it"):
+    with pytest.raises(RunError, match=rf"of 12 files compared, 1 differ: {name}\. Restore it"):
         resume(photos)
 
 
@@ -272,7 +274,7 @@ def test_a_folder_that_never_became_a_run_is_free(tmp_path):
         (run / name).touch()
     refuse_used(str(run))
     with pytest.raises(
-        RunError, match=r"ended before it began: there is nothing to go on with\. Give the `vitreous train`"
+        RunError, match=r"ended before its first step: there is nothing to resume\. Give the `vitreous train`"
     ):
         resume(run)
     assert train(replace(SHORT, duration="1st", schedule=ScheduleConfig(warmup="0st")), run).stopped == "finished"

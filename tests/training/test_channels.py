@@ -104,12 +104,12 @@ def test_mixed_channels_are_one_line(folder):
 
 
 def test_other_channels_than_were_asked_for_are_one_line(folder):
-    with pytest.raises(DataError, match="other channels than the 4 that the model sees: 20 of 5"):
+    with pytest.raises(DataError, match="other than the model's 4 channels: 20 of 5"):
         planned(folder, channels=4)
     config = planned(folder)
     with pytest.raises(ConfigError, match="RandAugment changes colours of 8 bits"):
         train(replace(config, augment=replace(config.augment, randaugment=(2, 10.0))), folder.parent / "run")
-    with pytest.raises(ConfigError, match="5 channels but mode RGB gives 3"):
+    with pytest.raises(ConfigError, match="5 channels, but mode RGB gives 3"):
         train(
             replace(config, preprocess=replace(config.preprocess, mode="RGB", mean=(0.5,), std=(0.5,))),
             folder.parent / "run",

@@ -46,5 +46,5 @@ def test_epochs_and_examples_agree(examples: int, batch: int) -> None:
 
 @pytest.mark.parametrize("amount", ["9" * 400, "1" + "0" * 30, "2000000000G"])
 def test_a_duration_longer_than_any_run_is_refused(amount):
-    with pytest.raises(ConfigError, match=r"longer than any run; at most 1,000,000,000,000,000"):
+    with pytest.raises(ConfigError, match=r"longer than any run; use at most 1,000,000,000,000,000"):
         Duration.parse(f"{amount}ep")

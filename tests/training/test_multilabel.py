@@ -107,7 +107,7 @@ def test_the_model_knows_that_an_image_may_have_several(learned, data):
 
 
 def test_accuracy_is_refused_where_there_are_several(learned, data):
-    with pytest.raises(DataError, match="several labels an image, and accuracy needs one label an image"):
+    with pytest.raises(DataError, match="several labels an image, but accuracy needs one label an image"):
         evaluate(Predictor.load(learned.run, device="cpu"), open_dataset(data).validation)
 
 

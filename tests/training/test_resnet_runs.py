@@ -82,7 +82,7 @@ def test_a_resnet_starts_from_weights_at_another_size(base):
 
 
 def test_weights_of_another_kind_or_shape_are_refused(base):
-    with pytest.raises(CheckpointError, match=r"holds a ResNet, and this run trains a ViT$"):
+    with pytest.raises(CheckpointError, match=r"holds a ResNet, but this run trains a ViT$"):
         start(base, model=TINY.model)
     with pytest.raises(CheckpointError, match=r"another architecture: units \(1, 2\) there, \(1, 1\) here, root 3x3"):
         start(base, model=replace(SMALL, units=(1, 1), root="7x7"))
@@ -105,7 +105,7 @@ def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"lora": 2}, "lora is 2; LoRA is for a ViT's dense layers"),
+        ({"lora": 2}, "lora is 2, but LoRA needs a ViT's dense layers"),
         ({"freeze": "positions"}, "a ResNet has no positions to freeze"),
         ({"freeze": 4}, "freeze is 4, but the model has 3 blocks"),
     ],

@@ -252,9 +252,9 @@ def test_a_dry_run_measures_one_batch_and_writes_nothing(tmp_path, monkeypatch):
 
 def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
     wrong = [
-        ({"model": replace(TINY.model, classes=9)}, "the model has 9 classes, the data 10; set --model.classes 10"),
-        ({"model": replace(TINY.model, image=(12, 8))}, "the model sees 12x8 images but preprocessing makes 8x8"),
-        ({"preprocess": replace(TINY.preprocess, mode="RGB")}, "the model has 1 channels but mode RGB gives 3"),
+        ({"model": replace(TINY.model, classes=9)}, "the model has 9 classes, but the data 10; set --model.classes 10"),
+        ({"model": replace(TINY.model, image=(12, 8))}, "the model sees 12x8 images, but preprocessing makes 8x8"),
+        ({"preprocess": replace(TINY.preprocess, mode="RGB")}, "the model has 1 channels, but mode RGB gives 3"),
         ({"augment": replace(TINY.augment, crop_pad=8)}, "augment.crop_pad is 8; it must be below the image's shorter"),
         ({"preprocess": replace(TINY.preprocess, mean=())}, "preprocess.mean has 0 values"),
         ({"schedule": ScheduleConfig(warmup="13st")}, r"warm-up \(13 steps\) and cool-down"),
@@ -270,7 +270,7 @@ def test_nothing_is_written_where_settings_do_not_fit(tmp_path):
                 "preprocess": replace(TINY.preprocess, size=(512, 512)),
                 "model": replace(TINY.model, image=(512, 512)),
             },
-            "batch is 1,000,000; so many images of 512x512 are 262.1 GB of pixels, more than a quarter of",
+            "batch is 1,000,000; that many images of 512x512 are 262.1 GB of pixels, more than a quarter of",
         ),
         ({"micro_batch": -1}, "micro_batch is -1; it must be at least 0"),
         ({"weights": str(tmp_path / "nowhere")}, "no such model folder"),

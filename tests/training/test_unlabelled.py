@@ -138,10 +138,10 @@ def test_what_it_learned_is_where_fine_tuning_starts(go):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"model": replace(MODEL, classes=10)}, "and this one has 10 classes; set --model.classes 0"),
-        ({"ema": 0.9}, "ema is 0.9; objective masked-patches has no average"),
-        ({"low_resolution": 0.5}, "low_resolution is 0.5; objective masked-patches sees the full resolution"),
-        ({"model": ResNetConfig((8, 8), 1, (1,), classes=0)}, "hides patches, and a ResNet has none"),
+        ({"model": replace(MODEL, classes=10)}, "but this one has 10 classes; set --model.classes 0"),
+        ({"ema": 0.9}, "ema is 0.9, but objective masked-patches has no average"),
+        ({"low_resolution": 0.5}, "low_resolution is 0.5, but objective masked-patches uses the full resolution"),
+        ({"model": ResNetConfig((8, 8), 1, (1,), classes=0)}, "hides patches, which a ResNet doesn't have"),
         (
             {"objective": MaskedPatchesConfig(corrupted_share=1.5)},
             "objective.corrupted_share is 1.5; it must be above 0 and below 1",

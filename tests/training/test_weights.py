@@ -127,7 +127,7 @@ def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(ba
     assert start(base, head="new", objective=objective)[0].model.head.bias.eq(-3).all()
     assert torch.equal(start(base, objective=objective)[0].model.head.bias, exported(base)["head.bias"])
     model = replace(TINY.model, head_bias=False)
-    with pytest.raises(ConfigError, match="biases are to start at -3, and this model's head has none"):
+    with pytest.raises(ConfigError, match="biases should start at -3, but this model's head has none"):
         build_job(replace(TINY, model=model, objective=objective), open_dataset(TINY.data), Silent())
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of: blocks, each shown on a page and in Markdown; and an evaluation's page, Markdown and JSON."""
+"""The blocks of pages, each shown on a page and in Markdown; and an evaluation's page, Markdown and JSON."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ class Block:
     """A piece of a section, which can be shown on a page and in plain Markdown."""
 
     def html(self) -> Markup:
-        """Return it for the page, escaped: what the macro of the class's own name makes of it."""
+        """Return it for the page, escaped: the output of the macro with the class's name."""
         return render_macro(type(self).__name__.lower(), self)
 
     def markdown(self) -> str:
@@ -34,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Numbers(Block):
-    """The figures that matter most, in large type, the first one largest."""
+    """The most important figures, in large type, the first one largest."""
 
     figures: Sequence[tuple[str, str, str]]
     """(name, value, small print) of each."""
@@ -57,7 +57,7 @@ class Table(Block):
     rows: Sequence[Sequence[object]]
     words: int = 1
     fold_after: int | None = None
-    """Rows that stand in the open; the others fold away on the page. None: all."""
+    """Rows that are always visible; the others fold away on the page. None: all."""
 
     def markdown(self) -> str:
         """Return a table of pipes, with its caption above."""
@@ -97,13 +97,13 @@ class Drawing(Block):
 
 @dataclass(frozen=True)
 class Words(Block):
-    """A paragraph, with a bold beginning or not."""
+    """A paragraph, with an optional bold beginning."""
 
     words: str
-    """Markup stands as it is; only a page shows it."""
+    """Markup stays as it is; only a page shows it."""
     strong: str = ""
     soft: bool = True
-    """In a soft colour."""
+    """Whether it has a soft colour."""
 
     def markdown(self) -> str:
         """Return it as text."""
@@ -112,7 +112,7 @@ class Words(Block):
 
 @dataclass(frozen=True)
 class Note(Block):
-    """What the reader must know: a bold beginning and the rest."""
+    """A warning: a bold beginning and the rest."""
 
     what: str
     why: str
@@ -124,7 +124,7 @@ class Note(Block):
 
 @dataclass(frozen=True)
 class Code(Block):
-    """Lines as they are, below a summary that unfolds them or in the open; only the page shows them."""
+    """Verbatim lines, visible or below a summary that unfolds them; only the page shows them."""
 
     lines: str
     summary: str = ""
@@ -136,7 +136,7 @@ class Beside(Block):
 
     blocks: Sequence[Block]
     wide: bool = False
-    """Each needs more room than a small chart does."""
+    """Whether each needs more room than a small chart."""
 
     def markdown(self) -> str:
         """Return the blocks one after the other."""
@@ -154,24 +154,24 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one evaluation found."""
+    """The results of one evaluation."""
 
     title: str
-    """What was measured, in a few words."""
+    """A short title."""
     lead: str
     """One sentence: which model, on which images, by which protocol."""
     sections: Sequence[Section]
     data: dict[str, Any] = field(default_factory=dict)
-    """What report.json holds: JSON values, everything that the sections show and more."""
+    """The contents of report.json: JSON values, everything that the sections show and more."""
     tables: Mapping[str, Mapping[str, Sequence[Any] | np.ndarray]] = field(default_factory=dict)
-    """CSV files beside it: by each one's name its columns, all of one length."""
+    """Additional CSV files: the columns of each by its name, all of one length."""
 
 
 def save_report(folder: Path, report: Report) -> Path:
     """Write report.html, report.json, report.md and the report's tables into a new folder; return the page's path.
 
     Raises:
-        StorageError: the folder can't be written; then none of them is there.
+        StorageError: the folder can't be written; then none of them exist.
     """
     with atomic_folder(folder) as partial:
         (partial / PAGE).write_bytes(render_html(report))
@@ -184,7 +184,7 @@ def save_report(folder: Path, report: Report) -> Path:
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-    """Write columns as a CSV with a header; numbers that are no whole ones with six digits."""
+    """Write columns as a CSV with a header; fractions with six digits."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file)
         table.writerow(columns)
@@ -198,12 +198,12 @@ def render_html(report: Report) -> bytes:
 
 
 def write_byline() -> str:
-    """Say who wrote a page, and when."""
+    """Return the version and the time of a page."""
     return f"Written by vitreous on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def render_markdown(report: Report) -> str:
-    """Return everything but the pictures, as Markdown."""
+    """Return everything except the pictures, as Markdown."""
     lines = [f"# {escape_markdown(report.title)}", escape_markdown(report.lead)]
     for one in report.sections:
         shown = [block.markdown() for block in one.blocks]
@@ -213,7 +213,7 @@ def render_markdown(report: Report) -> str:
 
 
 def escape_markdown(value: object) -> str:
-    """Return text that stays text in Markdown, on one line: no tags, no links, no cells of its own."""
+    """Return text that is plain text in Markdown, on one line: no tags, links or cells of its own."""
     words = " ".join(strip_hidden(value).split())
     for sign in ("\\", "|", "<", "[", "]", "`", "*", "_"):
         words = words.replace(sign, "\\" + sign)

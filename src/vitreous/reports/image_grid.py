@@ -18,19 +18,19 @@ from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
 ROW = 96
-"""Rows and columns of each picture of a strip, in pixels, at most."""
+"""Most rows and columns of each picture of a strip, in pixels."""
 
 GAP = 3
 """Grey columns between the pictures of a strip."""
 
 
 def render_input(folder: ModelFolder, source: Source, index: int) -> UInt8[np.ndarray, "row col channel"]:
-    """Return what people are shown of an example, as the model gets it before normalisation; raises ImageError."""
+    """Return the picture of an example's model input, before normalisation, for people; raises ImageError."""
     return select_visible(read_input(folder, source, index), folder.preprocess)
 
 
 def read_input(folder: ModelFolder, source: Source, index: int) -> Pixels[np.ndarray, "row col channel"]:
-    """Return an example's pixels as the model gets them, before normalisation; raises ImageError."""
+    """Return an example's model input, before normalisation; raises ImageError."""
     return preprocess_image(source.read(index), folder.decode, folder.preprocess, source.names[index])
 
 
@@ -40,14 +40,14 @@ class Picture(Block):
 
     pixels: UInt8[np.ndarray, "row col channel"]
     alternative: str
-    """What it shows, in words."""
+    """Description in words."""
     kind: str = ""
     """A class of the page's style."""
     most: int = 160
     """Pixels of its longer side."""
 
     def html(self) -> Markup:
-        """Return it with its pixels inside."""
+        """Return it with its pixels embedded."""
         tiny = max(self.pixels.shape[:2]) <= TINY
         return render_macro("picture", draw_thumbnail(self.pixels, self.most), self.alternative, tiny, self.kind)
 
@@ -56,7 +56,7 @@ class Line(NamedTuple):
     """A line below a picture."""
 
     name: str
-    """What stands out."""
+    """The emphasised part."""
     more: str = ""
     wrong: bool = False
     before: str = ""
@@ -64,12 +64,12 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture, or two side by side, and what is said of it."""
+    """One picture, or two side by side, with lines of text."""
 
     picture: Picture
     lines: Sequence[Line]
     file: str = ""
-    """Its name."""
+    """Its file name."""
     second: Picture | None = None
 
 
@@ -79,7 +79,7 @@ class Tiles(Block):
 
     tiles: Sequence[Tile]
     kind: str = "tiles"
-    """tiles, pairs or maps: how large."""
+    """tiles, pairs or maps: the size."""
     title: str = ""
 
     def markdown(self) -> str:

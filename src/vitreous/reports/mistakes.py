@@ -1,4 +1,4 @@
-"""A model's mistakes as pictures: those that it was surest of first, often wrong labels, or what the data lacks."""
+"""A model's mistakes as pictures, the most confident first: often wrong labels, or gaps in the data."""
 
 from collections.abc import Sequence
 
@@ -24,23 +24,26 @@ def build_mistakes(
     labels: Int64[np.ndarray, " example"],
     what: str = "images",
 ) -> list[Block]:
-    """Return the wrong predictions that the model was surest of; raises ImageError for a file that is gone."""
+    """Return the most confident wrong predictions; raises ImageError for a missing file."""
     predicted, names = probabilities.argmax(1), folder.classes
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):
-        return [Words(f"None: all {len(labels):,} {what} are classified rightly.")]
+        return [Words(f"None: all {len(labels):,} {what} are classified correctly.")]
     tiles = []
     for index in map(int, sort_by_confidence(probabilities, wrong)[:MISTAKES]):
         true, taken = names[labels[index]], names[predicted[index]]
         lines = [Line(taken, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
         picture = Picture(render_input(folder, source, index), f"{true}, taken for {taken}")
         tiles.append(Tile(picture, lines, source.names[index]))
-    lead = "The wrong predictions that the model is surest of, as it sees them: look here for wrong labels and missing kinds of images."
+    lead = (
+        "The most confident wrong predictions, as the model sees the images: look here for wrong labels and "
+        "missing kinds of images."
+    )
     return [Words(lead), Tiles(tiles)]
 
 
 def sort_by_confidence(probabilities: Float[np.ndarray, "example label"], chosen: np.ndarray) -> np.ndarray:
-    """Return examples by the model's confidence in them, the largest first."""
+    """Return examples by the model's confidence in them, the most confident first."""
     return chosen[np.argsort(-probabilities[chosen].max(1), kind="stable")]
 
 
@@ -51,11 +54,11 @@ def build_multilabel_mistakes(
     targets: Bool[np.ndarray, "example label"],
     what: str = "images",
 ) -> list[Block]:
-    """Return the labels that the model was surest of and wrong: one that is not there, or one that it doesn't see."""
+    """Return the labels that the model was most confident of and wrong: predicted but absent, or present but missed."""
     claimed, names = probabilities >= CLAIMED, folder.classes
     wrong = np.argwhere(claimed != targets)
     if not len(wrong):
-        return [Words(f"None: all {len(claimed):,} {what} have just the labels that the model gives them.")]
+        return [Words(f"None: the model predicts exactly the labels of all {len(claimed):,} {what}.")]
     sure = np.abs(probabilities[tuple(wrong.T)] - CLAIMED)
     tiles = []
     for index, label in wrong[np.argsort(-sure, kind="stable")][:MISTAKES].tolist():
@@ -67,14 +70,14 @@ def build_multilabel_mistakes(
         ]
         tiles.append(Tile(Picture(render_input(folder, source, index), true), lines, source.names[index]))
     lead = (
-        "Labels that the model is surest of and wrong, as it sees the images: claimed and not there, or there and not seen. "
-        "Look here for wrong or forgotten labels."
+        "The most confident wrong labels, as the model sees the images: predicted but absent, or present but "
+        "missed. Look here for wrong or forgotten labels."
     )
     return [Words(lead), Tiles(tiles)]
 
 
 def list_labels(which: Label, classes: Sequence[str]) -> str:
-    """Write a class, or several."""
+    """Format a class, or several."""
     if isinstance(which, int):
         return classes[which]
     return ", ".join(classes[index] for index in np.flatnonzero(which)) or NONE

@@ -1,4 +1,4 @@
-"""Pictures of what a model has learned about places, whatever kind of positions it has."""
+"""Pictures of what a model has learned about positions, of any kind."""
 
 from collections.abc import Sequence
 
@@ -21,9 +21,9 @@ def build_position_maps(model: ViT) -> Sequence[Block]:
         return [Note("Nothing to show:", "this model has no position embedding.")]
     spread = np.unique(np.linspace(0, len(every) - 1, min(MOST, len(every))).round().astype(int))
     lead = (
-        f"Each small picture stands at one patch's place, in a grid of {model.config.grid}, and shows how much every other "
-        "place has to do with it (2010.11929, figure 7, middle, and figure 10). A model that has learned where things are "
-        "shows a bright spot that moves with the place, and often its row and column."
+        f"Each small picture is at one patch's place, in a grid of {model.config.grid}, and shows how strongly "
+        "every other place is related to it (2010.11929, figure 7, middle, and figure 10). A model that has "
+        "learned where things are shows a bright spot that moves with the place, and often its row and column."
     )
     lead += f" {len(spread)} of {len(every)} are shown." if len(spread) < len(every) else ""
     return [Words(lead), Beside([_draw_mosaic(every[place]) for place in spread], wide=True)]

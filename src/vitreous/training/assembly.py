@@ -22,11 +22,11 @@ from vitreous.training.schedule import Schedule
 from vitreous.training.state import Job
 
 EXTRAS = 0xE7
-"""Purpose of the draws that initialise what is trained beside the model."""
+"""Purpose of the draws that initialise what is trained besides the model."""
 
 
 def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
-    """Open and verify the data set, telling the reporter how far the scan is, and what is odd about the data."""
+    """Open and verify the data set, reporting the scan's progress and anything unusual about the data."""
     reporter.phase(f"scanning {config.data.path}")
     dataset = open_dataset(config.data, config.decode, lambda done, total: reporter.progress(done, total, {}))
     for remark in dataset.report.remarks():
@@ -35,7 +35,7 @@ def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
 
 
 def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
-    """Put a run together. `config` must be resolved (see `resolve`), or be about to be measured."""
+    """Assemble a run. `config` must be resolved (see `resolve`), or be about to be measured."""
     device = choose_device(config.device)
     if device.type == "cpu":
         tune_cpu()
@@ -82,7 +82,8 @@ def plan_schedule(config: RunConfig, examples: int) -> Schedule:
 
 
 def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
-    """Return how many of a run's first steps see the low resolution: not the last one, unless that was asked for."""
+    """Return how many of a run's first steps use the low resolution: never the last one, unless the settings ask for
+    it."""
     if config.low_resolution == 1:
         return 0
     scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_duration)
@@ -90,7 +91,7 @@ def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
 
 
 def choose_low_size(config: RunConfig) -> Size:
-    """Return the low resolution in pixels: of a ViT whole patches, at least one each way."""
+    """Return the low resolution in pixels: for a ViT whole patches, at least one each way."""
     patches = config.model.patch if isinstance(config.model, ViTConfig) else (1, 1)
     rows, cols = (
         max(patch, round(side * config.low_resolution / patch) * patch)

@@ -1,4 +1,4 @@
-"""What can be had without a network, beside what a run came to: measured at its end, kept among its records."""
+"""Results without a network, for comparison with a run's: measured at its end, kept among its records."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +15,9 @@ LEAST_SIDE = 16
 
 
 def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
-    """Measure what can be had without a network, and note it among the run's records; a failure is told and nothing is lost.
+    """Measure the baselines, and record them with the run; a failure is reported and loses nothing.
 
-    Where images have one label each, colours, and more than a few pixels.
+    Only where images have one label each, colours, and more than a few pixels.
     """
     config = job.config
     labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.multilabel
@@ -33,7 +33,7 @@ def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
 
 
 def read_baselines(run: Path) -> Baselines | None:
-    """Return what was noted of the baselines, if they were measured."""
+    """Return the recorded baselines, if they were measured."""
     found = [record for record in read_run(run).metrics if record["kind"] == "baselines"]
     return (
         Baselines(**{name: found[-1][name] for name in ("majority", "histogram", "train", "validation")})

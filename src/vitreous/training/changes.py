@@ -1,4 +1,4 @@
-"""What may change when a run goes on. Everything else is settled when it begins."""
+"""The settings that may change when a run is resumed. Everything else is settled when it begins."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -10,22 +10,23 @@ from vitreous.training.duration import Duration
 from vitreous.training.settings_check import flatten
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
-"""Fields of `Changes` that replace a setting of the run of that name."""
+"""Fields of `Changes` that replace the run's setting of the same name."""
 ROUNDING = ("micro_batch", "device", "threads")
-"""Of what may change, what changes the order of sums, and so the bits from here on."""
+"""Changes that affect the order of sums, and so the bits from here on."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What is to be different from here on; None: as it was."""
+    """The changes from here on; None: unchanged."""
 
     duration: str | None = None
-    """Length of the whole run, what is done included: longer than planned, though it has finished, or shorter. The schedule is
-    laid out anew over that length from here on, so these are not the bits of a run that began with it. 15min: by the speed so far."""
+    """Length of the whole run, including the part already done: longer than planned, even if it has finished, or
+    shorter. The schedule is laid out anew over that length from here on, so these are not the bits of a run that
+    began with it. 15min: by the speed so far."""
     data: str | None = None
-    """Where the data is now, if it was moved; what it holds must be the same."""
+    """New path of the data, if it was moved; its contents must be the same."""
     validation: str | None = None
-    """Where validation data of its own is now, if it was moved."""
+    """New path of separate validation data, if it was moved."""
     workers: int | Literal["auto"] | None = None
     """Processes that decode and augment; 0: none. Never changes a number."""
     checkpoint_every: str | None = None
@@ -39,10 +40,10 @@ class Changes:
     threads: int | None = None
     """Threads of the CPU; from here on sums may round differently."""
     accept_changes: bool = False
-    """Go on though config.json was changed by hand; what was changed is noted in it."""
+    """Resume although config.json was changed by hand; the changes are recorded in it."""
 
     def __bool__(self) -> bool:
-        """Tell whether anything is to be different."""
+        """Return whether there is any change."""
         return self != AS_BEFORE
 
 
@@ -53,13 +54,13 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
     """Return the configuration with the changes made.
 
     Args:
-        config: what the run was told so far.
-        changes: what is to be different.
-        step: that the run is at.
-        seconds: that these steps took; minutes are converted by them.
+        config: the run's configuration so far.
+        changes: what to change.
+        step: the run's current step.
+        seconds: the time that these steps took, for converting minutes.
 
     Raises:
-        ConfigError: minutes of a run without a checkpoint, or a number of threads below 1.
+        ConfigError: minutes for a run without a checkpoint, or a number of threads below 1.
     """
     given = {name: value for name in SETTINGS if (value := getattr(changes, name)) is not None}
     if changes.threads is not None and changes.threads < 1:
@@ -75,14 +76,14 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
 
 
 def find_differences(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the settings that differ, by dotted name of today: what they were and what they are."""
+    """Return the settings that differ, by their current dotted name: the old and the new value."""
     old, new = (flatten(to_dict(from_dict(RunConfig, one) if isinstance(one, dict) else one)) for one in (before, now))
     names = dict.fromkeys((*old, *new))
     return {name: [old.get(name), new.get(name)] for name in names if old.get(name) != new.get(name)}
 
 
 def format_differences(differences: dict[str, list[Any]], most: int = 4) -> str:
-    """Say what differs.
+    """Format the differences.
 
     >>> format_differences({"seed": [0, 1]})
     'seed 0 -> 1'
@@ -93,5 +94,5 @@ def format_differences(differences: dict[str, list[Any]], most: int = 4) -> str:
 
 
 def format_options() -> str:
-    """List the options of what may change, as they are typed."""
+    """List the options for changes, as they are typed."""
     return ", ".join(f"--{field.name.replace('_', '-')}" for field in fields(Changes) if field.name != "accept_changes")

@@ -1,4 +1,4 @@
-"""Everything a run is: settings only, no torch. A recipe returns a complete RunConfig; config.json holds it resolved."""
+"""The complete settings of a run, no torch. A recipe returns a complete RunConfig; config.json holds it resolved."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ ModelConfig = ViTConfig | ResNetConfig
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How gradients become steps."""
+    """The optimizer."""
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
     """adamw; sgd (momentum); muon: Muon for the matrices of Transformer blocks and the kernels of a ResNet's units, AdamW for
@@ -25,8 +25,9 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     """Weight decay of matrices and kernels; never of biases, norms, scales, positions of any kind, registers and tokens."""
     decoupled: bool = True
-    """True: each step shrinks weights by weight_decay x lr / peak lr, whatever the optimizer (big_vision's decoupled decay).
-    False: torch's own, AdamW's by weight_decay x lr; SGD's is added to the gradient, and so passes through the momentum."""
+    """True: each step shrinks weights by weight_decay x lr / peak lr, for any optimizer (big_vision's decoupled
+    decay). False: as in torch: AdamW by weight_decay x lr; SGD's is added to the gradient, and so passes through the
+    momentum."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moments."""
     eps: float = 1e-8
@@ -36,33 +37,35 @@ class OptimizerConfig:
     muon_lr: float = 0.02
     """Peak learning rate of Muon's matrices."""
     muon_decay: float = 0.0
-    """Weight decay of Muon's matrices, times their learning rate, whatever `decoupled` says."""
+    """Weight decay of Muon's matrices, times their learning rate, regardless of `decoupled`."""
     clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     layer_decay: float = 1.0
-    """Layer-wise rate decay: factor on the learning rate of each block for every block above it, above 0 to 1 (off). The head has
-    the full rate, the patches the smallest."""
+    """Layer-wise rate decay: factor on the learning rate of each block for every block above it, above 0, at most 1
+    (off). The head has the full rate, the patches the smallest."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate moves, as a share of its peak."""
+    """The course of the learning rate, as a share of its peak."""
 
     kind: Literal["cosine", "linear", "rsqrt", "constant", "steps"] = "cosine"
     """cosine or linear decay to `final`; rsqrt (2106.04560) or constant, both ending in a linear cool-down; steps: multiplied
     by `milestone_factor` at each of `milestones`."""
     warmup: str = "10000st,10%"
-    """Linear warm-up, (t + 1) / w of the peak at step t of w, the first being 0 (big_vision: t / w): a duration such as 500st, 5ep, 1.28Mex, a share of the run such as 5%, or the shorter of two: 500st,10%."""
+    """Linear warm-up, (t + 1) / w of the peak at step t of w, counted from 0 (big_vision: t / w): a duration such as
+    500st, 5ep, 1.28Mex, a share of the run such as 5%, or the shorter of two: 500st,10%."""
     cooldown: str = "0%"
     """Linear descent to `final` at the end of rsqrt and constant schedules: a duration or a share of the run."""
     final: float = 0.0
     """Learning rate at the end, as a share of the peak, 0 to 1."""
     timescale: int = 10_000
-    """rsqrt only: steps after which the decay sets in."""
+    """rsqrt only: steps after which the decay begins."""
     milestones: tuple[str, ...] = ("30%", "60%", "90%")
-    """steps only: when the rate drops, durations or shares of the run (the defaults are BiT-HyperRule's, 1912.11370)."""
+    """steps only: when the rate drops, as durations or shares of the run (the defaults are BiT-HyperRule's,
+    1912.11370)."""
     milestone_factor: float = 0.1
-    """steps only: what each milestone multiplies the rate by, 0 to 1."""
+    """steps only: factor on the rate at each milestone, 0 to 1."""
 
     RENAMED: ClassVar[dict[str, str]] = {"drops": "milestones", "drop": "milestone_factor"}
     """Settings that had another name in files of layout 1."""
@@ -73,15 +76,15 @@ class EarlyStopConfig:
     """When to stop before the planned end."""
 
     patience: int = 0
-    """Evaluations without a better validation accuracy (several labels an image: mAP; without labels: loss) before the run
-    stops; 0: never."""
+    """Evaluations without a better validation accuracy (several labels an image: mAP; without labels: loss) before
+    the run stops; 0: never."""
     min_delta: float = 0.0
     """Smallest gain in validation accuracy, mAP or loss that counts as better, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run, complete: the same RunConfig on the same machine gives the same bits."""
+    """One complete training run: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
     """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights probe,
@@ -98,46 +101,50 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     weights: str | None = None
-    """Start from this model folder or run folder, or from anything else that can be loaded; auto: recommended pre-trained weights,
-    the default where the images are too few to learn from; none: from scratch."""
+    """Start from this model folder or run folder, or from anything else that can be loaded; auto: recommended
+    pre-trained weights, the default if there are too few images to learn from; none: from scratch."""
     weights_as: str | None = None
-    """What --weights are, where they don't tell: a family, or family:variant (as --as of other commands)."""
+    """Family of --weights, if the file doesn't say: a family, or family:variant (as --as in other commands)."""
     weights_grid: tuple[int, int] | None = None
-    """Rows and columns of patches that the positions of --weights are for, where they don't tell (as --grid)."""
+    """Rows and columns of patches for the positions of --weights, if the file doesn't say (as --grid)."""
     weights_heads: int | None = None
-    """Attention heads of --weights, where they don't tell (as --heads)."""
+    """Attention heads of --weights, if the file doesn't say (as --heads)."""
     head: Literal["auto", "new", "keep", "logistic"] = "auto"
-    """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it knows them all.
-    logistic: a new one, fitted to the frozen features before the first step by logistic regression, its l2 chosen by
-    cross-validation on the training images; a duration of 0st leaves it at that."""
+    """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it
+    knows them all. logistic: a new one, fitted to the frozen features before the first step by logistic regression,
+    its l2 chosen by cross-validation on the training images; with a duration of 0st that is all."""
     head_views: int = 0
-    """With head logistic: augmented views of each training image that it learns from, beside the image as it is."""
+    """With head logistic: augmented views of each training image to learn from, besides the image itself."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
-    """Parts that stay as they are: none, positions, patches (with positions), trunk (all but the head), or the first n blocks.
-    Of a ResNet: patches is its root, blocks are its units."""
+    """Parts that stay unchanged: none, positions, patches (with positions), trunk (all but the head), or the first n
+    blocks. For a ResNet, patches is its root, and blocks are its units."""
     lora: int = 0
     """Rank of LoRA around the encoder's dense layers, everything else but the head frozen; 0: off. Exported merged."""
     duration: str = "90ep"
     """Length of the run: 90ep (epochs), 2500st (steps), 1.28Mex (examples), or 15min (measured, then fixed as steps)."""
     low_resolution: float = 1.0
-    """Share of the rows and columns that the first part of the run sees, for cheaper steps: 0.5 is a quarter of the tokens; 1: all."""
+    """Share of the rows and columns used in the first part of the run, for cheaper steps: 0.5 is a quarter of the
+    tokens; 1: all."""
     low_resolution_duration: str = "90%"
     """How long the run stays at the low resolution, a duration."""
     batch: int = 1024
-    """Examples an optimizer step."""
+    """Examples per optimizer step."""
     micro_batch: int | Literal["auto"] = 0
-    """Examples that pass through the model at once; batch is gathered by accumulation. 0: all of batch. auto: what fits."""
+    """Examples that pass through the model at once; gradients are accumulated up to batch. 0: all of batch. auto:
+    what fits."""
     ema: float = 0.0
-    """Decay of the moving average of the weights (Polyak averaging), 0 (off) to below 1. Evaluated and exported when on."""
+    """Decay of the moving average of the weights (Polyak averaging), 0 (off) to below 1. When on, the average is
+    evaluated and exported."""
     seed: int = 0
     """Seed of initialisation, order, augmentation and dropout."""
     evaluate_every: str = "1ep"
     """Interval between evaluations on the validation examples, a duration."""
     checkpoint_every: str = "5min"
-    """Interval between checkpoints, a duration; one is always written at an evaluation's best, at the end and on interruption."""
+    """Interval between checkpoints, a duration; one is always written at the best evaluation, at the end and on
+    interruption."""
     export: Literal["best", "last"] = "best"
-    """Which weights become the model folder: those of the best evaluation, or (no selection on validation) the last. The best are
-    kept in any case: in the run's folder best/ where they are not the last."""
+    """Which weights become the model folder: those of the best evaluation, or (no selection on validation) the last.
+    The best are kept in any case: in the run's folder best/ if they are not the last."""
     keep_checkpoints: int = 2
     """Checkpoints kept, newest first; at least 2, so that a damaged one has a predecessor."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -159,4 +166,4 @@ class RunConfig:
         "model.recompute": "recompute",
         "low_resolution_until": "low_resolution_duration",
     }
-    """Settings that had another name, or stood elsewhere, in files of layout 1."""
+    """Settings that had another name, or place, in files of layout 1."""

@@ -1,4 +1,4 @@
-"""When the numbers leave the finite ones: noticed before anything is measured, saved or exported."""
+"""Detect infinite or NaN values before anything is measured, saved or exported."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from vitreous.training.state import Job
 
 
 def explain_divergence(what: str, step: int) -> NonFiniteLoss:
-    """Return the error of such a run, with what helps."""
+    """Return the error for such a run, with a remedy."""
     return NonFiniteLoss(
         f"{what} at step {step}; the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), "
         "lengthen the warm-up (--schedule.warmup) or train in fp32 (--precision fp32)"
@@ -16,7 +16,7 @@ def explain_divergence(what: str, step: int) -> NonFiniteLoss:
 
 
 def check_weights(job: Job) -> None:
-    """Refuse ruined weights: the step that made them may have had the last finite loss. Raises NonFiniteLoss."""
+    """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss."""
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     if not all(bool(torch.isfinite(weight).all()) for model in models for weight in model.parameters()):
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)

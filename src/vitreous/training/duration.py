@@ -15,12 +15,12 @@ PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d+)?)\s*(?P<prefix>[kMG]?)(?P<unit
 
 @dataclass(frozen=True)
 class Scale:
-    """What a duration is measured against."""
+    """The facts needed to convert a duration."""
 
     examples: int
-    """Training examples an epoch."""
+    """Training examples per epoch."""
     batch: int
-    """Examples a step."""
+    """Examples per step."""
     total: int | None = None
     """Steps of the whole run, for shares."""
     steps_per_minute: float | None = None
@@ -29,7 +29,8 @@ class Scale:
 
 @dataclass(frozen=True)
 class Duration:
-    """An amount of training: epochs, steps, examples, minutes or a share of the run; and perhaps at most another one."""
+    """An amount of training: epochs, steps, examples, minutes or a share of the run, optionally limited by a second
+    one."""
 
     amount: float
     unit: Unit
@@ -47,9 +48,7 @@ class Duration:
             )
         amount = float(match["amount"]) * PREFIXES[match["prefix"]]
         if amount > LONGEST:
-            raise ConfigError(
-                f"the duration {text[:40]!r} is longer than any run; at most {LONGEST:,} of a unit are taken"
-            )
+            raise ConfigError(f"the duration {text[:40]!r} is longer than any run; use at most {LONGEST:,} of a unit")
         return cls(amount, cast("Unit", match["unit"]), cls.parse(rest) if comma else None)
 
     def steps(self, scale: Scale) -> int:

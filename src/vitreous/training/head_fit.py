@@ -1,8 +1,8 @@
 """The head by logistic regression on frozen features, before the first step: linear probing, and the first half of
 "linear probing then fine-tuning" (2202.10054, section 3.2).
 
-The features are those of the training images as evaluation sees them, and by option of augmented views of them, which are
-those of the stream's first epochs. What is found is a pure function of the configuration, as every step is.
+The features are those of the training images as evaluation sees them and, optionally, of augmented views of them, which
+are those of the stream's first epochs. The result is a pure function of the configuration, like every step.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ FEATURES = Layer("features")
 
 
 class Interrupted(Exception):
-    """The run is to stop while features are computed; nothing of them is kept."""
+    """The run must stop while features are being computed; none of them are kept."""
 
 
 def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
-    """Fit the head, put it into the model, and note in the progress what it reached; return False if interrupted.
+    """Fit the head, put it into the model, and record its accuracy in the progress; return False if interrupted.
 
     Raises:
         DataError: images of a single class. ImageError: a file that can't be read.
@@ -69,7 +69,7 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
 
 
 def read_plain_features(job: Job, reporter: Reporter, interrupt: Interrupt) -> Features:
-    """Return the features of the training images as evaluation sees them, from the cache where they are there."""
+    """Return the features of the training images as evaluation sees them, from the cache if they are there."""
     config, source = job.config, job.stream.source
     reporter.phase(f"features of {len(source):,} training images")
     folder = ModelFolder(job.model, config.preprocess, config.decode, ())
@@ -98,7 +98,7 @@ def read_augmented_features(job: Job, epoch: int, reporter: Reporter, interrupt:
 
 
 def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], None]:
-    """Return a function of (done, in all) that shows progress, and stops the work when the run is to stop."""
+    """Return a function of (done, all) that shows progress, and stops the work when the run is to stop."""
 
     def report(done: int, total: int) -> None:
         if interrupt.requested:
@@ -111,11 +111,12 @@ def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], 
 
 @torch.no_grad()
 def put_head(model: nn.Module, head: LogisticHead) -> None:
-    """Let a model's head be this one. Of two averaged heads the distilled one becomes zero, the other twice as strong."""
+    """Set a model's head to this one. Of two averaged heads the distilled one becomes zero, the other twice as
+    strong."""
     layer, second = model.head, getattr(model, "distillation_head", None)
     assert isinstance(layer, nn.Linear)
     if layer.bias is None:
-        raise ConfigError("a head by logistic regression has biases, and this model's has none; set --model.head-bias")
+        raise ConfigError("a head by logistic regression has biases, but this model's has none; set --model.head-bias")
     factor = 1.0 if second is None else 2.0
     layer.weight.copy_(torch.from_numpy(head.weight) * factor)
     layer.bias.copy_(torch.from_numpy(head.bias) * factor)

@@ -1,4 +1,4 @@
-"""What a run starts from: fresh weights, or those of a model folder, with some of them frozen."""
+"""The weights that a run starts from: fresh ones, or those of a model folder, with some of them frozen."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -26,19 +26,19 @@ MAY_DIFFER = (
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
 ANEW = ("new", "logistic")
-"""Ways to begin without the head of the weights."""
+"""Ways to begin with a new head."""
 
 
 def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
     """Return the model to start from: freshly initialised, or from weights; with the frozen parts frozen.
 
-    `bias` is what a new head's biases start from.
+    `bias` is the initial value of a new head's biases.
 
     Raises:
-        ConfigError: a bias is asked for, and the head has none.
+        ConfigError: a bias is given, but the head has none.
     """
     model = create(config.model, config.seed)
-    if isinstance(model, ViT):  # of others, such settings are refused before
+    if isinstance(model, ViT):  # for others, such settings are refused before
         model.regularise(config.regularisation)
         model.recompute = config.recompute
     if bias:
@@ -58,8 +58,8 @@ def fill_head_biases(model: Model, bias: float) -> None:
         if isinstance(head, nn.Linear):
             if head.bias is None:
                 raise ConfigError(
-                    f"the heads' biases are to start at {bias:.3g}, and this model's head has none; "
-                    "set --objective.head-bias-init 0, or --model.head-bias"
+                    f"the heads' biases should start at {bias:.3g}, but this model's head has none; set "
+                    "--objective.head-bias-init 0, or --model.head-bias"
                 )
             nn.init.constant_(head.bias, bias)
 
@@ -67,7 +67,7 @@ def fill_head_biases(model: Model, bias: float) -> None:
 def start_from(
     model: Model, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0
 ) -> None:
-    """Copy the weights of a model folder into a new model; what is resized, dropped or new is reported.
+    """Copy the weights of a model folder into a new model, and report what is resized, dropped or new.
 
     Raises:
         CheckpointError: the weights belong to another architecture.
@@ -103,18 +103,18 @@ def start_from(
 def choose_head(
     folder: ModelFolder, config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float
 ) -> ModelFolder:
-    """Return the weights with the head that is to be kept, cut to the data's classes; where it is new, say so, and its biases.
+    """Return the weights with the head to keep, cut to the data's classes; report a new head and its biases.
 
     Raises:
-        CheckpointError: the head is to be kept, and knows other classes.
+        CheckpointError: the head is to be kept, but has other classes.
     """
     if config.head not in ANEW and folder.classes != classes and knows_all(folder.classes, classes):
         folder, said = slice_head(folder, classes)
         reporter.message(f"the head is {said}, those of the data")
     if config.head == "keep" and folder.classes != classes:
         raise CheckpointError(
-            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the data "
-            f"{len(classes)} (or others by name); use --head new"
+            f"--head keep needs classes that the weights know: {config.weights} has {len(folder.classes)}, the "
+            f"data {len(classes)} (or others by name); use --head new"
         )
     if config.head == "logistic":
         reporter.message(f"the head is new, to be fitted to the frozen features, for {len(classes)} classes")
@@ -127,7 +127,7 @@ def choose_head(
 def check_alike(old: Model, new: Model, where: str) -> None:
     """Refuse weights of another kind or shape of model; raises CheckpointError."""
     if type(old) is not type(new):
-        raise CheckpointError(f"{where} holds a {type(old).__name__}, and this run trains a {type(new).__name__}")
+        raise CheckpointError(f"{where} holds a {type(old).__name__}, but this run trains a {type(new).__name__}")
     names = [field.name for field in fields(new.config) if field.name not in MAY_DIFFER]
     differing = [name for name in names if getattr(old.config, name) != getattr(new.config, name)]
     if differing:
@@ -140,7 +140,7 @@ def check_alike(old: Model, new: Model, where: str) -> None:
 
 
 def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Parameter]:
-    """List what a `freeze` setting holds still."""
+    """List the parameters that a `freeze` setting freezes."""
     trunk = model.trunk
     if freeze == "none":
         return []
@@ -156,10 +156,11 @@ def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Pa
 
 
 def scale_rates(model: Model, decay: float) -> dict[Tensor, float]:
-    """Return the factor on each parameter's learning rate under layer-wise decay (BEiT, 2106.08254, appendix H); none if it is 1.
+    """Return factors on parameters' learning rates under layer-wise decay (BEiT, 2106.08254, appendix H); empty if it
+    is 1.
 
-    The last block's is `decay`, that of each block below it smaller by this factor again, that of the patches (with positions
-    and tokens) the smallest; the final norm and the head learn at the full rate.
+    The last block's factor is `decay`, and each block below has a factor smaller by `decay` again; the patches (with
+    positions and tokens) have the smallest. The final norm and the head learn at the full rate.
     """
     if decay == 1:
         return {}

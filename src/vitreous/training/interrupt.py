@@ -10,14 +10,15 @@ HANGUP = getattr(signal, "SIGHUP", None)
 """Sent when a terminal closes; Windows has none."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
 SAME = 0.5
-"""Seconds within which a second Ctrl-C is the same one: `timeout`, for one, signals a process and then its whole group."""
+"""Seconds within which a second Ctrl-C counts as the same one: `timeout`, for example, signals a process and then
+its whole group."""
 
 
 class Interrupt:
     """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a request, `requested`, and restores the handlers.
 
-    A process that was told to ignore SIGHUP (nohup) goes on ignoring it. Signals that come after the first change nothing,
-    but for a second Ctrl-C: schedulers and closing terminals send several.
+    A process that was started to ignore SIGHUP (nohup) continues to ignore it. Signals after the first change nothing,
+    except for a second Ctrl-C: schedulers and closing terminals send several.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def comes(self, seconds: float) -> bool:
-        """Tell whether a signal has come, or comes within some seconds."""
+        """Return whether a signal has arrived, or arrives within some seconds."""
         end = time.monotonic() + seconds
         while self.requested is None and time.monotonic() < end:
             time.sleep(0.02)

@@ -30,9 +30,9 @@ from vitreous.training.validate import validate
 DROPOUT, MASKS = 0xD0, 0x3A
 """Purposes of a step's draws."""
 GROUP = 2.0
-"""Seconds that a signal to a whole group of processes may take to come here, after it ended a worker."""
+"""Seconds that a signal to a whole process group may take to arrive here, after it ended a worker."""
 PRESENCE = 1.0
-"""Seconds between looks at whether the run folder is still there."""
+"""Seconds between checks that the run folder still exists."""
 RECORDS = 400
 """Training records in metrics.jsonl over a whole run."""
 
@@ -55,8 +55,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
 
     Raises:
         NonFiniteLoss: the loss or the gradient became NaN or infinite; the checkpoint before it is kept.
-        StorageError: a checkpoint or a record could not be written; what was saved before is kept.
-        Whatever else broke it off, a killed worker or want of memory say, after the last finished step is saved.
+        StorageError: a checkpoint or a record could not be written; everything saved before is kept.
+        Any other error, such as a killed worker or lack of memory, after saving the last finished step.
     """
     progress, total = job.progress, job.schedule.total
     scale = Scale(len(job.stream), job.config.batch, total)
@@ -89,7 +89,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
 
 
 def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Fit the head to the frozen features, evaluate, and keep that: what no later step may do worse than."""
+    """Fit the head to the frozen features, evaluate, and keep the result, which no later step may undercut."""
     if job.progress.head is None and not fit_head(job, reporter, interrupt):
         return
     if not interrupt.requested:
@@ -97,14 +97,15 @@ def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt
 
 
 def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Evaluate, then write a checkpoint, and the model folders that are to hold these weights; not if interrupted."""
+    """Evaluate, then write a checkpoint, and the model folders for these weights; not if interrupted."""
     if evaluate(job, run, reporter, interrupt) is not None:
         checkpoints.save(job, run)
         export_evaluated(job, run)
 
 
 def is_evaluation_due(step: int, every: int, total: int) -> bool:
-    """Tell whether to evaluate after this step: every so many, and at the end; not twice within half an interval there."""
+    """Return whether to evaluate after this step: at each interval, and at the end, but not twice within half an
+    interval there."""
     return step == total or (step % every == 0 and 2 * (total - step) >= every)
 
 
@@ -116,7 +117,7 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
 
 
 def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take one optimizer step; return the mean loss, and the sums of what the objective counts, as scalar tensors."""
+    """Take one optimizer step; return the mean loss, and the totals that the objective counts, as scalar tensors."""
     config, step = job.config, job.progress.step
     torch.manual_seed(hash_integers(config.seed, step, DROPOUT))
     objective = job.compiled or job.objective
@@ -186,13 +187,13 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
 
 
 def read_shares(job: Job) -> dict[str, float]:
-    """Return what the objective says of the examples since the last record, beside the loss: accuracy, or F1."""
+    """Return the objective's figures for the examples since the last record, besides the loss: accuracy, or F1."""
     window = job.progress.window
     return job.objective.shares(window) if window["samples"] else {}
 
 
 def show_progress(job: Job, reporter: Reporter, loss: float) -> None:
-    """Tell the reporter where the run is."""
+    """Report the run's progress."""
     progress, total = job.progress, job.schedule.total
     rate = progress.step / max(progress.seconds, 1e-9)
     numbers = {
@@ -226,7 +227,8 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
 
 
 def is_better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
-    """Tell whether the headline has grown, or at an equal one the loss fallen; without labels, whether the loss has."""
+    """Return whether the headline has increased, or at an equal one the loss decreased; without labels, whether the
+    loss has."""
     if before is None:
         return True
     name = find_headline(metrics)
@@ -237,7 +239,7 @@ def is_better(metrics: dict[str, float], before: dict[str, float] | None, least:
 
 
 class Cadence:
-    """When to write a checkpoint: every so many steps, or every so many minutes by the clock."""
+    """When to write a checkpoint: at an interval of steps, or of minutes by the clock."""
 
     def __init__(self, every: str, scale: Scale) -> None:
         duration = Duration.parse(every)
@@ -246,7 +248,7 @@ class Cadence:
         self.saved_at, self.saved_step = time.monotonic(), 0
 
     def due(self, step: int) -> bool:
-        """Tell whether this step ends with a checkpoint."""
+        """Return whether this step ends with a checkpoint."""
         by_steps = step > self.saved_step and self.steps > 0 and step % self.steps == 0
         return by_steps or time.monotonic() - self.saved_at >= self.seconds
 

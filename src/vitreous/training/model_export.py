@@ -1,4 +1,4 @@
-"""Write the model folders of a run: the weights that were evaluated, with all that they need to be used."""
+"""Write the model folders of a run: the evaluated weights, with everything needed to use them."""
 
 from typing import cast
 
@@ -15,16 +15,16 @@ from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 
 def export_evaluated(job: Job, run: Run) -> None:
-    """Bring a run's model folders up to the evaluation of this step: `model/`, what `export` says; `best/`, the best where that is another.
+    """Update a run's model folders to this step's evaluation: `model/`, as `export` says; `best/`, the best if another.
 
-    Doing it again changes nothing.
+    Repeating it changes nothing.
 
     Raises:
-        StorageError: the disk is full or gone; the folders that were there are whole.
+        StorageError: the disk is full or gone; the existing folders stay whole.
     """
     step, best = job.progress.step, job.progress.best
     is_best, last = best is not None and best["step"] == step, job.config.export == "last"
-    # The origin alone says the step: weights are read only where they are to be kept, not at every evaluation.
+    # The origin alone states the step: weights are read only if they are to be kept, not at every evaluation.
     if last and not is_best and best is not None and read_step(run.model_path) == best["step"]:
         folder = load_exported(run)
         if folder is not None:
@@ -38,7 +38,7 @@ def export_evaluated(job: Job, run: Run) -> None:
 def catch_up_export(job: Job, run: Run) -> None:
     """Write the model folders if the run died between the checkpoint of an evaluation and the export.
 
-    A model of a later step than the checkpoint's says that checkpoints are missing; that is told.
+    A model from a later step than the checkpoint means that checkpoints are missing, which is reported.
     """
     progress = job.progress
     if progress.best is None:
@@ -51,13 +51,13 @@ def catch_up_export(job: Job, run: Run) -> None:
 
 
 def read_exported_step(run: Run) -> int | None:
-    """Return the step of the weights in the run's model folder, if it opens."""
+    """Return the step of the weights in the run's model folder, if it can be opened."""
     folder = load_exported(run)
     return None if folder is None else folder.origin.get("step")
 
 
 def load_exported(run: Run) -> ModelFolder | None:
-    """Return the run's model folder, if it opens."""
+    """Return the run's model folder, if it can be opened."""
     try:
         return load_model(run.model_path)
     except VitreousError:
@@ -65,7 +65,7 @@ def load_exported(run: Run) -> ModelFolder | None:
 
 
 def export_model(job: Job, run: Run) -> None:
-    """Write `model/` of the run, atomically, from the model as it stands; raises StorageError."""
+    """Write `model/` of the run, atomically, from the current model; raises StorageError."""
     run.still_there()
     config, progress = job.config, job.progress
     origin = {
@@ -93,7 +93,7 @@ def export_model(job: Job, run: Run) -> None:
 
 
 def merge_model(model: ViT) -> ViT:
-    """Return the plain model that one with LoRA is, its updates folded in."""
+    """Return the plain model equivalent to one with LoRA, with its updates folded in."""
     plain = ViT(model.config)
     plain.load_state_dict(merge_state(model))
     return plain

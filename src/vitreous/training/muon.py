@@ -1,8 +1,8 @@
 """Muon: momentum whose matrices are orthogonalised before each step (Jordan et al., 2024, kellerjordan.github.io/posts/muon).
 
-torch.optim.Muon does the same but always orthogonalises in bfloat16, which a CPU without bfloat16 units emulates, and one
-matrix at a time; this one does it in the precision that it is told, over all matrices of one shape at once, and keeps q, k
-and v apart.
+torch.optim.Muon does the same but always orthogonalises in bfloat16, which a CPU without bfloat16 units emulates, and
+one matrix at a time. This one works in a given precision, on all matrices of one shape at once, and treats q, k and v
+separately.
 """
 
 from collections import defaultdict
@@ -14,23 +14,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration that drives singular values towards 1 (Jordan et al.)."""
+"""Coefficients of the quintic Newton-Schulz iteration that drives singular values towards 1 (Jordan et al.)."""
 ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay.
 
-    The update of a (rows, cols) matrix is scaled by sqrt(max(1, rows / cols)), as by Jordan et al. A kernel of a convolution is
-    flattened to a matrix with a row for each output.
+    The update of a (rows, cols) matrix is scaled by sqrt(max(1, rows / cols)), as in Jordan et al. A convolution's
+    kernel is flattened to a matrix with a row for each output.
 
     Args:
-        params: groups of matrices, or of kernels. A group's `parts` (default 1) says how many matrices are stacked along the rows of
+        params: groups of matrices, or of kernels. A group's `parts` (default 1) says how many matrices are stacked
+            along the rows of
             each parameter: 3 for a fused qkv.
         lr: learning rate.
         weight_decay: decay, times the learning rate.
         momentum: decay rate of the momentum, 0 to below 1.
-        precision: of the products that orthogonalise; None: the parameters' own. bfloat16 is enough (Jordan et al.), and
+        precision: of the products in the orthogonalisation; None: the parameters' own. bfloat16 is enough (Jordan et
+            al.), and
             pays where the hardware multiplies it.
     """
 
@@ -47,8 +49,8 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Take one step from the gradients that the parameters hold."""
-        assert closure is None, "Muon has no use for a closure"
+        """Take one step from the parameters' gradients."""
+        assert closure is None, "Muon doesn't support a closure; call step() without one"
         for group in self.param_groups:
             updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:

@@ -73,7 +73,7 @@ class Optimizer:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what state_tensors returned, on each parameter's device."""
+        """Restore what state_tensors returned, on each parameter's device."""
         homes = {
             self.names[parameter]: (parameter, part.state)
             for part in self.parts
@@ -103,11 +103,11 @@ def build_optimizers(
 
 
 def by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], list[dict]]) -> list[dict]:
-    """Return the groups of parameters, those of each rate for themselves; a factor of 1 leaves the optimizer's own."""
+    """Return the groups of parameters, one for each rate; a factor of 1 leaves the optimizer's own."""
     groups = []
     for rate in sorted({one.rate for one in trained}, reverse=True):
         for group in build([one for one in trained if one.rate == rate]):
-            if rate != 1:  # whatever decays, decays by its own rate
+            if rate != 1:  # decay uses each parameter's own rate
                 group |= {"lr": lr * rate, "decoupled": group.get("decoupled", 0.0) * rate}
             groups.append(group)
     return groups
@@ -116,8 +116,8 @@ def by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], 
 def build_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
     """Split parameters into those with weight decay and those without.
 
-    Decoupled decay is torch's own where it has one that the learning rate can be divided out of: AdamW, at a rate above
-    0. Otherwise a group says in "decoupled" what `apply_decay` is to do; torch's SGD would pass it through the momentum.
+    Decoupled decay uses torch's own where the learning rate can be divided out of it: AdamW, at a rate above 0.
+    Otherwise a group's "decoupled" says what `apply_decay` does; torch's SGD would pass it through the momentum.
     """
     split = [[one.parameter for one in trained if one.role.decays == decays] for decays in (True, False)]
     decayed: dict[str, Any] = {"params": split[0], "weight_decay": config.weight_decay}
@@ -137,7 +137,7 @@ def apply_decay(group: dict[str, Any], share: float) -> None:
 
 
 def build_muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
-    """Split matrices by how many of them stand in the rows of one parameter."""
+    """Group matrices by how many of them are stacked in one parameter."""
     counts = sorted({one.role.matrices for one in trained}, reverse=True)
     return [
         {
@@ -150,9 +150,9 @@ def build_muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[d
 
 
 class Average(AveragedModel):
-    """A moving average of the parameters alone. The model's buffers are constants, and the average has its own:
+    """A moving average of the parameters only. The model's buffers are constants, and the average has its own:
 
-    a model that trains at a low resolution has other ones for the time being.
+    those of a model that trains at a low resolution differ temporarily.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

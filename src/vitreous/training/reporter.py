@@ -7,7 +7,7 @@ from vitreous.weights.hub_requests import Unheard
 
 
 def format_duration(seconds: float) -> str:
-    """Write a time as 42s, 3m10s or 2h05m."""
+    """Format a time as 42s, 3m10s or 2h05m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -16,26 +16,27 @@ def format_duration(seconds: float) -> str:
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Receives what a run has to say."""
+    """Receives a run's messages and progress."""
 
     def message(self, text: str) -> None:
         """Show a sentence."""
 
     def phase(self, name: str) -> None:
-        """Say what is being waited for, e.g. "scanning images"."""
+        """Show what is being waited for, e.g. "scanning images"."""
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Show steps done of total; numbers: loss, accuracy or micro_f1, lr, images_per_second, eta_seconds."""
+        """Show the steps done of total; numbers: loss, accuracy or micro_f1, lr, images_per_second, eta_seconds."""
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
-        """Show the validation numbers of a step: loss; with labels top1, top5, ece; with several map, micro_f1, macro_f1."""
+        """Show the validation numbers of a step: loss; with labels top1, top5, ece; with several map, micro_f1,
+        macro_f1."""
 
     def close(self) -> None:
         """Finish the display."""
 
 
 class Silent(Unheard):
-    """A Reporter that says nothing."""
+    """A Reporter that shows nothing."""
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Ignore it."""
@@ -45,5 +46,5 @@ class Silent(Unheard):
 
 
 def progress_of(reporter: Reporter) -> Callable[[int, int], None]:
-    """Return what shows a reporter how much is done, of how much."""
+    """Return a function that shows a reporter how much is done, of how much."""
     return lambda done, total: reporter.progress(done, total, {})

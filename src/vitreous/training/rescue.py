@@ -1,4 +1,4 @@
-"""When a run breaks off: the last finished step is saved, and what happened is said in one line."""
+"""When a run breaks off: save the last finished step, and explain what happened in one line."""
 
 import shlex
 from pathlib import Path
@@ -10,10 +10,10 @@ from vitreous.training.state import Job
 
 
 def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
-    """Save the last finished step, if it can be, and return the error to raise: in one line, with how to go on.
+    """Save the last finished step, if possible, and return the error to raise: one line, with how to resume.
 
-    Nothing is saved where the weights diverged, where they are those of no step (the optimizer itself broke off), or where
-    it was the disk that failed; the message then names the checkpoint that there is.
+    Nothing is saved if the weights diverged, if they belong to no step (the optimizer itself broke off), or if the disk
+    failed; the message then names the existing checkpoint.
     """
     failure = error if isinstance(error, VitreousError) else explain_exhaustion(error)
     if isinstance(failure, (NonFiniteLoss, StorageError)):

@@ -1,4 +1,4 @@
-"""Replace what a configuration leaves open by what it means here, and refuse what can't work."""
+"""Resolve what a configuration leaves open, and refuse what can't work."""
 
 import math
 import os
@@ -36,7 +36,7 @@ MEASURE_SECONDS = 4.0
 
 
 def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
-    """Replace every `auto` that could change a number by what it means here, and minutes by steps."""
+    """Resolve every `auto` that could change a number, and convert minutes to steps."""
     check_settings(config, dataset)
     if dataset.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         reporter.message(
@@ -63,25 +63,25 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
 
 
 def check_settings(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse settings that are at odds with each other or with the data; raises ConfigError."""
+    """Refuse settings that conflict with each other or with the data; raises ConfigError."""
     model, preprocess, found = config.model, config.preprocess, len(dataset.facts.classes)
     if not isinstance(config.objective, ClassifyConfig):
         check_unlabelled(config)
     elif model.classes != found:
-        raise ConfigError(f"the model has {model.classes} classes, the data {found}; set --model.classes {found}")
+        raise ConfigError(f"the model has {model.classes} classes, but the data {found}; set --model.classes {found}")
     elif dataset.facts.multilabel:
         check_multilabel(config.objective)
     check_head(config, dataset)
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
-            f"the model sees {model.image[0]}x{model.image[1]} images but preprocessing makes "
+            f"the model sees {model.image[0]}x{model.image[1]} images, but preprocessing makes "
             f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image"
         )
     check_batch(config)
     if model.channels != preprocess.channels:
         raise ConfigError(
-            f"the model has {model.channels} channels but mode {preprocess.mode} gives {preprocess.channels}; give both the "
-            "same with --channels"
+            f"the model has {model.channels} channels, but mode {preprocess.mode} gives {preprocess.channels}; "
+            "give both the same with --channels"
         )
     check_channels(config, dataset)
     if isinstance(model, ResNetConfig):
@@ -94,23 +94,24 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
     for name in ("mean", "std"):
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
-            raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one a channel")
+            raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one per channel")
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse a head by logistic regression for anything but one label an image, and its views without it; raises ConfigError."""
+    """Refuse a head by logistic regression except for one label an image, and its views without it; raises
+    ConfigError."""
     if config.head_views and config.head != "logistic":
-        raise ConfigError(f"head_views is {config.head_views}; views are for --head logistic, leave it out")
+        raise ConfigError(f"head_views is {config.head_views}, but views are for --head logistic; leave it out")
     labelled = isinstance(config.objective, ClassifyConfig)
     if config.head == "logistic" and (dataset.facts.multilabel or not labelled):
         what = "several labels an image" if labelled else f"objective {config.objective.KIND}"
         raise ConfigError(
-            f"a head by logistic regression is for one label an image, and this run has {what}; use --head new"
+            f"a head by logistic regression needs one label an image, but this run has {what}; use --head new"
         )
 
 
 def check_channels(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse what goes with colours alone where channels are kept as they are, and images with other channels.
+    """Refuse settings for colours where channels are kept as they are, and images with other channels.
 
     Raises:
         ConfigError: such a setting. DataError: such images.
@@ -120,19 +121,21 @@ def check_channels(config: RunConfig, dataset: Dataset) -> None:
         return
     if config.augment.randaugment[0]:
         raise ConfigError(
-            f"RandAugment changes colours of 8 bits, and here {mode} channels are kept as they are; set --augment.randaugment 0 0"
+            f"RandAugment changes colours of 8 bits, but here {mode} channels are kept as they are; set "
+            "--augment.randaugment 0 0"
         )
     check_same(dataset.report.path, dataset.report.modes, mode)
 
 
 def check_batch(config: RunConfig) -> None:
-    """Refuse a batch whose pixels would fill the memory, as they are read and as one tensor; raises ConfigError."""
+    """Refuse a batch whose pixels would fill the memory, as read and as one tensor; raises ConfigError."""
     shape = config.preprocess.size
     size = config.batch * math.prod(shape) * config.model.channels * config.preprocess.value_bytes
     if size > read_memory() // 4:
         raise ConfigError(
-            f"batch is {config.batch:,}; so many images of {shape[0]}x{shape[1]} are {format_bytes(size)} of pixels, more than a "
-            f"quarter of this machine's memory ({format_bytes(read_memory())}); give a smaller --batch"
+            f"batch is {config.batch:,}; that many images of {shape[0]}x{shape[1]} are {format_bytes(size)} of "
+            f"pixels, more than a quarter of this machine's memory ({format_bytes(read_memory())}); give a "
+            "smaller --batch"
         )
 
 
@@ -140,44 +143,45 @@ def check_multilabel(objective: ClassifyConfig) -> None:
     """Refuse a loss under which the labels of an image exclude one another; raises ConfigError."""
     if objective.loss != "sigmoid":
         raise ConfigError(
-            "the data has several labels an image, and under objective.loss softmax one excludes the others; "
-            "set --objective.loss sigmoid, as recipes do by themselves"
+            "the data has several labels an image, but under objective.loss softmax one excludes the others; set "
+            "--objective.loss sigmoid, as recipes do by themselves"
         )
 
 
 def check_unlabelled(config: RunConfig) -> None:
-    """Refuse what self-supervision has no use for; raises ConfigError."""
+    """Refuse settings that don't apply to self-supervision; raises ConfigError."""
     if config.regularisation.patch_dropout:
         raise ConfigError(
-            f"regularisation.patch_dropout is {config.regularisation.patch_dropout}; objective {config.objective.KIND} chooses "
-            "itself which patches the model sees, set --regularisation.patch-dropout 0"
+            f"regularisation.patch_dropout is {config.regularisation.patch_dropout}, but objective "
+            f"{config.objective.KIND} itself chooses which patches the model sees; set "
+            "--regularisation.patch-dropout 0"
         )
     if config.model.classes:
         raise ConfigError(
-            f"objective {config.objective.KIND} trains a model without head, and this one has {config.model.classes} "
-            "classes; set --model.classes 0"
+            f"objective {config.objective.KIND} trains a model without a head, but this one has "
+            f"{config.model.classes} classes; set --model.classes 0"
         )
     if config.ema:
-        raise ConfigError(f"ema is {config.ema}; objective {config.objective.KIND} has no average, leave it out")
+        raise ConfigError(f"ema is {config.ema}, but objective {config.objective.KIND} has no average; leave it out")
     if config.low_resolution < 1:
         raise ConfigError(
-            f"low_resolution is {config.low_resolution}; objective {config.objective.KIND} sees the full resolution "
-            "throughout, set --low-resolution 1"
+            f"low_resolution is {config.low_resolution}, but objective {config.objective.KIND} uses the full "
+            "resolution throughout; set --low-resolution 1"
         )
 
 
 def check_resnet(config: RunConfig) -> None:
-    """Refuse what is for Vision Transformers alone; raises ConfigError."""
+    """Refuse settings that are only for Vision Transformers; raises ConfigError."""
     for name, value in to_dict(config.regularisation).items():
         if value != getattr(RegularisationConfig(), name):
             raise ConfigError(
-                f"regularisation.{name} is {value}; it is for Vision Transformers, leave it out with a ResNet"
+                f"regularisation.{name} is {value}, but it is only for Vision Transformers; leave it out with a ResNet"
             )
     if config.recompute:
         raise ConfigError("recompute is for the blocks of a Vision Transformer; leave it out with a ResNet")
     if config.lora:
         raise ConfigError(
-            f"lora is {config.lora}; LoRA is for a ViT's dense layers, and a ResNet has none: leave it out"
+            f"lora is {config.lora}, but LoRA needs a ViT's dense layers, which a ResNet lacks; leave it out"
         )
     if config.freeze == "positions":
         raise ConfigError(
@@ -188,9 +192,9 @@ def check_resnet(config: RunConfig) -> None:
 def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
-    A few seconds of real training, on a job that is thrown away, so the run itself stays a pure function of its config.
-    The same batches are taken twice: the first epoch may read and decode files that stay in memory afterwards. Where the
-    first part of the run sees a low resolution, both kinds of step are measured.
+    It runs a few seconds of real training on a job that is then discarded, so the run itself stays a pure function of
+    its config. The same batches are used twice: the first epoch may read and decode files that stay in memory
+    afterwards. If the first part of the run uses a low resolution, both kinds of step are measured.
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
@@ -207,24 +211,24 @@ def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) ->
 
 
 class Speed(NamedTuple):
-    """What training steps take, in seconds."""
+    """The duration of training steps, in seconds."""
 
     full: float
-    """One at the full resolution."""
+    """A step at the full resolution."""
     low: float
-    """One at the low resolution."""
+    """A step at the low resolution."""
     reading: float = 0.0
-    """What one of the first epoch takes beyond that."""
+    """The additional time of a step in the first epoch."""
 
 
 def count_steps(seconds: float, config: RunConfig, examples: int, speed: Speed) -> int:
-    """Return how many steps of a run on so many examples are over after these seconds, at least one."""
+    """Return how many steps of a run on this many examples are finished after these seconds, at least one."""
     most = range(1, 2 + math.floor(seconds / min(speed.full, speed.low)))
     return max(1, bisect_right(most, seconds, key=lambda steps: predict_seconds(steps, config, examples, speed)))
 
 
 def predict_seconds(steps: int, config: RunConfig, examples: int, speed: Speed) -> float:
-    """Return how long a run of so many steps takes."""
+    """Return the duration of a run of this many steps."""
     low = count_low_steps(config, examples, steps)
     return low * speed.low + (steps - low) * speed.full + min(steps, examples / config.batch) * speed.reading
 
@@ -248,7 +252,7 @@ def time_step(trial: Job, *, low: bool) -> float:
 def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
     """Return the largest part of the batch that fits into the device's memory; accumulation gathers the rest.
 
-    The optimizer's batch, and with it the learning rate and every figure of the recipe, stays as it is.
+    The optimizer's batch, and with it the learning rate and every figure of the recipe, is unchanged.
     """
     device = choose_device(config.device)
     reporter.phase("finding the largest micro-batch that fits")
@@ -261,8 +265,9 @@ def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) ->
         micro = min(config.batch, math.floor(room / each)) if room > each else 0
         if micro < 1:
             raise OutOfMemory(
-                f"{count.count_parameters(config.model):,} parameters and one image need about {(state + each) / 2**30:.1f} GiB "
-                f"of memory, {read_free_memory() / 2**30:.1f} GiB are free; choose a smaller --model or image size"
+                f"{count.count_parameters(config.model):,} parameters and one image need about "
+                f"{(state + each) / 2**30:.1f} GiB of memory, but {read_free_memory() / 2**30:.1f} GiB are free; "
+                "choose a smaller --model or image size"
             )
     parts = math.ceil(config.batch / micro)
     even = math.ceil(config.batch / parts)
@@ -271,7 +276,7 @@ def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) ->
 
 
 def find_cuda_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
-    """Halve the micro-batch until a training step goes through."""
+    """Halve the micro-batch until a training step succeeds."""
     micro = config.batch
     while micro >= 1:
         try:
@@ -285,7 +290,7 @@ def find_cuda_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporte
 
 
 def read_free_memory() -> int:
-    """Return the bytes of memory that this machine could give now."""
+    """Return the bytes of memory that this machine has available."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())

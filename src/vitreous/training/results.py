@@ -32,7 +32,7 @@ class TrainResult(Shown):
     model: Path | None
     """The model folder inside it, if an evaluation was reached."""
     report: Path | None
-    """The report inside it, if the run came to its end."""
+    """The report inside it, if the run reached its end."""
     metrics: dict[str, float]
     """The validation numbers of the exported weights: step, loss, top1 (or map), ..."""
     stopped: Stopped
@@ -40,13 +40,13 @@ class TrainResult(Shown):
     signal: int | None = None
     """Number of the signal that interrupted it."""
     baselines: Baselines | None = None
-    """What can be had without a network on the same images, where it was measured."""
+    """Results without a network on the same images, if measured."""
     handover: Handover | None = None
     """Best and last evaluation, which of them was exported and why, and whether the run has overfitted."""
     test: TestMeasurement | None = None
-    """What the exported model reached on the test split of the data, if there is one."""
+    """The exported model's result on the test split of the data, if there is one."""
     folds: str | None = None
-    """What cross-validation came to, in words: `metrics` are then means over the folds."""
+    """The result of cross-validation, in words; `metrics` are then means over the folds."""
 
     def __str__(self) -> str:
         ended = {"interrupted": "interrupted", "early": "stopped early"}.get(self.stopped, "finished")
@@ -85,7 +85,7 @@ class DryRun(Shown):
     config: RunConfig
     parameters: int
     flops: int
-    """Of one image's forward pass."""
+    """Operations of one image's forward pass."""
     memory: int
     """Estimated peak of training, in bytes: weights, gradients, optimizer state and activations."""
     steps: int
@@ -94,7 +94,8 @@ class DryRun(Shown):
     seconds: float
     """That one step took."""
     folds: str = ""
-    """Which runs a cross-validation would be, in words; what stands above is then its configuration, and a batch of no fold."""
+    """Description of the runs of a cross-validation; the fields above are then its configuration, and a batch of no
+    particular fold."""
 
     def __str__(self) -> str:
         rows, cols = self.config.model.image

@@ -1,8 +1,8 @@
-"""What the same settings do has changed at times; which runs of earlier versions that touches.
+"""Changes in the effect of the same settings, and which runs of earlier versions they affect.
 
-`runs.RUN_FORMAT` counts layouts of the folder. This number, "rules" in config.json, counts changes of the arithmetic that
-settings stand for. A run that was begun under older rules can be read, reported and started from; it is gone on with only
-if nothing that has changed since touches its settings, since what came out would be neither the one nor the other.
+`RUN_FORMAT` counts layouts of the folder. This number, "rules" in config.json, counts changes of the arithmetic behind
+the settings. A run that began under older rules can be read, reported and started from. It can be resumed only if no
+change since then affects its settings, because the result would be neither the old nor the new one.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from vitreous.settings import from_dict
 from vitreous.training.config import RunConfig
 
 RULES = 2
-"""The number that is written today; without one it is 1."""
+"""The number written today; a file without one has 1."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Change:
 
     rules: int
     before: str
-    """What was done before, to follow "a vitreous that"."""
+    """What was done before; follows "a vitreous that"."""
     touches: Callable[[RunConfig], bool]
 
 
 def touches_positions(config: RunConfig) -> bool:
-    """Tell whether positions or registers were decayed by name, or a table or a factor of LoRA was given to Muon."""
+    """Return whether positions or registers decayed by name, or Muon took a table or a factor of LoRA."""
     model = config.model
     if not isinstance(model, ViTConfig):
         return False
@@ -41,13 +41,13 @@ def touches_positions(config: RunConfig) -> bool:
 
 
 def touches_sgd_decay(config: RunConfig) -> bool:
-    """Tell whether SGD's decoupled decay passed through the momentum."""
+    """Return whether SGD's decoupled decay passed through the momentum."""
     optimizer = config.optimizer
     return optimizer.name == "sgd" and optimizer.decoupled and optimizer.weight_decay > 0
 
 
 def touches_distillation(config: RunConfig) -> bool:
-    """Tell whether a distilled model was trained by one loss, on the averaged logits."""
+    """Return whether a distilled model was trained with one loss, on the averaged logits."""
     return isinstance(config.model, ViTConfig) and config.model.distillation_token and bool(config.model.classes)
 
 
@@ -59,14 +59,14 @@ CHANGES = (
 
 
 def find_outdated(written: Mapping[str, Any]) -> str:
-    """Return what was done otherwise in the run whose config.json holds `written`; "" where it is as today."""
+    """Return what was done differently in the run whose config.json holds `written`; "" if nothing."""
     config = from_dict(RunConfig, written["config"])
     found = [change.before for change in CHANGES if change.rules > written.get("rules", 1) and change.touches(config)]
     return " and ".join(found)
 
 
 def check_rules(written: Mapping[str, Any], where: str) -> None:
-    """Refuse to go on with a run that today's rules would change half-way; raises RunError."""
+    """Refuse to resume a run that today's rules would change half-way; raises RunError."""
     before = find_outdated(written)
     if before:
         raise RunError(

@@ -1,4 +1,4 @@
-"""Start a run, or go on with one: the entry points of this storey."""
+"""Start or resume a run: the entry points of this storey."""
 
 import platform
 import time
@@ -46,7 +46,7 @@ from vitreous.training.test_measurement import measure_test
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Train as `config` says, into the new run folder `out`.
+    """Train according to `config`, into the new run folder `out`.
 
     Raises:
         UserError: the settings, the data or the folder can't be used; nothing was written.
@@ -62,16 +62,17 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
 
 
 def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> TrainResult:
-    """Go on with the run in the folder `path` from its newest good checkpoint, to the same bits.
+    """Resume the run in the folder `path` from its newest good checkpoint, to the same bits.
 
-    What changes is noted in config.json, with the step from which it holds, before the first step is taken.
+    Changes are recorded in config.json, with the step from which they hold, before the first step is taken.
 
     Raises:
-        RunError: no run there, of another version, begun under rules that have changed, its data has changed since, or its
+        RunError: no run there, of another version, begun under rules that have changed, its data has changed since, or
+            its
             config.json was edited and that isn't accepted.
         RunLocked: another process is writing to it.
         CheckpointError: no checkpoint can be read.
-        ConfigError: a change that can't be.
+        ConfigError: an impossible change.
     """
     reporter = reporter or Silent()
     with Run.open(path) as run:
@@ -82,7 +83,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         edits = find_edits(run, checkpoint, changes)
         config = apply_changes(before, changes, step, state.get("seconds", 0.0))
         found = edits | find_differences(before, config)
-        # Also where it was killed right after the change, before a checkpoint knew of it.
+        # Also if it was killed right after the change, before a checkpoint recorded it.
         relaid = "duration" in found or any(
             one["step"] == step and "duration" in one["settings"] for one in run.config.get("changes", [])
         )
@@ -106,7 +107,8 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         note_changes(run, job, dataset, changes, found)
         if (later := read_exported_step(run) or 0) > step:
             run.notices.append(
-                f"the model folder is of step {later:,}, later than the newest whole checkpoint (step {step:,}): one is missing"
+                f"the model folder is from step {later:,}, later than the newest whole checkpoint (step "
+                f"{step:,}): one is missing"
             )
         for notice in run.notices:
             reporter.message(notice)
@@ -119,24 +121,26 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
 
 
 def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dict[str, list[Any]]:
-    """Return the settings of config.json that were changed by hand, by name; raises RunError unless that is accepted."""
+    """Return the settings of config.json that were changed by hand, by name; raises RunError unless that is
+    accepted."""
     if run.sealed is None:
-        run.notices.append("config.json is of a version that noted no hash of it: edits before now can't be told")
+        run.notices.append("config.json is of a version that recorded no hash of it: earlier edits can't be detected")
     if run.sealed is not False:
         return {}
     told = checkpoint.config if checkpoint else None
     found = find_differences(told, run.config["config"]) if told is not None else {}
     if not changes.accept_changes:
         raise RunError(
-            f"{run.path / CONFIG} was changed by hand since the run wrote it"
-            f"{f': {format_differences(found)}' if found else ''}. Put it back as it was; or, if the run is to go on with it from here, add "
-            f"--accept-changes, and that is noted in it. Without editing, {format_options()} may change"
+            f"{run.path / CONFIG} was changed by hand since the run wrote "
+            f"it{f': {format_differences(found)}' if found else ''}. Put it back as it was; or, to resume with "
+            "the changes from here, add --accept-changes, which is recorded in it. Without editing, "
+            f"{format_options()} may change"
         )
     return found or {CONFIG: [None, "edited"]}
 
 
 def extend_run(job: Job, before: int) -> str:
-    """Let a run go on to its new length, also one that had finished, and say what that means; raises ConfigError."""
+    """Extend or shorten a run, even a finished one, and say what that means; raises ConfigError."""
     progress, total = job.progress, job.schedule.total
     if total < progress.step:
         raise ConfigError(
@@ -155,9 +159,9 @@ def extend_run(job: Job, before: int) -> str:
 
 
 def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
-    """Write into config.json what holds from this step on, and what was different before; raises StorageError.
+    """Write into config.json what holds from this step on, and the previous settings; raises StorageError.
 
-    `found`: settings by name, before and now. A config.json of an earlier version gains the hashes that it lacks.
+    `found`: settings by name, old and new. A config.json of an earlier version gains the hashes that it lacks.
     """
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
@@ -189,11 +193,13 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
 
 
 def locate_paths(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
-    """Return the configuration with the paths of data and weights as they are now, from whatever folder it is run."""
+    """Return the configuration with the current paths of data and weights, from any working directory."""
     known = run.config.get("places")
     data, weights = config.data, config.weights
     if changes.validation is not None and data.validation is None:
-        raise ConfigError("--validation says where validation data of its own is now, and this run has none")
+        raise ConfigError(
+            "--validation is the new path of separate validation data, but this run has none; leave it out"
+        )
     validation = changes.validation or (data.validation and locate(data.validation, known, run.path))
     path = changes.data or locate(data.path, known, run.path)
     return replace(
@@ -249,7 +255,7 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
 
 
 def write_report(run: Run, reporter: Reporter) -> Path | None:
-    """Write report.html; the run's results don't depend on it, so a failure is told and nothing is lost."""
+    """Write report.html; the run's results don't depend on it, so a failure is reported and loses nothing."""
     from vitreous.reports.run.page import write_report as write
 
     try:
@@ -260,7 +266,7 @@ def write_report(run: Run, reporter: Reporter) -> Path | None:
 
 
 def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
-    """Return what config.json of the run folder `out` holds beside that folder's own version."""
+    """Return the contents of config.json of the run folder `out`, except for that folder's own version."""
     config = job.config
     return {
         "config": to_dict(config),
@@ -292,7 +298,7 @@ def hash_dataset(dataset: Dataset) -> str:
 
 
 def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
-    """Open a run's data; raises DataError, and where there is none any more says how to name its new place."""
+    """Open a run's data; raises DataError, and if the data is missing, says how to name its new path."""
     try:
         return open_data(config, reporter)
     except DataError as error:
@@ -302,18 +308,19 @@ def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
 
 
 def hash_samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
-    """Return the hashes of a few files of both parts by name, drawn by the run's seed."""
+    """Return the hashes of a few files of both parts by name, drawn with the run's seed."""
     return {"train": hash_sample(dataset.train, seed), "validation": hash_sample(dataset.validation, seed)}
 
 
 def check_same_data(run: Run, dataset: Dataset) -> None:
-    """Refuse to go on with other data than the run began with, by the scan, or by what a few files hold; raises RunError."""
+    """Refuse to resume with data other than the run began with, by the scan, or by the contents of a few files;
+    raises RunError."""
     before = run.config["data"]
     known = before.get("sample") or {}
     parts = {"train": dataset.train, "validation": dataset.validation}
     others = [name for part in known for name in find_changed(parts[part], known[part])]
     looked = sum(map(len, known.values()))
-    which = f"; of {looked} files looked at {len(others)} differ: {format_names(others)}" if others else ""
+    which = f"; of {looked} files compared, {len(others)} differ: {format_names(others)}" if others else ""
     if before["fingerprint"] != hash_dataset(dataset) or others:
         raise RunError(
             f"the data has changed since this run began: {before['train']:,} + {before['validation']:,} images then, "
@@ -323,6 +330,6 @@ def check_same_data(run: Run, dataset: Dataset) -> None:
 
 
 def read_final_metrics(record: RunRecord) -> dict[str, float]:
-    """Return the newest evaluation of the weights that were exported."""
+    """Return the newest evaluation of the exported weights."""
     found = record.evaluation_at(read_step(record.model)) or {}
     return {name: value for name, value in found.items() if name not in ("kind", "best")}

@@ -1,4 +1,4 @@
-"""Several runs of one purpose in one folder, a sweep or a cross-validation: begun, noted in a file of their own, and read."""
+"""Several runs in one folder, a sweep or a cross-validation: begun, recorded in a file of their own, and read."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from vitreous.training.config import RunConfig
 
 T = TypeVar("T")
 Places = dict[str, dict[str, str]]
-"""Where the configuration's paths were when the runs began (see `storage/relocation.py`)."""
+"""The paths in the configuration when the runs began (see `storage/relocation.py`)."""
 
 
 def claim_group(out: Path) -> None:
@@ -30,13 +30,13 @@ def claim_group(out: Path) -> None:
 def write_group(
     file: Path, layout: tuple[str, int], config: RunConfig, places: Places, values: Mapping[str, Any]
 ) -> None:
-    """Write what runs are for and what they came to, atomically; raises StorageError.
+    """Write the configuration and the results of runs, atomically; raises StorageError.
 
     Args:
         file: in the folder of the runs.
-        layout: the key that tells what the file is, and its version.
-        config: what the runs have in common.
-        places: as they were read; empty: as they are now.
+        layout: the key that identifies the file, and its version.
+        config: the common configuration of the runs.
+        places: as they were read; empty: the current ones.
         values: everything else, as JSON values.
     """
     key, version = layout
@@ -45,7 +45,7 @@ def write_group(
 
 
 def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, Places, dict[str, Any]], T]) -> T:
-    """Read what `write_group` wrote, and return what `build` makes of the configuration, the places and the whole document.
+    """Read what `write_group` wrote, and pass the configuration, the places and the document to `build`.
 
     Raises:
         RunError: it can't be read, or is of another version.
@@ -66,7 +66,7 @@ def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, 
 
 
 def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:
-    """Return the configuration with paths that lead from this folder to what they led to when the runs began."""
+    """Return the configuration with paths that lead from this folder to the same places as when the runs began."""
 
     def now(path: str | None) -> str | None:
         if path is None or Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):

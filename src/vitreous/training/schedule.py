@@ -17,7 +17,7 @@ class Schedule:
     warmup: int
     cooldown: int
     milestones: tuple[int, ...] = ()
-    """Steps before which the rate milestones, none of them the first."""
+    """Steps before which the rate drops, none of them the first."""
 
     @classmethod
     def plan(cls, config: ScheduleConfig, scale: Scale) -> "Schedule":

@@ -1,4 +1,4 @@
-"""Which values the settings of a run may take, checked before anything is opened or written."""
+"""The allowed values of a run's settings, checked before anything is opened or written."""
 
 import math
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ RANGES = {
     "keep_checkpoints": "[2, inf)",
     "workers": "[0, 1024]",
 }
-"""Numbers by setting, in the notation of intervals; every other number must be finite."""
+"""Range of each setting, in the notation of intervals; every other number must be finite."""
 DURATIONS = (
     "duration",
     "low_resolution_duration",
@@ -90,7 +90,7 @@ ABOVE_NOTHING = {
     "evaluate_every": " (100% evaluates at the end alone)",
     "checkpoint_every": " (100% writes none on the way; one is always written at the end)",
 }
-"""Durations that can't be 0, and what there is instead."""
+"""Durations that can't be 0, and the alternative."""
 ORDERED = ("augment.crop_area", "augment.crop_aspect")
 """Pairs of the smallest and the largest."""
 
@@ -120,7 +120,7 @@ def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
 
 
 def check_duration(name: str, text: str, *, nothing: bool = False) -> None:
-    """Hold a duration against what its setting takes, here perhaps nothing at all; raises ConfigError."""
+    """Check a duration against its setting's range, with an optional note for 0; raises ConfigError."""
     duration = Duration.parse(text)
     if "min" in duration.units() and (name not in BY_CLOCK or duration.most):
         raise ConfigError(f"{name} is {text}; give epochs (ep), steps (st), examples (ex) or a share (%)")
@@ -131,11 +131,11 @@ def check_duration(name: str, text: str, *, nothing: bool = False) -> None:
 
 
 def check_weights(config: RunConfig) -> None:
-    """Refuse to be told what weights are where none are named; raises ConfigError."""
+    """Refuse facts about weights if no weights are named; raises ConfigError."""
     for name in ("weights_as", "weights_grid", "weights_heads"):
         if config.weights is None and getattr(config, name) is not None:
             option = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{option} says what the weights are that --weights names; give both, or neither")
+            raise ConfigError(f"{option} describes the weights that --weights names; give both, or neither")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -147,7 +147,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_number(name: str, value: float) -> None:
-    """Hold one number against its range."""
+    """Check one number against its range."""
     if isinstance(value, int):
         check_size(value, name)
     interval = RANGES.get(name, "(-inf, inf)")
@@ -161,7 +161,7 @@ def check_number(name: str, value: float) -> None:
 
 
 def describe_interval(interval: str) -> str:
-    """Say an interval in words.
+    """Describe an interval in words.
 
     >>> describe_interval("(0, 1]"), describe_interval("[2, inf)")
     ('above 0 and at most 1', 'at least 2')

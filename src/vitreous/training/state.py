@@ -1,4 +1,4 @@
-"""A job: everything that one training run works with, put together; and what of it a checkpoint must hold."""
+"""A job: everything that one training run works with, and the part of it that a checkpoint holds."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from vitreous.training.schedule import Schedule
 
 @dataclass
 class Progress:
-    """How far a run is. Everything here goes into each checkpoint, as JSON; floats survive it exactly."""
+    """The progress of a run. All of it goes into each checkpoint, as JSON; floats survive exactly."""
 
     step: int = 0
     """Optimizer steps taken."""
@@ -31,12 +31,13 @@ class Progress:
     stale: int = 0
     """Evaluations since the best."""
     finished: bool = False
-    """The run has reached its end."""
+    """Whether the run has reached its end."""
     seconds: float = 0.0
     """Time spent in training steps, in seconds."""
     head: dict[str, float] | None = None
-    """What a head by logistic regression came to before the first step: l2, accuracy on training images that its fits had not
-    seen, that accuracy's interval from low to high, views of each image, and the temperature of those predictions."""
+    """Figures of a head by logistic regression before the first step: l2, accuracy on training images that its fits
+    had not seen, that accuracy's interval from low to high, views of each image, and the temperature of those
+    predictions."""
     window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
     """Sums since the last training record."""
 
@@ -58,9 +59,9 @@ class Job:
     """Measured once, at the end."""
     progress: Progress = field(default_factory=Progress)
     whole: bool = True
-    """The weights are those of `progress.step`: false from the optimizer's step until it is counted."""
+    """Whether the weights are those of `progress.step`: false from the optimizer's step until it is counted."""
     low_steps: int = 0
-    """Steps at the beginning that see the low resolution."""
+    """Steps at the beginning that use the low resolution."""
     low_size: Size | None = None
     """Rows and columns of the low resolution, in pixels."""
     compiled: Any = None
@@ -72,21 +73,22 @@ class Job:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model to evaluate and export: the moving average where there is one."""
+        """The model to evaluate and export: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
 
     @property
     def temperature(self) -> float:
-        """What the model's logits are divided by: fitted with a head by logistic regression, 1 once a step has changed it."""
+        """The divisor of the model's logits: fitted with a head by logistic regression, 1 once a step has changed
+        it."""
         head = self.progress.head
         return head.get("temperature", 1.0) if head is not None and self.progress.step == 0 else 1.0
 
     def resolution(self, step: int) -> Size | None:
-        """Return the size of the images that this step sees; None: the configured one."""
+        """Return the size of the images in this step; None: the configured one."""
         return self.low_size if step < self.low_steps else None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that a checkpoint must hold as tensors, under prefixed names."""
+        """Return the tensors for a checkpoint, under prefixed names."""
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_tensors()}
         if self.average is not None:
             parts["average"] = self.average.state_dict()
@@ -94,11 +96,11 @@ class Job:
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return everything that a checkpoint must hold as JSON."""
+        """Return the JSON values for a checkpoint."""
         return asdict(self.progress)
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Put back what a checkpoint held; raises CheckpointError if it belongs to another configuration."""
+        """Restore the contents of a checkpoint; raises CheckpointError if it belongs to another configuration."""
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "objective": {}}
         try:
             for key, tensor in tensors.items():

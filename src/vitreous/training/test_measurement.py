@@ -1,4 +1,4 @@
-"""A run's last act: the model that it hands over, once on the test split."""
+"""The last step of a run: measure its exported model once on the test split."""
 
 from vitreous.errors import VitreousError
 from vitreous.evaluation.final_test import measure_once
@@ -9,7 +9,7 @@ from vitreous.training.state import Job
 
 
 def measure_test(job: Job, run: Run, reporter: Reporter) -> None:
-    """Measure what was exported on the test split, if there is one; a failure is told and nothing is lost."""
+    """Measure the exported model on the test split, if there is one; a failure is reported and loses nothing."""
     if job.test is None or not path_exists(run.model_path):
         return
     reporter.phase(f"measuring once on {len(job.test):,} test images")

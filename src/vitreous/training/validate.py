@@ -21,14 +21,16 @@ from vitreous.training.state import Job
 T = TypeVar("T")
 LARGEST_BATCH = 256
 VALIDATION = 0xE7A1
-"""Seed of what is random in an evaluation."""
+"""Seed of the random part of an evaluation."""
 
 
 def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, float] | None:
-    """Return loss, top1, ece, top5 with more than five classes, and seconds on the validation examples, or None if interrupted on the way.
+    """Return loss, top1, ece, with more than five classes top5, and seconds on validation examples; None if
+    interrupted.
 
-    With several labels an image: loss (summed over the labels, as in training), map, micro_f1, macro_f1 and seconds. Without
-    labels, the loss and seconds alone: see `measure_loss`. In float32 whatever the precision of training, as `vitreous evaluate` and `predict` compute: one number for one model.
+    With several labels an image: loss (summed over the labels, as in training), map, micro_f1, macro_f1 and seconds.
+    Without labels, only the loss and seconds: see `measure_loss`. Always in float32, like `vitreous evaluate` and
+    `predict`, so that one model has one number.
     """
     job.model.at_resolution(None)
     reporter.phase(f"evaluating on {len(job.validation):,} images")
@@ -50,7 +52,7 @@ def iterate_batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch chan
 def measure_accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """Return loss, top1, ece and (with more than five classes) top5 of the model's own head, or None if interrupted.
 
-    A batch's logits are let go of once they are judged, so that memory doesn't grow with images times classes.
+    A batch's logits are released once they are judged, so that memory doesn't grow with images times classes.
     """
     judged = collect_batches(job, interrupt, judge)
     if judged is None:
@@ -73,7 +75,8 @@ def measure_multilabel(job: Job, interrupt: Interrupt) -> dict[str, float] | Non
 
 
 def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
-    """Return what `take` makes of each batch's logits, over the job's temperature, and labels, or None if interrupted."""
+    """Return the results of `take` for each batch's logits, divided by the job's temperature, and labels; None if
+    interrupted."""
     model = job.evaluated_model.eval()
     found = []
     with torch.inference_mode():
@@ -89,7 +92,8 @@ def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, 
 def score_multilabel(
     logits: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], classes: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return loss (nats an example, summed over the labels), map, micro_f1 and macro_f1; some example must have a label."""
+    """Return loss (nats per example, summed over the labels), map, micro_f1 and macro_f1; some example must have a
+    label."""
     metrics = evaluate_labels(logits, targets, classes)
     assert metrics.mean_average_precision is not None
     return {
@@ -103,8 +107,8 @@ def score_multilabel(
 def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """Return the objective's mean loss on the validation examples, or None if interrupted.
 
-    What is random in it (masks) is drawn from one generator that starts over at every evaluation, so that evaluations
-    differ by the weights alone.
+    Its random part (masks) comes from one generator that restarts at every evaluation, so that evaluations differ only
+    by the weights.
     """
     objective = job.objective.eval()
     generator = torch.Generator().manual_seed(VALIDATION)

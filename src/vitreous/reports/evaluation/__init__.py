@@ -1,1 +1,1 @@
-"""What an evaluation came to: its blocks for the terminal, JSON, Markdown and HTML."""
+"""The results of an evaluation: blocks for the terminal, JSON, Markdown and HTML."""

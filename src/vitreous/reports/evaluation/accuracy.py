@@ -13,14 +13,14 @@ from vitreous.runtime.display import strip_hidden
 MAP_CLASSES = 30
 """Most classes whose confusion matrix is drawn whole."""
 TABLE_CLASSES = 30
-"""Most classes listed in the open; the others fold away."""
+"""Most classes that are always visible; the others fold away."""
 MOST_CLASSES = 1000
 """Most classes listed at all."""
 CLASS_HEADS = ("class", "images", "precision", "recall", "F1")
 
 
 def build_sections(metrics: Metrics, details: Details | None = None) -> list[Section]:
-    """Return the report's sections: headline, confusions, classes, calibration; with details, also what it costs."""
+    """Return the report's sections: headline, confusions, classes, calibration; with details, also the cost."""
     scaled = details.scaled if details else None
     found = [
         Section("results", "Results", [list_figures(metrics, details)]),
@@ -34,7 +34,7 @@ def build_sections(metrics: Metrics, details: Details | None = None) -> list[Sec
 
 
 def list_figures(metrics: Metrics, details: Details | None = None) -> Numbers:
-    """Return the figures that matter most."""
+    """Return the most important figures."""
     low, high = metrics.interval
     intervals = details.intervals if details else {}
     figures = [
@@ -56,7 +56,7 @@ def list_figures(metrics: Metrics, details: Details | None = None) -> Numbers:
     if details and details.ranking.mean_average_precision is not None:
         figures.append(("average precision", f"{details.ranking.mean_average_precision:.4f}", "mean of the classes"))
     if details and details.cost:
-        figures.append(("throughput", f"{details.cost.images_per_second:,.0f}", "images a second, forward"))
+        figures.append(("throughput", f"{details.cost.images_per_second:,.0f}", "images per second, forward"))
     return Numbers(figures)
 
 
@@ -65,23 +65,23 @@ def _format_range(interval: Interval | None) -> str:
 
 
 def build_confusions(metrics: Metrics) -> list[Block]:
-    """Return which classes are taken for which."""
+    """Return which classes are mistaken for which."""
     names = [strip_hidden(one.name) for one in metrics.per_class]
     few = len(names) <= MAP_CLASSES
     found = list_pairs(metrics, 10 if few else 30)
-    listed: Block = Words("Not one image was taken for another class.")
+    listed: Block = Words("No image was taken for another class.")
     if found:
         listed = Table("Most frequent confusions", ("true", "taken for", "images", "of the class"), found, words=2)
     if not few:
         return [Words(f"Of {len(names):,} classes, the pairs that are mistaken most often."), listed]
     label = f"Confusion matrix of {len(names)} classes, {metrics.top1:.1%} on the diagonal"
     drawing, least = draw_confusions(metrics.confusion, names, label)
-    caption = "Rows are what an image shows, columns what it was taken for. Strength of colour: share of the row."
+    caption = "Rows are the true classes, columns the predicted ones. Strength of colour: share of the row."
     return [Beside([Drawing(drawing, caption, least=least), listed], wide=True)]
 
 
 def list_pairs(metrics: Metrics, most: int) -> list[tuple[str, str, str, str]]:
-    """Return (true, taken for, images, share of the class) of the most frequent confusions."""
+    """Return (true, predicted, images, share of the class) of the most frequent confusions."""
     found = [(count, row, col) for row, col, count in metrics.confusions if row != col]
     found.sort(key=lambda one: (-one[0], one[1:]))
     names = [one.name for one in metrics.per_class]
@@ -116,26 +116,26 @@ def list_class_rows(metrics: Metrics) -> list[tuple[str, ...]]:
 
 
 def build_calibration(metrics: Metrics, scaled: Scaled | None = None) -> list[Block]:
-    """Return how far confidence can be believed, and what one temperature would mend."""
+    """Return how reliable confidence is, and the effect of temperature scaling."""
     caption = (
-        "Bars that end on the dashed line are perfectly calibrated; orange is what predictions were sure more often than "
-        "right, pale blue what they were right more often than sure. Below: how many have that confidence."
+        "Bars that end on the dashed line are perfectly calibrated; orange shows overconfidence, pale blue "
+        "underconfidence. Below: the number of predictions with that confidence."
     )
     before = _draw_reliability(metrics.reliability, metrics.ece, caption, "As it is" if scaled else "")
     said = Words(f"ECE {metrics.ece:.3f}. {describe_calibration(metrics)}")
     if scaled is None:
         return [Beside([before, said], wide=True)]
     after = _draw_reliability(
-        scaled.reliability, scaled.ece[1], "The same predictions, sure to another degree.", "After temperature scaling"
+        scaled.reliability, scaled.ece[1], "The same predictions, with other confidences.", "After temperature scaling"
     )
     return [Beside([before, after], wide=True), said, Words(describe_scaled(scaled))]
 
 
 def describe_calibration(metrics: Metrics) -> str:
-    """Say in a sentence how mean confidence and accuracy stand to each other."""
+    """Compare mean confidence and accuracy in a sentence."""
     mean = sum(one.count * one.confidence for one in metrics.reliability) / metrics.examples
-    tendency = "too sure of itself" if mean > metrics.top1 else "too modest"
-    said = f"On average the model is {mean:.1%} sure and {metrics.top1:.1%} right"
+    tendency = "overconfident" if mean > metrics.top1 else "underconfident"
+    said = f"On average the model is {mean:.1%} confident and {metrics.top1:.1%} right"
     return said + (f": {tendency}." if abs(mean - metrics.top1) >= 0.02 else ": well balanced.")
 
 
@@ -147,23 +147,24 @@ def _draw_reliability(bins: tuple[Bin, ...], ece: float, caption: str, title: st
 
 
 def describe_scaled(scaled: Scaled) -> str:
-    """Say what temperature scaling does."""
+    """Describe the effect of temperature scaling."""
     (first, second), (before, after), (loss, less) = scaled.temperatures, scaled.ece, scaled.nll
     return (
-        f"Divided by a temperature, the logits have an ECE of {after:.3f} instead of {before:.3f}, and a loss of {less:.4f} "
-        f"instead of {loss:.4f} nats; no prediction changes. The temperature was fitted on one half of the images and "
-        f"applied to the other, both ways: {first:.2f} and {second:.2f}. Above 1, the model is too sure of itself."
+        f"Divided by a temperature, the logits have an ECE of {after:.3f} instead of {before:.3f}, and a loss of "
+        f"{less:.4f} instead of {loss:.4f} nats; no prediction changes. The temperature was fitted on one half of "
+        f"the images and applied to the other, both ways: {first:.2f} and {second:.2f}. Above 1, the model is "
+        "overconfident."
     )
 
 
 def list_costs(*models: Cost, names: tuple[str, ...] = ("value",)) -> Table:
-    """Return what a forward pass takes, of one model or of several side by side."""
+    """Return the cost of a forward pass, for one model or several side by side."""
     rows = [
         ("parameters", [f"{one.parameters:,}" for one in models]),
-        ("operations an image, two for each multiply-add", [f"{one.flops:,}" for one in models]),
-        ("images a second, forward", [f"{one.images_per_second:,.0f}" for one in models]),
+        ("operations per image, two for each multiply-add", [f"{one.flops:,}" for one in models]),
+        ("images per second, forward", [f"{one.images_per_second:,.0f}" for one in models]),
         ("slowest and fastest pass", ["{:,.0f} to {:,.0f}".format(*one.range) for one in models]),
         ("measured with", [one.where for one in models]),
     ]
-    caption = "What a forward pass takes, from pixels in memory to logits"
+    caption = "Cost of a forward pass, from pixels in memory to logits"
     return Table(caption, ("what", *names), [(what, *values) for what, values in rows])

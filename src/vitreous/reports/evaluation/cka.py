@@ -1,4 +1,4 @@
-"""What CKA found, as sections of a report."""
+"""The results of CKA as sections of a report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from vitreous.evaluation.probes.cka import CKA
 from vitreous.reports.blocks import Drawing, Numbers, Section, Table, Words
 
 EXACT = (
-    "Linear CKA (Kornblith et al., 1905.00414), in float64. Of few images it comes out too high where features are wide; "
-    "--unbiased estimates it without that bias."
+    "Linear CKA (Kornblith et al., 1905.00414), in float64. With few images it is too high where features are "
+    "wide; --unbiased estimates it without that bias."
 )
 UNBIASED = (
-    "Linear CKA from the unbiased estimate of HSIC, summed over minibatches (Nguyen et al., 2010.15327); it may come out a "
-    "little below 0."
+    "Linear CKA from the unbiased estimate of HSIC, summed over minibatches (Nguyen et al., 2010.15327); it may "
+    "be slightly below 0."
 )
 
 
@@ -33,7 +33,7 @@ def build_cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
     ]
     caption = "0: nothing in common; 1: the same up to rotation, scale and shift. The stronger the colour, the higher."
     how = Words(UNBIASED if found.unbiased else EXACT)
-    what = Words("Each layer is represented by the mean of its patches (of a ResNet: over rows and columns).")
+    what = Words("Each layer is represented by the mean of its patches (for a ResNet: over rows and columns).")
     return [
         Section("results", "Results", [Numbers(figures)]),
         Section("matrix", "Every layer against every layer", [Drawing(drawing, caption, least=least)]),
@@ -43,19 +43,19 @@ def build_cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
 
 
 def shorten_name(layers: Sequence[str]) -> list[str]:
-    """Return names without the way in which tokens become a vector: it is the same for all."""
+    """Return names without the way in which tokens become a vector, which is the same for all."""
     return [name.removesuffix(":mean") for name in layers]
 
 
 def find_nearest(found: CKA, names: tuple[str, str]) -> Table:
-    """Return, for each layer of the first model, the layer of the second that is most like it."""
+    """Return, for each layer of the first model, the most similar layer of the second."""
     best = found.matrix.argmax(1)
     rows = [
         (name, found.cols[col], f"{found.matrix[row, col]:.3f}")
         for row, (name, col) in enumerate(zip(found.rows, best, strict=True))
     ]
     return Table(
-        f"For each layer of {names[0]}, the one of {names[1]} that is most like it",
+        f"For each layer of {names[0]}, the most similar one of {names[1]}",
         (names[0], names[1], "CKA"),
         rows,
         words=2,
@@ -64,7 +64,7 @@ def find_nearest(found: CKA, names: tuple[str, str]) -> Table:
 
 def describe_cka(found: CKA, names: tuple[str, str]) -> str:
     """Return what the terminal shows."""
-    return f"CKA on {found.examples:,} images; the most alike layers:\n\n{find_nearest(found, names)}"
+    return f"CKA on {found.examples:,} images; the most similar layers:\n\n{find_nearest(found, names)}"
 
 
 def encode_cka(found: CKA) -> dict[str, Any]:

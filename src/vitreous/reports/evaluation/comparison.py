@@ -31,11 +31,11 @@ class ComparisonResult(Shown):
     other: str
     """Where the other model was loaded from."""
     names: tuple[str, str]
-    """Of both, the model's first, told apart."""
+    """Distinct names of both, the model's first."""
     found: Comparison
-    """Every figure of both with the interval of the difference, McNemar's test, recall class by class."""
+    """Every figure of both with the interval of the difference, McNemar's test, and recall by class."""
     costs: tuple[Cost, ...] = ()
-    """Of both, if they were measured."""
+    """Costs of both, if measured."""
 
     def __str__(self) -> str:
         return "\n".join(format_lines(self)).lstrip("\n")
@@ -52,10 +52,10 @@ def build_sections(
     source: Source,
     prices: tuple[Cost, ...] = (),
 ) -> list[Section]:
-    """Return side by side: figures, what both cost, classes, and the images that only one has right, as the first sees them.
+    """Return figures, the cost of both, classes, and the images that only one gets right, as the first sees them.
 
     Raises:
-        ImageError: an image that was there a moment ago can't be read any more.
+        ImageError: an image has become unreadable.
     """
     both = [list_costs(*prices, names=names)] if prices else []
     shown = [_build_images(found, right, names, folder, source) for right in (0, 1)]
@@ -85,12 +85,15 @@ def list_figures(found: Comparison, names: tuple[str, str]) -> Table:
         else:
             values = (f"{one.first:.4f}", f"{one.second:.4f}", f"{one.difference:+.4f}", f"{low:+.4f} to {high:+.4f}")
             rows.append((NUMBERS[one.metric], *values))
-    caption = "The difference is the first less the second, in percentage points for shares; its 95% interval is of the paired bootstrap"
+    caption = (
+        "The difference is the first minus the second, in percentage points for shares; its 95% interval "
+        "is from the paired bootstrap"
+    )
     return Table(caption, ("metric", *names, "difference", "95% interval"), rows)
 
 
 def format_points(share: float) -> str:
-    """Write a difference of shares in percentage points."""
+    """Format a difference of shares in percentage points."""
     return f"{100 * share:+.2f}"
 
 
@@ -102,7 +105,7 @@ def _describe(found: Comparison, names: tuple[str, str]) -> list[Block]:
         (f"only {names[1]}", f"{test.only_second:,}", f"{test.only_second / count:.1%}"),
         ("neither", f"{test.neither:,}", f"{test.neither / count:.1%}"),
     ]
-    agree = f"Both say the same class, right or wrong, for {found.agreement:.1%} of the images."
+    agree = f"Both give the same class, right or wrong, for {found.agreement:.1%} of the images."
     return [
         Words(describe_mcnemar(test, names)),
         Table("Who is right", ("right", "images", "share"), rows),
@@ -111,7 +114,7 @@ def _describe(found: Comparison, names: tuple[str, str]) -> list[Block]:
 
 
 def describe_mcnemar(test: McNemar, names: tuple[str, str]) -> str:
-    """Say in a sentence what McNemar's test finds."""
+    """Describe the result of McNemar's test in a sentence."""
     if not test.only_first + test.only_second:
         return "Both are right on the same images."
     verdict = "chance explains so uneven a split poorly" if test.p < ALPHA else "chance may well explain the difference"
@@ -123,7 +126,7 @@ def describe_mcnemar(test: McNemar, names: tuple[str, str]) -> str:
 
 
 def tabulate_classes(found: Comparison, names: tuple[str, str]) -> Table:
-    """Return each class's recall under both, those that differ most first."""
+    """Return each class's recall under both models, the largest differences first."""
     every = sorted(found.per_class, key=lambda one: (not one.support, -abs(one.first - one.second)))
     rows = []
     for one in every[:MOST_CLASSES]:
@@ -146,7 +149,7 @@ def tabulate_classes(found: Comparison, names: tuple[str, str]) -> Table:
 def _build_images(
     found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source
 ) -> list[Block]:
-    """Return the images that one model has right and the other wrong."""
+    """Return the images that only the given model classifies correctly."""
     every = found.only(right)
     if not len(every):
         return [Words(f"There is no image that only {names[right]} has right.")]

@@ -1,4 +1,4 @@
-"""What a model reached on one of ImageNet's other test sets, as sections of a report and as lines."""
+"""A model's result on one of ImageNet's other test sets, as sections of a report and as lines."""
 
 from vitreous.data.listing.listing import format_names
 from vitreous.evaluation.benchmarks.imagenet import Score
@@ -22,7 +22,7 @@ def build_sections(found: Score) -> list[Section]:
 
 
 def list_figures(found: Score) -> list[tuple[str, str, str]]:
-    """Return the numbers that matter, the benchmark's own first."""
+    """Return the figures, the benchmark's own first."""
     low, high = found.interval
     top = ("Top-1", f"{found.top1:.2%}", f"95% interval {low:.2%} to {high:.2%}")
     more = [("Top-5", f"{found.top5:.2%}", "")] if found.top5 is not None else []
@@ -35,7 +35,7 @@ def list_figures(found: Score) -> list[tuple[str, str, str]]:
 
 
 def describe_count(found: Score) -> str:
-    """Say so where the copy has another number of images than the benchmark; "" where it has them all."""
+    """Say so if the copy differs in size from the benchmark; "" if it has all images."""
     images, whole = found.images + found.left_out + len(found.skipped), SETS[found.benchmark].images
     return f"the copy has {images:,}; the benchmark has {whole:,}." if whole not in (0, images) else ""
 

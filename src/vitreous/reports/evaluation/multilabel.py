@@ -10,7 +10,8 @@ HEADS = ("label", "images", "precision", "recall", "F1", "AUROC", "average preci
 def build_sections(metrics: MultiLabelMetrics) -> list[Section]:
     """Return the headline and a table of the labels."""
     said = Words(
-        "A label is claimed where its sigmoid is at least one half; AUROC and average precision need no such border."
+        "A label is predicted where its sigmoid is at least one half; AUROC and average precision need no such "
+        "threshold."
     )
     results = Section("results", "Results", [Numbers(list_figures(metrics)), said])
     return [results, Section("labels", "Labels", [tabulate_labels(metrics)])]
@@ -40,7 +41,7 @@ def list_figures(metrics: MultiLabelMetrics) -> list[tuple[str, str, str]]:
 
 
 def list_rows(metrics: MultiLabelMetrics) -> list[tuple[str, ...]]:
-    """Return each label's figures under HEADS, by average precision, the worst first and those of no image last."""
+    """Return each label's figures under HEADS, by average precision, the worst first and those without images last."""
     pairs = zip(metrics.per_label, metrics.ranking.per_class, strict=True)
     ordered = sorted(pairs, key=lambda pair: (not pair[0].support, pair[1].average_precision or 0))
     found = []
@@ -61,5 +62,5 @@ def format_lines(metrics: MultiLabelMetrics) -> list[str]:
 
 
 def format_value(value: float | None) -> str:
-    """Write a figure, or a dash where there is none."""
+    """Format a figure, or a dash if there is none."""
     return "–" if value is None else f"{value:.4f}"

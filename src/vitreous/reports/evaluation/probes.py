@@ -1,4 +1,4 @@
-"""What probes of frozen features found, as sections of a report."""
+"""The results of probes of frozen features, as sections of a report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +23,14 @@ FEW_SHOT_WORDS = (
     "feature of 100 for the bias, as the paper's authors measure it (big_vision, evaluators/fewshot_lsr.py), in float64."
 )
 LINEAR_WORDS = {
-    "lbfgs": "Multinomial logistic regression on whitened features, by L-BFGS to its optimum; l2 was chosen on a fifth of the "
-    "training images that was held out, and the probe then trained on all of them.",
-    "sgd": "Multinomial logistic regression on whitened features, by stochastic gradient descent; the rate was chosen on a "
-    "fifth of the training images that was held out, and the probe then trained on all of them.",
+    "lbfgs": "Multinomial logistic regression on whitened features, by L-BFGS to its optimum; l2 was chosen on a "
+    "held-out fifth of the training images, and the probe then trained on all of them.",
+    "sgd": "Multinomial logistic regression on whitened features, by stochastic gradient descent; the rate was "
+    "chosen on a held-out fifth of the training images, and the probe then trained on all of them.",
 }
 KNN_WORDS = (
-    "k is the one that is best on the training images, each classified by the others; the test images had no say."
+    "k is the one that is best on the training images, each classified by the others; the test images were not "
+    "involved."
 )
 
 
@@ -57,13 +58,14 @@ def encode_probe(found: Found) -> dict[str, Any]:
 
 
 def format_probe(found: Found) -> str:
-    """Return the result of a probe of any kind for a terminal: its headline, unless the table says it, and its table."""
+    """Return the result of a probe of any kind for a terminal: its headline, unless the table states it, and its
+    table."""
     lead = "" if isinstance(found, FewShot) else write_headline(found)
     return "\n\n".join(filter(None, (lead, str(tabulate_probe(found)))))
 
 
 def build_few_shot_sections(found: FewShot, train: Features, test: Features) -> list[Section]:
-    """Return the report's sections: the headline, every seed, what is mistaken at the most shots."""
+    """Return the report's sections: the headline, every seed, and the confusions at the most shots."""
     figures = [
         (name_shots(one), f"{one.mean:.1%}", f"95% interval {format_span(one.interval)}") for one in found.shots[::-1]
     ]
@@ -99,7 +101,7 @@ def tabulate_few_shot(found: FewShot) -> Table:
 
 
 def draw_curve(found: FewShot) -> list[Drawing]:
-    """Return accuracy over shots, where there are at least two numbers of them."""
+    """Return accuracy over shots, if there are at least two numbers of them."""
     numbers = [one for one in found.shots if not isinstance(one.shots, str)]
     if len(numbers) < 2:
         return []
@@ -115,7 +117,7 @@ def draw_curve(found: FewShot) -> list[Drawing]:
 
 
 def format_interval(found: FewShot) -> str:
-    """Say what the intervals are."""
+    """Describe the intervals."""
     if max(len(one.accuracies) for one in found.shots) == 1:
         return "Intervals are Wilson's, over the test images."
     words = "Intervals are of the mean over other seeds and other test images"
@@ -129,7 +131,7 @@ def encode_few_shot(found: FewShot) -> dict[str, Any]:
 
 
 def build_linear_sections(found: Linear, train: Features, test: Features) -> list[Section]:
-    """Return the report's sections: the headline, the sweep, what is mistaken, calibration."""
+    """Return the report's sections: the headline, the sweep, confusions, calibration."""
     metrics = evaluate_logits(found.logits, find_labels(train, test), train.classes)
     name = "l2" if found.solver == "lbfgs" else "rate"
     figures = [
@@ -174,13 +176,13 @@ def encode_linear(found: Linear) -> dict[str, Any]:
 
 
 def write_headline(found: Linear | KNN) -> str:
-    """Say a probe's result in a line."""
+    """Describe a probe's result in a line."""
     name = "k" if isinstance(found, KNN) else "l2" if found.solver == "lbfgs" else "rate"
     return f"top-1  {found.accuracy:.2%}   (95% interval {format_span(found.interval)}), {name} {found.chosen:g}"
 
 
 def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
-    """Return the report's sections: the headline, each k, what is mistaken."""
+    """Return the report's sections: the headline, each k, confusions."""
     metrics = list_decisions(found.predicted, find_labels(train, test), train.classes)
     figures = [
         ("k-NN, top-1", f"{found.accuracy:.1%}", f"95% interval {format_span(found.interval)}"),
@@ -231,7 +233,7 @@ def encode_knn(found: KNN) -> dict[str, Any]:
 def list_decisions(
     predicted: Int64[np.ndarray, " example"], labels: Int64[np.ndarray, " example"], names: Sequence[str]
 ):
-    """Return the metrics of decisions without confidence: of these, only accuracies and confusions mean something."""
+    """Return the metrics of decisions without confidence, of which only accuracies and confusions are meaningful."""
     return evaluate_logits(decisions(predicted, names), labels, tuple(names))
 
 
@@ -241,5 +243,5 @@ def find_labels(train: Features, test: Features) -> Int64[np.ndarray, " example"
 
 
 def format_span(interval: tuple[float, float]) -> str:
-    """Write an interval of shares."""
+    """Format an interval of shares."""
     return f"{interval[0]:.1%} to {interval[1]:.1%}"

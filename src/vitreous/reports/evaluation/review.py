@@ -1,4 +1,4 @@
-"""A review of labelled images as sections of a report: pictures of what a person should look at."""
+"""A review of labelled images as sections of a report: pictures of what the user should look at."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,8 +13,10 @@ SHOWN = 40
 """Most pictures of each kind."""
 CONFUSED = 20
 TITLES = {
-    WRONG: ("Likely wrong labels", "The label that an image has, and the one that a regression on the other images' features gives it; the least probable label first."),
-    DUPLICATE: ("Near-duplicates", "Images that show the same: across splits first, where they flatter every accuracy. Left, what a cleaned manifest leaves out."),
+    WRONG: ("Likely wrong labels", "The label of an image, and the prediction of a regression on the other "
+                                   "images' features; the least probable label first."),
+    DUPLICATE: ("Near-duplicates", "Images that show the same: across splits first, where they flatter every "
+                                   "accuracy. Left, what a cleaned manifest leaves out."),
     OUTLIER: ("Outliers", "Far from all other images of their class: wrong kinds of images, or rare ones. The farthest first."),
     SMALL: ("Too small", "Their shorter side is less than a quarter of the median one."),
     BLURRED: ("Blurred", "Their sharpness, the variance of the Laplacian, is less than a twenty-fifth of the median."),
@@ -24,7 +26,8 @@ TITLES = {
 
 
 def sections(review: Review, sources: dict[str, FileSource], left_out: tuple[str, ...]) -> list[Section]:
-    """Return the figures, then each kind of finding with pictures, then the classes; raises ImageError for a file that is gone."""
+    """Return the figures, then each kind of finding with pictures, then the classes; raises ImageError for a missing
+    file."""
     figures = [(TITLES[kind][0].lower(), f"{len(review.of(kind)):,}", "") for kind in TITLES]
     lacking: list[Block] = [Words(one, "Left out") for one in left_out]
     found = [Section("results", "Results", [Numbers([*figures, ("images", f"{len(review.names):,}", "")]), *lacking])]
@@ -44,10 +47,13 @@ def sections(review: Review, sources: dict[str, FileSource], left_out: tuple[str
 
 
 def balance_said(review: Review) -> str:
-    """Say how far the classes' sizes lie apart."""
+    """Describe how much the classes' sizes differ."""
     assert review.unbalanced is not None
     most, large, least, small = review.unbalanced
-    return f"{most} has {large:,} images and {least} {small:,}, {large / small:.0f} times fewer: look at each class's accuracy, not at the mean alone."
+    return (
+        f"{most} has {large:,} images and {least} {small:,}, {large / small:.0f} times fewer: look at each "
+        "class's accuracy, not only at the mean."
+    )
 
 
 def _tile(one: Finding, review: Review, sources: dict[str, FileSource]) -> Tile:
@@ -72,7 +78,7 @@ def _tile(one: Finding, review: Review, sources: dict[str, FileSource]) -> Tile:
 
 
 def _pixels(index: int, sources: dict[str, FileSource]) -> UInt8[np.ndarray, "row col channel"]:
-    """Return an image as it is, whatever its split."""
+    """Return an image of any split, as it is."""
     for source in sources.values():
         if index < len(source):
             return decode(source.read(index), source.decode, "RGB", name=source.names[index])

@@ -10,17 +10,17 @@ from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Ta
 from vitreous.reports.image_grid import build_strip, render_input
 
 NOTE = Words(
-    "The corruptions are those of ImageNet-C (1903.12261), made here from the clean images as the model sees them, with its "
-    "settings for large images and CIFAR-10-C's for small ones. Frost is drawn, not photographed, so numbers are "
-    "comparable between models measured here, and not to the point with published ones."
+    "The corruptions are those of ImageNet-C (1903.12261), made here from the clean images as the model sees "
+    "them, with its settings for large images and CIFAR-10-C's for small ones. Frost is drawn, not photographed, "
+    "so numbers are comparable between models measured here, but not exactly with published ones."
 )
 
 
 def build_sections(found: Robustness, predictor: Predictor, source: Source) -> list[Section]:
-    """Return figures, a table and a chart, and what each corruption looks like on the first image.
+    """Return figures, a table and a chart, and each corruption of the first image.
 
     Raises:
-        ImageError: the first image can't be read any more.
+        ImageError: the first image has become unreadable.
     """
     return [
         Section(
@@ -33,7 +33,7 @@ def build_sections(found: Robustness, predictor: Predictor, source: Source) -> l
 
 
 def list_figures(found: Robustness) -> Numbers:
-    """Return clean and mean accuracy, and what is lost."""
+    """Return clean and mean accuracy, and the loss."""
     low, high = found.interval
     return Numbers(
         [
@@ -62,7 +62,7 @@ def tabulate_corruptions(found: Robustness) -> Table:
 
 
 def draw_chart(found: Robustness) -> Drawing:
-    """Return accuracy over severity: of all, of the hardest and of the easiest corruption."""
+    """Return accuracy over severity: of all corruptions, of the hardest and of the easiest."""
     order = sorted(found.names, key=found.mean_of)
     lines = [Series("all", _build_line(found, None), 1, dots=True)]
     if len(order) > 1:
@@ -72,7 +72,7 @@ def draw_chart(found: Robustness) -> Drawing:
         lines, "Top-1 accuracy over severity", Axis("severity"), Axis("", format_percent, within=(0, 1))
     )
     return Drawing(
-        drawing, "The mean of all, the hardest and the easiest; at 0, the images as they are.", "Top-1 accuracy"
+        drawing, "The mean of all, the hardest and the easiest; at 0, the original images.", "Top-1 accuracy"
     )
 
 
@@ -95,7 +95,7 @@ def build_strips(found: Robustness, predictor: Predictor, source: Source) -> lis
 
 
 def format_lines(measured: Robustness) -> list[str]:
-    """Write accuracy under each corruption, the hardest first."""
+    """Format accuracy under each corruption, the hardest first."""
     low, high = measured.interval
     share, _, verb = lost(measured.clean, measured.mean).partition(" ")
     change = f", {share} of clean accuracy {verb}" if verb else ""

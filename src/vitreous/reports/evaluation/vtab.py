@@ -1,4 +1,4 @@
-"""What a model's features reached on VTAB-1k, as sections of a report."""
+"""The results of a model's features on VTAB-1k, as sections of a report."""
 
 from vitreous.data.listing.listing import format_names
 from vitreous.evaluation.benchmarks.vtab import VTAB
@@ -6,13 +6,13 @@ from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 WORDS = (
-    "VTAB-1k (arXiv 1910.04867): each task has 1,000 training images and its whole test split. The mean of the 19 tasks is "
-    "the benchmark's own number; the mean of the three groups' means, which weighs the tasks of a small group more, is "
-    "given because some papers report it. "
+    "VTAB-1k (arXiv 1910.04867): each task has 1,000 training images and its whole test split. The mean of the "
+    "19 tasks is the benchmark's own number; the mean of the three groups' means, which gives more weight to the "
+    "tasks of a small group, is given because some papers report it. "
 )
 PROBED = (
-    "The benchmark trains the whole model on each task; here a probe learns on frozen features, so these numbers are to be "
-    "held against probes only."
+    "The benchmark trains the whole model on each task; here a probe learns on frozen features, so these numbers "
+    "are comparable only with probes."
 )
 FINE_TUNED = (
     "The whole model was trained on each task as in the Vision Transformer's paper (2010.11929, appendix B.1.1): SGD, rate "
@@ -38,7 +38,7 @@ def build_sections(found: VTAB, how: str = PROBED) -> list[Section]:
 
 
 def list_figures(found: VTAB) -> list[tuple[str, str, str]]:
-    """Return the averages that there are; if not all tasks are there, their number."""
+    """Return the available averages; if tasks are missing, the number of tasks."""
     shown = []
     if found.mean is not None and found.mean_of_groups is not None:
         shown = [("Mean of 19", f"{found.mean:.1%}", "VTAB's own")]
@@ -72,7 +72,7 @@ def tabulate_tasks(found: VTAB) -> Table:
 
 
 def list_notes(unseen: int, notes: tuple[str, ...]) -> list[str]:
-    """Return what is to be said of a task's images."""
+    """Return the notes on a task's images."""
     wrong = f"{unseen:,} test images of classes without training images count as wrong"
     return [*notes, *([wrong] if unseen else [])]
 

@@ -1,4 +1,5 @@
-"""Every patch's attention, small enough for a page: 8 bits a weight, and fewer layers, heads or images where it must be."""
+"""Every patch's attention, small enough for a page: 8 bits per weight, and fewer layers, heads or images if
+necessary."""
 
 import base64
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
 BUDGET = 12 * 2**20
-"""Most bytes of text that the weights of all images take on a page."""
+"""Most bytes of text for the weights of all images on a page."""
 FEWEST = 4
-"""Layers that are kept, by leaving out images rather than these."""
+"""Fewest layers kept; images are left out first."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class Kept:
     """What fits on the page."""
 
     images: int
-    """The first so many."""
+    """The number of images kept, from the first."""
     layers: tuple[int, ...]
     heads: tuple[int, ...]
-    """Beside the mean over all heads."""
+    """The heads kept besides the mean over all heads."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class Rows:
     prefix: tuple[str, ...]
     """Names of the tokens before the patches."""
     texts: tuple[tuple[str, ...], ...]
-    """For each image and layer, base64 of: each map's row maxima (float32, little-endian), its rows' share that goes to
-    the prefix (uint8, of 255), then its weights (uint8, 255 the row's maximum). Maps: the mean, then the heads; each
-    has a row for every token and a weight for every patch."""
+    """For each image and layer, base64 of: each map's row maxima (float32, little-endian), the share of each row on
+    the prefix tokens (uint8, of 255), then its weights (uint8, 255 the row's maximum). Maps: the mean, then the
+    heads; each has a row for every token and a weight for every patch."""
 
 
 def compute_attention_rows(model: ViT, images: Float[Tensor, "image channel row col"], budget: int = BUDGET) -> Rows:
-    """Return the rows that fit within a budget of bytes; what is left out is told by `describe_omissions`."""
+    """Return the rows that fit within a budget of bytes; `describe_omissions` reports what is left out."""
     kept = choose_rows(model, len(images), budget)
     packed: list[list[str]] = []
     found: dict[int, list[bytes]] = {layer: [] for layer in kept.layers}
@@ -78,7 +79,7 @@ def _spread_evenly(count: int, wanted: int) -> tuple[int, ...]:
 
 
 def describe_omissions(kept: Kept, model: ViT, images: int) -> str:
-    """Say what doesn't fit on the page; empty if all does."""
+    """Say what doesn't fit on the page; empty if everything does."""
     lacking = []
     if len(kept.layers) < model.config.depth:
         lacking.append(f"layers other than {', '.join(map(str, kept.layers))}")

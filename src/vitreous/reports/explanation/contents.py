@@ -1,4 +1,4 @@
-"""Everything that the page shows, gathered from a model and a stream of images."""
+"""The contents of the page, gathered from a model and a stream of images."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -27,27 +27,27 @@ from vitreous.shapes import Pixels
 STEPS = 12
 """Changes of an image along a deletion or insertion curve."""
 Progress = Callable[[str, int], None]
-"""Told what is being done, and of how many images it has been."""
+"""Called with the current step, and the number of images done."""
 
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """One image, and the map that was asked for."""
+    """One image, and the requested map."""
 
     name: str
     pixels: Pixels[np.ndarray, "row col channel"]
-    """As the model sees it."""
+    """The model's input."""
     picture: UInt8[np.ndarray, "row col channel2"]
-    """As people are shown it."""
+    """The picture shown to people."""
     probabilities: Float[np.ndarray, " label"]
     target: int
-    """The class that maps are about; -1: the model has no head."""
+    """The class that maps explain; -1: the model has no head."""
     heat: Float[np.ndarray, "map_row map_col"]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """How faithful one method's maps are, as means over images."""
+    """The faithfulness of one method's maps, as means over images."""
 
     deletion: Curve
     insertion: Curve
@@ -62,9 +62,9 @@ class ExplanationContents:
     shown: list[ExplainedImage] = field(default_factory=list)
     """The images on the page."""
     count: int = 0
-    """All images that could be read."""
+    """The number of readable images."""
     broken: list[str] = field(default_factory=list)
-    """Why others couldn't."""
+    """Why the others couldn't be read."""
     distances: AttentionDistance | None = None
     """Over all images; None for a ResNet."""
     maps: dict[str, Float[np.ndarray, "image map_row map_col"]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class ExplanationContents:
     colours: Float[np.ndarray, "image grid_row grid_col 3"] | None = None
     norms: Float[np.ndarray, "layer image token"] | None = None
     compared: dict[str, Compared] = field(default_factory=dict)
-    """How faithful each method's maps are, on the first `held` images."""
+    """The faithfulness of each method's maps, on the first `held` images."""
     held: int = 0
 
 
@@ -82,7 +82,7 @@ class PageOptions:
     """How much goes on the page."""
 
     map_options: MapOptions
-    """Settled: the map that each image is overlaid with."""
+    """The settled options of the map that overlays each image."""
     page: int = 8
     """Most images on the page."""
     faithful: int = 2
@@ -100,13 +100,13 @@ def gather(
 
     Args:
         ready: the model.
-        images: any number of them; those that can't be read are counted and left out.
+        images: any number of them; unreadable ones are counted and left out.
         options: how much goes on the page.
-        keep: told of each image, with its number from 0, as it has been looked at.
-        progress: told how far it is.
+        keep: called with each image and its number, from 0, once it is explained.
+        progress: called during the work.
 
     Raises:
-        DataError: not one image could be read.
+        DataError: no image could be read.
     """
     found, measured = ExplanationContents(ready, options.map_options), []
     for batch in _iterate_batches(images, found):
@@ -133,7 +133,7 @@ def gather(
 
 
 def shorten_names(names: list[str]) -> list[str]:
-    """Return names as a page shows them: paths without the folders that all have in common, and only what is text."""
+    """Return names as a page shows them: paths without their common folders, and only valid text."""
     folders = {str(Path(name).parent) for name in names}
     try:
         common = os.path.commonpath(folders)
@@ -143,7 +143,7 @@ def shorten_names(names: list[str]) -> list[str]:
 
 
 def _iterate_batches(images: Iterable[Image], found: ExplanationContents) -> Iterator[list[Ready]]:
-    """Yield images with pixels in batches; note the others."""
+    """Yield images with pixels in batches; record the others."""
     batch: list[Ready] = []
     for number, image in enumerate(images, start=1):
         one = prepare(image, number, found.ready.folder)
@@ -174,7 +174,7 @@ def look_closer(found: ExplanationContents) -> None:
 
 
 def compare(found: ExplanationContents, most: int, progress: Progress) -> None:
-    """Hold the maps of the first images against one another, and against random ones, by deletion and insertion."""
+    """Compare the maps of the first images with one another, and with random ones, by deletion and insertion."""
     if not found.ready.folder.classes or not most:
         return
     chosen = found.shown[:most]

@@ -1,4 +1,5 @@
-"""The section of the page that moves: pick an image, a layer, a head and a patch, and see what it looks at."""
+"""The interactive section of the page: pick an image, a layer, a head and a patch, and see what the patch attends
+to."""
 
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ LARGEST = 320
 
 
 def build_explorer(found: ExplanationContents) -> list[Block]:
-    """Return the stages, the controls, and the weights that they show."""
+    """Return the stages, the controls, and the weights behind them."""
     model, rows = found.ready.model, found.rows
     if rows is None or not isinstance(model, ViT):
         return [Note("No attention to move about in:", "a ResNet has none. Its maps are below.")]
@@ -32,7 +33,7 @@ def build_explorer(found: ExplanationContents) -> list[Block]:
 
 @dataclass(frozen=True)
 class Explorer(Block):
-    """What explorer.js moves."""
+    """The block that explorer.js animates."""
 
     found: ExplanationContents
     rows: Rows
@@ -66,7 +67,7 @@ class Explorer(Block):
 
 
 def describe(found: ExplanationContents, one: ExplainedImage) -> str:
-    """Say what the model takes an image for."""
+    """Describe the model's prediction for an image."""
     classes = found.ready.folder.classes
     if not classes:
         return one.name
@@ -75,7 +76,7 @@ def describe(found: ExplanationContents, one: ExplainedImage) -> str:
 
 
 def _choose_start(found: ExplanationContents, rows: Rows) -> list[int]:
-    """Return the places of the layer and the map that are shown first: those that were asked for, if they are kept."""
+    """Return the positions of the layer and the map shown first: the requested ones, if they are kept."""
     layer, head = found.map_options.layer, found.map_options.head
     place = rows.kept.layers.index(layer) if layer in rows.kept.layers else len(rows.kept.layers) - 1
     return [place, 1 + rows.kept.heads.index(head) if head in rows.kept.heads else 0]

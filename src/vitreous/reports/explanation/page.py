@@ -45,13 +45,13 @@ def write_explanation(
     Args:
         folder: new or empty.
         ready: the model.
-        images: as `explain` takes them; those that can't be read are left out.
+        images: as `explain` takes them; unreadable ones are left out.
         options: which map the overlays show, and how much goes on the page.
-        name: what the page calls the model.
-        progress: told how far it is.
+        name: of the model on the page.
+        progress: called during the work.
 
     Raises:
-        DataError: not one image could be read; nothing is written. StorageError: the disk is full or read-only.
+        DataError: no image could be read; nothing is written. StorageError: the disk is full or read-only.
     """
     with atomic_folder(folder.resolve()) as partial:
         (partial / MAPS).mkdir()
@@ -66,7 +66,7 @@ def write_explanation(
 
 
 def name_file(number: int, name: str, method: str) -> str:
-    """Return the name of an image's overlay: its number keeps those of equal names apart."""
+    """Return the name of an image's overlay; its number distinguishes equal names."""
     stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60] or "image"
     return f"{number + 1:04}-{stem}-{method}.png"
 

@@ -1,4 +1,4 @@
-"""The sections of the page that stand still: maps, how faithful they are, how far heads look, positions, filters, features."""
+"""The static sections of the page: maps, how faithful they are, how far heads look, positions, filters, features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ class Maps(Block):
     found: ExplanationContents
 
     def html(self) -> Markup:
-        """Return what the maps are, and a row of pictures for each image."""
+        """Return a description of the maps, and a row of pictures for each image."""
         found = self.found
         methods = [(name, METHODS[name].what) for name in found.maps]
         images = [(one.name, list_scores(found, one), self.tiles(place)) for place, one in enumerate(found.shown)]
         return render_macro("maps", methods, images, template=TEMPLATE)
 
     def tiles(self, place: int) -> Tiles:
-        """Return an image and its maps; the one that was asked for is named in bold."""
+        """Return an image and its maps; the requested one is named in bold."""
         one, chosen = self.found.shown[place], self.found.map_options.method
         tiles = [Tile(Picture(one.picture, "the image", most=WIDE), [Line("", "the image")])]
         for method, values in self.found.maps.items():
@@ -51,14 +51,14 @@ class Maps(Block):
 def build_maps(found: ExplanationContents) -> list[Block]:
     """Return each image with its prediction and every fitting method's map."""
     lead = (
-        "The images as the model sees them. Yellow is most, relative to each picture; maps that are about a class are about "
-        "the one in bold. " + describe_colours(found.ready.folder.preprocess)
+        "The images as the model sees them. Yellow is most, relative to each picture; maps that explain a class "
+        "explain the one in bold. " + describe_colours(found.ready.folder.preprocess)
     )
     return [Words(lead), Maps(found)]
 
 
 def list_scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[str, str, bool]]:
-    """Return the likeliest classes, and the one that maps are about: name, probability, whether it is that one."""
+    """Return the most probable classes, and the explained one: name, probability, whether it is that one."""
     classes = found.ready.folder.classes
     if not classes:
         return []
@@ -68,15 +68,15 @@ def list_scores(found: ExplanationContents, one: ExplainedImage) -> list[tuple[s
 
 
 def build_faithfulness(found: ExplanationContents) -> list[Block]:
-    """Return how the methods' maps compare by deletion and insertion."""
+    """Return a comparison of the methods' maps by deletion and insertion."""
     if not found.compared:
         return [Note("Not measured:", "it needs a model with a head, and --faithful above 0.")]
     over = f"Means over the first {found.held} images" if found.held > 1 else "Of the first image"
     lead = (
-        f"{over}. Deletion puts the image's mean colour in place of the cells that a map calls "
-        "most important, most important first: the sooner the class's probability falls, the smaller the area. Insertion "
-        "brings them back into a blurred image: the sooner it rises, the larger the area (1806.07421). A map that does "
-        "no better than the random one says nothing of what the model goes by."
+        f"{over}. Deletion replaces the cells that a map ranks highest by the image's mean colour, most important "
+        "first: the sooner the class's probability falls, the smaller the area. Insertion restores them in a "
+        "blurred image: the sooner it rises, the larger the area (1806.07421). A map that does no better than "
+        "the random one says nothing about the model's reasons."
     )
     order = sorted(found.compared, key=lambda name: found.compared[name].deletion.area)
     rows = [
@@ -92,7 +92,7 @@ def build_faithfulness(found: ExplanationContents) -> list[Block]:
 
 
 def _draw_over_share(found: ExplanationContents, way: str, done: str, goes: str) -> Drawing:
-    """Draw the class's probability along a curve: of the map that was asked for, and of the random one."""
+    """Draw the class's probability along a curve, for the requested map and for the random one."""
     lines = [
         _draw_curve(method, getattr(found.compared[method], way), colour)
         for colour, method in enumerate((found.map_options.method, "random"), start=1)
@@ -114,8 +114,11 @@ def build_distances(found: ExplanationContents) -> list[Block]:
     config = found.ready.model.config
     tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
     told = [
-        ("Distance", distances.distance, "pixels", "Mean distance, in pixels, between a patch and what it looks at, weighed by attention (2010.11929, figure 7, right)."),
-        ("Entropy", distances.entropy, "nats", f"Of a patch's attention, in nats: 0 looks at one token, {np.log(tokens):.2f} at all {tokens} alike."),
+        ("Distance", distances.distance, "pixels", "Mean distance, in pixels, between a patch and the patches it "
+                                                   "attends to, weighted by attention (2010.11929, figure 7, "
+                                                   "right)."),
+        ("Entropy", distances.entropy, "nats", "Entropy of a patch's attention, in nats: 0 for a single token, "
+                                               f"{np.log(tokens):.2f} for all {tokens} equally."),
     ]  # fmt: skip
     if config.prefix:
         told.append(("To the prefix", distances.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
@@ -132,7 +135,7 @@ def build_distances(found: ExplanationContents) -> list[Block]:
 
 
 def build_positions(found: ExplanationContents) -> Sequence[Block]:
-    """Return what the model has learned about places."""
+    """Return what the model has learned about positions."""
     model = found.ready.model
     if isinstance(model, ResNet):
         return [Note("Nothing to show:", "a ResNet has no position embedding.")]
@@ -162,8 +165,8 @@ def build_features(found: ExplanationContents) -> list[Block]:
         for one, values in zip(found.shown, pixels, strict=True)
     ]
     lead = (
-        "The first three principal components of the last layer's patch vectors, over all these images together, as red, "
-        "green and blue: the same colour is the same content."
+        "The first three principal components of the last layer's patch vectors, over all these images together, "
+        "as red, green and blue: equal colours mean equal content."
     )
     front = found.ready.model.config.prefix
     lines = [
@@ -174,6 +177,6 @@ def build_features(found: ExplanationContents) -> list[Block]:
     series = [Series(name, list(enumerate(map(float, values))), style) for style, (name, values) in enumerate(lines, 1)]
     words = "Length of the tokens' vectors after each layer"
     words += "; other tokens are [class], registers and the like. " if front else ". "
-    words += "Patches far longer than the median are artefacts, which registers take away (2309.16588)."
+    words += "Patches far longer than the median are artefacts, which registers remove (2309.16588)."
     chart = draw_lines(series, "Lengths of tokens by layer", Axis("layer"))
     return [Words(lead), Tiles(tiles, "maps"), Beside([Drawing(chart, words, "Lengths of tokens")], wide=True)]

@@ -1,4 +1,4 @@
-"""Gather all that a report shows; what can't be had leaves a reason in its place."""
+"""Gather the contents of a report; a reason replaces what is unavailable."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from vitreous.weights.model_folder import load_model
 
 T = TypeVar("T")
 EXPECTED = (VitreousError, OSError)
-"""What a missing or damaged part of a run may raise; anything else is a bug."""
+"""Errors that a missing or damaged part of a run may raise; any other is a bug."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Measured:
     labels: np.ndarray
     """int64 (example,): indices into the model's classes."""
     scaled: Scaled | None = None
-    """What temperature scaling would do; None with fewer than two examples."""
+    """The effect of temperature scaling; None with fewer than two examples."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class MeasuredMultilabel:
 
 @dataclass
 class RunContents:
-    """A run and all that belongs to it; None where something is missing, and then `missing` says why."""
+    """A run and everything that belongs to it; None for missing parts, with the reason in `missing`."""
 
     record: RunRecord
     predictor: Predictor | None = None
@@ -77,17 +77,17 @@ class RunContents:
 
     @property
     def steps(self) -> int | None:
-        """Steps that the run was to take, if it says."""
+        """Planned steps of the run, if it says."""
         return self.record.config.get("steps")
 
     @property
     def step(self) -> int:
-        """Steps that are in its records."""
+        """The last step in its records."""
         return max([one.get("step", 0) for one in self.record.metrics] + [0])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, from whatever part of the run knows them."""
+        """Names of the classes, from any part of the run that has them."""
         if self.predictor is not None:
             return self.predictor.folder.classes
         return tuple(to_mapping(self.record.config.get("data")).get("classes") or ())
@@ -103,18 +103,19 @@ def to_mapping(value: Any) -> dict[str, Any]:
 
 
 def is_resnet(found: RunContents) -> bool:
-    """Tell whether the run is that of a ResNet, which has neither attention nor positions."""
+    """Return whether the run trains a ResNet, which has neither attention nor positions."""
     return to_mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
 
 
 def is_unlabelled(found: RunContents) -> bool:
-    """Tell whether the run learned from images alone: its model has no head, and its evaluations have a loss only."""
+    """Return whether the run learned from images alone: its model has no head, and its evaluations have only a loss."""
     kind = to_mapping(found.settings.get("objective")).get("kind", ClassifyConfig.KIND)
     return kind != ClassifyConfig.KIND
 
 
 def is_multilabel(found: RunContents) -> bool:
-    """Tell whether an image may have several labels in this run, as its model, its evaluations or its data say."""
+    """Return whether an image may have several labels in this run, according to its model, its evaluations or its
+    data."""
     if found.predictor is not None:
         return found.predictor.folder.multilabel
     records = found.records("evaluation")
@@ -126,7 +127,7 @@ def gather(path: Path) -> RunContents:
     """Read a run, load its model, open its data and measure the model on it.
 
     Raises:
-        RunError: no run there. Nothing else: what is missing is noted in `missing`.
+        RunError: no run there. Nothing else: missing parts are recorded in `missing`.
     """
     found = RunContents(read_run(path))
     found.dataset = attempt(found, "dataset", lambda: _open(found))
@@ -146,7 +147,7 @@ def gather(path: Path) -> RunContents:
 
 
 def attempt(found: RunContents, part: str, get: Callable[[], T]) -> T | None:
-    """Return what `get` returns, or None and note why not."""
+    """Return what `get` returns, or None after recording why not."""
     try:
         return get()
     except EXPECTED as error:
@@ -185,7 +186,7 @@ def _open(found: RunContents) -> Dataset:
 
 
 def _require_model_and_data(found: RunContents) -> tuple[Predictor, Source]:
-    """Return the model and what it is measured on; raises ConfigError if one is missing."""
+    """Return the model and the data to measure it on; raises ConfigError if one is missing."""
     if found.predictor is None:
         raise ConfigError(f"there is no model to measure: {found.missing['predictor']}")
     if found.dataset is None:

@@ -1,4 +1,4 @@
-"""The report's pictures: mistakes, positions, attention, and what training looks like."""
+"""The report's pictures: mistakes, positions, attention, and training examples."""
 
 from collections.abc import Sequence
 
@@ -33,11 +33,11 @@ QUERIES = {
     "max": "the patches that hold the maxima attend",
     "map": "the patches that are pooled attend",
 }
-"""What of the last block represents the image."""
+"""The part of the last block that represents the image."""
 
 
 def list_mistakes(found: RunContents) -> Sequence[Block]:
-    """Return the wrong predictions that the model was surest of: often wrong labels, or what the data lacks."""
+    """Return the most confident wrong predictions: often wrong labels, or gaps in the data."""
     measured = found.measured or found.measured_multilabel
     if measured is None or found.dataset is None or found.predictor is None:
         return explain_unmeasured(found)
@@ -48,7 +48,7 @@ def list_mistakes(found: RunContents) -> Sequence[Block]:
 
 
 def build_positions(found: RunContents) -> Sequence[Block] | None:
-    """Return how alike the position embeddings of all pairs of places are."""
+    """Return the similarity of the position embeddings of all pairs of places."""
     if is_resnet(found):
         return None
     if found.trunk is None:
@@ -76,12 +76,15 @@ def build_attention(found: RunContents) -> Sequence[Block] | None:
         for number, head in enumerate(heat[0][:HEADS])
     ]
     query = QUERIES[model.config.pool]
-    lead = f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; yellow is most, relative to each picture."
+    lead = (
+        f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; "
+        "yellow is most, relative to each picture."
+    )
     return [Words(lead), Tiles(pairs, "pairs"), Tiles(each, title="Each head, on the first example")]
 
 
 def choose_examples(found: RunContents) -> list[tuple[int, str, list[Line]]]:
-    """Return a few validation examples: which, what they show, and what the model says."""
+    """Return a few validation examples: indices, true classes and predictions."""
     names = found.classes
     if found.measured_multilabel is not None:
         return examples_multilabel.choose_examples(found.measured_multilabel, names, LOOKED_AT)
@@ -96,7 +99,7 @@ def choose_examples(found: RunContents) -> list[tuple[int, str, list[Line]]]:
 
 
 def pick_examples(measured: Measured, most: int) -> list[int]:
-    """Return the first right examples of different classes, and the surest mistake last."""
+    """Return the first correct examples of different classes, and the most confident mistake last."""
     predicted = measured.probabilities.argmax(1)
     right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
     _, first = np.unique(measured.labels[right], return_index=True)
@@ -108,7 +111,7 @@ def pick_examples(measured: Measured, most: int) -> list[int]:
 def find_last_layer(
     predictor: Predictor, pixels: Sequence[Pixels[np.ndarray, "row col channel"]]
 ) -> list[Float[np.ndarray, "head row2 col2"]]:
-    """Return each picture's attention in the last block, by head: from what the head of the model reads, to the patches."""
+    """Return each picture's attention in the last block, by head: from the head's input to the patches."""
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
     images = normalize(stacked, predictor.folder.preprocess)
     return list(read_attention(predictor.model, images).double().cpu().numpy())
@@ -117,7 +120,7 @@ def find_last_layer(
 def build_training_batch(found: RunContents) -> list[Block] | None:
     """Return the first examples of the run's training stream, augmented and mixed as the model saw them.
 
-    A run of no steps has none.
+    A run without steps has none.
     """
     if found.steps == 0:
         return None
@@ -136,16 +139,19 @@ def build_training_batch(found: RunContents) -> list[Block] | None:
         one = stream.example(sample)
         shown = Picture(select_visible(one.pixels, stream.preprocess), name_label(one, classes))
         tiles.append(Tile(shown, [Line("", name_label(one, classes))]))
-    lead = "The first training examples, cropped, augmented and mixed as this run's settings say."
-    lead += "" if is_unlabelled(found) else " Are they still what their labels say?"
+    lead = "The first training examples, cropped, augmented and mixed by this run's settings."
+    lead += "" if is_unlabelled(found) else " Do they still show what their labels say?"
     share = settings.get("low_resolution", 1.0)
     if share != 1.0:
-        lead += f" Until {settings.get('low_resolution_duration') or settings.get('low_resolution_until')} of the run the model saw them at {share:g} times these rows and columns."
+        lead += (
+            f" Until {settings.get('low_resolution_duration') or settings.get('low_resolution_until')} of the "
+            f"run the model saw them at {share:g} times these rows and columns."
+        )
     return [Words(lead), Tiles(tiles)]
 
 
 def name_label(one: Example, classes: Sequence[str]) -> str:
-    """Write an example's label, or its labels; of a mixture both with their weights."""
+    """Format an example's label, or its labels; for a mixture both with their weights."""
     own, other = (list_labels(which, classes) for which in (one.label, one.partner))
     if one.weight == 1 or own == other:
         return own

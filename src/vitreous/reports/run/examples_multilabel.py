@@ -11,7 +11,7 @@ from vitreous.reports.run.contents import MeasuredMultilabel
 
 
 def choose_examples(measured: MeasuredMultilabel, names: Sequence[str], most: int) -> list[tuple[int, str, list[Line]]]:
-    """Return a few examples, wholly right ones of different sets and the worst last: which, its labels, and what is said."""
+    """Return a few examples, wholly correct ones of different sets and the worst last: index, labels, predictions."""
     claimed = measured.probabilities >= CLAIMED
     right = (claimed == measured.targets).all(1)
     _, first = np.unique(measured.targets[right], axis=0, return_index=True)
@@ -25,7 +25,8 @@ def choose_examples(measured: MeasuredMultilabel, names: Sequence[str], most: in
 
 
 def list_lines(measured: MeasuredMultilabel, index: int, names: Sequence[str]) -> list[Line]:
-    """Return what the model claims of an example, the surest first; with its true labels where that is wrong."""
+    """Return the labels that the model predicts for an example, the most confident first; with its true labels if
+    that is wrong."""
     order = np.argsort(-measured.probabilities[index], kind="stable").tolist()
     claimed = [label for label in order if measured.probabilities[index, label] >= CLAIMED]
     said = [

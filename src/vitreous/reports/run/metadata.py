@@ -1,4 +1,4 @@
-"""The report's small print: the data's scan, the configuration, versions, and what to type next."""
+"""The report's details: the data's scan, the configuration, versions, and further commands."""
 
 import json
 import platform
@@ -11,17 +11,17 @@ from vitreous.reports.run.contents import RunContents, is_unlabelled, to_mapping
 
 PACKAGES = ("vitreous", "torch", "numpy", "pillow")
 MOST_LINES = 400
-"""Lines of the configuration that are shown; a longer one is cut."""
+"""Most lines of the configuration that are shown; a longer one is cut."""
 
 
 def build_data(found: RunContents) -> list[Block]:
-    """Return what the scan of the data found."""
+    """Return the findings of the data's scan."""
     if found.dataset is None:
         return [Note("No data:", found.missing["dataset"])]
     report, notes = found.dataset.report, []
     if report.duplicates:
         known = f"{len(report.duplicates):,} validation images are also among the training images;"
-        notes.append(Note(known, "the accuracy flatters the model by what it knew of them."))
+        notes.append(Note(known, "the accuracy flatters the model, which has seen them."))
     if report.broken:
         notes.append(Note(f"{len(report.broken):,} files can't be read", "and were left out."))
     return [*notes, Code(str(report))]
@@ -65,7 +65,7 @@ def _describe_model(model: dict[str, object]) -> str | None:
 
 
 def build_versions(found: RunContents) -> list[Block]:
-    """Return the machine of the run, and what wrote this page."""
+    """Return the machine of the run, and the software that wrote this page."""
     rows = [(f"run: {name}", value) for name, value in to_mapping(found.record.config.get("environment")).items()]
     rows += [(f"report: {name}", _format_version(name)) for name in PACKAGES]
     rows += [
@@ -84,7 +84,7 @@ def _format_version(package: str) -> str:
 
 
 def build_commands(found: RunContents) -> list[Block]:
-    """Return the commands that go on from here."""
+    """Return useful commands for this run."""
     run = shlex.quote(str(found.record.path))
     lines = []
     if found.steps and found.step < found.steps:

@@ -25,7 +25,7 @@ from vitreous.settings import from_dict
 from vitreous.storage.atomic import write_atomically
 
 Draw = Callable[[RunContents], Sequence[Block] | None]
-"""Returns a section's blocks; None where it has no place in this run's page."""
+"""Returns a section's blocks; None if it doesn't apply to this run."""
 SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("results", "Results", list_figures),
     ("handed-over", "What is handed over", describe_handed_over),
@@ -44,13 +44,13 @@ SECTIONS: tuple[tuple[str, str, Draw], ...] = (
 )
 """Anchor, title and function of each section, in the page's order."""
 PREDICTIONS = ("confusion", "classes", "calibration", "mistakes", "attention")
-"""Sections about a head's predictions, which a run without labels has none of."""
+"""Sections about a head's predictions, which a run without labels doesn't have."""
 OF_ONE_LABEL = ("confusion", "calibration")
-"""Sections that have a meaning only where an image has one label."""
+"""Sections that are meaningful only if an image has one label."""
 
 
 def write_report(run_path: str | Path) -> Path:
-    """Write RUN/report.html and return its path. The page is replaced whole, or stays as it was.
+    """Write RUN/report.html and return its path. The page is replaced as a whole, or stays as it was.
 
     A run that is unfinished, has no model yet, or whose data is gone gets a page too: each section that can't be drawn
     says what is missing and why.
@@ -78,18 +78,18 @@ def render(found: RunContents) -> bytes:
 
 
 def build_pictures(found: RunContents) -> str:
-    """Say what the page's pictures show of images with many channels."""
+    """Describe how the page's pictures show images with many channels."""
     said = describe_colours(from_dict(PreprocessConfig, found.settings.get("preprocess") or {}, "preprocess"))
     return f" {said}" if said else ""
 
 
 def name_kind(found: RunContents) -> str:
-    """Say what was trained."""
+    """Name the kind of training."""
     return "ResNet" if is_resnet(found) else "Vision Transformer"
 
 
 def draw_sections(found: RunContents, draw: Draw) -> Sequence[Block] | None:
-    """Return a section's blocks; what it needs and can't get is said in its place."""
+    """Return a section's blocks; if something it needs is unavailable, say so in its place."""
     try:
         return draw(found)
     except EXPECTED as error:

@@ -15,7 +15,7 @@ from vitreous.reports.run.contents import RunContents, is_multilabel, is_unlabel
 
 
 def list_figures(found: RunContents) -> list[Block]:
-    """Return the figures that matter most."""
+    """Return the most important figures."""
     train, best = found.records("train"), find_exported(found)
     if is_multilabel(found):
         reached = list_multilabel(found, best)
@@ -26,7 +26,7 @@ def list_figures(found: RunContents) -> list[Block]:
         last = train[-1]
         figures.append(("images seen", shorten(last["samples"]), f"{last['epoch']:.1f} epochs"))
         figures.append(("training time", format_duration(last["seconds"]), _describe_progress(found)))
-        figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images a second, training"))
+        figures.append(("throughput", f"{last['images_per_second']:,.0f}", "images per second, training"))
     return [Numbers(figures), *_list_shortcomings(found)]
 
 
@@ -39,7 +39,7 @@ def _baselines(found: RunContents) -> list[tuple[str, str, str]]:
 
 
 def find_exported(found: RunContents) -> dict[str, Any] | None:
-    """Return the recorded evaluation of the weights that were exported."""
+    """Return the recorded evaluation of the exported weights."""
     if found.predictor is not None:
         exported = found.record.evaluation_at(found.predictor.folder.origin.get("step"))
         if exported is not None:
@@ -61,13 +61,13 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
     low, high = interval
     small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
-    # Runs of earlier versions recorded it for few classes, too.
+    # Earlier versions recorded it for few classes, too.
     told = top5 is not None and len(found.classes) > TOP
     return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
 
 
 def list_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Return the figures of a model that gives several labels, as measured, or as the run recorded them."""
+    """Return the figures of a model that predicts several labels, as measured, or as the run recorded them."""
     if found.measured_multilabel is not None:
         every = figures_multilabel(found.measured_multilabel.metrics)
         return [one for one in every if one[0] not in ("loss", "Hamming loss")]
@@ -99,7 +99,7 @@ def _format_size(found: RunContents) -> list[tuple[str, str, str]]:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a span of time: 41 s, 12 min, 3 h 20 min."""
+    """Format a span of time: 41 s, 12 min, 3 h 20 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -113,10 +113,10 @@ def _describe_progress(found: RunContents) -> str:
 
 
 def _list_shortcomings(found: RunContents) -> list[Block]:
-    """List what the reader must know first."""
+    """List the warnings that come first."""
     notes: list[Block] = []
     if found.steps and found.step < found.steps:
-        where = f"The run is at step {found.step:,} of {found.steps:,}: going on, interrupted, or stopped early."
+        where = f"The run is at step {found.step:,} of {found.steps:,}: in progress, interrupted, or stopped early."
         notes.append(Note("Not at its planned end.", where))
     for part, words in (("predictor", "No model."), ("dataset", "No data."), ("measured", "Not measured.")):
         known = part == "measured" and (found.predictor is None or found.dataset is None)
@@ -140,13 +140,13 @@ LOSS_MULTILABEL = "Nats an image, summed over the labels; training loss with its
 LOSS_WITHOUT_LABELS = (
     "Training and validation loss are the objective's; the validation's masks are the same at every evaluation."
 )
-ACCURACY = "Training accuracy is on augmented images, while the weights still moved."
-PRECISION = "Mean of the labels' average precisions: how well each label's images are ranked before all others."
+ACCURACY = "Training accuracy is on augmented images, with the weights of that moment."
+PRECISION = "Mean of the labels' average precisions: how well each label's images rank above all others."
 F1 = (
-    "Over all pairs of image and label, a label being claimed from a probability of one half. Training's is on "
-    "augmented images, while the weights still moved."
+    "Over all pairs of image and label; a label is predicted from a probability of one half. Training's is on "
+    "augmented images, with the weights of that moment."
 )
-RATE = "What the schedule made of the peak learning rate."
+RATE = "The learning rate after the schedule."
 
 
 def build_curves(found: RunContents) -> list[Block] | None:
@@ -155,7 +155,7 @@ def build_curves(found: RunContents) -> list[Block] | None:
     if found.steps == 0:
         return None
     if not train and not evaluations:
-        return [Note("No records.", "metrics.jsonl is empty: the run hasn't come to its first record yet.")]
+        return [Note("No records.", "metrics.jsonl is empty: the run hasn't reached its first record yet.")]
     multilabel, unlabelled = is_multilabel(found), is_unlabelled(found)
     charts = [
         _draw_curve(
@@ -181,7 +181,7 @@ def build_curves(found: RunContents) -> list[Block] | None:
 def _draw_curve(
     found: RunContents, title: str, keys: tuple[str | None, str], said: str, form: Format = shorten
 ) -> Drawing:
-    """Draw a number over epochs: of training, faintly and its running mean boldly, and of validation."""
+    """Draw a number over epochs: for training, faintly with its running mean in bold, and for validation."""
     training, validation = keys
     lines = [Series("validation", list_points(found.records("evaluation"), validation), 2, dots=True)]
     if training:
@@ -197,12 +197,12 @@ def list_points(records: Sequence[dict[str, Any]], key: str) -> list[tuple[float
 
 
 def explain_unmeasured(found: RunContents) -> list[Block]:
-    """Say why there are no predictions."""
+    """Explain why there are no predictions."""
     return [Note("Not measured:", found.missing.get("measured", "there is no model to measure"))]
 
 
 def build_confusions(found: RunContents) -> Sequence[Block]:
-    """Return which classes are taken for which."""
+    """Return which classes are mistaken for which."""
     return accuracy.build_confusions(found.measured.metrics) if found.measured else explain_unmeasured(found)
 
 
@@ -214,7 +214,7 @@ def tabulate_classes(found: RunContents) -> Sequence[Block]:
 
 
 def build_calibration(found: RunContents) -> Sequence[Block]:
-    """Return how far confidence can be believed, and what one temperature would mend."""
+    """Return how reliable confidence is, and the effect of temperature scaling."""
     if found.measured is None:
         return explain_unmeasured(found)
     return accuracy.build_calibration(found.measured.metrics, found.measured.scaled)
