@@ -44,7 +44,7 @@ def test_halves_of_few_classes_are_refused(digits, tmp_path):
     from dataclasses import replace
 
     few = replace(digits, facts=replace(digits.facts, classes=("a", "b", "c"), counts=(1, 1, 1)))
-    with pytest.raises(ConfigError, match="needs four or more; the data has 3"):
+    with pytest.raises(ConfigError, match="needs four or more, but the data has 3"):
         split_classes(few)
 
 

@@ -1,4 +1,4 @@
-"""The paper's experiments (2010.11929), each one file: what is asked, the runs, what is measured, what was seen.
+"""The paper's experiments (2010.11929), each one file: the question, the runs, the measurements, the conclusion.
 
 READ `study.py` first: a study is a Study, its `cells` are ordinary training runs, its `conclude` reads what they
 measured. `run.py` carries a study out, `statistics.py` says what may be concluded, `charts.py` draws, `page.py` writes.
@@ -13,5 +13,5 @@ To add a study: a file here with a `STUDY`, and its line in `catalog.py`. `posit
         gain = differences(results.by_seed("a", "top1"), results.by_seed("b", "top1"))
         return Conclusion(verdicts=(Verdict(CLAIM, judged(gain, "more"), f"..."),), table=..., figures=...)
 
-A cell that starts from another cell's model names it in `needs` and has weights=str(setting.run("that cell")).
+A cell that starts from another cell's model names that cell in `needs` and has weights=str(setting.run("that cell")).
 """

@@ -1,4 +1,4 @@
-"""Each image's part in a cell's number, as result.json keeps it."""
+"""Each image's contribution to a cell's number, as result.json stores it."""
 
 import base64
 import zlib
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 
 EACH = "each"
-"""Key of a cell's numbers under which each image's stand, by the number that is their mean, packed."""
+"""Key of a cell's numbers for each image's contributions, by the number that is their mean, packed."""
 
 
 def pack_answers(each: np.ndarray, of: int = 1) -> dict[str, Any]:
-    """Return each image's share as a JSON value: whole numbers up to 255, which `of` divides, compressed.
+    """Return each image's share as a JSON value: whole numbers up to 255, to be divided by `of`, compressed.
 
     >>> unpack_answers(pack_answers(np.array([True, False]))), unpack_answers(pack_answers(np.array([0.0, 1.0, 2 / 3]), of=3))
     (array([1., 0.]), array([0.        , 1.        , 0.66666667]))

@@ -4,9 +4,9 @@ In an Axial-ViT each block of global attention is replaced by two: one whose att
 goes along columns, each with an MLP. Pre-trained on JFT, Axial-ViT-B/32 and B/16 did better than their ViT-B counterparts on
 ImageNet 5-shot, at the cost of more compute, for the second MLP.
 
-Here both, and as a control that the paper doesn't have a ViT of twice the depth, whose blocks are as many and as large as the
-Axial-ViT's, at two patch sizes, from scratch and for equally many images. Called seen when the 95% interval of the paired
-differences says so.
+Here both are trained, and as a control that the paper doesn't have, a ViT of twice the depth, whose blocks are as many
+and as large as the Axial-ViT's. There are two patch sizes; all are trained from scratch and for equally many images. A
+claim is called seen when the 95% interval of the paired differences says so.
 """
 
 from dataclasses import replace
@@ -62,7 +62,7 @@ def configure_base(setting: Setting) -> tuple[RunConfig, RunConfig]:
 
 
 def vary_model(model: object, kind: str) -> ViTConfig:
-    """Return the plain ViT, its axial counterpart, or a ViT of as many blocks as that; all pool by mean."""
+    """Return the plain ViT, its axial counterpart, or a ViT with as many blocks as that; all pool by mean."""
     assert isinstance(model, ViTConfig)
     plain = replace(model, class_token=False, pool="mean")
     if kind == PLAIN:
@@ -72,7 +72,7 @@ def vary_model(model: object, kind: str) -> ViTConfig:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold the Axial-ViT against the ViT that it replaces, and against one of as many blocks."""
+    """Compare the Axial-ViT with the ViT that it replaces, and with one of as many blocks."""
     models = {cell.group: cell.config.model for cell in cells(setting)}
     found = {name: results.by_seed(name, "top1") for name in models}
     verdicts = []
@@ -112,7 +112,7 @@ def build_curves(models: dict[str, ViTConfig], found: dict[str, dict[int, float]
 
 
 def build_table(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]) -> Table:
-    """Return each condition with its size, work and accuracy."""
+    """Return each condition with its size, operations and accuracy."""
     rows = [
         [
             name,

@@ -1,4 +1,4 @@
-"""The studies by name. Imports no torch: a study's file is imported when it is asked for."""
+"""The studies by name. Imports no torch: a study's file is imported on demand."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -29,11 +29,11 @@ STUDIES = {
         "masked patches and MAE against scratch and labels (B.1.2)",
     ),
 }
-"""Name: module, what is asked."""
+"""Name: module, question."""
 
 
 def find(name: str) -> "Study":
-    """Return the study of that name; raises UnknownName."""
+    """Return the study with that name; raises UnknownName."""
     if name not in STUDIES:
         raise UnknownName("study", name, STUDIES)
     return import_module(STUDIES[name][0]).STUDY

@@ -1,15 +1,15 @@
 """Accuracy against training compute: ViT, ResNet and hybrid (2010.11929, section 4.4, figure 5).
 
-Of models pre-trained on JFT-300M for 7 or 14 epochs the paper found: ViT needs about 2 to 4 times less compute than ResNets for
-the same accuracy; hybrids lead slightly at small budgets, and the lead vanishes for larger models; ViT does not saturate.
+For models pre-trained on JFT-300M for 7 or 14 epochs the paper found: ViT needs about 2 to 4 times less compute than
+ResNets for the same accuracy; hybrids lead slightly at small budgets, but not for larger models; ViT does not saturate.
 
-Here every model is trained from scratch, with Adam, once for each budget and rate: for as many images as the budget pays for,
-with a schedule that ends there. Compute is three forward passes for each image seen. A family's upper envelope is the best
-accuracy that it reaches with at most so much compute; which model, length and rate that is, is chosen for a seed on the
-other seeds, so that more to choose from is no advantage. Families are compared on their envelopes at both ends' budgets.
+Here every model is trained from scratch, with Adam, once for each budget and rate: for as many images as the budget
+pays for, with a schedule that ends there. Compute is three forward passes for each image seen. A family's upper
+envelope is the best accuracy that it reaches within a given compute. Model, length and rate are chosen for a seed on
+the other seeds, so that more alternatives are no advantage. Families are compared at the budgets of both ends.
 
-On a laptop, images are seen at about 16 pixels a side, so that the largest budget pays for 2.5 to 5 epochs of 20,000 images
-with every model: below one, larger models come out worse for want of steps alone.
+On a laptop, images are shown at about 16 pixels a side, so that the largest budget pays for 2.5 to 5 epochs of 20,000
+images with every model; below one epoch, larger models are worse merely for lack of steps.
 """
 
 import math
@@ -37,11 +37,11 @@ PAPER = {
     RESNET: ("R50x1", "R101x1", "R50x2", "R152x2"),
     HYBRID: ("R50+B/32", "R50+B/16", "R50+L/32", "R50+L/16"),
 }
-"""The models at paper scale: of those in figure 5 and table 6."""
+"""The models at paper scale: those of figure 5 and table 6."""
 FORWARDS = 3
-"""Forward passes that an image costs in training: one, and a backward pass of two."""
+"""Forward passes per image in training: one, and a backward pass that counts as two."""
 SIDE = 16
-"""Pixels of the shorter side on a laptop, about."""
+"""Approximate pixels of the shorter side on a laptop."""
 BEATS = "at equal training compute ViT is more accurate than ResNet"
 LEADS = "at small budgets hybrids are more accurate than ViT"
 VANISHES = "the hybrids' lead shrinks as compute grows"
@@ -50,12 +50,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Condition(NamedTuple):
-    """What a run is, but for its seed."""
+    """A run without its seed."""
 
     family: str
     model: str
     budget: float = 0.0
-    """Operations that training may take; 0: as many as the paper's."""
+    """Operations for training; 0: as many as the paper's."""
     rate: float = 0.0
     """Peak learning rate; 0: the paper's."""
 
@@ -71,7 +71,7 @@ class Condition(NamedTuple):
 
 
 By = Mapping[tuple[str, float], Mapping[int, float]]
-"""The accuracy of each seed on the envelope of a family at a budget."""
+"""The accuracy of each seed on a family's envelope at a budget."""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -81,17 +81,17 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def list_budgets(setting: Setting) -> tuple[float, ...]:
-    """Return the operations that a run may take, ascending; none: each model as long as in the paper."""
+    """Return the operations of each budget, ascending; empty: each model as long as in the paper."""
     return setting.choose(smoke=(1e9, 2e9), laptop=(4e10, 1.3e11, 4e11), gpu=(1.2e13, 4e13, 1.2e14), paper=())
 
 
 def list_rates(setting: Setting) -> tuple[float, ...]:
-    """Return the rates that every family, model and budget may choose from; larger models prefer smaller ones."""
+    """Return the rates to choose from for every family, model and budget; larger models prefer smaller ones."""
     return setting.choose(smoke=(3e-3,), laptop=(1e-3, 3e-3, 1e-2), gpu=(5e-4, 1.5e-3, 5e-3), paper=(0.0,))
 
 
 def plan_runs(setting: Setting) -> dict[Condition, RunConfig]:
-    """Return all runs but for their seeds."""
+    """Return all runs without their seeds."""
     if setting.scale == "paper":
         named = ((family, name) for family in FAMILIES for name in PAPER[family])
         return {Condition(*one): base_runs.configure_paper(setting, one[1]) for one in named}
@@ -109,7 +109,8 @@ def plan_runs(setting: Setting) -> dict[Condition, RunConfig]:
 
 
 def shrink_run(base: RunConfig) -> RunConfig:
-    """Return the run with images whose shorter side has SIDE to 2 SIDE - 1 pixels, in patches of one; smaller ones stay."""
+    """Return the run with images of SIDE to 2 SIDE - 1 pixels on the shorter side, in patches of one; smaller ones
+    stay."""
     model = base.model
     assert isinstance(model, ViTConfig)
     rows, cols = model.image
@@ -118,7 +119,7 @@ def shrink_run(base: RunConfig) -> RunConfig:
 
 
 def list_models(setting: Setting, base: RunConfig) -> dict[tuple[str, str], ModelConfig]:
-    """Return two models of each family, the smaller first, for a scale that is not the paper's; for smoke, one."""
+    """Return two models of each family, the smaller first, for a scale other than the paper's; for smoke, one."""
     vit = base.model
     assert isinstance(vit, ViTConfig)
     given = {"image": vit.image, "channels": vit.channels, "classes": vit.classes}
@@ -145,7 +146,7 @@ def fit_patch(image: tuple[int, int], sides: tuple[int, ...]) -> tuple[int, int]
 
 
 def plan_smoke(transformer: Callable, resnet: Callable, tiny: bool) -> dict[tuple[str, str], ModelConfig]:
-    """Return one of each, as small as can be."""
+    """Return one of each, as small as possible."""
     return {
         (VIT, "16"): transformer(16, 4, 2),
         (RESNET, "1 unit"): resnet((1,), "3x3"),
@@ -182,7 +183,7 @@ SCALES = {"smoke": plan_smoke, "laptop": plan_laptop, "gpu": plan_gpu}
 
 
 def count_images(config: RunConfig, setting: Setting) -> int:
-    """Return the images that a run sees."""
+    """Return the number of images that a run sees."""
     return Duration.parse(config.duration).steps(Scale(setting.facts.train, config.batch)) * config.batch
 
 
@@ -194,9 +195,9 @@ def count_work(config: RunConfig, setting: Setting) -> float:
 def find_envelope(
     spent: Mapping[T, float], found: Mapping[T, Mapping[int, float]], budget: float = math.inf
 ) -> dict[int, T]:
-    """Return, for each seed, what is best on the other seeds of all that takes at most a budget.
+    """Return, for each seed, the best on the other seeds of all runs within a budget.
 
-    Where all have but one seed in common, the best on that one: there are no others, and nothing is concluded from it.
+    If they have only one seed in common, return the best on that one, from which nothing is concluded.
 
     Args:
         spent: the operations of each run.
@@ -216,9 +217,9 @@ def find_envelope(
 
 
 def list_steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
-    """Return the budgets at which envelopes are taken, ascending.
+    """Return the budgets at which envelopes are computed, ascending.
 
-    They are the study's, or what the paper's models take, from where each family has a model to where one has no larger.
+    They are the study's, or the operations of the paper's models where each family has a model on both sides.
     """
     if list_budgets(setting):
         return list(list_budgets(setting))
@@ -252,12 +253,12 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def name_point(family: str, budget: float) -> str:
-    """Return a point of an envelope in words."""
+    """Describe a point of an envelope."""
     return f"{family} at {format_ops(budget)} operations"
 
 
 def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
-    """Return what the envelopes say of the paper's findings at the first and the last budget, as far as they are known."""
+    """Judge the paper's findings by the envelopes at the first and the last budget, as far as they are known."""
     small, large = budgets[0], budgets[-1]
 
     def lead(one: str, other: str, budget: float) -> dict[int, float]:
@@ -289,14 +290,14 @@ LABEL = "Validation accuracy by training compute"
 CAPTION = "each family's upper envelope, joined, and each model at each length beside it, at the best rate; mean and 95% interval."
 NOTES = (
     "The paper's models are pre-trained on 300 million images and transferred; here they are trained on the task's own images, far fewer, which favours convolutions.",
-    "The figures of compute are counted, not measured: on a given machine convolutions and products may run at different speeds.",
+    "The figures of compute are counted, not measured: convolutions and products may run at different speeds.",
     "Model, length and rate are chosen together, for a seed by the mean of the other seeds, so an envelope need not rise everywhere.",
 )
-SHRUNK = (f"Images are seen at {SIDE} pixels a side or a little more, which costs what they show in detail.",)
+SHRUNK = (f"Images are shown at {SIDE} pixels a side or a little more, which loses detail.",)
 
 
 def format_ops(value: float) -> str:
-    """Write a number of operations, such as 1.3e11.
+    """Format a number of operations, such as 1.3e11.
 
     >>> format_ops(4e10), format_ops(1.3e11), format_ops(2e9)
     ('4e10', '1.3e11', '2e9')
@@ -325,7 +326,7 @@ def choose_rates(
 
 
 def draw_envelopes(spent: Mapping[Condition, float], tuned: Tuned, reached: By) -> str:
-    """Draw each family's envelope over compute, and beside it each model at each length."""
+    """Draw each family's envelope over compute, and each model at each length."""
     lines = []
     for colour, family in enumerate(FAMILIES, start=1):
         best = [(budget, find_interval(values.values())) for (one, budget), values in reached.items() if one == family]
@@ -340,12 +341,12 @@ def draw_envelopes(spent: Mapping[Condition, float], tuned: Tuned, reached: By) 
 
 
 def get_compute(point: tuple[float, Interval]) -> float:
-    """Return where a point lies across."""
+    """Return a point's horizontal position."""
     return point[0]
 
 
 def draw_all(best: Mapping[tuple[str, float], Mapping[int, Condition]], reached: By) -> Table:
-    """Return what each family reaches with each budget, and with what."""
+    """Return what each family reaches at each budget, and with which model."""
     rows = [
         [
             name_point(*key),

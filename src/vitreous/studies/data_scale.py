@@ -1,16 +1,15 @@
-"""How much training data a Vision Transformer needs, beside a ResNet (2010.11929, section 4.3, figures 3 and 4).
+"""How much training data a Vision Transformer needs, compared with a ResNet (2010.11929, section 4.3, figures 3 and 4).
 
 The paper pre-trained on growing data sets (ImageNet, ImageNet-21k, JFT-300M: figure 3, fine-tuned) and on random parts of
 JFT, 9 million to 300 million images (figure 4, few-shot on frozen features, the same settings for all, early stopping).
 With the least data BiT's ResNets are better, with the most the ViTs: "the convolutional inductive bias is useful for
 smaller datasets, but for larger ones, learning the relevant patterns directly from data is sufficient".
 
-No laptop holds such sets, but formulas draw any number of images. Here both models learn to tell apart 1,000 classes of
-contours from 2 to 128 instances of each, seeing equally many images in all, with the same optimiser, each at the rate that
-was best for it in the middle of that range on another seed (`benchmarks/data_scale.py`), and keep the weights that are best
-on instances held out for that. What counts is measured on others: instances that nobody has seen, and few-shot, from frozen
-features, on classes that nobody has seen. Since accuracies near 1 lie close together whatever happens, errors are compared
-as ratios too.
+No laptop holds such sets, but formulas draw any number of images. Here both models learn to distinguish 1,000 classes
+of contours from 2 to 128 instances of each. They see equally many images in all, with the same optimiser, each at its
+best rate in the middle of that range on another seed (`benchmarks/data_scale.py`), and keep the weights that are best
+on instances held out for that. The results are measured on others: unseen instances, and few-shot, from frozen
+features, unseen classes. Since accuracies near 1 are always close together, errors are compared as ratios too.
 """
 
 import math
@@ -55,13 +54,14 @@ KIND = "contours"
 SIZE = 32
 """Rows and columns of every image."""
 HELD, TESTED = 2, 4
-"""Instances of each class that choose the weights, and that accuracy is measured on."""
+"""Instances of each class for choosing the weights, and for measuring accuracy."""
 UNSEEN_CLASSES, DRAWN_FROM = 100, 15
-"""Classes for few-shot that nobody trains on; instances of each that shots are drawn from, as many as are measured on."""
+"""Classes for few-shot that are never trained on; instances of each from which shots are drawn, and as many for
+measuring."""
 DRAWS = 10
-"""How often they are drawn."""
+"""Number of draws."""
 RATES = {VIT: 2e-3, RESNET: 4e-3}
-"""Of AdamW for each arm: see `benchmarks/data_scale.py`."""
+"""AdamW's rate for each arm: see `benchmarks/data_scale.py`."""
 TESTED_ON, FEW = "unseen instances", f"{SHOTS}-shot on unseen classes"
 MEASURES = {"tested": TESTED_ON, "few_shot": FEW}
 LEAST = "with the fewest images the ResNet is better"
@@ -70,11 +70,11 @@ GAINS = "the ViT gains more from more images"
 RATIO = "the ViT's error falls to a smaller part of itself than the ResNet's"
 
 By = dict[tuple[str, int], dict[int, float]]
-"""A number of each seed, by arm and training images."""
+"""A number for each seed, by arm and training images."""
 
 
 def list_sizes(setting: Setting) -> tuple[int, tuple[int, ...]]:
-    """Return the classes, and how many images of each the training sets have."""
+    """Return the number of classes, and the images of each in the training sets."""
     return setting.choose(
         smoke=(4, (2, 8)),
         laptop=(1000, (2, 8, 32, 128)),
@@ -84,7 +84,7 @@ def list_sizes(setting: Setting) -> tuple[int, tuple[int, ...]]:
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """Return each training for each seed, the arms of a size beside each other."""
+    """Return each training for each seed, with the arms of a size together."""
     classes, images = list_sizes(setting)
     return [
         Cell(f"{arm}-{classes * each}-{seed}", name_group(arm, classes * each), replace(config, seed=seed), measure_run)
@@ -101,7 +101,7 @@ def name_group(arm: str, images: int) -> str:
 
 
 def configure_run(setting: Setting, arm: str, classes: int, each: int, rate: float) -> RunConfig:
-    """Return the training on `each` images of each class: so many images seen, whatever the size of the set."""
+    """Return the training on `each` images of each class, for a fixed number of images seen at any size of the set."""
     formula = Formula(KIND, classes, each + HELD, size=224 if setting.scale == "paper" else SIZE)
     duration = setting.choose(smoke="64ex", laptop="200kex", gpu="4Mex", paper="630Mex")
     return RunConfig(
@@ -123,7 +123,7 @@ def configure_run(setting: Setting, arm: str, classes: int, each: int, rate: flo
 
 
 def build_model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | ResNetConfig:
-    """Return an arm's model; both arms of a scale take about as many operations for an image."""
+    """Return an arm's model; both arms of a scale take about as many operations per image."""
     given: dict[str, Any] = {
         "image": (formula.size, formula.size),
         "classes": formula.classes,
@@ -145,7 +145,7 @@ def build_model(setting: Setting, arm: str, formula: Formula) -> ViTConfig | Res
 
 
 def measure_run(trained: Trained) -> dict[str, Any]:
-    """Return accuracy on instances that nobody has seen, few-shot accuracy on such classes, and the run's own numbers."""
+    """Return accuracy on unseen instances, few-shot accuracy on unseen classes, and the run's own numbers."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     own = {"top1": trained.metrics["top1"], "loss": trained.metrics["loss"]}
     classes, images = list_sizes(trained.setting)
@@ -160,7 +160,8 @@ def measure_run(trained: Trained) -> dict[str, Any]:
 
 
 def measure_unseen_classes(predictor: Predictor, trained: Trained, formula: Formula) -> Scores:
-    """Return few-shot accuracy on classes beyond the trained ones; each image's part is the share of the draws."""
+    """Return few-shot accuracy on classes beyond the trained ones; each image's contribution is the share of the
+    draws."""
     more = trained.setting.choose(smoke=4, laptop=UNSEEN_CLASSES, gpu=UNSEEN_CLASSES, paper=1000)
     beyond = replace(formula, classes=formula.classes + more, images=2 * DRAWN_FROM)
     options = FeatureOptions(batch=256, device=trained.config.device, cache=False)
@@ -175,7 +176,7 @@ def measure_unseen_classes(predictor: Predictor, trained: Trained, formula: Form
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold the arms against each other at both ends, and by what they gain between them."""
+    """Compare the arms at both ends, and by what they gain between them."""
     classes, images = list_sizes(setting)
     steps = [classes * each for each in images]
     found = {
@@ -195,7 +196,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
-    """Return what one measure says of the paper's findings, as far as it was measured."""
+    """Judge the paper's findings by one measure, as far as it was measured."""
     least, most = steps[0], steps[-1]
     behind = pair_differences(found[RESNET, least], found[VIT, least])
     ahead = pair_differences(found[VIT, most], found[RESNET, most])
@@ -228,7 +229,8 @@ def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
 
 
 def measure_error_change(found: By, arm: str, least: int, most: int) -> dict[int, float]:
-    """Return the logarithm of an arm's error with the most images over that with the fewest, by seed; over seeds only."""
+    """Return the logarithm of an arm's error with the most images over that with the fewest, by seed; over seeds
+    only."""
     before, after = found[arm, least], found[arm, most]
     return {
         seed: math.log((1 - float(after[seed])) / (1 - float(before[seed])))
@@ -238,7 +240,7 @@ def measure_error_change(found: By, arm: str, least: int, most: int) -> dict[int
 
 
 def draw_curves(found: By, steps: list[int], how: str) -> str:
-    """Draw accuracy over the size of the training set, an arm a curve."""
+    """Draw accuracy over the size of the training set, one curve for each arm."""
     lines = [
         Series(arm, [(size, find_interval(found[arm, size].values())) for size in steps if found[arm, size]], colour)
         for colour, arm in enumerate(ARMS, start=1)
@@ -265,12 +267,12 @@ def build_table(steps: list[int], found: Mapping[str, By]) -> Table:
 
 
 def format_ratio(vit: Interval, resnet: Interval) -> str:
-    """Write the ratio of two mean errors."""
+    """Format the ratio of two mean errors."""
     return f"{(1 - vit.mean) / (1 - resnet.mean):.2f}" if vit.count and resnet.count and resnet.mean < 1 else "–"
 
 
 def list_notes(setting: Setting) -> tuple[str, ...]:
-    """Say what differs from the paper, and what the arms cost."""
+    """Describe what differs from the paper, and the cost of the arms."""
     classes, images = list_sizes(setting)
     configs = [configure_run(setting, arm, classes, images[0], RATES[arm]) for arm in ARMS]
     costs = " and ".join(
@@ -279,12 +281,14 @@ def list_notes(setting: Setting) -> tuple[str, ...]:
     )
     return (
         f"The models: {costs}.",
-        "The images are contours, not photographs, and are told apart rather than transferred to another task; the paper's sets begin "
-        "where this study's largest ends. The seeds are those of weights and order: all learn from the same images.",
-        f"Both see {configs[0].duration.removesuffix('ex')} images whatever the size of the set, by AdamW at {RATES[VIT]:g} (ViT) and "
-        f"{RATES[RESNET]:g} (ResNet), and keep the weights that are best on {HELD} held-out instances of each class.",
-        f"Few-shot is the mean of {DRAWS} draws of {SHOTS} images a class, of classes that were not trained on.",
-        "The data that is named plays no part: formulas draw all images.",
+        "The images are contours, not photographs, and the task is to distinguish them rather than to transfer "
+        "to another one; the paper's sets begin where this study's largest ends. The seeds are those of weights "
+        "and order: all learn from the same images.",
+        f"Both see {configs[0].duration.removesuffix('ex')} images at every size of the set, by AdamW at "
+        f"{RATES[VIT]:g} (ViT) and {RATES[RESNET]:g} (ResNet), and keep the weights that are best on {HELD} "
+        "held-out instances of each class.",
+        f"Few-shot is the mean of {DRAWS} draws of {SHOTS} images of each class, for classes that were not trained on.",
+        "The data that is named is not used: formulas draw all images.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a Vision Transformer has learned to see, where, and how far (2010.11929, section 4.5, figures 7, 10, 11).
+"""The filters, positions and attention of a trained Vision Transformer (2010.11929, section 4.5, figures 7, 10, 11).
 
 The paper looked into ViT-L/32 and others: the principal components of the patch filters "resemble plausible basis functions
 for a low-dimensional representation of the fine structure within each patch"; closer patches have more similar position
@@ -80,11 +80,11 @@ CLAIMS = {
         "Correlation of neighbouring pixels in the 8 leading components minus an untrained model's",
     ),
 }
-"""Number measured: claim, which side of zero it expects, what it is."""
+"""The measured number: the claim, the side of zero that it expects, and a description."""
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """Return one model for each seed, with a [class] token and positions that start from noise, as the paper's."""
+    """Return one model for each seed, with a [class] token and positions initialised from noise, as in the paper."""
     if setting.scale == "paper":
         return base_runs.repeat_over_seeds(
             {GROUP: base_runs.configure_paper(setting, "L/32")}, setting.seeds(laptop=4, paper=1), measure_inside
@@ -102,7 +102,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def measure_inside(trained: Trained) -> dict[str, Any]:
-    """Return everything that is measured inside one model; lists hold four decimals."""
+    """Return all measurements inside one model; lists hold four decimals."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     model = predictor.model
     assert isinstance(model, ViT)
@@ -141,7 +141,7 @@ def load_images(trained: Trained, predictor: Predictor):
 
 
 def measure_similarity(places: np.ndarray) -> dict[str, float]:
-    """Return how similarity (row, col, row2, col2) goes with distance, and what a common row or column adds.
+    """Return how similarity (row, col, row2, col2) depends on distance, and the effect of a common row or column.
 
     The latter: over all whole distances of 2 cells and more, the mean similarity of pairs in one row or column minus that
     of other pairs equally far apart, interpolated between the distances that these have.
@@ -175,7 +175,7 @@ def measure_smoothness(components: np.ndarray) -> float:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold what is measured against the claims, and draw the first seed's model."""
+    """Compare the measurements with the claims, and draw the first seed's model."""
     verdicts, rows = [], []
     told = collect_numbers(results)
     near = weigh_claim(told["local"], CLAIMS["local"][1])
@@ -198,7 +198,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def collect_numbers(results: CellResults) -> dict[str, list[float]]:
-    """Return every number that a claim is held against, by seed."""
+    """Return every number that a claim is tested on, by seed."""
     places = [
         measure_similarity(np.array(one.numbers["similarity"]))
         for one in results.all
@@ -219,7 +219,7 @@ NOTES = (
 
 
 def format_interval(around: Interval) -> str:
-    """Write an interval with three decimals."""
+    """Format an interval with three decimals."""
     return f"{around.mean:+.3f}" + (
         f" ({around.low:+.3f} to {around.high:+.3f})" if around.count > 1 else " (one seed)"
     )

@@ -5,9 +5,9 @@ took Adam for its baselines: on average over five data sets it was better by 0.5
 and by 0.29 for ResNet-152x2 (94.01% and 93.72%), and better on four and three of them. On ImageNet itself it was 0.70
 worse for ResNet-50 and 0.60 better for ResNet-152x2.
 
-Here a small ResNet is pre-trained on half of the classes by either, at four rates over a factor of 30, and fine-tuned with SGD
-on the other half. A seed's rate is chosen on the other seeds, among rates that failed with none. Up to 0.003 and 0.3 more was
-better, so the laptop's grids go on beyond them.
+Here a small ResNet is pre-trained on half of the classes with either, at four rates over a factor of 30, and fine-tuned
+with SGD on the other half. A seed's rate is chosen on the other seeds, among rates that failed with none. Up to 0.003
+and 0.3 higher rates were better, so the laptop's grids extend beyond them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from vitreous.training.config import OptimizerConfig, RunConfig
 ADAM, SGD = ("Adam", "SGD")
 BETTER = "a ResNet pre-trained with Adam transfers better than one pre-trained with SGD"
 MARGIN = 0.005
-"""Accuracy within which both count as the same."""
+"""Difference in accuracy within which both count as equal."""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -54,7 +54,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def list_rates(setting: Setting) -> dict[str, tuple[float, ...]]:
-    """Return the rates of pre-training that each optimiser may choose from; longer training prefers smaller ones."""
+    """Return each optimiser's rates of pre-training to choose from; longer training prefers smaller ones."""
     return setting.choose(
         smoke={ADAM: (3e-3,), SGD: (0.3,)},
         laptop={ADAM: (1e-3, 3e-3, 1e-2, 3e-2), SGD: (0.1, 0.3, 1.0, 3.0)},
@@ -96,7 +96,7 @@ def configure_transfer(setting: Setting, weights: str) -> RunConfig:
 
 
 def configure_optimizer(name: str, rate: float) -> OptimizerConfig:
-    """Return an optimiser of pre-training; both decay weights as little."""
+    """Return an optimiser for pre-training; both decay weights equally little."""
     return (
         base_runs.configure_adam(rate)
         if name == ADAM
@@ -105,7 +105,7 @@ def configure_optimizer(name: str, rate: float) -> OptimizerConfig:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold both against each other, each at its best rate."""
+    """Compare both, each at its best rate."""
     grids = list_rates(setting)
     tried = {
         name: results.candidates({rate: name_condition(name, rate) for rate in grid}, "top1")

@@ -27,7 +27,7 @@ from vitreous.studies.engine import base_runs
 from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure, Setting, Study
 
 MARGIN = 0.01
-"""Accuracy within which both count as the same."""
+"""Difference in accuracy within which both count as equal."""
 POOLS = {"[class]": {"class_token": True, "pool": "class"}, "mean": {"class_token": False, "pool": "mean"}}
 RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 PAPER_RATES = (1e-3, 3e-3, 1e-2)
@@ -69,7 +69,7 @@ def name_condition(pool: str, rate: float) -> str:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold both poolings against each other at their own and at each other's rate."""
+    """Compare both poolings at their own and at each other's rate."""
     found = {
         pool: results.candidates({rate: name_condition(pool, rate) for rate in list_rates(setting)}, "top1")
         for pool in POOLS

@@ -1,4 +1,4 @@
-"""Which position embedding, and where it enters (2010.11929, appendix D.4, table 8).
+"""Which position embedding, and where it is added (2010.11929, appendix D.4, table 8).
 
 The paper trained ViT-B/16 with eight kinds and places and measured ImageNet 5-shot linear accuracy: none 61.38%; learned
 1-D at the input 64.21, in every layer 63.96, in every layer shared 64.29; learned 2-D 64.00, 64.05, 64.02; relative
@@ -32,8 +32,8 @@ from vitreous.studies.engine.study import Cell, CellResults, Conclusion, Figure,
 from vitreous.training.config import RunConfig
 
 SHARE = 0.5
-"""Of what having one gains: the kinds count as alike if each is within this of their mean. The paper's seven are within 0.0033
-of each other, 0.12 of the gain."""
+"""The kinds count as alike if each is within this share of the gain from having one, from their mean. The paper's
+seven are within 0.0033 of each other, 0.12 of the gain."""
 NONE = "none"
 KINDS = {
     NONE: {"positions": "none"},
@@ -60,7 +60,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def configure_base(setting: Setting) -> RunConfig:
-    """Return the run that all kinds share: with a [class] token, as the paper's."""
+    """Return the run that all kinds share, with a [class] token as in the paper."""
     if setting.scale == "paper":
         return base_runs.configure_paper(setting)
     patches, width, depth = setting.choose(smoke=(2, 16, 2), laptop=(4, 64, 4), gpu=(8, 192, 6), paper=(0, 0, 0))
@@ -71,7 +71,7 @@ def configure_base(setting: Setting) -> RunConfig:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold the kinds against none and against each other."""
+    """Compare the kinds with none and with each other."""
     found = {kind: results.by_seed(kind, "top1") for kind in KINDS}
     shots = {kind: results.by_seed(kind, "five_shot") for kind in KINDS}
     verdicts = [
@@ -94,19 +94,20 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def average_seven(found: dict[str, dict[int, float]]) -> dict[int, float]:
-    """Return the mean over the kinds but none, by seed."""
+    """Return the mean over all kinds except none, by seed."""
     return average_groups([values for kind, values in found.items() if kind != NONE])
 
 
 def judge_help(found: dict[str, dict[int, float]], claim: str) -> list[Verdict]:
-    """Hold the mean of the seven kinds against none."""
+    """Compare the mean of the seven kinds with none."""
     gain = pair_differences(average_seven(found), found[NONE])
     words = f"The seven kinds' mean minus none: {find_interval(gain).points()} points (paper: +2.7)."
     return [Verdict(claim, weigh_claim(gain, "more"), words)] if gain else []
 
 
 def judge_likeness(found: dict[str, dict[int, float]]) -> list[Verdict]:
-    """Hold each kind against the mean of the seven, by the gain of having one; undecided where that isn't shown."""
+    """Compare each kind with the mean of the seven, in terms of the gain from having one; undecided if no gain is
+    shown."""
     mean, kinds = average_seven(found), [kind for kind in found if kind != NONE]
     gain = subtract_paired(mean, found[NONE])
     if not gain:
@@ -125,7 +126,7 @@ def judge_likeness(found: dict[str, dict[int, float]]) -> list[Verdict]:
 
 
 def weigh_within(apart: dict[int, float], gain: dict[int, float], share: float) -> Evidence:
-    """Hold a difference against the claim that it is less than a share of another one, in either direction.
+    """Weigh a difference against the claim that it is less than a share of another one, in either direction.
 
     Two one-sided tests, of share x gain + difference and share x gain - difference, which must both be above zero.
     """

@@ -1,4 +1,4 @@
-"""Fine-tuning at a higher resolution than pre-training, and what becomes of the positions (2010.11929, section 3.2).
+"""Fine-tuning at a higher resolution than pre-training, and resizing the positions for it (2010.11929, section 3.2).
 
 The paper keeps the patch size, so the sequence grows; "the pre-trained position embeddings may no longer be meaningful", so
 it interpolates them in 2-D by their place. That it is "often beneficial" to fine-tune higher it takes from 1906.06423
@@ -45,7 +45,7 @@ from vitreous.weights.model_folder import load_model, save_model
 
 START, LOW = "pre-trained", "same resolution"
 RULES = ("bicubic-antialias", "bilinear", "linear-corners")
-"""Of model/positions/resize.py; what each is used by is in docs/checkpoints.md."""
+"""Rules of model/positions/resize.py; docs/checkpoints.md says who uses each."""
 ALONG, ANEW = "along the sequence", "drawn anew"
 MARGIN = 0.01
 HIGHER = "fine-tuning at a higher resolution is better than at that of pre-training"
@@ -113,12 +113,12 @@ Way = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
 
 
 def interpolate_sequence(vectors: torch.Tensor, count: int, _: torch.Generator) -> torch.Tensor:
-    """Interpolate vectors (place, width) linearly to so many places, as one sequence without rows."""
+    """Interpolate vectors (place, width) linearly to `count` places, as one sequence without rows."""
     return F.interpolate(vectors.T[None], size=count, mode="linear", align_corners=False)[0].T
 
 
 def draw_positions(vectors: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw vectors for so many places as a new model's."""
+    """Draw vectors for `count` places as in a new model."""
     return 0.02 * torch.randn(count, vectors.shape[1], generator=generator)
 
 
@@ -126,7 +126,7 @@ WAYS: dict[str, Way] = {ALONG: interpolate_sequence, ANEW: draw_positions}
 
 
 def replace_positions(old: ViT, new: ViT, way: Way, generator: torch.Generator) -> None:
-    """Set the patches' positions of the new model from those of the old; [class] keeps its own."""
+    """Set the new model's patch positions from the old ones; [class] keeps its own."""
     assert isinstance(old.positions, Learned)
     assert isinstance(new.positions, Learned)
     before, places = old.positions, new.positions.embedding.data
@@ -135,7 +135,7 @@ def replace_positions(old: ViT, new: ViT, way: Way, generator: torch.Generator) 
 
 
 def measure_before_and_after(trained: Trained) -> dict[str, Any]:
-    """Return accuracy after fine-tuning, and of the resized weights as they were before it."""
+    """Return accuracy after fine-tuning, and of the resized weights before it."""
     assert trained.config.weights is not None
     source = open_dataset(trained.config.data, trained.config.decode).validation
     metrics, *_ = evaluate(Predictor.load(trained.config.weights, device=trained.config.device), source)
@@ -143,7 +143,7 @@ def measure_before_and_after(trained: Trained) -> dict[str, Any]:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold higher against the same, and each way of resizing against the others."""
+    """Compare the higher with the same resolution, and the ways of resizing with each other."""
     after = {group: results.by_seed(group, "top1") for group in (START, LOW, *RULES, ALONG, ANEW)}
     before = {group: results.by_seed(group, "before") for group in after}
     first = RULES[0]
@@ -189,7 +189,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         ),
         Figure(
             "figure-before",
-            "The same models before fine-tuning: what the resized positions are worth as they are.",
+            "The same models before fine-tuning: the value of the resized positions as they are.",
             resized,
         ),
     ]

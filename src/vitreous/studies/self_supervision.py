@@ -4,10 +4,11 @@ The paper pre-trained ViT-B/16 on JFT-300M by masked patch prediction and fine-t
 training from scratch, and 4 below supervised pre-training. The masked autoencoder (2111.06377) came later; it is held
 against scratch likewise.
 
-Here a model is pre-trained on half of the classes, with labels, by masked patches or as a masked autoencoder, for equally
-many images, and fine-tuned on few labelled images of the other half. "Scratch" learns from those few images alone, but sees
-as many as pre-training and fine-tuning together. Each way chooses among the same learning rates, for a seed by the other
-seeds. "Scratch, as short as a fine-tuning" is shown beside it: to beat that is no merit of any pre-training.
+Here a model is pre-trained on half of the classes, with labels, by masked patches or as a masked autoencoder, for
+equally many images, and fine-tuned on few labelled images of the other half. "Scratch" learns only from those few
+images, but sees as many as pre-training and fine-tuning together. Each way chooses among the same learning rates, for a
+seed by the other seeds. "Scratch, as short as a fine-tuning" is shown for comparison: beating that is no merit of any
+pre-training.
 """
 
 from dataclasses import replace
@@ -46,18 +47,18 @@ SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked pat
 WAYS = (SUPERVISED, PATCHES, AUTOENCODER)
 RECIPES = {PATCHES: "masked-patches", AUTOENCODER: "mae"}
 RATES = (3e-4, 1e-3, 3e-3)
-"""Of Adam in fine-tuning and from scratch."""
+"""Adam's rates in fine-tuning and from scratch."""
 SHORT = "scratch, as short as a fine-tuning"
 CLAIMS = (
     ("masked patch prediction is better than training from scratch", PATCHES, SCRATCH, "+2"),
     ("supervised pre-training is better than masked patch prediction", SUPERVISED, PATCHES, "+4"),
     ("a masked autoencoder is better than training from scratch (2111.06377's claim)", AUTOENCODER, SCRATCH, ""),
 )
-"""Claim, the condition that should be above the other, and the paper's difference in points."""
+"""The claim, the condition that should be better than the other, and the paper's difference in points."""
 
 
 def cells(setting: Setting) -> list[Cell]:
-    """Return, for each seed, each pre-training on the source, and at each rate what is trained on the target."""
+    """Return, for each seed, each pre-training on the source, and at each rate the training on the target."""
     labelled = setting.choose(smoke=10, laptop=200, gpu=500, paper=None)
     source, target = split_classes(setting, labelled)
     prepare = partial(write_split, labelled=labelled)
@@ -123,9 +124,7 @@ def configure_pretraining(setting: Setting, way: str) -> RunConfig:
         if way == SUPERVISED:
             return plain
         many = replace(setting, facts=replace(setting.facts, train=max(MANY, setting.facts.train)))
-        config = configure(
-            RECIPES[way], many.make_recipe_options()
-        )  # the paper's settings, however few images there are
+        config = configure(RECIPES[way], many.make_recipe_options())  # the paper's settings, even for few images
         assert isinstance(plain.model, ViTConfig)
         return replace(config, model=replace(plain.model, classes=0, pre_logits=False))
     config = replace(configure_base(setting), duration=choose_lengths(setting)[0])
@@ -142,7 +141,7 @@ def configure_pretraining(setting: Setting, way: str) -> RunConfig:
 
 
 def build_objective(way: str, width: int) -> ObjectiveConfig:
-    """Return what is optimised without labels; the autoencoder's decoder is half as wide as the model, of 2 blocks."""
+    """Return the objective without labels; the autoencoder's decoder is half as wide as the model, with 2 blocks."""
     if way == PATCHES:
         return MaskedPatchesConfig()
     half = max(32, width // 2)
@@ -150,7 +149,8 @@ def build_objective(way: str, width: int) -> ObjectiveConfig:
 
 
 def configure_target(setting: Setting, weights: str | None) -> RunConfig:
-    """Return the fine-tuning on the target, or the training from scratch; the paper's scratch is its training on ImageNet."""
+    """Return the fine-tuning on the target, or the training from scratch; the paper's scratch is its training on
+    ImageNet."""
     if setting.scale == "paper":
         plain = configure_base(setting)
         assert isinstance(plain.model, ViTConfig)
@@ -166,7 +166,7 @@ def configure_target(setting: Setting, weights: str | None) -> RunConfig:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold the ways to start against each other, each at its own rate."""
+    """Compare the ways to start, each at its own rate."""
     by_rate = {
         way: {rate: results.by_seed(name_condition(way, rate), "top1") for rate in list_rates(setting)} for way in SHOWN
     }
@@ -211,14 +211,14 @@ SHOWN = (SCRATCH, SHORT, PATCHES, AUTOENCODER, SUPERVISED)
 
 
 def format_own(found: dict[int, float], chosen: dict[int, float]) -> str:
-    """Write a way's accuracy at the rates that its seeds chose."""
+    """Format a way's accuracy at the rates that its seeds chose."""
     listed = ", ".join(f"{rate:g}" for rate in sorted(set(chosen.values())))
     return f"{find_interval(found.values()).percent()} ({listed})" if found else "–"
 
 
 NOTES = (
-    "What is learned without labels grows slowly: the paper pre-trains for 1,000,000 steps of 4,096 images, with diminishing returns after "
-    "100,000.",
+    "Learning without labels is slow: the paper pre-trains for 1,000,000 steps of 4,096 images, with diminishing "
+    "returns after 100,000.",
     "Source and target are halves of one data set, so that labels of the source tell much about the target too.",
 )
 

@@ -1,4 +1,4 @@
-"""How to make a Vision Transformer larger: depth, width, MLP or smaller patches (2010.11929, appendix D.2, figure 8).
+"""How to enlarge a Vision Transformer: depth, width, MLP or smaller patches (2010.11929, appendix D.2, figure 8).
 
 The paper scaled one dimension at a time from 8 layers, width 1024, MLP 2048, patch 32 (5-shot, ImageNet), and found: depth
 gains most, clearly up to 64 layers, though less and less after 16; width gains least; smaller patches, a longer sequence
@@ -27,13 +27,13 @@ WAYS = {
     "MLP": ("MLP x1/2", BASE, "MLP x4"),
     "patch": ("patch x2", BASE, "patch x1/2"),
 }
-"""What is scaled: conditions from the smallest to the largest."""
+"""The scaled dimensions: conditions from the smallest to the largest."""
 CLAIMS = {
     "depth": ("more depth helps", "depth x2", BASE),
     "patch": ("smaller patches help, without new parameters", "patch x1/2", BASE),
     "width": ("depth gains more than width at equal operations", "depth x2", "width x3/2"),
 }
-"""Claim, and the condition that should be above the other."""
+"""The claim, and the condition that should be better than the other."""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -60,7 +60,7 @@ def configure_base(setting: Setting) -> RunConfig:
 
 
 def scale_model(base: RunConfig, group: str) -> RunConfig | None:
-    """Return the base with one dimension scaled; None where the image can't be cut that way."""
+    """Return the base with one dimension scaled; None if the image can't be cut that way."""
     model = base.model
     assert isinstance(model, ViTConfig)
     if group == BASE:
@@ -86,7 +86,7 @@ def scale_model(base: RunConfig, group: str) -> RunConfig | None:
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Hold the ways to grow against the base and against each other."""
+    """Compare the ways to grow with the base and with each other."""
     models = {cell.group: cell.config.model for cell in cells(setting)}
     found = {group: results.by_seed(group, "top1") for group in models}
     verdicts = []
@@ -110,7 +110,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def build_table(models: dict, found: dict[str, dict[int, float]]) -> Table:
-    """Return each condition with its size, work and accuracy."""
+    """Return each condition with its size, operations and accuracy."""
     rows = []
     for group, model in models.items():
         shape = f"{model.depth} / {model.width} / {model.mlp_width} / {model.patch[0]}"

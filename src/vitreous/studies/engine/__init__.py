@@ -1,1 +1,1 @@
-"""What all studies run on: cells, runs, measures, the page."""
+"""The basis of all studies: cells, runs, measures, the page."""

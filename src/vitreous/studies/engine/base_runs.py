@@ -1,4 +1,4 @@
-"""The small runs that studies are made of: recipe `configure_small`, narrower where a study has minutes only."""
+"""The small runs of studies: recipe `small`, narrower where a study has only minutes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from vitreous.studies.engine.study import Cell, Measure, Setting, measure_accura
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 THUMBNAIL = 64
-"""Longest side, in pixels, up to which images are seen as they are."""
+"""Longest side, in pixels, up to which images are used at their own size."""
 
 
 def configure_small(setting: Setting, patches: int = 4, width: int = 64, depth: int = 4) -> RunConfig:
@@ -71,7 +71,7 @@ def choose_workers(setting: Setting) -> int | str:
 
 
 def configure_paper(setting: Setting, name: str = "B/16") -> RunConfig:
-    """Return recipe `pretrain` with a model of the paper's, on the data that was named."""
+    """Return recipe `pretrain` with a model of the paper's, on the data that is named."""
     return configure("pretrain", setting.make_recipe_options(model=name))
 
 
@@ -106,7 +106,7 @@ def configure_sgd(lr: float) -> OptimizerConfig:
 
 
 def configure_fine_tuning(base: RunConfig, weights: str, lr: float, duration: str) -> RunConfig:
-    """Return a run that goes on from weights as the paper fine-tunes: SGD, cosine, a tenth of warm-up, plain labels."""
+    """Return a run that fine-tunes weights as the paper does: SGD, cosine, a tenth of warm-up, plain labels."""
     return replace(
         base,
         weights=weights,

@@ -1,7 +1,7 @@
 """One data set as two: pre-train on half of its classes, transfer to the other half.
 
-The images of every second class in the order of their names are the source, those of the others the target, of which a
-fixed number of training images a class may be kept. Both are listed in the study's folder: source.csv, target.csv.
+The source has the images of every second class in alphabetical order, and the target those of the others, optionally
+with a limited number of training images per class. Both are listed in the study's folder: source.csv, target.csv.
 """
 
 import csv
@@ -35,7 +35,9 @@ def split_classes(setting: Setting, labelled: int | None = None) -> tuple[Settin
     """
     names = setting.facts.classes
     if len(names) < 4:
-        raise ConfigError(f"this study divides the classes in two, so it needs four or more; the data has {len(names)}")
+        raise ConfigError(
+            f"this study divides the classes in two, so it needs four or more, but the data has {len(names)}"
+        )
     parts = []
     for first, part in enumerate((SOURCE, TARGET)):
         classes = names[first::2]
@@ -49,7 +51,7 @@ def split_classes(setting: Setting, labelled: int | None = None) -> tuple[Settin
 
 
 def write_split(setting: Setting, labelled: int | None = None) -> None:
-    """Write what `split_halves` names, unless it is there."""
+    """Write the lists that `split_classes` names, unless they exist."""
     if all((setting.folder / f"{part}.csv").exists() for part in (SOURCE, TARGET)):
         return
     dataset = open_dataset(setting.data)
@@ -70,7 +72,7 @@ def write_split(setting: Setting, labelled: int | None = None) -> None:
 
 
 def limit_examples(source: Source, chosen: np.ndarray, labelled: int) -> np.ndarray:
-    """Return at most so many of these examples of each class, by hashes of their names."""
+    """Return at most `labelled` of these examples of each class, by hashes of their names."""
     kept = []
     for label in np.unique(source.labels[chosen]):
         own = chosen[source.labels[chosen] == label]
@@ -80,7 +82,7 @@ def limit_examples(source: Source, chosen: np.ndarray, labelled: int) -> np.ndar
 
 
 def write_example(source: Source, index: int, folder: Path) -> Path:
-    """Return an example's file; one that is in memory is written to the study's folder as a PNG."""
+    """Return an example's file; one in memory is written to the study's folder as a PNG."""
     if isinstance(source, FileSource):
         return (source.root / source.names[index]).resolve()
     path = folder / "images" / f"{Path(source.names[index]).name}.png"
@@ -89,7 +91,7 @@ def write_example(source: Source, index: int, folder: Path) -> Path:
         raise ConfigError("this study needs images in files or in memory")
     with translate_write_errors(
         path
-    ):  # what a cut left unwritten is written again: source.csv and target.csv come last
+    ):  # files missing after an interruption are written again: source.csv and target.csv come last
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
     return path

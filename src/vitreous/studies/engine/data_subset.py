@@ -1,4 +1,4 @@
-"""From what was typed to a Setting: the data opened, and at laptop scale a fixed part of it chosen."""
+"""Build a Setting from the command's arguments: open the data, and at laptop scale choose a fixed part of it."""
 
 import csv
 import hashlib
@@ -17,7 +17,7 @@ from vitreous.studies.engine.study import Scale, Setting
 from vitreous.training.reporter import Reporter, Silent
 
 PART = {"smoke": (400, 100), "laptop": (20_000, 4_000)}
-"""Most training and validation images that a scale uses."""
+"""Most training and validation images at each scale."""
 CHOSEN = "data.csv"
 
 
@@ -26,10 +26,11 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
 
     Args:
         scale: smoke, laptop, gpu or paper.
-        data: what `vitreous train` takes; at laptop scale at most 20,000 + 4,000 of its images are used, chosen by
-            hashes of their names, class by class, and listed in FOLDER/data.csv.
-        folder: the study's folder; made if need be.
-        reporter: told how far the scan is.
+        data: what `vitreous train` accepts; at laptop scale at most 20,000 + 4,000 of its images are used, chosen by
+            hashes of
+            their names, class by class, and listed in FOLDER/data.csv.
+        folder: the study's folder; created if necessary.
+        reporter: receives the scan's progress.
 
     Raises:
         DataError: the data can't be used. ConfigError: no folder can have that name.
@@ -49,7 +50,7 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
 
 
 def write_subset(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataConfig:
-    """List at most so many training and validation images in FOLDER/data.csv; return the data that this is."""
+    """List at most `most` training and validation images in FOLDER/data.csv; return the data that this is."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(("path", "label", "split"))
@@ -65,7 +66,8 @@ def write_subset(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataC
 
 
 def stratify(names: Sequence[str], labels: Sequence[int], most: int) -> list[int]:
-    """Return at most about `most` indices, each class in its share, by hashes of the names; at least one of each class."""
+    """Return at most about `most` indices, each class in proportion, by hashes of the names; at least one of each
+    class."""
     by_class: dict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         by_class[label].append(index)

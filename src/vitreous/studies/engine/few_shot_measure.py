@@ -1,4 +1,4 @@
-"""What is measured beside accuracy: few-shot accuracy as the authors define it."""
+"""A measure besides accuracy: few-shot accuracy as the authors define it."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from vitreous.studies.engine.study import Trained, measure_accuracy
 from vitreous.weights.model_folder import ModelFolder
 
 SHOTS, DRAWN_FROM, DRAWS = 5, 50, 3
-"""Images of each class that are learned from; that they are drawn from; how often they are drawn."""
+"""Images of each class to learn from; images of each class to draw them from; number of draws."""
 
 
 def take_each_class(source: Source, most: int) -> Subset:
-    """Return the first so many examples of each class."""
+    """Return the first `most` examples of each class."""
     chosen = [np.flatnonzero(source.labels == label)[:most] for label in range(len(source.classes))]
     return Subset(source, np.sort(np.concatenate(chosen)).astype(np.int64))
 
@@ -35,7 +35,7 @@ def measure_with_few_shot(trained: Trained) -> dict[str, Any]:
 
 
 def add_scores(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 1) -> dict[str, Any]:
-    """Return a cell's numbers with one more, and each image's part in it: the share of so many draws."""
+    """Return a cell's numbers with one more, and each image's contribution to it: its share of the draws."""
     each = {**numbers.get(EACH, {}), name: pack_answers(scores.each, draws)}
     return {**numbers, name: float(scores), EACH: each}
 
@@ -43,13 +43,13 @@ def add_scores(numbers: dict[str, Any], name: str, scores: Scores, draws: int = 
 def measure_five_shot(model: ModelFolder | Predictor, trained: Trained, data: DataConfig, draws: int = DRAWS) -> Scores:
     """Return the few-shot accuracy of a model's frozen features on some data, read as a run reads its own.
 
-    Each image's part in it is the share of the draws in which it is named rightly.
+    Each image's contribution is the share of draws in which it is classified correctly.
 
     Args:
-        model: what gives the features.
+        model: computes the features.
         trained: the run.
-        data: where shots are drawn, and on whose validation split they are measured.
-        draws: how many are averaged.
+        data: shots are drawn from its training split, and measured on its validation split.
+        draws: number of draws to average.
     """
     config = trained.config
     dataset = open_dataset(data, config.decode)

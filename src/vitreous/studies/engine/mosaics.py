@@ -1,4 +1,4 @@
-"""Small pictures side by side, as SVG files that stand alone: similarity of places, filters."""
+"""Small pictures side by side, as self-contained SVG files: similarity of places, filters."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def draw_places(tiles: Float[np.ndarray, "row col row2 col2"], label: str, words
 
     Args:
         tiles: [r, c] is the small picture of row r, column c.
-        label: says in words what the drawing shows.
+        label: describes the drawing in words.
         words: written below it.
     """
     pixels = draw_mosaic(tiles, max(tiles.shape[:2]))
@@ -35,12 +35,12 @@ def draw_places(tiles: Float[np.ndarray, "row col row2 col2"], label: str, words
 def draw_filters(
     components: Float[np.ndarray, "component channel row col"], explained: Sequence[float], label: str, words: str
 ) -> Markup:
-    """Draw filters as pictures of their own range, seven a line, each with its share of the variance.
+    """Draw filters as pictures of their own range, seven per line, each with its share of the variance.
 
     Args:
         components: the filters; three channels are shown as colours, one as grey.
         explained: share of each, 0 to 1.
-        label: says in words what the drawing shows.
+        label: describes the drawing in words.
         words: written below it.
     """
     side, gap, line = 76.0, 20.0, 7
@@ -60,7 +60,7 @@ def draw_filters(
 def draw_picture(
     pixels: UInt8[np.ndarray, "row col channel"], place: tuple[float, float], size: tuple[float, float]
 ) -> str:
-    """Draw pixels as a picture without blur: its upper left corner, and its width and height."""
+    """Draw pixels as a picture without blur, given its upper left corner, width and height."""
     (x, y), (width, height) = place, size
     return (
         f'<image x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '

@@ -1,4 +1,4 @@
-"""What a study leaves to read: results.json, table.md, the figures and report.html."""
+"""The output of a study: results.json, table.md, the figures and report.html."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -20,14 +20,15 @@ RULES = (
     "sameness within a named margin by two one-sided ones; p is the probability of such numbers, or clearer ones, if there were nothing to see, after Holm's "
     "correction for all claims of the study. Up to 0.05 a claim is called seen, or not seen where its opposite is shown. Anything else can't be told."
 )
-"""How every study judges, for readers of its page; see `statistics`."""
+"""The rules of judgement of all studies, for readers of the page; see `metrics/seeds.py`."""
 SHARED = {"top1": "top-1 accuracy", "loss": "loss"}
-"""What the numbers are that most cells have."""
+"""Descriptions of the numbers that most cells have."""
 WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't be told at this scale"}
 
 
 def write_conclusion(study: Study, setting: Setting, results: CellResults) -> Conclusion:
-    """Conclude from what is there, at scale smoke nothing, and write it all to the study's folder, each file atomically."""
+    """Conclude from the finished cells, at scale smoke nothing, and write all to the study's folder, each file
+    atomically."""
     conclusion = study.conclude(setting, results)
     conclusion = replace(conclusion, verdicts=settle_verdicts(conclusion.verdicts))
     if setting.scale == "smoke":
@@ -42,7 +43,8 @@ def write_conclusion(study: Study, setting: Setting, results: CellResults) -> Co
 
 
 def collect_results(study: Study, setting: Setting, results: CellResults, conclusion: Conclusion) -> dict[str, Any]:
-    """Return all numbers and verdicts as JSON values: a pure function of the runs, times of day and of work aside."""
+    """Return all numbers and verdicts as JSON values: a pure function of the runs, except for times of day and
+    durations."""
     return {
         "study": study.name,
         "title": study.title,
@@ -71,7 +73,7 @@ def collect_results(study: Study, setting: Setting, results: CellResults, conclu
 
 
 def describe_data(setting: Setting) -> str:
-    """Say what the runs were trained on, without any folder's name."""
+    """Describe the training data, without any folder's name."""
     facts = setting.facts
     kind = setting.data.path if setting.data.path == "digits" or ":" in setting.data.path else "images"
     return (
@@ -81,7 +83,7 @@ def describe_data(setting: Setting) -> str:
 
 
 def list_notes(setting: Setting, results: CellResults, conclusion: Conclusion) -> list[str]:
-    """Return what a reader must know, unfinished and failed cells first."""
+    """Return notes for the reader, unfinished and failed cells first."""
     told = ["A trial of the machinery: too small to conclude anything."] if setting.scale == "smoke" else []
     if len(results.all) < results.wanted:
         told.append(f"{results.wanted - len(results.all)} of {results.wanted} cells are not run yet.")
@@ -99,7 +101,7 @@ def format_markdown(setting: Setting, results: CellResults, conclusion: Conclusi
 
 
 def describe_verdict(verdict: Verdict) -> str:
-    """Return what was measured, and how probable that is if there is nothing to see.
+    """Return the measurement, and how probable it is if there is no effect.
 
     >>> from vitreous.metrics.seeds import Evidence
     >>> describe_verdict(Verdict("more helps", Evidence(0.004, 1.0), "More minus less: +1.2 points.", chance=0.012))
@@ -130,7 +132,7 @@ def render_report(study: Study, setting: Setting, results: CellResults, conclusi
 
 
 def tabulate_conditions(cells: Sequence[Cell]) -> Table:
-    """Return a table of what is trained in each condition, and on how many seeds."""
+    """Return a table of the training in each condition, and the number of seeds."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
@@ -140,7 +142,7 @@ def tabulate_conditions(cells: Sequence[Cell]) -> Table:
 
 
 def list_training(cell: Cell) -> list[object]:
-    """Return a cell's model, length and optimizer, in words."""
+    """Describe a cell's model, length and optimizer."""
     config, way = cell.config, cell.config.optimizer
     rate = way.muon_lr if way.name == "muon" else way.lr
     size = " x ".join(map(str, config.preprocess.size))
@@ -148,7 +150,7 @@ def list_training(cell: Cell) -> list[object]:
 
 
 def tabulate_cells(study: Study, results: CellResults) -> Table:
-    """Return a table of all cells with those of their numbers that there are words for."""
+    """Return a table of all cells with those of their numbers that have a description."""
     words = {
         name: what
         for name, what in {**SHARED, **study.words}.items()

@@ -1,4 +1,4 @@
-"""How far a study is: which cell of how many, and about how long it has to go."""
+"""The progress of a study: which cell of how many, and about how much time is left."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from vitreous.training.reporter import Reporter
 
 PASSED = ("training", "evaluating", "measuring")
 OVERHEAD = 20e9
-"""Operations that opening the data, evaluating and reporting of a run are reckoned as."""
+"""Assumed operations for opening the data, evaluating and reporting of a run."""
 
 
 def estimate_cost(config: RunConfig, examples: int) -> float:
@@ -24,7 +24,7 @@ def estimate_cost(config: RunConfig, examples: int) -> float:
 
 
 class Clock:
-    """Reckons the time that is left from the time that the finished cells took."""
+    """Estimates the remaining time from the time of the finished cells."""
 
     def __init__(self, setting: Setting, cells: Sequence[Cell]) -> None:
         self.costs = {cell.name: estimate_cost(cell.config, setting.facts.train) for cell in cells}
@@ -37,11 +37,11 @@ class Clock:
         self.finished.append(cell.name)
 
     def place(self, cell: Cell) -> str:
-        """Say which cell this is: "cell 3 of 40"."""
+        """Return a cell's position: "cell 3 of 40"."""
         return f"cell {self.order.index(cell.name) + 1} of {len(self.order)}"
 
     def left(self) -> float | None:
-        """Return the seconds that are left, or None before the first cell is finished."""
+        """Return the remaining seconds, or None before the first cell is finished."""
         spent = sum(self.costs[name] for name in self.finished)
         if not spent:
             return None
@@ -49,7 +49,7 @@ class Clock:
 
 
 class CellReporter:
-    """Passes on what a cell's run has to say, shortened, under the cell's name."""
+    """Passes on a cell's messages, shortened, under the cell's name."""
 
     def __init__(self, reporter: Reporter, clock: Clock, cell: Cell) -> None:
         self.reporter, self.cell = reporter, cell
@@ -58,15 +58,15 @@ class CellReporter:
         reporter.message(f"{clock.place(cell)}: {cell.name}{minutes}")
 
     def message(self, text: str) -> None:
-        """Leave out what a single run would say."""
+        """Suppress the messages of a single run."""
 
     def phase(self, name: str) -> None:
-        """Pass on what is being waited for, but for what every run does in a moment."""
+        """Pass on the current wait, except for what every run does in a moment."""
         if name.startswith(PASSED):
             self.reporter.phase(name)
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Pass on how far the run is."""
+        """Pass on the run's progress."""
         self.reporter.progress(done, total, numbers)
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:

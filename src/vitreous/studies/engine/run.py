@@ -1,4 +1,4 @@
-"""Carry a study out, cell by cell. Killed at any instant, it goes on: STUDY holds everything.
+"""Run a study, cell by cell. It can be resumed after a kill at any instant: STUDY holds everything.
 
 STUDY/study.json              what it is, its scale and data, and each cell's settings
 STUDY/data.csv                at laptop scale, the images that it uses
@@ -36,11 +36,11 @@ AGAIN = "Remove that folder to run it again, or choose another --out"
 
 @dataclass(frozen=True, repr=False)
 class StudyResult(Shown):
-    """What a study came to."""
+    """The result of a study."""
 
     folder: Path
     conclusion: Conclusion | None
-    """None if nothing could be concluded yet."""
+    """None if nothing can be concluded yet."""
     done: int
     cells: int
     signal: int | None = None
@@ -52,7 +52,7 @@ class StudyResult(Shown):
         return "\n".join([*lines, f"  report  {self.folder / REPORT}", f"  table   {self.folder / TABLE}"])
 
     def _repr_html_(self) -> str:
-        """Return the study's page for a notebook, or how far it is."""
+        """Return the study's page for a notebook, or its progress."""
         page = self.folder / REPORT
         return (
             embed_page(page.read_text(encoding="utf-8"))
@@ -62,17 +62,17 @@ class StudyResult(Shown):
 
 
 def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, only: str = "*") -> StudyResult:
-    """Run what is left of a study's cells, conclude, and write its pages.
+    """Run a study's remaining cells, conclude, and write its pages.
 
     Args:
-        study: what is to be found out.
+        study: the study.
         setting: its scale, data and folder, from `open_setting`.
-        reporter: told how far the work is.
-        only: a pattern of cells' names; others, but for those that these need, are left for another time.
+        reporter: receives the progress.
+        only: a pattern of cells' names; other cells, except those that these need, are left out for now.
 
     Raises:
         RunError: the folder holds another study, or cells of other settings.
-        UnknownName: no cell fits `only`.
+        UnknownName: no cell matches `only`.
     """
     reporter = reporter or Silent()
     cells = check_study_cells(study.cells(setting))
@@ -99,7 +99,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
 
 
 def check_study_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
-    """Hold a study's cells to what is asked of them."""
+    """Check a study's cells."""
     seen: set[str] = set()
     for cell in cells:
         assert cell.name not in seen, f"two cells are called {cell.name}"
@@ -110,7 +110,7 @@ def check_study_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
 
 
 def choose_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """Return the cells whose names fit a pattern, and those that they need, in order."""
+    """Return the cells whose names match a pattern, and those that they need, in order."""
     names = {cell.name for cell in cells if fnmatch(cell.name, only)}
     if not names:
         raise UnknownName("cell", only, [cell.name for cell in cells])
@@ -121,7 +121,7 @@ def choose_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
 
 
 def begin_study(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
-    """Write study.json, or check that what is there is this study; raises RunError."""
+    """Write study.json, or check that the existing one is of this study; raises RunError."""
     path = setting.folder / ABOUT
     about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
     if path.exists():
@@ -137,7 +137,7 @@ def begin_study(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
 
 
 def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
-    """Raise RunError where a cell was run, or begun, with other settings than it has now, or under other rules."""
+    """Raise RunError if a cell was run, or begun, with other settings than it has now, or under other rules."""
     before = stored if isinstance(stored, dict) else {}
     for cell in cells:
         if not setting.run(cell.name).exists():
@@ -154,7 +154,7 @@ def check_cells(setting: Setting, cells: Sequence[Cell], stored: Any) -> None:
 
 
 def run_cells(cell: Cell, setting: Setting, reporter: CellReporter) -> int | None:
-    """Run one cell, or go on with it, measure it and record the result; return the signal that interrupted it, if any."""
+    """Begin or continue one cell, measure it and record the result; return the signal that interrupted it, if any."""
     folder = setting.run(cell.name)
     started = time.perf_counter()
     failed = [name for name in cell.needs if read_failure(setting, name)]
@@ -183,18 +183,18 @@ def run_cells(cell: Cell, setting: Setting, reporter: CellReporter) -> int | Non
 
 
 def record_result(setting: Setting, result: CellResult, seconds: float) -> None:
-    """Write a cell's result.json; from then on the cell is done."""
+    """Write a cell's result.json, which marks the cell as done."""
     write_atomically(setting.run(result.cell) / RESULT, to_json({**asdict(result), "seconds": seconds}))
 
 
 def read_failure(setting: Setting, name: str) -> str | None:
-    """Return why the cell of this name failed, if it did."""
+    """Return why the cell with this name failed, if it did."""
     found = read_result(setting, name)
     return found and found.failed
 
 
 def read_result(setting: Setting, name: str) -> CellResult | None:
-    """Return the recorded outcome of the cell of this name, if it is done."""
+    """Return the recorded result of the cell with this name, if it is done."""
     path = setting.run(name) / RESULT
     if not path.exists():
         return None
@@ -207,7 +207,7 @@ def read_result(setting: Setting, name: str) -> CellResult | None:
 
 
 def read_results(setting: Setting, cells: Sequence[Cell]) -> CellResults:
-    """Return what all finished cells came to, in the study's order."""
+    """Return the results of all finished cells, in the study's order."""
     found = [read_result(setting, cell.name) for cell in cells]
     return CellResults([one for one in found if one is not None], len(cells))
 

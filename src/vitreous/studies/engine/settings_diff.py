@@ -1,8 +1,8 @@
-"""Whether what a study's folder holds was run with the settings that the study has now.
+"""Compare the settings of a study's existing folder with those that the study has now.
 
-Settings are compared, and not hashes of them. A setting that came since takes its default, which is what was done before
-it (see `settings.from_dict`), so the folder of an older vitreous can be gone on with. A default that has changed since is
-another value there than here, and is said.
+The settings themselves are compared, not their hashes. A setting added since then takes its default, which is what was
+done before it (see `settings.from_dict`), so the folder of an older vitreous can be continued. A default that has
+changed since then is a difference, and is reported.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from vitreous.settings import from_dict, to_dict
 from vitreous.training.config import RunConfig
 
 MOST = 3
-"""Settings that are named in a message."""
+"""Most settings named in a message."""
 
 
 def explain_difference(stored: Any, now: RunConfig | DataConfig, run: Mapping[str, Any] | None = None) -> str:
-    """Say how settings of a study.json differ from what they would be now; "" where they are the same.
+    """Explain how the settings of a study.json differ from today's; "" if they are the same.
 
     Args:
-        stored: as `settings.to_dict` returned them; or, as was written before, `hash_settings` of all that there were.
+        stored: as `settings.to_dict` returned them; or, in earlier versions, `hash_settings` of all of them.
         now: those of the study.
-        run: those in the run's own config.json, resolved: they tell which there were when it was written.
+        run: those in the run's own config.json, resolved, which show what settings existed when it was written.
     """
     if isinstance(stored, str):
         same = stored in (hash_settings(to_dict(now)), hash_settings(select_known(now, run or {})))
@@ -42,7 +42,7 @@ def explain_difference(stored: Any, now: RunConfig | DataConfig, run: Mapping[st
 
 
 def list_differences(there: Mapping[str, Any], here: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """Yield each setting that isn't the same, with both values: "optimizer.lr 0.001 there, 0.002 here"."""
+    """Yield each setting that differs, with both values: "optimizer.lr 0.001 there, 0.002 here"."""
     for name in {**there, **here}:
         old, new = there.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -52,12 +52,12 @@ def list_differences(there: Mapping[str, Any], here: Mapping[str, Any], within: 
 
 
 def format_setting(value: Any) -> str:
-    """Write a setting for a message."""
+    """Format a setting for a message."""
     return "settings of its own" if isinstance(value, Mapping) else json.dumps(value)
 
 
 def select_known(now: RunConfig | DataConfig, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without those that a run's don't have, where these are at their defaults; or all."""
+    """Return settings without those that a run's lack, if these are at their defaults; otherwise all."""
     known = select_names(to_dict(now), run)
     try:
         return known if from_dict(type(now), known) == now else to_dict(now)
@@ -66,7 +66,7 @@ def select_known(now: RunConfig | DataConfig, run: Mapping[str, Any]) -> dict[st
 
 
 def select_names(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings whose names are known, and so on below them."""
+    """Return the settings whose names are known, recursively."""
     return {
         name: select_names(value, known[name])
         if isinstance(value, Mapping) and isinstance(known[name], Mapping)
@@ -77,5 +77,5 @@ def select_names(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[
 
 
 def hash_settings(settings: Mapping[str, Any]) -> str:
-    """Hash settings, as studies were noted at first."""
+    """Hash settings, as studies first recorded them."""
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What a study is made of: settings, cells, what each came to, and what is concluded."""
+"""The parts of a study: settings, cells, their results, and the conclusion."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,18 +22,18 @@ T = TypeVar("T")
 Candidate = TypeVar("Choice", bound=Hashable)
 Scale = Literal["smoke", "laptop", "gpu", "paper"]
 """laptop: minutes on a core or two; gpu: about half an hour on one modern GPU; paper: the paper's own configuration,
-for those who have its data; smoke: seconds, to see that everything works, and too small to conclude anything."""
+for those who have its data; smoke: seconds, to see that everything works, too small to conclude anything."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how large a study is carried out."""
+    """Where and at what scale a study is run."""
 
     scale: Scale
     data: DataConfig
-    """The data that the runs are trained on: at laptop scale, a part of what was named."""
+    """The training data of the runs: at laptop scale, a part of the named data."""
     facts: Facts
-    """Of that data."""
+    """Facts about that data."""
     folder: Path
     """The study's folder."""
 
@@ -42,7 +42,7 @@ class Setting:
         return self.folder / "runs" / cell
 
     def choose(self, *, smoke: T, laptop: T, gpu: T, paper: T) -> T:
-        """Return what belongs to this scale."""
+        """Return the value for this scale."""
         return {"smoke": smoke, "laptop": laptop, "gpu": gpu, "paper": paper}[self.scale]
 
     def seeds(self, laptop: int, gpu: int = 5, paper: int = 3) -> range:
@@ -50,7 +50,7 @@ class Setting:
         return range(self.choose(smoke=2, laptop=laptop, gpu=gpu, paper=paper))
 
     def make_recipe_options(self, **recipe_options: Any) -> RecipeOptions:
-        """Return what a recipe starts from, such as model="S/16", image=Size(32, 32), ..."""
+        """Return a recipe's options, such as model="S/16", image=Size(32, 32), ..."""
         return RecipeOptions(self.facts, self.data, **recipe_options)
 
 
@@ -61,18 +61,18 @@ class Trained:
     folder: Path
     """The run folder; its model opens with `vitreous.load`."""
     config: RunConfig
-    """As the cell asked for it."""
+    """As the cell specified it."""
     metrics: Mapping[str, float]
     """The last evaluation of the exported weights: step, loss, top1, top5, ece."""
     setting: Setting
 
 
 Measure = Callable[[Trained], dict[str, Any]]
-"""From a finished run to numbers by name (or lists of them; JSON values), a pure function of the run's folder."""
+"""Maps a finished run to numbers by name (or lists of them; JSON values): a pure function of the run's folder."""
 
 
 def measure_accuracy(trained: Trained) -> dict[str, Any]:
-    """Return top-1 accuracy and loss on the validation examples, as the run measured them, and which were right."""
+    """Return top-1 accuracy and loss on the validation examples, as the run measured them, and which ones are right."""
     predictor = Predictor.load(trained.folder, device=trained.config.device)
     source = open_dataset(trained.config.data, trained.config.decode).validation
     _, logits, labels = evaluate(predictor, source, batch=256, workers=0)
@@ -82,19 +82,20 @@ def measure_accuracy(trained: Trained) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a study: an ordinary run folder at STUDY/runs/NAME, and what is measured on it."""
+    """One run of a study: an ordinary run folder at STUDY/runs/NAME, and its measurement."""
 
     name: str
     """Unique; letters, digits, dots and dashes, since it names the folder."""
     group: str
-    """The condition. Cells of one group differ in the seed alone."""
+    """The condition. Cells of one group differ only in the seed."""
     config: RunConfig
     """Complete, its seed included."""
     measure: Measure = measure_accuracy
     needs: tuple[str, ...] = ()
-    """Cells whose results this one starts from; they stand before it."""
+    """Cells whose results this one starts from; they come before it."""
     prepare: Callable[[Setting], None] | None = None
-    """Called before the run begins, to write what its settings name, such as adapted weights; may be called again."""
+    """Called before the run begins, to write files that its settings name, such as adapted weights; may be called
+    again."""
 
     @property
     def seed(self) -> int:
@@ -104,43 +105,43 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What one cell came to."""
+    """The result of one cell."""
 
     cell: str
     group: str
     seed: int
     numbers: dict[str, Any]
-    """What was measured; empty where the run failed."""
+    """The measured numbers; empty if the run failed."""
     failed: str | None = None
     """Why there are no numbers: the loss became infinite."""
 
     def scores(self, number: str) -> float:
-        """Return a number, with each image's where the cell recorded them."""
+        """Return a number, with each image's contribution if the cell recorded them."""
         packed = self.numbers.get(EACH, {}).get(number)
         return float(self.numbers[number]) if packed is None else Scores(unpack_answers(packed))
 
 
 @dataclass(frozen=True)
 class CellResults:
-    """The outcomes of the cells that are done."""
+    """The results of the finished cells."""
 
     all: Sequence[CellResult]
     wanted: int
-    """Cells of the whole study."""
+    """Number of cells in the whole study."""
 
     def by_seed(self, group: str, number: str) -> dict[int, float]:
         """Return one number of a group's cells by their seed; cells without it are left out.
 
-        A mean over images comes as Scores, so that intervals hold images too.
+        A mean over images is returned as Scores, so that intervals cover images too.
         """
         return {one.seed: one.scores(number) for one in self.all if one.group == group and number in one.numbers}
 
     def candidates(self, groups: Mapping[Candidate, str], number: str) -> dict[Candidate, dict[int, float]]:
-        """Return one number by seed of each choice that can be made: it was measured, and failed with no seed.
+        """Return one number by seed for each eligible choice: it was measured, and failed with no seed.
 
         Args:
             groups: the conditions to choose from, by what is chosen, such as a learning rate.
-            number: what they are measured by.
+            number: the number that measures them.
         """
         failed = {one.group for one in self.failures}
         found = {choice: self.by_seed(group, number) for choice, group in groups.items() if group not in failed}
@@ -158,7 +159,7 @@ class CellResults:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing (see `charts`)."""
+    """A drawing (see `drawing/charts.py`)."""
 
     name: str
     """Its file: "figure" for the first, "figure-..." for others."""
@@ -174,9 +175,9 @@ class Conclusion:
     tables: Sequence[Table]
     figures: Sequence[Figure]
     notes: Sequence[str] = ()
-    """What a reader must know to judge: what differs from the paper, what scale would tell."""
+    """Notes for judging the conclusion: differences from the paper, and what a larger scale would show."""
     numbers: dict[str, Any] = field(default_factory=dict)
-    """For results.json, beside the cells'."""
+    """For results.json, besides the cells'."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +187,12 @@ class Study:
     name: str
     title: str
     question: str
-    """What is asked, a sentence."""
+    """The question, a sentence."""
     paper: str
-    """What the paper found, with its numbers and their place."""
+    """The paper's finding, with its numbers and their place."""
     here: str
-    """What is done here to see it again, and when it is called seen: for readers of the page."""
+    """How it is repeated here, and when it is called seen: for readers of the page."""
     cells: Callable[[Setting], list[Cell]]
     conclude: Callable[[Setting, CellResults], Conclusion]
     words: Mapping[str, str] = field(default_factory=dict)
-    """What the numbers are, beside top1 and loss, that a page lists for every cell: by the name they are measured under."""
+    """Descriptions of the numbers, besides top1 and loss, that a page lists for every cell, by name."""
