@@ -75,7 +75,7 @@ MISTAKES = {
     "option": (("train", "digits", "--learningrate", "1"), "did you mean '--learning-rate'?"),
     "URL": (
         ("train", "https://a.org/cats.zip"),
-        "https://a.org/cats.zip is a URL, and a file or folder on this machine",
+        "https://a.org/cats.zip is a URL, but a file or folder on this machine",
     ),
     "URL of an option": (("train", "digits", "--weights", "hf://owner/name"), "a model on the Hub is named owner/name"),
     "URL of an output": (("train", "digits", "--out", "s3://bucket/run"), "s3://bucket/run is a URL"),
@@ -163,7 +163,7 @@ MISTAKES = {
     "ResNet": (("train", "digits", "--model", "R51x1"), "unknown ResNet 'R51x1'; did you mean 'R50x1'?"),
     "rates without a sweep": (("train", "digits", "--rates", "0.1", "0.2"), "--rates are those that --sweep tries"),
     "sweep without rates": (("train", "digits", "--sweep"), "recipe 'small' has no grid of learning rates"),
-    "LoRA of a ResNet": (("train", "digits", "--model", "R50x1", "--lora", "2"), "LoRA is for a ViT's dense layers"),
+    "LoRA of a ResNet": (("train", "digits", "--model", "R50x1", "--lora", "2"), "LoRA needs a ViT's dense layers"),
     "image alone": (("train", "digits", "--image", "97", "97"), "an image of 97 rows can't be cut into patches"),
     "image of the model alone": (("train", "digits", "--model.image", "16", "16"), "give both the same with --image"),
     "two data sets": (

@@ -96,8 +96,8 @@ def test_corruptions(vitreous, trained, here):
     ("asked", "words"),
     [
         (("--corruptions", "fgo"), "did you mean 'fog'"),
-        (("--corruptions", "all", "--severities", "6"), "severities are 1 to 5, not 6"),
-        (("--corruptions", "all", "--severities"), "severities are 1 to 5, not none at all"),
+        (("--corruptions", "all", "--severities", "6"), "severities are 6; they must be 1 to 5"),
+        (("--corruptions", "all", "--severities"), "severities are none at all; they must be 1 to 5"),
         (("--severities", "3"), "severities are those of corruptions"),
         (("--corruptions",), "name the corruptions, or all: gaussian_noise, shot_noise"),
         (("--compare", "nowhere"), "nowhere"),

@@ -21,7 +21,7 @@ REFUSED = {
     "a class called \\n": (lambda root: tree(root, **{"a\nb": 3}), "has a single class, 'a\\nb'"),
     "a class with one image": (lambda root: tree(root, cat=3, dog=1), "class 'dog' has a single image"),
     "images without folders": (lambda root: write(root / "a.png"), "no class folders"),
-    "a text file": (lambda root: write(root, b"dear grandmother"), "is a file, but no manifest"),
+    "a text file": (lambda root: write(root, b"dear grandmother"), "is a file, but not a manifest"),
     "classes of one part": (lambda root: tree(root, train__a=2, train__b=2, val__c=1), "a class not trained on: 'c'"),
 }
 
@@ -79,7 +79,7 @@ def test_settings_of_the_data_hold_from_the_start(vitreous, here):
 
 def test_a_manifest_with_a_wrong_line(vitreous, here):
     write(here / "list.csv", b"path,label\na.png,cat\na.png,dog\n")
-    vitreous("train", "list.csv").refused("list.csv, line 3: a.png is listed in line 2 already")
+    vitreous("train", "list.csv").refused("list.csv, line 3: a.png is already listed in line 2")
 
 
 def test_a_folder_whose_name_is_no_text(vitreous, here):

@@ -96,10 +96,10 @@ def test_training_and_comparing_take_weights_as_they_are_said_to_be(vitreous, tr
 
 
 def test_a_family_of_no_weights_is_refused(vitreous, trained, here):
-    vitreous("train", "digits", "--weights-as=mae").refused("--weights-as says what the weights are")
-    vitreous("evaluate", trained, "--other-as=mae").refused("--other-as says what the weights of --compare are")
+    vitreous("train", "digits", "--weights-as=mae").refused("--weights-as describes the weights that")
+    vitreous("evaluate", trained, "--other-as=mae").refused("--other-as describes the weights of --compare")
     vitreous("evaluate", trained, "digits", "--protocol=knn", "--other-as=mae").refused(
-        "--other-as says what the weights"
+        "--other-as describes the weights"
     )
     vitreous("cka", trained, trained, "digits", "--other-as=mae").refused("leave out --as")
 
@@ -112,7 +112,7 @@ def test_wishes_that_cannot_be_met_are_one_line(vitreous, trained, foreign):
     vitreous("convert", foreign, "out", "--channel-rule=mean").refused("must be one of")
     done = vitreous("predict", trained, "images", "--channels=2")
     assert done.code == 1
-    assert "a.png has 1 channel, where 2 are wanted (preprocess.mode)" in done.err
+    assert "a.png has 1 channel, but 2 are expected (preprocess.mode)" in done.err
 
 
 @pytest.mark.slow
@@ -162,8 +162,8 @@ def test_a_grid_that_cannot_be_is_one_line(vitreous, trained, foreign, here):
     vitreous("inspect", foreign, "--grid", "2", "3").refused("--grid 2 3 makes 6 patches", "has positions for 4")
     vitreous("predict", foreign, "images", "--heads=5").refused("--heads 5", "the width", "32")
     vitreous("predict", trained, "images", "--grid", "2", "2").refused("leave out --as, --allow, --grid and --heads")
-    vitreous("train", "digits", "--weights-heads=2").refused("--weights-heads says what the weights are")
-    vitreous("evaluate", trained, "--other-heads=2").refused("--other-heads says what the weights of --compare are")
+    vitreous("train", "digits", "--weights-heads=2").refused("--weights-heads describes the weights that")
+    vitreous("evaluate", trained, "--other-heads=2").refused("--other-heads describes the weights of --compare")
 
 
 def test_what_may_be_missing_is_initialised(vitreous, foreign, here):

@@ -86,7 +86,7 @@ def test_what_needs_one_label_is_refused(vitreous, run, trained, sets, here):
     vitreous("evaluate", run, "--corruptions=all").refused(f"{run} gives {needs}")
     vitreous("evaluate", run, "--compare", run).refused(f"{run} gives {needs}")
     vitreous("evaluate", trained, "--compare", run).refused(f"{run} gives {needs}")
-    vitreous("evaluate", run, "--protocol=knn").refused("several labels an image, and a probe of features needs one")
+    vitreous("evaluate", run, "--protocol=knn").refused("several labels an image, but a probe of features needs one")
     vitreous("evaluate", run, sets, "--protocol=few-shot").refused("a probe of features needs one label an image")
     vitreous("study", "positions", "--data", sets, "--scale=smoke").refused("a study needs one label an image")
     (here / "lion.csv").write_text(f"path,labels\n{sets.parent}/images/1.png,lion\n")

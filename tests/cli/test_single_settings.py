@@ -43,7 +43,7 @@ def test_one_setting_goes_with_what_the_recipe_chose(planned, here, alone):
     ("arguments", "words"),
     [
         (("formula:fractals?classes=4", "--recipe=small", "--model.root-channels=25"), "a multiple of 8, the groups"),
-        (("digits", "--recipe=small-vit", "--model.heads=3"), "width 64 can't be shared by 3 heads"),
+        (("digits", "--recipe=small-vit", "--model.heads=3"), "width 64 can't be divided among 3 heads"),
         (("digits", "--recipe=small-vit", "--model.pool=class"), "needs class_token"),
     ],
 )

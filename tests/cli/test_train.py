@@ -116,7 +116,7 @@ def test_resume_of_a_finished_run_changes_nothing_but_its_report(vitreous, run):
         (lambda here: None, "is no run folder: there is no such folder"),
         (lambda here: write(here / "run", b""), "is no run folder: it is a file"),
         (lambda here: tree(here / "run", a=1), "is no run folder: it has no config.json"),
-        (lambda here: write(here / "run" / "config.json", b"{"), "is damaged: it is no JSON"),
+        (lambda here: write(here / "run" / "config.json", b"{"), "is damaged: it is not JSON"),
         (
             lambda here: write(here / "run" / "config.json", b'{"vitreous_run": 99}'),
             "of format 99; this vitreous reads",
@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(vitreous, run):
     damage(run / "checkpoints" / f"step-{newest}" / "tensors.safetensors")
     whole = snapshot(run / "model")
     vitreous("resume", run).worked(
-        f"passed over a damaged checkpoint, going on from step {before}", f"resuming at step {before} of 6", "finished"
+        f"skipped a damaged checkpoint and resumed from step {before}", f"resuming at step {before} of 6", "finished"
     )
     assert list_checkpoint_steps(run)[-1] == newest
     assert snapshot(run / "model")["model.safetensors"] == whole["model.safetensors"]

@@ -54,7 +54,7 @@ def test_strides_of_zero_claim_no_memory(old: bool, tmp_path: Path) -> None:
     one = {"blocks.0.attn.qkv.weight": torch.zeros(20_000).expand(150_000, 20_000), "a": torch.ones(1)}
     path = pth(one, tmp_path / "a.pth", old)
     assert path.stat().st_size < 100_000
-    refused(path, r"claims 12.0 GB of tensors in a file of 8\d.\d KB, more than 16 times as much")
+    refused(path, r"claims 12.0 GB of tensors in a file of 8\d.\d KB, more than 16 times its size")
     shared = torch.zeros(1000)
     many = {f"a.{number}": shared.expand(100, 1000) for number in range(1000)}
     refused(pth(many, tmp_path / "b.pth", old), r"claims 400.0 MB of tensors in a file of .* KB")
@@ -231,8 +231,8 @@ NUMBERS = {
         [4 * 10**9, 4 * 10**9],
         "image is 4000000000; it must be a finite number of at most 131,072",
     ),
-    "an infinite epsilon": ("norm_eps", float("inf"), "Infinity is no finite number"),
-    "no number": ("norm_eps", float("nan"), "NaN is no finite number"),
+    "an infinite epsilon": ("norm_eps", float("inf"), "Infinity is not a finite number"),
+    "no number": ("norm_eps", float("nan"), "NaN is not a finite number"),
     "an epsilon of 400 digits": ("norm_eps", 10**400, "architecture.norm_eps is 1000"),
 }
 

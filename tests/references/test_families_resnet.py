@@ -65,7 +65,7 @@ def test_timms_hybrids_on_images_that_are_not_square(name: str, tmp_path: Path) 
     folder, report = load_foreign(saved(model, tmp_path))
     assert folder.model.config.image == (64, 96)
     assert folder.preprocess.mean == pytest.approx((0.5,))  # of (0.4, 0.5, 0.6)
-    assert "mean and deviation of each of the 4 channels: the average of those that are given" in report.assumed
+    assert "mean and deviation of each of the 4 channels: the average of the given ones" in report.assumed
     assert difference(folder.model, model) < CLOSE
 
 

@@ -78,7 +78,7 @@ def test_one_number_is_a_square_and_the_images_of_pretrained_cfg_count_where_not
 
 def test_a_constructor_of_another_grid_than_the_positions_is_refused(tmp_path: Path) -> None:
     folder = changed(saved_by_timm(timms(), tmp_path), model_args={"img_size": [48, 128]})
-    with pytest.raises(CheckpointError, match=r"says a grid of 3x8, 24 patches, and the weights have positions for 16"):
+    with pytest.raises(CheckpointError, match=r"says a grid of 3x8, 24 patches, but the weights have positions for 16"):
         load_foreign(folder)
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_so_is_refused(tmp_path: Path) -> None:
     path = written(timms().state_dict(), tmp_path)
     with pytest.raises(ConfigError, match=r"--grid 3 5 makes 15 patches, and .* has positions for 16"):
         load_foreign(path, LoadOptions(grid=(3, 5)))
-    with pytest.raises(ConfigError, match=r"--heads 5: so many can't share the width of .*, which is 64"):
+    with pytest.raises(ConfigError, match=r"--heads 5 doesn't divide the width of .*, which is 64"):
         load_foreign(path, LoadOptions(heads=5))
     with pytest.raises(ConfigError, match="grid is"):
         LoadOptions(grid=(0, 5))
@@ -117,7 +117,7 @@ def test_what_cannot_be_so_is_refused(tmp_path: Path) -> None:
     load_foreign(folder, LoadOptions(grid=(2, 8), heads=4))  # the same as it says itself
     path = written(timms(img_size=(32, 112)).state_dict(), tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"no square, and nothing beside the weights says .* say --grid ROWS COLS"
+        CheckpointError, match=r"no square, and nothing beside the weights gives .* say --grid ROWS COLS"
     ):
         load_foreign(path)
 
@@ -169,7 +169,7 @@ def test_hugging_faces_sizes_are_one_number_or_two(patch: Any, tmp_path: Path) -
     assert folder.model.config.grid == ((2, 8) if patch == 16 else (4, 8))
     assert difference(folder.model, lambda pixels: model(pixels).logits) < CLOSE
     changed(tmp_path, patch_size=32)
-    with pytest.raises(CheckpointError, match=r"says patches of 32x32 pixels, and the weights have patches of"):
+    with pytest.raises(CheckpointError, match=r"says patches of 32x32 pixels, but the weights have patches of"):
         load_foreign(tmp_path)
     changed(tmp_path, patch_size=patch, image_size=[64, 128])
     with pytest.raises(CheckpointError, match=r"they don't belong together"):

@@ -45,12 +45,15 @@ def test_preprocessing_follows_transformers_own_processor(settings: dict[str, An
 
 UNLIKE = [
     ({"size": 32, "resample": 4}, "bilinear kernel; their processor's (Pillow's 4)"),
-    ({"do_resize": False}, "leaves their size"),
-    ({"size": {"shortest_edge": 32}}, "leaves them their aspect"),
+    ({"do_resize": False}, "keeps their size"),
+    ({"size": {"shortest_edge": 32}}, "keeps their aspect"),
     ({"size": 32, "do_center_crop": True, "crop_size": 40}, "their processor cuts 40 pixels out of 32, the rest black"),
-    ({"size": 32}, "resample, image_mean, image_std of the image processor, which says nothing of it: ViTImage"),
-    ({"image_processor_type": "OwnImageProcessor"}, "image_mean, image_std of the image processor, which says nothing"),
-    ({"size": 32, "resample": 2, "image_std": 0.5}, "image_mean of the image processor, which says nothing of it"),
+    ({"size": 32}, "resample, image_mean, image_std of the image processor, which doesn't state it: ViTImage"),
+    (
+        {"image_processor_type": "OwnImageProcessor"},
+        "image_mean, image_std of the image processor, which doesn't state it",
+    ),
+    ({"size": 32, "resample": 2, "image_std": 0.5}, "image_mean of the image processor, which doesn't state it"),
 ]
 
 
@@ -95,7 +98,7 @@ def test_what_a_processor_leaves_out_is_as_transformers_own_has_it(model: str, t
         edge = size.get("shortest_edge") or size["height"]
         assert ours.resize == ("short" if size.get("shortest_edge") else "squash")
         assert ours.crop == pytest.approx(min(1, crop.get("height", edge) / edge))
-        assert any("the image processor, which says nothing of it" in note for note in report.assumed)
+        assert any("the image processor, which doesn't state it" in note for note in report.assumed)
 
 
 IMPOSSIBLE = [
@@ -113,5 +116,5 @@ def test_impossible_preprocessing_is_refused_at_once(settings: dict[str, Any], t
     """Not when the first image is seen."""
     made("vit").save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 32} | settings))
-    with pytest.raises(CheckpointError, match=r"configuration beside|NaN is no finite number"):
+    with pytest.raises(CheckpointError, match=r"configuration beside|NaN is not a finite number"):
         load_foreign(tmp_path)

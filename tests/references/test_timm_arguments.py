@@ -110,7 +110,7 @@ def test_a_bare_file_is_read_as_the_architecture_that_it_is_called_as(tmp_path: 
     path = written(model.state_dict(), tmp_path, "vit_base_patch16_clip_quickgelu_224.bin")
     folder, report = load_foreign(path, WIDE)
     assert difference(folder.model, model) < CLOSE
-    assert any("vit_base_patch16_clip_quickgelu_224, since the file is called so" in note for note in report.assumed)
+    assert any("vit_base_patch16_clip_quickgelu_224, by the file's name" in note for note in report.assumed)
     path.rename(tmp_path / "vit_base_patch16_224.bin")
     with pytest.raises(CheckpointError, match="its tensors have the norm before the blocks that a CLIP tower has"):
         load_foreign(tmp_path / "vit_base_patch16_224.bin")

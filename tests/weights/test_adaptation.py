@@ -62,8 +62,8 @@ def test_a_grey_image_is_the_same_to_a_model_that_sees_one_channel() -> None:
         expected = outputs(folder, grey(3, seed))
         one, said = change_channels(folder, 1)
         assert said.startswith("3 -> 1 by sum")
-        assert ("taken into kernel and bias" in said) == (len(set(mean)) > 1)
-        assert ("deviation taken into" in said) == (len(set(zip(mean, std, strict=True))) > 1)
+        assert ("absorbed into kernel and bias" in said) == (len(set(mean)) > 1)
+        assert ("deviation absorbed into" in said) == (len(set(zip(mean, std, strict=True))) > 1)
         assert one.preprocess.mode == "L"
         assert one.model.config.channels == 1
         assert (outputs(one, grey(1, seed)) - expected).abs().max() < 2e-5 * max(1, expected.abs().max())
@@ -108,7 +108,7 @@ def test_stems_are_adapted_and_say_what_they_cannot_keep() -> None:
     hybrid = folder_of(replace(SMALL, image=(64, 64), patch=(32, 32), stem=StemConfig("resnet", (1,), 1)), **IMAGENET)
     one, said = change_channels(hybrid, 1)
     assert "standardised afterwards" in said
-    assert "which this first layer can't take in" in said
+    assert "which this first layer can't absorb" in said
     assert one.model(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
     resnet, said = change_channels(folder_of(ResNetConfig(image=(32, 48), units=(1,), classes=3)), 4)
     assert "3 -> 4 by zero; these kernels are standardised" in said

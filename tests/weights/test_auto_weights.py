@@ -82,7 +82,7 @@ def test_without_either_it_says_how_to_go_on(hub: Hub, no_starter: None) -> None
         ) as caught:
             use("auto")
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="this package holds no starter weights"):
+    with pytest.raises(UserError, match="this package has no starter weights"):
         open_model("starter")
 
 

@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_came(hub: Hub, weights: Path) -> None:
 def test_a_damaged_file_is_thrown_away(hub: Hub, weights: Path) -> None:
     hub.add(NAME, weights)
     hub.damaged = True
-    with pytest.raises(DownloadFailed, match="came damaged: its SHA-256 is not the Hub's"):
+    with pytest.raises(DownloadFailed, match="arrived damaged: its SHA-256 is not the Hub's"):
         fetch(NAME)
     assert [file for file in Path(constants.HF_HUB_CACHE).rglob("blobs/*") if file.stat().st_size > 10_000] == []
     hub.damaged = False
@@ -210,7 +210,7 @@ def one_line(kind: type[Exception], said: str, name: str) -> None:
         (
             429,
             DownloadFailed,
-            r"limits how often it is asked \(429, for somebody/vit\); try again in 7 s, or give a token",
+            r"limits the number of requests \(429, for somebody/vit\); try again in 7 s, or give a token",
         ),
         (503, DownloadFailed, "the Hub answers 503 for somebody/vit; try again later, or set HF_ENDPOINT to a mirror"),
         (404, CheckpointError, "no public repository of that name"),

@@ -43,9 +43,9 @@ def test_files_of_names(name: str, content: str | bytes, tmp_path: Path) -> None
         ("names.txt", "\n\n", "names no class"),
         ("names.txt", b"caf\xe9", "can't read the labels"),
         ("names.json", "[1, 2]", "expected a list of names"),
-        ("names.json", '{"0": "cat", "2": "dog"}', "2 entries and none for 1"),
+        ("names.json", '{"0": "cat", "2": "dog"}', "2 entries but none for 1"),
         ("names.json", '{"0": "cat", "1": "dog", "0": "cow"}', "'0' is given twice"),
-        ("names.json", '["cat"', "is no JSON"),
+        ("names.json", '["cat"', "is not JSON"),
         ("names.json", '["cat", "cat"]', "entry 2 is 'cat', as entry 1 is"),
     ],
 )
@@ -68,7 +68,7 @@ def test_outputs_without_names_are_named_in_their_order() -> None:
     assert found.classes == ("a", "b", "c")
     assert changes.head == "kept, its 3 outputs named as you say"
     assert torch.equal(outputs(found, grey(3)), expected)
-    with pytest.raises(ConfigError, match="2 labels were given, and the model has 3 outputs without names"):
+    with pytest.raises(ConfigError, match="2 labels were given, but the model has 3 outputs without names"):
         adapt(unnamed(), LoadOptions(labels=("a", "b")))
     with pytest.raises(ConfigError, match="'a' is named 2 times"):
         adapt(unnamed(), LoadOptions(labels=("a", "b", "a")))

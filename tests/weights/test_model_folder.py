@@ -154,7 +154,7 @@ def test_class_names_must_match_the_outputs(tmp_path, saved):
     with pytest.raises(ConfigError, match="the model has 3 outputs, but 2 class names were given"):
         save_model(tmp_path / "other", replace(folder_of(), classes=("a", "b")))
     edit(saved, classes=["a"])
-    refused(saved, "names 1 classes for a model of 3")
+    refused(saved, "names 1 classes for a model with 3")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -186,7 +186,7 @@ def test_missing_unexpected_and_misshapen_weights_are_named(saved):
     rewrite(saved, tensors | {"norm.extra": torch.zeros(1)})
     assert "unexpected: norm.extra" in refused(saved, "holds another architecture")
     rewrite(saved, tensors | {"head.weight": torch.zeros(5, 8)})
-    message = refused(saved, r"2 blocks of width 8\) than was expected, a ViT with patch 4 for 8x12 images")
+    message = refused(saved, r"2 blocks of width 8\), but a ViT with patch 4 for 8x12 images")
     assert "head.weight is 5x8, expected 3x8" in message
 
 
@@ -251,7 +251,7 @@ def test_damaged_weights_show_by_size_and_by_hash(saved):
     weights.write_bytes(data[:-1])
     refused(saved, "was written with")
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    refused(saved, "its SHA-256 is not the one")
+    refused(saved, "its SHA-256 differs from the one")
     load_model(saved, verify=False)
     weights.unlink()
     refused(saved, "No such file")
@@ -267,7 +267,7 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
     with Run.create(tmp_path / "run", {}) as run:
         refused(run.path, "has exported no model yet .it has no checkpoint yet")
         run.save_checkpoint(40, {}, {})
-        refused(run.path, r"it is at step 40\); wait for its first evaluation, or go on with `vitreous resume")
+        refused(run.path, r"it is at step 40\); wait for its first evaluation, or resume it with `vitreous resume")
         save_model(run.model_path, folder_of())
         assert load_model(run.path).classes == folder_of().classes
 

@@ -110,9 +110,7 @@ def test_a_claim_of_a_billion_units_is_refused_before_they_are_built(tmp_path: P
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     saved(SMALL, tmp_path / "model")
     edit(tmp_path / "model", architecture={"image": [32, 48], "units": [1, 2], "width": 2, "classes": 3})
-    with pytest.raises(
-        CheckpointError, match=r"another architecture \(3 units of width 512\) than was expected, a ResNet"
-    ):
+    with pytest.raises(CheckpointError, match=r"another architecture \(3 units of width 512\), but a ResNet"):
         load_model(tmp_path / "model")
 
 
@@ -190,7 +188,7 @@ def test_architectures_are_described_by_name(words: str) -> None:
 def test_training_a_vit_from_a_resnet_is_refused(tmp_path: Path) -> None:
     saved(SMALL, tmp_path / "model")
     config = RunConfig(model=replace(HYBRID, stem=StemConfig()), weights=str(tmp_path / "model"))
-    with pytest.raises(CheckpointError, match="holds a ResNet, and this run trains a ViT"):
+    with pytest.raises(CheckpointError, match="holds a ResNet, but this run trains a ViT"):
         create_initial_model(config, ("a", "b", "c"), Silent())
 
 

@@ -1,4 +1,4 @@
-"""A loaded model, made to see other images or to know fewer classes: what was changed is said."""
+"""Adapt a loaded model to other images or fewer classes, and report the changes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import LoadOptions
 
 MOST_CLASSES = 10_000_000
-"""Of a new head."""
+"""Most classes of a new head."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What was done to a model beyond loading it, in words; empty where nothing was."""
+    """The changes made to a model after loading it, in words; empty where there are none."""
 
     resized: str = ""
     channels: str = ""
@@ -33,7 +33,7 @@ def adapt(folder: ModelFolder, options: LoadOptions) -> tuple[ModelFolder, Chang
     """Change a loaded model as the options say. Don't use the given folder afterwards: tensors are shared with it.
 
     Raises:
-        ConfigError: an option that can't be met.
+        ConfigError: an option that can't be satisfied.
     """
     resized = channels = head = ""
     if options.rule is not None:
@@ -53,7 +53,7 @@ def adapt(folder: ModelFolder, options: LoadOptions) -> tuple[ModelFolder, Chang
 
 
 def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
-    """Return a model for images of another size, and from which position grid to which, and how."""
+    """Return a model for images of another size, and a description of how its position grid was resized."""
     rule = folder.resize
     old, model = folder.model.config, folder.model.resized(image, rule, share=True)
     said = ""
@@ -64,17 +64,17 @@ def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
 
 
 def number_outputs(count: int) -> tuple[str, ...]:
-    """Return what outputs without names are called."""
+    """Return names for outputs without names."""
     return tuple(f"class {number}" for number in range(count))
 
 
 def is_numbered(classes: Sequence[str]) -> bool:
-    """Tell whether these are no names but numbers."""
+    """Return whether these are numbers rather than names."""
     return tuple(classes) == number_outputs(len(classes))
 
 
 def name_outputs(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
-    """Return a model whose outputs, which had no names, have these, in their order.
+    """Return a model whose unnamed outputs get these names, in their order.
 
     Raises:
         ConfigError: another number of names than of outputs, a doubled name, or no head.
@@ -86,15 +86,15 @@ def name_outputs(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolde
         )
     if len(labels) != count:
         raise ConfigError(
-            f"{len(labels):,} labels were given, and the model has {count:,} outputs without names; give a name for each, in "
-            "their order"
+            f"{len(labels):,} labels were given, but the model has {count:,} outputs without names; give a name "
+            "for each, in their order"
         )
     check_distinct(labels)
     return replace(folder, classes=tuple(labels)), f"kept, its {count:,} outputs named as you say"
 
 
 def replace_head(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[ModelFolder, str]:
-    """Return a model with a new head of zeros in the place of any old one.
+    """Return a model with a new head of zeros in place of any old one.
 
     Args:
         folder: the model.
@@ -126,7 +126,7 @@ def replace_head(folder: ModelFolder, classes: int | Sequence[str]) -> tuple[Mod
 
 
 def check_distinct(names: Sequence[str]) -> None:
-    """Raise ConfigError for a name that is there twice, or empty."""
+    """Raise ConfigError for a name that is repeated, or empty."""
     for name, count in Counter(names).items():
         if count > 1 or not name:
             raise ConfigError(
@@ -135,13 +135,13 @@ def check_distinct(names: Sequence[str]) -> None:
 
 
 def slice_head(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder, str]:
-    """Return a model that knows only these classes, in this order: their rows of the head.
+    """Return a model that knows only these classes, in this order, by their rows of the head.
 
-    A label is a class's whole name, or one of its synonyms, such as "tench" of "tench, Tinca tinca". Probabilities are then
-    shared among these classes alone.
+    A label is a class's whole name, or one of its synonyms, such as "tench" for "tench, Tinca tinca". Probabilities are
+    then normalised over these classes alone.
 
     Raises:
-        UnknownName: no such class. ConfigError: a label that two classes have, or that comes twice; or no head.
+        UnknownName: no such class. ConfigError: a label that two classes have, or that is repeated; or no head.
     """
     count = len(folder.classes)
     if not count:
@@ -157,7 +157,8 @@ def slice_head(folder: ModelFolder, labels: Sequence[str]) -> tuple[ModelFolder,
 
 
 def find_row(label: str, classes: Sequence[str]) -> int:
-    """Return a class's place, by its name or by one of the synonyms in it; raises ConfigError if there isn't just one."""
+    """Return a class's index, by its name or by one of the synonyms in it; raises ConfigError unless exactly one
+    matches."""
     found = [row for row, name in enumerate(classes) if name == label]
     found = found or [row for row, name in enumerate(classes) if label in map(str.strip, name.split(","))]
     if not found:
@@ -168,6 +169,6 @@ def find_row(label: str, classes: Sequence[str]) -> int:
 
 
 def knows_all(classes: Sequence[str], labels: Sequence[str]) -> bool:
-    """Tell whether each of these labels is the whole name of just one of the classes."""
+    """Return whether each of these labels is the whole name of exactly one of the classes."""
     count = Counter(classes)
     return len(set(labels)) == len(labels) and all(count[label] == 1 for label in labels)

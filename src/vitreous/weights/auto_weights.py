@@ -1,7 +1,8 @@
-"""Weights by a word: auto, the starter weights in this package, or a name that the Hub knows; each becomes one that is pinned.
+"""Resolve weights given by a word (auto, the starter weights in this package, or a name on the Hub) to a pinned name.
 
-auto is the recommended model (`recommended.AUTO`): from the Hub's cache, else from the Hub, else, where it can't be had, the
-starter weights in this package. What was chosen is said, and what `resolve_weights` returns means the same ever after.
+auto is the recommended model (`recommended.AUTO`): from the Hub's cache, else from the Hub, else, if it is unavailable,
+the starter weights in this package. The choice is reported, and the result of `resolve_weights` always means the same
+weights.
 """
 
 import re
@@ -21,23 +22,24 @@ STARTER_NAME = re.compile(r"starter(@(?P<digest>[0-9a-f]{12}))?")
 
 
 def is_named(text: str) -> bool:
-    """Tell whether a text names weights by a word or on the Hub. A file or folder of the name goes first, but for auto: ./auto is one."""
+    """Return whether a text names weights by a word or on the Hub. An existing file or folder takes precedence,
+    except over auto, for which ./auto works."""
     if text == AUTO_WORD:
         return True
     return (STARTER_NAME.fullmatch(text) is not None and not path_exists(text)) or is_repository(text)
 
 
 def resolve_weights(name: str, listener: Listener | None = None) -> str:
-    """Return a name that means the same weights for ever: owner/name@commit, starter@digest, or a path as it is.
+    """Return a name that always means the same weights: owner/name@commit, starter@digest, or a path as it is.
 
-    What is downloaded for it is in the cache afterwards, so that it opens without a network.
+    Downloads are kept in the cache, so that the name can be opened without a network.
 
     Args:
         name: auto, a short name, timm's, the Hub's, starter, or a path.
-        listener: told what is chosen and downloaded; None: nobody.
+        listener: receives messages and progress; None: nobody.
 
     Raises:
-        UserError, FailedError: as `hub.fetch` and `choose_weights` say.
+        UserError, FailedError: as `hub.fetch` and `choose_weights` raise.
     """
     if name == AUTO_WORD:
         return choose_weights(listener)
@@ -50,10 +52,10 @@ def resolve_weights(name: str, listener: Listener | None = None) -> str:
 
 
 def choose_weights(listener: Listener | None = None) -> str:
-    """Return what auto is here, pinned: the recommended model, or where it can't be had the starter weights; both are said.
+    """Return the weights for auto, pinned: the recommended model, or if unavailable the starter weights; reports which.
 
     Raises:
-        UserError: there are none of either, with what can be done.
+        UserError: both are unavailable; says what to do.
     """
     listener = listener or Unheard()
     try:
@@ -78,22 +80,22 @@ def locate_weights(name: str, listener: Listener | None = None) -> Path:
 
 
 def fetch_named(name: str, listener: Listener | None) -> Snapshot:
-    """Fetch a repository: by a short name or timm's as it is in the cache, if it is; by the Hub's the newest."""
+    """Fetch a repository: by a short name or timm's from the cache if it is there; by the Hub's name the newest."""
     return fetch(name, listener, prefer_cache="/" not in name.partition("@")[0])
 
 
 def find_image(name: str) -> tuple[int, int] | None:
-    """Return rows and columns of images that are enough for the features of a recommended model; None for all other weights."""
+    """Return the rows and columns that suffice for the features of a recommended model; None for all other weights."""
     known = find_recommended(name)
     return (known.image, known.image) if known else None
 
 
 def locate_starter(name: str) -> Path:
-    """Return the folder of the starter weights; raises UserError where there are none, or others than those that are named."""
+    """Return the folder of the starter weights; raises UserError if they are missing, or not the named ones."""
     match = STARTER_NAME.fullmatch(name)
     if not path_exists(STARTER):
         raise UserError(
-            f"this package holds no starter weights ({STARTER} is not there); give --weights a model of your own"
+            f"this package has no starter weights ({STARTER} is missing); give --weights a model of your own"
         )
     if match and match["digest"] and match["digest"] != read_digest():
         raise CheckpointError(
@@ -103,5 +105,5 @@ def locate_starter(name: str) -> Path:
 
 
 def read_digest() -> str:
-    """Return the first 12 digits of the starter weights' SHA-256, as their config.json has it."""
+    """Return the first 12 digits of the starter weights' SHA-256, from their config.json."""
     return str(read_json(STARTER / "config.json")["weights"]["sha256"])[:12]

@@ -1,4 +1,4 @@
-"""The first layer of a loaded model, made to see another number of channels."""
+"""Adapt the first layer of a loaded model to another number of channels."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,17 +17,17 @@ from vitreous.weights.model_folder import ModelFolder
 
 
 def change_channels(folder: ModelFolder, channels: int, rule: str | None = None) -> tuple[ModelFolder, str]:
-    """Return a model for images of another number of channels, and what was done, in words.
+    """Return a model for images with another number of channels, and a description of the change.
 
     sum: every new channel sees the sum of the old kernels, divided by the number of new channels. For one channel it is
-    the same function on grey images; where mean and deviation differ by channel, kernel and bias take them in.
-    tile: the old kernels in turn, scaled by old/new, as timm does for more than one channel. zero: the old kernels, and
-    zeros for further channels, so that what these show changes nothing before they are trained.
+    the same function on grey images; if mean and deviation differ by channel, kernel and bias absorb them. tile: the
+    old kernels in turn, scaled by old/new, as timm does for more than one channel. zero: the old kernels, and zeros for
+    further channels, which have no effect until they are trained.
 
     By default sum for one channel (or from one), zero for more than there are, tile for fewer.
 
     Raises:
-        ConfigError: zero for fewer channels than there are.
+        ConfigError: zero for fewer channels than before.
     """
     old = folder.model.config.channels
     rule = rule or ("sum" if 1 in (channels, old) else "zero" if channels > old else "tile")
@@ -43,19 +43,19 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
             bias = model.patches.embed.bias
             changed["patches.embed.bias"] = (shift if bias is None else bias.detach().double() + shift).float()
             added["patch_bias"] = True
-            said += "; mean and deviation taken into kernel and bias"
+            said += "; mean and deviation absorbed into kernel and bias"
         else:
-            said += "; the channels' means differ, which this first layer can't take in: nearly the same function only"
+            said += "; the channels' means differ, which this first layer can't absorb: only nearly the same function"
     elif rule == "sum" and len(set(folder.preprocess.std)) > 1:
-        said += "; deviation taken into the kernel"
+        said += "; deviation absorbed into the kernel"
     if isinstance(model.get_submodule(name.removesuffix(".weight")), StdConv):
-        said += "; these kernels are standardised afterwards: nearly the same function only"
+        said += "; these kernels are standardised afterwards: only nearly the same function"
     model = rebuild(model, replace(model.config, **added), model.state_dict() | changed, share=True)
     return replace(folder, model=model, preprocess=images), said
 
 
 def find_first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel row col"]]:
-    """Return the name of the weight that sees the image, and that weight as a convolution's kernel."""
+    """Return the name of the weight that is applied to the image, and that weight as a convolution's kernel."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 4:  # a ResNet's root, or a stem: its convolutions come first
             return name, parameter
@@ -66,7 +66,7 @@ def find_first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel 
 def place_kernel(
     kernel: Float64[Tensor, "output channel row col"], images: PreprocessConfig, rule: str, channels: int
 ) -> tuple[Float64[Tensor, "output channels row col"], Float64[Tensor, " output"], PreprocessConfig]:
-    """Return the kernel for another number of channels, what is to be added to its output, and the new preprocessing.
+    """Return the kernel for another number of channels, the term to add to its output, and the new preprocessing.
 
     With mean m and deviation s of each channel, the kernel sees sum_c w_c (x_c - m_c) / s_c. Where all x_c are x, that is
     sum_c (w_c s / s_c) (x - m) / s + sum_c w_c (m - m_c) / s_c, for any m and s: here the means of those of the channels.
@@ -89,14 +89,15 @@ def place_kernel(
 
 
 def choose_mode(channels: int, images: PreprocessConfig) -> Mode:
-    """Return the mode that gives so many channels: kept as they are where they were, or where they are no colours."""
+    """Return the mode for this number of channels: kept as they are if they were, or if they are not colours."""
     if images.keeps_channels or channels not in (1, 3):
         return channels
     return "L" if channels == 1 else "RGB"
 
 
 def adapt_preprocess(images: PreprocessConfig, channels: int) -> PreprocessConfig:
-    """Return a preprocessing for so many channels; mean and deviation that are said of other channels become their mean."""
+    """Return a preprocessing for this number of channels; mean and deviation given for other channels become their
+    mean."""
     stated = [
         values if len(values) in (1, channels) or channels == 1 else (sum(values) / len(values),)
         for values in (images.mean, images.std)
@@ -105,13 +106,13 @@ def adapt_preprocess(images: PreprocessConfig, channels: int) -> PreprocessConfi
 
 
 def expand_channels(values: tuple[float, ...], channels: int) -> Float64[Tensor, " channels"]:
-    """Return mean or deviation of each channel; grey takes the mean of what is said for colours, as preprocessing does."""
+    """Return mean or deviation of each channel; grey takes the mean over the colours, as preprocessing does."""
     told = torch.tensor(values, dtype=torch.float64)
     return told if len(told) == channels else told.mean().repeat(channels)
 
 
 def mixing_matrix(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
-    """Return how much of each old kernel each new one is."""
+    """Return the share of each old kernel in each new one."""
     mix = torch.zeros(new, old, dtype=torch.float64)
     for row in range(new):
         if rule == "sum":
@@ -124,7 +125,7 @@ def mixing_matrix(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
 
 
 def spread_values(values: Float64[Tensor, " old"], channels: int, rule: str) -> tuple[float, ...]:
-    """Return mean or deviation of each new channel; one number where all are the same."""
+    """Return mean or deviation of each new channel; a single number if all are equal."""
     if are_equal(values):
         return (float(values[0]),)
     further = values.mean().expand(max(0, channels - len(values))) if rule == "zero" else values.repeat(channels)
@@ -132,5 +133,5 @@ def spread_values(values: Float64[Tensor, " old"], channels: int, rule: str) -> 
 
 
 def are_equal(values: Float64[Tensor, " old"]) -> bool:
-    """Tell whether all values are the same."""
+    """Return whether all values are equal."""
     return bool((values == values[0]).all())

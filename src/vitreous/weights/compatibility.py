@@ -1,4 +1,5 @@
-"""Do these weights belong to this architecture? Answered before anything is copied, in one line that says what differs."""
+"""Check that weights belong to an architecture, before anything is copied; the error names the differences in one
+line."""
 
 import math
 import os
@@ -29,13 +30,13 @@ from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, iterate_windows, release_pages
 
 MOST = 3
-"""Names listed of each kind of difference."""
+"""Most names listed for each kind of difference."""
 LARGE, MOST_THREADS = 64 * 2**20, 4
-"""Bytes of weights from which on several threads look at them, and how many at most."""
+"""Bytes of weights from which several threads check them, and the most threads."""
 
 
 def describe(config: Config) -> str:
-    """Say an architecture in a few words, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
+    """Describe an architecture briefly, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
     if isinstance(config, ResNetConfig):
         return f"{name_resnet(config)} for {Size(*config.image)} images ({config.classes} classes)"
     details = f"width {config.width}, depth {config.depth}, heads {config.heads}, mlp {config.mlp_width}"
@@ -52,13 +53,13 @@ def name_resnet(config: ResNetConfig) -> str:
 
 
 def name_vit(config: ViTConfig) -> str:
-    """Return "S/16", "R50+B/16" or "Axial-S/16"; where there is no name, the patch and the stem."""
+    """Return "S/16", "R50+B/16" or "Axial-S/16"; if there is no such name, the patch and the stem."""
     axial = config.block.attention == "axial"
     shape = Shape(config.width, config.depth // 2 if axial else config.depth, config.heads, config.mlp_width)
     letter = next((f"Axial-{name}" if axial else name for name, known in SIZES.items() if known == shape), None)
     patch, stem = Size(*config.patch), replace(config.stem, epsilons=EpsilonConfig())
     for name in [f"R{layers}+" for layers in ("", *UNITS)] if letter and stem.kind == "resnet" else []:
-        # the number in the name of a hybrid on the root alone is half of its patch
+        # the number in the name of a hybrid with only a root is half of its patch
         number = patch.rows // 2 if name == "R+" else patch.rows
         if plan_hybrid(f"{name}{letter}/{number}", Size(number, number)) == (stem, patch):
             return f"{name}{letter}/{number}"
@@ -71,7 +72,7 @@ def name_vit(config: ViTConfig) -> str:
 
 
 def _describe_stem(stem: StemConfig) -> str:
-    """Say what a ViT without a name of its own stands on."""
+    """Describe the stem of a ViT without a name of its own."""
     if stem.kind == "conv":
         return f" on {len(stem.convolutions)} convolutions"
     if stem.kind == "none":
@@ -85,11 +86,11 @@ def _describe_units(config: ResNetConfig | StemConfig) -> str:
 
 
 PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}
-"""What repeats in a model: encoder blocks, a ResNet's units, a stem's units."""
+"""The repeated parts of a model: encoder blocks, a ResNet's units, a stem's units."""
 
 
 def count_depths(names: Iterable[str]) -> dict[str, int]:
-    """Count the blocks and units that parameter names speak of."""
+    """Count the blocks and units in parameter names."""
     listed = list(names)
     return {
         part: len({match.group() for name in listed if (match := re.match(pattern, name))})
@@ -98,7 +99,7 @@ def count_depths(names: Iterable[str]) -> dict[str, int]:
 
 
 def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> None:
-    """Refuse weights of more or fewer blocks or units, before a model of as many as a file claims is built.
+    """Refuse weights with more or fewer blocks or units, before building a model with as many as a file claims.
 
     Raises:
         CheckpointError: how many there are, and what was expected.
@@ -113,7 +114,7 @@ def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> N
 
 
 def check_grid(config: ViTConfig, source: str, grid: Size, rule: str) -> None:
-    """Refuse positions for another grid of patches than an architecture's.
+    """Refuse positions for a grid of patches other than the architecture's.
 
     Args:
         config: that architecture.
@@ -126,7 +127,7 @@ def check_grid(config: ViTConfig, source: str, grid: Size, rule: str) -> None:
     """
     if grid != config.grid and config.positions == "learned":
         raise CheckpointError(
-            f"{source} has positions for a grid of {grid} patches, {describe(config)} needs {config.grid}; "
+            f"{source} has positions for a grid of {grid} patches, but {describe(config)} needs {config.grid}; "
             f"load it at its own size and resize the model (rule {rule})"
         )
 
@@ -136,7 +137,7 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], con
 
     Args:
         tensors: the weights, by parameter name.
-        expected: what the architecture needs, by parameter name; only shapes are looked at (the meta device will do).
+        expected: what the architecture needs, by parameter name; only shapes matter (the meta device suffices).
         config: that architecture.
         source: where the weights come from, for the message.
 
@@ -157,7 +158,7 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], con
         counted = " and ".join(f"{count} {part}" for part, count in count_depths(tensors).items() if count)
         found = f"{counted or 'no blocks'} of width {_read_width(tensors)}"
         raise CheckpointError(
-            f"{source} holds another architecture ({found}) than was expected, {describe(config)}: "
+            f"{source} holds another architecture ({found}), but {describe(config)} was expected: "
             + "; ".join(filter(None, differences))
         )
     for name, tensor in tensors.items():
@@ -170,8 +171,8 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], con
 def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[FileMap] = ()) -> None:
     """Refuse weights that hold NaN or infinities; raises CheckpointError naming the first such tensor.
 
-    Pages of the mapped files that are given are given back as soon as they were looked at. Large files are looked at by
-    several threads, since one alone waits for the pages half of the time.
+    Pages of the given mapped files are released as soon as they have been checked. Large files are checked by several
+    threads, since a single one waits for the pages half of the time.
     """
     waiting = iter(tensors.items())  # shared: each thread takes the next
     found: dict[str, int] = {}
@@ -192,8 +193,8 @@ def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[File
     for name in tensors:
         if name in found:
             raise CheckpointError(
-                f"{source}: {name} has {found[name]} of {tensors[name].numel()} values NaN or infinite; these weights "
-                "are ruined"
+                f"{source}: {name} has {found[name]} of {tensors[name].numel()} values NaN or infinite; these "
+                "weights are ruined"
             )
 
 
@@ -214,12 +215,13 @@ INFINITE = {torch.float16: 0x7C00, torch.bfloat16: 0x7F80}
 
 
 def _is_plain(values: Tensor) -> Tensor:
-    """Widen floats of 8 bits, of which torch can't tell whether they are finite."""
+    """Widen floats of 8 bits, whose finiteness torch can't check."""
     return values.float() if values.element_size() == 1 else values
 
 
 def _is_suspicious(values: Tensor) -> bool:
-    """Tell quickly whether values may hold NaN or infinities: their sum, which one thread takes as fast as memory gives."""
+    """Return quickly whether values may hold NaN or infinities, by their sum, which one thread computes at memory
+    speed."""
     if values.device.type != "cpu" or values.dtype not in (torch.float32, torch.float64, *INFINITE):
         return not torch.isfinite(_is_plain(values)).all()
     if values.dtype in INFINITE:

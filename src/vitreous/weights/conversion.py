@@ -1,4 +1,4 @@
-"""Write a model in another code base's format, and prove that it is the same function."""
+"""Write a model in another code base's format, and verify that it is the same function."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,14 +34,14 @@ WEIGHTS = {"safetensors": "model.safetensors", "npz": "model.npz"}
 
 @dataclass(frozen=True)
 class Proof(Shown):
-    """Both sides, run on the same images."""
+    """The outputs of both models on the same images."""
 
     difference: float
     """Largest absolute difference of their outputs."""
     scale: float
     """Largest absolute output."""
     lost: str = ""
-    """What the format doesn't record, so that whoever uses the model must know it."""
+    """What the format doesn't record, and the user must therefore know."""
 
     def __str__(self) -> str:
         return (
@@ -92,25 +92,26 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
 
 
 def back(folder: ModelFolder, family: Family) -> str:
-    """Return the variant under which the written file is read back, where the format can't tell."""
+    """Return the variant under which the written file is read back, if the format is ambiguous."""
     config = folder.model.config
     exact = isinstance(config, ViTConfig) and config.block.activation == "gelu"
     return ":timm" if "timm" in family.variants and exact else ""
 
 
 def epsilons(config: Config) -> EpsilonConfig:
-    """Return what a model's standardised kernels and group norms add, if it has any."""
+    """Return the epsilons of a model's standardised kernels and group norms, if it has any."""
     return config.epsilons if isinstance(config, ResNetConfig) else config.stem.epsilons
 
 
 def other_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
-    """Say that a format's own code divides by something else than the model does; "" where it doesn't."""
+    """Describe where a format's own code uses other epsilons than the model; "" if nowhere."""
     here, there = epsilons(folder.model.config), epsilons(again.model.config)
-    return f"the epsilons: the model has {here}, and {to}'s own code {there}" if here != there else ""
+    return f"the epsilons: the model has {here}, but {to}'s own code {there}" if here != there else ""
 
 
 def other_transform(here: PreprocessConfig, there: PreprocessConfig, to: str) -> str:
-    """Say what of the images' transform a format doesn't record, or its own code does otherwise; "" where it comes back."""
+    """Describe the parts of the images' transform that a format doesn't record, or its own code does differently; ""
+    if none."""
     found = []
     for name, own, other in (
         ("scaled to", Size(*compute_uncropped(here)), Size(*compute_uncropped(there))),
@@ -130,7 +131,7 @@ def spread(values: tuple[float, ...]) -> list[float]:
 
 
 def unfit(config: Config, family: Family) -> str | None:
-    """Say which formats hold this model, if this one doesn't hold its kind."""
+    """Name the formats that hold this model, if this one doesn't hold its kind."""
     kind = get_kind(config)
     if kind == family.kind:
         return None
@@ -177,9 +178,10 @@ def prove(first: ModelFolder, second: ModelFolder, reason: str = "") -> Proof:
     found = Proof(float((one - other).abs().max()), float(one.abs().max()))
     if not found.difference <= 1e-4 * max(1.0, found.scale):
         raise CheckpointError(
-            f"this format can't hold this function: outputs of {found.scale:.2g} come back {found.difference:.1e} off"
+            f"this format can't hold this function: outputs of {found.scale:.2g} come back {found.difference:.1e} "
+            "off"
             + (
-                f" by {reason}. Take the weights as their code does (--as FAMILY:timm), or write another format"
+                f" by {reason}. Load the weights as their code does (--as FAMILY:timm), or write another format"
                 if reason
                 else ""
             )

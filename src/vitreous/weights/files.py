@@ -1,4 +1,5 @@
-"""Weights as other code bases write them, read without running anyone's code: safetensors, npz, pth, and folders of them."""
+"""Read weights from other code bases' files without running anyone's code: safetensors, npz, pth, and folders of
+them."""
 
 import re
 from collections.abc import Mapping
@@ -21,13 +22,13 @@ from vitreous.weights.torch_files import is_script, is_torch, read_pickled, read
 
 SAFE, PICKLED = (".safetensors",), (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 ENDINGS = (*SAFE, ".npz", *PICKLED)
-"""Of files of weights; a .tar or .pkl is one where torch wrote it (.pth.tar)."""
+"""Extensions of files of weights; a .tar or .pkl is one if torch wrote it (.pth.tar)."""
 LONGEST = 500
-"""Letters of a tensor's name."""
+"""Most letters of a tensor's name."""
 INDEX, INDICES = "model.safetensors.index.json", (".safetensors.index.json", ".bin.index.json")
-"""The index of shards by its usual name, and how the names of all end."""
+"""The usual name of an index of shards, and the endings of all such names."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.(safetensors|bin)$")
-"""How the names of shards end: their number, and how many there are."""
+"""The ending of a shard's name: its number, and the number of shards."""
 CANDIDATES = (
     "model.safetensors",
     INDEX,
@@ -40,7 +41,7 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Somebody's tensors by name, with what lay beside them."""
+    """Somebody's tensors by name, with the files beside them."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -51,11 +52,11 @@ class Weights:
     notes: tuple[str, ...] = ()
     """What was unwrapped, for the report."""
     maps: tuple[FileMap, ...] = ()
-    """The files that tensors are mapped from, where vitreous mapped them itself."""
+    """The files that tensors are mapped from, if vitreous mapped them itself."""
     aside: tuple[str, ...] = ()
     """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
     told: StatedFacts = field(default_factory=StatedFacts)
-    """What the user says of them."""
+    """The user's statements about them."""
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -105,7 +106,7 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], tuple[FileMap, ...], tupl
 
 
 def refuse_pieces(file: Path) -> None:
-    """Refuse a file that is one of several which only make sense together; raises CheckpointError."""
+    """Refuse a file that is one of several which make sense only together; raises CheckpointError."""
     if file.suffix == ".distcp":
         raise CheckpointError(
             f"{file} is a piece of a checkpoint of torch.distributed (DCP, FSDP); put it together with "
@@ -119,13 +120,14 @@ def refuse_pieces(file: Path) -> None:
 
 
 def has_weights(path: Path) -> bool:
-    """Tell, by their extensions, whether a path is a file of weights or an index of shards, or a folder with one inside."""
+    """Return whether a path is, by extension, a file of weights or an index of shards, or a folder that contains
+    one."""
     files = path.iterdir() if path.is_dir() else [path]
     return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
 
 
 def is_weights(file: Path) -> bool:
-    """Tell, by its extension, whether a file is one of weights; extensions that others use too are looked into."""
+    """Return whether a file is, by extension, one of weights; files with ambiguous extensions are opened."""
     if file.suffix.lower() in (".tar", ".pkl"):
         return file.is_file() and is_torch(file)
     return file.suffix.lower() in (*ENDINGS, ".distcp")
@@ -171,7 +173,7 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
 
 
 def _list_endings(index: Path) -> tuple[str, ...]:
-    """Return the extensions that the shards of an index have: those of pickles only where its own name says so."""
+    """Return the extensions of an index's shards: those of pickles only if its own name says so."""
     return (".bin",) if index.name.endswith(".bin.index.json") else SAFE
 
 
@@ -184,7 +186,7 @@ def _read_pickled(path: Path) -> tuple[dict[str, Tensor], FileMap, tuple[str, ..
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that may lie beside the weights; an absent one is empty."""
+    """Read an optional JSON object beside the weights; a missing one is empty."""
     if not path_exists(path):
         return {}
     with translate_read_errors(path):
@@ -193,7 +195,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def check_names(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse names that can't be printed, which no library gives; raises CheckpointError."""
+    """Refuse unprintable names, which no library writes; raises CheckpointError."""
     check_count(where, len(tensors))
     strange = next((name for name in tensors if not name.isprintable() or len(name) > LONGEST), None)
     if strange is not None:

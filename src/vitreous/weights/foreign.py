@@ -1,4 +1,4 @@
-"""Weights of other code bases into our model: recognised, mapped, resized, and every change told."""
+"""Load other code bases' weights into our model: recognise, map, resize, and report every change."""
 
 import math
 import re
@@ -46,7 +46,7 @@ MODULES = (
 )
 
 SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
-"""What is raised where shapes or configurations aren't what they should be."""
+"""Errors raised when shapes or configurations make no sense."""
 
 
 def list_families() -> dict[str, Family]:
@@ -59,12 +59,12 @@ def list_families() -> dict[str, Family]:
 
 
 def score_best(weights: Weights) -> float:
-    """Return how surely some family recognises weights."""
+    """Return how certainly some family recognises weights."""
     return max(score_family(family, weights) for family in list_families().values())
 
 
 def score_family(family: Family, weights: Weights) -> float:
-    """Return how surely weights are of a family; tensors of shapes that make no sense to it are none of its."""
+    """Return how certainly weights are of a family; 0 if their shapes make no sense to it."""
     try:
         return family.recognise(weights)
     except SENSELESS:
@@ -97,8 +97,8 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
     """Read somebody's weights into our model.
 
     Raises:
-        CheckpointError: damaged, hostile or unknown weights, or tensors that don't fit and weren't allowed to differ.
-        ConfigError: an option that can't be met.
+        CheckpointError: damaged, hostile or unknown weights, or tensors that don't match and weren't allowed to differ.
+        ConfigError: an option that can't be satisfied.
     """
     weights = unwrap(replace(read_weights(path), told=options.told), score_best)
     family, variant = choose_family(weights, options.family)
@@ -112,7 +112,7 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
     patterns = (*foreign.ignored, *TRAINING)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
     given, finish = list(theirs), partial(finish_tensor, str(weights.path), weights.maps)
-    foreign = replace(foreign, tensors={})  # what was used is let go while the next is made
+    foreign = replace(foreign, tensors={})  # used tensors are released while the next is made
     weights.tensors.clear()
     mapped = read_tensors(family.table(foreign.model), theirs, model.state_dict(), foreign.model.depth, finish)
     refuse_shapes(mapped, model, foreign, str(weights.path))
@@ -148,23 +148,23 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
 
 
 def finish_tensor(where: str, maps: Sequence[FileMap], made: Tensor, sources: Sequence[Tensor]) -> Tensor:
-    """Widen a tensor to float32, and give back the pages that it was read from.
+    """Widen a tensor to float32, and release the pages that it was read from.
 
-    What a mapped file holds as it is needed stays mapped; everything else is copied, once.
+    Tensors of a mapped file that need no change stay mapped; everything else is copied, once.
 
     Raises:
         CheckpointError: the tensor holds no real numbers, as in a quantised model.
     """
     if not made.is_floating_point():
         shape = "x".join(map(str, made.shape)) or "one value"
-        raise CheckpointError(f"{where} has weights of {made.dtype} (shape {shape}); vitreous reads floats only")
+        raise CheckpointError(f"{where} has weights of {made.dtype} (shape {shape}), but vitreous reads only floats")
     whole = made.float().contiguous()
     release_pages(sources, maps)
     return whole
 
 
 def describe_head(model: Model, new: Sequence[str]) -> str:
-    """Say where the head comes from."""
+    """Describe the origin of the head."""
     if not model.config.classes:
         return "none"
     return "new" if any(name.startswith("head.") and name != "head.bias" for name in new) else "kept"
@@ -174,7 +174,7 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
     """Let a family read weights.
 
     Raises:
-        CheckpointError: their shapes, or what lies beside them, make no sense to it.
+        CheckpointError: their shapes, or the files beside them, make no sense to it.
     """
     try:
         return family.interpret(weights, variant)
@@ -189,7 +189,7 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
 
 
 def check_told(foreign: ForeignModel, weights: Weights) -> None:
-    """Refuse what the user says of a file that says otherwise itself; raises ConfigError."""
+    """Refuse statements of the user that contradict the file; raises ConfigError."""
     config, told = foreign.model, weights.told
     if told == StatedFacts():
         return
@@ -209,12 +209,12 @@ def check_told(foreign: ForeignModel, weights: Weights) -> None:
 
 
 def describe_told(weights: Weights) -> Notes:
-    """Return what the user says of the file, for the report."""
+    """Return the user's statements about the file, for the report."""
     return (f"{weights.told}, as you say",) if weights.told != StatedFacts() else ()
 
 
 def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
-    """Refuse preprocessing that no image could go through, before the weights are read.
+    """Refuse impossible preprocessing before the weights are read.
 
     Raises:
         CheckpointError: mean or deviation that are no finite numbers, a deviation of zero, or too few; an impossible crop.
@@ -223,8 +223,8 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
         sound = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
         if not sound or len(values) not in (1, 3, channels) or (name == "deviation" and 0 in values):
             raise CheckpointError(
-                f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; expected one "
-                f"finite number{' above 0' if name == 'deviation' else ''}, or one a channel"
+                f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; "
+                f"expected one finite number{' above 0' if name == 'deviation' else ''}, or one per channel"
             )
     if not 0 < images.crop <= 1:
         raise CheckpointError(
@@ -233,20 +233,21 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
 
 
 def describe_images(foreign: ForeignModel, weights: Weights) -> Notes:
-    """Say what of the images' preprocessing is not as the configuration says: a kernel that isn't here, other channels."""
+    """Describe where the images' preprocessing differs from the configuration: an unsupported kernel, other
+    channels."""
     images, channels = foreign.preprocess, foreign.model.channels
     config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
     kernel = config.get("interpolation") if isinstance(config, dict) else None
     notes = []
     if isinstance(kernel, str) and kernel != images.interpolation:
-        notes.append(f"images resized by the {images.interpolation} kernel; theirs ({kernel[:40]}) isn't here")
+        notes.append(f"images resized by the {images.interpolation} kernel; theirs ({kernel[:40]}) isn't supported")
     if channels > 1 and any(len(values) not in (1, channels) for values in (images.mean, images.std)):
-        notes.append(f"mean and deviation of each of the {channels} channels: the average of those that are given")
+        notes.append(f"mean and deviation of each of the {channels} channels: the average of the given ones")
     return tuple(notes)
 
 
 def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | None]:
-    """Return the family and the variant: as the user says, or recognised."""
+    """Return the family and the variant: from the user, or recognised."""
     if name is None:
         return recognise(weights), None
     family, _, variant = name.partition(":")
@@ -262,7 +263,7 @@ def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | Non
 
 
 def refuse_shapes(mapped: Mapped, model: Model, foreign: ForeignModel, where: str) -> None:
-    """Refuse tensors that were made, but not of the shapes that the model needs; raises CheckpointError."""
+    """Refuse tensors of shapes other than the model needs; raises CheckpointError."""
     expected = model.state_dict()
     wrong = [
         f"{name} is {'x'.join(map(str, tensor.shape))}, expected {'x'.join(map(str, expected[name].shape))}"

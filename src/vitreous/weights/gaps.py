@@ -1,4 +1,5 @@
-"""What theirs has and ours lacks, and the other way round: named by groups, and allowed only where it is said what that costs."""
+"""Tensors that only they or only we have: named by groups, and allowed only at the user's request, with the
+consequences."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -10,7 +11,7 @@ from vitreous.weights.mapping import Mapped
 from vitreous.weights.options import LoadOptions, group_names
 
 MOST_GROUPS = 4
-"""Groups of names that a message lists."""
+"""Most groups of names in a message."""
 PARTS = (
     (r"(^|\.)(gamma|ls|lambda|layer_?scale)_?\d", "LayerScale"),
     (r"rel(ative)?_pos|rel_h|rel_w", "relative positions"),
@@ -20,21 +21,21 @@ PARTS = (
     (r"\.(q|k|q_layer|k_layer)_?norm\.", "norms of q and k"),
     (r"(^|\.)(attn|attention|norm|mlp)\d?1\.", "further branches"),
 )
-"""What names stand for, in the field's words; the first match counts."""
+"""The meaning of names, in the field's words; the first match counts."""
 HEADS = r"(^|[./])(\w*head\w*|fc|\w*classifier|linear)([./]|$)"
 OURS = r"^(distillation_)?head\."
-"""How the names of our heads begin."""
+"""The prefix of our heads' names."""
 
 
 def format_names(names: Collection[str]) -> str:
-    """Say which names these are, in at most `MOST_GROUPS` groups."""
+    """Format these names in at most `MOST_GROUPS` groups."""
     groups = group_names(names)
     more = f" and {len(groups) - MOST_GROUPS} more groups" if len(groups) > MOST_GROUPS else ""
     return ", ".join(groups[:MOST_GROUPS]) + more
 
 
 def describe_parts(names: Collection[str]) -> str:
-    """Say what tensors are for, as far as their names tell: "LayerScale of 12 blocks"; empty where they don't."""
+    """Describe what tensors are for, as far as their names show: "LayerScale of 12 blocks"; otherwise empty."""
     said = []
     for pattern, word in PARTS:
         here = [name for name in names if re.search(pattern, name)]
@@ -44,7 +45,7 @@ def describe_parts(names: Collection[str]) -> str:
 
 
 def select_inside(names: Iterable[str], used: Collection[str]) -> list[str]:
-    """Return the names that lie in a module that is used, such as a block: they are part of what it computes."""
+    """Return the names inside a used module, such as a block: they are part of what it computes."""
     modules = {match.group() for name in used if (match := re.match(r".*?[./_]\d+[./]|[^./]+[./]", name))}
     return [name for name in names if any(name.startswith(module) for module in modules)]
 
@@ -55,7 +56,7 @@ def refuse_unused(
     """Refuse tensors of theirs that have no place in our model, unless the user allows it.
 
     Raises:
-        CheckpointError: what they are, and what leaving them out would cost; where they belong to the function that the
+        CheckpointError: names them, and says what leaving them out would cost; if they belong to the function that the
             model computes, leaving them out is not offered.
     """
     if not unused or "unused" in options.allow:
@@ -81,7 +82,7 @@ def fill_missing(mapped: Mapped, model: Model, config: Config, options: LoadOpti
     """Draw tensors of ours that theirs lacks, if the user allows it; return their names.
 
     Raises:
-        CheckpointError: they may not be missing; the message offers to draw a head, but nothing else at random.
+        CheckpointError: they may not be missing; the message offers a random head, but nothing else at random.
     """
     if not mapped.missing:
         return []
@@ -93,7 +94,7 @@ def fill_missing(mapped: Mapped, model: Model, config: Config, options: LoadOpti
 
 
 def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) -> str:
-    """Say which tensors are missing, under which names they were looked for, and what can be done."""
+    """Say which tensors are missing, under which names they were expected, and what can be done."""
     name, looked = next(iter(missing.items()))
     about = (
         f"{where} lacks {len(missing)} tensors that {describe(config)} needs, such as {name} "
@@ -114,7 +115,7 @@ def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, wher
 
 
 def describe_cost(unused: Collection[str], used: Collection[str], new: Collection[str]) -> tuple[str, ...]:
-    """Say, for the report, what the differences that the user allowed cost."""
+    """Say, for the report, what the allowed differences cost."""
     within = select_inside(unused, used)
     notes = (
         [f"the outputs differ from the original's: left out was {describe_parts(within) or format_names(within)}"]

@@ -1,4 +1,4 @@
-"""Weights by their name on the Hugging Face Hub: downloaded once, from the cache afterwards, offline too."""
+"""Weights by their name on the Hugging Face Hub: downloaded once, then used from the cache, also offline."""
 
 import math
 import re
@@ -37,14 +37,15 @@ class Snapshot:
 
     @property
     def pinned(self) -> str:
-        """The name that means this commit for ever: owner/name@commit."""
+        """The name that always means this commit: owner/name@commit."""
         return f"{self.repository}@{self.commit}"
 
 
 def is_repository(text: str) -> bool:
-    """Tell whether a text could name a repository, such as "timm/vit_base_patch16_224.augreg_in21k", "dinov2-s" or timm's names.
+    """Return whether a text could name a repository, such as "timm/vit_base_patch16_224.augreg_in21k", "dinov2-s" or
+    timm's names.
 
-    A path below a folder that is here, such as runs/demo, is a path that was mistyped.
+    A path below an existing folder, such as runs/demo, is a mistyped path.
     """
     parsed = parse_name(text)
     if parsed is None or path_exists(text):
@@ -53,22 +54,24 @@ def is_repository(text: str) -> bool:
 
 
 def parse_name(text: str) -> tuple[str, str | None] | None:
-    """Return repository and revision (None: the newest) that a text names; None if it can't name any."""
+    """Return the repository and revision (None: the newest) that a text names; None if it can't name one."""
     name, at, revision = text.partition("@")
     match = NAME.fullmatch(f"{find_repository(name) or name}{at}{revision}")
     return (match["repo"], match["revision"]) if match else None
 
 
 def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = False) -> Snapshot:
-    """Return a repository's files that are needed, in the Hub's own cache; what isn't there is downloaded.
+    """Return the needed files of a repository, in the Hub's own cache; missing ones are downloaded.
 
     Args:
-        text: owner/name, a short name or timm's, with @revision if a certain one is wanted.
-        listener: told what is downloaded, and how far it is; None: nobody.
-        prefer_cache: take what is in the cache, if it is whole, without asking for anything newer. A commit always is so taken.
+        text: owner/name, a short name or timm's, with @revision for a particular one.
+        listener: receives messages and progress; None: nobody.
+        prefer_cache: use what is in the cache, if it is complete, without asking for anything newer. A commit is always
+            treated this way.
 
     Raises:
-        Unreachable: neither network nor cache have it. CheckpointError: no such repository or revision, no access, no weights.
+        Unreachable: neither network nor cache has it. CheckpointError: no such repository or revision, no access, no
+            weights.
         DownloadFailed: the Hub can't answer now, or the download broke off. StorageError: the cache can't be written.
     """
     listener, parsed = listener or Unheard(), parse_name(text)
@@ -90,7 +93,7 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
 
 
 def tell_cached(cached: Snapshot, error: VitreousError, listener: Listener) -> None:
-    """Say that what is in the cache was taken, and why, unless it was so wanted."""
+    """Say that the cache was used, and why, unless that was requested."""
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE:
@@ -98,7 +101,8 @@ def tell_cached(cached: Snapshot, error: VitreousError, listener: Listener) -> N
 
 
 def find_cached(repository: str, revision: str | None) -> Snapshot | None:
-    """Return what the cache holds of a repository at a revision, perhaps not all of it; None where it knows no such commit."""
+    """Return what the cache holds of a repository at a revision, possibly incomplete; None if it knows no such
+    commit."""
     from huggingface_hub import constants
 
     storage = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
@@ -113,7 +117,8 @@ def find_cached(repository: str, revision: str | None) -> Snapshot | None:
 
 
 def download(remote: Remote, revision: str | None, listener: Listener) -> Snapshot:
-    """Fetch the files of a commit that are needed and aren't in the cache, and note there what the revision means; see `fetch`."""
+    """Download the missing files of a commit that are needed, and note the meaning of the revision in the cache; see
+    `fetch`."""
     files = choose_files(list(remote.files))
     if not files:
         listed = ", ".join(sorted(remote.files)[:5]) or "nothing"
@@ -138,12 +143,12 @@ def download(remote: Remote, revision: str | None, listener: Listener) -> Snapsh
 
 
 def show(listener: Listener, total: int, before: int, here: int) -> None:
-    """Tell a listener how many of all megabytes are there: those of files before, and of this one."""
+    """Report the megabytes present: those of earlier files, and of this one."""
     listener.progress(math.ceil((before + here) / 1e6), math.ceil(total / 1e6), {})
 
 
 def note_commit(snapshot: Path, revision: str, commit: str) -> None:
-    """Note in the cache which commit a revision is, as the Hub's library does; a cache that can't be written stays as it is."""
+    """Record in the cache which commit a revision is, as the Hub's library does; a read-only cache stays as it is."""
     place = snapshot.parents[1] / "refs" / revision
     try:
         if place.is_file() and place.read_text(encoding="utf-8") == commit:

@@ -1,4 +1,4 @@
-"""What the Hub is asked and what it answers: one question with short timeouts; every refusal in one line, with the remedy."""
+"""Requests to the Hub with short timeouts; every refusal becomes one line, with the remedy."""
 
 import errno
 import re
@@ -11,27 +11,27 @@ from typing import Protocol, runtime_checkable
 from vitreous.errors import CheckpointError, DownloadFailed, StorageError, VitreousError
 
 CONNECT = 4.0
-"""Seconds to wait for a connection: whoever has no network is told at once."""
+"""Seconds to wait for a connection, so that users without a network learn it at once."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 TOKEN = "HF_TOKEN=..., or `hf auth login`"
 
 
 @runtime_checkable
 class Listener(Protocol):
-    """Whoever is told how far a download is: any reporter of training's, or `Unheard`."""
+    """Receives a download's progress: any reporter of training's, or `Unheard`."""
 
     def message(self, text: str) -> None:
         """Show a sentence."""
 
     def phase(self, name: str) -> None:
-        """Say what is being waited for."""
+        """Show what is being waited for."""
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
         """Show how much is done, of how much."""
 
 
 class Unheard:
-    """A Listener that says nothing."""
+    """A Listener that shows nothing."""
 
     def message(self, text: str) -> None:
         """Ignore it."""
@@ -44,22 +44,22 @@ class Unheard:
 
 
 class Unreachable(CheckpointError):
-    """Neither the Hub nor the cache can be asked for a repository."""
+    """A repository is available neither on the Hub nor in the cache."""
 
 
 class Missing(CheckpointError):
-    """There is no such repository, or none that whoever asks may see."""
+    """There is no such repository, or none that this user may see."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A repository as the Hub tells it."""
+    """The Hub's description of a repository."""
 
     repository: str
     commit: str
     """40 hexadecimal digits."""
     files: dict[str, int]
-    """Names at its top, and their bytes (0 where the Hub doesn't tell)."""
+    """Names at its top level, and their bytes (0 if the Hub doesn't say)."""
     licence: str = ""
 
 
@@ -67,9 +67,9 @@ def ask_hub(repository: str, revision: str | None) -> Remote:
     """Ask the Hub for a repository's commit, files and licence.
 
     Raises:
-        Unreachable: no network, none wanted (HF_HUB_OFFLINE), or no answer within seconds.
-        CheckpointError: no such repository or revision, or not for whoever asks.
-        DownloadFailed: the Hub is there, and can't answer now.
+        Unreachable: no network, none allowed (HF_HUB_OFFLINE), or no answer within seconds.
+        CheckpointError: no such repository or revision, or no access.
+        DownloadFailed: the Hub can't answer now.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError
@@ -89,9 +89,9 @@ def ask_hub(repository: str, revision: str | None) -> Remote:
 
 
 def timeouts() -> tuple[float, float, float, float]:
-    """Return the seconds to wait: for a connection, for what is read, for what is written, for a free connection.
+    """Return the timeouts in seconds: for a connection, for reading, for writing, for a free connection.
 
-    HF_HUB_DOWNLOAD_TIMEOUT says how long a silent server is waited for.
+    HF_HUB_DOWNLOAD_TIMEOUT sets how long to wait for a silent server.
     """
     from huggingface_hub import constants
 
@@ -100,7 +100,7 @@ def timeouts() -> tuple[float, float, float, float]:
 
 
 def endpoint() -> str:
-    """Return the address of the Hub that is asked; raises CheckpointError for one that is none."""
+    """Return the Hub's address; raises CheckpointError for an invalid one."""
     from huggingface_hub import constants
 
     if not re.match(r"https?://[^/]", constants.ENDPOINT):
@@ -112,20 +112,20 @@ def endpoint() -> str:
 
 @contextmanager
 def explained(repository: str, revision: str | None = None) -> Iterator[None]:
-    """Turn whatever the Hub's library raises into one line of ours, with the remedy."""
+    """Turn any error of the Hub's library into one line of ours, with the remedy."""
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     endpoint()
     try:
         with quiet_library():
             yield
-    except (VitreousError, BrokenPipeError):  # the second of whoever read what is said
+    except (VitreousError, BrokenPipeError):  # the second is from a reader of the output
         raise
     except HFValidationError as error:
-        raise CheckpointError(f"there is no {repository!r} here, and nothing on the Hub can be called so") from error
+        raise CheckpointError(f"there is no {repository!r} here, and it can't be a name on the Hub") from error
     except (HTTPError, OSError) as error:
         raise explain(error, repository, revision) from error
-    except RuntimeError as error:  # of an upload
+    except RuntimeError as error:  # from an upload
         if not isinstance(error.__cause__, (HTTPError, OSError)):
             raise
         raise explain(error.__cause__, repository, revision) from error
@@ -133,7 +133,7 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Keep the Hub's library from logging what is said in a line of ours, and from drawing bars beside ours."""
+    """Keep the Hub's library from logging what a line of ours says, and from drawing bars beside ours."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -154,7 +154,7 @@ def quiet_library() -> Iterator[None]:
 
 
 def explain(error: Exception, repository: str, revision: str | None) -> VitreousError:
-    """Return what an error of the Hub's library means for whoever asked for a repository."""
+    """Explain an error of the Hub's library for a repository."""
     from huggingface_hub.errors import (
         FileMetadataError,
         GatedRepoError,
@@ -191,13 +191,13 @@ def explain(error: Exception, repository: str, revision: str | None) -> Vitreous
 
 
 def explain_stranger(error: Exception) -> DownloadFailed:
-    """Say that what was asked doesn't answer as a Hub does."""
+    """Explain that the answer doesn't come from a Hub."""
     found = f"{type(error).__name__}: {str(error)[:80]}"
     return DownloadFailed(f"what answers at {endpoint()} is no Hub ({found}); check HF_ENDPOINT, or the proxy")
 
 
 def explain_gate(repository: str) -> CheckpointError:
-    """Say how a gated repository is opened: its licence accepted, and that account's token given."""
+    """Explain how to open a gated repository: accept its licence, and give that account's token."""
     from huggingface_hub import get_token
 
     page = f"{endpoint()}/{repository}"
@@ -211,7 +211,7 @@ def explain_gate(repository: str) -> CheckpointError:
 
 
 def explain_status(status: int, headers: dict[str, str], repository: str) -> VitreousError:
-    """Say what a status of HTTP means for whoever asked for a repository."""
+    """Explain an HTTP status for a repository."""
     from huggingface_hub import get_token
 
     refused = "invalid" in headers.get("x-error-message", "").lower()
@@ -232,15 +232,17 @@ def explain_status(status: int, headers: dict[str, str], repository: str) -> Vit
         wait = headers.get("retry-after", "")
         wait = f"{wait} s" if wait.isdigit() else "some minutes"
         return DownloadFailed(
-            f"the Hub limits how often it is asked (429, for {repository}); try again in {wait}, or give a token ({TOKEN}), which may ask more"
+            f"the Hub limits the number of requests (429, for {repository}); try again in {wait}, or give a token "
+            f"({TOKEN}), which allows more"
         )
     return DownloadFailed(f"the Hub answers {status} for {repository}; try again later, or set HF_ENDPOINT to a mirror")
 
 
 def choose_files(names: Sequence[str]) -> list[str]:
-    """Return which files of a repository are needed, the configurations first; none where it holds no weights that are read.
+    """Return the needed files of a repository, the configurations first; empty if it holds no weights that are
+    supported.
 
-    Of several forms of the same weights the safetensors, then npz, then pickles: what would be opened anyway.
+    Of several forms of the same weights, safetensors come first, then npz, then pickles: what would be opened anyway.
     """
     kept = [name for name in CONFIGURATIONS if name in names]
     for patterns in WEIGHTS:
@@ -261,11 +263,12 @@ WEIGHTS = (
     (r"pytorch_model\.bin\.index\.json", r"pytorch_model-\d+-of-\d+\.bin"),
     (r"open_clip_pytorch_model\.bin",),
 )
-"""Forms of weights in the order in which a folder's are looked for (`weights/files.py`)."""
+"""Forms of weights in the order of preference (`weights/files.py`)."""
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a folder of the cache has all that opening it needs: a configuration with weights, all shards, or npz."""
+    """Return whether a folder of the cache has everything needed to open it: a configuration with weights, all
+    shards, or npz."""
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     chosen = choose_files(names)
     shards = [re.search(r"-of-(\d+)\.", name) for name in chosen]

@@ -1,4 +1,4 @@
-"""Names of a model's outputs, as somebody lists them: on the command line, or in a file. Imports no torch."""
+"""Names of a model's outputs, from the command line or from a file. Imports no torch."""
 
 import json
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from vitreous.settings import refuse_double_keys
 from vitreous.storage.presence import is_file
 
 MOST_BYTES = 64 * 2**20
-"""Of a file of names."""
+"""Most bytes of a file of names."""
 
 
 def read_labels(text: str) -> tuple[str, ...]:
-    """Return the labels that a text names, separated by commas, or those of the file that it names.
+    """Return the labels in a text, separated by commas, or those in the file that it names.
 
-    A file is UTF-8: one name a line; or, where its name ends in .json, a list of names, or names by their number.
+    A file is UTF-8: one name per line; or, if its name ends in .json, a list of names, or names by their number.
 
     Raises:
-        ConfigError: no names, an empty or a doubled one (which line it is), or a file that can't be read.
+        ConfigError: no names, an empty or a repeated one (says in which line), or a file that can't be read.
     """
     if is_file(text):
         return read_label_file(Path(text))
@@ -28,7 +28,7 @@ def read_labels(text: str) -> tuple[str, ...]:
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if not found:
         raise ConfigError(
-            f"--labels {text!r} names no class; give names separated by commas, or a file with one a line"
+            f"--labels {text!r} names no class; give names separated by commas, or a file with one per line"
         )
     return found
 
@@ -37,7 +37,7 @@ def read_label_file(path: Path) -> tuple[str, ...]:
     """Return the names in a file, in their order; raises ConfigError."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; that is no list of labels")
+            raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; it can't be a list of labels")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read the labels in {path}: {error}") from error
@@ -57,11 +57,11 @@ def parse_json_labels(text: str, path: Path) -> list[Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no JSON ({str(error)[:80]}); {expected}") from error
+        raise ConfigError(f"{path} is not JSON ({str(error)[:80]}); {expected}") from error
     if isinstance(given, dict):
         lacking = next((number for number in range(len(given)) if str(number) not in given), None)
         if lacking is not None:
-            raise ConfigError(f"{path} has {len(given)} entries and none for {lacking}; {expected}")
+            raise ConfigError(f"{path} has {len(given)} entries but none for {lacking}; {expected}")
         given = [given[str(number)] for number in range(len(given))]
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise ConfigError(f"{path} holds something else; {expected}")
@@ -69,14 +69,14 @@ def parse_json_labels(text: str, path: Path) -> list[Any]:
 
 
 def check_distinct(names: Sequence[str], path: Path, unit: str) -> tuple[str, ...]:
-    """Return names that are all there and all different; raises ConfigError for the first that isn't."""
+    """Return the names if all are present and different; raises ConfigError for the first that isn't."""
     if not names:
-        raise ConfigError(f"{path} names no class; expected one name a line")
+        raise ConfigError(f"{path} names no class; expected one name per line")
     first: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name:
             raise ConfigError(f"{path}: {unit} {number} is empty; each output needs a name")
         if name in first:
-            raise ConfigError(f"{path}: {unit} {number} is {name!r}, as {unit} {first[name]} is; names must differ")
+            raise ConfigError(f"{path}: {unit} {number} is {name!r}, like {unit} {first[name]}; names must differ")
         first[name] = number
     return tuple(names)

@@ -1,4 +1,4 @@
-"""How large a model a configuration may ask for: checked against its file before a model of that size is built."""
+"""Limits on the size of a model that a configuration may describe, checked against its file before building it."""
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
@@ -7,17 +7,17 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.storage.limits import FREE
 
 SLACK = 4
-"""A model may need so many times the values that a file holds: what is missing is then named one by one."""
+"""A model may need this many times the values in a file; missing tensors are then named one by one."""
 MOST_TOKENS = 2**20
-"""Patches of an image; no model here has seen more than some thousands."""
+"""Most patches of an image; no model here has seen more than a few thousand."""
 
 
 def check_model(config: ViTConfig | ResNetConfig, held: int, where: str) -> None:
-    """Refuse an architecture that needs more values than a file holds, before a model of that size is built.
+    """Refuse an architecture that needs more values than a file holds, before building a model of that size.
 
     Args:
-        config: what a configuration and the shapes of tensors say.
-        held: values of all tensors in the file.
+        config: from a configuration and the shapes of tensors.
+        held: number of values in all tensors of the file.
         where: the file, for the message.
 
     Raises:
@@ -25,10 +25,10 @@ def check_model(config: ViTConfig | ResNetConfig, held: int, where: str) -> None
     """
     rows, cols = config.grid
     if rows * cols > MOST_TOKENS:
-        raise CheckpointError(f"{where}: its configuration speaks of more than {MOST_TOKENS:,} patches in an image")
+        raise CheckpointError(f"{where}: its configuration describes more than {MOST_TOKENS:,} patches per image")
     needed = count_parameters(config)
     if needed > SLACK * held + FREE:
         raise CheckpointError(
-            f"{where} holds {held:,} values, and its configuration describes a model of {min(needed, 10**18):,}"
-            f"{' or more' if needed > 10**18 else ''}: they don't belong together"
+            f"{where} holds {held:,} values, but its configuration describes a model of "
+            f"{min(needed, 10**18):,}{' or more' if needed > 10**18 else ''}: they don't belong together"
         )

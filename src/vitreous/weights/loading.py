@@ -1,4 +1,4 @@
-"""Open whatever somebody holds: our model folder or run, a file or folder of another code base, a repository on the Hub."""
+"""Open any kind of model: our model folder or run, a file or folder of another code base, a repository on the Hub."""
 
 import gc
 from collections.abc import Iterator
@@ -21,16 +21,18 @@ from vitreous.weights.recommended import suggest_recommended
 def open_model(
     path: str | Path, options: LoadOptions | None = None, listener: Listener | None = None
 ) -> tuple[ModelFolder, Report | None]:
-    """Load a model from a path or a name on the Hub, and the report of what became of foreign weights.
+    """Load a model from a path or a name on the Hub, with the report on foreign weights.
 
     Args:
-        path: a model folder, a run folder, a file or folder of weights, owner/name on the Hub, a short name, starter or auto.
-        options: how foreign weights are loaded; of our own only the resolution, the channels and the head can be chosen.
-        listener: told what is downloaded, and how far that is; None: nobody.
+        path: a model folder, a run folder, a file or folder of weights, owner/name on the Hub, a short name, starter or
+            auto.
+        options: how foreign weights are loaded; of our own only the resolution, the channels and the head can be
+            chosen.
+        listener: receives messages and progress; None: nobody.
 
     Raises:
-        CheckpointError: nothing there that can be loaded.
-        ConfigError: an option that can't be met.
+        CheckpointError: there is nothing that can be loaded.
+        ConfigError: an option that can't be satisfied.
     """
     with pause_collection():
         return _open_anything(str(path), options, listener)
@@ -38,7 +40,8 @@ def open_model(
 
 @contextmanager
 def pause_collection() -> Iterator[None]:
-    """Keep Python's garbage collector from walking everything that torch imported, several times, while a model is built."""
+    """Keep Python's garbage collector from traversing everything that torch imported, several times, while a model
+    is built."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -64,15 +67,15 @@ def _open_anything(
 
 
 def apply_options(folder: ModelFolder, options: LoadOptions, place: Path) -> tuple[ModelFolder, Report | None]:
-    """Change one of our own models as the options say, and report it, if there is something to report.
+    """Change one of our own models according to the options, and report changes.
 
     Raises:
-        ConfigError: an option that can't be met, such as a family: our own files say what they are.
+        ConfigError: an option that can't be satisfied, such as a family: our own files say what they are.
     """
     if options.family is not None or options.allow or options.told != StatedFacts():
         raise ConfigError(
-            f"{place} is a model folder of vitreous, which says itself what it holds; leave out --as, --allow, --grid and "
-            "--heads"
+            f"{place} is a model folder of vitreous, which itself says what it holds; leave out --as, --allow, "
+            "--grid and --heads"
         )
     folder, changes = adapt(folder, options)
     if changes == Changes():

@@ -1,4 +1,4 @@
-"""Names and layouts of another code base's weights: tables of rules that are applied in either direction."""
+"""Names and layouts of another code base's weights: tables of rules that can be applied in either direction."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from vitreous.model.config import ViTConfig
 
 @dataclass(frozen=True)
 class Layout:
-    """How one tensor lies there and here: a pair of functions that undo each other."""
+    """The layouts of one tensor there and here: a pair of functions that undo each other."""
 
     read: Callable[[Tensor], Tensor]
     """Theirs to ours."""
@@ -42,18 +42,18 @@ def convolution_rules(config: ViTConfig) -> Layout:
 
 @dataclass(frozen=True)
 class Rule:
-    """Which of their tensors make one of ours. `{i}` stands for the number of a block."""
+    """The tensors of theirs that make one of ours. `{i}` is the number of a block."""
 
     ours: str
     theirs: tuple[str, ...]
     layout: Layout = SAME
     order: tuple[int, ...] = ()
-    """Where ours is theirs one below the other: in which order they stand; by default as listed."""
+    """Where ours stacks several of theirs: their order; by default as listed."""
     fixed: Callable[[Tensor], Tensor] | None = None
-    """Where theirs has no such tensor: what ours is, from a tensor of ours of the right shape (zeros, ones)."""
+    """Where theirs has no such tensor: makes ours from a tensor of the right shape (zeros, ones)."""
     part: tuple[int, int, int] | None = None
-    """Where one of theirs is several of ours, one below the other: (first, end, count), ours being the parts from first to
-    before end of count equal ones."""
+    """Where one of theirs stacks several of ours: (first, end, count); ours is the parts from first to before end of
+    count equal ones."""
 
     def numbered(self, index: int) -> "Rule":
         """Return the rule of one block."""
@@ -70,12 +70,12 @@ def dense_rules(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
 
 
 def stacked_rule(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
-    """Return the rule of one tensor of ours that is several of theirs, one below the other."""
+    """Return the rule of one tensor of ours that stacks several of theirs."""
     return Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in theirs), layout)
 
 
 def expand_table(table: Table, depth: int) -> list[Rule]:
-    """Write the rules of blocks out for each block."""
+    """Expand the rules of blocks for each block."""
     rules = []
     for rule in table:
         rules += [rule.numbered(index) for index in range(depth)] if "{i}" in rule.ours else [rule]
@@ -88,13 +88,13 @@ class Mapped:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    """Names of theirs that went into it."""
+    """Names of theirs that were used."""
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Ours that could not be made: name, and the names of theirs that were looked for."""
+    """Ours that could not be made: name, and the names of theirs that were tried."""
 
 
 Finish = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""What is done to a tensor of ours as soon as it is made, given it and those of theirs that it was made of."""
+"""Applied to a tensor of ours as soon as it is made, with the tensors of theirs that it was made from."""
 
 
 def read_tensors(
@@ -107,14 +107,14 @@ def read_tensors(
     """Apply a table to their tensors, one at a time.
 
     Args:
-        table: rules; those whose `ours` the model doesn't have are passed over. Of several for one, the first that fits.
-        theirs: their tensors by name; those that were used are taken out, so that no two copies are held for long.
-        expected: the model's tensors by name; only shapes are looked at.
+        table: rules; those whose `ours` the model doesn't have are skipped. Of several for one, the first that matches.
+        theirs: their tensors by name; used ones are removed, so that no two copies are held for long.
+        expected: the model's tensors by name; only shapes matter.
         depth: encoder blocks.
         finish: applied to each of ours.
 
     Raises:
-        CheckpointError: tensors whose shapes a rule can't be applied to.
+        CheckpointError: tensors with shapes that a rule can't be applied to.
     """
     mapped, rules = Mapped(), [rule for rule in expand_table(table, depth) if rule.ours in expected]
     last = {name: index for index, rule in enumerate(rules) for name in rule.theirs}
@@ -139,7 +139,7 @@ def read_tensors(
 
 
 def apply_rule(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tensor:
-    """Make one of ours; raises CheckpointError where the shapes don't let it be made."""
+    """Make one of ours; raises CheckpointError if the shapes don't allow it."""
     try:
         parts = [rule.layout.read(cut_part(theirs[name], rule.part)) for name in rule.theirs]
         parts = [parts[place] for place in rule.order] if rule.order else parts
@@ -147,11 +147,11 @@ def apply_rule(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Te
     except (RuntimeError, IndexError, ValueError) as error:
         shapes = ", ".join(f"{name} of {'x'.join(map(str, theirs[name].shape)) or 'one value'}" for name in rule.theirs)
         wanted = "x".join(map(str, expected.shape))
-        raise CheckpointError(f"{rule.ours} ({wanted}) can't be made of {shapes}") from error
+        raise CheckpointError(f"{rule.ours} ({wanted}) can't be made from {shapes}") from error
 
 
 def cut_part(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
-    """Return some of the equal parts that stand one below the other."""
+    """Return some of the equal parts that are stacked in a tensor."""
     if part is None:
         return tensor
     first, end, count = part
@@ -159,7 +159,7 @@ def cut_part(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
 
 
 def write_tensors(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
-    """Apply a table backwards; return their tensors, and our names that no rule speaks of."""
+    """Apply a table backwards; return their tensors, and our names that no rule mentions."""
     theirs: dict[str, dict[int, Tensor]] = {}
     written: set[str] = set()
     for rule in expand_table(table, depth):
@@ -177,10 +177,10 @@ def write_tensors(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple
 
 
 def count_blocks(names: Iterable[str], pattern: str) -> int:
-    """Count the blocks that names speak of; `pattern` has one group, the block's number.
+    """Count the blocks in names; `pattern` has one group, the block's number.
 
     Raises:
-        CheckpointError: a number beyond the number of tensors: no model of so many blocks should be tried.
+        CheckpointError: a number beyond the number of tensors, before a model with that many blocks is built.
     """
     listed = list(names)
     numbers = [match[1] for name in listed if (match := re.match(pattern, name))]
@@ -197,7 +197,7 @@ def count_units(names: Iterable[str], pattern: str, first: int = 0) -> tuple[int
 
     Args:
         names: of the tensors.
-        pattern: how a unit's names begin, with {stage} and {unit} for the numbers.
+        pattern: the start of a unit's names, with {stage} and {unit} for the numbers.
         first: the number of the first stage and of the first unit.
     """
     listed = list(names)

@@ -1,4 +1,4 @@
-"""The model card: README.md of a repository on the Hub, with what its pages read (YAML) and what people do."""
+"""The model card: README.md of a repository on the Hub, with metadata for its pages (YAML) and text for people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.recommended import find_recommended
 
 MOST_CLASSES = 200
-"""Class names that a card lists; all are in config.json."""
+"""Most class names in a card; all are in config.json."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Figure:
     """A figure on held-out images."""
 
     name: str
-    """As people say it: top-1, mAP."""
+    """For people: top-1, mAP."""
     kind: str
-    """As the Hub calls it: accuracy, mean_average_precision."""
+    """The Hub's name: accuracy, mean_average_precision."""
     value: float
     """A share, 0 to 1."""
     images: int
     interval: tuple[float, float] | None = None
-    """95%; None: not known."""
+    """95%; None if unknown."""
     which: str = "held-out images"
 
     def __str__(self) -> str:
@@ -35,22 +35,22 @@ class Figure:
 
 @dataclass(frozen=True)
 class Training:
-    """How a model came to be, for people; what isn't known is empty."""
+    """The history of a model, for people; unknown facts are empty."""
 
     data: str = ""
-    """The name of the data set, without its place on somebody's machine."""
+    """The name of the data set, without its path on somebody's machine."""
     images: int = 0
     recipe: str = ""
     epochs: float = 0.0
     weights: str = ""
-    """What it started from: a name on the Hub, or a local one; empty: from scratch."""
+    """The weights that it started from: a name on the Hub, or a local one; empty: from scratch."""
     figures: tuple[Figure, ...] = field(default=())
     handover: tuple[str, ...] = ()
-    """What the run handed over, a sentence each: its best and its last evaluation, which of them this is, and why."""
+    """The models of the run, one sentence each: its best and its last evaluation, which of them this is, and why."""
 
     @property
     def base(self) -> str:
-        """The repository that it started from; empty where that is none."""
+        """The repository that it started from; empty if it is not one."""
         name = self.weights.partition("@")[0]
         return name if name.count("/") == 1 and "@" in self.weights else ""
 
@@ -60,7 +60,7 @@ def write_card(repository: str, licence: str, folder: ModelFolder, training: Tra
 
     Args:
         repository: owner/name.
-        licence: by its SPDX name; empty: none is stated.
+        licence: by its SPDX name; empty if none is stated.
         folder: the model.
         training: how it came to be.
     """
@@ -98,7 +98,7 @@ def _result(figure: Figure, task: str, training: Training) -> Any:
 
 def _what(folder: ModelFolder) -> list[str]:
     rows, cols = folder.model.config.image
-    does = "classifies images" if folder.classes else "makes images into features; it has no head"
+    does = "classifies images" if folder.classes else "turns images into features; it has no head"
     return [f"{describe(folder.model.config)} that {does}, of {rows}x{cols} pixels.\n"]
 
 
@@ -119,7 +119,7 @@ def _training(training: Training) -> list[str]:
 
 def _results(training: Training) -> list[str]:
     if not training.figures:
-        return ["## Results\n", "None are known: measure it on images of yours.\n"]
+        return ["## Results\n", "None are known: measure it on your own images.\n"]
     return ["## Results\n", "\n".join(f"- {one}" for one in (*training.figures, *training.handover)), ""]
 
 
@@ -145,14 +145,15 @@ def _use(repository: str, folder: ModelFolder) -> list[str]:
 def _limits(folder: ModelFolder, training: Training) -> list[str]:
     lines = ["It knows images like those it was trained on, and no others."]
     if folder.classes and not folder.multilabel:
-        lines.append("Every image gets one of the classes above, also one that shows none of them.")
+        lines.append("Every image gets one of the classes above, even one that shows none of them.")
     if training.figures:
         lines.append("The figures are of images held out from the same data.")
     return ["## Limits\n", " ".join(lines) + "\n"]
 
 
 def name_place(text: str) -> str:
-    """Return the last part of a path, which says nothing of whose machine it was on; a name on the Hub, or of a formula, as it is."""
+    """Return the last part of a path, which reveals nothing about the machine; a name on the Hub, or of a formula,
+    as it is."""
     return text if not Path(text).is_absolute() and text.count("/") <= 1 else Path(text).name
 
 

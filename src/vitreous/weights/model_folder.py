@@ -1,4 +1,4 @@
-"""The model folder: a model with all that it needs to be used, portable. config.json + model.safetensors.
+"""The model folder: a model with everything needed to use it, portable. config.json + model.safetensors.
 
 config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
 preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the temperature that calibrates its probabilities (absent: 1), the grid of a ViT's positions with the rule that resizes it, where the
@@ -32,47 +32,50 @@ from vitreous.weights.compatibility import check_depth, check_finite, check_fit,
 from vitreous.weights.limits import check_model
 
 MODEL_FORMAT = 2
-"""Version of the model folder's layout that is written: 2 since settings have the names of today (`ViTConfig.RENAMED`)."""
+"""Version of the model folder's layout that is written: 2 since settings have their current names
+(`ViTConfig.RENAMED`)."""
 READABLE = (1, 2)
-"""Versions that are read; a folder of another one can't be loaded."""
+"""Versions that can be read."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FOLDS = "folds.json"
-"""What makes a folder a cross-validation, whose model folder is the one inside it, as a run's."""
+"""Makes a folder a cross-validation, whose model folder is inside it, as a run's is."""
 CHEAP_BYTES = 128 * 2**20
-"""Files up to this size are held against their hash whenever they are loaded: about 0.1 s."""
+"""Files up to this size are checked against their hash on every load: about 0.1 s."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model and all that it needs to be used."""
+    """A model and everything needed to use it."""
 
     model: Model
     preprocess: PreprocessConfig
     decode: DecodeConfig
     classes: tuple[str, ...]
-    """Names of the model's outputs, in order; empty for a model without head."""
+    """Names of the model's outputs, in order; empty for a model without a head."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """How the weights came to be: recipe, data, initial weights, metrics reached, versions. JSON values."""
+    """The history of the weights: recipe, data, initial weights, metrics reached, versions. JSON values."""
     resize: str = DEFAULT_RULE
-    """The rule that maps the position grid to another one, by its name in model/positions/added.py."""
+    """The rule that resizes the position grid, by its name in model/positions/resize.py."""
     multilabel: bool = False
-    """An image may have several of the classes, or none."""
+    """Whether an image may have several of the classes, or none."""
     temperature: float = 1.0
-    """What logits are divided by before they become probabilities, above 0: no prediction changes, only how sure it is."""
+    """Divisor of the logits before they become probabilities, above 0: it changes no prediction, only the
+    confidence."""
 
     def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
-        """Return what outputs say of each class at the model's temperature: their softmax; where an image may have several, each one's sigmoid."""
+        """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where
+        an image may have several classes."""
         calibrated = logits / self.temperature
         return calibrated.sigmoid() if self.multilabel else calibrated.softmax(-1)
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:
-    """Write a model folder, atomically; a model folder that is there already is replaced.
+    """Write a model folder, atomically, replacing an existing one.
 
     Raises:
         ConfigError: the class names don't match the model's outputs, or the temperature is not above 0.
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
-        StorageError: the disk is full or read-only; what was there before is untouched.
+        StorageError: the disk is full or read-only; the previous contents are untouched.
     """
     path = Path(path).resolve()
     model = folder.model
@@ -112,12 +115,12 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
 def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
     """Load a model folder, or the exported model of a run folder; the model is in eval mode, on the CPU, in float32.
 
-    The weights are mapped from the file, not copied, and always held against the architecture, name by name and shape
-    by shape, and checked for NaN.
+    The weights are mapped from the file, not copied, and always checked against the architecture, name by name and
+    shape by shape, and for NaN.
 
     Args:
         path: a model folder or a run folder.
-        verify: hold the weights against their hash. None: if that is cheap, up to `CHEAP_BYTES`.
+        verify: check the weights against their hash. None: if that is cheap, up to `CHEAP_BYTES`.
 
     Raises:
         CheckpointError: no such folder, of another format, damaged, hostile, or of another architecture.
@@ -154,7 +157,8 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
 
 
 def read_origin(path: str | Path) -> dict[str, Any]:
-    """Return what a model folder, or a run's, says of where its weights come from, without opening them; raises CheckpointError."""
+    """Return what a model folder, or a run's, says about the origin of its weights, without opening them; raises
+    CheckpointError."""
     return dict(_document(_locate(Path(path))).get("origin") or {})
 
 
@@ -173,20 +177,20 @@ class _Positions:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What config.json holds beside settings."""
+    """The contents of config.json besides settings."""
 
     weights: _Weights
     classes: tuple[str, ...]
     origin: dict[str, Any]
     positions: _Positions = _Positions((0, 0), DEFAULT_RULE)
-    """A ViT's alone."""
+    """Only for a ViT."""
     multilabel: bool = False
     temperature: float = 1.0
     RENAMED: ClassVar[dict[str, str]] = {"several": "multilabel"}
 
 
 def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessConfig, DecodeConfig, _Stored]:
-    """Read what config.json says; raises CheckpointError."""
+    """Read config.json's settings; raises CheckpointError."""
     kind = document.get("kind", "vit")
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggest(str(kind), CONFIGS)}")
@@ -202,7 +206,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     except ConfigError as error:
         raise CheckpointError(f"{file} can't be used: {error}") from error
     if len(stored.classes) != config.classes:
-        raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model of {config.classes}")
+        raise CheckpointError(f"{file} names {len(stored.classes)} classes for a model with {config.classes}")
     if not 0 < stored.temperature < math.inf:
         raise CheckpointError(f"{file}: the temperature is {stored.temperature}; it must be a number above 0")
     if stored.positions.resize not in ALL_RULES:
@@ -212,7 +216,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
 
 
 def _architecture(document: dict[str, Any]) -> Any:
-    """Return the settings of the architecture; those of format 1 without what only training uses."""
+    """Return the settings of the architecture; those of format 1 without the ones that only training uses."""
     found = document["architecture"]
     if document["vitreous_model"] != 1 or not isinstance(found, dict):
         return found
@@ -226,20 +230,20 @@ def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
     with translate_read_errors(path):
         size = path.stat().st_size
     if size != stored.bytes:
-        raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
+        raise CheckpointError(f"{path} is damaged: it has {size} bytes, but was written with {stored.bytes}")
     wanted = size <= CHEAP_BYTES if verify is None else verify
     if wanted and file_hash(path) != stored.sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")
+        raise CheckpointError(f"{path} is damaged: its SHA-256 differs from the one in {CONFIG}")
 
 
 def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
-    """Let the model's parameters be these tensors, widened to float32, without copying those that are."""
+    """Make these tensors, widened to float32, the model's parameters, without copying those that already are."""
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     model.eval()
 
 
 def _locate(path: Path) -> Path:
-    """Find the model folder that a path stands for."""
+    """Find the model folder for a path."""
     path = find_settled(path)
     if not path_exists(path):
         raise CheckpointError(f"no such model folder: {path}")
@@ -249,7 +253,7 @@ def _locate(path: Path) -> Path:
         model = find_settled(path / "model")
         if not (model / CONFIG).is_file():
             raise CheckpointError(
-                f"the cross-validation in {path} has no model yet; go on with `vitreous resume {path}`"
+                f"the cross-validation in {path} has no model yet; resume it with `vitreous resume {path}`"
             )
         return model
     if "vitreous_run" not in _keys(path):
@@ -261,18 +265,18 @@ def _locate(path: Path) -> Path:
     newest = max((int(step) for step in steps if step.isdigit()), default=None)
     far = "has no checkpoint yet" if newest is None else f"is at step {newest}"
     raise CheckpointError(
-        f"the run in {path} has exported no model yet (it {far}); "
-        f"wait for its first evaluation, or go on with `vitreous resume {path}`"
+        f"the run in {path} has exported no model yet (it {far}); wait for its first evaluation, or resume it "
+        f"with `vitreous resume {path}`"
     )
 
 
 def is_model(path: Path) -> bool:
-    """Tell whether a folder is a model folder, of whatever format."""
+    """Return whether a folder is a model folder, of any format."""
     return "vitreous_model" in _keys(path)
 
 
 def _keys(path: Path) -> set[str]:
-    """Return the names at the top of a folder's config.json, or none if there is no such file."""
+    """Return the top-level names in a folder's config.json, or none if there is no such file."""
     try:
         document = read_json(path / CONFIG)
     except (OSError, CheckpointError):
@@ -282,9 +286,9 @@ def _keys(path: Path) -> set[str]:
 
 @contextmanager
 def _watched(path: Path) -> Iterator[Callable[[], bool]]:
-    """Tell whether a folder was replaced by a newer model meanwhile, as a run in training does: never mix the two.
+    """Detect whether a newer model replaced a folder in the meantime, as a run in training does: never mix the two.
 
-    The folder is held open, so that its number can't be given to another one.
+    The folder is held open, so that its inode number can't be reused.
     """
     before, handle = None, None
     with suppress(OSError, CheckpointError):

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays, read without pickle, after every claim was held against the file."""
+"""Read NumPy's archives of arrays without pickle, after checking every claim against the file."""
 
 import io
 import math
@@ -17,7 +17,7 @@ from vitreous.storage.limits import check_claims, check_count, check_file
 from vitreous.storage.safetensors_file import translate_read_errors
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""How NumPy compresses, or not."""
+"""NumPy's compression methods."""
 MOST_AXES = 16
 BROKEN = (
     zipfile.BadZipFile,
@@ -29,19 +29,19 @@ BROKEN = (
     ValueError,
     MemoryError,
 )
-"""What zipfile, zlib and NumPy raise on what is damaged."""
+"""Errors of zipfile, zlib and NumPy on damaged files."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """Read a NumPy archive, without pickle; bfloat16, which NumPy writes as two raw bytes, is understood.
+    """Read a NumPy archive without pickle; bfloat16, which NumPy writes as two raw bytes, is supported.
 
     Raises:
-        CheckpointError: no archive, or a member that claims more than it holds, or of a type that is no number.
+        CheckpointError: no archive, or a member that claims more than it holds, or of a non-numeric type.
     """
     tensors = {}
     with translate_read_errors(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy's, of headers that Python 2 wrote
+        warnings.simplefilter("ignore")  # NumPy's, about headers that Python 2 wrote
         check_file(path)
         try:
             with zipfile.ZipFile(path) as archive:
@@ -59,7 +59,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
-    """Read one member, after holding its header against its size."""
+    """Read one member, after checking its header against its size."""
     name = ascii(member.filename)[1:-1][:80]
     if member.compress_type not in METHODS:
         raise CheckpointError(f"{path}: {name} is compressed by method {member.compress_type}, which NumPy doesn't use")
@@ -83,20 +83,22 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
 def read_header(
     file: zipfile.ZipExtFile | io.BufferedReader, where: str, held: int, text: bool = False
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return an array's shape, whether it lies column by column, and its type, of numbers or of text.
+    """Return an array's shape, whether it is stored column by column, and its type, of numbers or of text.
 
     Args:
-        file: at the array's beginning; left where its values begin.
-        where: what messages call it.
-        held: bytes that there are for it.
-        text: it is to be of text, not of numbers.
+        file: at the array's beginning; left at the start of its values.
+        where: its name in messages.
+        held: bytes available for it.
+        text: whether it must be text rather than numbers.
 
     Raises:
-        CheckpointError: another type, or a shape that takes more than `held`. ValueError: no header of NumPy's.
+        CheckpointError: another type, or a shape that takes more than `held`. ValueError: not a header of NumPy's.
     """
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
-        raise CheckpointError(f"{where} is written in NumPy format {version}, which nobody needs")
+        raise CheckpointError(
+            f"{where} is written in NumPy format {version}, which is not supported; write it with numpy.savez"
+        )
     try:
         shape, fortran, dtype = HEADERS[version](file)
     except RecursionError as error:

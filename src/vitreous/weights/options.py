@@ -1,4 +1,4 @@
-"""How weights are to be taken, and what became of them. Imports no torch."""
+"""How weights are loaded, and the report about it. Imports no torch."""
 
 import re
 from collections import Counter
@@ -9,15 +9,15 @@ from vitreous.errors import ConfigError, UnknownName
 
 ALLOWED = ("missing", "unused")
 CHANNEL_RULES = ("sum", "tile", "zero")
-"""How the first layer's kernels are taken to another number of channels; see weights/adaptation.py."""
+"""How the first layer's kernels are adapted to another number of channels; see weights/adaptation.py."""
 
 
 @dataclass(frozen=True)
 class StatedFacts:
-    """What somebody says of a file that can't tell it itself; what the file does tell must agree."""
+    """The user's statements about a file that doesn't say so itself; they must agree with what it does say."""
 
     grid: tuple[int, int] | None = None
-    """Rows and columns of patches that its positions are for."""
+    """Rows and columns of patches for its positions."""
     heads: int | None = None
     """Attention heads."""
 
@@ -34,29 +34,30 @@ class StatedFacts:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are to be taken."""
+    """How weights are loaded."""
 
     family: str | None = None
     """The family, or family:variant; None: recognised (--as)."""
     grid: tuple[int, int] | None = None
-    """Rows and columns of patches that the file's positions are for, where it doesn't tell."""
+    """Rows and columns of patches for the file's positions, if it doesn't say."""
     heads: int | None = None
-    """Attention heads, where the file doesn't tell."""
+    """Attention heads, if the file doesn't say."""
     image: tuple[int, int] | None = None
-    """Rows and columns of images that the model sees; None: those of the file."""
+    """Rows and columns of the model's images; None: those of the file."""
     rule: str | None = None
-    """How the position grid is resized; None: as its origin does."""
+    """The rule that resizes the position grid; None: its origin's."""
     allow: tuple[str, ...] = ()
-    """What may differ: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
+    """Allowed differences: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
     labels: tuple[str, ...] | None = None
-    """Where the outputs have names: those of the classes to keep, in the order that is wanted. Where they have none: the
-    names of all outputs, in their order. None: as the file has them."""
+    """If the outputs have names: those of the classes to keep, in this order. If not: the names of all outputs, in
+    order. None: as the file has them."""
     classes: int | tuple[str, ...] | None = None
-    """A new head, of zeros, for so many classes or for these; None: the file's own."""
+    """A new head, of zeros, for this number of classes or for these; None: the file's own."""
     channels: int | None = None
-    """Channels that the model sees; None: those of the file."""
+    """Channels of the model's images; None: those of the file."""
     channel_rule: str | None = None
-    """How the first layer gets them: sum, tile or zero; None: sum for one, zero for more than there are, else tile."""
+    """How the first layer is adapted to them: sum, tile or zero; None: sum for one, zero for more than before, else
+    tile."""
 
     def __post_init__(self) -> None:
         for name in self.allow:
@@ -68,18 +69,16 @@ class LoadOptions:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
         _ = self.told
         if self.labels is not None and self.classes is not None:
-            raise ConfigError(
-                "labels are those of the head that is there, and classes makes a new one; give one of them"
-            )
+            raise ConfigError("labels choose from the existing head, but classes makes a new one; give one of them")
 
     @property
     def told(self) -> StatedFacts:
-        """What is said of the file itself."""
+        """The statements about the file itself."""
         return StatedFacts(self.grid, self.heads)
 
 
 def group_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names with their numbers taken together, the largest group first.
+    """Return names grouped by replacing their numbers, the largest group first.
 
     >>> group_names(["blocks.0.gamma_1", "blocks.1.gamma_1", "mask_token"])
     ('blocks.N.gamma_1 (2)', 'mask_token')
@@ -90,18 +89,18 @@ def group_names(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of weights on their way into our model."""
+    """The report on loading weights into our model."""
 
     source: str
     origin: str
     """The family, and who writes such files."""
     model: str
     mapped: int
-    """Tensors of ours that were made from theirs."""
+    """Tensors of ours made from theirs."""
     resized: str = ""
-    """Position grid: from, to, rule; empty where it stayed."""
+    """Position grid: from, to, rule; empty if unchanged."""
     channels: str = ""
-    """Channels of the first layer: from, to, rule; empty where they stayed."""
+    """Channels of the first layer: from, to, rule; empty if unchanged."""
     head: str = "kept"
     """kept, sliced, new or none."""
     new: tuple[str, ...] = ()
@@ -111,9 +110,9 @@ class Report:
     ignored: int = 0
     """Tensors of theirs that belong to something else, such as a text tower."""
     beside: tuple[str, ...] = ()
-    """Groups of those, numbers taken together."""
+    """Groups of those, with numbers replaced."""
     assumed: tuple[str, ...] = ()
-    """What the file didn't tell."""
+    """Facts that the file doesn't state."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -1,9 +1,9 @@
-"""Pickles as descriptions: a machine that knows their instructions, imports nothing and calls nothing.
+"""Interpret pickles as descriptions: a machine that knows their instructions, but imports nothing and calls nothing.
 
-Classes and functions are names. The only calls that have an effect are those that describe a tensor, or make a dict or list;
-every other object becomes an `Inert` one, which remembers its class, its arguments and its attributes, so that the settings,
-paths and numbers that training scripts keep beside their weights can lie there. A file that would call the operating system
-when others open it is refused.
+Classes and functions are just names. The only calls with an effect are those that describe a tensor, or make a dict or
+list; every other object becomes an `Inert` one, which records its class, its arguments and its attributes, so that
+settings, paths and numbers that training scripts save with their weights do no harm. A file that would call the
+operating system when other programs open it is refused.
 """
 
 import io
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 
 MOST_STEPS = 2_000_000
-"""Instructions that are carried out; the training checkpoint of a large model has some hundred thousand."""
+"""Most instructions that are executed; the training checkpoint of a large model has a few hundred thousand."""
 MOST_SIDES = 16
-"""Axes of a tensor."""
+"""Most axes of a tensor."""
 STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -53,7 +53,7 @@ DICTS = (
 )
 DATA = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "complex", "str", "bytes", "bytearray", "bool"}
 DATA |= {"object", "type", "slice", "range", "getattr", "unicode", "long", "Ellipsis", "NotImplemented"}
-"""Python's built-in names that data is made with; getattr is how enumerations are."""
+"""Python's built-in names for making data; getattr is how enumerations are made."""
 BUILTINS = ("builtins ", "__builtin__ ")
 HARMFUL = {
     *(
@@ -79,7 +79,7 @@ LOADERS = {f"torch{module} load" for module in ("", ".serialization", ".hub", ".
 
 
 class Storage(NamedTuple):
-    """Where a tensor's bytes lie: their type, the name of their record, how many elements, on which device they were."""
+    """The bytes of a tensor: their type, the name of their record, the number of elements, and their device."""
 
     dtype: torch.dtype
     key: str
@@ -97,7 +97,7 @@ class Described(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Return how many bytes the tensor has when it is written out."""
+        """Return the size of the tensor in bytes when written out."""
         size = self.storage.dtype.itemsize
         for side in self.shape:
             size *= side
@@ -105,12 +105,12 @@ class Described(NamedTuple):
 
 
 class Name(str):
-    """A class or function, as a word: nothing is imported."""
+    """The name of a class or function: nothing is imported."""
 
 
 @dataclass(eq=False)
 class Inert:
-    """An object of a class that wasn't imported: what it would have been made of."""
+    """An object of a class that wasn't imported: the arguments for making it."""
 
     kind: str
     arguments: Any = ()
@@ -118,25 +118,25 @@ class Inert:
 
 
 class Unfit(Exception):
-    """What a file asks for that no file of weights needs."""
+    """The file requires something that no file of weights needs."""
 
 
 class Harmful(Unfit):
-    """A call that could do harm where a file is opened by something else."""
+    """A call that could do harm when something else opens the file."""
 
 
 @dataclass
 class Machine:
-    """Carries out the instructions of a description."""
+    """Executes the instructions of a description."""
 
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
     storages: dict[str, Storage] = field(default_factory=dict)
-    """Those that were referred to, by their keys."""
+    """Storages that were referred to, by their keys."""
 
     def run(self, source: bytes | io.BytesIO) -> Any:
-        """Return what a description builds; raises Unfit, or any error of Python's, where it makes no sense."""
+        """Return what a description builds; raises Unfit, or any error of Python's, if it makes no sense."""
         for step, (opcode, argument, _) in enumerate(pickletools.genops(source)):
             if opcode.name == "STOP":
                 return self.stack.pop()
@@ -146,7 +146,7 @@ class Machine:
         raise Unfit("it has no end")
 
     def step(self, name: str, argument: Any) -> None:
-        """Carry out one instruction."""
+        """Execute one instruction."""
         if name in VALUES:
             self.stack.append(argument)
         elif name in CONSTANTS:
@@ -165,14 +165,14 @@ class Machine:
             raise Unfit(f"its description has the instruction {name}")
 
     def marked(self) -> list[Any]:
-        """Take everything off the stack that was laid there since the last mark."""
+        """Pop everything pushed onto the stack since the last mark."""
         start = self.marks.pop()
         values = self.stack[start:]
         del self.stack[start:]
         return values
 
     def pop_values(self, count: int) -> list[Any]:
-        """Take some values off the stack."""
+        """Pop some values off the stack."""
         if len(self.stack) < count:
             raise IndexError("nothing is left on the stack")
         values = self.stack[-count:]
@@ -180,12 +180,12 @@ class Machine:
         return values
 
     def called(self) -> None:
-        """Describe a tensor, make a dict, or note a call; call nothing."""
+        """Describe a tensor, make a dict, or record a call; call nothing."""
         function, arguments = self.pop_values(2)
         self.stack.append(emulate_call(function, arguments))
 
     def created(self, keywords: bool = False) -> None:
-        """Note an object of some class."""
+        """Record an object of some class."""
         kind, *arguments = self.pop_values(3 if keywords else 2)
         if not isinstance(kind, Name) or is_harmful(kind):
             raise Harmful(f"it makes a {str(kind)[:80]!r}")
@@ -201,7 +201,7 @@ class Machine:
         self.stack.append(made)
 
     def stored(self) -> None:
-        """Take a reference to a record for what it is."""
+        """Interpret a reference to a record."""
         reference = self.stack.pop()
         if reference[0] == "module":  # a class with its source, in older files
             self.stack.append(reference[1])
@@ -225,23 +225,23 @@ class Machine:
         self.stack.append(storage)
 
     def itemised(self, items: list[Any]) -> None:
-        """Put pairs into a dict, or into whatever else was made to hold them."""
+        """Put pairs into a dict, or into any other object made to hold them."""
         if isinstance(self.stack[-1], dict):
             self.stack[-1].update(dict(zip(items[::2], items[1::2], strict=True)))
 
     def listed(self, items: list[Any]) -> None:
-        """Put values into a list, or into whatever else was made to hold them."""
+        """Put values into a list, or into any other object made to hold them."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(items)
 
     def named(self) -> None:
-        """Put the name of a class or function together from its two words."""
+        """Combine the name of a class or function from its two words."""
         module, name = self.pop_values(2)
         self.stack.append(Name(f"{module} {name}"))
 
 
 def emulate_call(function: Any, arguments: Any) -> Any:
-    """Return what a call would have returned, as far as tensors, dicts and lists go; else an inert object."""
+    """Return the result of a call that makes tensors, dicts or lists; for any other, an inert object."""
     if not isinstance(function, Name) or is_harmful(function):
         raise Harmful(f"it calls {(function.kind if isinstance(function, Inert) else str(function))[:80]!r}")
     if function in TENSORS:
@@ -261,7 +261,7 @@ def emulate_call(function: Any, arguments: Any) -> Any:
 
 
 def is_harmful(name: str) -> bool:
-    """Tell whether a class or function is one that no file of weights needs."""
+    """Return whether a class or function is one that no file of weights needs."""
     if name.startswith(BUILTINS):
         return name.split(" ", 1)[1] not in DATA
     return name in LOADERS or not HARMFUL.isdisjoint(re.split(r"[ .]", name))
@@ -332,13 +332,13 @@ ACTIONS: dict[str, Any] = {
 
 
 def list_attributes(node: Any) -> dict[Any, Any] | None:
-    """Return what hangs below a node: the items of a dict, an inert object's attributes; None where nothing does."""
+    """Return the children of a node: the items of a dict, an inert object's attributes; None if it has none."""
     inside = node.state if isinstance(node, Inert) else node
     return inside if isinstance(inside, dict) else None
 
 
 def iterate_tensors(tree: Any, most: int = 100_000, deepest: int = 64) -> Iterator[tuple[str, Described]]:
-    """Yield the tensors of a tree of objects, by their path of attributes; raises Unfit for one that is too large."""
+    """Yield the tensors of a tree of objects, by their path of attributes; raises Unfit if it is too large."""
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
     seen = 0
     while waiting:

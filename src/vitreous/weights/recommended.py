@@ -1,7 +1,7 @@
-"""Pre-trained models worth starting from, by short names: where they are, how large, under which licence, how good. No torch.
+"""Recommended pre-trained models by short names: location, size, licence and accuracy. No torch.
 
-Facts are timm's (`pretrained_cfg` of timm 1.0.31) or the authors'; each accuracy names its source. What nobody published is
-None or empty. How a name is written otherwise (timm's own, the Hub's) is in `find_repository`.
+Facts are timm's (`pretrained_cfg` of timm 1.0.31) or the authors'; each accuracy names its source. Unpublished facts
+are None or empty. `find_repository` handles other spellings of a name (timm's own, the Hub's).
 """
 
 import difflib
@@ -20,13 +20,13 @@ class Accuracy:
     how: str
     """fine-tuned, linear (a linear layer on frozen features), zero-shot, or linear, ReaL labels."""
     image: int
-    """Pixels a side at which it was measured."""
+    """Pixels per side at which it was measured."""
     source: str
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """A pre-trained model on the Hub that vitreous reads."""
+    """A pre-trained model on the Hub that vitreous supports."""
 
     name: str
     """The short name: a family and a size, Ti to L."""
@@ -35,26 +35,26 @@ class Recommended:
     layout: str
     """Who writes files of this layout: timm or huggingface (transformers)."""
     parameters: int
-    """Of the whole file, other towers and the head included."""
+    """Parameters of the whole file, including other towers and the head."""
     licence: str
     """By its SPDX name; dinov3-license is Meta's own."""
     resolution: int
-    """Pixels a side that the file is for; another size resizes its positions."""
+    """Pixels per side that the file is for; another size resizes its positions."""
     image: int
-    """Pixels a side that are enough for features of photographs, by the authors' own evaluation."""
+    """Pixels per side that suffice for features of photographs, by the authors' own evaluation."""
     good_for: str
     accuracy: Accuracy | None = None
     gated: bool = False
-    """The licence must be accepted on the repository's page, and the token of that account given."""
+    """Whether the licence must be accepted on the repository's page, and the token of that account given."""
 
     @property
     def bytes(self) -> int:
-        """Size of the download, whose tensors are float32, but for its header of some kilobytes."""
+        """Size of the download, whose tensors are float32, without its header of a few kilobytes."""
         return 4 * self.parameters
 
     @property
     def timm(self) -> str:
-        """The name that timm gives it; empty where the file isn't timm's."""
+        """timm's name of it; empty if the file isn't timm's."""
         return self.repository.removeprefix("timm/") if self.layout == "timm" else ""
 
 
@@ -186,15 +186,15 @@ RECOMMENDED = (
     _dinov3("dinov3-b", "b", 85_657_344, 89.3),
 )
 AUTO = RECOMMENDED[0]
-"""What the word auto stands for where it can be had."""
+"""The meaning of the word auto, if available."""
 BY_NAME = {one.name: one for one in RECOMMENDED}
 OF_FILES = "safetensors|npz|pth|pt|bin|ckpt|pyth|tar|pkl|json|jsonl|csv"
 OF_TIMM = re.compile(rf"(aimv2|beit|beitv2|deit|deit3|eva|eva02|flexivit|resnetv2|vit)_\w+\.(?!(?:{OF_FILES})$)\w+")
-"""Names that timm gives to weights of the architectures that are read here: architecture.tag. A file's extension is no tag."""
+"""timm's names of weights of the supported architectures: architecture.tag. A file's extension is no tag."""
 
 
 def find_repository(name: str) -> str | None:
-    """Return the repository that a short name or a name of timm's stands for; None for any other text.
+    """Return the repository for a short name or a name of timm's; None for any other text.
 
     >>> find_repository("dinov2-s")
     'timm/vit_small_patch14_reg4_dinov2.lvd142m'
@@ -209,13 +209,14 @@ def find_repository(name: str) -> str | None:
 
 
 def find_recommended(name: str) -> Recommended | None:
-    """Return what is known of a model by any of its names, at any revision: short, timm's, the Hub's; None if it isn't listed."""
+    """Return the facts about a model by any of its names, at any revision: short, timm's, the Hub's; None if it
+    isn't listed."""
     repository = name.partition("@")[0].removeprefix("hf-hub:").removeprefix("hf:")
     repository = find_repository(repository) or repository
     return next((one for one in RECOMMENDED if one.repository == repository), None)
 
 
 def suggest_recommended(name: str) -> str:
-    """Return the rest of a sentence that suggests the short name which was probably meant, or nothing."""
+    """Return the rest of a sentence that suggests the short name that was probably meant, or nothing."""
     near = difflib.get_close_matches(name.lower(), BY_NAME, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}? (vitreous models --pretrained lists them)" if near else ""

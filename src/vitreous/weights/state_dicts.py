@@ -1,4 +1,4 @@
-"""Which of the things in a training checkpoint are the weights: found, taken out, and told."""
+"""Find the weights in a training checkpoint, extract them, and report it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ WRAPPERS = (
 )
 """Keys under which training scripts keep the weights; the average is preferred to the raw ones."""
 NOT_WEIGHTS = ("opt", "sched", "scaler", "loop", "callback", "rng", "state_dict_meta")
-"""Beginnings of keys that hold something else."""
+"""Prefixes of keys that hold something else."""
 FEWEST = 8
 """Tensors of a model; what has fewer is something else beside one that has as many."""
 DEEPEST = 4
@@ -33,7 +33,7 @@ STRANGE = {
     "meta": "on torch's meta device: it has a shape, but no values",
     "numpy": "an array of NumPy's; save torch.from_numpy(array)",
 }
-"""What isn't a plain tensor, by a word in the name of the function that rebuilds it."""
+"""Tensors that aren't plain, by a word in the name of the function that rebuilds them."""
 GATHER = (
     "gather it: with torch.distributed.checkpoint, `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE`; "
     "with FSDP, save the full state_dict (StateDictType.FULL_STATE_DICT, or get_model_state_dict with full_state_dict=True)"
@@ -41,17 +41,17 @@ GATHER = (
 
 
 class State(NamedTuple):
-    """Described tensors by name, and what was done to find them."""
+    """Described tensors by name, and how they were found."""
 
     tensors: dict[str, Described]
     notes: tuple[str, ...]
 
 
 def find_state(content: Any, where: str) -> State:
-    """Find the weights in what a file holds.
+    """Find the weights in the contents of a file.
 
     Raises:
-        CheckpointError: there are none, or several and nothing says which; or they are shards, or no plain tensors.
+        CheckpointError: there are none, or several and nothing says which; or they are shards, or not plain tensors.
     """
     notes: list[str] = []
     beside: dict[str, Described] = {}
@@ -112,7 +112,7 @@ def list_averages(content: Any, path: str = "", deepest: int = DEEPEST) -> Itera
 
 
 def find_holders(content: Any) -> dict[str, Any]:
-    """Return the entries that hold weights, or hold something that does, by their keys."""
+    """Return the entries that hold weights, directly or deeper, by their keys."""
     if not isinstance(content, Mapping):
         return {}
     return {str(key): value for key, value in content.items() if holds_state(value, str(key), DEEPEST)}
@@ -128,7 +128,7 @@ def holds_state(value: Any, key: str, deepest: int) -> bool:
 
 
 def choose_key(inner: Mapping[str, Any], where: str) -> str | None:
-    """Return the key of the weights: the first that is usual, else the only one; raises CheckpointError for several."""
+    """Return the key of the weights: the first usual one, else the only one; raises CheckpointError for several."""
     usual = next((key for key in WRAPPERS if key in inner), None)
     if usual is not None or not inner:
         return usual
@@ -144,7 +144,7 @@ def choose_key(inner: Mapping[str, Any], where: str) -> str | None:
 
 
 def count_tensors(content: Any) -> int:
-    """Count the tensors that are directly in a mapping; those of a module count by their modules."""
+    """Count the tensors directly in a mapping; those of a module count by their modules."""
     values = (list_attributes(content) or {}).values()
     return sum(isinstance(value, (Described, Inert)) for value in values)
 
@@ -157,25 +157,25 @@ def count_all(content: Any, deepest: int = DEEPEST) -> int:
 
 
 def is_state(content: Mapping[Any, Any]) -> bool:
-    """Tell whether a mapping is one of names to tensors: half of its entries are."""
+    """Return whether a mapping is one of names to tensors: half of its entries are."""
     tensors = sum(isinstance(value, Described) or is_strange(value) for value in content.values())
     return tensors > 0 and 2 * tensors >= len(content) and isinstance(next(iter(content)), str)
 
 
 def is_strange(value: Any) -> bool:
-    """Tell whether something stands for a tensor that isn't a plain one."""
+    """Return whether something represents a tensor that isn't a plain one."""
     return isinstance(value, Inert) and (explain_strange(value) != "" or any(word in value.kind for word in SHARDS))
 
 
 def explain_strange(value: Inert) -> str:
-    """Say what a tensor is that isn't a plain one; empty for anything else."""
+    """Describe a tensor that isn't a plain one; empty for anything else."""
     if "_rebuild" not in value.kind and "multiarray _reconstruct" not in value.kind:
         return ""
     return next((said for word, said in STRANGE.items() if word in value.kind), "of a kind that vitreous can't read")
 
 
 def check_whole(tensors: Mapping[str, Described], rest: Mapping[str, Any], where: str) -> None:
-    """Refuse weights that lie elsewhere in part, or aren't plain tensors; raises CheckpointError."""
+    """Refuse weights that are partly elsewhere, or aren't plain tensors; raises CheckpointError."""
     for name, value in rest.items():
         if isinstance(value, Inert) and any(word in format_class(value) for word in SHARDS):
             raise CheckpointError(
@@ -199,7 +199,7 @@ def format_class(value: Inert) -> str:
 
 
 def is_module(value: Inert) -> bool:
-    """Tell whether an object is a whole pickled module of torch's."""
+    """Return whether an object is a whole pickled module of torch's."""
     return all(isinstance((list_attributes(value) or {}).get(key), Mapping) for key in MODULE)
 
 

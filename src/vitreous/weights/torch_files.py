@@ -1,9 +1,9 @@
-"""What torch writes: torch.save's zip archives and its older files, and TorchScript archives; nobody's code runs.
+"""Read torch's files: torch.save's zip archives and its older files, and TorchScript archives; nobody's code runs.
 
-A zip archive holds data.pkl, which describes a tree of objects (pickled.py), and a record of bytes for each storage. An older
-file is five pickles one after the other (a number, the protocol, the system, the tree, the names of the storages), and then
-the storages, each after its length. The tensors are views of the mapped file. TorchScript's archives, such as OpenAI's CLIP
-files, hold a program beside it, which is never looked at.
+A zip archive holds data.pkl, which describes a tree of objects (pickle_reader.py), and a record of bytes for each
+storage. An older file is five pickles in a row (a number, the protocol, the system, the tree, the names of the
+storages), followed by the storages, each after its length. The tensors are views of the mapped file. TorchScript's
+archives, such as OpenAI's CLIP files, also hold a program, which is never read.
 """
 
 import io
@@ -26,21 +26,21 @@ from vitreous.weights.pickle_reader import Described, Harmful, Machine, Unfit, i
 MOST_PICKLE = 64 * 2**20
 """Longest description that is read, in bytes."""
 MAGIC = 0x1950A86A20F9469CFC6C
-"""The number that torch's older files begin with."""
+"""The number at the start of torch's older files."""
 OLD = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")
 ZIP = b"PK\3\4"
-FOREIGN = "its numbers are written with their highest byte first; save it again on a common machine"
+FOREIGN = "its numbers are big-endian; save it again on a little-endian machine"
 CONSTANTS = re.compile(r"[^/]+/constants\.pkl")
 
 
 @dataclass
 class TorchFile:
-    """A file of torch's: the tree that it describes, and where its storages lie."""
+    """A file of torch's: the tree that it describes, and the location of its storages."""
 
     tree: Any
     map: FileMap
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Where each storage begins, and its bytes."""
+    """The offset and the size of each storage, in bytes."""
 
     def tensor(self, one: Described) -> Tensor:
         """Return a described tensor: a view of its storage's bytes in the mapped file; raises Unfit."""
@@ -56,14 +56,14 @@ class TorchFile:
         return values.as_strided(one.shape, one.strides, one.offset)
 
     def tensors(self, found: dict[str, Described], where: str) -> dict[str, Tensor]:
-        """Return described tensors, after what they claim was held against the file; raises CheckpointError, Unfit."""
+        """Return described tensors, after checking their claims against the file; raises CheckpointError, Unfit."""
         check_count(where, len(found))
         check_claims(where, sum(one.bytes for one in found.values()), len(self.map.bytes))
         return {name: self.tensor(one) for name, one in found.items()}
 
 
 def is_torch(path: Path) -> bool:
-    """Tell, by its first bytes, whether a file could be one of torch's."""
+    """Return whether a file could be one of torch's, by its first bytes."""
     with translate_read_errors(path), path.open("rb") as file:
         start = file.read(len(OLD))
     return start == OLD or start[:4] == ZIP
@@ -78,15 +78,15 @@ def is_script(path: Path) -> bool:
                 return False
             with zipfile.ZipFile(path) as archive:
                 return any(CONSTANTS.fullmatch(name) for name in archive.namelist())
-        except (zipfile.BadZipFile, NotImplementedError, ValueError):  # damaged: whoever reads it next says how
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):  # damaged: the next reader says how
             return False
 
 
 def read_script(path: Path) -> tuple[dict[str, Tensor], FileMap]:
-    """Read the tensors of a TorchScript archive under the names that its modules give them, mapped from the file.
+    """Read the tensors of a TorchScript archive under their modules' names, mapped from the file.
 
     Raises:
-        CheckpointError: no sound archive, or one that asks for more than to describe tensors.
+        CheckpointError: no sound archive, or one that does more than describe tensors.
     """
     with translate_errors(
         path, f"{path} is no archive of weights that vitreous reads: ", f"{path} is a damaged TorchScript archive"
@@ -97,7 +97,7 @@ def read_script(path: Path) -> tuple[dict[str, Tensor], FileMap]:
 
 @contextmanager
 def translate_errors(path: Path, unfit: str, damaged: str) -> Iterator[None]:
-    """Turn whatever is wrong with a file of torch's into one clear line; pickletools and zipfile raise almost anything."""
+    """Turn any fault of a file of torch's into one clear line; pickletools and zipfile raise almost anything."""
     with translate_read_errors(path):
         try:
             yield
@@ -114,7 +114,7 @@ def read_pickled(path: Path) -> TorchFile:
     """Read what torch.save wrote.
 
     Raises:
-        CheckpointError: no such file, damaged, or one that would do more than hold data when others open it.
+        CheckpointError: no such file, damaged, or one that would do more than hold data when other programs open it.
     """
     start = f"{path} can't be read as weights only: "
     broken = (
@@ -152,7 +152,7 @@ def read_archive(path: Path) -> TorchFile:
 
 
 def locate_record(file: FileMap, info: zipfile.ZipInfo) -> tuple[int, int] | None:
-    """Return where a record's bytes begin, and how many there are; None where it is compressed or not there."""
+    """Return the offset and the size of a record; None if it is compressed or missing."""
     start = info.header_offset
     header = bytes(file.bytes[start : start + 30])
     begin = start + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
@@ -163,7 +163,8 @@ def locate_record(file: FileMap, info: zipfile.ZipInfo) -> tuple[int, int] | Non
 
 
 def read_old(path: Path) -> TorchFile:
-    """Read a file as torch wrote them before 1.6, and still does on demand; raises Unfit, or what pickletools raises."""
+    """Read a file in torch's format before 1.6, which it still writes on request; raises Unfit, or what pickletools
+    raises."""
     with path.open("rb") as whole:
         file = io.BytesIO(whole.read(MOST_PICKLE))  # reads no more than there is, whatever an instruction claims
     magic, _, system = (Machine().run(file) for _ in range(3))
@@ -177,7 +178,7 @@ def read_old(path: Path) -> TorchFile:
 def locate_storages(
     file: FileMap, end: int, keys: list[str], machine: Machine
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield where the storages lie, the first from `end` on: each after its number of elements."""
+    """Yield the location of each storage, starting at `end`: each follows its number of elements."""
     for key in keys:
         count, begin = int.from_bytes(file.bytes[end : end + 8], "little"), end + 8
         end = begin + count * machine.storages[key].dtype.itemsize

@@ -1,7 +1,7 @@
-"""One file from the Hub into the Hub's own cache: it goes on where it was broken off, and is held against its hash.
+"""Download one file from the Hub into the Hub's own cache: resumes where it broke off, and checks its hash.
 
-huggingface_hub keeps nothing of a file whose download was broken off, which for hundreds of megabytes on a slow line means that
-it never comes. So large files are fetched here, into the place where that library looks for them.
+huggingface_hub keeps nothing of a file whose download broke off, so hundreds of megabytes on a slow line would never
+arrive. Large files are therefore fetched here, to the place where that library looks for them.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ from vitreous.weights.hub_requests import explained, timeouts
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """The ETag of a large file is its hash."""
 ATTEMPTS = 5
-"""Broken connections in a row, with nothing read between them, before it is given up."""
+"""Consecutive broken connections, with nothing read in between, before giving up."""
 Progress = Callable[[int], None]
 
 
 def fetch_file(repository: str, name: str, commit: str, progress: Progress) -> Path:
-    """Return a file's place in the cache, fetched if it isn't there.
+    """Return a file's path in the cache, fetching it if it isn't there.
 
     Args:
         repository: owner/name.
         name: of a file at its top.
         commit: 40 hexadecimal digits.
-        progress: told the bytes of this file that are there.
+        progress: called with the bytes of this file that are present.
 
     Raises:
-        DownloadFailed: it didn't come whole; what came is kept, and the next time goes on from there.
-        CheckpointError: not to be had, as `hub_requests.explain` says. StorageError: the cache can't be written.
+        DownloadFailed: it is incomplete; what arrived is kept, and the next attempt continues there.
+        CheckpointError: unavailable, as `hub_requests.explain` says. StorageError: the cache can't be written.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.utils import build_hf_headers
@@ -66,7 +66,7 @@ class Blob:
         self.lock = Path(constants.HF_HUB_CACHE) / ".locks" / folder / f"{digest}.lock"
 
     def fetch(self, headers: dict[str, str], progress: Progress) -> None:
-        """Fetch what is missing of it, unless it is there; another process that fetches it is waited for."""
+        """Fetch the missing part, unless it is complete; wait for another process that fetches it."""
         from huggingface_hub.utils import WeakFileLock
 
         self.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class Blob:
             self.partial.replace(self.path)
 
     def _fill(self, file: BinaryIO, headers: dict[str, str], progress: Progress) -> None:
-        """Read until all is there, through broken connections."""
+        """Read until everything is there, through broken connections."""
         from huggingface_hub.errors import HTTPError
 
         left = ATTEMPTS
@@ -89,7 +89,7 @@ class Blob:
             try:
                 self._read(file, before, headers, progress)
                 reason = "the connection ended early"
-            except HTTPError as error:  # of a status too: addresses of large files are signed, and expire
+            except HTTPError as error:  # also of a status: addresses of large files are signed, and expire
                 answer = getattr(error, "response", None)
                 reason = f"status {answer.status_code}" if answer is not None else str(error) or type(error).__name__
             here = file.tell()
@@ -104,7 +104,7 @@ class Blob:
         progress(self.size)
 
     def _read(self, file: BinaryIO, start: int, headers: dict[str, str], progress: Progress) -> None:
-        """Read one answer to its end, from `start` on; a server that sends all of it again is let."""
+        """Read one answer to its end, from `start` on; a server may send all of it again."""
         from huggingface_hub import get_session
         from huggingface_hub.utils import hf_raise_for_status
 
@@ -118,12 +118,12 @@ class Blob:
                 progress(file.tell())
 
     def _check(self) -> None:
-        """Refuse what isn't the file that the Hub speaks of, and forget it; raises DownloadFailed."""
+        """Delete and refuse anything but the file that the Hub describes; raises DownloadFailed."""
         with self.partial.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.digest:
             self.partial.unlink()
             raise DownloadFailed(
-                f"{self.name} of {self.repository} came damaged: its SHA-256 is not the Hub's; it is thrown away, so try again (a proxy or "
-                "mirror may have changed it)"
+                f"{self.name} of {self.repository} arrived damaged: its SHA-256 is not the Hub's; it was deleted, "
+                "so try again (a proxy or mirror may have changed it)"
             )

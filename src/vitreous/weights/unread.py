@@ -1,4 +1,4 @@
-"""Models that people hold and vitreous doesn't read: told by their names, so that a refusal says what a file is."""
+"""Known models that vitreous doesn't support, recognised by their names, so that a refusal says what a file is."""
 
 import re
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ UNREAD = (
     (r"blocks_token_only\.", "CaiT"),
     (r"cls_attn_blocks\.", "XCiT"),
     (r"^(backbone\.)?layers\.0\.blocks\.0\.attn\.relative_position|swin", "Swin Transformer"),
-    (r"rel_pos_[hw]$", "SAM's or ViTDet's image encoder, whose blocks see windows"),
+    (r"rel_pos_[hw]$", "SAM's or ViTDet's image encoder, whose blocks attend within windows"),
     (r"^visual\.layer1\.0\.|^(visual\.)?attnpool\.", "one of CLIP's ResNets"),
     (r"^(stages|downsample_layers)\.0\..*(dwconv|conv_dw)|convnext", "ConvNeXt"),
     (r"(^|\.)layer1\.0\.conv1\.", "a ResNet with batch norm (torchvision's, timm's)"),
     (r"^features\.0\.|^classifier\.\d\.|^conv_stem\.", "a convolutional network of torchvision's or timm's"),
     (
         r"transformer\.layers\.\d+\.0\.(to_q|to_kv|spatial|temporal)",
-        "one of vit-pytorch's other models; of that package, ViT and SimpleViT are read",
+        "one of vit-pytorch's other models; of that package, ViT and SimpleViT are supported",
     ),
     (r"videomae|temporal_embed|tubelet", "a model of videos"),
     (r"^(model\.)?(embed_tokens|layers\.0\.self_attn)|^bert\.|^transformer\.h\.0\.", "a language model"),
@@ -44,7 +44,7 @@ UNREAD = (
 
 
 def explain_unknown(weights: Weights) -> str:
-    """Say what weights of no known family are, as far as their names or the configuration beside them tell."""
+    """Describe weights of no known family, as far as their names or the configuration beside them show."""
     named = read_model_name(weights.config)
     looks = next((what for pattern, what in UNREAD if any(re.search(pattern, name) for name in weights.tensors)), "")
     parts = [f"looks like {looks}"] if looks else []
@@ -53,5 +53,5 @@ def explain_unknown(weights: Weights) -> str:
 
 
 def read_model_name(config: Mapping[str, Any]) -> str:
-    """Return what a config.json calls the model: timm's architecture, or transformers' type."""
+    """Return a config.json's name of the model: timm's architecture, or transformers' type."""
     return str(config.get("architecture") or config.get("model_type") or "")[:80]

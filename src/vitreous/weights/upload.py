@@ -1,4 +1,5 @@
-"""A model of ours to the Hub: one commit of its folder and its card, into a repository that isn't used for anything else."""
+"""Upload a model to the Hub: one commit of its folder and its card, into a repository that isn't used for anything
+else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from vitreous.weights.model_folder import ModelFolder, save_model
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What a commit came to."""
+    """The result of a commit."""
 
     url: str
     commit: str
@@ -40,22 +41,23 @@ def upload(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> Uploaded:
-    """Write a model folder and its card to a repository, which is made if there is none; paths of this machine are left out.
+    """Write a model folder and its card to a repository, creating it if necessary, without paths of this machine.
 
     Args:
         folder: the model.
         repository: owner/name.
         card: the text of README.md.
         private: make a new repository a private one.
-        overwrite: write into a repository that holds weights already; its history keeps them.
-        listener: told what is uploaded; None: nobody.
+        overwrite: write into a repository that already holds weights; its history keeps them.
+        listener: receives messages; None: nobody.
 
     Raises:
-        CheckpointError: no such name, no token or one that may not write, or weights are there already. DownloadFailed: the Hub fails.
+        CheckpointError: no such name, no token or a read-only one, or weights are already there. DownloadFailed: the
+            Hub fails.
     """
     listener, parsed = listener or Unheard(), parse_name(repository)
     if parsed is None or parsed[0] != repository:
-        raise CheckpointError(f"{repository!r} can't be pushed to; give owner/name")
+        raise CheckpointError(f"can't push to {repository!r}; give owner/name")
     check_free(repository, overwrite)
     with TemporaryDirectory() as place:
         path = Path(place) / "model"
@@ -81,18 +83,19 @@ def check_free(repository: str, overwrite: bool) -> None:
         raise CheckpointError(f"{repository} can't be pushed: {describe_cause(error)}") from error
     if choose_files(list(found.files)) and not overwrite:
         raise CheckpointError(
-            f"{repository} on the Hub holds weights already; choose another name, or add --overwrite (its history keeps them)"
+            f"{repository} on the Hub already holds weights; choose another name, or add --overwrite (its history "
+            "keeps them)"
         )
 
 
 def describe_cause(error: VitreousError) -> str:
-    """Say why the Hub can't be reached, without the words for a download."""
+    """Explain why the Hub can't be reached, without mentioning a download."""
     cause = str(error.__cause__ or error).splitlines()
     return f"the Hub can't be reached at {endpoint()} ({(cause or [''])[0][:100]}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
 def commit(repository: str, path: Path, card: str, private: bool) -> Uploaded:
-    """Make the repository if there is none, and commit the files and the card at once."""
+    """Create the repository if necessary, and commit the files and the card at once."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()

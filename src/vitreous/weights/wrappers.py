@@ -1,9 +1,9 @@
-"""What wraps a model leaves marks on the names of its tensors: taken off here, for every family, and told.
+"""Remove the marks that wrappers of a model leave on the names of its tensors, for every family, and report it.
 
-torch.compile, DDP, FSDP, activation checkpointing, averaging, Lightning's modules and people's own put something before the
-names, or in the middle. The model is found at the prefix under which a family recognises it; nothing that lies elsewhere is
-dropped: another model of the same kind (a student beside its teacher) is set aside and told, a linear layer that can only be
-the head is taken for it, and everything else stays, so that it is told or refused.
+torch.compile, DDP, FSDP, activation checkpointing, averaging, Lightning's modules and users' own put something before
+the names, or in the middle. The model is found at the prefix under which a family recognises it. Nothing outside it is
+dropped: another model of the same kind (a student beside its teacher) is set aside and reported, a linear layer that
+can only be the head becomes the head, and everything else stays, to be reported or refused.
 """
 
 import re
@@ -18,35 +18,35 @@ from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
 
 INERT = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module")
-"""What torch.compile, FSDP, activation checkpointing and Fabric put into names, anywhere."""
+"""Marks of torch.compile, FSDP, activation checkpointing and Fabric, anywhere in names."""
 MARK = re.compile(rf"(?:(?<=\.)|^)(?:{'|'.join(INERT)})\.")
 AVERAGED = re.compile(r"(^|\.)(n_averaged|initted|step|num_updates)$")
 """The counts that torch's AveragedModel, and other packages' averages and trainers, keep beside the weights."""
 FEWEST, SHARE, DEEPEST = 8, 8, 8
-"""A prefix is looked under if it has so many tensors, one in so many of all, and so many parts at most."""
+"""A prefix is tried if it has this many tensors, one in this many of all, and at most this many parts."""
 PREFERRED = (r"ema|averag|swa|shadow", r"teacher", r"base_encoder|encoder_q|online", r"target")
-"""Which of several models in one file is taken: what its authors evaluate. The first that fits counts."""
+"""Which of several models in one file is used: the one that its authors evaluate. The first match counts."""
 HEAD = re.compile(
     r"^((?:outside [^:]+: )?(?:[\w-]+\.)*?(?:(?:cls_|class_|classification_|linear_|final_|new_)?heads?|fc|linear|clf"
     r"|(?:linear_|image_)?classifier))((?:\.(?:layers|head|fc|linear|\d+))*)\.weight$"
 )
-"""The weight of a layer that is called as heads are: the module, and what may stand below it."""
+"""The weight of a layer named like a head: the module, and what may be below it."""
 TRAINING = (r"(^|[. ])(predictor|projector|projection_head|criterion|\w*loss\w*)\.", r"(^|[. ])queue(_ptr)?$")
-"""What only training needs, whichever family the model is of."""
+"""Tensors only for training, in models of any family."""
 UNSURE = r"(^|\.)(pooler|pre_logits)\."
-"""Layers of an encoder of which nobody can tell whether a head outside stands on them."""
+"""Layers of an encoder on which an outside head may or may not be based."""
 Fits = Callable[[Weights], float]
 
 
 def unwrap(weights: Weights, fits: Fits) -> Weights:
-    """Return weights under the names that a family gives them.
+    """Return weights under a family's own names.
 
     Args:
         weights: as read.
-        fits: how surely some family recognises weights; 0: none does.
+        fits: how certainly some family recognises weights; 0: none does.
 
     Raises:
-        CheckpointError: several models lie in the file, and nothing says which is meant.
+        CheckpointError: there are several models in the file, and nothing says which is meant.
     """
     weights = strip_marks(weights)
     if fits(weights) > 0:
@@ -63,7 +63,7 @@ def unwrap(weights: Weights, fits: Fits) -> Weights:
 
 
 def strip_marks(weights: Weights) -> Weights:
-    """Take out what torch puts into names, and the count of an average."""
+    """Remove torch's marks from names, and the count of an average."""
     tensors, notes = weights.tensors, []
     averaged = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.numel() == 1]
     counts = [name for name in averaged if name.endswith("n_averaged")]
@@ -80,7 +80,7 @@ def strip_marks(weights: Weights) -> Weights:
 
 
 def list_prefixes(names: Collection[str]) -> list[str]:
-    """Return what many names begin with, the shortest first."""
+    """Return the prefixes of many names, the shortest first."""
     counted = Counter[str]()
     for name in names:
         ends = [match.end() for match in re.finditer(r"[./]", name)][:DEEPEST]
@@ -95,7 +95,7 @@ def select_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tenso
 
 
 def choose_prefix(found: list[str], where: str) -> str:
-    """Return the prefix of the model that its authors evaluate; raises CheckpointError where nothing tells."""
+    """Return the prefix of the model that its authors evaluate; raises CheckpointError if nothing says which."""
     if len(found) == 1:
         return found[0]
     for pattern in PREFERRED:
@@ -109,11 +109,11 @@ def choose_prefix(found: list[str], where: str) -> str:
 
 
 def take_prefix(weights: Weights, fits: Fits, prefix: str, others: list[str]) -> Weights:
-    """Take a prefix off, set other models aside, and keep what lies outside."""
+    """Remove a prefix, set other models aside, and keep what is outside."""
     inside, roots = select_prefix(weights.tensors, prefix), [shorten_prefix(other, prefix) for other in others]
     aside = tuple(name for name in weights.tensors if any(name.startswith(root) for root in roots))
     rest = {name: one for name, one in weights.tensors.items() if not name.startswith(prefix) and name not in aside}
-    clash = fits(replace(weights, tensors=inside | rest)) <= 0  # what lies outside looks like another family's
+    clash = fits(replace(weights, tensors=inside | rest)) <= 0  # what is outside looks like another family's
     left = {f"outside {prefix}: {name}" if clash or name in inside else name: one for name, one in rest.items()}
     note = f"took {prefix} off the names"
     if roots:
@@ -130,9 +130,9 @@ def shorten_prefix(other: str, chosen: str) -> str:
 
 
 def attach_head(weights: Weights, table: Table) -> Weights:
-    """Take a linear layer outside the encoder for its head, where it can be nothing else.
+    """Use a linear layer outside the encoder as its head, if it can be nothing else.
 
-    It is called as heads are, alone in its module, and as wide as the encoder, which has no head of its own.
+    It is named like a head, alone in its module, and as wide as the encoder, which has no head of its own.
     """
     rules = {rule.ours: rule for rule in table if rule.ours in ("head.weight", "head.bias") and len(rule.theirs) == 1}
     names = [rules[ours].theirs[0] for ours in ("head.weight", "head.bias") if ours in rules]
@@ -148,12 +148,12 @@ def attach_head(weights: Weights, table: Table) -> Weights:
         return weights
     renamed = {f"{fitting[0]}.weight": names[0], f"{fitting[0]}.bias": names[1]}
     tensors = {renamed.get(name, name): tensor for name, tensor in weights.tensors.items()}
-    note = f"the head is {fitting[0]}, which lies outside; it is taken to stand on what the model pools"
+    note = f"the head is {fitting[0]}, which is outside; it is assumed to read what the model pools"
     return replace(weights, tensors=tensors, notes=(*weights.notes, note))
 
 
 def list_linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the layers that are called as heads are and have nothing but a weight and a bias beside them."""
+    """Return the layers that are named like heads and have only a weight and a bias."""
     found = []
     for name, tensor in tensors.items():
         match = HEAD.match(name)
@@ -168,6 +168,6 @@ def list_linear_layers(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def guess_width(tensors: Mapping[str, Tensor]) -> int:
-    """Return the length that most vectors have: the width of norms and biases."""
+    """Return the most common length of vectors: the width of norms and biases."""
     lengths = Counter(len(tensor) for tensor in tensors.values() if tensor.ndim == 1)
     return lengths.most_common(1)[0][0] if lengths else 0

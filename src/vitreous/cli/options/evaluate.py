@@ -20,7 +20,7 @@ def check(options: Evaluate) -> None:
         check_benchmark(options)
     for name in find_changes(options.load_other, LoadOther()):
         if options.compare is None:
-            raise ConfigError(f"{option_name(name)} says what the weights of --compare are; give both, or neither")
+            raise ConfigError(f"{option_name(name)} describes the weights of --compare; give both, or neither")
 
 
 def check_protocol(options: Evaluate) -> None:

@@ -1,1 +1,1 @@
-"""One file for each origin of weights: what its files look like, what they leave unsaid, and how names correspond."""
+"""One file for each origin of weights: what its files look like, what they leave out, and how names correspond."""

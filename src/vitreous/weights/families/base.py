@@ -1,4 +1,4 @@
-"""What a family of checkpoints is: how it is recognised, configured, mapped and preprocessed."""
+"""The interface of a family of checkpoints: how it is recognised, configured, mapped and preprocessed."""
 
 import math
 import re
@@ -21,18 +21,18 @@ CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130
 HALF = {"mean": (0.5,), "std": (0.5,)}
 
 MULTI_LABEL = "multi_label_classification"
-"""The problem_type of a config.json where an image may have several classes (transformers)."""
+"""The problem_type in a config.json for images that may have several classes (transformers)."""
 
 
 CLASS_OFFSETS = 3
 """Entries of a BEiT's table of relative positions for [class] to patch, patch to [class], and [class] to itself."""
 Notes = tuple[str, ...]
-"""What was assumed, for the report."""
+"""Assumptions, for the report."""
 
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """What a family makes of somebody's weights."""
+    """A family's interpretation of somebody's weights."""
 
     model: Config
     """The architecture, at the resolution of the file."""
@@ -40,11 +40,11 @@ class ForeignModel:
     resize: str
     """The rule by which this origin resizes its position grid."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """Their tensors, after wrappers were taken off their names."""
+    """Their tensors, without the prefixes of wrappers."""
     assumed: tuple[str, ...] = ()
-    """What the file didn't tell and was taken from the family's defaults."""
+    """Facts that the file doesn't state, taken from the family's defaults."""
     classes: tuple[str, ...] = ()
-    """Names of the outputs, where the file has them."""
+    """Names of the outputs, if the file has them."""
     ignored: tuple[str, ...] = ()
     """Patterns of names that are not part of an image classifier, such as a text tower or a decoder."""
 
@@ -57,40 +57,43 @@ class Family:
     title: str
     """Who writes such files, for reports."""
     recognise: Callable[[Weights], float]
-    """How surely these weights are of this family: 0 no, 1 by keys and shapes, 2 by a configuration that names it."""
+    """How certainly these weights are of this family: 0 no, 1 by keys and shapes, 2 by a configuration that names
+    it."""
     interpret: Callable[[Weights, str | None], ForeignModel]
-    """Read the architecture; the second argument is what the user says it is (--as), a name that the family knows."""
+    """Read the architecture; the second argument is the user's name for it (--as), one that the family knows."""
     table: Callable[[Any], Table]
     """The rules, for an architecture of the family's kind."""
     variants: Mapping[str, str] = field(default_factory=dict)
-    """Names for --as that settle what keys and shapes leave open, and what each stands for."""
+    """Names for --as that settle what keys and shapes leave open, and what each means."""
     unwritable: Callable[[Any], str | None] | None = None
-    """Why a model of that kind can't be written in this format, or None if it can; without it the family is only read."""
+    """Return why a model of that kind can't be written in this format, or None if it can; without it the family is
+    only read."""
     container: Literal["safetensors", "npz"] = "safetensors"
     sidecars: Callable[[Any], dict[str, dict[str, Any]]] | None = None
-    """JSON files to write beside the weights, by name, from a model folder."""
+    """JSON files to write with the weights, by name, from a model folder."""
     kind: Literal["vit", "resnet"] = "vit"
-    """The kind of models that such files hold."""
+    """The kind of models in such files."""
 
 
 def find_grid(
     weights: Weights, count: int, prefixes: Sequence[int], said: Size | None = None, table: bool = False
 ) -> tuple[int, Size, Notes]:
-    """Return the grid that learned positions are for: as the file says, else as the user does, else a square, with a note.
+    """Return the grid for learned positions: from the file, else from the user, else a square, with a note.
 
     Args:
-        weights: where they come from, and what the user says.
-        count: positions, those of prefix tokens among them.
-        prefixes: how many of them may belong to prefix tokens, the likeliest first.
-        said: the grid that a configuration beside the file names.
-        table: there is not one for each patch, but one for each offset of two patches.
+        weights: the weights, with the user's statements about them.
+        count: number of positions, including those of prefix tokens.
+        prefixes: how many of them may belong to prefix tokens, the most likely first.
+        said: the grid in a configuration beside the file.
+        table: whether there is one for each offset of two patches, rather than for each patch.
 
     Returns:
-        how many of the positions belong to prefix tokens, the grid, and what was assumed.
+        how many of the positions belong to prefix tokens, the grid, and the assumptions.
 
     Raises:
-        CheckpointError: the file says a grid that has another number of them; or nobody says one, and no square has so many.
-        ConfigError: the user says a grid that has another number of them.
+        CheckpointError: the file's grid has another number of positions; or no grid is given, and the number is no
+            square.
+        ConfigError: the user's grid has another number of positions.
     """
     wanted = said or (None if weights.told.grid is None else Size(*weights.told.grid))
     if wanted is not None and max(wanted) > count:
@@ -106,17 +109,17 @@ def find_grid(
     left, what = count - prefixes[0], "offsets between patches" if table else "patches"
     if wanted is None:
         raise CheckpointError(
-            f"{weights.path} has positions for {left} {what}, which is no square, and nothing beside the weights says how many "
-            "rows and columns; say --grid ROWS COLS"
+            f"{weights.path} has positions for {left} {what}, which is no square, and nothing beside the weights "
+            "gives the number of rows and columns; say --grid ROWS COLS"
         )
     makes = f"{count_places(wanted, table)} {what}"
     if said is None:
         raise ConfigError(
-            f"--grid {wanted.rows} {wanted.cols} makes {makes}, and {weights.path} has positions for {left}"
+            f"--grid {wanted.rows} {wanted.cols} makes {makes}, but {weights.path} has positions for {left}"
         )
     raise CheckpointError(
-        f"the configuration beside {weights.path} says a grid of {said}, {makes}, and the weights have positions for {left}; "
-        "they don't belong together"
+        f"the configuration beside {weights.path} says a grid of {said}, {makes}, but the weights have positions "
+        f"for {left}; they don't belong together"
     )
 
 
@@ -126,7 +129,7 @@ def count_places(grid: Size, table: bool = False) -> int:
 
 
 def find_square(count: int, table: bool = False) -> Size | None:
-    """Return the square grid of so many patches, or offsets between them; None if there is none."""
+    """Return the square grid with this number of patches, or offsets between them; None if there is none."""
     side = math.isqrt(max(0, count))
     if side * side != count or not side or (table and side % 2 == 0):
         return None
@@ -135,14 +138,14 @@ def find_square(count: int, table: bool = False) -> Size | None:
 
 
 def get_shape(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, ...]:
-    """Return a tensor's shape; raises CheckpointError if it isn't there."""
+    """Return a tensor's shape; raises CheckpointError if it is missing."""
     if name not in tensors:
         raise CheckpointError(f"{where} has no {name}, which every model of this kind has")
     return tuple(tensors[name].shape)
 
 
 def explain_not_plain(config: ViTConfig, names: Iterable[str], knower: str) -> str | None:
-    """Say which of these fields isn't that of the paper's ViT, where a format knows only that; None if all are."""
+    """Say which of these fields differs from the paper's ViT, for a format that knows only that; None if none does."""
     if config.block.attention != "full":
         return f"its attention is {config.block.attention}; {knower} knows only full attention"
     plain = ViTConfig()
@@ -153,30 +156,30 @@ def explain_not_plain(config: ViTConfig, names: Iterable[str], knower: str) -> s
 
 
 def has_tensor(tensors: Mapping[str, Tensor], pattern: str) -> bool:
-    """Tell whether a name matches."""
+    """Return whether a name matches."""
     return any(re.search(pattern, name) for name in tensors)
 
 
 HEADS_OF = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16, 4096: 32, 32: 2}
-"""Heads by width, of the published models; of others, 64 values a head."""
+"""Heads by width, of the published models; others have 64 values per head."""
 
 
 def guess_heads(width: int) -> int:
-    """Return the heads that published models of this width have."""
+    """Return the number of heads in published models of this width."""
     return HEADS_OF.get(width, max(1, width // 64))
 
 
 def find_heads(weights: Weights, width: int, said: int | None = None, usual: int | None = None) -> tuple[int, Notes]:
-    """Return the attention heads: as the file says, else as the user does, else as is usual, with a note.
+    """Return the attention heads: from the file, else from the user, else the usual number, with a note.
 
     Args:
-        weights: where they come from, and what the user says.
+        weights: the weights, with the user's statements about them.
         width: of the model.
-        said: the heads that a configuration beside the file names.
-        usual: what is usual, where the family knows it better than `guess_heads`.
+        said: the heads in a configuration beside the file.
+        usual: the usual number, if the family knows it better than `guess_heads`.
 
     Raises:
-        CheckpointError: heads that can't share the width. ConfigError: the user says such.
+        CheckpointError: heads that don't divide the width. ConfigError: the user's don't.
     """
     told = weights.told.heads
     heads = said if said is not None else told if told is not None else usual or guess_heads(width)
@@ -187,8 +190,9 @@ def find_heads(weights: Weights, width: int, said: int | None = None, usual: int
         )
     if said is None and told is None:
         raise CheckpointError(
-            f"{weights.path}: nobody's ViT of width {width} is known here, so its heads aren't; say --heads N"
+            f"{weights.path}: no published ViT of width {width} is known here, so neither is its number of heads; "
+            "say --heads N"
         )
     if said is None:
-        raise ConfigError(f"--heads {heads}: so many can't share the width of {weights.path}, which is {width}")
-    raise CheckpointError(f"{weights.path}: {heads} heads can't share a width of {width}")
+        raise ConfigError(f"--heads {heads} doesn't divide the width of {weights.path}, which is {width}")
+    raise CheckpointError(f"{weights.path}: {heads} heads don't divide a width of {width}")

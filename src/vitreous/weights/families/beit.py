@@ -1,7 +1,7 @@
 """BEiT, BEiT v2 and data2vec-vision: microsoft/unilm's own files, facebookresearch's, and timm's (timm/models/beit.py).
 
-All have timm's names. Told from timm's plain ViT by the tables of relative positions: one a block, or one that all share
-(before fine-tuning).
+All have timm's names. The tables of relative positions distinguish them from timm's plain ViT: one per block, or one
+that all share (before fine-tuning).
 """
 
 import re
@@ -28,7 +28,7 @@ from vitreous.weights.mapping import Rule, Table, count_blocks
 TABLE = "relative_position_bias_table"
 OWN, SHARED = f"blocks.0.attn.{TABLE}", f"rel_pos_bias.{TABLE}"
 IGNORED = (r"^mask_token$", r"relative_position_index$", r"^lm_head\.", r"^cls_pt_layers\.")
-"""What pre-training needs, and numbers that follow from the grid."""
+"""Tensors for pre-training, and numbers that follow from the grid."""
 VARIANTS = {"beitv2": "BEiT v2: images by ImageNet's mean and deviation, where BEiT's are by 0.5"}
 
 
@@ -42,7 +42,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names with tables of relative positions; a config.json that names an architecture makes it sure."""
+    """timm's names with tables of relative positions; certain if a config.json names an architecture."""
     tensors = weights.tensors
     named = "patch_embed.proj.weight" in tensors and "blocks.0.mlp.fc2.weight" in tensors
     if not named or not (OWN in tensors or SHARED in tensors):
@@ -51,7 +51,7 @@ def recognise(weights: Weights) -> float:
 
 
 def check(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse what nobody publishes and can't be built: two kinds of positions at once."""
+    """Refuse two kinds of positions at once, which nobody publishes and can't be built."""
     if OWN in tensors and SHARED in tensors:
         raise CheckpointError(
             f"{where} has tables of relative positions in each block and a shared one; no model here has both"
@@ -61,7 +61,7 @@ def check(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture from shapes: the tables tell the heads."""
+    """Read the architecture from shapes; the tables give the number of heads."""
     tensors, where = weights.tensors, str(weights.path)
     check(tensors, where)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)

@@ -1,7 +1,7 @@
 """facebookresearch's own files of I-JEPA and MSN: a ViT with timm's names, as the target encoder of self-supervised training.
 
-Without what lies beside it such an encoder can't be told from timm's (I-JEPA's from those that pool by the mean), and is read
-as timm's; --as ijepa or msn takes the authors' resize rule and normalisation.
+Without the other tensors of training such an encoder can't be distinguished from timm's (I-JEPA's from those that pool
+by the mean), and is read as timm's; --as ijepa or msn uses the authors' resize rule and normalisation.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """DINOv2's and DINOv3's classifiers as facebookresearch's hub builds them (`dinov2_*_lc`, `dinov3_*_lc`): backbone.*, linear_head.*.
 
-The head reads [class] of the last block, or of the last four, beside the mean over the patches.
+The head reads [class] of the last block, or of the last four, and the mean over the patches.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ BACKBONE, HEAD = "backbone.", "linear_head"
 
 
 def read_backbone(weights: Weights) -> Weights:
-    """Return the backbone by itself."""
+    """Return the backbone alone."""
     inside = {name.removeprefix(BACKBONE): one for name, one in weights.tensors.items() if name.startswith(BACKBONE)}
     return replace(weights, tensors=inside)
 
 
 def find_family(weights: Weights) -> Family | None:
-    """Return the family of the backbone, where the file is one of these."""
+    """Return the family of the backbone, if the file is one of these."""
     if f"{HEAD}.weight" not in weights.tensors:
         return None
     inside = read_backbone(weights)
@@ -34,7 +34,7 @@ def find_family(weights: Weights) -> Family | None:
 
 
 def recognise(family: Family, weights: Weights) -> float:
-    """The backbone of that family beside a linear head; surer than either alone."""
+    """The backbone of that family beside a linear head; more certain than either alone."""
     return 2.5 if find_family(weights) is family else 0.0
 
 
@@ -42,7 +42,7 @@ def interpret(family: Family, weights: Weights, name: str | None) -> ForeignMode
     """Read the backbone as its family does, and the head by its width.
 
     Raises:
-        CheckpointError: a head that reads anything but so many [class] and a mean.
+        CheckpointError: a head that reads anything but some [class] tokens and a mean.
     """
     found = family.interpret(read_backbone(weights), name)
     config = found.model

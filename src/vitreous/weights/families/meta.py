@@ -1,8 +1,8 @@
 """facebookresearch's own files: DINO, DINOv2, DINOv3, MAE, DeiT.
 
-They have timm's names but for a few. DINO's backbones, MAE's fine-tuned models and DeiT's have timm's throughout, and are
-read as timm's unless a prediction head or a decoder gives them away; --as dino, mae or deit takes their own resize rule and
-normalisation.
+They have timm's names with a few exceptions. DINO's backbones, MAE's fine-tuned models and DeiT's have only timm's, and
+are read as timm's unless they contain a prediction head or a decoder; --as dino, mae or deit uses their own resize rule
+and normalisation.
 """
 
 import re
@@ -40,7 +40,7 @@ GATED = ("mlp.w",)
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off the number of a chunk of blocks: blocks.0.5. is block 5."""
+    """Remove the number of a chunk of blocks: blocks.0.5. is block 5."""
     return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in tensors.items()}
 
 
@@ -55,7 +55,7 @@ def rename_to_timm(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Ten
 
 
 def rename_table(table: Table, names: Names, gated: bool) -> list[Rule]:
-    """Return a table of timm's for their names."""
+    """Return a table for timm with their names."""
     rules = []
     for rule in table:
         names_here = rule.theirs
@@ -67,7 +67,7 @@ def rename_table(table: Table, names: Names, gated: bool) -> list[Rule]:
 
 
 def is_encoder(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether these are a ViT's names at all."""
+    """Return whether these are a ViT's names at all."""
     return "patch_embed.proj.weight" in tensors and "blocks.0.attn.qkv.weight" in tensors
 
 
@@ -80,14 +80,14 @@ def build_preprocess(config: ViTConfig) -> PreprocessConfig:
 
 
 def read_as_timm(weights: Weights, tensors: dict[str, Tensor], names: Names, like: str) -> ForeignModel:
-    """Read as timm would read the same tensors, then take what is theirs: names, transform."""
+    """Read as timm would read the same tensors, then apply their own names and transform."""
     module = eva if like == "dinov3" else vit
     found = module.interpret(replace(weights, tensors=rename_to_timm(tensors, names), config={}), like)
     return replace(found, tensors=tensors, preprocess=build_preprocess(found.model))
 
 
 def recognise_dino(weights: Weights) -> float:
-    """A ViT beside DINO's projection head: surer than timm's names alone."""
+    """A ViT beside DINO's projection head: more certain than timm's names alone."""
     tensors = plain_names(weights.tensors)
     named = is_encoder(tensors) and has_tensor(tensors, PROJECTION) and "mask_token" not in tensors
     return 1.5 if named else 0.0
@@ -125,7 +125,7 @@ def recognise_dinov3(weights: Weights) -> float:
 
 
 def interpret_dinov3(weights: Weights, name: str | None) -> ForeignModel:
-    """Read DINOv3: its keys' biases are masked, its wavelengths lie in the file, and [class] represents the image."""
+    """Read DINOv3: its keys' biases are masked, its wavelengths are in the file, and [class] represents the image."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     masked = {}
     for key, tensor in tensors.items():
@@ -145,7 +145,7 @@ def interpret_dinov3(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def is_rounded(periods: Tensor | None, config: ViTConfig, where: str) -> bool:
-    """Tell whether the file's wavelengths are the formula's rounded to bfloat16, or the formula's own.
+    """Return whether the file's wavelengths are the formula's rounded to bfloat16, or the formula's own.
 
     Raises:
         CheckpointError: they are neither.
@@ -177,7 +177,7 @@ def recognise_mae(weights: Weights) -> float:
 
 
 def interpret_mae(weights: Weights, name: str | None) -> ForeignModel:
-    """Read MAE's encoder, or a model fine-tuned from one (which pools by the mean, and normalises after)."""
+    """Read MAE's encoder, or a model fine-tuned from one (which pools by the mean, and normalises afterwards)."""
     found = read_as_timm(weights, plain_names(weights.tensors), (), "mae")
     return replace(found, resize="bicubic", ignored=(r"^decoder_", r"^mask_token$"))
 

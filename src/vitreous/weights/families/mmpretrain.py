@@ -103,7 +103,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def is_norm_pooled(tensors: Mapping[str, Tensor], where: str) -> bool:
-    """Tell whether the final norm stands after pooling; raises CheckpointError where there are two."""
+    """Return whether the final norm comes after pooling; raises CheckpointError if there are two."""
     if has_tensor(tensors, r"^ln1\.") and has_tensor(tensors, r"^ln2\."):
         raise CheckpointError(f"{where} normalises both before and after pooling, which vitreous can't build")
     return has_tensor(tensors, r"^ln2\.")

@@ -22,15 +22,15 @@ ROOT, TRUNK = "visual.", "visual.trunk."
 TOWER = ("conv1.weight", "class_embedding", "positional_embedding", "proj", "ln_pre.", "ln_post.", "transformer.")
 VARIANTS = {"openai": "activation x sigmoid(1.702 x), as OpenAI trained", "openclip": "exact GELU, OpenCLIP's default"}
 RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "longest": "border"}
-"""Their resize_mode; the other is shortest."""
+"""Names of their resize_mode; the remaining one is shortest."""
 OPENAI = "input_resolution"
-"""A number that lies among OpenAI's tensors and nobody else's."""
+"""A number among OpenAI's tensors, and nobody else's."""
 IGNORED = (
     r"^(transformer|token_embedding|ln_final|text|text_decoder)\.",
     r"^(positional_embedding|text_projection|logit_scale|logit_bias|attn_mask)$",
     r"^(input_resolution|context_length|vocab_size)$",
 )
-"""The text tower, and what lies between the towers."""
+"""The text tower, and what is between the towers."""
 KERNELS: dict[Any, Interpolation] = {
     "bicubic": "bicubic",
     "bilinear": "bilinear",
@@ -71,14 +71,14 @@ def trunk_table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the image tower's names their beginning, if the file holds it alone, and take off what training put there."""
+    """Give the image tower's names their prefix, if the file holds it alone, and remove those that training added."""
     found = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     alone = "conv1.weight" in found and "class_embedding" in found
     return {ROOT + name if alone and name.startswith(TOWER) else name: tensor for name, tensor in found.items()}
 
 
 def recognise(weights: Weights) -> float:
-    """Their names; an open_clip_config.json makes it sure."""
+    """Their names; certain if there is an open_clip_config.json."""
     tensors = plain_names(weights.tensors)
     named = f"{ROOT}conv1.weight" in tensors and f"{ROOT}class_embedding" in tensors
     return (2.0 if "model_cfg" in weights.config else 1.0) if named else 0.0
@@ -91,16 +91,16 @@ def recognise_trunk(weights: Weights) -> float:
 
 
 def read_description(weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return what open_clip_config.json says of the model and of its image tower."""
+    """Return the settings of the model and of its image tower in open_clip_config.json."""
     model = weights.config.get("model_cfg") or {}
     return model, model.get("vision_cfg") or {}
 
 
 def read_activation(weights: Weights, tensors: Mapping[str, Tensor], name: str | None) -> Any:
-    """Return the activation, which no tensor tells.
+    """Return the activation, which no tensor shows.
 
     Raises:
-        CheckpointError: nothing tells.
+        CheckpointError: nothing says which.
     """
     model, vision = read_description(weights)
     if name in VARIANTS:
@@ -111,8 +111,8 @@ def read_activation(weights: Weights, tensors: Mapping[str, Tensor], name: str |
     if OPENAI in tensors:
         return "quick-gelu"
     raise CheckpointError(
-        f"{weights.path}: OpenAI's CLIP and OpenCLIP's have the same names and another activation, and no "
-        "open_clip_config.json lies beside these weights; say --as openai or --as openclip"
+        f"{weights.path}: OpenAI's CLIP and OpenCLIP's have the same names but different activations, and there "
+        "is no open_clip_config.json beside these weights; say --as openai or --as openclip"
     )
 
 
@@ -196,7 +196,8 @@ def name_embeddings(count: int) -> tuple[str, ...]:
 
 
 def read_preprocess(weights: Weights, config: ViTConfig) -> PreprocessConfig:
-    """Return the evaluation transform: the whole short side, cropped, unless the configuration squashes or adds a border."""
+    """Return the evaluation transform: the whole short side, cropped, unless the configuration squashes or adds a
+    border."""
     given = weights.config.get("preprocess_cfg") or {}
     return PreprocessConfig(
         size=config.image,

@@ -1,4 +1,4 @@
-"""torchvision's vit_b_16 and its sisters (torchvision/models/vision_transformer.py)."""
+"""torchvision's vit_b_16 and its relatives (torchvision/models/vision_transformer.py)."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules; the MLP's layers have the names of today first, then those of the published files."""
+    """Return the rules; the MLP's layers have their current names first, then those of the published files."""
     block = "encoder.layers.encoder_layer_{i}"
     attention = f"{block}.self_attention"
     return [
@@ -105,21 +105,22 @@ FIXED = (
     "norm_eps",
     "stem",
 )
-"""What torchvision's model knows in one way only."""
+"""Settings with only one possible value in torchvision's model."""
 
 
 def unwritable(config: ViTConfig) -> str | None:
-    """Say what torchvision's model can't express, if anything: it is the paper's, of square images."""
+    """Say what torchvision's model, the paper's on square images, can't express, if anything."""
     unlike = explain_not_plain(config, FIXED, "torchvision")
     if unlike:
         return unlike
     if config.block != BlockConfig():
         return "its blocks are not the paper's (norms, biases, gates, scales or activation differ)"
     if config.image[0] != config.image[1] or config.patch[0] != config.patch[1] or config.channels != 3:
-        return "torchvision's images and patches are square, and of three channels"
+        return "torchvision's images and patches are square, with three channels"
     if config.heads != guess_heads(config.width):
         return (
-            f"it has {config.heads} heads, which the file can't say; {guess_heads(config.width)} is usual at its width"
+            f"it has {config.heads} heads, which the file can't record; {guess_heads(config.width)} is usual at "
+            "its width"
         )
     return None if config.classes else "it has no head"
 

@@ -1,6 +1,7 @@
-"""vit-pytorch's ViT and SimpleViT (lucidrains/vit-pytorch): state_dicts of today's versions and of earlier ones.
+"""vit-pytorch's ViT and SimpleViT (lucidrains/vit-pytorch): state_dicts of current and earlier versions.
 
-Nothing beside such a file says anything: heads are taken to be 64 values wide, the package's default, and patches to be square.
+No other file accompanies such a file: heads are assumed to be 64 values wide, the package's default, and patches to be
+square.
 """
 
 import math
@@ -22,7 +23,10 @@ from vitreous.weights.mapping import Layout, Rule, Table, count_blocks, dense_ru
 
 DIM_HEAD = 64
 LAYERS = "transformer.layers"
-IMAGES = "mean and deviation 0.5, the centre of what remains when the short side is 1/0.875 as long: vit-pytorch says nothing of images"
+IMAGES = (
+    "mean and deviation 0.5, the centre of what remains when the short side is 1/0.875 as long: vit-pytorch "
+    "says nothing about images"
+)
 VARIANTS = {
     "vit-pytorch-mean": "the mean over all tokens, [class] among them, as earlier versions pool with pool='mean'"
 }
@@ -30,7 +34,7 @@ SIDE = 224
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules, of names as `plain_names` makes them."""
+    """Return the rules, for names as `plain_names` makes them."""
     layer, flat = f"{LAYERS}.{{i}}", Layout(lambda tensor: tensor.reshape(-1, tensor.shape[-1]), lambda tensor: tensor)
     vector = Layout(lambda tensor: tensor.flatten(), lambda tensor: tensor[None])
     before = channels_first_layout(config)
@@ -57,7 +61,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def channels_first_layout(config: ViTConfig) -> Layout:
-    """How what belongs to a patch's values lies: (row, col, channel) for our (channel, row, col)."""
+    """The layout of a patch's values: (row, col, channel) for our (channel, row, col)."""
     channels, rows, cols = config.patch_shape
     return Layout(
         lambda tensor: tensor.view(rows, cols, channels).permute(2, 0, 1).flatten(),
@@ -67,11 +71,12 @@ def channels_first_layout(config: ViTConfig) -> Layout:
 
 EARLIER = ((".1.fn.net.0.", ".1.net.1."), (".1.fn.net.3.", ".1.net.4."), (".1.norm.", ".1.net.0."), (".0.fn.", ".0."))
 TODAY = ((".1.net.3.", ".1.net.4."),)
-"""Names of earlier versions (a norm around each branch), and of SimpleViT's (no dropout between): those of today's ViT."""
+"""Names of earlier versions (a norm around each branch), and of SimpleViT's (no dropout between): those of the
+current ViT."""
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the names of all versions one form: that of today's ViT, and the head's called head."""
+    """Convert the names of all versions to those of the current ViT, with the head named head."""
     found, normed = {}, "to_patch_embedding.2.weight" in tensors
     swaps = EARLIER if any(".fn." in name for name in tensors) else TODAY
     for name, tensor in tensors.items():
@@ -89,25 +94,25 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def recognise(weights: Weights) -> float:
-    """Its names for patches, q, k and v, and the MLP, of plain blocks alone."""
+    """Its names for patches, q, k and v, and the MLP, in plain blocks only."""
     tensors = plain_names(weights.tensors)
     needed = ("to_patch_embedding.2.weight", f"{LAYERS}.0.0.to_qkv.weight", f"{LAYERS}.0.1.net.1.weight")
     return 1.0 if all(name in tensors and tensors[name].ndim == 2 for name in needed) else 0.0
 
 
 def find_patch(values: int, where: str) -> tuple[int, int]:
-    """Return the channels and the side of square patches of so many values.
+    """Return the channels and the side of square patches with this number of values.
 
     Raises:
-        CheckpointError: no square patch of one or three channels has so many.
+        CheckpointError: no square patch of one or three channels has that many.
     """
     for channels in (3, 1):
         side = math.isqrt(values // channels)
         if channels * side * side == values:
             return channels, side
     raise CheckpointError(
-        f"{where} embeds patches of {values} values, which no square patch of 1 or 3 channels has, and vit-pytorch's files don't "
-        "say their rows, columns and channels; such a model can't be read"
+        f"{where} embeds patches of {values} values, which no square patch of 1 or 3 channels has, and "
+        "vit-pytorch's files don't record rows, columns and channels; such a model can't be read"
     )
 
 
@@ -119,8 +124,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     inner = get_shape(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3
     if weights.told.heads is None and inner % DIM_HEAD:
         raise CheckpointError(
-            f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and no file says how many there are; say "
-            "--heads N"
+            f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and the file doesn't "
+            "record their number; say --heads N"
         )
     heads, usual = find_heads(weights, inner, usual=max(1, inner // DIM_HEAD))
     token, learned = "cls_token" in tensors, "pos_embedding" in tensors

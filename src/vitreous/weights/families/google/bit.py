@@ -69,7 +69,7 @@ def timm_table(config: ResNetConfig) -> Table:
 
 
 def recognise_timm(weights: Weights) -> float:
-    """timm's names; a config.json that names an architecture makes it sure."""
+    """timm's names; certain if a config.json names an architecture."""
     tensors = weights.tensors
     if not all(name in tensors for name in TIMM_MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
@@ -97,7 +97,7 @@ def interpret_timm(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform that pretrained_cfg names; what it leaves out is as timm has it for BiT."""
+    """Return the evaluation transform in pretrained_cfg; missing settings are timm's for BiT."""
     interpolation = given.get("interpolation", "bilinear")
     return PreprocessConfig(
         size=config.image,
@@ -113,7 +113,10 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
 def unwritable(config: ResNetConfig) -> str | None:
     """Say what BiT's files can't express, if anything."""
     if config.unit != "bottleneck" or config.groups != GROUPS:
-        return f"BiT's ResNets are of bottleneck units with norms of {GROUPS} groups, not of {config.unit} ones with {config.groups}"
+        return (
+            f"BiT's ResNets have bottleneck units with norms of {GROUPS} groups, not {config.unit} ones with "
+            f"{config.groups}"
+        )
     if config.activation != "relu":
         return f"BiT's ResNets have ReLU after their norms, not {config.activation.upper()}"
     if (config.root, config.root_channels) != ("7x7", ROOT):
@@ -155,7 +158,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
 
 
 ROOM = "resnet/"
-"""What all of Google's names begin with."""
+"""The prefix of all of Google's names."""
 CONV = "standardized_conv2d/kernel"
 ENTRY = f"{ROOM}root_block/{CONV}"
 
@@ -190,7 +193,7 @@ def recognise_google(weights: Weights) -> float:
 
 
 def interpret_google(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture; the file tells nothing of images."""
+    """Read the architecture; the file says nothing about images."""
     tensors = weights.tensors
     *_, channels, outputs = get_shape(tensors, ENTRY, str(weights.path))
     head = tensors.get(f"{ROOM}head/conv2d/kernel")

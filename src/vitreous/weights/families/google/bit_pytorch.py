@@ -51,7 +51,7 @@ def classes_of(tensors: Mapping[str, Tensor]) -> int:
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture; the file tells nothing of images."""
+    """Read the architecture; the file says nothing about images."""
     tensors = dict(weights.tensors)
     outputs, channels, *_ = get_shape(tensors, "root.conv.weight", str(weights.path))
     units = count_units(tensors, BODY, first=1)

@@ -1,4 +1,4 @@
-"""The ResNet under the paper's hybrids, as google-research/vision_transformer names it in its npz files."""
+"""The ResNet below the paper's hybrids, as google-research/vision_transformer names it in its npz files."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ UNIT = (
     ("conv3", "last_norm", "3"),
     ("project", "project_norm", "_proj"),
 )
-"""Of a unit: our convolution, our norm after it, and the ending of both names there."""
+"""For a unit: our convolution, our norm after it, and the ending of both names there."""
 
 
 def read_stem(tensors: Mapping[str, Tensor], timm: bool) -> StemConfig:
@@ -33,7 +33,7 @@ def read_stem(tensors: Mapping[str, Tensor], timm: bool) -> StemConfig:
 def read_patch(
     tensors: Mapping[str, Tensor], stem: StemConfig, rows: int, cols: int, channels: int
 ) -> tuple[int, int, int]:
-    """Return a patch's rows and columns in pixels and the images' colour planes, from those of the stem's map."""
+    """Return a patch's rows and columns in pixels and the images' colour channels, from those of the stem's map."""
     if stem.kind == "none":
         return rows, cols, channels
     return rows * stem.stride, cols * stem.stride, tensors["conv_root/kernel"].shape[2]

@@ -1,9 +1,10 @@
 """Google's npz files: vision_transformer (ViT, hybrids, AugReg) and big_vision (ViT, FlexiViT, SigLIP's image tower).
 
-Both are flax: dense kernels lie (in, out), attention kernels carry their heads as an axis, and GELU is flax's default, the
-tanh approximation. (timm reads the same files into a model with the exact GELU and other epsilons, and resizes their grids by another rule:
---as google:timm or big_vision:timm does the same.) Flax numbered the layers of a block in one count before its Linen, and
-each kind for itself since; the published ViT and AugReg files have the older numbers.
+Both are flax: dense kernels are stored as (in, out), attention kernels have their heads as an axis, and GELU is flax's
+default, the tanh approximation. (timm reads the same files into a model with the exact GELU and other epsilons, and
+resizes their grids by another rule: --as google:timm or big_vision:timm does the same.) Before its Linen, flax numbered
+the layers of a block in one count, and since then each kind separately; the published ViT and AugReg files have the
+older numbers.
 """
 
 import re
@@ -23,7 +24,7 @@ PREFIXES = ("opt/target/", "ema_params/", "params_ema/", "params/img/", "params/
 PRE_LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
 LINEN = ("MultiHeadDotProductAttention_0", "LayerNorm_0", "LayerNorm_1", "MlpBlock_0")
 PLACES = ("pos_embedding", "Transformer/posembed_input/pos_embedding", "Transformer/pos_embedding")
-"""Where the positions lie: big_vision today, vision_transformer, big_vision before 2022."""
+"""The names of the positions: big_vision today, vision_transformer, big_vision before 2022."""
 IGNORED = (
     r"^(opt(imizer)?(_state)?|state|extra|params|txt)/",
     r"^(t|b|(opt/|optimizer/|state/)?step|chrono.*|rng.*)$",
@@ -130,7 +131,7 @@ def pool_attention(theirs: str, heads: int) -> list[Rule]:
 
 
 def plain_names(weights: Weights) -> dict[str, Tensor]:
-    """Take off the optimizer's or the tower's prefix, and take blocks apart that a scan stacked."""
+    """Remove the optimizer's or the tower's prefix, and split blocks that a scan stacked."""
     names = weights.tensors
     for prefix in PREFIXES:
         if f"{prefix}embedding/kernel" in names:
@@ -147,7 +148,7 @@ def plain_names(weights: Weights) -> dict[str, Tensor]:
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture: npz files tell their heads; GELU and the images' normalisation are defaults."""
+    """Read the architecture: npz files state their heads; GELU and the images' normalisation are defaults."""
     tensors, where = plain_names(weights), str(weights.path)
     rows, cols, channels, width = get_shape(tensors, "embedding/kernel", where)
     stem = read_stem(tensors, name == "timm")
@@ -192,7 +193,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def read_rep_size(tensors: Mapping[str, Tensor], width: int) -> int:
-    """Return the width of the layer before the head, 0 where it is that of the model, or there is none."""
+    """Return the width of the layer before the head; 0 if it equals the model's, or there is none."""
     size = tensors["pre_logits/kernel"].shape[1] if "pre_logits/kernel" in tensors else width
     return 0 if size == width else size
 
@@ -242,7 +243,7 @@ FIXED = (
     "head_bias",
     "final_norm",
 )
-"""What the authors' format knows in one way only."""
+"""Settings with only one possible value in the authors' format."""
 
 
 def unwritable(config: ViTConfig) -> str | None:

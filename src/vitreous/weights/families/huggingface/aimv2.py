@@ -1,7 +1,7 @@
 """AIMv2 (2411.14402): Apple's own files, timm's `aimv2_*` and transformers' (transformers/models/aimv2).
 
-Patches are normalised before their positions, blocks have RMS norms, gated MLPs and no biases, and nothing is a [class] token:
-the mean over patches represents the image, or one query that gathers from them (transformers' head).
+Patches are normalised before their positions are added, blocks have RMS norms, gated MLPs and no biases, and there is
+no [class] token: the mean over patches represents the image, or one query that pools them (transformers' head).
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ OTHERS = (r"^text_model\.", r"^text_projection\.", r"^logit_scale$", r"position_
 
 
 def read_block(tensors: Mapping[str, Tensor], block: str, out: str, down: str, where: str) -> BlockConfig:
-    """Return how the blocks are made, `block`, `out` and `down` being the names of one block and of two layers in it.
+    """Return the design of the blocks; `block`, `out` and `down` are the names of one block and of two layers in it.
 
     Raises:
         CheckpointError: biases in some of the layers only.
@@ -98,7 +98,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give Apple's own tensors timm's names; timm's keep theirs."""
+    """Rename Apple's own tensors to timm's names; timm's keep theirs."""
     if "preprocessor.patchifier.proj.weight" not in tensors:
         return dict(tensors)
     found = {}
@@ -110,7 +110,7 @@ def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names or Apple's with a norm of patches and gated MLPs; config.json's architecture makes it sure."""
+    """timm's names or Apple's with a norm of patches and gated MLPs; certain if config.json names the architecture."""
     tensors = timm_names(weights.tensors)
     named = "patch_embed.norm.weight" in tensors and "blocks.0.mlp.fc1_x.weight" in tensors
     return (2.0 if "architecture" in weights.config else 1.0) if named else 0.0
@@ -171,7 +171,7 @@ def hf_table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the image tower's beginning off."""
+    """Remove the image tower's prefix."""
     return {name.removeprefix(ROOT): tensor for name, tensor in tensors.items()}
 
 

@@ -1,6 +1,6 @@
 """Hugging Face's BEiT and data2vec-vision (transformers/models/beit, data2vec): one encoder under two names.
 
-Files on the Hub have the names of transformers 4; version 5 writes them too, though its modules are named otherwise.
+Files on the Hub have the names of transformers 4; version 5 writes them too, although its modules have other names.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ IGNORED = (r"mask_token$", r"relative_position_index$", r"^lm_head\.")
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules, of names as `plain_names` makes them."""
+    """Return the rules, for names as `plain_names` makes them."""
     apart = tuple(f"{BLOCK}.attention.{part}" for part in ("query", "key", "value"))
     newer = tuple(f"{BLOCK}.attention.{part}_proj" for part in "qkv")
     norm = "pooler.layernorm" if config.final_norm == "pooled" else "layernorm"
@@ -70,9 +70,10 @@ def table(config: ViTConfig) -> Table:
 
 
 def offsets_layout(config: ViTConfig) -> Layout:
-    """How a table over offsets lies: as ours, except where the grid isn't square.
+    """The layout of a table over offsets: the same as ours, unless the grid isn't square.
 
-    There transformers takes the table for one of (cols, rows) whenever it runs, and stretches it to (rows, cols).
+    In that case transformers treats the table as one of (cols, rows) whenever it runs, and stretches it to (rows,
+    cols).
     """
     grid = config.grid
     if grid.rows == grid.cols:
@@ -85,7 +86,7 @@ def offsets_layout(config: ViTConfig) -> Layout:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what stands before the encoder's names, whichever class and version the file was saved from."""
+    """Remove the prefix of the encoder's names, from any class and version that saved the file."""
     found = {}
     for name, tensor in tensors.items():
         bare = next((name.removeprefix(root) for root in ROOTS if name.startswith(root)), name)
@@ -142,7 +143,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], where: str) -> ViTConfig:
-    """Settle the positions: a table a block, one for all, added ones, or none.
+    """Settle the positions: a table per block, one for all, added ones, or none.
 
     Raises:
         CheckpointError: several of these.
@@ -158,7 +159,7 @@ def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], where: st
 
 
 def list_positions(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
-    """Return the number of positions, how many of them are those of [class], and whether it is a table over offsets."""
+    """Return the number of positions, the number of those for [class], and whether it is a table over offsets."""
     added = tensors.get("embeddings.position_embeddings")
     if added is not None:
         return added.shape[1], 1, False
@@ -167,7 +168,8 @@ def list_positions(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool]:
 
 
 def settle_norm(config: ViTConfig, tensors: Mapping[str, Tensor]) -> ViTConfig:
-    """Settle the final norm: over the mean of the patches, or over the sequence, whose [class] then stands for the image."""
+    """Settle the final norm: over the mean of the patches, or over the sequence, whose [class] then represents the
+    image."""
     if "pooler.layernorm.weight" in tensors:
         return replace(config, pool="mean", final_norm="pooled")
     return replace(config, final_norm="tokens" if "layernorm.weight" in tensors else "none")

@@ -1,5 +1,6 @@
-"""Hugging Face's image towers of CLIP, SigLIP and SigLIP 2 (transformers/models/clip, siglip, siglip2): alone, with a head, or in
-the whole model. SigLIP 2 at fixed sizes is saved as SigLIP; siglip2 is NaFlex, whose patches come cut.
+"""Hugging Face's image towers of CLIP, SigLIP and SigLIP 2 (transformers/models/clip, siglip, siglip2): alone, with a
+head, or in the whole model. SigLIP 2 at fixed sizes is saved as SigLIP; siglip2 is NaFlex, whose patches are cut
+beforehand.
 
 CLIP's projection becomes the head: its outputs are the values of the space that images and texts share.
 """
@@ -101,7 +102,7 @@ def naflex_table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tower's names one beginning, whichever class the file was saved from."""
+    """Give the tower's names one prefix, for any class that saved the file."""
     return {ROOT + name if name.startswith(INSIDE) else name: tensor for name, tensor in tensors.items()}
 
 
@@ -133,7 +134,7 @@ def read_vision(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> ViTConfig:
-    """Return what the two towers are described by alike."""
+    """Return the common settings of the two towers."""
     where = str(weights.path)
     positions = get_shape(tensors, f"{ROOT}embeddings.position_embedding.weight", where)[0]
     width, channels, rows, cols = get_shape(tensors, PATCHES, where)
@@ -153,7 +154,7 @@ def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> 
 
 
 def interpret_clip(weights: Weights, name: str | None) -> ForeignModel:
-    """Read CLIP: [class], normed, then projected; a classifier sees the mean over patches, not normed."""
+    """Read CLIP: [class], normalised, then projected; a classifier sees the mean over patches, not normalised."""
     tensors = plain_names(weights.tensors)
     said = Said(read_vision(weights.config), CLIP_DEFAULTS)
     config = replace(read_config(weights, tensors, said), embed_norm=True, final_norm="pooled")
@@ -190,7 +191,7 @@ def interpret_siglip(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def interpret_naflex(weights: Weights, name: str | None) -> ForeignModel:
-    """Read SigLIP 2 NaFlex at the grid of its positions; it resizes them to each image's own."""
+    """Read SigLIP 2 NaFlex at the grid of its positions, which it resizes to each image's own."""
     where, said = str(weights.path), Said(read_vision(weights.config), NAFLEX_DEFAULTS)
     tensors = plain_names(weights.tensors)
     width, values = get_shape(tensors, PATCHES, where)
@@ -198,7 +199,7 @@ def interpret_naflex(weights: Weights, name: str | None) -> ForeignModel:
     channels, rest = divmod(values, patch[0] * patch[1])
     if rest or not channels:
         raise CheckpointError(
-            f"{where} embeds patches of {values} values, which are none of {patch[0]}x{patch[1]} pixels"
+            f"{where} embeds patches of {values} values, which is no multiple of {patch[0]}x{patch[1]} pixels"
         )
     _, grid, squared = find_grid(weights, get_shape(tensors, PLACES, where)[0], (0,))
     kernel = tensors[PATCHES].view(width, channels, *patch)  # of its shape alone, for what SigLIP's reader asks

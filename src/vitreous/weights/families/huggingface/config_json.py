@@ -1,4 +1,4 @@
-"""What all of Hugging Face's files share: config.json with defaults left out, labels."""
+"""The common parts of Hugging Face's files: config.json with defaults left out, labels."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-"""transformers' names for ours."""
+"""transformers' names of our activations."""
 BASE = {"image_size": 224, "patch_size": 16, "num_attention_heads": 12, "hidden_act": "gelu", "qkv_bias": True}
-"""Defaults of every configuration class that don't differ between the families."""
+"""Defaults of every configuration class that are the same in all families."""
 
 
 @dataclass
 class Said:
-    """A config.json over the defaults of its class; remembers which defaults were needed."""
+    """A config.json over the defaults of its class; remembers which defaults were used."""
 
     document: Mapping[str, Any]
     defaults: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Said:
 
 
 def read_pair(value: Any) -> tuple[int, int]:
-    """Return rows and columns of a size that may be one number; raises CheckpointError for one beyond any image."""
+    """Return rows and columns of a size that may be a single number; raises CheckpointError for an absurd one."""
     rows, cols = (int(value), int(value)) if isinstance(value, (int, float)) else (int(value[0]), int(value[1]))
     if max(rows, cols) > MOST_TOKENS:
         raise CheckpointError(f"config.json has a size of more than {MOST_TOKENS:,} pixels; correct it")
@@ -61,15 +61,15 @@ def read_image(
     """Return rows and columns of the images, cut to whole patches (SigLIP's 384 pixels hold 27 patches of 14).
 
     Args:
-        weights: where they come from, and what the user says.
-        said: config.json over its defaults; without one, learned positions tell.
-        patch: rows and columns of a patch, of the kernel.
-        count: learned positions; 0: there are none.
-        prefix: those of them that belong to prefix tokens.
-        table: they are for each offset of two patches.
+        weights: the weights, with the user's statements about them.
+        said: config.json over its defaults; without one, learned positions decide.
+        patch: rows and columns of a patch, from the kernel.
+        count: number of learned positions; 0: there are none.
+        prefix: number of those for prefix tokens.
+        table: whether they are for each offset of two patches.
 
     Raises:
-        CheckpointError: config.json is of another size of patches or another grid than the weights.
+        CheckpointError: config.json has another size of patches or another grid than the weights.
     """
     if not said.document and (count or weights.told.grid):
         grid, notes = weights.told.grid, ()
@@ -81,8 +81,8 @@ def read_image(
     if said.document.get("patch_size") is not None and read_pair(said("patch_size")) != patch:
         cut = read_pair(said("patch_size"))
         raise CheckpointError(
-            f"the configuration beside {weights.path} says patches of {cut[0]}x{cut[1]} pixels, and the weights have patches "
-            f"of {patch[0]}x{patch[1]}; they don't belong together"
+            f"the configuration beside {weights.path} says patches of {cut[0]}x{cut[1]} pixels, but the weights "
+            f"have patches of {patch[0]}x{patch[1]}; they don't belong together"
         )
     rows, cols = read_pair(said("image_size"))
     grid = Size(rows // patch[0], cols // patch[1])
@@ -95,14 +95,14 @@ def read_image(
 
 
 def read_activation(name: Any, where: str) -> Any:
-    """Return our name of an activation; raises CheckpointError where we have none."""
+    """Return our name of an activation; raises CheckpointError if we have none."""
     if name not in ACTIVATIONS:
         raise CheckpointError(f"{where}: its activation {name!r} isn't one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
 def read_heads(weights: Weights, said: Said, width: int) -> int:
-    """Return the heads: as config.json says, else as the user does, else as is usual at this width."""
+    """Return the heads: from config.json, else from the user, else the usual number at this width."""
     heads, notes = base.find_heads(weights, width, int(said("num_attention_heads")) if said.document else None)
     said.assumed += notes
     return heads
@@ -111,7 +111,7 @@ def read_heads(weights: Weights, said: Said, width: int) -> int:
 def read_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the labels of id2label, unless they are the placeholders LABEL_0, LABEL_1, ...
 
-    A label that names several outputs (ImageNet has two cranes) gets its number where it appears again.
+    A label that names several outputs (ImageNet has two cranes) gets its number appended when it is repeated.
     """
     labels = config.get("id2label") or {}
     names = [str(labels.get(str(number), labels.get(number, ""))) for number in range(count)]
@@ -126,7 +126,7 @@ def read_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def either_rules(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
-    """Return the rules of a layer that is named in several ways; the first is the one that is written."""
+    """Return the rules of a layer that has several possible names; the first is the one that is written."""
     return [Rule(f"{ours}.{suffix}", (f"{name}.{suffix}",)) for suffix in suffixes for name in theirs]
 
 
@@ -138,7 +138,7 @@ def joined_rules(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] 
 
 
 def count_encoder_blocks(tensors: Mapping[str, Tensor], pattern: str, where: str) -> int:
-    """Count the blocks; raises CheckpointError where there is none."""
+    """Count the blocks; raises CheckpointError if there are none."""
     depth = count_blocks(tensors, pattern)
     if depth < 1:
         raise CheckpointError(f"{where} has no encoder blocks")
@@ -146,7 +146,7 @@ def count_encoder_blocks(tensors: Mapping[str, Tensor], pattern: str, where: str
 
 
 def score_kind(weights: Weights, known: tuple[str, ...]) -> float:
-    """Tell what config.json says of a family: 2 this one, 0 another one, 1 nothing."""
+    """Return what config.json says about a family: 2 this one, 0 another one, 1 nothing."""
     kind = weights.config.get("model_type")
     if kind is None:
         return 1.0

@@ -34,7 +34,7 @@ QKV = ("query", "key", "value")
 
 
 def table2(config: ViTConfig) -> Table:
-    """Return the rules of DINOv2; in each block the names of transformers 4 first, then those of 5."""
+    """Return the rules of DINOv2; for each block the names of transformers 4 first, then those of 5."""
     block = "encoder.layer.{i}"
     apart = tuple(f"{block}.attention.attention.{part}" for part in QKV)
     gated = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj")
@@ -96,7 +96,7 @@ def branches(block: str) -> list[Rule]:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the encoder's prefix off, whichever class the file was saved from."""
+    """Remove the encoder's prefix, for any class that saved the file."""
     found = {}
     for name, tensor in tensors.items():
         if name.endswith("register_tokens") and not tensor.numel():
@@ -121,7 +121,7 @@ def recognise3(weights: Weights) -> float:
 
 
 def interpret2(weights: Weights, name: str | None) -> ForeignModel:
-    """Read DINOv2. Its classifiers see [class] beside the mean over patches; registers decide the resize rule."""
+    """Read DINOv2. Its classifiers see [class] and the mean over patches; registers determine the resize rule."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS2)
     gated = has_tensor(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
@@ -167,7 +167,7 @@ def interpret3(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said, patches: str) -> ViTConfig:
-    """Return what DINOv2 and DINOv3 are described by alike."""
+    """Return the common settings of DINOv2 and DINOv3."""
     where, positions = str(weights.path), tensors.get("embeddings.position_embeddings")
     width, channels, rows, cols = get_shape(tensors, patches, where)
     ends = ("layer.0.mlp.fc2.weight", "layer.0.mlp.weights_out.weight", "layer.0.mlp.down_proj.weight")
@@ -176,7 +176,7 @@ def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said, pat
     found = "embeddings.register_tokens"
     registers = tensors[found].shape[1] if found in tensors else 0
     if said.document.get("num_register_tokens", registers) != registers:
-        raise CheckpointError(f"{where} has {registers} register tokens, its config.json another number")
+        raise CheckpointError(f"{where} has {registers} register tokens, but its config.json another number")
     return ViTConfig(
         image=read_image(weights, said, (rows, cols), positions.shape[1] if positions is not None else 0),
         patch=(rows, cols),
@@ -193,7 +193,7 @@ def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said, pat
 
 
 def default_images(config: ViTConfig) -> PreprocessConfig:
-    """Return what their image processor does by default."""
+    """Return the default transform of their image processor."""
     return PreprocessConfig(size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET)
 
 

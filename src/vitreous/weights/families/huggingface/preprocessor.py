@@ -1,4 +1,5 @@
-"""What Hugging Face's image processors do (preprocessor_config.json, transformers/models/*/image_processing_*)."""
+"""The transforms of Hugging Face's image processors (preprocessor_config.json,
+transformers/models/*/image_processing_*)."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from vitreous.weights.families.base import CLIP, IMAGENET
 from vitreous.weights.files import Weights
 
 KERNELS: dict[Any, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers for ours."""
+"""Our names of Pillow's numbers."""
 CUT = {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3}
 STANDARD = {"image_mean": HALF, "image_std": HALF}
 OPENAI = {"image_mean": CLIP["mean"], "image_std": CLIP["std"]}
@@ -23,7 +24,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "Bit": CUT | OPENAI,
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]},
 }
-"""What each class of processors does where its file says nothing (transformers 5.23)."""
+"""The defaults of each class of processors (transformers 5.23)."""
 OF_MODELS = {
     "vit": "ViT",
     "vit_mae": "ViT",
@@ -41,22 +42,22 @@ OF_MODELS = {
     "beit": "Beit",
     "data2vec-vision": "Beit",
 }
-"""The class that `AutoImageProcessor` takes where the file doesn't name one, by the model's type in config.json."""
+"""The class that `AutoImageProcessor` uses if the file doesn't name one, by the model's type in config.json."""
 SHORT = ("CLIP", "Bit", "Siglip")
-"""Classes that take a size of one number for the shorter side; the others for both."""
+"""Classes that apply a size of one number to the shorter side; the others apply it to both."""
 CLASS = re.compile(r"(?P<stem>\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 
 
 def read_preprocess(
     weights: Weights, image: tuple[int, int], default: PreprocessConfig, assumed: list[str]
 ) -> PreprocessConfig:
-    """Return the evaluation transform that preprocessor_config.json describes, or the default where there is none.
+    """Return the evaluation transform that preprocessor_config.json describes, or the default if there is none.
 
     Args:
         weights: what was read.
-        image: rows and columns that the model sees.
-        default: what the origin's processor does by default.
-        assumed: gets a note of each thing that is not said there, or asked for there and done otherwise here.
+        image: rows and columns of the model's input.
+        default: the default transform of the origin's processor.
+        assumed: receives a note for each setting that is missing there, or requested there and done differently here.
     """
     if not weights.preprocessor:
         return default
@@ -71,7 +72,7 @@ def read_preprocess(
         assumed.append("rows and columns are cropped alike; their processor crops them by different shares")
     if cut > edge and given.get("do_resize", True):
         assumed.append(
-            f"images fill what the model sees; their processor cuts {cut} pixels out of {edge}, the rest black"
+            f"images fill the model's input; their processor cuts {cut} pixels out of {edge}, the rest black"
         )
     mean, std = scale_statistics(given)
     return PreprocessConfig(
@@ -86,7 +87,7 @@ def read_preprocess(
 
 
 def complete_settings(weights: Weights, default: PreprocessConfig, assumed: list[str]) -> dict[str, Any]:
-    """Return what a processor's file says, and what it leaves out as its class does it, noting that."""
+    """Return a processor's settings, completed by the defaults of its class, with notes about those."""
     given = {key: value for key, value in weights.preprocessor.items() if value is not None}
     named = given.get("image_processor_type") or given.get("feature_extractor_type")
     match = CLASS.fullmatch(str(named))
@@ -95,7 +96,7 @@ def complete_settings(weights: Weights, default: PreprocessConfig, assumed: list
     lacking = [key for key in usual if key not in given and (key[:5] != "image" or given.get("do_normalize", True))]
     if lacking:
         whose = f"{stem}ImageProcessor's defaults" if stem in PROCESSORS else "the defaults of its origin"
-        assumed.append(f"{', '.join(lacking)} of the image processor, which says nothing of it: {whose}")
+        assumed.append(f"{', '.join(lacking)} of the image processor, which doesn't state it: {whose}")
     whole = usual | given
     if stem in SHORT and isinstance(whole["size"], (int, float)):
         whole["size"] = {"shortest_edge": whole["size"]}
@@ -103,9 +104,9 @@ def complete_settings(weights: Weights, default: PreprocessConfig, assumed: list
 
 
 def scale_statistics(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation for pixels of 0 to 1, where the processor's own may be for another scale.
+    """Return mean and deviation for pixels of 0 to 1, if the processor's own may be for another scale.
 
-    It makes (pixel * factor - mean) / std of a pixel of 0 to 255, where the usual factor is 1/255.
+    It computes (pixel * factor - mean) / std from a pixel of 0 to 255, where the usual factor is 1/255.
     """
     scale = 255 * float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 255.0
     normal = given.get("do_normalize", True)
@@ -114,7 +115,7 @@ def scale_statistics(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple
 
 
 def expand_channels(values: Any, scale: float) -> tuple[float, ...]:
-    """Return one value, or one a channel, in units of a scale."""
+    """Return one value, or one per channel, in units of a scale."""
     listed = (values,) if isinstance(values, (int, float)) else values
     return tuple(float(value) / scale for value in listed)
 
@@ -122,21 +123,21 @@ def expand_channels(values: Any, scale: float) -> tuple[float, ...]:
 def list_differences(
     given: Mapping[str, Any], short: bool, crop: Mapping[str, int], kernel: Interpolation
 ) -> list[str]:
-    """Say what a processor does that the one transform here doesn't: kernels it lacks, images of several sizes."""
+    """List how a processor differs from the one transform here: unsupported kernels, images of several sizes."""
     notes = []
     if given.get("resample") is not None and given["resample"] not in KERNELS:
         notes.append(
-            f"images resized by the {kernel} kernel; their processor's (Pillow's {given['resample']}) isn't here"
+            f"images resized by the {kernel} kernel; their processor's (Pillow's {given['resample']}) isn't supported"
         )
     if not given.get("do_resize", True):
-        notes.append("images resized to what the model sees; their processor leaves their size")
+        notes.append("images resized to the model's input; their processor keeps their size")
     elif short and not crop:
-        notes.append("the centre of images is cut out; their processor leaves them their aspect")
+        notes.append("the centre of images is cut out; their processor keeps their aspect")
     return notes
 
 
 def read_sides(value: Any) -> dict[str, int]:
-    """Return a size of any of the ways in which they were written: a number, two, or named sides."""
+    """Return a size in any of the forms in which it was written: a number, two, or named sides."""
     if isinstance(value, Mapping):
         return {str(key): int(side) for key, side in value.items() if isinstance(side, (int, float))}
     if isinstance(value, (int, float)):

@@ -1,6 +1,6 @@
 """Hugging Face's ViT, DeiT, ViT-MAE, ViT-MSN and I-JEPA (transformers/models/vit, deit, vit_mae, vit_msn, ijepa): one encoder.
 
-Files on the Hub have the names of transformers 4; version 5 writes them too, though its modules are named otherwise.
+Files on the Hub have the names of transformers 4; version 5 writes them too, although its modules have other names.
 """
 
 from collections.abc import Mapping
@@ -31,17 +31,17 @@ from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules
 KINDS = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
 ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
 IMAGENETS = ("deit", "vit_mae", "vit_msn", "ijepa")
-"""Types whose published models see images by ImageNet's mean and deviation."""
+"""Types whose published models normalise images by ImageNet's mean and deviation."""
 INSIDE = ("embeddings.", "encoder.", "layers.", "layernorm.", "pooler.")
 DEFAULTS = BASE | {"layer_norm_eps": 1e-12}
 EPSILONS = {"vit_msn": 1e-6}
-"""Where a type's default isn't the others'."""
+"""Types whose default differs from the others'."""
 PATCHES = "embeddings.patch_embeddings.projection"
 QKV = ("query", "key", "value")
 
 
 def get_root(distilled: bool) -> str:
-    """Return what the encoder's names begin with."""
+    """Return the prefix of the encoder's names."""
     return "deit" if distilled else "vit"
 
 
@@ -73,7 +73,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the encoder's names one beginning, whichever class the file was saved from."""
+    """Give the encoder's names one prefix, for any class that saved the file."""
     root = get_root("distillation_classifier.weight" in tensors)
     found = {}
     for name, tensor in tensors.items():
@@ -135,13 +135,14 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def read_block(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:
-    """Return how the blocks are made."""
+    """Return the design of the blocks."""
     bias = has_tensor(tensors, r"\.0\.attention\.(attention\.query|q_proj)\.bias$")
     return BlockConfig(activation=read_activation(said("hidden_act"), where), qkv_bias="all" if bias else "none")
 
 
 def default_images(document: Mapping[str, Any], config: ViTConfig) -> PreprocessConfig:
-    """Return what the image processors do by default: ViT's squashes to 0.5 +- 0.5; the others' are ImageNet's."""
+    """Return the default transform of the image processors: ViT's squashes to 0.5 +- 0.5; the others' are
+    ImageNet's."""
     if document.get("model_type") in IMAGENETS or config.distillation_token:
         return PreprocessConfig(
             size=config.image, rounding="transformers", crop=0.875, interpolation="bicubic", **IMAGENET

@@ -1,4 +1,5 @@
-"""What goes beside weights that are written for transformers: config.json and preprocessor_config.json; and what can't be."""
+"""The files written with weights for transformers, config.json and preprocessor_config.json; and models that it
+can't hold."""
 
 from typing import Any
 
@@ -25,7 +26,7 @@ FIXED = (
     "head_bias",
     "stem",
 )
-"""What transformers' ViT knows in one way only."""
+"""Settings with only one possible value in transformers' ViT."""
 assert set(NAMES.values()) <= set(ACTIVATIONS)
 
 
@@ -81,7 +82,7 @@ def format_side(size: tuple[int, int]) -> int | list[int]:
 
 
 def build_processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
-    """Return the image processor that does the same: which class depends on how images are resized and cropped."""
+    """Return the equivalent image processor; its class depends on how images are resized and cropped."""
     rows, cols = images.size
     squash = images.resize == "squash"
     whole = compute_uncropped(images)._asdict()
@@ -103,5 +104,5 @@ def build_processor(images: PreprocessConfig, channels: int) -> dict[str, Any]:
 
 
 def spread_channels(values: tuple[float, ...], channels: int) -> list[float]:
-    """Return one value a channel."""
+    """Return one value per channel."""
     return list(values) if len(values) > 1 else [values[0]] * channels

@@ -1,4 +1,5 @@
-"""What timm's config.json says beside weights, and whether it is about them: `model_args`, the constructor's, above all."""
+"""Read timm's config.json beside weights, and check that it is about them: above all `model_args`, the
+constructor's."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,11 +12,11 @@ from vitreous.weights.families.timm.write import ACTIVATIONS, build_arguments
 from vitreous.weights.files import Weights
 
 READ = ("img_size", "no_embed_class", "global_pool", "pool_include_prefix", "num_classes")
-"""What the readers follow; the head's rows count its classes."""
+"""Arguments that the readers use; the head's rows give its number of classes."""
 HARMLESS = ("dynamic_img_size", "dynamic_img_pad", "strict_img_size", "weight_init", "fix_init", "head_init_scale")
 HARMLESS += ("qkv_fused", "swiglu_align_to", "attn_type", "device", "dtype")
 HARMLESS += ("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords")
-"""What its tensors tell, or what changes nothing that a trained model computes of images of whole patches."""
+"""Arguments that the tensors show, or that don't affect a trained model on images of whole patches."""
 NORMS = {"layernorm": "layer", "layernormfp32": "layer", "rmsnorm": "rms"}
 """timm's names of the norms that we have; each has an epsilon of 1e-6."""
 NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"swish": "silu"}
@@ -23,24 +24,24 @@ NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"swish": "silu
 
 
 def read_arguments(weights: Weights) -> Mapping[str, Any]:
-    """Return what config.json says that the model's constructor was called with."""
+    """Return the arguments of the model's constructor in config.json."""
     return {name: value for name, value in (weights.config.get("model_args") or {}).items() if value is not None}
 
 
 def read_pretrained(weights: Weights) -> Mapping[str, Any]:
-    """Return what config.json says of images and labels; older ones say it at their top."""
+    """Return what config.json says about images and labels; older ones say it at their top level."""
     if "pretrained_cfg" in weights.config:
         return weights.config["pretrained_cfg"] or {}
     return weights.config if "architecture" in weights.config else {}
 
 
 def read_pooling(weights: Weights) -> str | None:
-    """Return timm's name of the pooling, if config.json says it; the constructor's goes first."""
+    """Return timm's name of the pooling, if config.json gives it; the constructor's takes precedence."""
     return read_arguments(weights).get("global_pool") or weights.config.get("global_pool")
 
 
 def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
-    """Return the labels that config.json lists, a list or by number, if it lists one for each output."""
+    """Return the labels in config.json, a list or by number, if there is one for each output."""
     given = read_pretrained(weights)
     names = weights.config.get("label_names") or given.get("label_names") or given.get("labels") or ()
     if isinstance(names, Mapping):
@@ -49,7 +50,7 @@ def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
 
 
 def read_size(value: Any) -> tuple[int, int] | None:
-    """Return rows and columns of a size that is one number or two; None where there is none."""
+    """Return rows and columns of a size of one number or two; None if there is none."""
     if not value:
         return None
     rows, cols = (value, value) if isinstance(value, int) else value
@@ -62,7 +63,7 @@ def count_cells(image: tuple[int, int], patch: tuple[int, int]) -> Size:
 
 
 def read_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int], table: bool = False) -> Size | None:
-    """Return the grid that config.json names: the constructor's, else that of the images where it has as many positions.
+    """Return the grid that config.json gives: the constructor's, else that of the images if it has as many positions.
 
     Args:
         weights: with the configuration beside them.
@@ -83,7 +84,7 @@ def read_images(weights: Weights) -> tuple[int, int] | None:
 
 
 def read_details(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return activation, epsilon, heads, and whether there are positions, where the constructor was told them.
+    """Return activation, epsilon, heads, and whether there are positions, if the constructor's arguments give them.
 
     Raises:
         CheckpointError: an activation or a norm that we don't have.
@@ -101,7 +102,7 @@ def read_details(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def build_constructor_arguments(config: ViTConfig) -> dict[str, Any]:
-    """Return what the constructors of timm's ViT and Eva would be called with for a model."""
+    """Return the constructor's arguments of timm's ViT and Eva for a model."""
     block, rotary = config.block, config.rotary
     return build_arguments(config) | {
         "qkv_bias": block.qkv_bias != "none",
@@ -133,7 +134,7 @@ def build_constructor_arguments(config: ViTConfig) -> dict[str, Any]:
 
 
 def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> Notes:
-    """Hold the constructor's arguments against the model that the tensors make; return notes of those that we don't know.
+    """Check the constructor's arguments against the model from the tensors; return notes on unknown ones.
 
     Raises:
         CheckpointError: an argument of another model, or of one that we can't build.
@@ -154,19 +155,20 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
             continue
         if not fits:
             raise CheckpointError(
-                f"the configuration beside {where} says {name} {str(value)[:40]}, and vitreous reads {ours} from the weights"
+                f"the configuration beside {where} says {name} {str(value)[:40]}, but vitreous reads {ours} from "
+                "the weights"
             )
     return tuple(notes)
 
 
 def agrees(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
-    """Tell whether an argument says what the tensors do, however it is written."""
+    """Return whether an argument agrees with the tensors, in any notation."""
     if name in ("patch_size", "ref_feat_shape"):
         return read_size(value) == read_size(ours)
     if name == "mlp_ratio":
         return (
             config.block.mlp == "swiglu" or int(config.width * value) == config.mlp_width
-        )  # a gated one's is counted otherwise
+        )  # a gated one's is counted differently
     if name == "init_values":
         return bool(value) == bool(ours)
     if name == "pos_embed":

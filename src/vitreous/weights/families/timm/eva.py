@@ -1,6 +1,6 @@
 """timm's class Eva (timm/models/eva.py): EVA, EVA-02, DINOv3 and the `rope_reg` models; safetensors or pth.
 
-Told from timm's plain ViT by its names: gamma_1, q_bias, or q, k and v apart.
+The names distinguish them from timm's plain ViT: gamma_1, q_bias, or separate q, k and v.
 """
 
 import re
@@ -43,20 +43,20 @@ SIGNS = r"^blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)$"
 HEADS = {1408: 16, 4096: 32}
 """Heads by width where a head isn't 64 values wide: EVA giant, DINOv3 7B."""
 POST_NORM = 1792
-"""Width of EVA-02 enormous, which normalises after the branches and has nothing else to be told by."""
+"""Width of EVA-02 enormous, which normalises after the branches and has no other distinguishing feature."""
 UNKNOWN = r"enormous|sapiens|_pe_|rope_(mixed|ape|\d)|beit"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What belongs to a line of models and isn't in their tensors."""
+    """The facts about a line of models that aren't in their tensors."""
 
     rotary: RotaryConfig
     eps: float
     images: Mapping[str, tuple[float, ...] | float]
     title: str
     side: int = 224
-    """Rows and columns of the images, where neither positions nor config.json tell."""
+    """Rows and columns of the images, if neither positions nor config.json give them."""
 
 
 CELLS = RotaryConfig("cells", 10_000.0, (16, 16))
@@ -69,7 +69,8 @@ KINDS = {
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules. Of two ways to write q, k and v or the gated layer, the first is the one its models have."""
+    """Return the rules. Of two ways to write q, k and v or the gated layer, the first is the one that its models
+    have."""
     attention, mlp = "blocks.{i}.attn", "blocks.{i}.mlp"
     apart = [f"{attention}.{part}_proj" for part in "qkv"]
     joined = [Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.qkv.weight",))]
@@ -104,7 +105,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names with the signs of class Eva; a config.json that names an architecture makes it sure."""
+    """timm's names with the marks of class Eva; certain if a config.json names an architecture."""
     tensors = weights.tensors
     if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
         return 0.0
@@ -116,13 +117,13 @@ def recognise(weights: Weights) -> float:
 
 
 def is_deit3(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell DeiT-III's own names, timm's with gamma_1, which hold positions and no registers."""
+    """Return whether these are DeiT-III's own names: timm's with gamma_1, with positions and without registers."""
     named = all(name in tensors for name in ("blocks.0.gamma_1", "blocks.0.attn.qkv.bias", "pos_embed"))
     return named and not has_tensor(tensors, r"^reg_token$|^rope|attn\.q_bias|attn\.proj_[lw]|_token_only|mlp\.fc1_g")
 
 
 def find_kind(tensors: Mapping[str, Tensor], architecture: str, where: str) -> tuple[str, tuple[str, ...]]:
-    """Return the line of models: as the name says, else as the tensors suggest, with a note."""
+    """Return the line of models: from the name, else as the tensors suggest, with a note."""
     strange = has_tensor(tensors, r"^rope\.freqs|^norm_pre|attn\.(wq|gate|k_norm|k_proj\.bias)")
     strange = strange or tensors["patch_embed.proj.weight"].shape[0] == POST_NORM
     if strange or re.search(UNKNOWN, architecture):
@@ -148,18 +149,18 @@ def find_kind(tensors: Mapping[str, Tensor], architecture: str, where: str) -> t
         (False, False, True, False, True): "rope_reg",
     }.get((*(name in tensors for name in ("cls_token", "pos_embed", "reg_token")), gated, scaled))
     if kind is None:
-        raise CheckpointError(f"{where}: which of timm's Eva models this is can't be told; say --as timm-eva:NAME")
+        raise CheckpointError(f"{where}: can't tell which of timm's Eva models this is; say --as timm-eva:NAME")
     return kind, (f"it is {KINDS[kind].title}: its rotary positions, epsilon {KINDS[kind].eps:g} and normalisation",)
 
 
 def is_packed(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether gate and value stand in one layer."""
+    """Return whether gate and value are in one layer."""
     first = tensors.get("blocks.0.mlp.fc1.weight")
     return first is not None and first.shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture from shapes, the rest from the line of models that it belongs to."""
+    """Read the architecture from shapes, the rest from its line of models."""
     tensors, where = weights.tensors, str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
     kind, assumed = find_kind(tensors, name_architecture(weights, name), where)
@@ -202,7 +203,7 @@ def build_preprocess(config: ViTConfig, line: Kind, weights: Weights) -> Preproc
 
 
 def read_block(tensors: Mapping[str, Tensor]) -> BlockConfig:
-    """Return how the blocks are made."""
+    """Return the design of the blocks."""
     no_key = has_tensor(tensors, r"^blocks\.0\.attn\.(q_bias|q_proj\.bias)$")
     return BlockConfig(
         mlp="swiglu" if is_packed(tensors) or has_tensor(tensors, r"^blocks\.0\.mlp\.fc1_g\.") else "plain",

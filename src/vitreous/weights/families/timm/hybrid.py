@@ -1,4 +1,5 @@
-"""The ResNet under timm's hybrids (timm/models/vision_transformer_hybrid.py): `vit_tiny_r_*`, `vit_*_r26_*`, `vit_*_r50_*`."""
+"""The ResNet below timm's hybrids (timm/models/vision_transformer_hybrid.py): `vit_tiny_r_*`, `vit_*_r26_*`,
+`vit_*_r50_*`."""
 
 from collections.abc import Mapping
 
@@ -28,11 +29,11 @@ ENTRIES = {
     (3, 4, 9): "vit_base_r50_s16_224",
     (3, 4, 6, 3): "vit_large_r50_s32_224",
 }
-"""The architecture whose stem has these units; everything else of it can be set in a config.json."""
+"""The architecture whose stem has these units; everything else can be set in a config.json."""
 
 
 def read_stem(tensors: Mapping[str, Tensor], where: str) -> StemConfig:
-    """Return what stands before the patch embedding; raises CheckpointError for a backbone that we can't build."""
+    """Return the stem before the patch embedding; raises CheckpointError for a backbone that we can't build."""
     if not has_tensor(tensors, r"^patch_embed\.backbone\."):
         return StemConfig()
     alone = f"{BACKBONE}conv.weight" in tensors  # timm's backbone is the root itself where no stages follow
@@ -47,14 +48,14 @@ def read_stem(tensors: Mapping[str, Tensor], where: str) -> StemConfig:
 
 
 def find_first_conv(stem: StemConfig) -> str:
-    """Return the name of the convolution that sees the image."""
+    """Return the name of the convolution applied to the image."""
     if stem.kind == "none":
         return "patch_embed.proj"
     return f"{BACKBONE}{'stem.' if stem.units else ''}conv"
 
 
 def read_channels(tensors: Mapping[str, Tensor], stem: StemConfig, where: str) -> int:
-    """Return the colour planes that a hybrid sees."""
+    """Return the colour channels of a hybrid's images."""
     return get_shape(tensors, f"{find_first_conv(stem)}.weight", where)[1]
 
 
@@ -76,7 +77,7 @@ def stem_rules(config: ViTConfig) -> list[Rule]:
 
 
 def unwritable_stem(config: ViTConfig) -> str | None:
-    """Say why timm has no such hybrid, if it hasn't."""
+    """Say why timm has no such hybrid, if it doesn't."""
     stem = config.stem
     if stem.kind == "none":
         return None

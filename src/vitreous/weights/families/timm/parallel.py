@@ -1,6 +1,6 @@
 """timm's ViTs with attention and MLP side by side (timm's ParallelScalingBlock): `vit_*_xp_*`, `vit_pwee_*`.
 
-One layer makes the MLP's hidden values, q, k and v; one scale stands for both branches.
+One layer computes the MLP's hidden values, q, k and v; one scale applies to both branches.
 """
 
 from vitreous.errors import CheckpointError
@@ -46,7 +46,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names with the joint layer; a config.json that names an architecture makes it sure."""
+    """timm's names with the joint layer; certain if a config.json names an architecture."""
     tensors = dict(weights.tensors)
     if not all(name in tensors for name in MARKS):
         return 0.0
@@ -54,11 +54,11 @@ def recognise(weights: Weights) -> float:
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture from shapes, the rest from config.json or from what the name says."""
+    """Read the architecture from shapes, the rest from config.json or from the name."""
     tensors, where = dict(weights.tensors), str(weights.path)
     if "blocks.0.out_proj.weight" in tensors or "blocks.0.lambda_q1" in tensors:
         raise CheckpointError(
-            f"{where}: timm's parallel blocks with one output layer or differential attention aren't read"
+            f"{where}: timm's parallel blocks with one output layer or differential attention aren't supported"
         )
     width, channels, rows, cols = get_shape(tensors, MARKS[0], where)
     architecture = name_architecture(weights, name)

@@ -1,6 +1,6 @@
 """timm's ViTs with relative positions (timm/models/vision_transformer_relpos.py): `vit_relpos_*` and `vit_srelpos_*`.
 
-In each block or shared; a table over offsets, or an MLP of the offset's logarithm.
+Per block or shared; a table over offsets, or an MLP of the offset's logarithm.
 """
 
 from collections.abc import Mapping
@@ -43,13 +43,13 @@ def table(config: ViTConfig) -> Table:
 
 
 def find_root(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return what the names of relative positions begin with; None where there are none."""
+    """Return the prefix of the names of relative positions; None if there are none."""
     ends = (OFFSETS, "mlp.fc1.weight")
     return next((root for root in (OWN, SHARED) if any(root + end in tensors for end in ends)), None)
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names with relative positions; a config.json that names an architecture makes it sure."""
+    """timm's names with relative positions; certain if a config.json names an architecture."""
     tensors = dict(weights.tensors)
     if not all(name in tensors for name in vit.MARKS) or find_root(tensors) is None:
         return 0.0
@@ -57,7 +57,7 @@ def recognise(weights: Weights) -> float:
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture from shapes; relative positions tell the heads."""
+    """Read the architecture from shapes; relative positions give the number of heads."""
     tensors, where = dict(weights.tensors), str(weights.path)
     root = find_root(tensors)
     assert root is not None
@@ -104,7 +104,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def find_kind(tensors: Mapping[str, Tensor], root: str, where: str) -> tuple[Positions, int, int]:
-    """Return the kind of positions, their heads, and the hidden width of their MLP (128 where there is none)."""
+    """Return the kind of positions, their heads, and the hidden width of their MLP (128 if there is none)."""
     if root + OFFSETS in tensors:
         return "bias", tensors[root + OFFSETS].shape[1], 128
     heads, hidden = get_shape(tensors, f"{root}mlp.fc2.weight", where)

@@ -27,11 +27,11 @@ from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
 NAMES = r"_pe_(core|lang|spatial)|_rope_(mixed|ape|\d)"
 POOL_HEADS = 8
-"""Of Perception Encoder's attention pooling, whatever its width."""
+"""Heads of Perception Encoder's attention pooling, at any width."""
 GIGANTIC = {1536: 16}
-"""Heads of Perception Encoder where they aren't the usual ones of a width."""
+"""Heads of Perception Encoder that aren't the usual ones of a width."""
 TRAINED = ((r"core_base", 14), (r"core_(gigantic|g)|lang|spatial", 32), (r"core_(tiny|small|large)", 24))
-"""Rows and columns of the grid that Perception Encoder's angles were trained on, by name; the first match counts."""
+"""Rows and columns of the grid on which Perception Encoder's angles were trained, by name; the first match counts."""
 OWN = (
     ("visual.", ""),
     ("conv1.", "patch_embed.proj."),
@@ -55,7 +55,7 @@ TEXT = (r"^(transformer|token_embedding|ln_final)\.", r"^(positional_embedding|t
 
 @dataclass(frozen=True)
 class Line:
-    """What belongs to a line of models and isn't in their tensors."""
+    """The facts about a line of models that aren't in their tensors."""
 
     rotary: RotaryConfig
     eps: float
@@ -82,7 +82,7 @@ def table(config: ViTConfig) -> Table:
 
 
 def find_line(tensors: Mapping[str, Tensor], architecture: str) -> str | None:
-    """Return the line of models: as the name says, else as the tensors suggest; None where they are of no such line."""
+    """Return the line of models: from the name, else as the tensors suggest; None if they are of no such line."""
     if re.search(r"_pe_(core|lang|spatial)", architecture):
         return "pe"
     if re.search(NAMES, architecture):
@@ -98,7 +98,7 @@ def find_line(tensors: Mapping[str, Tensor], architecture: str) -> str | None:
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names with such a line's marks, surer than those of the families whose names they share."""
+    """timm's names with the marks of such a line, more certain than the families that share the names."""
     tensors = dict(weights.tensors)
     if "patch_embed.proj.weight" not in tensors:
         return 0.0
@@ -112,7 +112,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 
 def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture: str) -> ForeignModel:
-    """Read the architecture from shapes, the rest from the line of models that it belongs to."""
+    """Read the architecture from shapes, the rest from its line of models."""
     where, named = str(weights.path), find_line(tensors, architecture) or "rope"
     line = LINES[named]
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
@@ -144,7 +144,7 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
         block=read_block(tensors),
     )
     config, squared = settle_positions(config, tensors, weights)
-    if named == "pe":  # where no name tells, angles were trained on the file's grid; beside [class] cells count from 1
+    if named == "pe":  # without a name, angles were trained on the file's grid; with [class], cells count from 1
         offset = 1.0 if config.class_token else 0.0
         side = next((side for pattern, side in TRAINED if re.search(pattern, architecture)), None)
         reference = (side, side) if side else tuple(config.grid)

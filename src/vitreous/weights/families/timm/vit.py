@@ -40,15 +40,15 @@ from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
-"""Names that timm's ViT has in no variant that is read here."""
+"""Names that no variant of timm's ViT that is read here has."""
 POOLS: dict[Any, Pool] = {"token": "class", "avg": "mean", "max": "max"}
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
 LAYER_SCALE = re.compile(
     r"^(blocks\.\d+)\.(?:ls|gamma|lambda|layer_?scale)_?([12])(?:\.(?:gamma|lambda1?|weight|scale))?$"
 )
-"""The ways in which LayerScale is spelled: ls1.gamma, gamma_1, layer_scale_1, ..."""
+"""The spellings of LayerScale: ls1.gamma, gamma_1, layer_scale_1, ..."""
 TANH = r"giantopt|patch32_siglip|large_patch16_siglip\w*_512|so400m_patch16_siglip"
-PRE_NORM = "branches are normalised before, not after (--as NAME with _rpn_ in it takes the latter)"
+PRE_NORM = "branches are normalised before, not after (--as NAME with _rpn_ in it uses the latter)"
 ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"_rpn_", {"order": "after"}, HALF),
     (r"clip_quickgelu", {"act": "quick-gelu", "eps": 1e-5}, CLIP),
@@ -65,14 +65,13 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"^test_vit", {"heads": 2}, HALF),
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
-"""What an architecture's name says that its keys don't: activation, epsilon, heads, normalisation. The first match counts."""
+"""What an architecture's name says beyond its keys: activation, epsilon, heads, normalisation. The first match
+counts."""
 OTHERS = r"_pe_|_rope"
-"""Architectures whose tensors have these names and mean something else."""
+"""Architectures whose tensors have these names but another meaning."""
 FILES = r"(vit|deit3?|test_vit)_\w*\d"
-"""How the names of files begin that are called as timm's models are."""
-NAMED = (
-    "activation, epsilon, mean and deviation of timm's {called}, since the file is called so; --as NAME takes another's"
-)
+"""The start of file names that are timm's names of models."""
+NAMED = "activation, epsilon, mean and deviation of timm's {called}, by the file's name; --as NAME uses another's"
 CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
 SHARED = (
     "activation gelu, epsilon 1e-6, mean and deviation 0.5, timm's resize rule: these names are also DeiT's, DINO's and "
@@ -119,12 +118,12 @@ def table(config: ViTConfig) -> Table:
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give LayerScale timm's name, however it is spelled."""
+    """Give LayerScale timm's name, in any spelling."""
     return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in tensors.items()}
 
 
 def recognise(weights: Weights) -> float:
-    """timm's names; a config.json that names an architecture makes it sure."""
+    """timm's names; certain if a config.json names an architecture."""
     tensors = weights.tensors
     if not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
@@ -132,12 +131,12 @@ def recognise(weights: Weights) -> float:
 
 
 def name_architecture(weights: Weights, name: str | None) -> str:
-    """Return the architecture's name: as the user says, else as config.json does, else nothing."""
+    """Return the architecture's name: from the user, else from config.json, else nothing."""
     return name or str(weights.config.get("architecture", ""))
 
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
-    """Read the architecture from shapes, the rest from config.json or from what the name says."""
+    """Read the architecture from shapes, the rest from config.json or from the name."""
     tensors, where = plain_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
     stem = read_stem(tensors, where)
@@ -185,12 +184,12 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 def find_details(
     weights: Weights, tensors: Mapping[str, Tensor], name: str | None
 ) -> tuple[dict[str, Any], Mapping[str, Any], Notes]:
-    """Return activation, epsilon and heads, and the images' normalisation, which no tensor tells; and what was assumed.
+    """Return activation, epsilon and heads, and the images' normalisation, which no tensor shows; and the assumptions.
 
     Args:
-        weights: with the configuration beside them, which goes first.
+        weights: with the configuration beside them, which takes precedence.
         tensors: theirs under plain names.
-        name: the architecture, as the user says.
+        name: the user's name of the architecture.
     """
     told = name_architecture(weights, name)
     architecture = told or name_from_file(weights, tensors)
@@ -207,12 +206,12 @@ def find_details(
 
 
 def get_size(tensors: Mapping[str, Tensor], name: str, axis: int) -> int:
-    """Return one side of a tensor, 0 where it isn't there."""
+    """Return one side of a tensor, or 0 if it is missing."""
     return tensors[name].shape[axis] if name in tensors else 0
 
 
 def parse_architecture(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what an architecture's name says of activation and epsilon, and of normalisation."""
+    """Return what an architecture's name says about activation and epsilon, and about normalisation."""
     for pattern, details, images in ARCHITECTURES:
         if re.search(pattern, architecture):
             return dict(details), images
@@ -220,12 +219,12 @@ def parse_architecture(architecture: str) -> tuple[dict[str, Any], dict[str, Any
 
 
 def guess_architecture(tensors: Mapping[str, Tensor]) -> str:
-    """Return what a file without a name looks like: only CLIP's towers have a norm before the blocks."""
+    """Guess the architecture of a file without a name: only CLIP's towers have a norm before the blocks."""
     return "clip" if "norm_pre.weight" in tensors else ""
 
 
 def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse models whose tensors are named like these but mean something else."""
+    """Refuse models whose tensors have these names but another meaning."""
     perception = "norm_pre.weight" in tensors and ("attn_pool.latent" in tensors or find_norm(tensors) == "none")
     if perception or re.search(OTHERS, architecture):
         what = architecture or "a Perception Encoder"
@@ -233,30 +232,30 @@ def refuse(architecture: str, tensors: Mapping[str, Tensor], where: str) -> None
 
 
 def name_from_file(weights: Weights, tensors: Mapping[str, Tensor]) -> str:
-    """Return the architecture that the file's own name is, as timm's downloads are called; "" where it is none.
+    """Return the architecture that the file's own name gives, as in timm's downloads; "" if it gives none.
 
     Raises:
-        CheckpointError: the name is a CLIP tower's and the tensors aren't, or the other way round.
+        CheckpointError: the name is a CLIP tower's but the tensors aren't, or the other way round.
     """
     name = weights.path.stem if re.match(FILES, weights.path.stem) else ""
     if name and ("clip" in name) != bool(guess_architecture(tensors)):
         has = "have" if guess_architecture(tensors) else "lack"
         raise CheckpointError(
-            f"{weights.path} is called as one of timm's models, but its tensors {has} the norm before the blocks that a CLIP "
-            "tower has; say --as NAME for what it is"
+            f"{weights.path} is named like one of timm's models, but its tensors {has} the norm before the blocks "
+            "that a CLIP tower has; say --as NAME for what it is"
         )
     return name
 
 
 def find_norm(tensors: Mapping[str, Tensor]) -> Literal["tokens", "pooled", "none"]:
-    """Return where the final norm stands."""
+    """Return where the final norm is applied."""
     if "fc_norm.weight" in tensors:
         return "pooled"
     return "tokens" if "norm.weight" in tensors else "none"
 
 
 def find_pool(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | None = None) -> Pool:
-    """Return how the model pools: as config.json says, else the default, else what its tensors need."""
+    """Return how the model pools: from config.json, else the default, else what its tensors need."""
     if "attn_pool.latent" in tensors:
         return "map"
     said_there = read_pooling(weights)
@@ -270,7 +269,7 @@ def find_pool(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | N
 
 
 def explain_pooling(config: ViTConfig, weights: Weights) -> Notes:
-    """Say how the model pools, where only its tensors suggest it."""
+    """Say how the model pools, if only its tensors suggest it."""
     if read_pooling(weights) or config.pool == "map":
         return ()
     return (
@@ -279,7 +278,7 @@ def explain_pooling(config: ViTConfig, weights: Weights) -> Notes:
 
 
 def read_block(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width: int) -> BlockConfig:
-    """Return how the blocks are made."""
+    """Return the design of the blocks."""
     hidden, expand = tensors["blocks.0.mlp.fc2.weight"].shape[1], tensors["blocks.0.mlp.fc1.weight"].shape[0]
     return BlockConfig(
         norm="layer" if "blocks.0.norm1.bias" in tensors else "rms",
@@ -296,9 +295,9 @@ def read_block(tensors: Mapping[str, Tensor], details: Mapping[str, Any], width:
 
 
 def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: Weights) -> tuple[ViTConfig, Notes]:
-    """Settle the grid, and which tokens have positions; return what was assumed of them.
+    """Settle the grid, and which tokens have positions; return the assumptions.
 
-    The constructor's img_size goes before the images of pretrained_cfg, which may be older than the model.
+    The constructor's img_size takes precedence over the images of pretrained_cfg, which may be older than the model.
     """
     images, told = read_images(weights), weights.told.grid
     if "pos_embed" not in tensors:
@@ -319,11 +318,11 @@ def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: 
 
 
 def list_kinds(config: ViTConfig, patches_only: bool | None) -> dict[int, Literal["all", "class", "patches"]]:
-    """Return how many prefix tokens may have positions, the likeliest first, and what that is called.
+    """Return how many prefix tokens may have positions, the most likely first, with a description.
 
     Args:
         config: the model.
-        patches_only: what config.json says of it: no_embed_class.
+        patches_only: no_embed_class in config.json.
     """
     if not config.prefix or patches_only is False:
         return {config.prefix: "all"}
@@ -334,13 +333,13 @@ def list_kinds(config: ViTConfig, patches_only: bool | None) -> dict[int, Litera
 
 
 KERNELS = ("bicubic", "bilinear", "nearest", "lanczos")
-"""Kernels of theirs that are here."""
+"""Kernels of theirs that are supported."""
 RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
-"""Their crop_mode; what else it says is taken for center, as in timm."""
+"""Names of their crop_mode; anything else means center, as in timm."""
 
 
 def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform: of pretrained_cfg where it is there, else what the name stands for."""
+    """Return the evaluation transform: from pretrained_cfg if it is there, else the one of the name."""
     images = dict(images)
     interpolation = given.get("interpolation", "bicubic")
     return PreprocessConfig(

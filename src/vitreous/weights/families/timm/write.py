@@ -1,4 +1,4 @@
-"""What goes beside weights that are written for timm: its config.json; and what timm's models can't be."""
+"""The config.json written with weights for timm; and models that timm can't hold."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ NAMES = {
     192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224", 1024: "vit_large_patch16_224",
     1280: "vit_huge_patch14_224", 1408: "vit_giant_patch14_224", 1664: "vit_gigantic_patch14_224",
 }  # fmt: skip
-"""Architectures that timm knows, by width: model_args say all the rest, patches included."""
+"""timm's architectures by width: model_args give all the rest, patches included."""
 DISTILLED = {192: "deit_tiny_distilled_patch16_224", 384: "deit_small_distilled_patch16_224"}
 CROP_MODES = {"short": "center", "squash": "squash", "border": "border"}
 ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
@@ -39,7 +39,7 @@ def unwritable(config: ViTConfig) -> str | None:
     if config.distillation_token and config.registers:
         return "it has a distillation token and registers"
     if config.patch_bias == config.embed_norm:
-        return "timm's patch embedding has a bias just where no norm stands before the first block"
+        return "timm's patch embedding has a bias exactly when no norm comes before the first block"
     if config.pre_logits:
         return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
     if config.norm_eps != 1e-6:
@@ -48,7 +48,7 @@ def unwritable(config: ViTConfig) -> str | None:
 
 
 def find_timm_name(config: ViTConfig) -> str:
-    """Return an architecture of timm's that config.json can make this model of."""
+    """Return an architecture of timm's that config.json can turn into this model."""
     if config.stem.kind != "none":
         return ENTRIES[config.stem.units]
     if config.distillation_token:
@@ -72,7 +72,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
 
 
 def build_arguments(config: ViTConfig) -> dict[str, Any]:
-    """Return what the model's constructor is called with."""
+    """Return the arguments of the model's constructor."""
     _, *patch = config.patch_shape
     return {
         "img_size": list(config.image),
@@ -98,7 +98,7 @@ def build_arguments(config: ViTConfig) -> dict[str, Any]:
 
 
 def build_transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
-    """Return the evaluation transform, and where the model begins and ends."""
+    """Return the evaluation transform, and the names of the model's first and last layer."""
     return {
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
@@ -113,7 +113,7 @@ def build_transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, An
 
 
 def find_crop(images: PreprocessConfig) -> float:
-    """Return a number of which timm, dividing by it and rounding down, makes the size that images are scaled to."""
+    """Return a number by which timm divides, rounding down, to get the size that images are scaled to."""
     whole, rows = compute_uncropped(images), images.size[0]
     if compute_uncropped(replace(images, rounding="timm")) == whole:
         return images.crop
@@ -121,6 +121,6 @@ def find_crop(images: PreprocessConfig) -> float:
 
 
 def find_ratio(width: int, hidden: int) -> float:
-    """Return a number that timm, multiplying it by the width and rounding down, makes the hidden width of."""
+    """Return a number by which timm multiplies the width, rounding down, to get the hidden width."""
     exact = hidden / width
     return exact if int(width * exact) == hidden else (hidden + 0.5) / width
