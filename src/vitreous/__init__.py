@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from vitreous.api.features import EmbeddingResult, embed
     from vitreous.api.inspection import InspectionResult, inspect
     from vitreous.api.models import create, from_pretrained, load
+    from vitreous.api.plots import (
+        plot_attention_distance,
+        plot_cka,
+        plot_confusions,
+        plot_curves,
+        plot_embedding,
+        plot_explanation,
+        plot_folds,
+        plot_positions,
+        plot_reliability,
+    )
     from vitreous.api.probes import ProbeResult, probe
     from vitreous.api.publication import PushResult, push_to_hub
     from vitreous.api.reports import ReportResult, report
@@ -52,6 +63,15 @@ PLACES = {
     "EvaluationResult": "vitreous.api.evaluation",
     "probe": "vitreous.api.probes",
     "ProbeResult": "vitreous.api.probes",
+    "plot_attention_distance": "vitreous.api.plots",
+    "plot_cka": "vitreous.api.plots",
+    "plot_confusions": "vitreous.api.plots",
+    "plot_curves": "vitreous.api.plots",
+    "plot_embedding": "vitreous.api.plots",
+    "plot_explanation": "vitreous.api.plots",
+    "plot_folds": "vitreous.api.plots",
+    "plot_positions": "vitreous.api.plots",
+    "plot_reliability": "vitreous.api.plots",
     "benchmark": "vitreous.api.benchmarks",
     "BenchmarkResult": "vitreous.api.benchmarks",
     "compare": "vitreous.api.comparison",
@@ -134,6 +154,15 @@ __all__ = [
     "inspect",
     "load",
     "models",
+    "plot_attention_distance",
+    "plot_cka",
+    "plot_confusions",
+    "plot_curves",
+    "plot_embedding",
+    "plot_explanation",
+    "plot_folds",
+    "plot_positions",
+    "plot_reliability",
     "probe",
     "push_to_hub",
     "report",

@@ -76,13 +76,18 @@ def _draw_cell(cell: Cell, place: tuple[float, float], side: float) -> str:
     return f"<g><title>{escape_text(cell.title)}</title>{body}</g>" if cell.title else body
 
 
+def find_strength(share: float) -> float:
+    """Return the strength of colour, 0 to 1, of a share of a confusion matrix's row: faint, but there, for the smallest."""
+    return 0.12 + 0.88 * share**0.6
+
+
 def draw_confusions(matrix_of: Sequence[Sequence[int]], names: Sequence[str], label: str) -> tuple[Markup, float]:
     """Draw a confusion matrix, rows true, columns predicted; colour is the share of the row; see `draw_matrix`."""
     counted = len(names) <= COUNTED
 
     def cell(row: int, col: int, value: int, total: int) -> Cell:
         kind, share = "hit" if row == col else "miss", value / total
-        strength = 0.12 + 0.88 * share**0.6
+        strength = find_strength(share)
         if not counted:
             return Cell(strength, kind=kind)
         what = f"{names[row]}, right" if row == col else f"{names[row]} taken for {names[col]}"
