@@ -199,6 +199,15 @@ def test_small_is_a_small_resnet_with_maps_of_its_size(size, examples, image, ro
     assert (config.recipe, config.batch) == ("small", min(256, examples // 8))
 
 
+@pytest.mark.parametrize(
+    ("examples", "minutes", "channels"),
+    [(50_000, None, 24), (2_000, 10.0, 24), (50_000, 9.9, 16), (1_999, None, 16), (1_999, 60.0, 16)],
+)
+def test_small_is_wider_where_there_is_time_and_where_there_are_images(examples, minutes, channels):
+    config = configure("small", RecipeOptions(facts(examples, (32, 32)), minutes=minutes))
+    assert config.model.root_channels == channels
+
+
 def test_small_takes_what_is_named_as_small_vit_does():
     options = RecipeOptions(KINDS["thumbnails"], model="Ti/4")
     assert replace(configure("small", options), recipe="small-vit") == configure("small-vit", options)

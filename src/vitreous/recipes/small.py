@@ -18,6 +18,10 @@ PHOTOGRAPH = 128
 """Side at which photographs are seen."""
 FEW_PHOTOGRAPH = 64
 """Side at which a small ResNet sees photographs where there are fewer than 2,000."""
+NARROW, WIDE = 16, 24
+"""Root channels of the small ResNet; wide from `LONG` minutes on, where there are enough images."""
+LONG = 10
+"""Minutes of training in which a wider network gets ahead of a narrower one, which sees twice the images in them."""
 ROOTS = {"3x3": 48, "2x2": 96}
 """Longest side of the images that a root is for, 7x7 for larger ones: their maps have strides of 1, 2 and 4."""
 
@@ -62,13 +66,14 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
     few = options.facts.train < FEW
     rows, cols = options.image or choose_size(options.facts.size, FEW_PHOTOGRAPH if few else PHOTOGRAPH)
     root = next((root for root, side in ROOTS.items() if max(rows, cols) <= side), "7x7")
+    short = options.minutes is not None and options.minutes < LONG
     model = ResNetConfig(
         image=(rows, cols),
         channels=options.planes,
         units=(1, 1, 1),
         classes=len(options.facts.classes),
         root=root,
-        root_channels=16,
+        root_channels=NARROW if few or short else WIDE,
         groups=8,
         unit="pooled",
         activation="gelu",
