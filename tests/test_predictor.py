@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import vitreous
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
@@ -22,6 +24,7 @@ from vitreous.prediction import DecisionOptions
 from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder, save_model
 
+PACKAGE = Path(vitreous.__file__).parent
 CLASSES = ("ant", "bee", "cat", "dog")
 
 
@@ -322,3 +325,28 @@ def test_predictions_as_a_pandas_frame(predictor, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError, match=r"data frames need pandas: pip install 'vitreous\[data\]'"):
         predictor.table(images)
+
+
+PASSED = {"JPEG": 18, "PNG": 20}
+"""Modules of ours that one image passes through; docs/architecture.md says which, and why not fewer."""
+
+
+@pytest.mark.parametrize("kind", PASSED)
+def test_an_image_passes_through_few_modules(predictor, tmp_path, kind):
+    path, passed = tmp_path / f"image.{kind.lower()}", set()
+    Image.fromarray(pixels()).save(path, kind)
+
+    def note(frame, event, _):
+        if event == "call" and PACKAGE in Path(frame.f_code.co_filename).parents:
+            passed.add(Path(frame.f_code.co_filename).relative_to(PACKAGE).as_posix())
+
+    assert predictor(path).label in CLASSES
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        predictor(path)
+    finally:
+        sys.setprofile(before)
+    assert len(passed) <= PASSED[kind], sorted(passed)
+    named = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert {name for name in passed if f"`{name}`" not in named} == set()
