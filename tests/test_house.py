@@ -4,7 +4,9 @@ import ast
 import contextlib
 import dataclasses
 import functools
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from tests.support import forked
 
 import vitreous
 
@@ -51,6 +54,12 @@ def tracked():
 FILES = tracked()
 SOURCES = [path for path in FILES if path.suffix == ".py"]
 TEXTS = [path for path in FILES if path.suffix in TEXT]
+
+
+@functools.cache
+def parsed(path):
+    """Return a module's syntax tree; most tests look at all of them."""
+    return ast.parse(path.read_bytes())
 
 
 def named(path):
@@ -96,7 +105,7 @@ def test_nothing_of_one_machine_and_nothing_unfinished(words):
 def test_every_module_says_what_it_is():
     places = (PACKAGE, ROOT / "benchmarks", ROOT / "examples")
     modules = [path for path in SOURCES if any(path.is_relative_to(place) for place in places)]
-    silent = [path for path in modules if not ast.get_docstring(ast.parse(path.read_bytes()))]
+    silent = [path for path in modules if not ast.get_docstring(parsed(path))]
     assert [named(path) for path in silent] == []
 
 
@@ -111,15 +120,20 @@ def test_the_check_above_can_fail():
 
 def test_public_names_stay_what_they_are_whatever_is_imported():
     """A submodule called train, say, would replace the function of that name (docs/decisions/0004)."""
-    code = (
-        "import importlib, pkgutil, vitreous\n"
-        "before = {name: getattr(vitreous, name) for name in vitreous.__all__}\n"
-        "for module in pkgutil.walk_packages(vitreous.__path__, 'vitreous.'):\n"
-        "    module.name.endswith('__main__') or importlib.import_module(module.name)\n"
-        "print([name for name in vitreous.__all__ if getattr(vitreous, name) is not before[name]])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    done = forked.run(import_everything)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
+
+
+def import_everything():
+    """Import the package, where it was not imported before, and then every module; print the names that were replaced."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vitreous"]:
+        del sys.modules[name]
+    fresh = importlib.import_module("vitreous")
+    before = {name: getattr(fresh, name) for name in fresh.__all__}
+    for module in pkgutil.walk_packages(fresh.__path__, "vitreous."):
+        module.name.endswith("__main__") or importlib.import_module(module.name)
+    print([name for name in fresh.__all__ if getattr(fresh, name) is not before[name]])
+    return 0
 
 
 NAMED = {
@@ -153,7 +167,7 @@ def imported():
     """Return the top-level modules that the package imports, anywhere."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found |= {name.partition(".")[0] for name in names}
@@ -206,7 +220,7 @@ def test_commands_only_parse_call_and_print():
     }  # fmt: skip
     found = set()
     for path in sorted((PACKAGE / "cli").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         hints = {node for block in ast.walk(tree) if isinstance(block, ast.If) for node in ast.walk(block)}
         for node in set(ast.walk(tree)) - hints:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vitreous."):
@@ -290,7 +304,7 @@ def test_what_the_glossary_replaces_is_in_no_name_of_a_module_or_class():
     for path in PACKAGE.rglob("*.py"):
         names = [
             path.stem,
-            *(node.name for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ClassDef)),
+            *(node.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)),
         ]
         for name in names:
             words = " ".join(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))
