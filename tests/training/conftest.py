@@ -1,5 +1,6 @@
 """Tiny runs, as many as a test wants."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,19 @@ def no_report(request, monkeypatch):
     """Leave out the page, which takes longer than the runs, where a test does not ask for it by `reported`."""
     if "reported" not in request.fixturenames:
         monkeypatch.setattr("vitreous.training.run.write_report", lambda run, reporter: None)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """Train with a configuration when it is first asked for: trained_once(TINY) -> Result, without a page. Not to be changed."""
+
+    @functools.cache
+    def once(config):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("vitreous.training.run.write_report", lambda run, reporter: None)
+            return train(config, tmp_path_factory.mktemp("once") / "run")
+
+    return once
 
 
 @pytest.fixture

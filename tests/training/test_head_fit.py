@@ -1,6 +1,5 @@
 """Runs that begin with a head by logistic regression: recipe probe, and finetune on few images."""
 
-import functools
 import json
 import shutil
 from dataclasses import replace
@@ -24,7 +23,7 @@ from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.initial_weights import scale_rates
-from vitreous.training.run import resume, train
+from vitreous.training.run import resume
 from vitreous.weights.model_folder import load_model
 
 PROBE = replace(
@@ -42,14 +41,6 @@ FEW = replace(PROBE, duration="12st", freeze="none")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory):
-    """Train with a configuration when it is first asked for; trained_once(PROBE) -> Result. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vitreous.training.run.write_report", lambda run, reporter: None)
-        yield functools.cache(lambda config: train(config, tmp_path_factory.mktemp("once") / "run"))
 
 
 def records(run):

@@ -38,19 +38,19 @@ def losses(run):
     return [record["loss"] for record in read_run(run).metrics if record["kind"] == "train"]
 
 
-def test_the_same_configuration_gives_the_same_bits(go):
-    first, second, other = go(), go(), go(seed=4)
+def test_the_same_configuration_gives_the_same_bits(go, trained_once):
+    first, second, other = trained_once(TINY), go(), go(seed=4)
     assert digest(first.run) == digest(second.run) != digest(other.run)
     assert losses(first.run) == losses(second.run)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_workers_change_no_bit_of_a_run(go, workers):
-    assert digest(go(workers=workers).run) == digest(go().run)
+def test_workers_change_no_bit_of_a_run(go, trained_once, workers):
+    assert digest(go(workers=workers).run) == digest(trained_once(TINY).run)
 
 
-def test_evaluating_and_saving_more_often_changes_no_bit(go):
-    assert digest(go(evaluate_every="1st", checkpoint_every="1st").run) == digest(go().run)
+def test_evaluating_and_saving_more_often_changes_no_bit(go, trained_once):
+    assert digest(go(evaluate_every="1st", checkpoint_every="1st").run) == digest(trained_once(TINY).run)
 
 
 def test_the_run_folder_says_what_was_done(go, reported):
@@ -147,8 +147,8 @@ def test_emulated_bf16_is_said(monkeypatch, native):
     assert len(listener.messages) == (not native)
 
 
-def test_bf16_is_another_arithmetic_close_by(go):
-    full, half = go(), go(precision="bf16")
+def test_bf16_is_another_arithmetic_close_by(go, trained_once):
+    full, half = trained_once(TINY), go(precision="bf16")
     assert digest(full.run) != digest(half.run)
     np.testing.assert_allclose(losses(half.run), losses(full.run), rtol=0.02)
 
@@ -299,6 +299,6 @@ def test_the_python_call_takes_what_the_command_takes(tmp_path, monkeypatch):
         vitreous.train("digits", model="mu/4", settings=settings, out=result.run)
 
 
-def test_records_are_json_lines(go):
-    lines = (go().run / "metrics.jsonl").read_text().splitlines()
+def test_records_are_json_lines(trained_once):
+    lines = (trained_once(TINY).run / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["kind"] for line in lines} == {"train", "evaluation"}
