@@ -66,7 +66,7 @@ docs: $(DEVELOP)
 
 # Both languages and the functions of Python, searchable, without a network: open build/site/index.html
 site: $(DEVELOP)
-	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs/site -d build/site-cache . build/site
+	$(BIN)/python -m sphinx -b html -j auto -W --keep-going -q -c docs/site -d build/site-cache . build/site
 
 # `make fuzz FUZZ='--kind images --count 1000 --seed 1'` for a part, or other cases.
 fuzz: $(DEVELOP)

@@ -22,7 +22,7 @@ def test_every_public_name_is_told_once():
 
 @pytest.mark.slow
 def test_pages_need_no_network_and_are_searched_in_both_languages(tmp_path):
-    how = ["-b", "html", "-W", "-q", "-D", "nb_execution_mode=off", "-c", SITE, "-d", tmp_path / "cache"]
+    how = ["-b", "html", "-j", "auto", "-W", "-q", "-D", "nb_execution_mode=off", "-c", SITE, "-d", tmp_path / "cache"]
     command = [sys.executable, "-m", "sphinx", *how, ROOT, tmp_path / "site"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
