@@ -54,7 +54,7 @@ def test_embed_of_a_loaded_model_writes_nothing_unasked(trained, here):
     np.testing.assert_array_equal(found.vectors, again.vectors)
     assert found.path is None and sorted(path.name for path in here.iterdir()) == ["images"]
     assert "1 vectors of length 32" in found._repr_html_()
-    with pytest.raises(ConfigError, match="one of the two"):
+    with pytest.raises(ConfigError, match="not both"):
         vitreous.embed(model)
     with pytest.raises(ConfigError, match=r"ends in \.csv"):
         vitreous.embed("nowhere", here / "images", out="a.csv")

@@ -37,25 +37,25 @@ AS_IT_IS = "fine-tuning takes the model as it is; `vitreous convert` it first"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BenchmarkResult(Reported):
-    """What a model reached on a benchmark, by the benchmark's own rule."""
+    """A model's result on a benchmark, by the benchmark's own rule."""
 
     benchmark: str
     copy: str
-    """The folder that was measured on."""
+    """The folder of the copy."""
     protocol: str
     """accuracy (the model's own head), few-shot, linear, knn, or fine-tune."""
     found: Score | VTAB
-    """Top-1, and the benchmark's own number; of VTAB each task's accuracy, and their averages."""
+    """Top-1, and the benchmark's own number; for VTAB each task's accuracy, and their averages."""
     said: dict[str, Any]
     """Where the model was loaded from, and how."""
     layer: str = ProbeOptions.layer
-    """Of a probe."""
+    """The probe's layer."""
     steps: int | None = None
-    """Of fine-tuning on each task."""
+    """Steps of fine-tuning on each task."""
     overlap: Overlap | None = None
-    """How many of the images the model was trained on; None if on none of them, or it can't be told."""
+    """How many of the images the model was trained on; None if on none of them, or if unknown."""
     signal: int | None = None
-    """The signal that interrupted fine-tuning; the same call goes on where it was."""
+    """The signal that interrupted fine-tuning; the same call resumes it."""
 
     @property
     def model(self) -> str:
@@ -178,7 +178,8 @@ def probe_tasks(
 
 
 def find_weights_path(model: ModelLike) -> str:
-    """Return what fine-tuning begins with; raises ConfigError for a model that was changed since it was loaded."""
+    """Return the weights that fine-tuning starts from; raises ConfigError for a model that was changed after
+    loading."""
     if isinstance(model, (str, Path)):
         return str(model)
     if not isinstance(model, Predictor) or not model.path or model.load_options:
@@ -187,7 +188,7 @@ def find_weights_path(model: ModelLike) -> str:
 
 
 def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
-    """Raise UserError for an unknown benchmark, or options that don't go with it."""
+    """Raise UserError for an unknown benchmark, or incompatible options."""
     if name not in (None, VTAB_NAME, *SETS):
         raise UnknownName("benchmark", name, (VTAB_NAME, *SETS))
     if protocol in PROBES:
@@ -207,7 +208,7 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
 
 
 def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
-    """Raise UserError for options that don't go with VTAB."""
+    """Raise UserError for options that are incompatible with VTAB."""
     for task in tasks:
         task_named(task)
     if protocol == "accuracy":

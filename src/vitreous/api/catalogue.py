@@ -1,4 +1,4 @@
-"""`vitreous.models`: what can be built, whose weights can be read, and which are recommended."""
+"""`vitreous.models`: the models that can be built, the origins of weights that can be read, and recommended models."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -63,7 +63,7 @@ class PretrainedResult(Result):
             lines.append(f"{one.name:10} {size:>9} {one.resolution:6}  {one.licence:15} {top1:>6}  {how}")
             lines.append(f"{'':10} {one.repository}: {one.good_for}")
         return "\n".join(
-            [*lines, "\ndownloaded once, from the cache afterwards; docs/pretrained.md tells of mirrors and tokens"]
+            [*lines, "\ndownloaded once, then used from the cache; docs/pretrained.md describes mirrors and tokens"]
         )
 
 
@@ -84,7 +84,7 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
         pretrained: list the recommended pre-trained models instead.
 
     Raises:
-        UnknownName: no model is called so.
+        UnknownName: no model has such a name.
     """
     if pretrained:
         return list_pretrained(pattern)
@@ -98,7 +98,7 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
 
 
 def list_pretrained(pattern: str) -> PretrainedResult:
-    """List the recommended models whose short name or repository fits a pattern; raises UnknownName."""
+    """List the recommended models whose short name or repository matches a pattern; raises UnknownName."""
     found = tuple(one for one in RECOMMENDED if fnmatch(one.name, pattern) or fnmatch(one.repository, pattern))
     if not found:
         raise UnknownName("pre-trained model", pattern, [one.name for one in RECOMMENDED])

@@ -26,7 +26,7 @@ def compare(
         options: as `vitreous.evaluate` has them for accuracy, as `vitreous.probe` for a probe.
 
     Returns:
-        The first model's result; its `comparison` says what tells the second from it.
+        The first model's result; its `comparison` holds the differences.
 
     Raises:
         UserError: as `vitreous.evaluate` and `vitreous.probe`.

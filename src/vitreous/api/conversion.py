@@ -17,16 +17,16 @@ from vitreous.weights.options import Report
 
 @dataclass(frozen=True, repr=False)
 class ConversionResult(Result):
-    """A model that was written in a format, and read back."""
+    """A model written in a format, and read back."""
 
     path: Path
     """The folder that was written."""
     to: str
     """Its format."""
     proof: Proof
-    """How far the outputs of both sides are apart on the same images, and what the format doesn't record."""
+    """How far the outputs of both models differ on the same images, and what the format doesn't record."""
     report: Report | None
-    """What became of the weights when they were read, where there is something to tell."""
+    """The report on reading the weights, if there is anything to report."""
 
     def __str__(self) -> str:
         lost = [f"lost        {self.proof.lost}"] if self.proof.lost else []

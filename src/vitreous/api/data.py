@@ -1,4 +1,4 @@
-"""Which images a function measures on: those that are named, or those of the model's run."""
+"""The images that a function measures: the named ones, or those of the model's run."""
 
 from dataclasses import replace
 from enum import Enum
@@ -22,17 +22,17 @@ from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run import hash_dataset
 
 Data = str | Path | Source
-"""A folder, a manifest, "digits" or a formula, by name; or images that are opened already."""
+"""A folder, a manifest, "digits" or a formula, by name; or images that are already open."""
 
 
 class OwnRun(Enum):
-    """Images of the run that a model belongs to, where nothing else would name them."""
+    """Images of the run that a model belongs to, if no others are named."""
 
     VALIDATION = "its run's validation split"
 
 
 def name_data(data: Data | OwnRun | None) -> str | None:
-    """Return data as it was named; None for that of the model's run."""
+    """Return data as named; None for that of the model's run."""
     if data is None or isinstance(data, OwnRun):
         return None
     return str(data) if isinstance(data, (str, Path)) else data.fingerprint
@@ -46,12 +46,13 @@ def shorten_name(data: str | None) -> str:
 def open_labelled(
     data: Data | None, predictor: Predictor, broken: str, display: Reporter, split: str | None = None
 ) -> Source:
-    """Return the labelled images to measure on: those that are named, or those of the model's run.
+    """Return the labelled images to measure on: the named ones, or those of the model's run.
 
-    `split`: train, validation or test; None: of the run the validation, of named data what there is to measure on.
+    `split`: train, validation or test; None: for a run the validation, for named data the best one to measure on.
 
     Raises:
-        ConfigError: no such split. DataError: data that can't be used, has no such split, or none is named and the model
+        ConfigError: no such split. DataError: data that can't be used, has no such split, or none is named and the
+            model
             belongs to no run.
     """
     folder = predictor.folder
@@ -61,7 +62,7 @@ def open_labelled(
         return open_run_split(predictor, broken, display, split or "validation")
     if not isinstance(data, (str, Path)):
         if split is not None:
-            raise ConfigError(f"images that are opened already have no splits; leave out split {split!r}")
+            raise ConfigError(f"images that are already open have no splits; leave out split {split!r}")
         return data
     if is_multilabel(Path(data)):
         return open_multilabel(Path(data), folder.classes, folder.decode, broken, split)[0]
@@ -69,9 +70,10 @@ def open_labelled(
 
 
 def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: str) -> Source:
-    """Return one split of the data of the run that a model belongs to.
+    """Return one split of the data of a model's run.
 
-    The test split of a run of before is the one that the data has, also where it stood in for the validation; that is told.
+    For a run of an earlier version, the test split is the data's own, even if it served as the validation, which is
+    reported.
 
     Raises:
         DataError: there is none.
@@ -79,7 +81,7 @@ def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: 
     dataset = open_run_data(predictor, broken, display, test=split == "test")
     source: Source | None = getattr(dataset, split)
     if source is None:
-        raise DataError(f"{dataset.report.path}, the data of this run, has no test split that it could be measured on")
+        raise DataError(f"{dataset.report.path}, the data of this run, has no test split to measure on")
     if split == "test" and source.fingerprint == dataset.validation.fingerprint:
         display.message(
             "note: the test split was this run's validation, by which its best weights may have been chosen"
@@ -94,12 +96,13 @@ def find_last_run(path: Path) -> Path | None:
 
 
 def find_own_run(path: Path) -> Path | None:
-    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation; None if there is neither."""
+    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation; None if there
+    is neither."""
     return find_run(path) or find_last_run(path)
 
 
 def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bool = False) -> Dataset:
-    """Return the data of the run that a model belongs to, perhaps with the test split; raises DataError if there is none."""
+    """Return the data of a model's run, optionally with the test split; raises DataError if there is none."""
     if not predictor.path:
         raise DataError("a model from memory belongs to no run, so name the labelled images")
     path = Path(predictor.path)
@@ -122,7 +125,7 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bo
 
 
 def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap | None:
-    """Return how many of some images the model was trained on; of images that nobody named it is known."""
+    """Return how many of some images the model was trained on; for the run's own images that is known."""
     return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None
 
 
@@ -148,7 +151,7 @@ def open_probe_splits(
         config = DataConfig(str(train), broken=broken)
         dataset = open_dataset(config, predictor.folder.decode, progress_of(display))
     else:
-        raise ConfigError("images that are opened already have no parts: give those to measure on too")
+        raise ConfigError("images that are already open have no parts: give those to measure on too")
     if dataset.report.duplicates:
         count = len(dataset.report.duplicates)
         display.message(f"note: {count:,} test images are also among the training images")

@@ -1,4 +1,4 @@
-"""What `vitreous.inspect` says of models, runs and images: lines for a terminal."""
+"""The output of `vitreous.inspect` on models, runs and images: lines for a terminal."""
 
 import shlex
 from pathlib import Path
@@ -29,7 +29,7 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
     ]
     if folder.temperature != 1:
         lines.append(
-            f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities; predictions stay as they are"
+            f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities; predictions stay the same"
         )
     origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
     lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
@@ -40,7 +40,7 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
 
 
 def describe_transform(images: PreprocessConfig) -> str:
-    """Say how images are resized and cropped."""
+    """Describe how images are resized and cropped."""
     kernel = f"{images.interpolation}{'' if images.antialias else ' without antialias'}"
     rounding = "" if images.rounding == "nearest" else f", sizes rounded as by {images.rounding}"
     mode = f"{images.mode} channels as they are" if images.keeps_channels else images.mode
@@ -50,12 +50,12 @@ def describe_transform(images: PreprocessConfig) -> str:
 def describe_classes(classes: tuple[str, ...]) -> str:
     """Count and name a model's classes."""
     if not classes:
-        return "none: a model without head, for its features or for fine-tuning"
+        return "none: a model without a head, for its features or for fine-tuning"
     return f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
 
 
 def describe_layers(config: ViTConfig | ResNetConfig) -> str:
-    """Say what a model is made of."""
+    """Describe a model's layers."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
         kind = "" if config.unit == "bottleneck" else f"{config.unit} "
@@ -75,7 +75,7 @@ def describe_layers(config: ViTConfig | ResNetConfig) -> str:
 
 
 def describe_progress(path: Path, record: RunRecord) -> str:
-    """Say how far a run is, what it reached, and how to go on."""
+    """Describe a run's progress and results, and how to continue."""
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
     measured = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
@@ -99,7 +99,7 @@ def describe_progress(path: Path, record: RunRecord) -> str:
 
 
 def describe_validation(measured: list[dict[str, Any]]) -> str:
-    """Say what the last and the best evaluation found: accuracy or mAP, or without labels the loss."""
+    """Describe the last and the best evaluation: accuracy or mAP, or without labels the loss."""
     last = measured[-1]
     name = find_headline(last) or "loss"
     best = (min if name == "loss" else max)(measured, key=lambda entry: entry[name])
@@ -107,7 +107,7 @@ def describe_validation(measured: list[dict[str, Any]]) -> str:
 
 
 def has_ended(record: RunRecord) -> bool:
-    """Tell whether a run has reached its end, planned or early, as its newest checkpoint says."""
+    """Return whether a run has reached its end, planned or early, by its newest checkpoint."""
     newest = record.path / CHECKPOINTS / f"step-{max(record.checkpoints, default=0)}"
     try:
         return bool(read_state(newest)["state"]["finished"])
@@ -116,7 +116,7 @@ def has_ended(record: RunRecord) -> bool:
 
 
 def describe_channels(mode: str) -> str:
-    """Say what an image holds that has no name as a mode.
+    """Describe an image's channels that have no mode's name.
 
     >>> describe_channels("5;16")
     '5 channels of 16 bits (kept as they are by `vitreous train`)'
@@ -131,7 +131,7 @@ def describe_channels(mode: str) -> str:
 
 
 def describe_levels(low: float, high: float, mode: str) -> str:
-    """Say how the values of an image of more than 8 bits a channel become grey, and what would use the range they take.
+    """Describe how the values of an image with more than 8 bits a channel become grey, and how to use their full range.
 
     >>> describe_levels(0, 4080, "I;16")
     '0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095'

@@ -1,4 +1,4 @@
-"""`vitreous.evaluate`: a model's own head on labelled images, and what it costs."""
+"""`vitreous.evaluate`: a model's own head on labelled images, and its cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
     import pandas
 
 IMAGES = "images.csv"
-"""Beside the report: what became of each image."""
+"""A table beside the report: the result for each image."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvaluationResult(Reported):
-    """What a model's own head reached on labelled images."""
+    """The result of a model's own head on labelled images."""
 
     model: str
     """Where the model was loaded from."""
     data: str | None
-    """The images as they were named; None: the validation split of the model's run."""
+    """The images as named; None: the validation split of the model's run."""
     metrics: Metrics | MultiLabelMetrics
-    """Accuracy, loss, calibration, ...; of several labels an image average precision, F1, ..."""
+    """Accuracy, loss, calibration, ...; with several labels an image average precision, F1, ..."""
     logits: Float32[np.ndarray, "example label"]
     """In the order of the images and of the model's classes."""
     targets: np.ndarray
     """Each image's class by number, (example), or which classes it has, (example label)."""
     details: Details | None = None
-    """Intervals, ranking of the classes, what a temperature would mend; None with several labels an image."""
+    """Intervals, ranking of the classes, the effect of temperature scaling; None with several labels an image."""
     cost: Cost | None = None
-    """None if it wasn't measured."""
+    """None if not measured."""
     comparison: ComparisonResult | None = None
     corruptions: Robustness | None = None
     overlap: Overlap | None = None
-    """How many of the images the model was trained on; None if on none of them, or it can't be told."""
+    """How many of the images the model was trained on; None if on none of them, or if unknown."""
     measured: str = OwnRun.VALIDATION.value
-    """Which images these are, in words."""
+    """Description of the images."""
     source: Source = field(kw_only=True, repr=False)
     """The images."""
     predictor: Predictor = field(kw_only=True, repr=False)
@@ -99,16 +99,17 @@ class EvaluationResult(Reported):
 
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
-        """What the model says of each class: softmax of the logits; with several labels an image each one's sigmoid."""
+        """Each class's probability: softmax of the logits, or with several labels an image each one's sigmoid."""
         multilabel = isinstance(self.metrics, MultiLabelMetrics)
         logits = torch.from_numpy(self.logits)
         return (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What became of each image, as columns: path, label, prediction, right, probability, and that of each class.
+        """The result for each image, as columns: path, label, prediction, right, probability, and that of each class.
 
-        With several labels an image, labels and predictions have ; between, and there is no probability of the prediction.
+        With several labels an image, labels and predictions are separated by ;, and there is no probability of the
+        prediction.
         """
         classes, found = self.predictor.folder.classes, self.probabilities
         each = {f"probability of {name}": found[:, place] for place, name in enumerate(classes)}
@@ -136,12 +137,14 @@ class EvaluationResult(Reported):
         return known | each
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame with a row for each image; raises ConfigError where pandas is not installed."""
+        """Return `columns` as a pandas frame with a row for each image; raises ConfigError if pandas is not
+        installed."""
         return data_frame(self.columns)
 
     @cached_property
     def report(self) -> Report:
-        """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and what else was measured."""
+        """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and further
+        measurements."""
         lead = f"{self.model} on {len(self.source):,} images, by its own head: {self.measured}."
         said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
         return Report(
@@ -254,11 +257,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Rival:
-    """Another model, that knows the same classes."""
+    """Another model with the same classes."""
 
     predictor: Predictor
     names: tuple[str, str]
-    """Of the model and of this one, told apart."""
+    """Distinct names of the model and of this one."""
     classes: tuple[str, ...]
     """Of the model."""
     order: np.ndarray
@@ -266,7 +269,7 @@ class Rival:
 
 
 def as_classifier(model: ModelLike, device: str) -> Predictor:
-    """Return a model that can classify; raises ConfigError for one without head."""
+    """Return a model that can classify; raises ConfigError for one without a head."""
     predictor = as_predictor(model, device)
     predictor.check_head()
     return predictor
@@ -287,14 +290,14 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
 
 
 def refuse_multilabel(what: str) -> None:
-    """Refuse what needs one label an image; raises ConfigError."""
-    raise ConfigError(f"{what} several labels an image; comparisons and corruptions need one label an image")
+    """Refuse several labels per image; raises ConfigError."""
+    raise ConfigError(f"{what} several labels an image, but comparisons and corruptions need one label an image")
 
 
 def check_corruptions(
     corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
-    """Return the corruptions and severities that are meant, to be measured in all pairs; None if none were asked for.
+    """Return the requested corruptions and severities, to be measured in all pairs; None if none are requested.
 
     Raises:
         UnknownName, ConfigError: an unknown corruption or severity.

@@ -22,19 +22,20 @@ from vitreous.training.reporter import Reporter, Silent
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExplanationResult(Result):
-    """A folder with an overlay for each image, and a page to move about on."""
+    """A folder with an overlay for each image, and an interactive page."""
 
     model: str
     """Where the model was loaded from."""
     folder: Path
     method: str
-    """What the overlays show."""
+    """The kind of the overlays."""
     images: int
-    """Images that could be read, and have an overlay."""
+    """Number of readable images, which have an overlay."""
     broken: tuple[str, ...]
-    """Why others couldn't, one line each."""
+    """Why the others couldn't be read, one line each."""
     faithfulness: Mapping[str, Compared]
-    """Deletion and insertion curves of each method's maps, means over the first images; empty for a model without head."""
+    """Deletion and insertion curves of each method's maps, means over the first images; empty for a model without a
+    head."""
 
     @property
     def path(self) -> Path:
@@ -95,7 +96,7 @@ def explain(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> Explanation | ExplanationResult:
-    """Return where a model looks on some images as arrays, or write overlays and a page into a folder.
+    """Return where a model looks in some images as arrays, or write overlays and a page into a folder.
 
     >>> found = vitreous.explain("runs/photos-1", ["a.jpg", "b.jpg"], "rollout")         # doctest: +SKIP
     >>> found.maps.shape                                                                 # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""`vitreous.embed`: what a model makes of images, as vectors."""
+"""`vitreous.embed`: a model's representation of images, as vectors."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 Images = str | Path | Iterable[str | Path]
-"""Files, folders and globs, one or many; an iterator's paths are taken as files, whatever they look like."""
+"""Files, folders and globs, one or many; an iterator's paths are always treated as files."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,9 +42,9 @@ class EmbeddingResult(Result):
     path: Path | None
     """The file that holds them, if one was written."""
     skipped: tuple[tuple[str, str], ...]
-    """Images that can't be read and were left out: (name, reason)."""
+    """Images left out because they can't be read: (name, reason)."""
     facts: Mapping[str, str]
-    """What the vectors are, as the file says it too: model, layer, precision, a hash of the model, ..."""
+    """A description of the vectors, which the file holds too: model, layer, precision, a hash of the model, ..."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -92,7 +92,7 @@ def embed(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> EmbeddingResult:
-    """Return what a model makes of images as vectors, and write them to a file that others read.
+    """Return a model's representation of images as vectors, and write them to a file for other programs.
 
     >>> found = vitreous.embed("runs/photos-1", "unsorted/", out="features.parquet")     # doctest: +SKIP
     >>> found.vectors.shape                                                              # doctest: +SKIP
@@ -138,7 +138,8 @@ def embed(
 
 
 def describe_model(predictor: Predictor, sources: Mapping[str, Source]) -> dict[str, str]:
-    """Return what is needed to embed another image as these, and to find them: a hash, how weights were taken, folders."""
+    """Return what is needed to embed another image in the same way, and to find the images: a hash, load options,
+    folders."""
     roots = {part: str(source.root) for part, source in sources.items() if isinstance(source, FileSource)}
     facts = {
         "load_options": predictor.load_options,
@@ -161,7 +162,7 @@ def open_sources(
         paths, data = [], paths[0]
     if (data is None) == (not paths):
         raise ConfigError(
-            "name either images (files, folders, globs, or -) or labelled data by --data DATA, and one of the two"
+            "name either images (files, folders, globs, or -) or labelled data with --data DATA, not both"
         )
     if data is not None:
         return open_splits(str(data), decode, broken)
@@ -170,7 +171,7 @@ def open_sources(
 
 
 def is_data_name(name: str) -> bool:
-    """Tell whether a word names labelled data rather than images: digits, a formula, or a manifest."""
+    """Return whether a name means labelled data rather than images: digits, a formula, or a manifest."""
     if is_built_in(name):
         return not path_exists(name)
     return Path(name).suffix.lower() in MANIFESTS

@@ -15,26 +15,26 @@ from vitreous.training.run import TrainResult
 
 STEPS = 2500
 BATCH, RATE, WARMUP = 512, 0.01, 500
-"""Of the paper's fine-tuning on VTAB, the same for all tasks."""
+"""The paper's settings for fine-tuning on VTAB, the same for all tasks."""
 
 
 def fine_tune(
     model: str, root: Path, tasks: tuple[str, ...], settings: dict[str, Any], broken: str, display: Reporter
 ) -> tuple[VTAB, int | None]:
-    """Train a model on each task, into runs/vtab-MODEL-STEPS/TASK; what is done is not done again.
+    """Train a model on each task, into runs/vtab-MODEL-STEPS/TASK; finished tasks are not repeated.
 
-    The 1,000 images are trained on, the test split is measured once, at the end: no setting is chosen by it.
+    The 1,000 images are trained on, and the test split is measured once, at the end: it chooses no setting.
 
     Args:
         model: what a run takes as weights.
         root: the copy of the benchmark.
-        tasks: by name; none: all that the copy has.
+        tasks: by name; empty: all in the copy.
         settings: steps, and the device.
         broken: raise, or skip.
-        display: told how far the work is.
+        display: receives the progress.
 
     Returns:
-        The scores of the tasks that are done, and the signal that interrupted the work, if one did.
+        The scores of the finished tasks, and the signal that interrupted the work, if any.
 
     Raises:
         UserError, FailedError: as `vitreous.train`.
@@ -56,7 +56,7 @@ def fine_tune(
 
 
 def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> TrainResult:
-    """Train on one task, or go on with it."""
+    """Begin or continue the training on one task."""
     run = place / "run"
     if not is_run(run):
         chosen = build_settings(settings, len(task.both))
@@ -68,9 +68,9 @@ def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], 
 
 
 def build_settings(settings: dict[str, Any], images: int) -> dict[str, Any]:
-    """Return what the paper sets for VTAB beside its recipe for fine-tuning.
+    """Return the paper's settings for VTAB besides its recipe for fine-tuning.
 
-    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for places and angles.
+    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for positions and angles.
     """
     steps = settings["steps"]
     return {

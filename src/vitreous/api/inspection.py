@@ -1,4 +1,4 @@
-"""`vitreous.inspect`: what a path holds."""
+"""`vitreous.inspect`: the contents of a path."""
 
 import shlex
 from collections.abc import Mapping
@@ -33,14 +33,15 @@ from vitreous.weights.model_folder import ModelFolder, is_model
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InspectionResult(Result):
-    """What a path holds."""
+    """The contents of a path."""
 
     path: str
     kind: Literal["model", "run", "sweep", "folds", "data", "image"]
     found: ModelFolder | RunRecord | Sweep | CrossValidation | ScanReport | ImageInfo
-    """The thing itself: the loaded model, the run's record, the sweep, the cross-validation, what was found in the data, the image's header."""
+    """The object itself: the loaded model, the run's record, the sweep, the cross-validation, the findings in the
+    data, the image's header."""
     description: str
-    """A few lines for people; the last says what can be done next."""
+    """A few lines for people; the last suggests what to do next."""
 
     def __str__(self) -> str:
         return self.description
@@ -50,7 +51,7 @@ class InspectionResult(Result):
 def inspect(
     path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
 ) -> InspectionResult:
-    """Say what a path holds: a model folder, a file of weights, a run, a sweep, a data set or an image.
+    """Describe the contents of a path: a model folder, a file of weights, a run, a sweep, a data set or an image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
     >>> found.kind, found.found.config["parameters"]                                     # doctest: +SKIP
@@ -138,7 +139,7 @@ def inspect_run(path: Path) -> InspectionResult:
 
 
 def inspect_data(path: str) -> InspectionResult:
-    """Describe a data set as training would see it, broken files left out and listed."""
+    """Describe a data set as training would see it, with broken files left out and listed."""
     report = open_dataset(DataConfig(path, broken="skip", test_split="once")).report
     skip = " --data.broken skip" if report.broken else ""
     return InspectionResult(path, "data", report, f"{report}\nnext: vitreous train {shlex.quote(path)}{skip}")

@@ -1,4 +1,4 @@
-"""Which images an evaluation was of, in words; those of a cross-validation; and the note of a look at a test split."""
+"""Describe the images of an evaluation; evaluate those of a cross-validation; record a look at a test split."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ OUT_OF_FOLD = (
 
 
 def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, alone: bool) -> Path | None:
-    """Return the cross-validation whose images are meant, if it is those of one; raises ConfigError for what they don't serve for."""
+    """Return the cross-validation whose images are meant, if any; raises ConfigError for uses that they don't allow."""
     folds = (
         find_folds(Path(predictor.path)) if predictor.path and data is None and split in (None, "validation") else None
     )
     if folds is not None and not alone:
         raise ConfigError(
-            f"{folds} is a cross-validation: its images are measured by the models of its folds, and this one has learned from "
-            "them. Comparisons and corruptions need others: name DATA"
+            f"{folds} is a cross-validation: its images are measured by the models of its folds, and this one has "
+            "learned from them. Comparisons and corruptions need others: name DATA"
         )
     return folds
 
@@ -40,7 +40,8 @@ def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, a
 def measure_out_of_fold(
     folds: Path, classes: tuple[str, ...]
 ) -> tuple[Source, tuple[Metrics, Float32[np.ndarray, "example label"], Int64[np.ndarray, " example"]]]:
-    """Return all images of a cross-validation, and what `vitreous.evaluation.accuracy.evaluate` would of their folds' models; raises RunError."""
+    """Return all images of a cross-validation, with what `vitreous.evaluation.accuracy.evaluate` would return for
+    their folds' models; raises RunError."""
     source, logits = predict_out_of_fold(folds)
     labels = class_indices(source, classes)[source.labels]
     return source, (evaluate_logits(logits, labels, classes), logits, labels)
@@ -49,7 +50,7 @@ def measure_out_of_fold(
 def describe_images(
     predictor: Predictor, data: Data | None, split: str | None, source: Source, folds: Path | None
 ) -> str:
-    """Say which images were measured."""
+    """Describe the measured images."""
     if folds is not None:
         return OUT_OF_FOLD
     if data is None and split not in (None, "validation"):
@@ -65,7 +66,7 @@ def describe_images(
 
 
 def describe_choice(run: Path, predictor: Predictor) -> str:
-    """Say what makes a run's validation images flatter its model: that it was chosen by them, or has learned from them."""
+    """Say why a run's validation images flatter its model: it was chosen by them, or has learned from them."""
     handover = describe_handover(read_run(run))
     if handover is None:
         return ""
@@ -80,14 +81,15 @@ def describe_choice(run: Path, predictor: Predictor) -> str:
 
 
 def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:
-    """Note a look at the test split of a model's run, and say how often it was looked at before; a note that can't be written is told."""
+    """Record a look at the test split of a model's run, and say how often it was looked at before; a failure to
+    record is reported."""
     run = find_own_run(Path(predictor.path))
     assert run is not None  # its data was opened
     before = read_measurements(run)
     try:
         note_measurement(run, "evaluate", int(predictor.folder.origin.get("step") or 0), metrics, source)
     except VitreousError as error:
-        display.message(f"note: this look at the test split could not be noted: {error}")
+        display.message(f"note: this look at the test split could not be recorded: {error}")
     if not before:
         return "never measured before"
     return f"before, it was {describe_measurements(before)}. It then gave {before[-1]}"

@@ -1,4 +1,4 @@
-"""`vitreous.create` and `vitreous.load`: a model afresh, or from whatever holds its weights."""
+"""`vitreous.create` and `vitreous.load`: a new model, or one from any kind of weights."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -19,7 +19,7 @@ from vitreous.weights.options import LoadOptions, Report
 from vitreous.weights.recommended import find_recommended
 
 ModelLike = Predictor | ModelFolder | str | Path
-"""A model that is loaded, or what `load` takes."""
+"""A loaded model, or what `load` takes."""
 
 
 def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
@@ -42,11 +42,12 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
 
 
 def refuse_weights(name: str, instead: str) -> None:
-    """Refuse the name of pre-trained weights where an architecture is wanted; raises ConfigError that says what to type instead."""
+    """Refuse the name of pre-trained weights where an architecture is expected; raises ConfigError with what to type
+    instead."""
     known = find_recommended(name)
     if known is not None:
         raise ConfigError(
-            f"{name!r} are pre-trained weights, and an architecture such as S/16 is wanted; for those: {instead}"
+            f"{name!r} are pre-trained weights, but an architecture such as S/16 is expected; for those: {instead}"
         )
 
 
@@ -66,8 +67,8 @@ def load(
 ) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
 
-    Without a head it is ready for `.features`, `.tokens` and `.maps`, and a call says what can be done. Its `.model` is the
-    plain torch module; its `.report` tells what became of the weights, if there is something to tell.
+    Without a head it offers `.features`, `.tokens` and `.maps`, and a call explains that. Its `.model` is the plain
+    torch module; its `.report` describes changes to the weights, if any.
 
     >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
     >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
@@ -100,13 +101,13 @@ def load(
 
 
 from_pretrained = load
-"""`load`, by the name that transformers and huggingface_hub have for it."""
+"""An alias of `load`: the name that transformers and huggingface_hub use."""
 
 
 def open_weights(
     path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
 ) -> tuple[ModelFolder, Report | None]:
-    """Open a model as `load` does, without a device for it; return what became of its weights too."""
+    """Open a model as `load` does, without a device for it; also return the report on its weights."""
     known = [field.name for field in fields(LoadOptions)]
     for name in options:
         if name not in known:
@@ -123,7 +124,7 @@ def open_weights(
 
 
 def as_predictor(model: ModelLike, device: str = "auto") -> Predictor:
-    """Return a model that is ready to be measured; one that is loaded already stays on its own device."""
+    """Return a model that is ready to be measured; a loaded one stays on its own device."""
     if isinstance(model, Predictor):
         return model
     return Predictor(model, device) if isinstance(model, ModelFolder) else load(model, device=device)

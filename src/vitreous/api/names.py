@@ -6,7 +6,7 @@ from vitreous.storage.presence import is_file, path_exists
 
 
 def name_model(model: str) -> str:
-    """Return a short name for a model: its folder's or file's, or the run's whose exported model it is."""
+    """Return a short name for a model: that of its folder or file, or of the run that exported it."""
     path = Path(model)
     name = path.resolve().name if path_exists(path) else path.name
     if name == "model" and path_exists(path):
@@ -15,5 +15,5 @@ def name_model(model: str) -> str:
 
 
 def tell_apart(names: tuple[str, str]) -> tuple[str, str]:
-    """Return two models' names, told apart where they are the same."""
+    """Return two models' names, made distinct if they are equal."""
     return (names[0], f"{names[1]} (the other)") if names[0] == names[1] else names

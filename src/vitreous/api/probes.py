@@ -1,4 +1,4 @@
-"""`vitreous.probe`: what a model's frozen features are worth."""
+"""`vitreous.probe`: the value of a model's frozen features."""
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -30,39 +30,39 @@ MOST_SHOTS = "With the most shots, as seed 0 draws them."
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Reported):
-    """What a probe of frozen features reached."""
+    """The result of a probe of frozen features."""
 
     model: str
     """Where the model was loaded from."""
     kind: str
     """few-shot, linear or knn."""
     data: str | None
-    """The images that were measured on, as they were named; None: those of the model's run."""
+    """The images to measure on, as named; None: those of the model's run."""
     learned: str | None
-    """Other data that was learned from, as it was named; None: the training split of the same."""
+    """Other data to learn from, as named; None: the training split of the same."""
     found: Found
-    """Accuracy with its interval, and what was chosen by the training images."""
+    """Accuracy with its interval, and the settings chosen on the training images."""
     train: Features
     test: Features
     options: ProbeOptions
     comparison: ComparisonResult | None = None
-    """What tells the model from another, by the same probe."""
+    """The differences from another model with the same probe."""
     other: Found | None = None
-    """What the probe found of that model."""
+    """The probe's result for that model."""
     overlap: Overlap | None = None
-    """How many of the test images the model was trained on; None if on none of them, or it can't be told."""
+    """How many of the test images the model was trained on; None if on none of them, or if unknown."""
     sources: tuple[Source, Source] = field(kw_only=True, repr=False)
-    """The images that were learned from and those that were measured on."""
+    """The images to learn from and those to measure on."""
     predictor: Predictor = field(kw_only=True, repr=False)
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy on the test images, 0 to 1; of few-shot with the most shots, the mean of the seeds."""
+        """Top-1 accuracy on the test images, 0 to 1; for few-shot with the most shots, the mean of the seeds."""
         return self.found.shots[-1].mean if isinstance(self.found, FewShot) else self.found.accuracy
 
     @property
     def lead(self) -> str:
-        """What was measured, in a line."""
+        """A line that describes the measurement."""
         data = self.data or OwnRun.VALIDATION.value
         how = "drawn" if self.kind == "few-shot" else "learned"
         return (
@@ -88,7 +88,7 @@ class ProbeResult(Reported):
 
     @cached_property
     def report(self) -> Report:
-        """The report: the headline, what was chosen, what is mistaken, and the comparison if there is one."""
+        """The report: the headline, the chosen settings, confusions, and the comparison if there is one."""
         facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
         counts = {"train_images": len(self.train), "results": self.to_dict()}
         data = {"protocol": self.kind, **self.predictor.said, "data": self.data, **facts, **counts}
@@ -123,9 +123,9 @@ def probe(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> ProbeResult:
-    """Measure what a model's frozen features are worth: a small classifier learns from some images, others measure it.
+    """Measure the value of a model's frozen features: a small classifier learns from some images, others measure it.
 
-    Whatever is chosen is chosen on training images; the test images have no say.
+    All choices are made on training images; the test images are not involved.
 
     >>> found = vitreous.probe("runs/photos-1", "flowers/train", "flowers/test", kind="knn", k=(5, 20))  # doctest: +SKIP
     >>> found.accuracy, found.found.chosen                                               # doctest: +SKIP
@@ -179,7 +179,8 @@ def probe(
 
 
 def read_options(given: dict[str, Any]) -> ProbeOptions:
-    """Return settings of a probe; one value stands for a tuple of one. Raises UnknownName for an unknown one."""
+    """Return the settings of a probe; a single value becomes a tuple of one. Raises UnknownName for an unknown
+    setting."""
     known = {one.name: one.default for one in fields(ProbeOptions)}
     for name in given:
         if name not in known:
@@ -208,7 +209,8 @@ def extract_features(
 def compare_probes(
     predictor: Predictor, rival: Predictor, both: tuple[Found, Found], parts: tuple[Features, Features]
 ) -> ComparisonResult:
-    """Return what tells two models apart by the same probe on the same images; labels and classes are those of either."""
+    """Return the differences of two models with the same probe on the same images; labels and classes are the same
+    for both."""
     classes = parts[0].classes
     mine, theirs = (scores(one, classes) for one in both)
     sure = not any(isinstance(one, FewShot) or not hasattr(one, "logits") for one in both)

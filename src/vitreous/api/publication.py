@@ -1,4 +1,4 @@
-"""`vitreous.push_to_hub`: a model that was made here, on the Hugging Face Hub, with a card."""
+"""`vitreous.push_to_hub`: a model of one's own on the Hugging Face Hub, with a card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class PushResult(Result):
     repository: str
     url: str
     commit: str
-    """40 hexadecimal digits; repository@commit names this model for ever."""
+    """40 hexadecimal digits; repository@commit always names this model."""
     card: str
     """The text of its README.md."""
 
@@ -47,7 +47,7 @@ def push_to_hub(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> PushResult:
-    """Push a model to the Hugging Face Hub, with a card that says what it is; `vitreous.load(repository)` opens it again.
+    """Push a model to the Hugging Face Hub, with a card that describes it; `vitreous.load(repository)` opens it again.
 
     >>> vitreous.push_to_hub("runs/photos-1", "me/photos", private=True)                 # doctest: +SKIP
 
@@ -72,7 +72,7 @@ def push_to_hub(
 
 
 def describe_training(predictor: Predictor) -> Training:
-    """Return what is known of how a model came to be: of its origin, and of its run where that is what was named."""
+    """Return the known history of a model: from its origin, and from its run if that is what was named."""
     origin = predictor.folder.origin
     data, weights = str(origin.get("data") or ""), str(origin.get("weights") or origin.get("file") or "")
     images, figures, handover = 0, (), ()
@@ -100,7 +100,7 @@ def describe_training(predictor: Predictor) -> Training:
 
 
 def describe_folds(folds: dict[str, Any]) -> Figure:
-    """Return what a cross-validation came to, over all images."""
+    """Return the result of a cross-validation, over all images."""
     which = f"images, each predicted by a model that had not seen it ({folds['count']} folds)"
     share = folds["right"] / folds["images"]
     return Figure("top-1", "accuracy", share, int(folds["images"]), (folds["low"], folds["high"]), which)

@@ -1,4 +1,4 @@
-"""`vitreous.review`: what may be wrong with labelled images, and a manifest without it."""
+"""`vitreous.review`: possible problems in labelled images, and a manifest without them."""
 
 import csv
 import io
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     import pandas
 
 TABLE = "review.csv"
-"""Beside the report: every finding."""
+"""A table beside the report: every finding."""
 LISTED = 20
-"""Findings of each kind that are listed in the terminal."""
+"""Findings of each kind listed in the terminal."""
 SPELT = {"validation": "val"}
-"""Splits that a manifest spells otherwise."""
+"""Splits that have another name in a manifest."""
 WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ReviewResult(Reported):
-    """What may be wrong with labelled images."""
+    """Possible problems in labelled images."""
 
     data: str
     found: Review
@@ -102,7 +102,7 @@ class ReviewResult(Reported):
         return data_frame(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was found as JSON values."""
+        """Return the findings as JSON values."""
         columns = self.columns
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         return {"findings": rows, "confused": self.found.confused, "not_checked": self.left_out}
@@ -125,7 +125,8 @@ class ReviewResult(Reported):
     def apply(self, manifest: str | Path) -> str:
         """Write a manifest (CSV) of the images without those that a finding leaves out; no image is touched.
 
-        Left out are of each near-duplicate pair one, the surest of the likely wrong labels, and images of one colour. Return what was done.
+        It leaves out one image of each near-duplicate pair, the most certain of the likely wrong labels, and images of
+        one colour. Returns what was done.
 
         Args:
             manifest: a new file, which `train` takes; its paths are relative to it.
@@ -150,7 +151,7 @@ class ReviewResult(Reported):
 
 
 def check_manifest(manifest: str | Path) -> Path:
-    """Return where a manifest is to be written; raises ConfigError unless it is a new CSV in a folder that is there."""
+    """Return the path for a manifest; raises ConfigError unless it is a new CSV in an existing folder."""
     target = Path(manifest)
     check_name(target)
     if target.suffix.lower() != ".csv":
@@ -173,7 +174,7 @@ def review(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> ReviewResult:
-    """Look for what may be wrong with labelled image files: near-duplicates, labels, outliers, images that show nothing.
+    """Look for problems in labelled image files: near-duplicates, labels, outliers, images that show nothing.
 
     >>> found = vitreous.review("photos", "runs/photos-1")                               # doctest: +SKIP
     >>> found.save("review"), found.apply("cleaned.csv")                                 # doctest: +SKIP
@@ -208,7 +209,7 @@ def review(
         joined = join([features(predictor, source, how, told) for source in sources.values()])
     left_out = () if predictor is not None else (WITHOUT_WEIGHTS,)
     if joined is not None and len(joined.classes) < 2:
-        joined, left_out = None, ("there is a single class, so its labels can't be told from others",)
+        joined, left_out = None, ("there is a single class, so wrong labels can't be found",)
     found = review_images(sources, looks, joined, display.phase)
     broken = tuple(one for source in sources.values() for one in source.skipped)
     return ReviewResult(str(data), found, left_out, broken, sources)
@@ -236,7 +237,7 @@ def join(parts: list[Features]) -> Features:
 
 
 def describe_next(data: str, applied: str | None) -> str:
-    """Say what can be done after a review."""
+    """Suggest what to do after a review."""
     return (
         f"next: vitreous train {shlex.quote(applied or data)}"
         if applied

@@ -1,4 +1,4 @@
-"""`vitreous.similar`: the images that are most like one, by their vectors, among those that `vitreous.embed` wrote."""
+"""`vitreous.similar`: the images most similar to one, by their vectors, among those that `vitreous.embed` wrote."""
 
 import os
 from collections.abc import Iterator
@@ -36,36 +36,36 @@ SIDE = 160
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An image that is like the one that was asked about."""
+    """An image that is similar to the given one."""
 
     name: str
     cosine: float
     """Of the two vectors, -1 to 1."""
     label: str | None
-    """Its class, where the embeddings have classes."""
+    """Its class, if the embeddings have classes."""
     path: Path
-    """Where its file was when it was embedded."""
+    """The path of its file when it was embedded."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityResult(Reported):
-    """The images that are most like one, the most similar first."""
+    """The images most similar to one, the most similar first."""
 
     image: str
-    """What it is called."""
+    """The name of the given image."""
     embeddings: str
     similar: tuple[Neighbour, ...]
     count: int
-    """Images among which was searched."""
+    """Number of images searched."""
     asked: Image = field(repr=False)
-    """What the page shows as the image: a path, or what was given."""
+    """The image for the page: a path, or the given one."""
 
     def __str__(self) -> str:
         return "\n".join(f"{one.cosine:.4f}  {one.name}{f'  {one.label}' if one.label else ''}" for one in self.similar)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Each image's name, cosine and, where there are classes, label."""
+        """Each image's name, cosine and, if there are classes, label."""
         labelled = any(one.label is not None for one in self.similar)
         return [
             {"name": one.name, "cosine": round(one.cosine, 6), **({"label": one.label} if labelled else {})}
@@ -82,12 +82,12 @@ class SimilarityResult(Reported):
         return data_frame(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was found as JSON values."""
+        """Return the result as JSON values."""
         return {"image": self.image, "embeddings": self.embeddings, "images": self.count, "similar": self.rows}
 
     @cached_property
     def report(self) -> Report:
-        """The report: the image, and those that are like it, with the pictures of those that are still there."""
+        """The report: the image, and the similar ones, with pictures of those that still exist."""
         tiles, gone = [], []
         for one in self.similar:
             pixels = read_picture(one.path, one.name)
@@ -103,7 +103,10 @@ class SimilarityResult(Reported):
         if gone:
             blocks.append(Words("These can't be read any more where the embeddings say they are."))
             blocks.append(Table("Without picture", ("image", "class", "cosine"), gone, words=2))
-        lead = f"The {len(self.similar)} of {self.count:,} images in {self.embeddings} that are most like {self.image}: cosine of the vectors."
+        lead = (
+            f"The {len(self.similar)} of {self.count:,} images in {self.embeddings} most similar to "
+            f"{self.image}, by cosine of the vectors."
+        )
         return Report(
             f"Like {Path(self.image).name}", lead, [Section("results", "Most similar", blocks)], self.to_dict()
         )
@@ -117,7 +120,7 @@ def similar(
     top: int = 10,
     device: str = "auto",
 ) -> SimilarityResult:
-    """Return the images whose vectors are most like an image's, by cosine, among those that `vitreous.embed` wrote.
+    """Return the images most similar to one, by cosine of their vectors, among those that `vitreous.embed` wrote.
 
     >>> print(vitreous.similar("cat.jpg", "features.parquet", top=3))                    # doctest: +SKIP
     0.9312  unsorted/17.jpg
@@ -158,7 +161,7 @@ def similar(
 
 
 def hold(found: EmbeddingResult) -> StoredFeatures:
-    """Return embeddings that are in memory as those of a file."""
+    """Return embeddings in memory like those of a file."""
     labels = found.labels
     splits = [name for name, part in found.splits.items() for _ in range(len(part))]
 
@@ -169,7 +172,7 @@ def hold(found: EmbeddingResult) -> StoredFeatures:
 
 
 def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
-    """Return which of the embedded images has a name, or a name that ends so; None for a file that is none of them.
+    """Return the embedded image with a name, or with a name that ends so; None for a file that is not among them.
 
     Raises:
         DataError: neither a file nor such a name, or several such names.
@@ -193,7 +196,7 @@ def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
 
 
 def load_recorded(stored: StoredFeatures, where: str, device: str) -> Predictor:
-    """Load the model that made the embeddings from where they say that it was; raises CheckpointError."""
+    """Load the model that made the embeddings from its recorded path; raises CheckpointError."""
     path = stored.facts["model"]
     if not path:
         raise CheckpointError(f"{where}: made by a model from memory; give the model")
@@ -206,7 +209,7 @@ def load_recorded(stored: StoredFeatures, where: str, device: str) -> Predictor:
 
 
 def check_model(predictor: Predictor, stored: StoredFeatures, where: str) -> Predictor:
-    """Return the model if it is the one that made the embeddings; raises CheckpointError for any other."""
+    """Return the model if it made the embeddings; raises CheckpointError for any other."""
     made = stored.facts.get("model_hash")
     if made is None:
         raise CheckpointError(
@@ -223,7 +226,8 @@ def check_model(predictor: Predictor, stored: StoredFeatures, where: str) -> Pre
 def rank(
     stored: StoredFeatures, vector: Float32[np.ndarray, " features"], top: int, itself: Image
 ) -> Iterator[Neighbour]:
-    """Yield the most similar images but for the image itself, which is told by its number or its file; ties in their order."""
+    """Yield the most similar images without the image itself, which its number or its file identifies; ties stay in
+    order."""
     scores = cosines(stored, vector)
     left = top
     for index in map(int, np.argsort(-scores, kind="stable")):
@@ -239,12 +243,12 @@ def rank(
 
 
 def is_same_file(image: Image, path: Path) -> bool:
-    """Tell whether an image was given as the file at a path."""
+    """Return whether an image was given as the file at a path."""
     return isinstance(image, (str, Path)) and is_file(image) and is_file(path) and os.path.samefile(image, path)  # noqa: PTH121 (Path.samefile raises)
 
 
 def read_picture(image: Image, name: str) -> UInt8[np.ndarray, "row col channel"] | None:
-    """Return what people are shown of an image; None where it can't be read."""
+    """Return the picture of an image for people; None if it can't be read."""
     try:
         data = read(Path(image)) if isinstance(image, (str, Path)) else image
         if isinstance(data, bytes):

@@ -1,4 +1,4 @@
-"""`vitreous.cka`: how alike the layers of two models are on the same images."""
+"""`vitreous.cka`: the similarity of two models' layers on the same images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from vitreous.training.reporter import Reporter, Silent, progress_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CKAResult(Reported):
-    """Two models' layers, each against each."""
+    """The similarity of each pair of layers of two models."""
 
     models: tuple[str, str]
     """Where they were loaded from."""

@@ -1,4 +1,5 @@
-"""`vitreous.sort_into`: images put into one folder for each class, as copies or links; the originals stay as they are."""
+"""`vitreous.sort_into`: sort images into one folder for each class, as copies or links; the originals stay as they
+are."""
 
 import errno
 import filecmp
@@ -32,21 +33,21 @@ from vitreous.storage.presence import is_folder, path_exists
 
 Link = Literal["hard", "symbolic"]
 THRESHOLD = 0.5
-"""Probability below which an image is put apart, unless another is named."""
+"""Probability below which an image is put apart, by default."""
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]|^\.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SortingResult(Result):
-    """Where images were put."""
+    """The images sorted into folders."""
 
     folder: Path
     counts: dict[str, int]
-    """Images by the folder that they are in, below `folder`; one that has several classes is in each one's."""
+    """Number of images in each folder below `folder`; one with several classes is in the folder of each."""
     already: int
-    """Of these: were there before, the same, and weren't put there again."""
+    """How many of them were already there, unchanged, and were not written again."""
     renamed: dict[str, str]
-    """Classes whose names no folder can have, with the names of their folders."""
+    """Classes whose names can't be those of a folder, with the names of their folders."""
     failed: tuple[tuple[str, str], ...]
     """Images that couldn't be read or copied: (name, reason)."""
 
@@ -69,10 +70,10 @@ def sort_into(
     every: float = 1.0,
     device: str = "auto",
 ) -> SortingResult:
-    """Classify images and put each into a folder of its class, those that the model is unsure of into one of their own.
+    """Classify images and sort each into a folder of its class, with uncertain ones in a folder of their own.
 
-    Nothing is overwritten, moved or changed: a name that is taken gets a number, and an image that is there already, the
-    same, isn't put there again. What has a name is whole, whatever instant the process dies.
+    Nothing is overwritten, moved or changed: a name in use gets a number, and an identical image that is already there
+    isn't written again. Every named file is whole, even if the process dies.
 
     >>> vitreous.sort_into("runs/photos-1", "unsorted/", "sorted/", threshold=0.6).counts   # doctest: +SKIP
     {'cat': 40, 'dog': 52, 'unknown': 7}
@@ -105,7 +106,7 @@ def sort_into(
 
 
 class Sorter:
-    """Puts images below a folder one after the other, as they are classified.
+    """Sorts images into folders one after the other, as they are classified.
 
     Raises:
         ConfigError: the folder is a file, or none can have its name.
@@ -120,20 +121,20 @@ class Sorter:
         self.none = next(word for word in ("none", "no-class", "none-of-the-classes", "") if word not in classes)
         self.names = name_folders([*classes, self.none if predictor.folder.multilabel else name_unknown(classes)])
         self.placed: set[Path] = set()
-        """What was put there by now."""
+        """Files written so far."""
         self.counts: Counter[str] = Counter()
         self.already, self.failed = 0, list[tuple[str, str]]()
         self._ready: set[str] = set()
-        """Folders that were made or found."""
+        """Folders made or found so far."""
 
     @property
     def result(self) -> SortingResult:
-        """What was put where by now."""
+        """The result so far."""
         renamed = {label: name for label, name in self.names.items() if label != name}
         return SortingResult(self.folder, dict(self.counts), self.already, renamed, tuple(self.failed))
 
     def refuse_inside(self, paths: Iterable[str]) -> None:
-        """Raise ConfigError for what is named and lies where images are to be put."""
+        """Raise ConfigError for a named path inside the target folder."""
         for path in paths:
             if path != "-" and not self._is_outside(Path(path)):
                 raise ConfigError(
@@ -141,7 +142,7 @@ class Sorter:
                 )
 
     def outside(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """Yield the paths that don't lie where images are put, so that none is met again."""
+        """Yield the paths outside the target folder, so that no image is met again."""
         return filter(self._is_outside, paths)
 
     def _is_outside(self, path: Path) -> bool:
@@ -150,7 +151,7 @@ class Sorter:
         )
 
     def put(self, one: Prediction) -> None:
-        """Put one image into the folder of what was said of it; raises ConfigError, StorageError."""
+        """Put one image into the folder of its prediction; raises ConfigError, StorageError."""
         if one.error is not None or one.label is None:
             self.failed.append((one.name, one.error or "it has no label"))
             return
@@ -167,7 +168,7 @@ class Sorter:
 
     @contextmanager
     def _file(self, name: str) -> Iterator[Path]:
-        """Give the file of an image: its own, or, of a frame of a video, one that is made; raises ImageError, OSError."""
+        """Yield an image's file: its own, or one made for a frame of a video; raises ImageError, OSError."""
         if find_frame_file(name) is None:
             yield Path(name)
             return
@@ -177,7 +178,7 @@ class Sorter:
             yield write_frame(name, Path(folder))
 
     def _open_folder(self, name: str) -> Path:
-        """Return the folder of a class, made if need be, without what a process that died left in it."""
+        """Return the folder of a class, created if necessary, without what a dead process left in it."""
         folder = self.folder / name
         if name not in self._ready:
             check_folder(folder)
@@ -199,7 +200,7 @@ class Sorter:
             return
 
     def _make(self, source: Path, target: Path) -> bool:
-        """Copy or link; tell whether the name was free."""
+        """Copy or link; return whether the name was free."""
         if self.link is None:
             return copy_atomically(source, target)
         source.stat()
@@ -216,7 +217,7 @@ class Sorter:
         return True
 
     def _is_same(self, source: Path, target: Path) -> bool:
-        """Tell whether what has the name is this very image, put there before in the same way."""
+        """Return whether the file with the name is this very image, put there before in the same way."""
         with suppress(OSError):
             if self.link == "symbolic":
                 return target.is_symlink() and target.readlink() == source
@@ -234,7 +235,8 @@ def check_folder(path: Path) -> None:
 
 
 def name_folders(labels: Sequence[str]) -> dict[str, str]:
-    """Return a folder's name for each label: the label, but for what no name may hold; told apart also where case isn't."""
+    """Return a folder's name for each label: the label without forbidden characters, distinct even without regard to
+    case."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for label in labels:
@@ -249,7 +251,7 @@ def name_folders(labels: Sequence[str]) -> dict[str, str]:
 
 
 def number_name(name: str, number: int, ending: str | None = None) -> str:
-    """Return a name with a number before its ending, cut so that file systems take it: a.jpg, a-2.jpg, a-3.jpg, ..."""
+    """Return a name with a number before its ending, shortened as file systems require: a.jpg, a-2.jpg, a-3.jpg, ..."""
     if number == 1:
         return name
     stem, suffix = (name, ending) if ending is not None else os.path.splitext(name)  # noqa: PTH122 (a name, no path)

@@ -1,4 +1,4 @@
-"""`vitreous.study`: one of the paper's experiments, carried out again."""
+"""`vitreous.study`: repeat one of the paper's experiments."""
 
 from pathlib import Path
 from typing import cast, get_args
@@ -23,9 +23,9 @@ def study(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> StudyResult:
-    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+    """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
 
-    Started again with the same arguments it goes on where it was.
+    Called again with the same arguments, it continues.
 
     >>> found = vitreous.study("positions")                                              # doctest: +SKIP
     >>> [(one.claim, one.seen) for one in found.conclusion.verdicts]                       # doctest: +SKIP
