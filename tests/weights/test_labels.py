@@ -39,14 +39,14 @@ def test_files_of_names(name: str, content: str | bytes, tmp_path: Path) -> None
     ("name", "content", "words"),
     [
         ("names.txt", "cat\n\ndog\n", "line 2 is empty"),
-        ("names.txt", "cat\ndog\n cat\n", "line 3 is 'cat', as line 1 is"),
+        ("names.txt", "cat\ndog\n cat\n", "line 3 is 'cat', like line 1"),
         ("names.txt", "\n\n", "names no class"),
         ("names.txt", b"caf\xe9", "can't read the labels"),
         ("names.json", "[1, 2]", "expected a list of names"),
         ("names.json", '{"0": "cat", "2": "dog"}', "2 entries but none for 1"),
         ("names.json", '{"0": "cat", "1": "dog", "0": "cow"}', "'0' is given twice"),
         ("names.json", '["cat"', "is not JSON"),
-        ("names.json", '["cat", "cat"]', "entry 2 is 'cat', as entry 1 is"),
+        ("names.json", '["cat", "cat"]', "entry 2 is 'cat', like entry 1"),
     ],
 )
 def test_files_that_name_no_outputs(name: str, content: str | bytes, words: str, tmp_path: Path) -> None:
