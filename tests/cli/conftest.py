@@ -1,5 +1,6 @@
 """The command line in this process, and one tiny run for all its tests."""
 
+import functools
 import io
 import shutil
 import sys
@@ -7,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tyro
 from tests.support import forked
 
 from vitreous.cli.main import main
+
+docstrings = tyro._docstrings
+"""tyro forgets them with each command; here hundreds run in one process, and each mistake would read their source again."""
+docstrings.get_class_tokenization_with_field = functools.cache(docstrings.get_class_tokenization_with_field)
 
 TINY = (
     "--model=mu/4", "--duration=6st", "--evaluate-every=3st", "--checkpoint-every=2st", "--batch=16",
