@@ -100,7 +100,7 @@ def test_a_bare_file_has_the_grid_and_the_heads_that_it_is_told_to_have(tmp_path
 
 def test_what_cannot_be_so_is_refused(tmp_path: Path) -> None:
     path = written(timms().state_dict(), tmp_path)
-    with pytest.raises(ConfigError, match=r"--grid 3 5 makes 15 patches, and .* has positions for 16"):
+    with pytest.raises(ConfigError, match=r"--grid 3 5 makes 15 patches, but .* has positions for 16"):
         load_foreign(path, LoadOptions(grid=(3, 5)))
     with pytest.raises(ConfigError, match=r"--heads 5 doesn't divide the width of .*, which is 64"):
         load_foreign(path, LoadOptions(heads=5))
