@@ -60,9 +60,10 @@ def test_a_run_and_the_model_in_it_lead_to_its_settings(trained, within):
 
 def test_the_command_line_is_above_the_file_and_the_file_above_the_recipe(vitreous, here):
     (here / "mine.toml").write_text('recipe = "small-vit"\nseed = 3\n[optimizer]\nlr = 0.5\nweight_decay = 0.25\n')
-    done = vitreous("train", "digits", *TINY, "--config=mine.toml", "--optimizer.lr", "0.125", "--dry-run")
-    shown = done.worked("4 settings of mine.toml", "replaced of these: optimizer.lr 0.5 -> 0.125")
-    document = json.loads(shown[shown.index("{") : shown.rindex("}") + 1])
+    done = vitreous("train", "digits", *TINY, "--config=mine.toml", "--optimizer.lr", "0.125", "--dry-run", "--json")
+    for words in ("4 settings of mine.toml", "replaced of these: optimizer.lr 0.5 -> 0.125"):
+        assert words in done.err
+    document = json.loads(done.out)
     assert (document["seed"], document["recipe"], document["optimizer"]["name"]) == (3, "small-vit", "muon")
     assert (document["optimizer"]["lr"], document["optimizer"]["weight_decay"]) == (0.125, 0.25)
 

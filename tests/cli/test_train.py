@@ -17,6 +17,7 @@ from tests.support import forked
 from tests.support.pictures import tree, write
 
 from vitreous.run_folder import Run, list_checkpoint_steps, read_run
+from vitreous.weights.auto_weights import STARTER, find_licence
 
 FOREVER = (*(option for option in TINY if "duration" not in option), "--duration=100000st")
 
@@ -31,12 +32,28 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_dry_run_tells_all_and_writes_nothing(vitreous, here):
-    shown = vitreous("train", "digits", *TINY, "--dry-run").worked("steps        6 of 16 images", "nothing was written")
-    document = json.loads(shown[shown.index("{") : shown.rindex("}") + 1])
-    assert (document["recipe"], document["batch"], document["precision"]) == ("small", 16, document["precision"])
-    assert int(re.search(r"parameters +([\d,]+)", shown)[1].replace(",", "")) > 1000
+def test_a_dry_run_tells_what_matters_and_writes_nothing(vitreous, here):
+    shown = vitreous("train", "digits", *TINY, "--dry-run", "--optimizer.lr=0.25").worked("nothing was written")
+    words = {line[:12].rstrip(): line[13:] for line in shown.splitlines() if not line.startswith(" ")}
+    assert words["data"] == "digits: 1,437 images to train on, 360 for validation"
+    assert words["steps"].startswith("6 of 16 images, 0.06681 epochs (6st); muon, learning rate to 0.25")
+    assert words["recipe"] == "small, from scratch"
+    assert words["run folder"] == "runs/digits-small-1"
+    assert int(words["parameters"].partition(";")[0].replace(",", "")) > 1000
+    for change in ("optimizer.lr 0.003 -> 0.25", "duration 200ep -> 6st", "batch 128 -> 16"):
+        assert change in words["changed"]
+    assert re.match(r"about \d+s on this machine \(cpu, \d+ thread", words["time"])
     assert list(here.iterdir()) == []
+
+
+def test_the_json_of_a_dry_run_goes_in_again(vitreous, here):
+    printed = vitreous("train", "digits", *TINY, "--seed=5", "--dry-run", "--json")
+    assert printed.code == 0
+    assert json.loads(printed.out)["seed"] == 5
+    (here / "my.json").write_text(printed.out)
+    again = vitreous("train", "--config", "my.json", "--dry-run", "--json")
+    assert (again.code, again.out) == (0, printed.out)
+    vitreous("train", "digits", "--json").refused("add --dry-run")
 
 
 def test_runs_are_numbered(vitreous, here):
@@ -293,3 +310,10 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(vitreous, here):
     for step in list_checkpoint_steps(Path("run")):
         with Run.open("run") as opened:
             assert all(tensor.isfinite().all() for tensor in opened.latest_checkpoint().tensors.values()), step
+
+
+def test_a_licence_is_known_without_a_network():
+    card = (STARTER / "README.md").read_text(encoding="utf-8")
+    assert f"license: {find_licence('starter@0123456789ab')}\n" in card
+    assert find_licence("timm/vit_small_patch14_reg4_dinov2.lvd142m@0123456789ab") == "apache-2.0"
+    assert find_licence("runs/photos-small-1") == ""

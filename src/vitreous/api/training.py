@@ -25,11 +25,11 @@ from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.probe import refuse_minutes
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
-from vitreous.storage.atomic import claim_folder, give_up_claims
+from vitreous.storage.atomic import claim_folder, find_free_folder, give_up_claims
 from vitreous.storage.lock import has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import METRICS
-from vitreous.training.changes import Changes
+from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
 from vitreous.training.reporter import Reporter, Silent
@@ -127,11 +127,13 @@ def train(
         raise ConfigError(
             "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
         )
-    settled = settle_options(options, reporter)
+    chosen, settled = settle_options(options, reporter)
     parts = None if folds is None else plan_folds(settled, folds)
     if dry_run:
         found = dry_run_config(settled, reporter)
-        return found if parts is None else replace(found, folds=describe_plan(parts))
+        folder = Path(out) if out is not None else find_free_folder(RUNS, name_run(settled))
+        plan = "" if parts is None else describe_plan(parts)
+        return replace(found, folds=plan, changed=find_differences(chosen, settled), out=str(folder))
     try:
         folder = Path(out) if out is not None else claim_run(settled)
         reporter.message(f"run folder: {folder}")
@@ -144,8 +146,8 @@ def train(
         give_up_claims()
 
 
-def settle_options(options: RunOptions, reporter: Reporter) -> RunConfig:
-    """Return the configuration that options come to; raises UserError, FailedError."""
+def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig]:
+    """Return the configuration that the recipe chooses, and what options come to over it; raises UserError, FailedError."""
     recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
@@ -159,7 +161,7 @@ def settle_options(options: RunOptions, reporter: Reporter) -> RunConfig:
     if options.own_classes and settings["model"]["classes"] != config.model.classes:
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
-    return override_config(config, settings)
+    return config, override_config(config, settings)
 
 
 def pin_weights(
@@ -319,7 +321,12 @@ def refuse_impossible(path: Path) -> None:
 
 def claim_run(config: RunConfig) -> Path:
     """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
-    return claim_folder(RUNS, f"{name_dataset(config.data.path)}-{config.recipe}")
+    return claim_folder(RUNS, name_run(config))
+
+
+def name_run(config: RunConfig) -> str:
+    """Return what a run folder is called by default, but for its number."""
+    return f"{name_dataset(config.data.path)}-{config.recipe}"
 
 
 @shows_progress

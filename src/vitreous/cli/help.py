@@ -24,7 +24,7 @@ FIRST: dict[str, dict[str, tuple[str, ...]]] = {
             "device",
         ),
         "how well it does": ("data.validation", "data.holdout", "folds", "sweep"),
-        "what is written": ("out", "dry-run"),
+        "what is written": ("out", "dry-run", "json"),
     },
     "evaluate": {
         "what is measured": ("model", "data", "split", "compare", "corruptions"),

@@ -1,6 +1,7 @@
 """`vitreous train` and `vitreous resume`."""
 
 import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
@@ -9,11 +10,12 @@ from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
 from vitreous.metrics.headline import find_headline
+from vitreous.settings import to_dict, to_json
 from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
     from vitreous.training.reporter import Reporter
-    from vitreous.training.run import TrainResult
+    from vitreous.training.run import DryRun, TrainResult
 
 
 def train(arguments: list[str]) -> int:
@@ -36,16 +38,26 @@ def train(arguments: list[str]) -> int:
         "folds": options.folds,
         "dry_run": options.dry_run,
     }
-    display = reporter()
+    display = reporter(sys.stderr if options.json else None)
     try:
         found = carry_out(options.data, settings=settings, reporter=display, **how, **recipe_options)
         if isinstance(found, DryRun):
             display.close()
-            print(f"{found}\nnothing was written; leave out --dry-run to train")
+            show_plan(found, as_json=options.json)
             return 0
         return tell(found, display)
     finally:
         display.close()
+
+
+def show_plan(found: "DryRun", *, as_json: bool) -> None:
+    """Print what a run would be, or its configuration alone."""
+    if as_json:
+        print(to_json(to_dict(found.config)).decode(), end="")
+        if found.folds:
+            print("--folds is no setting of the configuration; give it again beside --config", file=sys.stderr)
+        return
+    print(f"{found}\nnothing was written; leave out --dry-run to train, add --json for the whole configuration")
 
 
 def read(arguments: list[str]) -> Train:
@@ -58,6 +70,8 @@ def check(options: Train, arguments: list[str]) -> None:
     path = options.settings.data.path
     if options.data is not None and path not in (DataConfig().path, options.data):
         raise ConfigError(f"two data sets are named, {options.data} and --data.path {path}; leave out one")
+    if options.json and not options.dry_run:
+        raise ConfigError("--json prints the configuration of a dry run; add --dry-run")
     if options.rates and not options.sweep:
         raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
     if options.minutes is not None and "--duration" in named(arguments):

@@ -189,6 +189,12 @@ def claim_folder(parent: Path, stem: str) -> Path:
         return _claim(lambda number: parent / f"{_is_possible(stem)}-{number}", lambda path: path.mkdir())
 
 
+def find_free_folder(parent: Path, stem: str) -> Path:
+    """Return the folder that `claim_folder` would make now."""
+    names = (parent / f"{_is_possible(stem)}-{number}" for number in itertools.count(1))
+    return next(path for path in names if not path_exists(path))
+
+
 def claim_file(parent: Path, stem: str, extension: str) -> Path:
     """Make the next free file <stem><extension>, <stem>-2<extension>, ..., empty; raises as `claim_folder` does."""
     stem = _is_possible(stem)

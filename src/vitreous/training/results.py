@@ -1,23 +1,28 @@
 """What a run came to, and what one would be."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.data.dataset import Facts
+from vitreous.data.listing.scan_report import escape
 from vitreous.evaluation.baselines import Baselines
 from vitreous.evaluation.final_test import TestMeasurement
 from vitreous.evaluation.handover import Handover
 from vitreous.metrics.headline import format_reached
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.reports.notebook import embed_page
 from vitreous.run_folder import is_run, read_run
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.display import Shown, format_text
-from vitreous.settings import to_dict
 from vitreous.storage.run_config import FINAL
+from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.loop import Stopped
+from vitreous.training.reporter import format_duration
+from vitreous.weights.auto_weights import find_licence
+from vitreous.weights.compatibility import describe
 
 if TYPE_CHECKING:
     import pandas
@@ -96,18 +101,67 @@ class DryRun(Shown):
     folds: str = ""
     """Description of the runs of a cross-validation; the fields above are then its configuration, and a batch of no
     particular fold."""
+    facts: Facts | None = None
+    """Of the data: classes, images, their size."""
+    test: int = 0
+    """Images that are measured once, at the end."""
+    forecast: float = 0.0
+    """About how many seconds the run takes on this machine, evaluations aside."""
+    machine: str = ""
+    """Where that is: device and threads."""
+    changed: dict[str, list[Any]] = field(default_factory=dict)
+    """Settings that are not as the recipe chose them, by dotted name: the recipe's, and what is asked for."""
+    out: str = ""
+    """The run folder that would be made."""
 
     def __str__(self) -> str:
-        rows, cols = self.config.model.image
-        lines = [
-            json.dumps(to_dict(self.config), indent=2),
-            f"\nparameters   {self.parameters:,}",
-            f"FLOPs        {self.flops / 1e9:.3f} G an image of {rows}x{cols} (forward)",
-            f"memory       about {self.memory / 2**20:,.0f} MiB in training, data aside",
-            f"steps        {self.steps:,} of {self.config.batch} images ({self.config.duration})",
-            f"one batch    loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
-        ]
+        config, objective = self.config, self.config.objective
+        start = f"from {escape(config.weights)}" if config.weights else "from scratch"
+        known = find_licence(config.weights) if config.weights else ""
+        licence = f" (licence {known})" if known else ""
+        labels = "" if isinstance(objective, ClassifyConfig) else f", objective {objective.KIND}, without labels"
+        table = {
+            "data": "\n".join(self._describe_data()),
+            "model": f"{describe(config.model)}, {config.model.channels} channel{'s'[: config.model.channels > 1]}",
+            "parameters": f"{self.parameters:,}; {self.flops / 1e9:.3f} GFLOPs an image (forward)",
+            "memory": f"about {self.memory / 2**20:,.0f} MiB in training, data aside",
+            "recipe": f"{config.recipe}, {start}{licence}{labels}",
+            "steps": self._describe_length(),
+            "time": f"about {format_duration(self.forecast)} on this machine ({self.machine}), evaluations aside",
+            "one batch": f"loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
+            "changed": escape(format_differences(self.changed, most=20)),
+            "run folder": escape(self.out),
+        }
+        lines = [f"{name:12} {one}" for name, text in table.items() for name, one in label_lines(name, text)]
         return "\n".join([*lines, *([f"\n{self.folds}"] if self.folds else [])])
+
+    def _describe_data(self) -> list[str]:
+        """Say in two lines what the data is, and how it is divided."""
+        facts = self.facts
+        if facts is None:
+            return [escape(self.config.data.path)]
+        each = f" of {min(facts.counts):,} to {max(facts.counts):,} images" if facts.counts else ""
+        test = f", {self.test:,} for the test at the end" if self.test else ""
+        rows, cols = self.config.model.image
+        return [
+            f"{escape(self.config.data.path)}: {facts.train:,} images to train on, {facts.validation:,} for validation{test}",
+            f"{len(facts.classes):,} classes{each} to train on; {facts.size} in the median, seen as {rows}x{cols}",
+        ]
+
+    def _describe_length(self) -> str:
+        """Say how long the run is, and how its learning rate moves."""
+        config, schedule = self.config, self.config.schedule
+        if not self.steps:
+            views = f" and {config.head_views} augmented views of each" if config.head_views else ""
+            return f"none; the head is fitted to the frozen features of the training images{views}"
+        epochs = f", {self.steps * config.batch / self.facts.train:,.4g} epochs" if self.facts else ""
+        rate = f"{config.optimizer.name}, learning rate to {config.optimizer.lr:g}, then {schedule.kind}"
+        return f"{self.steps:,} of {config.batch} images{epochs} ({config.duration}); {rate}"
+
+
+def label_lines(name: str, text: str) -> list[tuple[str, str]]:
+    """Return the lines of a text, the first one with its name; none of an empty text."""
+    return [(name if place == 0 else "", line) for place, line in enumerate(text.splitlines())]
 
 
 def find_run(path: Path) -> Path:

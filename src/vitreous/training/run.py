@@ -34,6 +34,7 @@ from vitreous.training.changes import (
     format_options,
 )
 from vitreous.training.config import RunConfig
+from vitreous.training.forecast import forecast_seconds
 from vitreous.training.loop import fit, load_batches, train_step
 from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.reporter import Reporter, Silent
@@ -218,21 +219,28 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     job = build_job(config, dataset, reporter)
     reporter.phase("running one batch")
     job.config = replace(config, workers=0)
+    began = time.perf_counter()
     batch = next(load_batches(job, 1))
     started = time.perf_counter()
     loss, _ = train_step(job, batch)
+    found = float(loss)
     seconds = time.perf_counter() - started
     parameters = count.count_parameters(config.model)
     each_time = int(config.micro_batch) or config.batch
     activations = count.estimate_activation_bytes(config.model, each_time, training=True, recompute=config.recompute)
+    job.config = config
     return DryRun(
         config=config,
         parameters=parameters,
         flops=count.count_flops(config.model),
         memory=parameters * (16 + 4 * bool(config.ema)) + activations,
         steps=job.schedule.total,
-        loss=float(loss),
+        loss=found,
         seconds=seconds,
+        facts=dataset.facts,
+        test=len(dataset.test or ()),
+        forecast=forecast_seconds(job, batch, seconds, started - began),
+        machine=f"{job.device}, {torch.get_num_threads()} thread{'s'[: torch.get_num_threads() > 1]}",
     )
 
 

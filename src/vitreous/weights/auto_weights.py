@@ -18,6 +18,8 @@ from vitreous.weights.recommended import AUTO, find_recommended
 AUTO_WORD = "auto"
 STARTER = Path(__file__).with_name("starter")
 """The model folder in this package."""
+STARTER_LICENCE = "apache-2.0"
+"""Of that folder, as its README.md says."""
 STARTER_NAME = re.compile(r"starter(@(?P<digest>[0-9a-f]{12}))?")
 
 
@@ -27,6 +29,14 @@ def is_named(text: str) -> bool:
     if text == AUTO_WORD:
         return True
     return (STARTER_NAME.fullmatch(text) is not None and not path_exists(text)) or is_repository(text)
+
+
+def find_licence(name: str) -> str:
+    """Return the licence of weights by its SPDX name, where it is known without a network; empty where it isn't."""
+    if STARTER_NAME.fullmatch(name):
+        return STARTER_LICENCE
+    known = find_recommended(name)
+    return known.licence if known else ""
 
 
 def resolve_weights(name: str, listener: Listener | None = None) -> str:

@@ -47,7 +47,10 @@ class Train:
     """Cross-validate first: a run for each of so many folds of all images, then the model of all. --out then holds these runs, every
     image's prediction (predictions.csv), and the model."""
     dry_run: bool = False
-    """Show the resolved configuration, parameters, FLOPs, memory and steps, run one batch, and write nothing."""
+    """Say what the run would be: data, model, memory, recipe, length, time, what differs from the recipe and where it would be
+    written; runs one batch, and writes nothing."""
+    json: bool = False
+    """With --dry-run: print the whole configuration instead, as JSON that --config takes."""
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
 
 
