@@ -28,6 +28,8 @@ class Prediction(Shown):
     """The most probable classes with their probabilities, best first; includes all of `labels`."""
     error: str | None = None
     """Why there is no label, in one line."""
+    partial: bool = False
+    """It is a video of which the frames before were read, and what follows couldn't be."""
     filled: bool = False
     """Whether the image is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
     labels: tuple[str, ...] | None = None
@@ -68,6 +70,7 @@ class Prediction(Shown):
         """Return the prediction as JSON values, with labels where an image may have several."""
         top = [{"label": label, "score": score} for label, score in self.top]
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
+        found |= {"partial": True} if self.partial else {}
         found |= {"filled": True} if self.filled else {}
         found |= {"unknown": True} if self.unknown else {}
         return found if self.labels is None else {**found, "labels": list(self.labels)}

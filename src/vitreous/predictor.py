@@ -60,6 +60,8 @@ class Ready:
     error: str | None = None
     filled: bool = False
     """Whether its last bytes are missing and filled with grey."""
+    partial: bool = False
+    """Whether it is a video that was read in part."""
 
 
 class Predictor(Shown):
@@ -296,7 +298,7 @@ class Predictor(Shown):
         rows: Iterator[Ranked] = iter(self._best(np.stack(pixels)) if pixels else [])
         for ready in group:
             if ready.pixels is None:
-                yield Prediction(ready.name, error=ready.error)
+                yield Prediction(ready.name, error=ready.error, partial=ready.partial)
             else:
                 yield replace(self._prediction(ready.name, next(rows)), filled=ready.filled)
 
@@ -336,7 +338,7 @@ def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
     if isinstance(image, Ready):
         return image
     if isinstance(image, Frame) and image.pixels is None:
-        return Ready(image.name, None, image.error)
+        return Ready(image.name, None, image.error, partial=image.partial)
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
         if isinstance(image, Frame):

@@ -11,9 +11,11 @@ from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.images.inputs import Image, is_single
+from vitreous.images.video import check_every, expand_videos
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.explanation import explain as look
 from vitreous.insight.methods import MapOptions, settle_options
+from vitreous.predictor import Predictor
 from vitreous.reports.explanation.contents import Compared, PageOptions
 from vitreous.reports.explanation.page import MAPS, PAGE, write_explanation
 from vitreous.reports.notebook import embed_page
@@ -60,6 +62,7 @@ def explain(
     head: int | None = None,
     target: str | int | None = None,
     *,
+    every: float = 1.0,
     out: None = None,
     device: str = "auto",
     progress: bool | None = None,
@@ -73,6 +76,7 @@ def explain(
     head: int | None = None,
     target: str | int | None = None,
     *,
+    every: float = 1.0,
     out: str | Path,
     page: int = 8,
     faithful: int = 2,
@@ -89,6 +93,7 @@ def explain(
     head: int | None = None,
     target: str | int | None = None,
     *,
+    every: float = 1.0,
     out: str | Path | None = None,
     page: int = 8,
     faithful: int = 2,
@@ -113,6 +118,7 @@ def explain(
         target: for relevance, gradient and grad-cam: a class by name or number; None: the most probable one.
         out: a folder, new or empty, for an overlay of each image and a page; images are then taken as a stream, of which no
             more than a batch is held. None: all arrays are returned.
+        every: of a video's path, seconds from one frame to the next.
         page: with `out`: most images on the page, at least 1.
         faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
@@ -128,11 +134,11 @@ def explain(
     check_page(page, faithful)
     predictor = as_predictor(model, device)
     if out is None:
-        return look(predictor, images, method, layer, head, target)
+        return look(predictor, expand(images, every, predictor), method, layer, head, target)
     ready, display = opened(predictor), reporter or Silent()
     map_options = settle_options(MapOptions(method, layer, head, target), ready.folder)
-    many: Iterable[Image] = [images] if is_single(images) else images
-    total = len(many) if isinstance(many, list | tuple) else 0
+    many, given = expand(images, every, predictor), [images] if is_single(images) else images
+    total = len(given) if isinstance(given, list | tuple) else 0
 
     def progress(doing: str, done: int) -> None:
         looking = doing == "looking"
@@ -144,6 +150,12 @@ def explain(
     found = write_explanation(Path(out), ready, many, PageOptions(map_options, page, faithful), name, progress)
     broken, compared = tuple(found.broken), dict(found.compared)
     return ExplanationResult(predictor.path, Path(out), map_options.method, found.count, broken, compared)
+
+
+def expand(images: Image | Iterable[Image], every: float, predictor: Predictor) -> Iterable[Image]:
+    """Return images as they were given, one as many; videos' paths as their frames. Raises ConfigError for `every`."""
+    check_every(every)
+    return expand_videos([images] if is_single(images) else images, every, predictor.folder.decode.max_pixels)
 
 
 def check_page(images: int, compared: int) -> None:

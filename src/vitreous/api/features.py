@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from vitreous.data.dataset import is_built_in
 from vitreous.data.labelled import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.probes.frame_features import frame_features, join_features
 from vitreous.evaluation.probes.layers import find_layer
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
+from vitreous.images.video import check_every, is_video
 from vitreous.predictor import Predictor
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
@@ -89,6 +92,7 @@ def embed(
     device: str = "auto",
     cache: bool = True,
     broken: str = "raise",
+    every: float = 1.0,
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> EmbeddingResult:
@@ -110,6 +114,7 @@ def embed(
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
         cache: keep features on the disk, and take those that are there.
         broken: what to do about images that can't be read: raise, or skip (they are counted).
+        every: of a video among the images, seconds from one frame to the next.
         progress: show how far the work is; None: in a notebook and on a terminal.
         reporter: told how far the work is, in place of that display.
 
@@ -121,11 +126,15 @@ def embed(
     target = None if out is None else Path(out)
     if target is not None:
         check_target(target)
+    check_every(every)
+    named = name_files(images, data)
     display, predictor = reporter or Silent(), as_predictor(model, device)
     find_layer(predictor.folder.model, layer)
     display.phase("opening the images")
-    sources = open_sources(images, data, predictor.folder.decode, broken)
     how = FeatureOptions(layer, precision, batch, cache=cache)
+    if isinstance(named, list) and any(map(is_video, named)):
+        return embed_videos(predictor, named, how, Videos(every, broken, target), display)
+    sources = open_named(named, predictor.folder.decode, broken)
     found = {}
     for part, source in sources.items():
         display.phase(f"features of {len(source):,} {part} images".replace("  ", " "))
@@ -149,14 +158,13 @@ def describe_model(predictor: Predictor, sources: Mapping[str, Source]) -> dict[
     return {"model_hash": model_hash(predictor.folder), **said}
 
 
-def open_sources(
-    images: Images | None, data: str | Path | None, decode: DecodeConfig, broken: str
-) -> dict[str, Source]:
-    """Return the images by the part of the data that they belong to.
+def open_named(named: list[Path] | str, decode: DecodeConfig, broken: str) -> dict[str, Source]:
+    """Return the images by the part of the data that they belong to; raises DataError for images that can't be read."""
+    return open_splits(named, decode, broken) if isinstance(named, str) else {"": open_images(named, decode, broken)}
 
-    Raises:
-        ConfigError: neither images nor data are named, or both. DataError: images that can't be read.
-    """
+
+def name_files(images: Images | None, data: str | Path | None) -> list[Path] | str:
+    """Return the files that are named, or the name of labelled data; raises ConfigError for neither or both, DataError for none."""
     paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
     if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and is_data_name(str(paths[0])):
         paths, data = [], paths[0]
@@ -165,9 +173,47 @@ def open_sources(
             "name either images (files, folders, globs, or -) or labelled data with --data DATA, not both"
         )
     if data is not None:
-        return open_splits(str(data), decode, broken)
-    files = map(Path, paths) if isinstance(paths, Iterator) else expand_paths([str(path) for path in paths])
-    return {"": open_images(files, decode, broken)}
+        return str(data)
+    return list(map(Path, paths) if isinstance(paths, Iterator) else expand_paths([str(path) for path in paths]))
+
+
+@dataclass(frozen=True)
+class Videos:
+    """How videos among the images are taken, and where the vectors go."""
+
+    every: float
+    broken: str
+    target: Path | None
+
+
+def embed_videos(
+    predictor: Predictor, files: list[Path], how: FeatureOptions, videos: Videos, display: Reporter
+) -> EmbeddingResult:
+    """Return the vectors of images and of videos' frames, in the order of the files; raises as `embed`."""
+    parts, skipped = list[Features](), list[tuple[str, str]]()
+    for moving, group in groupby(files, is_video):
+        if not moving:
+            source = open_images(group, predictor.folder.decode, videos.broken)
+            display.phase(f"features of {len(source):,} images")
+            parts.append(features(predictor, source, how, progress_of(display)))
+            skipped += getattr(source, "skipped", ())
+            continue
+        for path in group:
+            display.phase(f"features of the frames of {path}")
+            for one in frame_features(predictor, path, videos.every, how):
+                if isinstance(one, Features):
+                    parts.append(one)
+                elif videos.broken == "raise":
+                    raise ImageError(f"{one.error}; take what can be read with --broken skip")
+                else:
+                    skipped.append((one.name, one.error or ""))
+    if not parts:
+        raise DataError(f"not one frame can be read: {skipped[0][1]}")
+    found = {"": join_features(parts)}
+    facts = {"model": predictor.path, "layer": how.layer, "precision": how.precision, **describe_model(predictor, {})}
+    if videos.target is not None:
+        write_features(videos.target, found, facts)
+    return EmbeddingResult(predictor.path, how.layer, found, videos.target, tuple(skipped), facts)
 
 
 def is_data_name(name: str) -> bool:

@@ -7,6 +7,7 @@ from vitreous.cli.load_model import open_model
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
+from vitreous.images.video import check_every, check_installed
 from vitreous.training.progress import reporter
 
 
@@ -19,9 +20,11 @@ def embed(arguments: list[str]) -> int:
 
     target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
     check_target(target)
+    check_every(options.every)
+    check_installed(options.paths)
     piped = "-" in options.paths
     paths = expand_paths(options.paths, sys.stdin, options.null) if piped else options.paths
-    how = {name: getattr(options, name) for name in ("data", "layer", "precision", "batch", "cache", "broken")}
+    how = {name: getattr(options, name) for name in ("data", "layer", "precision", "batch", "cache", "broken", "every")}
     display = reporter()
     try:
         model = open_model(options.model, options.load, device=options.device)

@@ -11,6 +11,7 @@ from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
+from vitreous.images.video import check_every, check_installed
 from vitreous.training.progress import reporter
 
 EXPLANATIONS = Path("explanations")
@@ -27,7 +28,9 @@ def explain(arguments: list[str]) -> int:
     from vitreous.image_paths import expand_paths
 
     check_page(options.page, options.faithful)
-    how = {name: getattr(options, name) for name in ("method", "layer", "head", "target", "page", "faithful")}
+    check_every(options.every)
+    check_installed(options.paths)
+    how = {name: getattr(options, name) for name in ("method", "layer", "head", "target", "page", "faithful", "every")}
     model = open_model(options.model, options.load, device=options.device)
     display = reporter()
     try:
@@ -35,7 +38,7 @@ def explain(arguments: list[str]) -> int:
         found = look(model, paths, out=out, **how, reporter=display)
     finally:
         display.close()
-    tell_broken(found.broken, len(paths))
+    tell_broken(found.broken, found.images + len(found.broken))
     print(found)
     return 1 if found.broken else 0
 

@@ -15,7 +15,7 @@ from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
-from vitreous.images.video import REMEDY, SUFFIXES, check_every, is_installed, is_video
+from vitreous.images.video import SUFFIXES, check_every, check_installed
 
 if TYPE_CHECKING:
     from vitreous.api.sorting import Sorter
@@ -32,8 +32,7 @@ def predict(arguments: list[str]) -> int:
         result_file(options.out, options.overwrite)
         endure()
     check_every(options.every)
-    if any(map(is_video, options.paths)) and not is_installed():
-        raise ConfigError(REMEDY)
+    check_installed(options.paths)
     if options.link and not options.sort_into:
         raise ConfigError("--link says how --sort-into puts images into its folder; name that too")
     predictor, sorter = opened(options)

@@ -37,7 +37,7 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
         if one.error:
             broken += 1
             complain(one)
-            print(f"{escape(one.name)}  -  unreadable", file=stream)
+            print(f"{escape(one.name)}  -  {'read in part' if one.partial else 'unreadable'}", file=stream)
             continue
         done += 1
         print(escape(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)

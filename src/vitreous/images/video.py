@@ -8,7 +8,7 @@ import math
 import re
 import stat
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -55,6 +55,8 @@ class Frame(Shown):
     """Since the video's beginning."""
     error: str | None = None
     """Why there are no pixels, in one line."""
+    partial: bool = False
+    """Frames before were read: the video is not whole."""
 
     def __str__(self) -> str:
         return self.error or f"{self.name}: {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels"
@@ -109,6 +111,21 @@ def frames(path: str | Path, every: float = 1.0, max_pixels: int = MOST_PIXELS) 
     return _told(Path(path), every, min(max_pixels, MOST_PIXELS))
 
 
+def expand_videos(images: Iterable[Any], every: float, max_pixels: int = MOST_PIXELS) -> Iterator[Any]:
+    """Yield images as they are, and in place of a video's path its frames; see `frames`."""
+    for image in images:
+        if isinstance(image, (str, Path)) and is_video(image):
+            yield from frames(image, every, max_pixels)
+        else:
+            yield image
+
+
+def check_installed(paths: Iterable[str | Path]) -> None:
+    """Raise ConfigError where a video is among the paths and PyAV isn't there."""
+    if any(map(is_video, paths)) and not is_installed():
+        raise ConfigError(REMEDY)
+
+
 def find_frame_file(name: str) -> tuple[Path, float] | None:
     """Return the video and the time that a frame's name says; None for the name of anything else."""
     match = NAME.fullmatch(name)
@@ -144,7 +161,7 @@ def _told(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
             yield frame
     except ImageError as error:
         read = f"; {found:,} frames were read" if found else ""
-        yield Frame(str(path), None, error=f"{error}{read}")
+        yield Frame(str(path), None, error=f"{error}{read}", partial=found > 0)
 
 
 def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: float | None = None) -> Iterator[Frame]:

@@ -196,6 +196,9 @@ class Explain:
     """Most images on the page."""
     faithful: int = 2
     """Images on which the maps are compared by deletion and insertion; 0: none."""
+    every: float = 1.0
+    """Of a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    'vitreous[video]')."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

@@ -36,6 +36,9 @@ class Embed:
     """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
+    every: float = 1.0
+    """Of a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    'vitreous[video]')."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
