@@ -35,6 +35,8 @@ WITHOUT_TORCH = [
     "vitreous.cli.main",
     "vitreous.cli.options.commands",
     "vitreous.cli.parse",
+    "vitreous.api.loading",
+    "vitreous.engines.onnxruntime_engine",
     *sorted(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("config.py")),
 ]
 

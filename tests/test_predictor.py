@@ -71,7 +71,8 @@ def test_one_image_gives_one_prediction(predictor):
 
 def test_scores_are_the_softmax_of_the_model(predictor):
     folder = predictor.folder
-    from vitreous.images.preprocess import normalize, preprocess_image
+    from vitreous.images.preprocess import preprocess_image
+    from vitreous.images.tensors import normalize
 
     ready = torch.from_numpy(preprocess_image(png(pixels()), folder.decode, folder.preprocess, "x")).permute(2, 0, 1)[
         None
@@ -327,7 +328,7 @@ def test_predictions_as_a_pandas_frame(predictor, monkeypatch):
         predictor.table(images)
 
 
-PASSED = {"JPEG": 18, "PNG": 20}
+PASSED = {"JPEG": 20, "PNG": 22}
 """Modules of ours that one image passes through; docs/architecture.md says which, and why not fewer."""
 
 

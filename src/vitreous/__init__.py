@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from vitreous.api.conversion import ConversionResult, convert
     from vitreous.api.evaluation import EvaluationResult, evaluate
     from vitreous.api.explanation import ExplanationResult, explain
+    from vitreous.api.exports import ExportResult, export
     from vitreous.api.features import EmbeddingResult, embed
     from vitreous.api.inspection import InspectionResult, inspect
-    from vitreous.api.models import create, from_pretrained, load
+    from vitreous.api.loading import from_pretrained, load
+    from vitreous.api.models import create
     from vitreous.api.plots import (
         plot_attention_distance,
         plot_cka,
@@ -57,8 +59,8 @@ PLACES = {
     "train": "vitreous.api.training",
     "resume": "vitreous.api.training",
     "create": "vitreous.api.models",
-    "load": "vitreous.api.models",
-    "from_pretrained": "vitreous.api.models",
+    "load": "vitreous.api.loading",
+    "from_pretrained": "vitreous.api.loading",
     "evaluate": "vitreous.api.evaluation",
     "EvaluationResult": "vitreous.api.evaluation",
     "probe": "vitreous.api.probes",
@@ -82,6 +84,8 @@ PLACES = {
     "SimilarityResult": "vitreous.api.search",
     "cka": "vitreous.api.similarity",
     "CKAResult": "vitreous.api.similarity",
+    "export": "vitreous.api.exports",
+    "ExportResult": "vitreous.api.exports",
     "convert": "vitreous.api.conversion",
     "ConversionResult": "vitreous.api.conversion",
     "models": "vitreous.api.catalogue",
@@ -122,6 +126,7 @@ __all__ = [
     "EvaluationResult",
     "Explanation",
     "ExplanationResult",
+    "ExportResult",
     "Frame",
     "InspectionResult",
     "ModelsResult",
@@ -149,6 +154,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "export",
     "frames",
     "from_pretrained",
     "inspect",

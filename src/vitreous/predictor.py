@@ -1,41 +1,42 @@
-"""From images to labels, or to features: one image or a stream of them, from bytes, files, arrays or Pillow images."""
+"""From images to labels, or to features: one image or a stream of them, from bytes, files, arrays or Pillow images.
+
+Imports no torch: a model that was exported for another engine runs without it.
+"""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float32, Int64
 
-from vitreous.errors import ConfigError, ImageError, UnknownName, VitreousError
-from vitreous.images.config import DecodeConfig
-from vitreous.images.decode import probe, read
-from vitreous.images.inputs import Image, is_single, read_pixels
-from vitreous.images.preprocess import normalize
-from vitreous.images.video import Frame, check_every, frames, is_video
-from vitreous.model.vit import ViT
+from vitreous.engines.base import PRECISIONS
+from vitreous.engines.selection import choose_engine
+from vitreous.errors import ConfigError, ImageError, UnknownName
+from vitreous.images.inputs import Image, Ready, is_single, prepare
+from vitreous.images.video import check_every, frames, is_video
 from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
-from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.runtime.display import Shown
 from vitreous.shapes import Pixels
-from vitreous.storage.presence import explain_url
-from vitreous.weights.compatibility import describe
-from vitreous.weights.loading import open_model
-from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import Report
 
 if TYPE_CHECKING:
     import pandas
+    import torch
+    from jaxtyping import Float
 
-PRECISIONS = ("auto", "fp32", "bf16")
+    from vitreous.engines.exported_folder import ExportedFolder
+    from vitreous.engines.torch_engine import TorchEngine
+    from vitreous.model.factory import Model
+    from vitreous.model.vit import ViT
+    from vitreous.weights.model_folder import ModelFolder
+
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
 CLAIMED = 0.5
@@ -51,49 +52,40 @@ HEADLESS = (
 )
 
 
-@dataclass(frozen=True)
-class Ready:
-    """An image on its way to the model: its pixels, or the reason why there are none."""
-
-    name: str
-    pixels: np.ndarray | None
-    error: str | None = None
-    filled: bool = False
-    """Whether its last bytes are missing and filled with grey."""
-    partial: bool = False
-    """Whether it is a video that was read in part."""
-
-
 class Predictor(Shown):
     """A model ready to classify images or, with or without a head, to compute features.
 
     Images go through the preprocessing that travels with the weights.
 
     Args:
-        folder: the model and all that belongs to it.
+        folder: the model and all that belongs to it, or one that was exported.
         device: auto, cpu, cuda or mps.
         batch: most images in one pass through the model.
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16; auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
+        engine: who computes: auto, torch, onnxruntime or openvino (`engines/selection.py`).
 
     Raises:
-        UserError: the device is not available, or a setting is invalid.
+        UserError: the device or the engine is not available, or a setting is invalid.
     """
 
     def __init__(
-        self, folder: ModelFolder, device: str = "auto", batch: int = 32, precision: str = "fp32", top: int = 5
+        self,
+        folder: "ModelFolder | ExportedFolder",
+        device: str = "auto",
+        batch: int = 32,
+        precision: str = "fp32",
+        top: int = 5,
+        engine: str = "auto",
     ) -> None:
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         for name, value in (("batch", batch), ("top", top)):
             if value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
-        self.device = choose_device(device)
-        if self.device.type == "cpu":
-            tune_cpu()
+        self.engine = choose_engine(folder, engine, device, precision)
+        """Who computes."""
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
-        self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
-        self.model = folder.model.to(self.device).eval()
         self.report: Report | None = None
         """What was changed in the weights, if anything."""
         self.decision = DecisionOptions()
@@ -109,7 +101,7 @@ class Predictor(Shown):
         more = ", ..." if len(folder.classes) > NAMED else ""
         lines = {
             "model": self.path or "from memory",
-            "shape": describe(folder.model.config),
+            "shape": folder.description,
             "images": f"{size[0]}x{size[1]} pixels",
             "labels": f"{known}{more}",
             "device": str(self.device),
@@ -119,7 +111,9 @@ class Predictor(Shown):
     def __repr__(self) -> str:
         """Return a line: where it was loaded from, what it is, how many classes it knows."""
         classes = len(self.folder.classes)
-        return f"<Predictor {self.path or 'from memory'}: {describe(self.folder.model.config)}, {classes:,} classes, {self.device}>"
+        return (
+            f"<Predictor {self.path or 'from memory'}: {self.folder.description}, {classes:,} classes, {self.device}>"
+        )
 
     @classmethod
     def load(
@@ -130,6 +124,8 @@ class Predictor(Shown):
         Raises:
             CheckpointError: there is nothing that can be loaded; says what is wrong.
         """
+        from vitreous.weights.loading import open_model
+
         folder, report = open_model(path)
         predictor = cls(folder, device, batch, precision, top)
         predictor.report, predictor.path = report, str(path)
@@ -137,6 +133,28 @@ class Predictor(Shown):
 
     from_pretrained = load
     """An alias: the name that transformers and huggingface_hub use."""
+
+    @property
+    def model(self) -> "Model":
+        """The torch module itself; raises ConfigError for an exported model."""
+        return self._torch.model
+
+    @property
+    def device(self) -> Any:
+        """Where it computes: a torch.device, or of an exported model its name."""
+        return self.engine.device
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bfloat16."""
+        return self.engine.precision == "bf16"
+
+    @property
+    def _torch(self) -> "TorchEngine":
+        """The engine that has the model itself; raises ConfigError if it was exported."""
+        if self.engine.name != "torch":
+            _ = self.folder.model
+        return cast("TorchEngine", self.engine)
 
     @overload
     def __call__(self, images: list[Image] | tuple[Image, ...], every: float = 1.0) -> list[Prediction]: ...
@@ -202,28 +220,35 @@ class Predictor(Shown):
         if not self.folder.classes:
             raise ConfigError(HEADLESS)
 
-    def features(self, images: Image) -> Float[Tensor, "*image features"]:
+    def features(
+        self, images: Image
+    ) -> "Float[torch.Tensor, '*image features'] | Float32[np.ndarray, '*image features']":
         """Return the input of a head for each image, in float32 on the CPU; a single vector for one image.
+
+        A torch tensor; of a model that was exported for an engine without torch, a NumPy array.
 
         Args:
             images: one or many, as in a call.
 
         Raises:
-            ImageError: an image that can't be read.
+            ImageError: an image that can't be read. ConfigError: an export without features.
         """
-        return self._seen(images, self.model.features)
+        if self.engine.name != "torch":
+            single, found = self._seen(images, self.engine.features)
+            return found[0][0] if single else np.concatenate(found)
+        return self._passed(images, lambda model: model.features)
 
-    def tokens(self, images: Image) -> Float[Tensor, "*image token dim"]:
+    def tokens(self, images: Image) -> "Float[torch.Tensor, '*image token dim']":
         """Return a ViT's sequence after the last block and, unless it stands after pooling, the final norm.
 
         Prefix tokens ([class], distillation, registers) come first, then the patches row by row. See `features`.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens.
+            ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens, or an exported model.
         """
-        return self._seen(images, self._vit("tokens").tokens)
+        return self._passed(images, lambda _: self._vit("tokens").tokens)
 
-    def maps(self, images: Image, layer: int = -1) -> Float[Tensor, "*image grid_row grid_col dim"]:
+    def maps(self, images: Image, layer: int = -1) -> "Float[torch.Tensor, '*image grid_row grid_col dim']":
         """Return the patches' vectors after a block as maps, through the final norm where it applies to the sequence.
 
         Args:
@@ -231,30 +256,43 @@ class Predictor(Shown):
             layer: the block; 0 is the first, -1 the last.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: no such block, or a ResNet.
+            ImageError: an image that can't be read. ConfigError: no such block, a ResNet, or an exported model.
         """
         model = self._vit("maps of patches")
-        return self._seen(images, lambda pixels: model.maps(pixels, [layer])[0])
+        return self._passed(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
 
-    def _vit(self, what: str) -> ViT:
+    def _vit(self, what: str) -> "ViT":
+        from vitreous.model.vit import ViT
+
         if not isinstance(self.model, ViT):
             raise ConfigError(f"a ResNet has no {what}; use its .features(images)")
         return self.model
 
-    def _seen(self, images: Image, see: Callable[[Tensor], Tensor]) -> Tensor:
-        """Pass one image or many through a part of the model, a batch at a time."""
+    def _passed(
+        self, images: Image, choose: "Callable[[Model], Callable[[torch.Tensor], torch.Tensor]]"
+    ) -> "torch.Tensor":
+        """Pass one image or many through a part of the torch model, a batch at a time."""
+        import torch
+
+        from vitreous.engines.torch_engine import to_channels_first
+
+        engine, see = self._torch, choose(self.model)
+        single, found = self._seen(images, lambda pixels: engine.pass_through(see, to_channels_first(pixels)).cpu())
+        return found[0][0] if single else torch.cat(found)
+
+    def _seen(self, images: Image, see: Callable[[np.ndarray], Any]) -> tuple[bool, list[Any]]:
+        """Return what is made of images, a batch at a time, and whether it was one that stood alone."""
         single = is_single(images)
-        found: list[Tensor] = []
+        found: list[Any] = []
         source = enumerate([images] if single else images, start=1)
         while group := [prepare(image, number, self.folder) for number, image in islice(source, self.batch)]:
             broken = next((ready.error for ready in group if ready.error is not None), None)
             if broken is not None:
                 raise ImageError(broken)
-            pixels = np.stack([ready.pixels for ready in group if ready.pixels is not None])
-            found.append(self._passed(torch.from_numpy(pixels).permute(0, 3, 1, 2), see).cpu())
+            found.append(see(np.stack([ready.pixels for ready in group if ready.pixels is not None])))
         if not found:
             raise ConfigError("there are no images")
-        return found[0][0] if single else torch.cat(found)
+        return single, found
 
     def _predicted(self, images: Iterable[Image], every: float) -> Iterator[Prediction]:
         source = self._opened(images, every)
@@ -284,13 +322,13 @@ class Predictor(Shown):
             for frame in frames(image, every, self.folder.decode.max_pixels):
                 yield number, prepare(frame, number, self.folder)
 
-    def logits(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    def logits(self, pixels: "Pixels[torch.Tensor, 'batch channel row col']") -> "Float[torch.Tensor, 'batch label']":
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
-        return self._passed(pixels, self.model)
+        if self.engine.name == "torch":
+            return self._torch.pass_through(self.model, pixels)
+        import torch
 
-    def _passed(self, pixels: Pixels[Tensor, "batch channel row col"], see: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
+        return torch.from_numpy(self.engine.logits(pixels.permute(0, 2, 3, 1).cpu().numpy()))
 
     def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
         """Pass a batch through the model; images without pixels keep their place."""
@@ -317,47 +355,23 @@ class Predictor(Shown):
 
     def _best(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> list[Ranked]:
         """Return each image's most probable classes, or all of them where it may have several."""
-        probabilities = self._probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        classes = self.folder.classes
-        scores, labels = probabilities.topk(len(classes) if self.folder.multilabel else self.top)
+        probabilities, classes = self._probabilities(pixels), self.folder.classes
+        labels = find_largest(probabilities, len(classes) if self.folder.multilabel else self.top)
+        scores = np.take_along_axis(probabilities, labels, axis=1)
         return [
             tuple((classes[label], score) for label, score in zip(*row, strict=True))
             for row in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _probabilities(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    def _probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return each class's probability, averaged over the views of test-time augmentation."""
-        views = [pixels, pixels.flip(-1)] if self.decision.tta == "flip" else [pixels]
-        found = [self.folder.probabilities(self.logits(view)) for view in views]
-        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+        mirrored = [np.flip(pixels, 2).copy(order="K")] if self.decision.tta == "flip" else []
+        found = [self.engine.probabilities(view) for view in (pixels, *mirrored)]
+        return found[0] if len(found) == 1 else np.stack(found).mean(0)
 
 
-def prepare(image: Image | Ready, number: int, folder: ModelFolder) -> Ready:
-    """Turn any image into the model's input pixels; never raises for an unreadable one. `number` names an image
-    without a path."""
-    if isinstance(image, Ready):
-        return image
-    if isinstance(image, Frame) and image.pixels is None:
-        return Ready(image.name, None, image.error, partial=image.partial)
-    name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
-    try:
-        if isinstance(image, Frame):
-            name, image = image.name, image.pixels
-        if isinstance(image, (str, Path)) and is_video(image):
-            raise ImageError(f"{image} is a video, but an image is needed; read its frames with vitreous.frames")
-        if isinstance(image, (str, Path)):
-            image = read(Path(image), folder.decode)
-        pixels = read_pixels(image, folder.decode, folder.preprocess, name)
-        return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
-    except VitreousError as error:
-        told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
-        return Ready(name, None, told or _format_line(error))
-
-
-def is_filled(data: bytes, decode: DecodeConfig) -> bool:
-    """Return whether a file is a JPEG that lacks its last bytes, where these are filled in; raises ImageError."""
-    return decode.truncated == "fill" and not probe(data, decode).complete
-
-
-def _format_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def find_largest(scores: Float32[np.ndarray, "row label"], count: int) -> Int64[np.ndarray, "row count"]:
+    """Return the places of each row's largest values, the largest first, of equal ones the first."""
+    found = np.sort(np.argpartition(-scores, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.pictures import encoded, picture, write
 
-from vitreous.api.models import load
+from vitreous.api.loading import load
 from vitreous.api.sorting import Sorter, name_folders
 from vitreous.prediction import Prediction
 

@@ -12,7 +12,7 @@ from vitreous.errors import DataError
 from vitreous.evaluation import accuracy as room
 from vitreous.evaluation.accuracy import evaluate
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor

@@ -14,7 +14,8 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.evaluation.robustness import Cell, Corrupted, Robustness, checked, chosen, robustness
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
-from vitreous.images.preprocess import normalize, preprocess_image
+from vitreous.images.preprocess import preprocess_image
+from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor

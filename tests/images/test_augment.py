@@ -18,8 +18,9 @@ from vitreous.images.augment import (
     pad_crop,
 )
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import convert_to_pixels, resize
+from vitreous.images.preprocess import convert_to_pixels
 from vitreous.images.randaugment import FULL, OPERATIONS, randaugment
+from vitreous.images.tensors import resize
 from vitreous.shapes import Size
 
 EVERYTHING = AugmentConfig(randaugment=(2, 5.0), erase=1.0)

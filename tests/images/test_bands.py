@@ -17,7 +17,8 @@ from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe, read_value_range
 from vitreous.images.pillow import apply_orientation
 from vitreous.images.pixels import describe_colours, select_visible
-from vitreous.images.preprocess import preprocess_image, resize
+from vitreous.images.preprocess import preprocess_image
+from vitreous.images.tensors import resize
 from vitreous.shapes import Size
 
 LEVELS = DecodeConfig(levels=(-500, 3000))

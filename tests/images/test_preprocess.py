@@ -10,7 +10,8 @@ from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import convert_mode, convert_to_pixels, normalize, preprocess_image, resize
+from vitreous.images.preprocess import convert_mode, convert_to_pixels, preprocess_image
+from vitreous.images.tensors import normalize, resize
 from vitreous.shapes import Size
 
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

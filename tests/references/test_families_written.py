@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.images.config import IMAGENET_MEAN, IMAGENET_STD, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import convert_to_pixels, normalize
+from vitreous.images.preprocess import convert_to_pixels
+from vitreous.images.tensors import normalize
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config

@@ -9,7 +9,8 @@ import torch
 from tests.references.test_families_huggingface import made
 
 from vitreous.errors import CheckpointError
-from vitreous.images.preprocess import convert_to_pixels, normalize
+from vitreous.images.preprocess import convert_to_pixels
+from vitreous.images.tensors import normalize
 from vitreous.weights.families.huggingface.preprocessor import KERNELS
 from vitreous.weights.foreign import load_foreign
 

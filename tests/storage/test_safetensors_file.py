@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitreous.errors import CheckpointError
-from vitreous.storage.safetensors_file import DTYPES, file_hash, load_tensors, map_tensors, save_tensors
+from vitreous.storage.hashing import file_hash
+from vitreous.storage.safetensors_file import DTYPES, load_tensors, map_tensors, save_tensors
 from vitreous.weights.compatibility import check_finite
 
 shapes = st.lists(st.integers(0, 5), max_size=4).map(tuple)

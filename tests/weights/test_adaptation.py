@@ -14,7 +14,7 @@ from torch import Tensor
 import vitreous
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig

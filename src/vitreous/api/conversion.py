@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.models import open_weights
+from vitreous.api.loading import open_weights
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.headline import find_headline, format_figure, format_reached
@@ -37,6 +38,40 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
     if isinstance(metrics, dict) and "loss" in metrics:
         lines.append(f"reached     validation {format_reached(metrics)}")
     return lines
+
+
+def describe_export(folder: ExportedFolder) -> list[str]:
+    """Describe an exported model: what it is, what its graph takes and gives, and how far it was from the model."""
+    graph, shape = folder.graph, folder.shape
+    opset = f", opset {graph.opset}" if graph.opset else ""
+    proof = folder.proof
+    lines = [
+        f"export      {folder.path}, to {folder.target}{opset}, {graph.precision}",
+        f"shape       {shape.get('description', 'unknown')}",
+        f"takes       {describe_input(folder)}",
+        f"gives       {', '.join(graph.outputs)}",
+        f"images      {describe_transform(folder.preprocess)}",
+        f"classes     {describe_classes(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
+    ]
+    if folder.temperature != 1:
+        lines.append(f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities")
+    origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
+    lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
+    if isinstance(proof.get("difference"), float):
+        lines.append(
+            f"proof       {proof['difference']:.1e} of the largest output from torch's, by {proof.get('engine')}"
+        )
+    return lines
+
+
+def describe_input(folder: ExportedFolder) -> str:
+    """Say what an exported graph takes."""
+    graph, channels = folder.graph, folder.preprocess.channels
+    shape = ", ".join("?" if graph.dynamic_image else str(side) for side in graph.image)
+    if graph.inputs == "normalised":
+        return f"float32 (batch, {channels}, {shape}), normalised"
+    kind = "float32" if folder.preprocess.keeps_channels else "uint8"
+    return f"{kind} (batch, {shape}, {channels}), 0 to 255"
 
 
 def describe_transform(images: PreprocessConfig) -> str:

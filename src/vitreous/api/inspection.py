@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vitreous.api.descriptions import describe_channels, describe_levels, describe_progress, describe_shape
-from vitreous.api.models import open_weights
+from vitreous.api.descriptions import (
+    describe_channels,
+    describe_export,
+    describe_levels,
+    describe_progress,
+    describe_shape,
+)
+from vitreous.api.loading import open_weights
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.cross_validation import CrossValidation, is_folds
@@ -16,6 +22,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
+from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
@@ -27,6 +34,7 @@ from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.reporter import Reporter
 from vitreous.weights.auto_weights import is_named
+from vitreous.weights.exported import is_export
 from vitreous.weights.files import has_weights
 from vitreous.weights.model_folder import ModelFolder, is_model
 
@@ -36,8 +44,8 @@ class InspectionResult(Result):
     """The contents of a path."""
 
     path: str
-    kind: Literal["model", "run", "sweep", "folds", "data", "image"]
-    found: ModelFolder | RunRecord | Sweep | CrossValidation | ScanReport | ImageInfo
+    kind: Literal["model", "export", "run", "sweep", "folds", "data", "image"]
+    found: ModelFolder | ExportedFolder | RunRecord | Sweep | CrossValidation | ScanReport | ImageInfo
     """The object itself: the loaded model, the run's record, the sweep, the cross-validation, the findings in the
     data, the image's header."""
     description: str
@@ -51,7 +59,7 @@ class InspectionResult(Result):
 def inspect(
     path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
 ) -> InspectionResult:
-    """Describe the contents of a path: a model folder, a file of weights, a run, a sweep, a data set or an image.
+    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a sweep, a data set or an image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
     >>> found.kind, found.found.config["parameters"]                                     # doctest: +SKIP
@@ -74,6 +82,8 @@ def inspect(
         raise DataError(explain_missing(place))
     if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return inspect_data(named)
+    if is_export(place):
+        return inspect_export(place)
     if place.is_file():
         return inspect_model(named, load) if has_weights(place) else inspect_image(place)
     if is_run(place):
@@ -95,6 +105,16 @@ def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None 
     then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
     lines = [*told, *describe_shape(path, folder), *assumed, f"next: vitreous {then}"]
     return InspectionResult(path, "model", folder, "\n".join(lines))
+
+
+def inspect_export(path: Path) -> InspectionResult:
+    """Describe an exported model."""
+    found = load_export(path)
+    named = shlex.quote(str(path))
+    verb = "predict" if "logits" in found.graph.outputs else "embed"
+    return InspectionResult(
+        str(path), "export", found, "\n".join([*describe_export(found), f"next: vitreous {verb} {named} IMAGES..."])
+    )
 
 
 def inspect_sweep(path: Path) -> InspectionResult:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from vitreous.api.features import EmbeddingResult
-from vitreous.api.models import ModelLike, as_predictor, load
+from vitreous.api.loading import load
+from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.results import Reported
 from vitreous.errors import CheckpointError, ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash

@@ -52,7 +52,8 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    model = open_classifier(options.model, options.load, device=options.device, batch=options.batch)
+    how = {name: getattr(options, name) for name in ("device", "batch", "engine")}
+    model = open_classifier(options.model, options.load, **how)
     how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
     return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
 

@@ -25,7 +25,7 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
         options: how its weights are taken.
         how: device, batch, ..., as `vitreous.load` has them.
     """
-    from vitreous.api.models import load
+    from vitreous.api.loading import load
 
     display = reporter(sys.stderr)
     try:

@@ -62,16 +62,17 @@ def predict(arguments: list[str]) -> int:
 
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
+    how = {
+        name: getattr(options, name) for name in ("device", "batch", "precision", "top", "threshold", "tta", "engine")
+    }
+    if options.sort_into is None:
+        return open_classifier(options.model, options.load, **how), None
     from vitreous.api.sorting import THRESHOLD, Sorter, check_folder
 
-    if options.sort_into is not None:
-        check_folder(Path(options.sort_into))
-    how = {name: getattr(options, name) for name in ("device", "batch", "precision", "top", "threshold", "tta")}
-    if options.sort_into is not None and options.threshold is None:
+    check_folder(Path(options.sort_into))
+    if options.threshold is None:
         how["threshold"] = THRESHOLD
     predictor = open_classifier(options.model, options.load, **how)
-    if options.sort_into is None:
-        return predictor, None
     sorter = Sorter(predictor, Path(options.sort_into), options.link)
     sorter.refuse_inside(options.paths)
     return predictor, sorter

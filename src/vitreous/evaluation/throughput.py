@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.model.count import count_flops, count_parameters
 from vitreous.predictor import Predictor
 from vitreous.runtime.display import Shown
@@ -34,7 +35,9 @@ class Cost(Shown):
     precision: str
     """fp32 or bf16."""
     threads: int
-    """Threads of torch, on the CPU."""
+    """Threads of the engine, on the CPU."""
+    engine: str = "torch"
+    """Who computed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -51,7 +54,8 @@ class Cost(Shown):
     def where(self) -> str:
         """How the speed was measured."""
         threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
-        return f"batch {self.batch}, {self.precision}, {self.device}{threads}, median of {self.passes} passes"
+        engine = "" if self.engine == "torch" else f"{self.engine}, "
+        return f"{engine}batch {self.batch}, {self.precision}, {self.device}{threads}, median of {self.passes} passes"
 
 
 def cost(predictor: Predictor, batch: int = 64) -> Cost:
@@ -64,7 +68,6 @@ def cost(predictor: Predictor, batch: int = 64) -> Cost:
         predictor: the model, on the device and in the precision to be timed.
         batch: images per pass.
     """
-    config = predictor.model.config
     rows, cols = predictor.folder.preprocess.size
     generator = torch.Generator().manual_seed(0)
     channels = predictor.folder.preprocess.channels
@@ -74,16 +77,18 @@ def cost(predictor: Predictor, batch: int = 64) -> Cost:
     taken: list[float] = []
     while len(taken) < FEWEST or (sum(taken) < LONG_ENOUGH and len(taken) < MOST):
         taken.append(_timed(predictor, pixels))
+    parameters, flops = count_costs(predictor)
     return Cost(
-        parameters=count_parameters(config),
-        flops=count_flops(config),
+        parameters=parameters,
+        flops=flops,
         images_per_second=batch / statistics.median(taken),
         range=(batch / max(taken), batch / min(taken)),
         passes=len(taken),
         batch=batch,
         device=_device(predictor.device),
-        precision="bf16" if predictor.bf16 else "fp32",
-        threads=torch.get_num_threads(),
+        precision=predictor.engine.precision,
+        threads=predictor.engine.threads,
+        engine=predictor.engine.name,
     )
 
 
@@ -94,5 +99,16 @@ def _timed(predictor: Predictor, pixels: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _device(device: torch.device) -> str:
+def count_costs(predictor: Predictor) -> tuple[int, int]:
+    """Return a model's parameters and operations; an export says those of the model that it was made of."""
+    if isinstance(predictor.folder, ExportedFolder):
+        shape = predictor.folder.shape
+        return int(shape.get("parameters", 0)), int(shape.get("flops", 0))
+    config = predictor.model.config
+    return count_parameters(config), count_flops(config)
+
+
+def _device(device: torch.device | str) -> str:
+    if isinstance(device, str):
+        return device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -9,8 +9,9 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
-from vitreous.images.preprocess import convert_mode, convert_to_pixels, resize
+from vitreous.images.preprocess import convert_mode, convert_to_pixels
 from vitreous.images.randaugment import randaugment
+from vitreous.images.tensors import resize
 from vitreous.shapes import Box, Pixels, Size
 
 TRIES = 10

@@ -3,17 +3,21 @@
 import io
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, VitreousError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.decode import probe, read
 from vitreous.images.pixels import keep_scale
-from vitreous.images.preprocess import preprocess_image
+from vitreous.images.preprocess import Resizer, preprocess_image
+from vitreous.images.video import Frame, is_video
 from vitreous.shapes import Pixels
+from vitreous.storage.presence import explain_url
 
 Image = Any
 """bytes of a file, a path (str or Path), a uint8 array (row col, or row col channel), or a Pillow image; where a model
@@ -25,12 +29,42 @@ FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "
 """Formats that hold Pillow's modes without loss."""
 
 
+@runtime_checkable
+class Preparation(Protocol):
+    """How images become a model's pixels: what model folders and exported ones say."""
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """Limits and conventions for reading files."""
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """The evaluation transform."""
+
+    @property
+    def resizer(self) -> Resizer:
+        """Who resizes."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An image on its way to the model: its pixels, or the reason why there are none."""
+
+    name: str
+    pixels: np.ndarray | None
+    error: str | None = None
+    filled: bool = False
+    """Whether its last bytes are missing and filled with grey."""
+    partial: bool = False
+    """Whether it is a video that was read in part."""
+
+
 def read_pixels(
-    image: Image, decode: DecodeConfig, preprocess: PreprocessConfig, name: str
+    image: Image, decode: DecodeConfig, preprocess: PreprocessConfig, name: str, resizer: Resizer = "torch"
 ) -> Pixels[np.ndarray, "row col channel"]:
     """Return an image of any kind but a path as the model's pixels, before normalisation; raises ImageError."""
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return preprocess_image(bytes(image), decode, preprocess, name)
+        return preprocess_image(bytes(image), decode, preprocess, name, resizer)
     if isinstance(image, np.ndarray):
         image = (
             _convert_kept(image, decode, preprocess, name) if preprocess.keeps_channels else _convert_array(image, name)
@@ -39,7 +73,7 @@ def read_pixels(
         image = _convert_pillow(image, name)
     else:
         raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
-    return preprocess_image(image, decode, preprocess, name)
+    return preprocess_image(image, decode, preprocess, name, resizer)
 
 
 _pillow_lock = threading.Lock()
@@ -115,3 +149,34 @@ def _encode(image: Image, kind: str) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
     return file.getvalue()
+
+
+def prepare(image: Image | Ready, number: int, folder: Preparation) -> Ready:
+    """Turn any image into the model's input pixels; never raises for an unreadable one. `number` names an image
+    without a path."""
+    if isinstance(image, Ready):
+        return image
+    if isinstance(image, Frame) and image.pixels is None:
+        return Ready(image.name, None, image.error, partial=image.partial)
+    name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+    try:
+        if isinstance(image, Frame):
+            name, image = image.name, image.pixels
+        if isinstance(image, (str, Path)) and is_video(image):
+            raise ImageError(f"{image} is a video, but an image is needed; read its frames with vitreous.frames")
+        if isinstance(image, (str, Path)):
+            image = read(Path(image), folder.decode)
+        pixels = read_pixels(image, folder.decode, folder.preprocess, name, folder.resizer)
+        return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
+    except VitreousError as error:
+        told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
+        return Ready(name, None, told or _format_line(error))
+
+
+def is_filled(data: bytes, decode: DecodeConfig) -> bool:
+    """Return whether a file is a JPEG that lacks its last bytes, where these are filled in; raises ImageError."""
+    return decode.truncated == "fill" and not probe(data, decode).complete
+
+
+def _format_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -5,9 +5,11 @@ grey levels of photographs change by 4 to 12 on average.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig, Rounding
 from vitreous.shapes import Size
 
@@ -67,3 +69,20 @@ def halve(excess: int, rounding: Rounding) -> int:
     if excess < 0:
         return -(-excess // 2)
     return round(excess / 2) if rounding in ("timm", "torchvision") else excess // 2
+
+
+def compute_scale(config: PreprocessConfig, channels: int) -> tuple[list[float], list[float]]:
+    """Return what each channel's pixels are multiplied by, and what is then subtracted."""
+    mean, std = expand_per_channel(config.mean, channels), expand_per_channel(config.std, channels)
+    return [1 / (255 * value) for value in std], [m / s for m, s in zip(mean, std, strict=True)]
+
+
+def expand_per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+    """Repeat one value for every channel; for grey, reduce per-colour values to their mean."""
+    if len(values) == channels:
+        return values
+    if channels == 1:
+        return [sum(values) / len(values)]
+    if len(values) == 1:
+        return [values[0]] * channels
+    raise ConfigError(f"mean and std have {len(values)} values, but the images have {channels} channels")

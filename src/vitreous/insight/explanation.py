@@ -12,12 +12,12 @@ from torch import Tensor
 from vitreous.drawing.images import draw_overlay, draw_thumbnail
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.inputs import Image, is_single
+from vitreous.images.inputs import Image, is_single, prepare
 from vitreous.images.pixels import select_visible
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.insight.methods import MapOptions, compute_heat, compute_probabilities, settle_options
 from vitreous.model.factory import Model
-from vitreous.predictor import Predictor, prepare
+from vitreous.predictor import Predictor
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.runtime.display import Shown, escape_text
 from vitreous.shapes import Pixels
@@ -87,6 +87,7 @@ class Opened:
 def opened(model: Predictor | ModelFolder | str | Path, device: str = "auto") -> Opened:
     """Prepare any form of a model for looking inside; a predictor stays on its own device."""
     if isinstance(model, Predictor):
+        _ = model.model  # an export has none, and says so
         return Opened(model.folder, model.device)
     folder = model if isinstance(model, ModelFolder) else open_model(model)[0]
     place = choose_device(device)

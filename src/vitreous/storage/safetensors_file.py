@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,12 @@ from torch import Tensor
 from vitreous.errors import CheckpointError
 from vitreous.settings import refuse_double_keys
 from vitreous.storage.atomic import atomic_file, atomic_folder, write_atomically
+from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_count, check_file
 from vitreous.storage.mmap import FileMap
 
 __all__ = [
     "atomic_folder",
-    "file_hash",
     "load_tensors",
     "map_tensors",
     "read_header",
@@ -186,21 +185,6 @@ def read_header(path: Path) -> Header:
     entries = {name: _read_entry(path, name, value) for name, value in header.items()}
     _check_layout(path, entries, size - 8 - length)
     return Header(entries, metadata, 8 + length)
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; raises CheckpointError if it can't be read."""
-    with translate_read_errors(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def translate_read_errors(path: Path) -> Iterator[None]:
-    """Turn any OSError of reading into a CheckpointError."""
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"can't read {path}: {error.strerror or error}") from error
 
 
 def _explain_other(path: Path, start: bytes, size: int, length: int) -> CheckpointError:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.storage.atomic import atomic_folder
-from vitreous.storage.safetensors_file import file_hash, load_tensors, save_tensors, translate_read_errors
+from vitreous.storage.hashing import file_hash, translate_read_errors
+from vitreous.storage.safetensors_file import load_tensors, save_tensors
 
 TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 

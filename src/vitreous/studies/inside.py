@@ -23,7 +23,7 @@ from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.insight.attention_distance import compute_distances, measure_attention_distance
 from vitreous.insight.filters import find_components
 from vitreous.insight.positions import compute_similarity

@@ -16,7 +16,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.evaluation.probes.layers import Layer, read_layers
 from vitreous.evaluation.probes.logistic import LogisticHead, fit_logistic_head
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.headline import format_reached
 from vitreous.training.interrupt import Interrupt

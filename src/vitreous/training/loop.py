@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vitreous.data.stream.loader import Batch, load_train_batches
 from vitreous.data.stream.order import hash_integers
 from vitreous.errors import WorkerKilled
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.metrics.headline import find_headline, select_judged
 from vitreous.run_folder import Run
 from vitreous.training.divergence import check_weights, explain_divergence

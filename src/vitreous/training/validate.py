@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitreous.data.stream.loader import Batch, load_evaluation_batches
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import Judged, judge, measure
 from vitreous.metrics.multilabel import evaluate_labels
 from vitreous.training.divergence import check_outputs

@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
+from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_count, check_file, read_json
 from vitreous.storage.mmap import FileMap
 from vitreous.storage.presence import explain_absence, path_exists
-from vitreous.storage.safetensors_file import map_tensors, translate_read_errors
+from vitreous.storage.safetensors_file import map_tensors
 from vitreous.weights.contents import explain_contents
 from vitreous.weights.npz import read_npz
 from vitreous.weights.options import StatedFacts

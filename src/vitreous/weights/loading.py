@@ -10,6 +10,7 @@ from vitreous.storage.presence import explain_absence, explain_url, is_link, pat
 from vitreous.weights.adaptation import Changes, adapt
 from vitreous.weights.auto_weights import is_named, locate_weights
 from vitreous.weights.compatibility import describe
+from vitreous.weights.exported import is_export
 from vitreous.weights.files import has_weights
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.hub_requests import Listener
@@ -61,7 +62,7 @@ def _open_anything(
         raise CheckpointError(explain_absence(place))
     if not path_exists(place):
         raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
-    if place.is_dir() and (is_model(place) or _is_run(place) or not has_weights(place)):
+    if place.is_dir() and (is_model(place) or is_export(place) or _is_run(place) or not has_weights(place)):
         return apply_options(load_model(place), options or LoadOptions(), place)
     return load_foreign(place, options or LoadOptions())
 

@@ -18,17 +18,20 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError, ConfigError, suggest
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import Resizer
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
 from vitreous.model.factory import CONFIGS, Config, Model, create_empty, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled, write_atomically
+from vitreous.storage.hashing import file_hash, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import path_exists
-from vitreous.storage.safetensors_file import file_hash, map_tensors, save_tensors, translate_read_errors
+from vitreous.storage.safetensors_file import map_tensors, save_tensors
 from vitreous.storage.versions import read_versions
-from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid
+from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid, describe
+from vitreous.weights.exported import KEY
 from vitreous.weights.limits import check_model
 
 MODEL_FORMAT = 2
@@ -61,6 +64,16 @@ class ModelFolder:
     temperature: float = 1.0
     """Divisor of the logits before they become probabilities, above 0: it changes no prediction, only the
     confidence."""
+
+    @property
+    def description(self) -> str:
+        """What kind of model it is, in words."""
+        return describe(self.model.config)
+
+    @property
+    def resizer(self) -> Resizer:
+        """Who resizes images for it."""
+        return "torch"
 
     def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
         """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where
@@ -320,6 +333,12 @@ def _document(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
     with translate_read_errors(path / CONFIG):
         document = read_json(path / CONFIG)
+    if isinstance(document, dict) and KEY in document:
+        came = (document.get("origin") or {}).get("exported_from") if isinstance(document.get("origin"), dict) else None
+        raise CheckpointError(
+            f"{path} is an export to {document.get('target')}, which holds no weights that torch could train or look into; give the model "
+            f"it was exported from{f' ({came})' if came else ''}"
+        )
     if not isinstance(document, dict) or "vitreous_model" not in document:
         raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
     if document["vitreous_model"] not in READABLE:

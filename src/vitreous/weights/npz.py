@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
+from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_claims, check_count, check_file
-from vitreous.storage.safetensors_file import translate_read_errors
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """NumPy's compression methods."""

@@ -18,9 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
+from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_claims, check_count, check_file
 from vitreous.storage.mmap import FileMap
-from vitreous.storage.safetensors_file import translate_read_errors
 from vitreous.weights.pickle_reader import Described, Harmful, Machine, Unfit, iterate_tensors
 
 MOST_PICKLE = 64 * 2**20

@@ -13,7 +13,8 @@ from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_c import ALEXNET, corruption_errors
 from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of, subset, wnids
-from vitreous.images.preprocess import normalize, preprocess_image
+from vitreous.images.preprocess import preprocess_image
+from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 from vitreous.reports.evaluation.imagenet import build_sections, describe_count, format_lines

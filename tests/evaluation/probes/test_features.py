@@ -20,7 +20,7 @@ from vitreous.evaluation.probes.knn import knn
 from vitreous.evaluation.probes.layers import find_layer, layer_names, read_layers
 from vitreous.evaluation.probes.linear import linear_probe
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig
@@ -156,7 +156,7 @@ def test_nobodys_code_is_run(source, cache):
     features(one, source)
     entry = cache / key
     np.save(entry / "vectors.npy", np.array([{"a": 1}] * 37), allow_pickle=True)
-    from vitreous.storage.safetensors_file import file_hash
+    from vitreous.storage.hashing import file_hash
 
     (entry / "vectors.sha256").write_text(file_hash(entry / "vectors.npy"))
     assert kept(key, 37) is None

@@ -114,6 +114,8 @@ class Evaluate:
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: what the model is for."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     train: str | None = None
@@ -165,6 +167,8 @@ class Predict:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: what the model is for."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -238,6 +242,31 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a model for another runtime, run it there at once on real images, and say how far its outputs are from torch's.
+
+    What is written is a model like any other: predict, evaluate and inspect take it, without torch where its runtime needs none.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    to: Literal["onnx", "openvino", "torch"] = "onnx"
+    """onnx, for ONNX Runtime, TensorRT and others; openvino; torch: torch.export, for programs with torch."""
+    out: str | None = None
+    """The folder to write, new or empty; by default the next free exports/<model>-<to>-<n>."""
+    outputs: Literal["logits", "features", "both"] | None = None
+    """What comes out: logits, features (what the head reads), or both; by default logits, or of a model without head features."""
+    preprocess_inside: bool = False
+    """The graph takes pixels of the model's size, (batch, row, col, channel), 0 to 255, normalises them itself, and gives
+    calibrated probabilities before the logits."""
+    dynamic_image: bool = False
+    """The graph takes other rows and columns too (ResNets alone: a ViT's positions are made for one grid)."""
+    data: str | None = None
+    """Images to run both on: a folder, a file or a glob; by default crops of two photographs."""
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+
+
+@dataclass(frozen=True)
 class Push:
     """Put a model that was made here on the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
 
@@ -299,6 +328,7 @@ KINDS: dict[str, type] = {
     "inspect": Inspect,
     "report": Report,
     "convert": Convert,
+    "export": Export,
     "push": Push,
     "models": Models,
     "study": Study,

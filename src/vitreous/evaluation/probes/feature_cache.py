@@ -20,7 +20,7 @@ from vitreous.data.sources.base import Source
 from vitreous.model.factory import Model, get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials
-from vitreous.storage.safetensors_file import file_hash
+from vitreous.storage.hashing import file_hash
 from vitreous.weights.model_folder import ModelFolder
 
 FORMAT = 1

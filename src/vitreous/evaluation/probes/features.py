@@ -12,15 +12,16 @@ from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.engines.base import PRECISIONS
 from vitreous.errors import ConfigError, DataError, ImageError, UnknownName
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
 from vitreous.evaluation.probes.least_squares import CHUNK
-from vitreous.images.inputs import Image
-from vitreous.images.preprocess import normalize
+from vitreous.images.inputs import Image, prepare
+from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import find_indices
-from vitreous.predictor import PRECISIONS, Predictor, prepare
+from vitreous.predictor import Predictor
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitreous.errors import DataError
-from vitreous.images.inputs import Image
+from vitreous.images.inputs import Image, Ready, prepare
 from vitreous.images.pixels import select_visible
 from vitreous.insight.attention_distance import AttentionDistance, join_distances, measure_attention_distance
 from vitreous.insight.explanation import BATCH, Opened, array, looked
@@ -19,7 +19,6 @@ from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_delet
 from vitreous.insight.methods import MapOptions, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
 from vitreous.model.vit import ViT
-from vitreous.predictor import Ready, prepare
 from vitreous.reports.explanation.attention_rows import Rows, compute_attention_rows
 from vitreous.runtime.display import strip_hidden
 from vitreous.shapes import Pixels

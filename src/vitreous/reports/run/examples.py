@@ -10,7 +10,7 @@ from vitreous.data.stream.loader import Example, TrainStream
 from vitreous.drawing.images import draw_overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import select_visible
-from vitreous.images.preprocess import normalize
+from vitreous.images.tensors import normalize
 from vitreous.insight.attention import read_attention
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Note, Words

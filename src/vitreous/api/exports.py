@@ -1,0 +1,132 @@
+"""`vitreous.export`: a model as a graph for another runtime, run there at once."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from vitreous.api.descriptions import describe_input
+from vitreous.api.loading import open_weights
+from vitreous.api.progress import shows_progress
+from vitreous.api.results import Result
+from vitreous.deploy.export import export_model
+from vitreous.deploy.graph import GraphOptions
+from vitreous.deploy.proof import MOST, Proof
+from vitreous.engines.exported_folder import TARGETS, ExportedFolder, Target
+from vitreous.errors import ConfigError, DataError, UnknownName
+from vitreous.image_paths import expand_paths
+from vitreous.images.inputs import Image
+from vitreous.predictor import Predictor
+from vitreous.storage.limits import format_bytes
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.weights.exported import is_export
+from vitreous.weights.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, eq=False)
+class ExportResult(Result):
+    """A model that was exported, and run in its runtime."""
+
+    path: Path
+    """The folder that was written; `vitreous.load` opens it as any model."""
+    to: str
+    """onnx, openvino or torch."""
+    proof: Proof
+    """How far the runtime's outputs are from torch's on the same images."""
+    export: ExportedFolder
+    """What was written."""
+
+    def __str__(self) -> str:
+        graph = self.export.graph
+        opset = f", opset {graph.opset}" if graph.opset else ""
+        size = format_bytes(sum(one.bytes for one in self.export.files))
+        named = shlex.quote(str(self.path))
+        verb = "predict" if "logits" in graph.outputs else "embed"
+        return "\n".join(
+            [
+                f"proof       {self.proof}",
+                f"takes       {describe_input(self.export)}",
+                f"gives       {', '.join(graph.outputs)}",
+                f"written     {self.path} ({self.to}{opset}, {', '.join(one.file for one in self.export.files)}, {size})",
+                f"next: vitreous {verb} {named} IMAGES...",
+            ]
+        )
+
+
+@shows_progress
+def export(
+    model: ModelFolder | Predictor | str | Path,
+    to: Target = "onnx",
+    out: str | Path = "exported",
+    *,
+    outputs: Literal["logits", "features", "both"] | None = None,
+    preprocess_inside: bool = False,
+    dynamic_image: bool = False,
+    data: str | Path | Sequence[Image] | None = None,
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+    **load: Any,
+) -> ExportResult:
+    """Write a model for another runtime, run it there on real images, and hold its outputs against torch's.
+
+    >>> vitreous.export("runs/photos-1", to="onnx", out="photos-onnx").proof.difference  # doctest: +SKIP
+    8.1e-07
+
+    Args:
+        model: what `vitreous.load` takes or returns, but for an export.
+        to: onnx; openvino; torch (torch.export).
+        out: the folder to write, new or empty.
+        outputs: logits; features, what the head reads; both. None: logits, or of a model without head its features.
+        preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch, row, col,
+            channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
+        dynamic_image: the graph takes other rows and columns too, where the model can (ResNets).
+        data: images to run both on: a folder, files or a glob, or images as `vitreous.load(...)` takes them; None: crops of two
+            photographs.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
+        load: how the weights are taken, as `vitreous.load` has it: image, labels, ...
+
+    Raises:
+        UnknownName: no such target or outputs. ConfigError: a package that is missing, or a part that the target can't express.
+        CheckpointError: nothing that can be loaded, a folder that is not empty, or outputs that differ by more than is allowed
+            (nothing is written). DataError: no image that can be read.
+    """
+    if to not in TARGETS:
+        raise UnknownName("target of export", to, TARGETS)
+    options = GraphOptions(outputs, preprocess_inside, dynamic_image)
+    display = reporter or Silent()
+    images = None if data is None else gather_images(data)
+    folder, source = open_exportable(model, load, display)
+    display.phase(f"exporting to {to}, and running it on real images")
+    written, proof = export_model(folder, Path(out), to, options, images, source)
+    return ExportResult(Path(out), to, proof, written)
+
+
+def open_exportable(
+    model: ModelFolder | Predictor | str | Path, load: dict[str, Any], display: Reporter
+) -> tuple[ModelFolder, str]:
+    """Return a model and where it was loaded from; raises ConfigError for an export."""
+    if isinstance(model, Predictor):
+        _ = model.model
+        assert isinstance(model.folder, ModelFolder)
+        return model.folder, model.path
+    if isinstance(model, ModelFolder):
+        return model, ""
+    if is_export(Path(model)):
+        raise ConfigError(f"{model} is an export already; give the model that it was exported from")
+    folder, report = open_weights(model, load, display)
+    if report is not None:
+        display.message(str(report))
+    return folder, str(model)
+
+
+def gather_images(data: str | Path | Sequence[Image]) -> list[Image]:
+    """Return the first images of what was named; raises DataError if there are none."""
+    if not isinstance(data, (str, Path)):
+        return list(islice(data, MOST))
+    found = list(islice(expand_paths([str(data)]), MOST))
+    if not found:
+        raise DataError(f"no images in {data}")
+    return found

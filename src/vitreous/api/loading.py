@@ -1,0 +1,109 @@
+"""`vitreous.load`: a model from whatever holds its weights, ready to predict. Imports torch only where torch computes."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vitreous.api.progress import shows_progress
+from vitreous.engines.exported_folder import ExportedFolder, load_export
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.prediction import DecisionOptions
+from vitreous.predictor import Predictor
+from vitreous.training.reporter import Reporter
+from vitreous.weights.exported import is_export
+from vitreous.weights.options import LoadOptions, Report
+
+if TYPE_CHECKING:
+    from vitreous.weights.model_folder import ModelFolder
+
+
+@shows_progress
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    batch: int = 32,
+    precision: str = "fp32",
+    top: int = 5,
+    threshold: float | None = None,
+    tta: Literal["none", "flip"] = "none",
+    engine: str = "auto",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> Predictor:
+    """Open a model folder or a run folder, or weights of any known origin, ready to predict.
+
+    Without a head it offers `.features`, `.tokens` and `.maps`, and a call explains that. Its `.model` is the plain
+    torch module; its `.report` describes changes to the weights, if any.
+
+    >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
+    >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
+
+    Args:
+        path: a folder (an exported one too), a file of weights, owner/name on the Hugging Face Hub, or a short name (`vitreous.models(pretrained=True)`).
+        device: auto, cpu, cuda or mps.
+        batch: most images that pass through the model at once when it classifies.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        top: classes listed in each prediction, most probable first.
+        threshold: probability below which a label is "unknown"; where an image may have several classes, from which a class
+            is there (None: one half).
+        engine: who computes: auto, torch, onnxruntime or openvino. An exported model runs in its own, without torch.
+        tta: flip: the mean of the probabilities of each image and of its mirror image; none.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told what is downloaded, and how far that is, in place of that display.
+        options: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
+            file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
+            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
+
+    Raises:
+        CheckpointError: nothing there that can be loaded.
+        ConfigError: an option that can't be met, or a threshold out of range; UnknownName: there is no such option.
+    """
+    decision = DecisionOptions(threshold, tta)
+    folder, report = open_anything(path, options, reporter)
+    predictor = Predictor(folder, device, batch, precision, top, engine)
+    predictor.report, predictor.path, predictor.decision = report, str(path), decision
+    predictor.load_options = {name: value for name, value in options.items() if value}
+    return predictor
+
+
+from_pretrained = load
+"""An alias of `load`: the name that transformers and huggingface_hub use."""
+
+
+def open_anything(
+    path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
+) -> "tuple[ModelFolder | ExportedFolder, Report | None]":
+    """Open an exported model, or a model as `open_weights` does; raises ConfigError for options that an export can't take."""
+    if not is_export(Path(path)):
+        return open_weights(path, options, reporter)
+    given = sorted(name for name, value in options.items() if value)
+    if given:
+        raise ConfigError(
+            f"{path} is an exported model, whose graph is fixed; leave out {', '.join(given)}, or export again with them"
+        )
+    return load_export(Path(path)), None
+
+
+def open_weights(
+    path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
+) -> "tuple[ModelFolder, Report | None]":
+    """Open a model as `load` does, without a device for it; also return the report on its weights."""
+    from vitreous.weights.labels import read_labels
+    from vitreous.weights.loading import open_model
+
+    known = [field.name for field in fields(LoadOptions)]
+    for name in options:
+        if name not in known:
+            raise UnknownName(
+                "argument of load", name, [*known, "device", "batch", "precision", "top", "threshold", "tta", "engine"]
+            )
+    given = dict(options)
+    for name in ("labels", "classes"):
+        if isinstance(given.get(name), (str, Path)):
+            given[name] = read_labels(str(given[name]))
+        elif isinstance(given.get(name), list):
+            given[name] = tuple(given[name])
+    return open_model(path, LoadOptions(**given), reporter)

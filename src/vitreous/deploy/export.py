@@ -1,0 +1,101 @@
+"""Write a model for another runtime, and run it there at once."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vitreous.deploy.graph import Graph, GraphOptions, plan_graph
+from vitreous.deploy.proof import Proof, gather_pixels, prove
+from vitreous.deploy.targets import OPSET, WRITERS, check_installed, trace
+from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_folder import CONFIG, EXPORT_FORMAT, TARGETS, ExportedFolder, StoredFile, Target
+from vitreous.engines.selection import READERS, choose_engine
+from vitreous.engines.torch_engine import TorchEngine
+from vitreous.errors import CheckpointError, UnknownName
+from vitreous.images.inputs import Image
+from vitreous.model.count import count_flops, count_parameters
+from vitreous.model.factory import get_kind
+from vitreous.settings import to_dict, to_json
+from vitreous.storage.atomic import atomic_folder, check_name, write_atomically
+from vitreous.storage.hashing import file_hash
+from vitreous.storage.presence import path_exists
+from vitreous.storage.versions import read_versions
+from vitreous.weights.compatibility import describe
+from vitreous.weights.exported import KEY
+from vitreous.weights.model_folder import ModelFolder
+
+
+def export_model(
+    folder: ModelFolder,
+    path: Path,
+    target: Target,
+    options: GraphOptions,
+    images: Sequence[Image] | None = None,
+    source: str = "",
+) -> tuple[ExportedFolder, Proof]:
+    """Write a model to a new folder for another runtime, open it there, and run both on real images.
+
+    Args:
+        folder: the model.
+        path: the folder to write, new or empty.
+        target: onnx, openvino or torch.
+        options: what goes into the graph, and what comes out.
+        images: what to run both on; None: crops of two photographs.
+        source: where the model was loaded from.
+
+    Raises:
+        ConfigError: a package that is missing, or a model that the target can't express.
+        CheckpointError: a folder that is not empty, or outputs that differ by more than is allowed; nothing is written.
+    """
+    if target not in TARGETS:
+        raise UnknownName("target of export", target, TARGETS)
+    check_name(path)
+    if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists already; name a new or empty folder")
+    check_installed(target)
+    config = plan_graph(folder, options, OPSET if target == "onnx" else None)
+    pixels, which = gather_pixels(folder, images)
+    graph = Graph(folder, config)
+    program = trace(graph)
+    facts = describe_export(folder, source)
+    with atomic_folder(path) as partial:
+        names = WRITERS[target](program, graph, partial, {**facts, "graph": to_dict(config)})
+        files = tuple(StoredFile(name, file_hash(partial / name), (partial / name).stat().st_size) for name in names)
+        written = ExportedFolder(
+            partial, target, files, config, folder.preprocess, folder.decode, folder.classes, facts["origin"],
+            folder.multilabel, folder.temperature, facts["shape"],
+        )  # fmt: skip
+        engine = choose_engine(written, READERS[target][0], "cpu")
+        assert isinstance(engine, ExportedEngine)
+        proof = prove(TorchEngine(folder, "cpu"), engine, pixels, which, f"{engine.name} {version(engine.name)}")
+        document = {
+            KEY: EXPORT_FORMAT, "target": target, "files": [to_dict(one) for one in files], "graph": to_dict(config),
+            **facts, "proof": proof.to_dict(),
+        }  # fmt: skip
+        write_atomically(partial / CONFIG, to_json(document))
+    return replace(written, path=path, proof=proof.to_dict()), proof
+
+
+def describe_export(folder: ModelFolder, source: str) -> dict[str, Any]:
+    """Return what config.json and the exported file itself say of a model."""
+    config = folder.model.config
+    shape = {
+        "kind": get_kind(config),
+        "description": describe(config),
+        "parameters": count_parameters(config),
+        "flops": count_flops(config),
+    }
+    calibrated = {} if math.isclose(folder.temperature, 1) else {"temperature": folder.temperature}
+    return {
+        "classes": list(folder.classes),
+        "multilabel": folder.multilabel,
+        **calibrated,
+        "preprocess": to_dict(folder.preprocess),
+        "decode": to_dict(folder.decode),
+        "shape": shape,
+        "origin": {**folder.origin, **({"exported_from": source} if source else {})},
+        "versions": read_versions(),
+    }

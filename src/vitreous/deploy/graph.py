@@ -1,0 +1,117 @@
+"""The model as one graph for other runtimes: what goes in and what comes out, chosen before it is traced."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.engines.exported_folder import GraphConfig
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.scaling import compute_scale
+from vitreous.model.vit import ViT
+from vitreous.shapes import Pixels
+from vitreous.weights.model_folder import ModelFolder
+
+CHOICES = {"logits": ("logits",), "features": ("features",), "both": ("logits", "features")}
+"""What can be chosen to come out."""
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What goes into the graph, and what comes out."""
+
+    outputs: Literal["logits", "features", "both"] | None = None
+    """None: logits, or of a model without head its features."""
+    preprocess_inside: bool = False
+    """Normalising, and what makes probabilities of logits, are parts of the graph."""
+    dynamic_image: bool = False
+    """Other rows and columns go through as well."""
+
+    def __post_init__(self) -> None:
+        if self.outputs is not None and self.outputs not in CHOICES:
+            raise UnknownName("outputs", self.outputs, CHOICES)
+
+
+class Graph(nn.Module):
+    """A model with the ends that were chosen."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, folder: ModelFolder, config: GraphConfig) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(folder.model).cpu().float().eval().requires_grad_(False)
+        self.config, self.folder = config, folder
+        self.classes = bool(folder.classes)
+        scale, shift = compute_scale(folder.preprocess, folder.preprocess.channels)
+        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Pixels[Tensor, "batch ..."]) -> tuple[Float[Tensor, "batch value"], ...]:
+        """Return the outputs in their order."""
+        if self.config.inputs == "pixels":
+            pixels = pixels.permute(0, 3, 1, 2).float() * self.scale - self.shift
+        found = self._outputs(pixels)
+        return tuple(found[name] for name in self.config.outputs)
+
+    def _outputs(self, images: Float[Tensor, "batch channel row col"]) -> dict[str, Tensor]:
+        wanted, model = self.config.outputs, self.model
+        found = {}
+        if isinstance(model, ViT):
+            tokens = model.tokens(images)
+            if "features" in wanted:
+                found["features"] = model.represent(tokens)
+            if self.classes:
+                found["logits"] = model.logits(tokens)
+        else:
+            found["features"] = model.features(images)
+            if self.classes:
+                found["logits"] = model.head(found["features"])
+        if "probabilities" in wanted:
+            found["probabilities"] = self.folder.probabilities(found["logits"])
+        return found
+
+    def example(self) -> Pixels[Tensor, "batch ..."]:
+        """Return a batch of two: of one, the exporter would take the batch for a constant."""
+        rows, cols = self.config.image
+        channels = self.folder.preprocess.channels
+        if self.config.inputs == "normalised":
+            return torch.zeros(2, channels, rows, cols)
+        kept = self.folder.preprocess.keeps_channels
+        return torch.zeros(2, rows, cols, channels, dtype=torch.float32 if kept else torch.uint8)
+
+
+def plan_graph(folder: ModelFolder, options: GraphOptions, opset: int | None) -> GraphConfig:
+    """Return what goes in and what comes out.
+
+    Raises:
+        ConfigError: logits of a model without head, or other image sizes for a model whose positions belong to one grid.
+    """
+    headless = not folder.classes
+    if headless and options.outputs in ("logits", "both"):
+        raise ConfigError(f"this model has no head, so there are no {options.outputs}; choose --outputs features")
+    outputs = CHOICES[options.outputs or ("features" if headless else "logits")]
+    if options.preprocess_inside and "logits" in outputs:
+        outputs = ("probabilities", *outputs)
+    if options.dynamic_image:
+        check_dynamic(folder)
+    inputs = "pixels" if options.preprocess_inside else "normalised"
+    return GraphConfig(inputs, outputs, tuple(folder.preprocess.size), options.dynamic_image, opset)
+
+
+def check_dynamic(folder: ModelFolder) -> None:
+    """Refuse rows and columns that are left open where a part of the model is made for one size; raises ConfigError."""
+    model = folder.model
+    if not isinstance(model, ViT):
+        return
+    config = model.config
+    part = f"positions ({config.positions})"
+    if config.positions == "none":
+        part = f"rotary positions ({config.rotary.kind})" if config.rotary.kind != "none" else "patch grid"
+    raise ConfigError(
+        f"a ViT's {part} are made for one grid, here {model.grid} patches, and are constants in an export; leave out "
+        "--dynamic-image, and export again with --image ROWS COLS for another size"
+    )

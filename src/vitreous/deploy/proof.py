@@ -1,0 +1,136 @@
+"""An export against the model it was made of: the same real images through both."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from vitreous.engines.base import Engine
+from vitreous.engines.exported import ExportedEngine
+from vitreous.errors import CheckpointError, DataError
+from vitreous.images.inputs import Image, prepare
+from vitreous.shapes import Pixels
+from vitreous.weights.model_folder import ModelFolder
+
+TOLERANCES = {"fp32": 1e-4}
+"""Largest difference of an output that an export may have, as a share of the largest output, by precision."""
+MOST = 32
+"""Images of the user's that are run."""
+BATCHES = (1, 5)
+"""Images in a batch, in turn: an export whose batch is not open fails on the second."""
+SAMPLES = ("china.jpg", "flower.jpg")
+"""scikit-learn's photographs, 427 rows and 640 columns (CC BY 2.0, sklearn/datasets/images/README.txt)."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Both sides, run on the same images."""
+
+    images: int
+    source: str
+    """Which images, in words."""
+    engine: str
+    """What ran the export, with its version."""
+    difference: float
+    """Largest absolute difference of an output, as a share of the largest output of its kind."""
+    scale: float
+    """Largest logit, or feature where there are no logits."""
+    agreement: float | None
+    """Share of the images with the same most probable class; None without logits."""
+    tolerance: float
+
+    def __str__(self) -> str:
+        same = "" if self.agreement is None else f", top-1 agreement {self.agreement:.1%}"
+        return (
+            f"{self.images} images ({self.source}) through torch and {self.engine}: largest difference {self.difference:.1e} of the "
+            f"largest output ({self.scale:.3g}; {self.tolerance:g} is allowed){same}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return asdict(self)
+
+
+def sample_images(channels: int | None) -> list[np.ndarray]:
+    """Return crops of two photographs: whole, quarters, a tall and a wide strip, each mirrored too.
+
+    Args:
+        channels: how many the model keeps as they are; None: colours.
+    """
+    found = []
+    for name in SAMPLES:
+        with files("sklearn.datasets.images").joinpath(name).open("rb") as file:
+            photo = np.asarray(Pillow.open(file).convert("RGB"))
+        rows, cols = photo.shape[0] // 2, photo.shape[1] // 2
+        crops = [photo, photo[:rows, :cols], photo[:rows, cols:], photo[rows:, :cols], photo[rows:, cols:]]
+        crops += [photo[:, cols - 90 : cols + 90], photo[rows - 60 : rows + 60]]
+        found += [crop for each in crops for crop in (each, each[:, ::-1])]
+    if channels is None:
+        return found
+    return [
+        np.ascontiguousarray(np.resize(np.moveaxis(crop, 2, 0), (channels, *crop.shape[:2])).transpose(1, 2, 0))
+        for crop in found
+    ]
+
+
+def gather_pixels(folder: ModelFolder, images: Sequence[Image] | None) -> tuple[np.ndarray, str]:
+    """Return real images as the model sees them, and which they are, in words; raises DataError if none can be read."""
+    kept = folder.preprocess.channels if folder.preprocess.keeps_channels else None
+    given = sample_images(kept) if images is None else list(islice(images, MOST))
+    ready = [prepare(image, number, folder) for number, image in enumerate(given, start=1)]
+    pixels = [one.pixels for one in ready if one.pixels is not None]
+    if not pixels:
+        why = next((one.error for one in ready if one.error), "there are none")
+        raise DataError(f"no image to run the export on: {why}")
+    return np.stack(pixels), "crops of two photographs" if images is None else "yours"
+
+
+def prove(
+    reference: Engine,
+    export: ExportedEngine,
+    pixels: Pixels[np.ndarray, "image row col channel"],
+    source: str,
+    engine: str,
+) -> Proof:
+    """Run both; raises CheckpointError if they differ by more than the precision allows."""
+    tolerance = TOLERANCES[export.folder.graph.precision]
+    runs: dict[str, list[np.ndarray]] = {}
+    for batch in split_batches(pixels):
+        for name, value in export.outputs(batch).items():
+            runs.setdefault(name, []).append(value)
+    found = {name: np.concatenate(values) for name, values in runs.items()}
+    expected = {
+        name: np.concatenate([getattr(reference, name)(one) for one in split_batches(pixels)]) for name in found
+    }
+    worst = max(measure_difference(found[name], expected[name]) for name in found)
+    main = "logits" if "logits" in found else "features"
+    agreement = None
+    if "logits" in found:
+        agreement = float((found["logits"].argmax(1) == expected["logits"].argmax(1)).mean())
+    proof = Proof(len(pixels), source, engine, worst, float(np.abs(expected[main]).max()), agreement, tolerance)
+    if not worst <= tolerance:
+        raise CheckpointError(f"the export is not the same function, and nothing was written: {proof}")
+    return proof
+
+
+def measure_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest expected value; infinite where shapes differ."""
+    if found.shape != expected.shape:
+        return float("inf")
+    scale = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)
+    return float(np.abs(found - expected).max()) / scale
+
+
+def split_batches(
+    pixels: Pixels[np.ndarray, "image row col channel"],
+) -> Iterator[Pixels[np.ndarray, "batch row col channel"]]:
+    """Yield the images in batches of several sizes."""
+    start, turn = 0, 0
+    while start < len(pixels):
+        size = BATCHES[turn % len(BATCHES)]
+        yield pixels[start : start + size]
+        start, turn = start + size, turn + 1

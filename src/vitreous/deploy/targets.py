@@ -1,0 +1,124 @@
+"""Writers of the formats: a graph to files in a folder."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from vitreous.deploy.graph import Graph
+from vitreous.engines.exported_folder import Target
+from vitreous.errors import ConfigError
+
+OPSET = 20
+"""Of the ONNX that is written: the first with GELU as one operator."""
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+"""Packages that writing and running a target takes."""
+LARGEST_FILE = 1_900_000_000
+"""Bytes of weights up to which they lie in the ONNX file itself: protobuf ends at 2 GiB."""
+
+
+def check_installed(target: Target) -> None:
+    """Raise ConfigError where a package that a target takes isn't installed."""
+    missing = [name for name in NEEDED[target] if not find_spec(name)]
+    if missing:
+        raise ConfigError(f"exporting to {target} needs {', '.join(missing)}: pip install 'vitreous[export]'")
+
+
+def trace(graph: Graph) -> torch.export.ExportedProgram:
+    """Trace a graph with its batch left open, and rows and columns where they are to be.
+
+    Raises:
+        ConfigError: a part of the model that can't be traced so; the message names it.
+    """
+    example = graph.example()
+    open_axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if graph.config.dynamic_image:
+        first = 1 if graph.config.inputs == "pixels" else 2
+        open_axes |= {first: torch.export.Dim.AUTO, first + 1: torch.export.Dim.AUTO}
+    try:
+        with torch.no_grad(), quiet():
+            return torch.export.export(graph, (example,), dynamic_shapes=(open_axes,))
+    except Exception as error:
+        raise ConfigError(f"this model can't be traced: {_first_line(error)}") from error
+
+
+def write_onnx(
+    program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
+) -> list[str]:
+    """Write model.onnx, its metadata inside, and where it is too large for one file its weights beside it."""
+    import onnx
+    import onnxscript
+
+    facts = {**facts, "versions": {**facts["versions"], "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}}
+    with quiet():
+        try:
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=["pixels"],
+                output_names=list(graph.config.outputs),
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ConfigError(f"ONNX can't express this model: {_first_line(error)}") from error
+        assert written is not None
+        written.model.producer_name, written.model.producer_version = "vitreous", str(facts["versions"]["vitreous"])
+        for name, value in facts.items():
+            written.model.metadata_props[f"vitreous.{name}"] = value if isinstance(value, str) else json.dumps(value)
+        size = sum(one.numel() * one.element_size() for one in graph.state_dict().values())
+        written.save(folder / "model.onnx", external_data=size > LARGEST_FILE)
+    return sorted((path.name for path in folder.iterdir()), key=len)
+
+
+def write_openvino(
+    program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
+) -> list[str]:
+    """Write OpenVINO's IR in float32, model.xml and model.bin, its metadata inside, by way of ONNX.
+
+    OpenVINO's own converter of torch programs reports each conversion to its makers unless somebody has opted out.
+    """
+    import openvino
+
+    with TemporaryDirectory() as between:
+        write_onnx(program, graph, Path(between), facts)
+        model = openvino.Core().read_model(Path(between) / "model.onnx")
+        for name, value in facts.items():
+            model.set_rt_info(value if isinstance(value, str) else json.dumps(value), ["vitreous", name])
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    return ["model.xml", "model.bin"]
+
+
+WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[str, Any]], list[str]]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+}
+"""By target: each returns the names of its files, the one to open first."""
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what exporters log and warn about their own insides from the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [one.level for one in loggers]
+    try:
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,56 @@
+"""What engines of exported models have in common: pixels to the graph's input, its outputs by name. Imports no torch."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float32
+
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.errors import ConfigError
+from vitreous.images.preprocess import normalize_array
+from vitreous.shapes import Pixels
+
+
+class ExportedEngine(ABC):
+    """An exported model in its runtime."""
+
+    name: str
+    precision: str
+    device: str
+    threads: int
+
+    def __init__(self, folder: ExportedFolder) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def run(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Return the graph's outputs, in the order of `graph.outputs`, of a batch of its input."""
+
+    def outputs(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> dict[str, np.ndarray]:
+        """Return the graph's outputs by name."""
+        inside = self.folder.graph.inputs == "pixels"
+        inputs = np.ascontiguousarray(pixels) if inside else normalize_array(pixels, self.folder.preprocess)
+        return dict(zip(self.folder.graph.outputs, self.run(inputs), strict=True))
+
+    def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return the model's outputs; raises ConfigError for an export of features alone."""
+        return self._only("logits", pixels)
+
+    def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return what they say of each class, at the model's temperature; raises ConfigError as `logits` does."""
+        if "probabilities" in self.folder.graph.outputs:
+            return self._only("probabilities", pixels)
+        return self.folder.probabilities(self._only("logits", pixels))
+
+    def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
+        """Return what represents each image; raises ConfigError for an export without features."""
+        return self._only("features", pixels)
+
+    def _only(self, name: str, pixels: np.ndarray) -> np.ndarray:
+        if name not in self.folder.graph.outputs:
+            kept = "features" if name == "features" else "logits"
+            raise ConfigError(
+                f"{self.folder.path} was exported with {', '.join(self.folder.graph.outputs)} alone; export the model again "
+                f"with --outputs {kept} or both"
+            )
+        return self.outputs(pixels)[name]

@@ -1,0 +1,183 @@
+"""The exported folder: a model in another runtime's format with all that it needs to be used. Imports no torch.
+
+config.json holds the format's version, what the files are and hash to, the graph's inputs and outputs, preprocessing, limits of
+decoding, class names, temperature, where the model comes from, and how far the runtime's outputs were from torch's.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from jaxtyping import Float32
+
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.preprocess import Resizer
+from vitreous.settings import from_dict
+from vitreous.storage.atomic import find_settled
+from vitreous.storage.hashing import file_hash, translate_read_errors
+from vitreous.storage.limits import read_json
+from vitreous.storage.presence import is_file
+from vitreous.weights.exported import KEY
+
+EXPORT_FORMAT = 1
+"""Version of the folder's layout that is written and read."""
+CONFIG = "config.json"
+Target = Literal["onnx", "openvino", "torch"]
+TARGETS = ("onnx", "openvino", "torch")
+OUTPUTS = ("logits", "probabilities", "features")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of the export, in its folder."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """What goes into the exported graph, and what comes out."""
+
+    inputs: Literal["pixels", "normalised"] = "normalised"
+    """pixels: (batch, row, col, channel), 0 to 255, uint8 or, where channels are kept as they are, float32. normalised: (batch,
+    channel, row, col) in float32, (pixels / 255 - mean) / std."""
+    outputs: tuple[str, ...] = ("logits",)
+    """In their order, from logits, probabilities (calibrated) and features."""
+    image: tuple[int, int] = (224, 224)
+    """Rows and columns."""
+    dynamic_image: bool = False
+    """Other rows and columns go through as well."""
+    opset: int | None = None
+    """Of ONNX."""
+    precision: Literal["fp32"] = "fp32"
+    """Of the weights."""
+
+
+@dataclass(frozen=True)
+class ExportedFolder:
+    """A model that was exported, and all that it needs to be used."""
+
+    path: Path
+    target: Target
+    files: tuple[StoredFile, ...]
+    """The first is the one to open."""
+    graph: GraphConfig
+    preprocess: PreprocessConfig
+    decode: DecodeConfig
+    classes: tuple[str, ...]
+    """Names of the outputs, in order; empty for an export of features alone."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """How the weights came to be. JSON values."""
+    multilabel: bool = False
+    """An image may have several of the classes, or none."""
+    temperature: float = 1.0
+    """What logits are divided by before they become probabilities."""
+    shape: dict[str, Any] = field(default_factory=dict)
+    """What the model is: kind, description, parameters, flops."""
+    proof: dict[str, Any] = field(default_factory=dict)
+    """How far the runtime's outputs were from torch's when it was written."""
+
+    @property
+    def description(self) -> str:
+        """What kind of model it is, in words."""
+        return f"{self.shape.get('description', 'a model')}, exported to {self.target}"
+
+    @property
+    def resizer(self) -> Resizer:
+        """Who resizes images for it."""
+        return "torch" if self.target == "torch" else "pillow"
+
+    @property
+    def model(self) -> NoReturn:
+        """There is no torch module; raises ConfigError."""
+        came = self.origin.get("exported_from")
+        source = f"the one it was exported from ({came})" if came else "the one it was exported from"
+        raise ConfigError(
+            f"{self.path} is an export to {self.target}, whose layers can't be looked into or trained; for that give {source}"
+        )
+
+    def probabilities(self, logits: Float32[np.ndarray, "batch label"]) -> Float32[np.ndarray, "batch label"]:
+        """Return what outputs say of each class at the model's temperature: softmax, or with several labels an image each one's sigmoid."""
+        calibrated = logits / np.float32(self.temperature)
+        if self.multilabel:
+            return 1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))
+        powers = np.exp(calibrated - calibrated.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What config.json holds beside the settings of images and the origin."""
+
+    target: Target
+    files: tuple[StoredFile, ...]
+    graph: GraphConfig
+    classes: tuple[str, ...]
+    multilabel: bool = False
+    temperature: float = 1.0
+
+
+def load_export(path: Path) -> ExportedFolder:
+    """Open an exported model; its files are held against their hashes.
+
+    Raises:
+        CheckpointError: of another version, damaged, or files that lie elsewhere.
+    """
+    path = find_settled(path)
+    with translate_read_errors(path / CONFIG):
+        document = read_json(path / CONFIG)
+    if document.get(KEY) != EXPORT_FORMAT:
+        raise CheckpointError(
+            f"{path} is an export of format {document.get(KEY)!r}; this vitreous reads format {EXPORT_FORMAT}. "
+            "Use the vitreous that wrote it (its config.json names the version), or export the model again"
+        )
+    found = _read(path, document)
+    for stored in found.files:
+        _check_file(path, stored)
+    return found
+
+
+def _read(path: Path, document: dict[str, Any]) -> ExportedFolder:
+    names = ["target", "files", "graph", "classes", *(key for key in ("multilabel", "temperature") if key in document)]
+    try:
+        stored = from_dict(_Stored, {name: document[name] for name in names})
+        preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")
+        decode = from_dict(DecodeConfig, document["decode"], "decode")
+        free = [document.get(name) or {} for name in ("origin", "shape", "proof")]
+    except KeyError as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: it has no {error}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path / CONFIG} can't be used: {error}") from error
+    if not stored.files or not all(isinstance(one, dict) for one in free):
+        raise CheckpointError(f"{path / CONFIG} is damaged: files, origin, shape or proof isn't what an export writes")
+    unknown = set(stored.graph.outputs).difference(OUTPUTS)
+    if unknown or not stored.graph.outputs:
+        raise CheckpointError(f"{path / CONFIG} can't be used: unknown outputs {sorted(unknown)}")
+    if not 0 < stored.temperature < math.inf:
+        raise CheckpointError(f"{path / CONFIG}: the temperature is {stored.temperature}; it must be a number above 0")
+    origin, shape, proof = free
+    return ExportedFolder(
+        path, stored.target, stored.files, stored.graph, preprocess, decode, stored.classes, origin,
+        stored.multilabel, stored.temperature, shape, proof,
+    )  # fmt: skip
+
+
+def _check_file(folder: Path, stored: StoredFile) -> None:
+    """Refuse a file that lies elsewhere, is none, or isn't the one that was written; raises CheckpointError."""
+    path = folder / stored.file
+    if PurePath(stored.file).name != stored.file or stored.file in ("", ".", "..") or path.is_symlink():
+        raise CheckpointError(
+            f"{folder / CONFIG} names a file outside of its folder ({stored.file[:80]!r}); it can't be used"
+        )
+    if not is_file(path):
+        raise CheckpointError(f"{folder} is damaged: it has no file {stored.file}")
+    size = path.stat().st_size
+    if size != stored.bytes:
+        raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
+    if file_hash(path) != stored.sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")

@@ -1,0 +1,45 @@
+"""ONNX Runtime: exported ONNX on a CPU."""
+
+import numpy as np
+
+from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.threads import count_threads
+
+
+class OnnxRuntimeEngine(ExportedEngine):
+    """An ONNX file in ONNX Runtime's CPU provider, in float32.
+
+    Raises:
+        ConfigError: another device or precision. CheckpointError: a file that ONNX Runtime can't read.
+    """
+
+    name = "onnxruntime"
+    precision = "fp32"
+    device = "cpu"
+
+    def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
+        super().__init__(folder)
+        if device not in ("auto", "cpu"):
+            raise ConfigError(f"the engine onnxruntime computes on the CPU, not on {device!r}; leave out --device")
+        if precision not in ("auto", "fp32"):
+            raise ConfigError(
+                f"the engine onnxruntime computes in fp32 on a CPU, not in {precision}; choose --precision fp32"
+            )
+        import onnxruntime
+
+        self.threads = count_threads()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 4
+        file = folder.path / folder.files[0].file
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own exceptions have no base of their own
+            raise CheckpointError(f"ONNX Runtime can't open {file}: {' '.join(str(error).split())[:300]}") from error
+        self.input = self.session.get_inputs()[0].name
+
+    def run(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Return the graph's outputs."""
+        return self.session.run(list(self.folder.graph.outputs), {self.input: inputs})

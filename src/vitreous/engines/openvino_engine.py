@@ -1,0 +1,79 @@
+"""OpenVINO: exported IR or ONNX on a CPU."""
+
+from typing import Any
+
+import numpy as np
+
+from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.threads import count_threads
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(ExportedEngine):
+    """An exported model in OpenVINO's CPU plugin.
+
+    One image at a time goes by the latency hint, all threads on it; of a batch each thread takes images of its own, by the
+    throughput hint, whose model is compiled when the first batch comes.
+
+    Raises:
+        ConfigError: another device, or a precision that the processor doesn't have. CheckpointError: a file that OpenVINO can't
+            read.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
+        super().__init__(folder)
+        if device not in ("auto", "cpu"):
+            raise ConfigError(f"the engine openvino computes on the CPU here, not on {device!r}; leave out --device")
+        import openvino
+
+        self.core, self.threads = openvino.Core(), count_threads()
+        native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not native:
+            raise ConfigError(
+                "this processor doesn't multiply bf16, and openvino doesn't emulate it; choose --precision fp32"
+            )
+        self.precision = "bf16" if native and precision in ("bf16", "auto") else "fp32"
+        file = folder.path / folder.files[0].file
+        try:
+            self.graph = self.core.read_model(file)
+            self.one = self._compile("LATENCY")
+        except RuntimeError as error:
+            raise CheckpointError(f"OpenVINO can't open {file}: {' '.join(str(error).split())[:300]}") from error
+        self.many: Any = None
+
+    def _compile(self, hint: str) -> Any:
+        settings = {
+            "PERFORMANCE_HINT": hint,
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": self.threads,
+        }
+        return self.core.compile_model(self.graph, "CPU", settings)
+
+    def run(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Return the graph's outputs."""
+        if len(inputs) == 1 or self.threads == 1:
+            found = self.one(inputs)
+            return [np.array(found[place]) for place in range(len(found))]
+        return self._run_side_by_side(inputs)
+
+    def _run_side_by_side(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """Give each stream a share of the images; results come back in order."""
+        import openvino
+
+        if self.many is None:
+            self.many = openvino.AsyncInferQueue(self._compile("THROUGHPUT"))
+            self.many.set_callback(
+                lambda request, kept: kept.extend(np.array(one.data) for one in request.output_tensors)
+            )
+        shares = [share for share in np.array_split(inputs, len(self.many)) if len(share)]
+        results: list[list[np.ndarray]] = [[] for _ in shares]
+        for share, kept in zip(shares, results, strict=True):
+            self.many.start_async({0: np.ascontiguousarray(share)}, kept)
+        self.many.wait_all()
+        return [np.concatenate(parts) for parts in zip(*results, strict=True)]

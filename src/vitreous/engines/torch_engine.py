@@ -1,0 +1,69 @@
+"""torch, on whatever device: the model itself, by its own operators."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from vitreous.images.tensors import normalize
+from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
+from vitreous.shapes import Pixels
+from vitreous.weights.model_folder import ModelFolder
+
+
+class TorchEngine:
+    """A model folder's model on a device.
+
+    Args:
+        folder: the model; it is moved to the device.
+        device: auto, cpu, cuda or mps.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+
+    name = "torch"
+
+    def __init__(self, folder: ModelFolder, device: str = "auto", precision: str = "fp32") -> None:
+        self.device = choose_device(device)
+        if self.device.type == "cpu":
+            tune_cpu()
+        self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
+        self.folder, self.model = folder, folder.model.to(self.device).eval()
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+        return "bf16" if self.bf16 else "fp32"
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch."""
+        return torch.get_num_threads()
+
+    def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return the model's outputs."""
+        return self.pass_through(self.model, to_channels_first(pixels)).cpu().numpy()
+
+    def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return what they say of each class, at the model's temperature."""
+        return self.folder.probabilities(self.pass_through(self.model, to_channels_first(pixels))).cpu().numpy()
+
+    def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
+        """Return what represents each image."""
+        return self.pass_through(self.model.features, to_channels_first(pixels)).cpu().numpy()
+
+    def pass_through(
+        self, see: Callable[[Tensor], Tensor], pixels: Pixels[Tensor, "batch channel row col"]
+    ) -> Float[Tensor, "batch ..."]:
+        """Return what the model, or a part of it, makes of preprocessed pixels, in float32 on the device."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
+
+
+def to_channels_first(pixels: Pixels[np.ndarray, "batch row col channel"]) -> Pixels[Tensor, "batch channel row col"]:
+    """Return an array of pixels as torch has them; memory is shared."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)

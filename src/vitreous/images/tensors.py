@@ -1,0 +1,58 @@
+"""torch's side of the evaluation transform: resizing, several times as fast as Pillow, and normalising on any device."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.errors import ConfigError
+from vitreous.images.config import Interpolation, PreprocessConfig
+from vitreous.images.scaling import compute_scale
+from vitreous.shapes import Pixels, Size
+
+
+def resize(
+    image: Pixels[np.ndarray, "row col channel"],
+    size: Size,
+    interpolation: Interpolation = "bicubic",
+    *,
+    antialias: bool = True,
+    precise: bool = False,
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
+    """Resize: with antialias, Pillow's pixels up to rounding (one grey level, rarely two), several times faster.
+
+    `precise` computes bicubic, and anything without antialias, in float32, as slowly as Pillow: at most one level from
+    Pillow's pixels and from torch's own. Channels kept as they are, in float32, are neither rounded nor clipped. The
+    result is stored channel by channel in memory, as torch makes it and batches need it.
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    if interpolation == "lanczos" and not antialias:
+        raise ConfigError(
+            "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
+    if image.dtype == np.float32:
+        mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
+        resized = F.interpolate(tensor, size=tuple(size), mode=mode, **how)
+    elif precise and interpolation != "nearest" and (interpolation in ("bicubic", "lanczos") or not antialias):
+        for part in ((image.shape[0], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
+            tensor = F.interpolate(tensor.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
+        resized = tensor.round_().to(torch.uint8)
+    elif interpolation == "nearest":
+        resized = F.interpolate(tensor, size=tuple(size), mode="nearest-exact")
+    else:
+        resized = F.interpolate(tensor, size=tuple(size), mode=interpolation, antialias=antialias)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def normalize(
+    pixels: Pixels[Tensor, "batch channel row col"], config: PreprocessConfig
+) -> Float[Tensor, "batch channel row col"]:
+    """Return (pixels / 255 - mean) / std in float32, on the pixels' device."""
+    scale, shift = (
+        torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
+        for values in compute_scale(config, pixels.shape[1])
+    )
+    return pixels.float().mul_(scale).sub_(shift)

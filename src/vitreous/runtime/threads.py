@@ -1,0 +1,11 @@
+"""How many threads compute, for engines that don't ask torch."""
+
+import os
+
+
+def count_threads() -> int:
+    """Return the cores that this process may use, or what OMP_NUM_THREADS says, as torch goes by it."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if said.isdigit() and int(said):
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

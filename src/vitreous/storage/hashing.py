@@ -1,0 +1,23 @@
+"""Reading whole files, and what they hash to."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vitreous.errors import CheckpointError
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; raises CheckpointError if it can't be read."""
+    with translate_read_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def translate_read_errors(path: Path) -> Iterator[None]:
+    """Turn any OSError of reading into a CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror or error}") from error
