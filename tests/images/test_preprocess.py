@@ -66,6 +66,12 @@ def test_cutting_before_the_resize_changes_nothing() -> None:
     assert np.abs(convert_to_pixels(image, config).astype(int) - whole).max() <= 1
 
 
+def test_normalize_leaves_channels_of_floats_as_they_are() -> None:
+    pixels = torch.full((1, 5, 2, 2), 100.0)
+    assert float(normalize(pixels, PreprocessConfig(mean=(0.5,), std=(0.25,), mode=5)).mean()) < 0
+    assert (pixels == 100).all()
+
+
 def test_normalize_is_the_closed_form() -> None:
     pixels = torch.from_numpy(noise(4, 5)).permute(2, 0, 1)[None].contiguous()
     config = PreprocessConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))

@@ -55,4 +55,6 @@ def normalize(
         torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
         for values in compute_scale(config, pixels.shape[1])
     )
-    return pixels.float().mul_(scale).sub_(shift)
+    floats = pixels.float()
+    scaled = floats.mul(scale) if floats is pixels else floats.mul_(scale)  # what was given stays as it is
+    return scaled.sub_(shift)
