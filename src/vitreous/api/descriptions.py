@@ -64,6 +64,16 @@ def describe_export(folder: ExportedFolder) -> list[str]:
     return lines
 
 
+def describe_use(folder: ExportedFolder) -> str:
+    """Say what can be typed to use an exported model."""
+    named = shlex.quote(str(folder.path))
+    if folder.target == "torch":
+        return f"python -c 'import torch; print(torch.export.load(\"{folder.path / folder.files[0].file}\"))'"
+    if "logits" in folder.graph.outputs:
+        return f"vitreous predict {named} IMAGES..."
+    return f'python -c \'import vitreous; print(vitreous.load("{folder.path}").features("IMAGE").shape)\''
+
+
 def describe_input(folder: ExportedFolder) -> str:
     """Say what an exported graph takes."""
     graph, channels = folder.graph, folder.preprocess.channels

@@ -1,13 +1,12 @@
 """`vitreous.export`: a model as a graph for another runtime, run there at once."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from vitreous.api.descriptions import describe_input
+from vitreous.api.descriptions import describe_input, describe_use
 from vitreous.api.loading import open_weights
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
@@ -42,15 +41,13 @@ class ExportResult(Result):
         graph = self.export.graph
         opset = f", opset {graph.opset}" if graph.opset else ""
         size = format_bytes(sum(one.bytes for one in self.export.files))
-        named = shlex.quote(str(self.path))
-        verb = "predict" if "logits" in graph.outputs else "embed"
         return "\n".join(
             [
                 f"proof       {self.proof}",
                 f"takes       {describe_input(self.export)}",
                 f"gives       {', '.join(graph.outputs)}",
                 f"written     {self.path} ({self.to}{opset}, {', '.join(one.file for one in self.export.files)}, {size})",
-                f"next: vitreous {verb} {named} IMAGES...",
+                f"next: {describe_use(self.export)}",
             ]
         )
 

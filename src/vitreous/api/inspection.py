@@ -12,6 +12,7 @@ from vitreous.api.descriptions import (
     describe_levels,
     describe_progress,
     describe_shape,
+    describe_use,
 )
 from vitreous.api.loading import open_weights
 from vitreous.api.progress import shows_progress
@@ -110,10 +111,8 @@ def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None 
 def inspect_export(path: Path) -> InspectionResult:
     """Describe an exported model."""
     found = load_export(path)
-    named = shlex.quote(str(path))
-    verb = "predict" if "logits" in found.graph.outputs else "embed"
     return InspectionResult(
-        str(path), "export", found, "\n".join([*describe_export(found), f"next: vitreous {verb} {named} IMAGES..."])
+        str(path), "export", found, "\n".join([*describe_export(found), f"next: {describe_use(found)}"])
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.deploy.graph import Graph, GraphOptions, plan_graph
+from vitreous.deploy.programs import ProgramEngine
 from vitreous.deploy.proof import Proof, gather_pixels, prove
 from vitreous.deploy.targets import OPSET, WRITERS, check_installed, trace
 from vitreous.engines.exported import ExportedEngine
@@ -68,7 +69,7 @@ def export_model(
             partial, target, files, config, folder.preprocess, folder.decode, folder.classes, facts["origin"],
             folder.multilabel, folder.temperature, facts["shape"],
         )  # fmt: skip
-        engine = choose_engine(written, READERS[target][0], "cpu")
+        engine = ProgramEngine(written) if target == "torch" else choose_engine(written, READERS[target][0], "cpu")
         assert isinstance(engine, ExportedEngine)
         proof = prove(TorchEngine(folder, "cpu"), engine, pixels, which, f"{engine.name} {version(engine.name)}")
         document = {

@@ -96,9 +96,19 @@ def write_openvino(
     return ["model.xml", "model.bin"]
 
 
+def write_program(
+    program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
+) -> list[str]:
+    """Write model.pt2, torch.export's own format, with vitreous.json inside."""
+    with quiet():
+        torch.export.save(program, folder / "model.pt2", extra_files={"vitreous.json": json.dumps(facts)})
+    return ["model.pt2"]
+
+
 WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[str, Any]], list[str]]] = {
     "onnx": write_onnx,
     "openvino": write_openvino,
+    "torch": write_program,
 }
 """By target: each returns the names of its files, the one to open first."""
 

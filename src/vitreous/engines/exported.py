@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.errors import ConfigError
+from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.preprocess import normalize_array
 from vitreous.shapes import Pixels
 
@@ -21,6 +21,23 @@ class ExportedEngine(ABC):
 
     def __init__(self, folder: ExportedFolder) -> None:
         self.folder = folder
+
+    def check_outputs(self, widths: dict[str, int | None]) -> None:
+        """Refuse a graph that doesn't give what its folder says; raises CheckpointError.
+
+        Args:
+            widths: length of each output's vectors by its name; None: not known before it runs.
+        """
+        for name in self.folder.graph.outputs:
+            if name not in widths:
+                raise CheckpointError(
+                    f"{self.folder.path} says that its graph gives {name}, and it gives {', '.join(widths)}"
+                )
+            known = None if name == "features" else len(self.folder.classes)
+            if known is not None and widths[name] not in (None, known):
+                raise CheckpointError(
+                    f"{self.folder.path} names {known} classes for a graph that gives {widths[name]} {name}"
+                )
 
     @abstractmethod
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:

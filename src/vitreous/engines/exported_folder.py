@@ -90,15 +90,19 @@ class ExportedFolder:
     @property
     def resizer(self) -> Resizer:
         """Who resizes images for it."""
-        return "torch" if self.target == "torch" else "pillow"
+        return "pillow"
+
+    @property
+    def source(self) -> str:
+        """The model that it was made of, in words."""
+        came = self.origin.get("exported_from")
+        return f"the model it was exported from ({came})" if came else "the model it was exported from"
 
     @property
     def model(self) -> NoReturn:
         """There is no torch module; raises ConfigError."""
-        came = self.origin.get("exported_from")
-        source = f"the one it was exported from ({came})" if came else "the one it was exported from"
         raise ConfigError(
-            f"{self.path} is an export to {self.target}, whose layers can't be looked into or trained; for that give {source}"
+            f"{self.path} is an export to {self.target}, whose layers can't be looked into or trained; for that give {self.source}"
         )
 
     def probabilities(self, logits: Float32[np.ndarray, "batch label"]) -> Float32[np.ndarray, "batch label"]:

@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
 
-READERS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",), "torch": ("torch",)}
+READERS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",)}
 """Engines that run what was exported to a target, the first the one that auto prefers."""
 
 
@@ -38,6 +38,11 @@ def choose_engine(
 
 
 def _choose_reader(folder: ExportedFolder, engine: str) -> str:
+    if folder.target == "torch":
+        raise ConfigError(
+            f"{folder.path} is a torch.export program, a kind of file that can run code when it is opened, so vitreous opens none; "
+            f"use {folder.source}, and in programs of your own torch.export.load"
+        )
     readers = READERS[folder.target]
     if engine not in ("auto", *readers):
         raise ConfigError(

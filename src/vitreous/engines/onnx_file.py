@@ -1,0 +1,202 @@
+"""What an ONNX file claims, read before any runtime opens it: tensors that lie elsewhere, or that would fill the memory.
+
+ONNX is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); only the fields named here are read, and no tensor's bytes.
+"""
+
+import math
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitreous.errors import CheckpointError
+from vitreous.storage.hashing import translate_read_errors
+from vitreous.storage.limits import check_claims
+
+WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
+"""Bytes of a value by TensorProto.DataType; of types that are not here, those of fewer than 8 bits among them, one."""
+INT64 = 7
+GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike"}
+"""Operators whose outputs may be far larger than their inputs: what their constants ask for is limited."""
+MOST_VALUES = 2**31
+MOST_DEPTH = 8
+"""Of graphs within graphs; none that is exported here has any."""
+SHORT = 16
+"""Values of a constant that may be a shape."""
+
+
+@dataclass
+class Contents:
+    """What was found in a file."""
+
+    bytes: int = 0
+    """Of all tensors when they are written out."""
+    locations: set[str] = field(default_factory=set)
+    """Files that tensors are said to lie in."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Short constants of whole numbers, by name."""
+    grown_by: list[str] = field(default_factory=list)
+    """Names of the inputs of operators that may grow."""
+
+
+def check_onnx(path: Path, beside: set[str], held: int) -> None:
+    """Refuse a file that reads others than those beside it, or whose tensors are larger than what is there can be.
+
+    Args:
+        path: the file.
+        beside: names of the files in its folder that its tensors may lie in.
+        held: bytes of all of them.
+
+    Raises:
+        CheckpointError: what it claims, or that it is damaged.
+    """
+    with translate_read_errors(path), path.open("rb") as file:
+        if not path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: it is empty")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found = Contents()
+    try:
+        _read_model(memoryview(data), found)
+    except (IndexError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path} is damaged: it is no ONNX ({str(error)[:100]})") from None
+    outside = sorted(found.locations - beside)
+    if outside:
+        raise CheckpointError(
+            f"{path} wants tensors from {outside[0][:80]!r}, a file that its export didn't write; it can't be used"
+        )
+    check_claims(str(path), found.bytes, held)
+    for name in found.grown_by:
+        asked = math.prod(max(1, abs(value)) for value in found.shapes.get(name, ()))
+        if asked > MOST_VALUES:
+            raise CheckpointError(
+                f"{path} asks for a tensor of {asked:,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
+            )
+
+
+def _read_model(data: memoryview, found: Contents) -> None:
+    for number, value in _fields(data):
+        if number == 7:
+            _read_graph(_bytes(value), found, 0)
+        elif number == 25:  # functions: their nodes are field 7
+            for inner, node in _fields(_bytes(value)):
+                if inner == 7:
+                    _read_node(_bytes(node), found, 1)
+
+
+def _read_graph(data: memoryview, found: Contents, depth: int) -> None:
+    if depth > MOST_DEPTH:
+        raise ValueError(f"graphs lie within each other more than {MOST_DEPTH} deep")
+    for number, value in _fields(data):
+        if number == 1:
+            _read_node(_bytes(value), found, depth)
+        elif number == 5:
+            _read_tensor(_bytes(value), found)
+        elif number == 15:  # sparse: values and indices are tensors
+            _read_sparse(_bytes(value), found)
+
+
+def _read_sparse(data: memoryview, found: Contents) -> None:
+    for number, value in _fields(data):
+        if number in (1, 2):
+            _read_tensor(_bytes(value), found)
+
+
+def _read_node(data: memoryview, found: Contents, depth: int) -> None:
+    inputs, outputs, kind = [], [], ""
+    for number, value in _fields(data):
+        if number == 1:
+            inputs.append(_text(value))
+        elif number == 2:
+            outputs.append(_text(value))
+        elif number == 4:
+            kind = _text(value)
+        elif number == 5:
+            _read_attribute(_bytes(value), found, depth, outputs)
+    if kind in GROWING:
+        found.grown_by += inputs
+
+
+def _read_attribute(data: memoryview, found: Contents, depth: int, outputs: list[str]) -> None:
+    for number, value in _fields(data):
+        if number in (5, 10):
+            _read_tensor(_bytes(value), found, outputs[0] if outputs else "")
+        elif number in (6, 11):
+            _read_graph(_bytes(value), found, depth + 1)
+        elif number in (22, 23):
+            _read_sparse(_bytes(value), found)
+
+
+def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
+    """Note a tensor's size, where it lies, and if it may be a shape its values."""
+    dims: list[int] = []
+    kind, values, raw = 0, [], memoryview(b"")
+    for number, value in _fields(data):
+        if number == 1:
+            dims += [value] if isinstance(value, int) else list(_varints(value))
+        elif number == 2:
+            kind = value if isinstance(value, int) else 0
+        elif number == 7:
+            values += [value] if isinstance(value, int) else list(_varints(value[: 10 * SHORT]))
+        elif number == 8:
+            name = _text(value)
+        elif number == 9:
+            raw = _bytes(value)
+        elif number == 13:
+            entry = {inner: _text(text) for inner, text in _fields(_bytes(value))}
+            if entry.get(1) == "location":
+                found.locations.add(entry.get(2, ""))
+    count = math.prod(dims)
+    found.bytes += count * WIDTHS.get(kind, 1)
+    if kind == INT64 and count <= SHORT:
+        found.shapes[name] = (
+            tuple(raw[: 8 * SHORT].cast("q")) if len(raw) % 8 == 0 and len(raw) else tuple(values[:SHORT])
+        )
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield a message's fields: number, and the whole number or the bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        size = {1: 8, 5: 4}.get(wire)
+        if size is None:
+            if wire != 2:
+                raise ValueError(f"unknown kind of field {wire}")
+            size, at = _varint(data, at)
+        if at + size > len(data):
+            raise ValueError("it is cut short")
+        yield number, data[at : at + size]
+        at += size
+
+
+def _varints(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number without an end")
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message is due")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(_bytes(value)[:4096]).decode("utf-8", "replace")

@@ -1,0 +1,148 @@
+"""ONNX files made to harm: refused before a runtime opens them. Written by onnx itself."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import vitreous
+from vitreous.engines.onnx_file import check_onnx
+from vitreous.errors import CheckpointError
+from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.settings import to_dict
+
+
+def graph_of(nodes, tensors=(), outputs=(("logits", ["batch", 2]),)):
+    """Return a model from (batch, 1, 2, 2) to what the nodes make of it."""
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 1, 2, 2])
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
+    graph = helper.make_graph(list(nodes), "graph", [pixels], given, list(tensors))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def constant(name, array):
+    return numpy_helper.from_array(np.asarray(array), name)
+
+
+def linear(**more):
+    weight = constant("weight", np.arange(8, dtype=np.float32).reshape(4, 2))
+    nodes = [
+        helper.make_node("Flatten", ["pixels"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
+    ]
+    return graph_of(nodes, [weight], **more)
+
+
+def folder_of(path, model, classes=("a", "b"), **changed):
+    """Write an export around a model, as one who means harm would: sizes and hashes are right."""
+    path.mkdir(exist_ok=True)
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    (path / "model.onnx").write_bytes(data)
+    stored = {"file": "model.onnx", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    document = {
+        "vitreous_export": 1,
+        "target": "onnx",
+        "files": [stored],
+        "graph": {"image": [2, 2]},
+        "preprocess": to_dict(PreprocessConfig((2, 2), mode="L", crop=1.0, mean=(0.25,), std=(0.5,))),
+        "decode": to_dict(DecodeConfig()),
+        "classes": list(classes),
+    }
+    (path / "config.json").write_text(json.dumps(document | changed))
+    return path
+
+
+def elsewhere(model, location):
+    """Let the weight lie in another file."""
+    (weight,) = model.graph.initializer
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=location)
+    return model
+
+
+def grown(kind, asked):
+    """Let a constant shape ask for memory, of which one value is added to the output."""
+    shape = constant("asked", np.array(asked, np.int64))
+    first = ["asked"] if kind == "ConstantOfShape" else ["weight", "asked"]
+    nodes = [helper.make_node(kind, first, ["large"]), helper.make_node("ReduceMax", ["large"], ["most"], keepdims=0)]
+    model = linear()
+    model.graph.initializer.append(shape)
+    model.graph.node[1].output[0] = "small"
+    model.graph.node.extend([*nodes, helper.make_node("Add", ["small", "most"], ["logits"])])
+    return model
+
+
+def huge():
+    model = linear()
+    model.graph.initializer[0].dims[:] = [2**30, 2**20]
+    return model
+
+
+def nested(depth):
+    graph = linear().graph
+    for _ in range(depth):
+        node = helper.make_node("If", ["condition"], ["out"], then_branch=graph)
+        graph = helper.make_graph([node], "outer", [], [])
+    return helper.make_model(graph)
+
+
+def test_a_sound_file_runs(tmp_path):
+    """Numbers by hand: (pixels / 255 - 0.25) / 0.5 times the weight."""
+    pixels = np.array([[0, 51], [102, 255]], np.uint8)
+    flat = (pixels.reshape(1, 4) / 255 - 0.25) / 0.5
+    for engine in ("onnxruntime", "openvino"):
+        run = vitreous.load(folder_of(tmp_path / "sound", linear()), engine=engine).engine
+        np.testing.assert_allclose(run.logits(pixels[None, :, :, None]), flat @ np.arange(8).reshape(4, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("model", "said"), [
+    (lambda: elsewhere(linear(), "../../secret"), "wants tensors from '../../secret'"),
+    (lambda: elsewhere(linear(), "/etc/passwd"), "wants tensors from '/etc/passwd'"),
+    (lambda: elsewhere(linear(), "config.json"), "a file that its export didn't write"),
+    (huge, "claims .* of tensors in a file of"),
+    (lambda: grown("ConstantOfShape", [2**20, 2**20]), "asks for a tensor of 1,099,511,627,776 values"),
+    (lambda: grown("Expand", [2**30, 4, 2]), "asks for a tensor of 8,589,934,592 values"),
+    (lambda: grown("Tile", [2**20, 2**20]), "asks for a tensor"),
+    (lambda: nested(12), "more than 8 deep"),
+    (lambda: b"\x80\x04no protobuf at all", "is damaged"),
+    (lambda: linear().SerializeToString()[:-9], "is damaged|can't open"),
+    (lambda: linear(outputs=(("boxes", ["batch", 2]),)), "says that its graph gives logits|can't open"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_files_made_to_harm_are_refused_in_one_line(tmp_path, engine, model, said):
+    with pytest.raises(CheckpointError, match=said) as told:
+        vitreous.load(folder_of(tmp_path / "harm", model()), engine=engine)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_classes_that_are_not_the_graphs_are_refused(tmp_path, engine):
+    with pytest.raises(CheckpointError, match="names 3 classes for a graph that gives 2 logits"):
+        vitreous.load(folder_of(tmp_path / "classes", linear(), classes=("a", "b", "c")), engine=engine)
+
+
+def test_tensors_beside_the_file_are_read_where_the_export_names_them(tmp_path):
+    data = np.arange(8, dtype=np.float32).tobytes()
+    path = folder_of(tmp_path / "beside", elsewhere(linear(), "model.onnx.data"))
+    (path / "model.onnx.data").write_bytes(data)
+    document = json.loads((path / "config.json").read_text())
+    document["files"].append(
+        {"file": "model.onnx.data", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    )
+    (path / "config.json").write_text(json.dumps(document))
+    found = vitreous.load(path).engine.logits(np.full((1, 2, 2, 1), 255, np.uint8))
+    np.testing.assert_allclose(found, [[1.5 * 12, 1.5 * 16]], rtol=1e-6)
+
+
+def test_sizes_are_those_of_onnx(tmp_path):
+    """A file of many kinds of tensors claims what onnx says they take; nothing of them is held."""
+    kinds = [np.float32, np.float16, np.int64, np.uint8, np.float64, np.bool_]
+    model = linear()
+    model.graph.initializer.extend(constant(str(kind), np.zeros((3, 5), kind)) for kind in kinds)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    check_onnx(tmp_path / "model.onnx", set(), (tmp_path / "model.onnx").stat().st_size)
+    assert onnx.load(tmp_path / "model.onnx").graph.initializer[1].name == str(np.float32)
