@@ -136,7 +136,7 @@ def test_folds_that_are_given_divide_the_data_anew(plan, trained):
 def test_weights_are_the_files_unless_others_are_given(plan, trained, here):
     file = {"weights": str(trained), "recipe": "finetune"}
     assert plan("digits", config=file, settings={"duration": "3st"})[0].weights == str(trained)
-    with pytest.raises(ConfigError, match="--weights-heads says what the weights are"):
+    with pytest.raises(ConfigError, match="--weights-heads describes the weights"):
         train("digits", config={"weights_heads": 4}, recipe="small")
     found, said = plan("digits", config=file, weights="none", recipe="small")
     assert (found.weights, found.weights_heads) == (None, None)
@@ -194,17 +194,17 @@ WRONG = {
     "two lengths": ("a.toml", 'minutes = 3\nduration = "9ep"', "minutes and duration both say how long to train"),
     "huge": ("a.json", '{"batch": 1' + "0" * 60 + "}", "batch is 1000"),
     "infinite": ("a.toml", "ema = inf", "ema is inf; it must be"),
-    "not a number": ("a.json", '{"ema": NaN}', "it is no JSON (NaN is no finite number)"),
+    "not a number": ("a.json", '{"ema": NaN}', "it is not JSON (NaN is not a finite number)"),
     "twice in JSON": ("a.json", '{"seed": 1, "seed": 2}', "'seed' is given twice in one object"),
-    "twice in TOML": ("a.toml", "seed = 1\nseed = 2", "is no TOML (Cannot overwrite a value"),
+    "twice in TOML": ("a.toml", "seed = 1\nseed = 2", "is not TOML (Cannot overwrite a value"),
     "former and present": ("a.json", '{"schedule": {"drop": 0.5, "milestone_factor": 0.5}}', "schedule.drop is called"),
-    "cut off": ("a.json", '{"seed": 1', "is no JSON"),
-    "empty": ("a.json", "", "is no JSON"),
+    "cut off": ("a.json", '{"seed": 1', "is not JSON"),
+    "empty": ("a.json", "", "is not JSON"),
     "neither": ("a.yaml", "seed: 1", "a.yaml is neither JSON nor TOML"),
     "deep": ("a.json", '{"model": ' + "[" * 500 + "]" * 500 + "}", "lies more than 32 objects deep"),
-    "deeper": ("a.json", "[" * 200_000, "is no JSON"),
+    "deeper": ("a.json", "[" * 200_000, "is not JSON"),
     "deep in TOML": ("a.toml", "a" + ".a" * 500 + " = 1", "lies more than 32 objects deep"),
-    "deeper in TOML": ("a.toml", "a = " + "[" * 100_000, "is no TOML"),
+    "deeper in TOML": ("a.toml", "a = " + "[" * 100_000, "is not TOML"),
     "surrogate": ("a.json", '{"data": {"path": "\\ud800"}}', "data.path holds half of a character"),
     "surrogate as a key": ("a.json", '{"\\udfff\\ud800": 1}', "holds half of a character"),
     "date": ("a.toml", "seed = 2026-01-01", "seed is datetime.date(2026, 1, 1); it must be a whole number"),
@@ -226,7 +226,7 @@ WRONG = {
         '{"vitreous_run": 2, "config": {"ema": 2}}',
         "config.json: ema is 2; it must be",
     ),
-    "bytes": ("a.toml", b"\xff\xfe\x00", "is no TOML"),
+    "bytes": ("a.toml", b"\xff\xfe\x00", "is not TOML"),
 }
 
 

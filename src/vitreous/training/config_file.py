@@ -127,7 +127,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
-        what = "is no TOML" if path.suffix == ".toml" else "is neither JSON nor TOML"
+        what = "is not TOML" if path.suffix == ".toml" else "is neither JSON nor TOML"
         raise ConfigError(f"{path} {what} ({str(error)[:120]})") from error
 
 
