@@ -84,7 +84,7 @@ def test_the_share_of_memory_is_stated() -> None:
 
 
 def npy(header: str) -> bytes:
-    text = header.encode().ljust(118) + b"\n"
+    text = header.encode("latin-1").ljust(118) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
 
 
@@ -95,6 +95,11 @@ NPY = {
     ),
     "nested without end": ("(" * 5000 + ")" * 5000, "no sound npz|nested without end"),
     "no literal": ("{'descr': __import__('os').system('true')}", "no sound npz"),
+    "an end in the middle": (
+        "{'descr': '<f4', 'fortran_orde\u00bd {",
+        "no sound npz file: a header that makes no sense",
+    ),
+    "no key": ("{[]: 1}", "no sound npz file: a header that makes no sense"),
     "many axes": (f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'1,' * 40})}}", "claims the shape"),
     "wide numbers": ("{'descr': '<f16', 'fortran_order': False, 'shape': (1,)}", "no number"),
     "records": ("{'descr': [('a', '<u1'), ('b', '<u1')], 'fortran_order': False, 'shape': (1,)}", "no number"),

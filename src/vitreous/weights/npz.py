@@ -103,6 +103,11 @@ def read_header(
         shape, fortran, dtype = HEADERS[version](file)
     except RecursionError as error:
         raise CheckpointError(f"{where} has a header that is nested without end") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError):
+        raise
+    except Exception as error:  # Python's own parser and tokenizer read it, and raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(f"a header that makes no sense: {reason}") from error
     brain = dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.subdtype is None
     number = brain or (dtype.kind in "fiu" and dtype.itemsize <= 8)
     if dtype.hasobject or not (dtype.kind == "U" if text else number):
