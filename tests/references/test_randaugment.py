@@ -57,6 +57,22 @@ def test_each_operation_is_timms_at_each_magnitude(index: int, magnitude: int) -
             assert np.array_equal(np.asarray(OPERATIONS[index](image, magnitude / FULL, sign)), expected)
 
 
+@pytest.mark.parametrize("size", [(37, 53), (224, 224), (5, 3)])
+def test_operations_at_odd_magnitudes_and_sizes_are_timms_within_one_grey_level(size: tuple[int, int]) -> None:
+    from timm.data.auto_augment import AugmentOp
+
+    rounded = ("SolarizeAdd", "TranslateXRel", "TranslateYRel")
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    settings = {"img_mean": (GREY,) * 3, "interpolation": Image.Resampling.BILINEAR, "magnitude_max": 30}
+    for index, name in enumerate(NAMES):
+        for magnitude in () if name.startswith("Posterize") else (0.5, 3.7, 7, 9.99, 11.3, 17):
+            theirs = AugmentOp(name, prob=1.0, magnitude=magnitude, hparams=settings)
+            with mock.patch("random.random", return_value=0.0):
+                expected = np.asarray(theirs(image)).astype(int)
+            difference = np.abs(np.asarray(OPERATIONS[index](image, magnitude / FULL, 1.0)) - expected)
+            assert difference.max() <= (name in rounded), (name, magnitude)
+
+
 @pytest.mark.parametrize("magnitude", BITS)
 def test_posterize_keeps_as_many_bits_as_torchvisions(magnitude: int) -> None:
     """timm's keeps four fewer, nothing at full strength; torchvision's table ends at full strength."""
