@@ -55,7 +55,8 @@ def pad_same(
     maps: Float[Tensor, "batch channel row col"], size: int, stride: int, value: float = 0.0
 ) -> Float[Tensor, "batch channel row2 col2"]:
     """Pad like TensorFlow's "SAME", for ceil(side / stride) outputs; the odd pixel goes to the bottom and right."""
-    rows, cols = (max(0, (-(-side // stride) - 1) * stride + size - side) for side in maps.shape[2:])
+    # The quotient is of positive numbers: where sides are left open, ONNX would round that of a negative one up.
+    rows, cols = (max(0, ((side + stride - 1) // stride - 1) * stride + size - side) for side in maps.shape[2:])
     return F.pad(maps, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2), value=value)
 
 
