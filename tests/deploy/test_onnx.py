@@ -71,6 +71,31 @@ def test_an_export_is_a_model_like_any_other(exported, original, photo):
     assert list(theirs.table([photo]).columns) == list(ours.table([photo]).columns)
 
 
+def test_features_are_embedded_and_searched(exported, original, photo, tmp_path):
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(photo.read_bytes())
+    found = vitreous.embed(exported, [copy], out=tmp_path / "features.npz")
+    own = vitreous.load(original, device="cpu").features(photo).numpy()
+    np.testing.assert_allclose(found.vectors[0], own, rtol=1e-4, atol=1e-5)
+    nearest = vitreous.similar(photo, tmp_path / "features.npz", model=exported)
+    assert nearest.similar[0].cosine == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ConfigError, match="whose layers can't be looked into"):
+        vitreous.embed(exported, [photo], layer="norm")
+    with pytest.raises(ConfigError, match="computes in fp32, as it was loaded, not in bf16"):
+        vitreous.embed(exported, [photo], precision="bf16")
+
+
+def test_an_engine_that_is_not_installed_is_named(exported, monkeypatch):
+    monkeypatch.setattr("vitreous.engines.selection.find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"needs onnxruntime, which is not installed: pip install 'vitreous\[export\]'"
+    ):
+        vitreous.load(exported)
+    monkeypatch.setattr("vitreous.deploy.targets.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs onnx, onnxscript, openvino: pip install"):
+        vitreous.export(folder_of(TINY), to="openvino", out="nowhere")
+
+
 def test_test_time_augmentation_and_labels_of_a_threshold(exported, photo):
     plain, flipped = vitreous.load(exported), vitreous.load(exported, tta="flip", threshold=1.0)
     pixels = np.asarray(noise(1)[0])

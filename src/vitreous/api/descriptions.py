@@ -71,7 +71,7 @@ def describe_use(folder: ExportedFolder) -> str:
         return f"python -c 'import torch; print(torch.export.load(\"{folder.path / folder.files[0].file}\"))'"
     if "logits" in folder.graph.outputs:
         return f"vitreous predict {named} IMAGES..."
-    return f'python -c \'import vitreous; print(vitreous.load("{folder.path}").features("IMAGE").shape)\''
+    return f"vitreous embed {named} IMAGES..."
 
 
 def describe_input(folder: ExportedFolder) -> str:

@@ -19,9 +19,8 @@ from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features
-from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.probes.features import FeatureOptions, Features, check_layer, features
 from vitreous.evaluation.probes.frame_features import frame_features, join_features
-from vitreous.evaluation.probes.layers import find_layer
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.images.video import check_every, is_video
@@ -129,7 +128,7 @@ def embed(
     check_every(every)
     named = name_files(images, data)
     display, predictor = reporter or Silent(), as_predictor(model, device)
-    find_layer(predictor.folder.model, layer)
+    check_layer(predictor.folder, layer)
     display.phase("opening the images")
     how = FeatureOptions(layer, precision, batch, cache=cache)
     if isinstance(named, list) and any(map(is_video, named)):

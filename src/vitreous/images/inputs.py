@@ -151,9 +151,9 @@ def _encode(image: Image, kind: str) -> bytes:
     return file.getvalue()
 
 
-def prepare(image: Image | Ready, number: int, folder: Preparation) -> Ready:
+def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Resizer | None = None) -> Ready:
     """Turn any image into the model's input pixels; never raises for an unreadable one. `number` names an image
-    without a path."""
+    without a path; `resizer` is who resizes, by default as the folder says."""
     if isinstance(image, Ready):
         return image
     if isinstance(image, Frame) and image.pixels is None:
@@ -166,7 +166,7 @@ def prepare(image: Image | Ready, number: int, folder: Preparation) -> Ready:
             raise ImageError(f"{image} is a video, but an image is needed; read its frames with vitreous.frames")
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
-        pixels = read_pixels(image, folder.decode, folder.preprocess, name, folder.resizer)
+        pixels = read_pixels(image, folder.decode, folder.preprocess, name, resizer or folder.resizer)
         return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
     except VitreousError as error:
         told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float32
 
 from vitreous.data.sources.base import Source
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.model.factory import Model, get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials
@@ -65,8 +66,12 @@ def weights_hash(model: Model) -> str:
     return state.hexdigest()
 
 
-def model_hash(folder: ModelFolder) -> str:
-    """Hash everything that maps pixels to a model's output: its architecture, weights and preprocessing."""
+def model_hash(folder: ModelFolder | ExportedFolder) -> str:
+    """Hash everything that maps pixels to a model's output: its architecture, weights and preprocessing; of an export its files."""
+    if isinstance(folder, ExportedFolder):
+        files = [one.sha256 for one in folder.files]
+        facts = {"files": files, "preprocess": to_dict(folder.preprocess)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     facts = {
         "kind": get_kind(folder.model.config),
         "architecture": to_dict(folder.model.config),

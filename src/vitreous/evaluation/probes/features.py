@@ -13,6 +13,7 @@ from torch import Tensor
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.engines.base import PRECISIONS
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError, DataError, ImageError, UnknownName
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
@@ -94,6 +95,10 @@ def features(
     if not len(source):
         raise DataError("there are no images to compute features of")
     check_batch(options)
+    check_layer(folder, options.layer)
+    if isinstance(model, Predictor) and isinstance(folder, ExportedFolder):
+        vectors = keep(None, export_chunks(model, source, options, progress), len(source))
+        return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
     bf16 = _takes_bf16(options.precision, device)
@@ -105,6 +110,38 @@ def features(
     elif progress is not None:
         progress(len(source), len(source))
     return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
+
+
+def check_layer(folder: ModelFolder | ExportedFolder, layer: str) -> None:
+    """Raise ConfigError for a layer that a model doesn't have; an export has its features alone."""
+    if not isinstance(folder, ExportedFolder) or layer != "features":
+        find_layer(folder.model, layer)
+
+
+def export_chunks(
+    predictor: Predictor, source: Source, options: FeatureOptions, progress: Progress | None = None
+) -> Iterator[Float32[np.ndarray, "batch features"]]:
+    """Yield what an export gives as features, a batch at a time, in the source's order.
+
+    Raises:
+        ConfigError: an export without features, or another precision than it was loaded with. ImageError: a file that
+            can't be read.
+    """
+    check_precision(predictor, options.precision)
+    folder, done = predictor.folder, 0
+    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
+        done += len(part.indices)
+        yield predictor.engine.features(part.pixels.permute(0, 2, 3, 1).numpy())
+        if progress is not None:
+            progress(done, len(source))
+
+
+def check_precision(predictor: Predictor, precision: str) -> None:
+    """Raise ConfigError for a precision that is not the one that an exported model was loaded with."""
+    if precision not in ("auto", predictor.engine.precision):
+        raise ConfigError(
+            f"{predictor.path} computes in {predictor.engine.precision}, as it was loaded, not in {precision}; choose --precision auto"
+        )
 
 
 def layer_chunks(
@@ -151,12 +188,17 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
     Raises:
         ImageError: it can't be read. ConfigError: no such layer or precision. DataError: a vector that is not finite.
     """
-    found = find_layer(predictor.folder.model, layer)
-    ready = prepare(image, 1, predictor.folder)
+    check_layer(predictor.folder, layer)
+    ready = prepare(image, 1, predictor.folder, "torch")
     if ready.pixels is None:
         raise ImageError(str(ready.error))
-    pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
-    (vectors,) = _read_batch(predictor.folder, pixels, [found], _takes_bf16(precision, predictor.device))
+    if isinstance(predictor.folder, ExportedFolder):
+        check_precision(predictor, precision)
+        vectors = predictor.engine.features(ready.pixels[None])
+    else:
+        pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
+        found = find_layer(predictor.folder.model, layer)
+        (vectors,) = _read_batch(predictor.folder, pixels, [found], _takes_bf16(precision, predictor.device))
     if not np.isfinite(vectors).all():
         raise DataError(f"layer {layer} of {ready.name} is not finite, so the model can't be used; check its weights")
     return vectors[0]
