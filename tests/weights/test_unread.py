@@ -20,7 +20,7 @@ FILES = {
     "base_model.model.blocks.0.attn.qkv.lora_A.default.weight": r"adapters \(PEFT's merge_and_unload",
     "blocks.0.mlp.fc1.weight_orig": "weight or spectral norm, pruning: remove the parametrization",
     "blocks.0.attn.qkv.weight_v": "weight or spectral norm, pruning: remove the parametrization",
-    "blocks.0.attn.qkv.scale": "a quantised model; the float one is read",
+    "blocks.0.attn.qkv.zero_point": "a quantised model; the float one is read",
     "something.weight": "of no family that vitreous knows",
 }
 

@@ -16,7 +16,7 @@ UNREAD = (
         "a model whose weights are made of others (weight or spectral norm, pruning: remove the parametrization, and save it again)",
     ),
     (
-        r"\.(scale|zero_point|_packed_params.*|SCB|qweight|weight_scale(_inv)?)$",
+        r"\.(zero_point|_packed_params.*|SCB|qweight|weight_scale(_inv)?)$",
         "a quantised model; the float one is read",
     ),
     (r"^blocks\.0\.attns\.0\.", "timm's ViT with several attentions and MLPs side by side (vit_*_18x2)"),
