@@ -117,7 +117,7 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(here):
 
 def test_a_run_in_the_fields_words(vitreous, here):
     words = [word for word in TINY if not word.startswith(("--duration", "--batch", "--workers"))]
-    shown = vitreous(
+    done = vitreous(
         "train",
         "data=digits",
         *words,
@@ -130,8 +130,9 @@ def test_a_run_in_the_fields_words(vitreous, here):
         "--imgsz",
         "12",
         "--dry-run",
-    ).worked()
-    config = json.loads(shown[shown.index("{") : shown.index("\n}\n") + 2])
+        "--json",
+    )
+    config = json.loads(done.out)
     assert (config["duration"], config["batch"], config["workers"]) == ("7st", 8, 0)
     assert (config["optimizer"]["lr"], config["preprocess"]["size"]) == (0.25, [12, 12])
     vitreous("train", "digits", "--epochs", "2", "--duration", "3ep").refused("--epochs 2 and --duration are the same")

@@ -68,7 +68,7 @@ def test_outputs_without_names_are_named_from_a_file(vitreous, foreign, here):
         "2 labels were given", "has 10 outputs without"
     )
     (here / "double.txt").write_text("a\nb\na\n")
-    vitreous("convert", foreign, "out2", "--labels=double.txt").refused("line 3 is 'a', as line 1 is")
+    vitreous("convert", foreign, "out2", "--labels=double.txt").refused("line 3 is 'a', like line 1; names must differ")
 
 
 def test_evaluate_measures_the_chosen_classes(vitreous, trained, here):

@@ -134,8 +134,8 @@ def test_a_reliability_diagram_says_each_bin():
     said = [one.text for one in ET.fromstring(drawn).iter("title")]
     assert said == [
         "a <b>",
-        "4 predictions of 0% to 50%: 40.0% sure, 25.0% right",
-        "1,200 predictions of 90% to 100%: 95.0% sure, 100.0% right",
+        "4 predictions of 0% to 50%: confidence 40.0%, accuracy 25.0%",
+        "1,200 predictions of 90% to 100%: confidence 95.0%, accuracy 100.0%",
     ]
     assert drawn.count('class="gap"') == drawn.count('class="spare"') == 1
 

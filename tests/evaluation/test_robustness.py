@@ -113,9 +113,9 @@ def test_names_and_severities():
     assert checked((3, 1, 3)) == (1, 3)
     with pytest.raises(UnknownName, match="did you mean 'fog'"):
         chosen(("fogg",))
-    with pytest.raises(ConfigError, match="1 to 5, not 0, 7"):
+    with pytest.raises(ConfigError, match="severities are 0, 7; they must be 1 to 5"):
         checked((0, 3, 7))
-    with pytest.raises(ConfigError, match="not none at all"):
+    with pytest.raises(ConfigError, match="severities are none at all"):
         checked(())
 
 

@@ -68,7 +68,7 @@ def test_lora_merges_and_unmerges() -> None:
 def test_lora_refuses_nonsense() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         add_lora(random_model(), rank=0)
-    with pytest.raises(ConfigError, match="not around head"):
+    with pytest.raises(ConfigError, match="wraps qkv, out, expand, contract, not head"):
         add_lora(random_model(), rank=2, layers=("qkv", "head"))
 
 

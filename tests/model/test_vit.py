@@ -198,7 +198,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict, complaint: str) -> 
 @pytest.mark.parametrize("name", ["dropout", "drop_path", "patch_dropout"])
 @pytest.mark.parametrize("rate", [1.0, -0.1])
 def test_rates_that_leave_out_everything_are_refused(name: str, rate: float) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is {rate}; it must be at least 0 and below 1"):
+    with pytest.raises(ConfigError, match=f"{name} is {rate:g}; it must be at least 0 and below 1"):
         RegularisationConfig(**{name: rate})
 
 

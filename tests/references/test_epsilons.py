@@ -164,7 +164,7 @@ def test_an_epsilon_that_hardly_counts_is_told(tmp_path: Path) -> None:
     folder, _ = load_foreign(authors.bit((1, 1)).save(tmp_path / "bit.npz"), LoadOptions("bit:timm", image=(64, 64)))
     proof = convert(folder, tmp_path / "out", "bit")
     assert proof.lost == (
-        "the epsilons: the model has 1e-08 on kernels' variance, 1e-05 in group norm, and bit's own code "
+        "the epsilons: the model has 1e-08 on kernels' variance, 1e-05 in group norm, but bit's own code "
         "1e-10 on kernels' variance, 1e-05 in group norm; "
         "of the images' transform (bit has its own): scaled to 64x64 here, 224x224 there"
     )

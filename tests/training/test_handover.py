@@ -102,7 +102,7 @@ def test_what_is_said(go, planned):
     assert words["last"].startswith("top-1 30.00% (95%") and "at step 4" in words["last"]
     assert words["handed over"].startswith("the last, whatever the held-out images say")
     assert words["kept"] == f"the best, in {handover.kept}"
-    assert "among 4 evaluations on the same images" in words["note"]
+    assert "as the best of 4 evaluations on the same images" in words["note"]
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_a_models_classes_number_the_labels():
         ("atoms?classes=99999999999999999999999", "whole number"),
         ("atoms?classes=5&classes=6", "given twice"),
         ("atoms?colours=gray", "did you mean 'grey'"),
-        ("atoms?classes=100000&images=10000", "one source may have 100,000,000"),
+        ("atoms?classes=100000&images=10000", "one source may have at most 100,000,000"),
         ("fractals-one?images=5", "one image a class"),
     ],
 )
