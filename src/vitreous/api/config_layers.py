@@ -40,7 +40,8 @@ class RunOptions:
 
     def check(self) -> None:
         """Refuse what no recipe would make right, before data or weights are looked for; raises ConfigError."""
-        given = {name: self.start.get(name) or self.settings.get(name) for name in START}
+        chosen = {name: self.start.get(name) or self.settings.get(name) for name in START}
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
         check_weights(RunConfig(**given))
         check_values(flatten(self.settings), nothing=self.settings.get("head") == "logistic")
 
