@@ -53,6 +53,8 @@ class Abbreviation(reprlib.Repr):
 
     def repr1(self, x: Any, level: int) -> str:
         """Write one of its values, so many levels deep."""
+        if isinstance(x, Path):
+            return repr(x)  # cut in the middle, it leads nowhere
         if isinstance(x, PLAIN):
             return super().repr1(x, level)
         if hasattr(x, "shape") and hasattr(x, "dtype"):
