@@ -75,9 +75,10 @@ def place_kernel(
     mean, std = (expand_channels(values, old) for values in (images.mean, images.std))
     shift = torch.zeros(len(kernel), dtype=torch.float64)
     if rule == "sum" and not (are_equal(mean) and are_equal(std)):
-        shift = (kernel * ((mean.mean() - mean) / std).view(-1, 1, 1)).flatten(1).sum(1)
-        kernel = kernel * (std.mean() / std).view(-1, 1, 1)
-        mean, std = mean.mean().expand(old), std.mean().expand(old)
+        m, s = (values[0] if are_equal(values) else values.mean() for values in (mean, std))  # no rounding where equal
+        shift = (kernel * ((m - mean) / std).view(-1, 1, 1)).flatten(1).sum(1)
+        kernel = kernel * (s / std).view(-1, 1, 1)
+        mean, std = m.expand(old), s.expand(old)
     mixed = torch.einsum("nc,ochw->onhw", mixing_matrix(rule, old, channels), kernel)
     images = replace(
         images,
