@@ -200,6 +200,14 @@ def test_small_is_a_small_resnet_with_maps_of_its_size(size, examples, image, ro
 
 
 @pytest.mark.parametrize(
+    ("model", "size", "low"),
+    [("mu/4", 8, 1.0), ("mu/4", 28, 1.0), ("mu/4", 32, 0.5), ("S/16", 500, 0.5), ("S/32", 500, 1.0)],
+)
+def test_low_resolution_leaves_enough_patches(model, size, low):
+    assert configure("small", RecipeOptions(facts(5_000, (size, size)), model=model)).low_resolution == low
+
+
+@pytest.mark.parametrize(
     ("examples", "minutes", "channels"),
     [(50_000, None, 24), (2_000, 10.0, 24), (50_000, 9.9, 16), (1_999, None, 16), (1_999, 60.0, 16)],
 )

@@ -14,6 +14,8 @@ from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, Sc
 
 TINY, THUMBNAIL = 16, 64
 """Longest median side, in pixels, of what counts as tiny (digits) and as thumbnails (CIFAR)."""
+LEAST_HALVED = 8
+"""Rows and columns of patches from which a ViT starts at half of them; from fewer, too little would be left to learn from."""
 PHOTOGRAPH = 128
 """Side at which photographs are seen."""
 FEW_PHOTOGRAPH = 64
@@ -53,7 +55,8 @@ def small_vit(options: RecipeOptions) -> RunConfig:
     """Train a small ViT from scratch: mean pooling, positions that start from sines and cosines, about 64 tokens.
 
     Thumbnails and photographs: width 128, depth 6; Muon for the encoder's matrices and AdamW for the rest; nine tenths
-    of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size. Tiny images: a
+    of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size, unless the model has fewer
+    than 8 x 8 patches. Tiny images: a
     narrower model, AdamW, more epochs. A ResNet that was named: AdamW, the full size throughout, and on thumbnails a
     root that keeps rows and columns. The last weights are kept: nothing is selected on the validation images.
     """
@@ -96,7 +99,7 @@ def configure_named(options: RecipeOptions) -> RunConfig:
         configure_larger(options, model, batch=128),
         recipe="small-vit",
         optimizer=MUON if transformer else ADAMW,
-        low_resolution=0.5 if transformer else 1.0,
+        low_resolution=0.5 if isinstance(model, ViTConfig) and min(model.grid) >= LEAST_HALVED else 1.0,
         low_resolution_duration="92%",
     )
 
