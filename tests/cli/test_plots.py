@@ -14,6 +14,7 @@ from vitreous.api import plots
 from vitreous.cross_validation import CrossValidation, write_plan
 from vitreous.drawing.images import draw_overlay
 from vitreous.errors import ConfigError, RunError, UnknownName
+from vitreous.evaluation.probes.cka import CKA
 from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import opened
 from vitreous.run_folder import read_run
@@ -34,6 +35,16 @@ def ax():
 @pytest.fixture(scope="module")
 def evaluation(trained):
     return vitreous.evaluate(trained, speed=False)
+
+
+def test_layers_that_are_alike_have_their_values_in_rows_and_columns(ax):
+    found = CKA(("a", "b"), ("c", "d", "e"), np.array([[1.0, 0.25, 0.5], [0.125, -1e-9, 0.75]]), 10, False)
+    assert vitreous.plot_cka(vitreous.CKAResult(("runs/one", "runs/two"), "digits", found), ax=ax) is ax
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    assert shown == {(0, 0): "1.00", (1, 0): "0.25", (2, 0): "0.50", (0, 1): "0.12", (1, 1): "0.00", (2, 1): "0.75"}
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["c", "d", "e"]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("one", "two")
 
 
 def test_every_plot_takes_axes_and_returns_them():

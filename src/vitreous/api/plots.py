@@ -362,7 +362,7 @@ def find_plane(
 
 
 def plot_cka(found: CKAResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how alike the layers of two models are: linear CKA, 0 (dark) to 1 (bright).
+    """Draw how alike the layers of two models are: linear CKA, 0 (dark) to 1 (bright), with its values where they fit.
 
     >>> vitreous.plot_cka(vitreous.cka("runs/photos-1", "runs/photos-2", "photos/"))     # doctest: +SKIP
 
@@ -375,6 +375,9 @@ def plot_cka(found: CKAResult, *, ax: "Axes | None" = None) -> "Axes":
     """
     axes, matrix = find_axes(ax), np.clip(found.found.matrix, 0, 1)
     axes.imshow(map_colours(matrix))
+    if max(matrix.shape) <= COUNTED:
+        for (row, col), value in np.ndenumerate(matrix):
+            axes.text(col, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white")
     axes.set_yticks(range(len(found.found.rows)), found.found.rows)
     axes.set_xticks(range(len(found.found.cols)), found.found.cols, rotation=90)
     axes.set(xlabel=found.names[1], ylabel=found.names[0])
