@@ -17,8 +17,8 @@ from jaxtyping import Float32, Int64
 
 from vitreous.engines.base import PRECISIONS
 from vitreous.engines.selection import choose_engine
-from vitreous.errors import ConfigError, ImageError, UnknownName
-from vitreous.images.inputs import Image, Ready, is_single, prepare
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.inputs import Image, Ready, is_single, prepare, prepare_all
 from vitreous.images.video import check_every, frames, is_video
 from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
@@ -282,17 +282,13 @@ class Predictor(Shown):
 
     def _seen(self, images: Image, see: Callable[[np.ndarray], Any]) -> tuple[bool, list[Any]]:
         """Return what is made of images, a batch at a time, and whether it was one that stood alone."""
-        single = is_single(images)
         found: list[Any] = []
-        source = enumerate([images] if single else images, start=1)
-        while group := [prepare(image, number, self.folder) for number, image in islice(source, self.batch)]:
-            broken = next((ready.error for ready in group if ready.error is not None), None)
-            if broken is not None:
-                raise ImageError(broken)
-            found.append(see(np.stack([ready.pixels for ready in group if ready.pixels is not None])))
+        source = prepare_all(images, self.folder)
+        while group := [pixels for _, pixels in islice(source, self.batch)]:
+            found.append(see(np.stack(group)))
         if not found:
             raise ConfigError("there are no images")
-        return single, found
+        return is_single(images), found
 
     def _predicted(self, images: Iterable[Image], every: float) -> Iterator[Prediction]:
         source = self._opened(images, every)

@@ -15,17 +15,14 @@ from vitreous.api.similarity import CKAResult
 from vitreous.cross_validation import is_folds, read_plan
 from vitreous.drawing.charts import compute_running_mean
 from vitreous.drawing.html import read_resource
-from vitreous.drawing.images import draw_mosaic, draw_overlay, map_colours
+from vitreous.drawing.images import draw_mosaic, map_colours
 from vitreous.drawing.matrices import COUNTED, find_strength
-from vitreous.errors import ConfigError, DataError, ImageError, RunError, UnknownName
-from vitreous.images.config import PreprocessConfig
-from vitreous.images.inputs import Image, is_single
-from vitreous.images.pixels import select_visible
+from vitreous.errors import ConfigError, DataError, RunError, UnknownName
+from vitreous.images.inputs import Image, prepare_all
 from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.positions import compute_position_maps
 from vitreous.metrics.classification import Metrics
-from vitreous.predictor import prepare
 from vitreous.reports.run.results import list_points
 from vitreous.run_folder import read_run
 from vitreous.training.results import TrainResult, find_run
@@ -207,11 +204,7 @@ def plot_explanation(
         raise ConfigError(
             f"head is {head}, and {explanation.method} has {f'heads 0 to {heads - 1}' if heads else 'no heads'} here"
         )
-    heat = explanation.maps[index] if head is None or explanation.by_head is None else explanation.by_head[index, head]
-    target = int(explanation.targets[index])
-    said = f": {explanation.classes[target]} {explanation.probabilities[index, target]:.1%}" if target >= 0 else ""
-    picture = draw_overlay(select_visible(explanation.pixels[index], PreprocessConfig()), heat)
-    return draw_picture(picture, f"{Path(explanation.names[index]).name}{said}", ax)
+    return draw_picture(explanation.overlay(index, head), explanation.caption(index), ax)
 
 
 def draw_picture(picture: UInt8[np.ndarray, "row col channel"], title: str, ax: "Axes | None") -> "Axes":
@@ -237,16 +230,10 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
         ConfigError: a ResNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be read.
     """
     ready = opened(as_predictor(model))
-    many = [
-        prepare(one, number, ready.folder)
-        for number, one in enumerate([images] if is_single(images) else images, start=1)
-    ]
-    if not many:
+    every = [pixels for _, pixels in prepare_all(images, ready.folder)]
+    if not every:
         raise DataError("there are no images to look at")
-    if broken := next((one.error for one in many if one.pixels is None), None):
-        raise ImageError(broken)
-    batches = (ready.images(one.pixels[None]) for one in many if one.pixels is not None)
-    found = measure_attention_distance(ready.model, batches)
+    found = measure_attention_distance(ready.model, (ready.images(one[None]) for one in every))
     axes = find_axes(ax)
     colours = read_palette(axes)
     layers, heads = found.distance.shape

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -171,6 +171,17 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
     except VitreousError as error:
         told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
         return Ready(name, None, told or _format_line(error))
+
+
+def prepare_all(
+    images: Image | Iterable[Image], folder: Preparation
+) -> Iterator[tuple[str, Pixels[np.ndarray, "row col channel"]]]:
+    """Yield the name and the model's input pixels of one image, or of each of many; raises ImageError at one that can't be read."""
+    for number, image in enumerate([images] if is_single(images) else images, start=1):
+        ready = prepare(image, number, folder)
+        if ready.pixels is None:
+            raise ImageError(ready.error)
+        yield ready.name, ready.pixels
 
 
 def is_filled(data: bytes, decode: DecodeConfig) -> bool:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from vitreous.drawing.images import draw_overlay, draw_thumbnail
-from vitreous.errors import DataError, ImageError
+from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.inputs import Image, is_single, prepare
+from vitreous.images.inputs import Image, prepare_all
 from vitreous.images.pixels import select_visible
 from vitreous.images.tensors import normalize
 from vitreous.insight.methods import MapOptions, compute_heat, compute_probabilities, settle_options
@@ -53,16 +53,24 @@ class Explanation(Shown):
     by_head: Float[np.ndarray, "image head map_row map_col"] | None
     """Each head's own map, where the method has heads."""
 
+    def caption(self, index: int) -> str:
+        """Return an image's file name with the class that its map explains and its probability, if there is one."""
+        target = int(self.targets[index])
+        said = f": {self.classes[target]} {self.probabilities[index, target]:.1%}" if target >= 0 else ""
+        return f"{Path(self.names[index]).name}{said}"
+
+    def overlay(self, index: int, head: int | None = None) -> UInt8[np.ndarray, "row col 3"]:
+        """Return an image in grey under its map, or under that of one head where the method has heads."""
+        heat = self.maps[index] if head is None or self.by_head is None else self.by_head[index, head]
+        return draw_overlay(select_visible(self.pixels[index], PreprocessConfig()), heat)
+
     def _repr_html_(self) -> str:
         """Return the first images for a notebook, each under its map, with its name and the class that the map
         explains."""
         tiles = ""
-        for index, name in enumerate(self.names[:SHOWN]):
-            shown = draw_overlay(select_visible(self.pixels[index], PreprocessConfig()), self.maps[index])
-            target = int(self.targets[index])
-            said = f": {self.classes[target]} {self.probabilities[index, target]:.1%}" if target >= 0 else ""
-            picture = f'<img src="{draw_thumbnail(shown)}" alt="" style="display: block; width: 160px">'
-            tiles += f'<div style="width: 160px">{picture}{escape_text(f"{Path(name).name}{said}")}</div>'
+        for index in range(min(SHOWN, len(self.names))):
+            picture = f'<img src="{draw_thumbnail(self.overlay(index))}" alt="" style="display: block; width: 160px">'
+            tiles += f'<div style="width: 160px">{picture}{escape_text(self.caption(index))}</div>'
         return f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{tiles}</div>'
 
 
@@ -126,14 +134,10 @@ def explain(
     """
     ready = opened(model)
     options = settle_options(MapOptions(method, layer, head, target), ready.folder)
-    many = [images] if is_single(images) else images
     names, pixels = [], []
-    for number, image in enumerate(many, start=1):
-        one = prepare(image, number, ready.folder)
-        if one.pixels is None:
-            raise ImageError(one.error)
-        names.append(one.name)
-        pixels.append(one.pixels)
+    for name, one in prepare_all(images, ready.folder):
+        names.append(name)
+        pixels.append(one)
     if not pixels:
         raise DataError("there are no images to explain; give at least one")
     parts = [looked(ready, np.stack(pixels[start : start + BATCH]), options) for start in range(0, len(pixels), BATCH)]
