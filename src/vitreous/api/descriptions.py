@@ -68,7 +68,7 @@ def describe_use(folder: ExportedFolder) -> str:
     """Say what can be typed to use an exported model."""
     named = shlex.quote(str(folder.path))
     if folder.target == "torch":
-        return f"python -c 'import torch; print(torch.export.load(\"{folder.path / folder.files[0].file}\"))'"
+        return f"python -c 'import torch; print(torch.export.load(\"{folder.file}\"))'"
     if "logits" in folder.graph.outputs:
         return f"vitreous predict {named} IMAGES..."
     return f"vitreous embed {named} IMAGES..."

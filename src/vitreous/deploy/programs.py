@@ -18,7 +18,7 @@ class ProgramEngine(ExportedEngine):
     def __init__(self, folder: ExportedFolder) -> None:
         super().__init__(folder)
         self.threads = torch.get_num_threads()
-        self.program = torch.export.load(folder.path / folder.files[0].file).module()
+        self.program = torch.export.load(folder.file).module()
 
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return the graph's outputs."""

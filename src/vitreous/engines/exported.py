@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.onnx_file import check_onnx
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.preprocess import normalize_array
 from vitreous.shapes import Pixels
@@ -21,6 +22,11 @@ class ExportedEngine(ABC):
 
     def __init__(self, folder: ExportedFolder) -> None:
         self.folder = folder
+
+    def check_onnx(self) -> None:
+        """Refuse an ONNX file that reaches outside of its folder or would fill the memory; raises CheckpointError."""
+        files = self.folder.files
+        check_onnx(self.folder.file, {one.file for one in files[1:]}, sum(one.bytes for one in files))
 
     def check_outputs(self, widths: dict[str, int | None]) -> None:
         """Refuse a graph that doesn't give what its folder says; raises CheckpointError.

@@ -17,7 +17,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
 from vitreous.settings import from_dict
 from vitreous.storage.atomic import find_settled
-from vitreous.storage.hashing import file_hash, translate_read_errors
+from vitreous.storage.hashing import check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import is_file
 from vitreous.weights.exported import KEY
@@ -81,6 +81,11 @@ class ExportedFolder:
     """What the model is: kind, description, parameters, flops."""
     proof: dict[str, Any] = field(default_factory=dict)
     """How far the runtime's outputs were from torch's when it was written."""
+
+    @property
+    def file(self) -> Path:
+        """The file to open."""
+        return self.path / self.files[0].file
 
     @property
     def description(self) -> str:
@@ -180,8 +185,4 @@ def _check_file(folder: Path, stored: StoredFile) -> None:
         )
     if not is_file(path):
         raise CheckpointError(f"{folder} is damaged: it has no file {stored.file}")
-    size = path.stat().st_size
-    if size != stored.bytes:
-        raise CheckpointError(f"{path} is damaged: it has {size} bytes, and was written with {stored.bytes}")
-    if file_hash(path) != stored.sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {CONFIG}")
+    check_stored(path, stored.bytes, stored.sha256, CONFIG)

@@ -4,7 +4,6 @@ import numpy as np
 
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.engines.onnx_file import check_onnx
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.threads import count_threads
 
@@ -34,12 +33,13 @@ class OnnxRuntimeEngine(ExportedEngine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 4
-        file = folder.path / folder.files[0].file
-        check_onnx(file, {one.file for one in folder.files[1:]}, sum(one.bytes for one in folder.files))
+        self.check_onnx()
         try:
-            self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(str(folder.file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions have no base of their own
-            raise CheckpointError(f"ONNX Runtime can't open {file}: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(
+                f"ONNX Runtime can't open {folder.file}: {' '.join(str(error).split())[:300]}"
+            ) from error
         self.input = self.session.get_inputs()[0].name
         shapes = {one.name: one.shape for one in self.session.get_outputs()}
         self.check_outputs({name: shape[-1] if isinstance(shape[-1], int) else None for name, shape in shapes.items()})

@@ -6,7 +6,6 @@ import numpy as np
 
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.engines.onnx_file import check_onnx
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.threads import count_threads
 
@@ -40,14 +39,13 @@ class OpenVinoEngine(ExportedEngine):
                 "this processor doesn't multiply bf16, and openvino doesn't emulate it; choose --precision fp32"
             )
         self.precision = "bf16" if native and precision in ("bf16", "auto") else "fp32"
-        file = folder.path / folder.files[0].file
         if folder.target == "onnx":
-            check_onnx(file, {one.file for one in folder.files[1:]}, sum(one.bytes for one in folder.files))
+            self.check_onnx()
         try:
-            self.graph = self.core.read_model(file)
+            self.graph = self.core.read_model(folder.file)
             self.one = self._compile("LATENCY")
         except RuntimeError as error:
-            raise CheckpointError(f"OpenVINO can't open {file}: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(f"OpenVINO can't open {folder.file}: {' '.join(str(error).split())[:300]}") from error
         shapes = {one.get_any_name(): one.get_partial_shape()[-1] for one in self.graph.outputs}
         self.check_outputs({name: last.get_length() if last.is_static else None for name, last in shapes.items()})
         self.many: Any = None

@@ -14,6 +14,16 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_stored(path: Path, size: int, sha256: str | None, source: str) -> None:
+    """Compare a file with its size in bytes and, unless None, its SHA-256 as `source` has them; raises CheckpointError."""
+    with translate_read_errors(path):
+        found = path.stat().st_size
+    if found != size:
+        raise CheckpointError(f"{path} is damaged: it has {found} bytes, but was written with {size}")
+    if sha256 is not None and file_hash(path) != sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 differs from the one in {source}")
+
+
 @contextmanager
 def translate_read_errors(path: Path) -> Iterator[None]:
     """Turn any OSError of reading into a CheckpointError."""

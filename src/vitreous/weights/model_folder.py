@@ -25,7 +25,7 @@ from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled, write_atomically
-from vitreous.storage.hashing import file_hash, translate_read_errors
+from vitreous.storage.hashing import check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import path_exists
 from vitreous.storage.safetensors_file import map_tensors, save_tensors
@@ -240,13 +240,8 @@ def _architecture(document: dict[str, Any]) -> Any:
 
 
 def _verify(path: Path, stored: _Weights, verify: bool | None) -> None:
-    with translate_read_errors(path):
-        size = path.stat().st_size
-    if size != stored.bytes:
-        raise CheckpointError(f"{path} is damaged: it has {size} bytes, but was written with {stored.bytes}")
-    wanted = size <= CHEAP_BYTES if verify is None else verify
-    if wanted and file_hash(path) != stored.sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 differs from the one in {CONFIG}")
+    wanted = stored.bytes <= CHEAP_BYTES if verify is None else verify
+    check_stored(path, stored.bytes, stored.sha256 if wanted else None, CONFIG)
 
 
 def _fill(model: Model, tensors: dict[str, Tensor]) -> None:
