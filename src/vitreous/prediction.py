@@ -32,6 +32,8 @@ class Prediction(Shown):
     """It is a video of which the frames before were read, and what follows couldn't be."""
     filled: bool = False
     """Whether the image is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
+    reduction: int = 1
+    """What the image's size was divided by when it was decoded: more than 1 only for a large JPEG at reduced scale."""
     labels: tuple[str, ...] | None = None
     """Where an image may have several classes: those with a probability of at least the threshold (one half by
     default), most probable first."""
@@ -72,6 +74,7 @@ class Prediction(Shown):
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
         found |= {"partial": True} if self.partial else {}
         found |= {"filled": True} if self.filled else {}
+        found |= {"reduction": self.reduction} if self.reduction > 1 else {}
         found |= {"unknown": True} if self.unknown else {}
         return found if self.labels is None else {**found, "labels": list(self.labels)}
 

@@ -334,7 +334,8 @@ class Predictor(Shown):
             if ready.pixels is None:
                 yield Prediction(ready.name, error=ready.error, partial=ready.partial)
             else:
-                yield replace(self._prediction(ready.name, next(rows)), filled=ready.filled)
+                found = self._prediction(ready.name, next(rows))
+                yield replace(found, filled=ready.filled, reduction=ready.reduction)
 
     def _prediction(self, name: str, ranked: Ranked) -> Prediction:
         """Build an image's prediction from its classes, ordered by probability."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitreous.errors import ImageError
+from vitreous.errors import ConfigError, ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
@@ -191,6 +191,45 @@ def test_reduced_jpegs_still_cover_what_is_asked_for() -> None:
         assert decode(data, at_least=need).shape[:2] == size
     near = Image.fromarray(whole).resize((150, 100), Image.Resampling.BOX)
     assert np.abs(decode(data, at_least=Size(100, 150)).astype(int) - np.asarray(near)).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("least", "reduction"), [((50, 75), 8), ((51, 75), 4), ((100, 151), 2), ((201, 300), 1), (None, 1)]
+)
+def test_settings_let_large_jpegs_be_decoded_as_pillows_draft_does(least, reduction) -> None:
+    data = encoded(picture(400, 600), "JPEG", quality=95)
+    config = DecodeConfig(at_least=least)
+    assert (probe(data, config).reduction, probe(data, config).size) == (reduction, Size(400, 600))
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (600 // reduction, 400 // reduction))
+        expected = np.asarray(image)
+    assert decode(data, config).shape == expected.shape
+    assert np.abs(decode(data, config).astype(int) - expected).max() <= 2
+    assert decode(data, config, at_least=Size(400, 600)).shape == (400, 600, 3)  # what a crop needs goes before
+
+
+def test_no_image_of_nothing_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"decode\.at_least is \(0, 9\); expected rows and columns of at least 1"):
+        DecodeConfig(at_least=(0, 9))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_reduced_sides_are_those_of_the_upright_image(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture(400, 600), "JPEG", exif=exif)
+    upright = (400, 600) if orientation == 1 else (600, 400)
+    config = DecodeConfig(at_least=(upright[0] // 4, upright[1] // 4))
+    assert (probe(data, config).size, probe(data, config).reduction) == (upright, 4)
+    assert decode(data, config).shape == (upright[0] // 4, upright[1] // 4, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "CMYK"])
+def test_only_jpegs_of_grey_or_colours_are_reduced(kind: str) -> None:
+    data = encoded(picture(400, 600, kind), "JPEG") if kind == "CMYK" else encoded(picture(400, 600))
+    config = DecodeConfig(at_least=(50, 75))
+    assert probe(data, config).reduction == 1
+    assert decode(data, config).shape == (400, 600, 3)
 
 
 def png_header(cols: int, rows: int) -> bytes:

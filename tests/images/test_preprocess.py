@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitreous.errors import ConfigError
-from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.images.config import DecodeConfig, PreprocessConfig, choose_decoding
 from vitreous.images.preprocess import convert_mode, convert_to_pixels, preprocess_image
 from vitreous.images.tensors import normalize, resize
 from vitreous.shapes import Size
@@ -47,6 +47,21 @@ def test_short_keeps_the_aspect_and_crops_the_centre() -> None:
     whole = np.asarray(Image.fromarray(image).resize((67, 40), Image.Resampling.BICUBIC))
     expected = whole[4:36, 17:49]
     assert np.abs(ours.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("config", [PreprocessConfig((32, 32)), PreprocessConfig((32, 48), crop=1, rounding="timm")])
+@pytest.mark.parametrize(("rows", "cols"), [(349, 500), (500, 349), (384, 512), (351, 260), (1000, 270)])
+def test_reduced_decoding_shows_the_same_crop(rows: int, cols: int, config: PreprocessConfig) -> None:
+    """Half the size rounds to another scaled size: 349x500 to 37x53, 175x250 to 37x52."""
+    down, across = np.mgrid[:rows, :cols]
+    waves = 128 + 60 * np.sin(down / 23)[..., None] * np.sin(across[..., None] / np.array([17, 19, 23]))
+    data = io.BytesIO()
+    Image.fromarray(waves.astype(np.uint8)).save(data, "JPEG", quality=95)
+    exact, reduced = (
+        preprocess_image(data.getvalue(), choose_decoding(DecodeConfig(), scale, config.size), config).astype(int)
+        for scale in ("exact", "reduced")
+    )
+    assert 0 < np.abs(reduced - exact).mean() < 1.5
 
 
 def test_extreme_shapes_stay_small_in_memory() -> None:

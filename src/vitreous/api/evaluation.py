@@ -80,6 +80,10 @@ class EvaluationResult(Reported):
         lines += comparison.format_lines(self.comparison) if self.comparison else []
         lines += corrupted.format_lines(self.corruptions) if self.corruptions else []
         lines += [f"\nmeasured on {self.measured}"]
+        if (least := self.predictor.folder.decode.at_least) is not None:
+            lines += [
+                f"decoded at reduced scale: large JPEGs at 1/2, 1/4 or 1/8, still at least {least[0]}x{least[1]} pixels"
+            ]
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join([*lines, *list_left_out(self.source)])
 

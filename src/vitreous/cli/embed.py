@@ -27,7 +27,7 @@ def embed(arguments: list[str]) -> int:
     how = {name: getattr(options, name) for name in ("data", "layer", "precision", "batch", "cache", "broken", "every")}
     display = reporter()
     try:
-        model = open_model(options.model, options.load, device=options.device)
+        model = open_model(options.model, options.load, device=options.device, decode=options.decode)
         found = vectors(model, paths, out=target, **how, reporter=display)
     finally:
         display.close()

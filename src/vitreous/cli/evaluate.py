@@ -52,7 +52,7 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    how = {name: getattr(options, name) for name in ("device", "batch", "engine")}
+    how = {name: getattr(options, name) for name in ("device", "batch", "engine", "decode")}
     model = open_classifier(options.model, options.load, **how)
     how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
     return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
@@ -63,7 +63,7 @@ def probe(options: Evaluate, display: "Reporter") -> "ProbeResult":
     from vitreous.api.data import OwnRun
     from vitreous.api.probes import probe
 
-    model = open_model(options.model, options.load, device=options.device)
+    model = open_model(options.model, options.load, device=options.device, decode=options.decode)
     parts = (options.data,) if options.train is None else (options.train, options.data or OwnRun.VALIDATION)
     how = {"kind": options.protocol, "batch": options.batch, "broken": options.broken, **vars(options.probe)}
     return probe(model, *parts, compare=rival(options), **how, reporter=display)
@@ -75,7 +75,8 @@ def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
 
     how = {name: getattr(options, name) for name in ("protocol", "tasks", "steps", "batch", "device", "broken")}
     load = open_classifier if options.protocol == "accuracy" else open_model
-    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, device=options.device)
+    opened = {"device": options.device, "decode": options.decode}
+    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, **opened)
     return benchmark(model, str(options.benchmark), str(options.data), **how, **vars(options.probe), reporter=display)
 
 
@@ -83,7 +84,7 @@ def rival(options: Evaluate) -> "Predictor | None":
     """Load the model of --compare, if there is one."""
     if options.compare is None:
         return None
-    return open_model(options.compare, options.load_other.load, device=options.device)
+    return open_model(options.compare, options.load_other.load, device=options.device, decode=options.decode)
 
 
 def folder_of(options: Evaluate) -> Path:

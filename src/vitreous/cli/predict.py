@@ -40,7 +40,8 @@ def predict(arguments: list[str]) -> int:
     filled: list[str] = []
     results = noted(classified(options, predictor, sorter, passed), filled)
     multilabel = predictor.folder.multilabel
-    layout = Layout(options.top, multilabel, not multilabel and predictor.decision.threshold is not None)
+    guess = not multilabel and predictor.decision.threshold is not None
+    layout = Layout(options.top, multilabel, guess, predictor.folder.decode.at_least is not None)
     with output(options.out) as stream:
         done, broken = WRITERS[options.format](results, stream, layout)
     if passed:
@@ -63,7 +64,8 @@ def predict(arguments: list[str]) -> int:
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
     how = {
-        name: getattr(options, name) for name in ("device", "batch", "precision", "top", "threshold", "tta", "engine")
+        name: getattr(options, name)
+        for name in ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode")
     }
     if options.sort_into is None:
         return open_classifier(options.model, options.load, **how), None

@@ -28,6 +28,8 @@ class Layout:
     """An image may have several classes: those that are said to be there stand first."""
     guess: bool = False
     """Images may be unknown: a column of a CSV has the most probable class all the same."""
+    reduction: bool = False
+    """Images may be decoded at reduced scale: a column of a CSV says what each one's size was divided by."""
 
 
 def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
@@ -76,12 +78,13 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
     """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
 
     Where an image may have several classes, a column labels follows the name: those that are there, with ; between. Where
-    one may be unknown, a column guess has the most probable class.
+    one may be unknown, a column guess has the most probable class; where JPEGs may be decoded at reduced scale, reduction says
+    what the image's size was divided by.
     """
     numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
     first = ["name", "labels"] if layout.multilabel else ["name"]
-    last = ["guess", "error"] if layout.guess else ["error"]
+    last = [*["guess"] * layout.guess, *["reduction"] * layout.reduction, "error"]
     table.writerow([*first, *(f"{kind}{number}" for number in numbers for kind in ("label", "score")), *last])
     done = broken = 0
     for one in results:
@@ -90,7 +93,8 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         cells += [""] * (2 * len(numbers) - len(cells))
         said = [";".join(one.labels or ())] if layout.multilabel else []
         guess = [one.top[0][0] if one.top else ""] if layout.guess else []
-        row = [one.name, *said, *cells, *guess, one.error or ""]
+        scale = [str(one.reduction) if cells[0] else ""] if layout.reduction else []
+        row = [one.name, *said, *cells, *guess, *scale, one.error or ""]
         table.writerow(map(escape, row) if stream.isatty() else row)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:

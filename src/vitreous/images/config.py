@@ -1,9 +1,9 @@
 """How images become the model's input: settings only, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.formats import list_suffixes
 
 Mode = Literal["RGB", "L"] | int
@@ -15,6 +15,9 @@ SUFFIXES = list_suffixes()
 HALF = (0.5, 0.5, 0.5)
 MOST_CHANNELS = 1024
 """Most channels of an image; imaging spectrometers have a few hundred."""
+SCALES = ("exact", "reduced")
+MARGIN = 2
+"""Times the model's input that a JPEG decoded at reduced scale still has on each side, so that resizing has pixels to average."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,6 +41,13 @@ class DecodeConfig:
     bits stored in 16. None: 0 and 65535; floats then have no known range and are refused."""
     truncated: Literal["refuse", "fill"] = "refuse"
     """What to do with a JPEG that lacks its last bytes: refuse it as damaged, or fill the missing part with grey."""
+    at_least: tuple[int, int] | None = None
+    """Rows and columns that a large JPEG keeps at least when it is decoded at 1/2, 1/4 or 1/8 of its size, which takes a
+    fraction of the time; None: every JPEG is decoded whole."""
+
+    def __post_init__(self) -> None:
+        if self.at_least is not None and min(self.at_least) < 1:
+            raise ConfigError(f"decode.at_least is {self.at_least}; expected rows and columns of at least 1")
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,16 @@ class PreprocessConfig:
     def value_bytes(self) -> int:
         """Bytes of a pixel's value in one channel: uint8, or float32 where channels are kept as they are."""
         return 4 if self.keeps_channels else 1
+
+
+def choose_decoding(config: DecodeConfig, scale: str | None, size: tuple[int, int]) -> DecodeConfig:
+    """Return how images are decoded: exact: whole; reduced: large JPEGs at a fraction of their size that keeps MARGIN times
+    the model's input (`size`: rows, columns) on each side; None: as `config` says. Raises UnknownName."""
+    if scale not in (None, *SCALES):
+        raise UnknownName("decoding", scale, SCALES)
+    if scale is None:
+        return config
+    return replace(config, at_least=(MARGIN * size[0], MARGIN * size[1]) if scale == "reduced" else None)
 
 
 @dataclass(frozen=True)

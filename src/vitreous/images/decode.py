@@ -4,6 +4,7 @@ The format is recognised by content, never by a file's extension. A survey of th
 Then simplejpeg (libjpeg-turbo) decodes JPEG, numpy Netpbm, and Pillow's reader for exactly that format all others.
 """
 
+import math
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,6 +68,15 @@ class ImageInfo:
     """Frames of an animation, or pages of a document; only the first is decoded."""
     complete: bool = True
     """Whether a JPEG has its last bytes."""
+    reduction: int = 1
+    """What its size is divided by when it is decoded: 2, 4 or 8 for a large JPEG, where `DecodeConfig.at_least` lets it."""
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Rows and columns of the decoded pixels that show it; of an image that was turned, all of them."""
+        if self.orientation not in (1, 5):  # what is only filled in isn't at the end
+            return math.ceil(self.size.rows / self.reduction), math.ceil(self.size.cols / self.reduction)
+        return self.size.rows / self.reduction, self.size.cols / self.reduction
 
 
 def read(path: Path, config: DecodeConfig = DecodeConfig()) -> bytes:
@@ -108,7 +118,8 @@ def _describe(kind: str, survey: Survey, length: int, config: DecodeConfig) -> I
         size, space = header
         check_limits(size, survey, length, config)
         upright = turn_size(*size, turned)
-        return ImageInfo(kind, upright, "L" if space == "Gray" else "RGB", turned, 1, ENDING in survey.data)
+        mode, reduction = "L" if space == "Gray" else "RGB", _choose_reduction(upright, config.at_least)
+        return ImageInfo(kind, upright, mode, turned, 1, ENDING in survey.data, reduction)
     if (how := _find_band_layout(kind, survey, length, config)) is not None:
         return ImageInfo(kind, turn_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
     with open_limited(kind, survey, length, config) as image:
@@ -124,7 +135,7 @@ def decode(
     config: DecodeConfig = DecodeConfig(),
     mode: Mode = "RGB",
     *,
-    at_least: Size | None = None,
+    at_least: tuple[int, int] | None = None,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row col channel"]:
     """Decode an image, upright, in the requested mode.
@@ -135,14 +146,14 @@ def decode(
         mode: RGB (3 channels) or L (1 channel) in uint8; or a number of channels, which are kept as they are, in
             float32:
             0 to 255 from the file's least to its largest value (or the levels), neither rounded nor clipped.
-        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if that still covers this size (training only).
+        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if that still covers this size; None: as config says.
         name: what error messages call the image.
 
     Raises:
         ImageError: not an image of a known format, damaged, truncated, over the limits, or with another number of
             channels.
     """
-    kind = None
+    kind, at_least = None, at_least or config.at_least
     try:
         kind, survey = _survey(data, config)
         if isinstance(mode, int):
@@ -213,7 +224,7 @@ def _convert_mode(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> U
 
 
 def _decode_kept(
-    kind: str, survey: Survey, length: int, config: DecodeConfig, channels: int, at_least: Size | None
+    kind: str, survey: Survey, length: int, config: DecodeConfig, channels: int, at_least: tuple[int, int] | None
 ) -> Float32[np.ndarray, "row col channel"]:
     """Decode an image's channels as they are; raises ImageError if their number differs."""
     if kind == "JPEG" and (header := _read_jpeg_header(survey.data)) is not None:
@@ -310,13 +321,13 @@ def _decode_pillow(
 
 
 def _decode_jpeg(
-    survey: Survey, size: Size, config: DecodeConfig, mode: Mode, at_least: Size | None
+    survey: Survey, size: Size, config: DecodeConfig, mode: Mode, at_least: tuple[int, int] | None
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Decode a JPEG of one or three colour planes."""
     whole = ENDING in survey.data
     if not whole and config.truncated == "refuse":
         raise ImageError("it is a damaged JPEG image: it lacks its last bytes; --decode.truncated fill makes them grey")
-    factor = 1 if at_least is None else _choose_reduction(size, at_least, survey.orientation)
+    factor = 1 if at_least is None else _choose_reduction(turn_size(*size, survey.orientation), at_least)
     pixels = simplejpeg.decode_jpeg(
         survey.data,
         "GRAY" if mode == "L" else "RGB",
@@ -337,13 +348,11 @@ def _read_jpeg_header(data: bytes) -> tuple[Size, str] | None:
     return (Size(rows, cols), space) if space in ("YCbCr", "Gray", "RGB") else None
 
 
-def _choose_reduction(size: Size, at_least: Size, orientation: int) -> int:
-    """Return the largest cheap divisor that leaves at least this size."""
-    wanted = Size(at_least.cols, at_least.rows) if orientation >= 5 else at_least
-    for factor in REDUCTIONS:
-        if size.rows // factor >= wanted.rows and size.cols // factor >= wanted.cols:
-            return factor
-    return 1
+def _choose_reduction(upright: Size, at_least: tuple[int, int] | None) -> int:
+    """Return the largest cheap divisor that leaves at least these rows and columns; 1 if the image is wanted whole."""
+    rows, cols = at_least or upright
+    fitting = (one for one in REDUCTIONS if upright.rows // one >= rows and upright.cols // one >= cols)
+    return next(fitting, 1)
 
 
 def _explain_broken(error: Exception, name: str, kind: str | None) -> ImageError:

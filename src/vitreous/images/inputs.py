@@ -3,7 +3,7 @@
 import io
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +25,8 @@ keeps channels as they are, an array of any numbers, read like a file of them.
 
 Arrays of floats are refused, because an array doesn't say whether 1.0 is white or nearly black.
 """
+FILE = (bytes, bytearray, memoryview)
+"""Kinds of what a file holds."""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
 """Formats that hold Pillow's modes without loss."""
 
@@ -55,6 +57,8 @@ class Ready:
     error: str | None = None
     filled: bool = False
     """Whether its last bytes are missing and filled with grey."""
+    reduction: int = 1
+    """What its size was divided by when it was decoded."""
     partial: bool = False
     """Whether it is a video that was read in part."""
 
@@ -63,7 +67,7 @@ def read_pixels(
     image: Image, decode: DecodeConfig, preprocess: PreprocessConfig, name: str, resizer: Resizer = "torch"
 ) -> Pixels[np.ndarray, "row col channel"]:
     """Return an image of any kind but a path as the model's pixels, before normalisation; raises ImageError."""
-    if isinstance(image, (bytes, bytearray, memoryview)):
+    if isinstance(image, FILE):
         return preprocess_image(bytes(image), decode, preprocess, name, resizer)
     if isinstance(image, np.ndarray):
         image = (
@@ -88,7 +92,7 @@ def is_single(images: Image) -> bool:
     """Return whether the argument is one image rather than many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3
-    single = isinstance(images, (str, Path, bytes, bytearray, memoryview)) or _is_pillow(images)
+    single = isinstance(images, (str, Path, *FILE)) or _is_pillow(images)
     return single or not isinstance(images, Iterable)
 
 
@@ -167,7 +171,7 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
         if isinstance(image, (str, Path)):
             image = read(Path(image), folder.decode)
         pixels = read_pixels(image, folder.decode, folder.preprocess, name, resizer or folder.resizer)
-        return Ready(name, pixels, filled=isinstance(image, bytes) and is_filled(image, folder.decode))
+        return describe_decoding(Ready(name, pixels), image, folder.decode)
     except VitreousError as error:
         told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
         return Ready(name, None, told or _format_line(error))
@@ -184,9 +188,12 @@ def prepare_all(
         yield ready.name, ready.pixels
 
 
-def is_filled(data: bytes, decode: DecodeConfig) -> bool:
-    """Return whether a file is a JPEG that lacks its last bytes, where these are filled in; raises ImageError."""
-    return decode.truncated == "fill" and not probe(data, decode).complete
+def describe_decoding(ready: Ready, image: Image, decode: DecodeConfig) -> Ready:
+    """Return what was made of a file with what its decoding left out, where the settings let it; raises ImageError."""
+    if not isinstance(image, FILE) or (decode.truncated == "refuse" and decode.at_least is None):
+        return ready
+    info = probe(bytes(image), decode)
+    return replace(ready, filled=not info.complete, reduction=info.reduction)
 
 
 def _format_line(error: Exception) -> str:

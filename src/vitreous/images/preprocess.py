@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.images.decode import check_channels, decode
+from vitreous.images.decode import ImageInfo, check_channels, decode, probe
 from vitreous.images.pillow_resampling import KERNELS, resize_without_torch
 from vitreous.images.scaling import centre_box, compute_scale, compute_scaled_size, expand_per_channel
 from vitreous.shapes import Box, Pixels, Size
@@ -27,7 +27,9 @@ def preprocess_image(
     resizer: Resizer = "torch",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Decode if necessary, and convert to the model's input size. Raises ImageError."""
-    return convert_to_pixels(decode_whole(data, decoding, config, name), config, resizer)
+    image = decode_whole(data, decoding, config, name)
+    reduced = isinstance(data, bytes) and decoding.at_least is not None
+    return convert_to_pixels(image, config, resizer, probe(data, decoding, name) if reduced else None)
 
 
 def decode_whole(
@@ -61,18 +63,27 @@ def convert_mode(
 
 
 def convert_to_pixels(
-    image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig, resizer: Resizer = "torch"
+    image: Pixels[np.ndarray, "row col channel"],
+    config: PreprocessConfig,
+    resizer: Resizer = "torch",
+    info: ImageInfo | None = None,
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Resize and crop the centre to exactly `config.size`. `scaling.py` rounds to whole pixels."""
+    """Resize and crop the centre to exactly `config.size`. `scaling.py` rounds to whole pixels.
+
+    `info` is of an image that was decoded at a fraction of its size: the crop is that of the whole image, where its last row and
+    column end too, which pixels of 2, 4 or 8 may reach beyond.
+    """
     target = Size(*config.size)
     if image.shape[:2] == tuple(target) and config.crop == 1:
         return image
     if not 0 < config.crop <= 1:
         raise ConfigError(f"preprocess.crop is {config.crop}; it must be above 0 and at most 1")
-    scaled = compute_scaled_size(Size(*image.shape[:2]), config)
+    size = Size(*image.shape[:2]) if info is None else info.size
+    scaled, extent = compute_scaled_size(size, config), image.shape[:2] if info is None else info.extent
     top, left = centre_box(scaled, target, config.rounding)
-    if scaled.rows * scaled.cols > MOST_CROPPED * target.rows * target.cols:
-        return resize_part(image, scaled, Box(top, left, *target), config)
+    between = extent != image.shape[:2] and min(top, left) >= 0
+    if between or scaled.rows * scaled.cols > MOST_CROPPED * target.rows * target.cols:
+        return resize_part(image, scaled, Box(top, left, *target), config, extent)
     if resizer == "pillow":
         whole = resize_without_torch(image, scaled, config.interpolation, antialias=config.antialias)
     else:
@@ -86,13 +97,20 @@ def convert_to_pixels(
 
 
 def resize_part(
-    image: Pixels[np.ndarray, "row col channel"], scaled: Size, box: Box, config: PreprocessConfig
+    image: Pixels[np.ndarray, "row col channel"],
+    scaled: Size,
+    box: Box,
+    config: PreprocessConfig,
+    extent: tuple[float, float],
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Compute only the pixels within `box` of an image resized to `scaled`, so that extreme shapes stay small."""
-    down, across = image.shape[0] / scaled.rows, image.shape[1] / scaled.cols
+    """Compute only the pixels within `box` of an image whose first rows and columns (`extent`) are resized to `scaled`.
+
+    So extreme shapes stay small, and what ends within a pixel ends there.
+    """
+    down, across = extent[0] / scaled.rows, extent[1] / scaled.cols
     top, left = box.top * down, box.left * across
-    bottom = min(float(image.shape[0]), top + box.rows * down)
-    right = min(float(image.shape[1]), left + box.cols * across)
+    bottom = min(float(extent[0]), top + box.rows * down)
+    right = min(float(extent[1]), left + box.cols * across)
     kernel, shape = KERNELS[config.interpolation], (box.cols, box.rows)
     parts = []
     for plane in image.transpose(2, 0, 1):

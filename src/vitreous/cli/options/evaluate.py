@@ -43,7 +43,7 @@ def check_benchmark(options: Evaluate) -> None:
     check_request(options.benchmark, options.protocol, options.tasks, options.steps, options.probe)
     if options.benchmark == VTAB and options.train is not None:
         raise ConfigError(f"{LEARNS_ALL}; leave out train and shots")
-    if options.protocol == FINE_TUNE and options.load != Load():
+    if options.protocol == FINE_TUNE and (options.load != Load() or options.decode):
         raise ConfigError(AS_IT_IS)
     if options.data is None:
         raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")

@@ -32,6 +32,9 @@ class Embed:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    decode: Literal["exact", "reduced"] | None = None
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
+    their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
     cache: bool = True
     """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
     broken: Literal["raise", "skip"] = "raise"

@@ -96,7 +96,7 @@ def remember(
         return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
     if isinstance(source, Drawn):
         return remember_drawn(source, decoding, preprocess)
-    if not isinstance(source, FileSource) or source.sizes is None:
+    if not isinstance(source, FileSource) or source.sizes is None or decoding.at_least is not None:
         return source
     channels = preprocess.channels
     total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels * preprocess.value_bytes
