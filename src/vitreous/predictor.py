@@ -175,18 +175,19 @@ class Predictor(Shown):
             return next(self._classify([prepare(images, 1, self.folder)]))
         return list(self.predict_many(images, every))
 
-    def predict_many(self, images: Iterable[Image], every: float = 1.0) -> Iterator[Prediction]:
+    def predict_many(self, images: Iterable[Image], every: float = 1.0, skip: int = 0) -> Iterator[Prediction]:
         """Classify a stream of images, in order, decoding ahead of the model with bounded memory.
 
         A video's path stands for its frames, one every `every` seconds, named clip.mp4@12.0s. An unreadable image, or
-        the unreadable rest of a video, gives a Prediction with `error` set and stops nothing.
+        the unreadable rest of a video, gives a Prediction with `error` set and stops nothing. The first `skip` images and
+        frames are passed over.
 
         Raises:
             ConfigError: the model has no head, or `every` is out of range.
         """
         self.check_head()
         check_every(every)
-        return self._predicted(images, every)
+        return self._predicted(islice(self._opened(images, every), skip, None))
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
         """Classify one image or many, as a call does, and return a pandas frame with a row for each, in order.
@@ -290,8 +291,7 @@ class Predictor(Shown):
             raise ConfigError("there are no images")
         return is_single(images), found
 
-    def _predicted(self, images: Iterable[Image], every: float) -> Iterator[Prediction]:
-        source = self._opened(images, every)
+    def _predicted(self, source: Iterator[tuple[int, Image | Ready]]) -> Iterator[Prediction]:
         waiting: deque[Future[Ready]] = deque()
         pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
 

@@ -1,10 +1,10 @@
 """Where results go: known to be possible before anything takes long."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from vitreous.errors import ConfigError
 from vitreous.storage.atomic import atomic_file, check_name, claim_file, claim_folder, translate_write_errors
@@ -69,20 +69,34 @@ def result_folder(named: str) -> Path:
     return path
 
 
+def is_replaceable(path: Path) -> bool:
+    """Return whether a file can take the name once it is whole: a device or a pipe is written as it is."""
+    return not path_exists(path) or path.is_file() or path.is_dir()
+
+
 @contextmanager
-def output(path: str | None) -> Iterator[TextIO]:
-    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is."""
+def output(path: str | None, binary: bool = False, whole: Callable[[int], None] | None = None) -> Iterator[Any]:
+    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is.
+
+    Args:
+        path: None: standard output.
+        binary: bytes are written, not text.
+        whole: is given the handle of a file that is all written, right before it takes its name.
+    """
     if path is None:
         yield sys.stdout
         return
-    place = Path(path)
+    place, how = Path(path), {"mode": "wb"} if binary else {"mode": "w", **TEXT}
     with translate_write_errors(place):
-        if path_exists(place) and not (place.is_file() or place.is_dir()):
-            with place.open("w", **TEXT) as stream:
+        if not is_replaceable(place):
+            with place.open(**how) as stream:
                 yield stream
         else:
-            with atomic_file(place) as file, open(file.fileno(), "w", closefd=False, **TEXT) as stream:
-                yield stream
+            with atomic_file(place) as file:
+                with open(file.fileno(), closefd=False, **how) as stream:
+                    yield stream
+                if whole is not None:
+                    whole(file.fileno())
 
 
 def write_file(path: str, text: str) -> None:

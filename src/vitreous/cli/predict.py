@@ -1,21 +1,26 @@
-"""`vitreous predict`: images to labels, as a table, JSON lines or CSV."""
+"""`vitreous predict`: images to labels, as a table, JSON lines, CSV or parquet."""
 
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitreous.cli.load_model import open_classifier
 from vitreous.cli.options.commands import Predict
-from vitreous.cli.output import output, result_file
+from vitreous.cli.output import is_replaceable, output, result_file
 from vitreous.cli.parse import parse
-from vitreous.cli.prediction_formats import WRITERS, Layout
+from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, suggest_reading
+from vitreous.cli.prediction_job import PredictionJob, describe_job, is_own
 from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
-from vitreous.images.video import SUFFIXES, check_every, check_installed
+from vitreous.image_paths import expand_paths
+from vitreous.images.video import SUFFIXES, check_every, check_installed, is_video
+from vitreous.training.progress import Pace, reporter
 
 if TYPE_CHECKING:
     from vitreous.api.sorting import Sorter
@@ -26,24 +31,47 @@ if TYPE_CHECKING:
 def predict(arguments: list[str]) -> int:
     """Run `vitreous predict`."""
     options = parse(Predict, arguments, "predict")
+    format = check(options)
+    predictor, sorter = opened(options)
+    passed: Counter[str] = Counter()
+    filled: list[str] = []
+    source = expand_paths(options.paths, sys.stdin, options.null, passed)
+    source = source if sorter is None else sorter.outside(source)
+    with ExitStack() as stack:
+        results, whole = predictor.predict_many(source, options.every), None
+        if options.out and is_replaceable(Path(options.out)):
+            job = stack.enter_context(begun_job(options, predictor, format, list(map(str, source))))
+            results, whole = job.run(watched(options, predictor, job, stack)), job.note_made
+        results = noted(ordered(results, options, sorter), filled)
+        with output(options.out, format == "parquet", whole) as stream:
+            done, broken = WRITERS[format](results, stream, choose_layout(options, predictor))
+    say_end(options, passed, filled, (done, broken))
+    if options.out:
+        reading = suggest_reading(format, options.out, "labels" if predictor.folder.multilabel else "label")
+        print(f"{done:,} predictions are in {options.out}")
+        print(f"next: {reading}" if reading else f"next: vitreous explain {shlex.quote(options.model)} IMAGES...")
+    if sorter is not None:
+        print("\n".join(map(escape, str(sorter.result).splitlines())), file=sys.stdout if options.out else sys.stderr)
+    return 1 if broken or (sorter is not None and sorter.failed) else 0
+
+
+def check(options: Predict) -> str:
+    """Return the format of the results; raises ConfigError for options that can't be met, before anything takes long."""
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
+    format = choose_format(options.format, options.out)
     if options.out:
-        result_file(options.out, options.overwrite)
+        result_file(options.out, options.overwrite or is_own(Path(options.out)))
         endure()
     check_every(options.every)
     check_installed(options.paths)
     if options.link and not options.sort_into:
         raise ConfigError("--link says how --sort-into puts images into its folder; name that too")
-    predictor, sorter = opened(options)
-    passed: Counter[str] = Counter()
-    filled: list[str] = []
-    results = noted(classified(options, predictor, sorter, passed), filled)
-    multilabel = predictor.folder.multilabel
-    guess = not multilabel and predictor.decision.threshold is not None
-    layout = Layout(options.top, multilabel, guess, predictor.folder.decode.at_least is not None)
-    with output(options.out) as stream:
-        done, broken = WRITERS[options.format](results, stream, layout)
+    return format
+
+
+def say_end(options: Predict, passed: Counter[str], filled: list[str], counted: tuple[int, int]) -> None:
+    """Say what was passed over, filled in and broken, on standard error."""
     if passed:
         hint = (
             "; name a video itself to classify its frames" if SUFFIXES & {ending.lower() for ending in passed} else ""
@@ -52,13 +80,43 @@ def predict(arguments: list[str]) -> int:
     if filled:
         said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {escape(filled[0])}"
         print(f"vitreous: {said}", file=sys.stderr)
+    done, broken = counted
     if broken:
         print(f"vitreous: {broken:,} of {done + broken:,} images could not be read", file=sys.stderr)
-    if options.out:
-        print(f"{done:,} predictions are in {options.out}")
-    if sorter is not None:
-        print("\n".join(map(escape, str(sorter.result).splitlines())), file=sys.stdout if options.out else sys.stderr)
-    return 1 if broken or (sorter is not None and sorter.failed) else 0
+
+
+def choose_layout(options: Predict, predictor: "Predictor") -> Layout:
+    """Return what is written of each prediction."""
+    multilabel = predictor.folder.multilabel
+    guess = not multilabel and predictor.decision.threshold is not None
+    return Layout(options.top, multilabel, guess, predictor.folder.decode.at_least is not None)
+
+
+def begun_job(options: Predict, predictor: "Predictor", format: str, paths: list[str]) -> PredictionJob:
+    """Begin the parts of the file, or open those that a killed command left; raises ConfigError, RunLocked."""
+    assert options.out is not None
+    how = {"every": options.every, "format": format, "unsure_first": options.unsure_first}
+    return PredictionJob(Path(options.out), describe_job(predictor, paths, **how), paths)
+
+
+def watched(
+    options: Predict, predictor: "Predictor", job: PredictionJob, stack: ExitStack
+) -> "Callable[[int], Iterator[Prediction]]":
+    """Return what classifies the images behind so many, and tells how far it is."""
+    display, pace = reporter(), Pace()
+    stack.callback(display.close)
+    moving = any(map(is_video, job.paths))
+
+    def classify(behind: int) -> "Iterator[Prediction]":
+        total = len(job.paths)
+        said = f", going on behind {behind:,}" if behind else ""
+        display.phase(f"classifying {total:,} {'files' if moving else 'images'} into {escape(str(job.out))}{said}")
+        for count, one in enumerate(predictor.predict_many(job.paths, options.every, behind), start=behind + 1):
+            if not moving and (count % predictor.batch == 0 or count == total):
+                display.progress(count, total, pace.add_to(count, total, {}))
+            yield one
+
+    return classify
 
 
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
@@ -80,14 +138,8 @@ def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     return predictor, sorter
 
 
-def classified(
-    options: Predict, predictor: "Predictor", sorter: "Sorter | None", passed: Counter[str]
-) -> "Iterator[Prediction]":
+def ordered(results: "Iterator[Prediction]", options: Predict, sorter: "Sorter | None") -> "Iterator[Prediction]":
     """Yield predictions in the order that is wanted; each image is sorted before it is told."""
-    from vitreous.image_paths import expand_paths
-
-    found = expand_paths(options.paths, sys.stdin, options.null, passed)
-    results = predictor.predict_many(found if sorter is None else sorter.outside(found), options.every)
     if options.unsure_first:
         results = iter(sorted(results, key=lambda one: (one.error is not None, one.certainty)))
     for one in results:

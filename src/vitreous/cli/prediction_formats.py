@@ -1,16 +1,25 @@
-"""How `vitreous predict` writes predictions: a table, JSON lines or CSV, as they come."""
+"""How `vitreous predict` writes predictions: a table, JSON lines, CSV or parquet, as they come."""
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from vitreous.data.listing.scan_report import escape
+from vitreous.errors import ConfigError
+from vitreous.storage.parquet import check_parquet, replace_bytes
 
 if TYPE_CHECKING:
     from vitreous.prediction import Prediction
+
+
+ROWS = 4096
+"""Images in each group of a parquet file."""
 
 
 def complain(one: "Prediction") -> None:
@@ -102,4 +111,71 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
     return done, broken
 
 
-WRITERS = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv}
+def write_parquet(results: "Iterable[Prediction]", file: BinaryIO, layout: Layout) -> tuple[int, int]:
+    """Write a parquet file, a row for each image: name, label, score, top (a list of labels with their scores), unknown,
+    reduction, partial, filled, error; where an image may have several classes, labels too.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+    kinds = {"name": pa.string(), "label": pa.string(), "score": pa.float64(), "top": ranked}
+    kinds |= {"labels": pa.list_(pa.string())} if layout.multilabel else {}
+    kinds |= {
+        "unknown": pa.bool_(),
+        "reduction": pa.int8(),
+        "partial": pa.bool_(),
+        "filled": pa.bool_(),
+        "error": pa.string(),
+    }
+    schema, source = pa.schema(list(kinds.items())), iter(results)
+    done = broken = 0
+    with pq.ParquetWriter(file, schema) as writer:
+        while rows := list(islice(source, ROWS)):
+            for one in filter(lambda row: row.error, rows):
+                complain(one)
+            broken += sum(bool(one.error) for one in rows)
+            done += sum(not one.error for one in rows)
+            columns = {name: [_parquet_value(one, name) for one in rows] for name in kinds}
+            writer.write_table(pa.table(columns, schema=schema))
+    return done, broken
+
+
+def _parquet_value(one: "Prediction", name: str) -> Any:
+    value = getattr(one, name)
+    if name == "top":
+        return [{"label": replace_bytes(label), "score": score} for label, score in value]
+    if name == "labels" and value is not None:
+        return [replace_bytes(label) for label in value]
+    return replace_bytes(value) if isinstance(value, str) else value
+
+
+WRITERS = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
+FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+"""What a file's extension says of its format."""
+
+
+def choose_format(named: str | None, out: str | None) -> str:
+    """Return how results are written: as named, as the file's extension says, or as a table.
+
+    Raises:
+        ConfigError: parquet without a file, or without pyarrow.
+    """
+    chosen = named or FORMATS.get(Path(out or "").suffix.lower(), "table")
+    if chosen == "parquet":
+        if out is None:
+            raise ConfigError("parquet is written to a file; name it with --out, such as --out predictions.parquet")
+        check_parquet("--format csv or jsonl")
+    return chosen
+
+
+READING = {
+    "csv": "import csv, collections; print(collections.Counter(row['{}'] for row in csv.DictReader(open({!r}))))",
+    "jsonl": "import json, collections; print(collections.Counter(str(json.loads(line)['{}']) for line in open({!r})))",
+    "parquet": "import pyarrow.parquet as p; print(p.read_table({1!r})['{0}'].value_counts())",
+}
+
+
+def suggest_reading(format: str, out: str, column: str) -> str | None:
+    """Return a command that counts a file's labels; None for a table."""
+    return f"python -c {shlex.quote(READING[format].format(column, out))}" if format in READING else None

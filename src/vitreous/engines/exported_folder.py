@@ -4,6 +4,8 @@ config.json holds the format's version, what the files are and hash to, the grap
 decoding, class names, temperature, where the model comes from, and how far the runtime's outputs were from torch's.
 """
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -15,7 +17,7 @@ from jaxtyping import Float32
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
-from vitreous.settings import from_dict
+from vitreous.settings import from_dict, to_dict
 from vitreous.storage.atomic import find_settled
 from vitreous.storage.hashing import check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
@@ -86,6 +88,12 @@ class ExportedFolder:
     def file(self) -> Path:
         """The file to open."""
         return self.path / self.files[0].file
+
+    @property
+    def sha256(self) -> str:
+        """Hash everything that maps pixels to its outputs."""
+        facts = {"files": [one.sha256 for one in self.files], "preprocess": to_dict(self.preprocess)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def description(self) -> str:

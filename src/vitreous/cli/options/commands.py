@@ -158,10 +158,12 @@ class Predict:
     frames are written, as PNG."""
     link: Literal["hard", "symbolic"] | None = None
     """With --sort-into: make links in place of copies."""
-    format: Literal["table", "jsonl", "csv"] = "table"
-    """How results are written."""
+    format: Literal["table", "jsonl", "csv", "parquet"] | None = None
+    """How results are written; by default as the extension of --out says, .jsonl, .csv or .parquet, else as a table. parquet needs
+    pyarrow (pip install 'vitreous[data]')."""
     out: str | None = None
-    """Write results to this file, a new one, instead of standard output."""
+    """Write results to this file, a new one, instead of standard output. Killed and started again, the command goes on behind the
+    last whole part of them, kept beside the file until that is whole."""
     overwrite: bool = False
     """Let --out be a file that is there: it is replaced once the new one is whole."""
     batch: int = 32

@@ -69,9 +69,7 @@ def weights_hash(model: Model) -> str:
 def model_hash(folder: ModelFolder | ExportedFolder) -> str:
     """Hash everything that maps pixels to a model's output: its architecture, weights and preprocessing; of an export its files."""
     if isinstance(folder, ExportedFolder):
-        files = [one.sha256 for one in folder.files]
-        facts = {"files": files, "preprocess": to_dict(folder.preprocess)}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return folder.sha256
     facts = {
         "kind": get_kind(folder.model.config),
         "architecture": to_dict(folder.model.config),

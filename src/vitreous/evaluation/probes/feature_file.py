@@ -10,6 +10,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.features import Features
 from vitreous.metrics.classification import find_indices
 from vitreous.storage.atomic import atomic_file
+from vitreous.storage.parquet import check_parquet, replace_bytes
 from vitreous.storage.presence import is_folder
 
 FORMATS = (".parquet", ".npz")
@@ -24,12 +25,7 @@ def check_target(path: Path) -> None:
     if is_folder(path):
         raise ConfigError(f"{path} is a folder; name a file")
     if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise ConfigError(
-                "parquet files need pyarrow: pip install 'vitreous[data]', or name a file that ends in .npz"
-            ) from None
+        check_parquet("name a file that ends in .npz")
 
 
 def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
@@ -69,12 +65,12 @@ def _write_parquet(file: Any, parts: Mapping[str, Features], facts: Mapping[str,
         ("vector", pa.list_(pa.float32(), width)),
     ]
     kept = [one for one in fields if one[0] in _columns(parts)]
-    schema = pa.schema(kept, metadata={key: _text(value) for key, value in facts.items()})
+    schema = pa.schema(kept, metadata={key: replace_bytes(value) for key, value in facts.items()})
     with pq.ParquetWriter(file, schema) as writer:
         for part, found, rows in _groups(parts):
             columns = {
-                "name": [_text(name) for name in found.names[rows]],
-                "label": [_text(found.classes[label]) for label in found.labels[rows]],
+                "name": [replace_bytes(name) for name in found.names[rows]],
+                "label": [replace_bytes(found.classes[label]) for label in found.labels[rows]],
                 "part": [part] * len(found.labels[rows]),
                 "vector": pa.FixedSizeListArray.from_arrays(np.ravel(found.vectors[rows]), width),
             }
@@ -92,18 +88,16 @@ def _groups(parts: Mapping[str, Features]) -> Iterator[tuple[str, Features, slic
         yield from ((part, found, slice(first, first + ROWS)) for first in range(0, len(found), ROWS))
 
 
-def _text(name: str) -> str:
-    """Return a name in valid UTF-8; bytes that aren't text become U+FFFD."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
-
-
 def _write_npz(file: Any, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
     classes = sorted({name for found in parts.values() for name in found.classes})
-    arrays = {key: np.array(_text(value)) for key, value in facts.items()}
-    arrays["name"] = np.array([_text(name) for found in parts.values() for name in found.names])
+    arrays = {key: np.array(replace_bytes(value)) for key, value in facts.items()}
+    arrays["name"] = np.array([replace_bytes(name) for found in parts.values() for name in found.names])
     if _labelled(parts):
         own = [find_indices(found.classes, classes)[found.labels] for found in parts.values()]
-        arrays |= {"label": np.concatenate(own).astype(np.int64), "classes": np.array([_text(one) for one in classes])}
+        arrays |= {
+            "label": np.concatenate(own).astype(np.int64),
+            "classes": np.array([replace_bytes(one) for one in classes]),
+        }
     if set(parts) != {""}:
         arrays["part"] = np.repeat(list(parts), [len(found) for found in parts.values()])
     vectors = [found.vectors for found in parts.values()]

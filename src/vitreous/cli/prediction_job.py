@@ -1,0 +1,216 @@
+"""Predictions on their way to a file: kept in parts as they come, so that a command that was killed goes on behind the last whole one.
+
+`.preds.csv.parts/` beside `preds.csv` holds what the predictions depend on (job.json), a file of JSON lines for each part, written
+atomically, and which file was made of them (made.json). It goes once that file is there.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.prediction import Prediction
+from vitreous.settings import to_dict
+from vitreous.storage.atomic import clear_partials, remove_folder, translate_write_errors, write_atomically
+from vitreous.storage.limits import read_json
+from vitreous.storage.lock import FolderLock
+from vitreous.storage.presence import path_exists
+
+if TYPE_CHECKING:
+    from vitreous.predictor import Predictor
+
+FORMAT = 1
+"""Of the folder; a part's predictions are those of `Prediction`."""
+PART = 256
+"""Fewest predictions in a part, but for the last."""
+JOB, MADE = "job.json", "made.json"
+
+
+def parts_folder(out: Path) -> Path:
+    """Return where a file's predictions are kept until it is whole."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def is_own(out: Path) -> bool:
+    """Return whether a file was made of the parts that still lie beside it, by a command that was killed right after."""
+    with suppress(OSError, CheckpointError):
+        return read_json(parts_folder(out) / MADE) == _identify(out.stat())
+    return False
+
+
+def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Return what predictions depend on, as JSON values: the model, how it computes, the options, the images."""
+    from vitreous.engines.exported_folder import ExportedFolder
+
+    folder, decision = predictor.folder, predictor.decision
+    if isinstance(folder, ExportedFolder):
+        digest = folder.sha256
+    else:
+        from vitreous.evaluation.probes.feature_cache import model_hash
+
+        digest = model_hash(folder)
+    head = [list(folder.classes), folder.multilabel, getattr(folder, "temperature", 1.0)]
+    state = hashlib.sha256()
+    for path in paths:
+        state.update(f"{path}\0{_describe_file(path)}\0".encode(errors="surrogateescape"))
+    return {
+        "vitreous_predictions": FORMAT,
+        "model": hashlib.sha256(json.dumps([digest, head]).encode()).hexdigest(),
+        "engine": predictor.engine.name,
+        "precision": predictor.engine.precision,
+        "device": str(predictor.device),
+        "decode": to_dict(folder.decode),
+        "batch": predictor.batch,
+        "top": predictor.top,
+        "threshold": decision.threshold,
+        "tta": decision.tta,
+        **options,
+        "images": {"count": len(paths), "sha256": state.hexdigest()},
+    }
+
+
+def _describe_file(path: str) -> str:
+    """Return a file's size and time of change; empty if there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):  # a name with a NUL
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+class PredictionJob:
+    """The parts of one output, locked while they are worked on.
+
+    Args:
+        out: the file that they become.
+        facts: what the predictions depend on (`describe_job`).
+        paths: of the images and videos.
+
+    Raises:
+        ConfigError: parts are there that were begun otherwise. RunLocked: another process works on them.
+        StorageError: they can't be written.
+    """
+
+    def __init__(self, out: Path, facts: Mapping[str, Any], paths: Sequence[str]) -> None:
+        self.out, self.folder, self.paths = out, parts_folder(out), paths
+        self.facts = json.loads(json.dumps(facts))
+        self.size = -(-PART // facts["batch"]) * facts["batch"]
+        """Predictions in a part: whole batches, since a batch's numbers depend on its images in the last digits."""
+        with translate_write_errors(self.folder):
+            self.folder.mkdir(exist_ok=True)
+        self._lock = FolderLock(self.folder)
+        try:
+            self._begin()
+            self.parts = [self._part(number) for number in range(self._count())]
+            """Files of the parts that are whole."""
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def done(self) -> int:
+        """How many predictions are kept."""
+        return sum(len(self._read(part)) for part in self.parts[-1:]) + self.size * max(0, len(self.parts) - 1)
+
+    def __enter__(self) -> "PredictionJob":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the parts once the file is made of them, or where there are none."""
+        if kind is None or not self.parts:
+            remove_folder(self.folder)
+        elif issubclass(kind, KeyboardInterrupt):
+            print(f"vitreous: the same command goes on behind the first {self.done:,}", file=sys.stderr)
+        self._lock.release()
+
+    def run(self, classify: Callable[[int], Iterator[Prediction]]) -> Iterator[Prediction]:
+        """Yield the predictions that are kept, then further ones, each after its part is on the disk.
+
+        Args:
+            classify: gives the predictions behind so many.
+        """
+        behind = self.done
+        for part in self.parts:
+            yield from self._read(part)
+        fresh = classify(behind)
+        while part := list(islice(fresh, self.size)):
+            path = self._part(len(self.parts))
+            write_atomically(path, "".join(f"{json.dumps(asdict(one))}\n" for one in part).encode())
+            self.parts.append(path)
+            yield from part
+
+    def note_made(self, handle: int) -> None:
+        """Note that an open file holds all predictions and is about to take its name."""
+        write_atomically(self.folder / MADE, json.dumps(_identify(os.fstat(handle))).encode())
+
+    def _begin(self) -> None:
+        """Hold what is there against what is asked for; raises ConfigError."""
+        clear_partials(self.folder)
+        clear_partials(self.out.parent, self.out.name)
+        if not path_exists(self.folder / JOB):
+            write_atomically(self.folder / JOB, json.dumps(self.facts, indent=1).encode())
+            return
+        try:
+            begun = read_json(self.folder / JOB)
+        except CheckpointError as error:
+            raise ConfigError(f"{error}; remove {self.folder} to begin anew") from error
+        for name in [*self.facts, *begun]:
+            if begun.get(name) != self.facts.get(name):
+                raise ConfigError(
+                    f"{self.out} was begun with {_say_change(name, begun.get(name), self.facts.get(name))}; go on as it was begun, "
+                    f"name another file with --out, or remove {self.folder} to begin anew"
+                )
+
+    def _count(self) -> int:
+        """Count the parts from the first on that are whole; only the last may be short."""
+        count = 0
+        while path_exists(self._part(count)):
+            count += 1
+            if len(self._read(self._part(count - 1))) < self.size:
+                break
+        return count
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:06}.jsonl"
+
+    def _read(self, part: Path) -> list[Prediction]:
+        with translate_write_errors(part):
+            lines = part.read_bytes().splitlines()
+        try:
+            return [_revive(json.loads(line)) for line in lines]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{part} is damaged; remove {self.folder} to begin anew") from error
+
+
+def _revive(values: dict[str, Any]) -> Prediction:
+    """Return a prediction from its JSON values."""
+    top = tuple((label, score) for label, score in values["top"])
+    labels = None if values["labels"] is None else tuple(values["labels"])
+    return Prediction(**{**values, "top": top, "labels": labels})
+
+
+def _identify(status: os.stat_result) -> dict[str, int]:
+    return {"device": status.st_dev, "inode": status.st_ino, "bytes": status.st_size}
+
+
+def _say_change(name: str, begun: Any, now: Any) -> str:
+    if name == "model":
+        return "another model"
+    if name == "images":
+        one, two = (found.get("count") if isinstance(found, dict) else None for found in (begun, now))
+        return (
+            f"{one:,} images, now there are {two:,}"
+            if one != two
+            else "other images: one of them was changed or renamed"
+        )
+    return f"{name} {begun}, now it is {now}"

@@ -1,0 +1,16 @@
+"""What writing parquet files needs: pyarrow, imported where it is used, and text that is UTF-8."""
+
+from importlib.util import find_spec
+
+from vitreous.errors import ConfigError
+
+
+def check_parquet(otherwise: str) -> None:
+    """Raise ConfigError unless pyarrow is installed; `otherwise` says what can be done without it."""
+    if find_spec("pyarrow") is None:
+        raise ConfigError(f"parquet files need pyarrow: pip install 'vitreous[data]', or {otherwise}")
+
+
+def replace_bytes(name: str) -> str:
+    """Return a name in valid UTF-8; bytes that aren't text become U+FFFD."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
