@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -191,7 +192,7 @@ def test_parquet_holds_what_json_lines_do(vitreous, trained, images, here):
 
 def test_parquet_needs_a_file_and_pyarrow(vitreous, trained, images, here, monkeypatch):
     vitreous("predict", trained, "images", "--format=parquet").refused("name it with --out")
-    monkeypatch.setattr("vitreous.storage.parquet.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     vitreous("predict", "nowhere", "images", "--out=o.parquet").refused("pip install 'vitreous[data]'", "--format csv")
     assert sorted(path.name for path in here.iterdir()) == ["images"]
 

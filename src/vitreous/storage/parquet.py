@@ -1,14 +1,14 @@
 """What writing parquet files needs: pyarrow, imported where it is used, and text that is UTF-8."""
 
-from importlib.util import find_spec
-
 from vitreous.errors import ConfigError
 
 
 def check_parquet(otherwise: str) -> None:
-    """Raise ConfigError unless pyarrow is installed; `otherwise` says what can be done without it."""
-    if find_spec("pyarrow") is None:
-        raise ConfigError(f"parquet files need pyarrow: pip install 'vitreous[data]', or {otherwise}")
+    """Raise ConfigError unless pyarrow can be imported; `otherwise` says what can be done without it."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise ConfigError(f"parquet files need pyarrow: pip install 'vitreous[data]', or {otherwise}") from None
 
 
 def replace_bytes(name: str) -> str:
