@@ -333,7 +333,8 @@ PASSED = {"JPEG": 20, "PNG": 22}
 
 
 @pytest.mark.parametrize("kind", PASSED)
-def test_an_image_passes_through_few_modules(predictor, tmp_path, kind):
+def test_an_image_passes_through_few_modules(tmp_path, kind):
+    predictor = Predictor(folder_of(), device="cpu", batch=4)
     path, passed = tmp_path / f"image.{kind.lower()}", set()
     Image.fromarray(pixels()).save(path, kind)
 

@@ -321,7 +321,7 @@ class Predictor(Shown):
     def logits(self, pixels: "Pixels[torch.Tensor, 'batch channel row col']") -> "Float[torch.Tensor, 'batch label']":
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
         if self.engine.name == "torch":
-            return self._torch.pass_through(self.model, pixels)
+            return self._torch.compute("forward", pixels)
         import torch
 
         return torch.from_numpy(self.engine.logits(pixels.permute(0, 2, 3, 1).cpu().numpy()))

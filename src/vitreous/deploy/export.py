@@ -71,7 +71,9 @@ def export_model(
         )  # fmt: skip
         engine = ProgramEngine(written) if target == "torch" else choose_engine(written, READERS[target][0], "cpu")
         assert isinstance(engine, ExportedEngine)
-        proof = prove(TorchEngine(folder, "cpu"), engine, pixels, which, f"{engine.name} {version(engine.name)}")
+        proof = prove(
+            TorchEngine(folder, "cpu", packed=False), engine, pixels, which, f"{engine.name} {version(engine.name)}"
+        )
         document = {
             KEY: EXPORT_FORMAT, "target": target, "files": [to_dict(one) for one in files], "graph": to_dict(config),
             **facts, "proof": proof.to_dict(),

@@ -1,12 +1,14 @@
 """torch, on whatever device: the model itself, by its own operators."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from torch import Tensor
+from torch import Tensor, nn
 
+from vitreous.engines.fast_path import WORTH, FastPath
 from vitreous.images.tensors import normalize
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
@@ -20,6 +22,7 @@ class TorchEngine:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        packed: take the fast path on a CPU (`engines/fast_path.py`); else the model's own layers alone.
 
     Raises:
         ConfigError: this machine has no such device.
@@ -27,12 +30,18 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, folder: ModelFolder, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(
+        self, folder: ModelFolder, device: str = "auto", precision: str = "fp32", *, packed: bool = True
+    ) -> None:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
         self.folder, self.model = folder, folder.model.to(self.device).eval()
+        self.fast: FastPath | None = None
+        """The fast path, once as many images have come as make it worth while."""
+        self.waiting = WORTH if packed and self.device.type == "cpu" else None
+        """Images until then; None: never."""
 
     @property
     def precision(self) -> str:
@@ -44,17 +53,37 @@ class TorchEngine:
         """Threads of torch."""
         return torch.get_num_threads()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it computes, for who wants to know."""
+        if self.fast is not None:
+            return self.fast.notes
+        return () if self.waiting is None else ("torch's own layers: too few images for packing to pay",)
+
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return the model's outputs."""
-        return self.pass_through(self.model, to_channels_first(pixels)).cpu().numpy()
+        return self.compute("forward", to_channels_first(pixels)).cpu().numpy()
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return what they say of each class, at the model's temperature."""
-        return self.folder.probabilities(self.pass_through(self.model, to_channels_first(pixels))).cpu().numpy()
+        return self.folder.probabilities(self.compute("forward", to_channels_first(pixels))).cpu().numpy()
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
         """Return what represents each image."""
-        return self.pass_through(self.model.features, to_channels_first(pixels)).cpu().numpy()
+        return self.compute("features", to_channels_first(pixels)).cpu().numpy()
+
+    def compute(
+        self, what: Literal["forward", "features"], pixels: Pixels[Tensor, "batch channel row col"]
+    ) -> Float[Tensor, "batch values"]:
+        """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path where there is one."""
+
+        def see(model: nn.Module, part: Tensor) -> Tensor:
+            return self.pass_through(model if what == "forward" else model.features, part)
+
+        if self.fast is None and self.waiting is not None:
+            self.waiting -= len(pixels)
+            self.fast = FastPath(self.model, bf16=self.bf16) if self.waiting <= 0 else None
+        return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
 
     def pass_through(
         self, see: Callable[[Tensor], Tensor], pixels: Pixels[Tensor, "batch channel row col"]

@@ -68,11 +68,21 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token dim"]:
         """Let every token attend to all tokens (equations 5 to 8)."""
-        return self.mixed(attend(self.heads_of(self.project(tokens), places)))
+        return self.out(self.gather(tokens, places))
+
+    def gather(
+        self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token inner"]:
+        """Return the heads' outputs side by side, which `out` mixes (equation 8)."""
+        return self.joined(attend(self.heads_of(self.project(tokens), places)))
 
     def mixed(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
         """Mix the heads' outputs (equation 8)."""
-        return self.out(self.norm(gathered.transpose(1, 2).flatten(2)))
+        return self.out(self.joined(gathered))
+
+    def joined(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token inner"]:
+        """Put the heads' outputs side by side."""
+        return self.norm(gathered.transpose(1, 2).flatten(2))
 
     def project(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim3"]:
         """Map tokens to q, k and v side by side."""

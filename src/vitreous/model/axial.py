@@ -27,14 +27,14 @@ class AxialAttention(Attention):
         super().__init__(config)
         self.axis: Axis = axis
 
-    def forward(
+    def gather(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
-    ) -> Float[Tensor, "batch token dim"]:
+    ) -> Float[Tensor, "batch token inner"]:
         """Let every patch attend to those of its line."""
         assert places.grid is not None
         q, k, v, _ = super().heads_of(self.project(tokens), places)
         lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
-        return self.mixed(join_lines(attend(lines), places.grid, self.axis))
+        return self.joined(join_lines(attend(lines), places.grid, self.axis))
 
     def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return the input of full attention's kernel that gives the same result: minus infinity off each query's line.

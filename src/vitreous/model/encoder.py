@@ -37,14 +37,18 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(0.0)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
-        """Transform every token on its own. A gated layer's first half is the gate, its second the value."""
+        """Transform every token on its own."""
+        return self.dropout(self.contract(self.hidden(tokens)))
+
+    def hidden(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... hidden"]:
+        """Return what `contract` maps back. A gated layer's first half is the gate, its second the value."""
         hidden = self.expand(tokens)
         if self.gated:
             gate, value = hidden.chunk(2, dim=-1)
             hidden = self.act(gate) * value
         else:
             hidden = self.act(hidden)
-        return self.dropout(self.contract(self.norm(self.dropout(hidden))))
+        return self.norm(self.dropout(hidden))
 
 
 class DropPath(nn.Module):

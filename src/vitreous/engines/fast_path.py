@@ -1,0 +1,158 @@
+"""The fast way through a model on a CPU: packed dense layers, a few images at a time, each thread with images of its own.
+
+It is worth its preparation from a few images on, and is taken only where its outputs are those of the model.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.engines.packed_linear import Packing, choose_packing
+from vitreous.engines.packed_model import count_packed, pack_model
+from vitreous.model.vit import ViT
+from vitreous.runtime.memory import read_memory
+
+WORTH = 8
+"""Images after which packing has paid: it takes as long as it saves on about four."""
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.05}
+"""Largest difference from the model's own outputs, as a share of the largest one, by precision."""
+HIDDEN_BYTES = 5_000_000
+"""Widest activations of the images that go through a block together: less costs calls, more leaves the cache (docs/speed.md)."""
+SHARE = 4
+"""At most this part of the memory goes to packed weights: one fourth."""
+
+See = Callable[[nn.Module, Tensor], Tensor]
+"""What is computed of a model and preprocessed pixels: logits, features, ..."""
+
+
+class FastPath:
+    """A model's packed twin, made when it pays and again when the model has changed.
+
+    In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
+
+    Args:
+        model: on the CPU, in eval mode.
+        bf16: whether products are in bfloat16.
+    """
+
+    def __init__(self, model: nn.Module, *, bf16: bool) -> None:
+        self.model, self.dtype = model, torch.bfloat16 if bf16 else torch.float32
+        self.threads = torch.get_num_threads()
+        self.notes: tuple[str, ...] = ()
+        """How it computes, and what stays torch's own, with the reasons."""
+        self._state, self._twin, self._each = None, None, 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, see: See, pixels: Tensor) -> Tensor:
+        """Return what is seen of these pixels."""
+        if not self._is_ready(see, pixels):
+            return see(self.model, pixels)
+        twin = self._twin
+        assert twin is not None
+        parts = self._split(pixels)
+        if len(parts) < max(2, self.threads) or self.threads == 1:
+            return torch.cat([see(twin, part) for part in parts])
+        self._pool = self._pool or open_pool(self.threads)
+        return torch.cat(list(self._pool.map(lambda part: see(twin, part), parts)))
+
+    def _is_ready(self, see: See, pixels: Tensor) -> bool:
+        """Return whether there is a twin of the model as it is now; make one if not."""
+        state = read_state(self.model)
+        if state is None:
+            self._twin = None
+            self.notes = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
+        elif state != self._state:
+            self._twin = None
+            self._prepare(see, pixels)
+        self._state = state
+        return self._twin is not None
+
+    def _prepare(self, see: See, pixels: Tensor) -> None:
+        """Pack the model, and hold the outputs of some images against its own."""
+        tokens, hidden = measure_activations(self.model)
+        most = max(1, HIDDEN_BYTES // max(1, tokens * hidden * self.dtype.itemsize))
+        self._each = min(most, -(-len(pixels) // self.threads))
+        packing = choose_packing(self.dtype, tuple(sorted({tokens, tokens * self._each})))
+        try:
+            self.notes = (f"torch's own layers: {self._refusal(packing)}",)
+            if packing is None or self._refusal(packing):
+                return
+            packed = pack_model(self.model, packing)
+            far = measure_distance(see(packed.model, pixels[: self._each]), see(self.model, pixels[: self._each]))
+        except (RuntimeError, IndexError, AttributeError) as error:  # an operator that this build of torch lacks
+            self.notes = (f"torch's own layers: packing failed: {' '.join(str(error).split())[:200]}",)
+            return
+        if not far <= NEAR[self.dtype]:
+            self.notes = (f"torch's own layers: packed ones give outputs {far:.1e} of the largest away",)
+            return
+        if not count_packed(packed.model):
+            self.notes = tuple(f"torch's own layers: {one}" for one in packed.left)
+            return
+        self._twin = packed.model
+        way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
+        done = f"{count_packed(packed.model)} dense layers packed by {packing.library}, images {way}"
+        self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
+
+    def _refusal(self, packing: Packing | None) -> str:
+        """Return why the model can't be packed, or nothing."""
+        if packing is None:
+            return "no packing for this kind of processor"
+        copies = len(packing.rows) if packing.library == "mkl" else 1
+        needed = copies * sum(value.numel() for value in self.model.parameters()) * self.dtype.itemsize
+        if needed > read_memory() // SHARE:
+            return f"packed, they would take {needed / 1e9:.1f} GB more"
+        return ""
+
+    def _split(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Cut a batch into parts that fit the cache, and that keep all threads at work."""
+        each = self._each if len(pixels) >= self._each * self.threads else -(-len(pixels) // self.threads)
+        return pixels.split(min(each, self._each))
+
+
+def read_state(model: nn.Module) -> Any:
+    """Return something that changes whenever a model's function does; None: it can't be packed as it is."""
+    found: list[Any] = [getattr(model, "image", None)]
+    for module in model.modules():
+        if module.training or module._forward_hooks or module._forward_pre_hooks:
+            return None
+        values = [value for value in module._parameters.values() if value is not None]
+        if any(value.dtype != torch.float32 or value.is_inference() for value in values):
+            return None
+        found.append((id(module), *((id(value), value.data_ptr(), value._version) for value in values)))
+    return found
+
+
+def measure_activations(model: nn.Module) -> tuple[int, int]:
+    """Return a model's tokens and the width of its widest activations; of what is no ViT 1 and 0."""
+    if not isinstance(model, ViT):
+        return 1, 0
+    config = model.config
+    return config.prefix + model.grid.rows * model.grid.cols, max(config.mlp_width, 3 * config.gathered)
+
+
+def measure_distance(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest expected value."""
+    most = float(expected.abs().max())
+    return float((found - expected).abs().max()) / (most or 1.0)
+
+
+def open_pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that compute with one thread each; the caller's setting stays as it is."""
+    ready = threading.Barrier(threads + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first question would otherwise come later, and take the caller's setting
+        torch.set_num_threads(1)
+        ready.wait()
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="compute")
+    for _ in range(threads):
+        pool.submit(begin)
+    ready.wait()
+    torch.set_num_threads(before)  # what torch gives to threads that are yet to come
+    return pool

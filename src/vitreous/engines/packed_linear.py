@@ -1,0 +1,94 @@
+"""Dense layers whose weights are laid out beforehand for the processor's matrix products, by oneDNN or MKL. CPU only.
+
+torch's own layer lays its weight out anew in every pass, copies the bias into the result first, and goes through the result again
+for the activation.
+"""
+
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.runtime.device import read_cpu_vendor
+
+ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
+"""Ours to oneDNN's name of what follows a product, and its algorithm."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How weights are laid out."""
+
+    library: Literal["mkl", "onednn"]
+    """MKL, for float32 on Intel's processors: there its products are the faster ones; oneDNN anywhere else, with the activation
+    inside the product."""
+    dtype: torch.dtype
+    """float32 or bfloat16: of the product's factors; it is summed in float32."""
+    rows: tuple[int, ...]
+    """Tokens of a pass: MKL's layout is for one number of them; with others the layer is torch's own."""
+
+
+def choose_packing(dtype: torch.dtype, rows: tuple[int, ...]) -> Packing | None:
+    """Return this processor's packing for a precision; None: it has none."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    if dtype == torch.float32 and torch.backends.mkl.is_available() and "AuthenticAMD" not in read_cpu_vendor():
+        return Packing("mkl", dtype, rows)
+    return Packing("onednn", dtype, rows) if torch.backends.mkldnn.is_available() else None
+
+
+class PackedLinear(nn.Module):
+    """A dense layer, and the activation after it, through a weight that was laid out beforehand.
+
+    The result is in the packing's precision.
+    """
+
+    def __init__(
+        self,
+        weight: Float32[Tensor, "out in"],
+        bias: Float32[Tensor, " out"] | None,
+        packing: Packing,
+        activation: str = "none",
+    ) -> None:
+        super().__init__()
+        self.activation, self.packing = activation, packing
+        self.weight = weight.detach()
+        self.bias = None if bias is None else bias.detach().to(packing.dtype)
+        if packing.library == "mkl":
+            lay_out = torch.ops.mkl._mkl_reorder_linear_weight
+            self.packed = {rows: lay_out(self.weight, rows) for rows in packing.rows}
+        else:
+            lay_out = torch.ops.mkldnn._reorder_linear_weight
+            self.packed = {0: lay_out(self.weight.to(packing.dtype), packing.rows[0])}
+
+    def forward(self, values: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
+        """Return the activated product."""
+        if self.packing.library == "onednn":
+            kind, algorithm = ACTIVATIONS[self.activation]
+            values = values.to(self.packing.dtype)
+            return torch.ops.mkldnn._linear_pointwise(values, self.packed[0], self.bias, kind, [], algorithm)
+        rows = values.numel() // values.shape[-1]
+        if rows in self.packed:
+            found = torch.ops.mkl._mkl_linear(values, self.packed[rows], self.weight, self.bias, rows)
+        else:
+            found = F.linear(values, self.weight, self.bias)
+        return self._activate(found)
+
+    def add(self, values: Float[Tensor, "... in"], residual: Float[Tensor, "... out"]) -> Float[Tensor, "... out"]:
+        """Return the product plus what passes it by, which keeps its precision; the layer has no activation."""
+        if self.packing.library == "onednn" and residual.dtype == self.packing.dtype:
+            add = torch.ops.mkldnn._linear_pointwise.binary
+            return add(values.to(self.packing.dtype), residual, self.packed[0], self.bias, "add")
+        found = self(values)
+        return found.add_(residual) if found.dtype == residual.dtype else residual + found
+
+    def _activate(self, found: Tensor) -> Tensor:
+        if self.activation == "silu":
+            return F.silu(found, inplace=True)
+        if self.activation == "none":
+            return found
+        return torch.ops.aten.gelu_(found, approximate=ACTIVATIONS[self.activation][1])

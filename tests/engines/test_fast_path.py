@@ -1,0 +1,235 @@
+"""The fast path on a CPU: the model's own outputs from packed layers, whatever the model is made of and whatever changes in it."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from tests.deploy.conftest import folder_of, trained
+from tests.deploy.test_families import FAMILIES
+from torch.nn import functional as F
+
+from vitreous.engines import fast_path, packed_linear
+from vitreous.engines.fast_path import FastPath, measure_activations, open_pool
+from vitreous.engines.packed_linear import PackedLinear, Packing
+from vitreous.engines.packed_model import PackedBlock, count_packed, pack_model
+from vitreous.engines.torch_engine import TorchEngine
+from vitreous.model.lora import add_lora
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.token_merging import Merging
+from vitreous.runtime.memory import read_memory
+
+ACTIVATIONS = {
+    "none": lambda values: values,
+    "gelu": F.gelu,
+    "gelu-tanh": lambda values: F.gelu(values, approximate="tanh"),
+    "silu": F.silu,
+}
+LIBRARIES = [("mkl", torch.float32, 2e-6), ("onednn", torch.float32, 2e-6), ("onednn", torch.bfloat16, 2e-2)]
+PIXELS = np.random.default_rng(0)
+needs_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this build of torch has no MKL")
+
+
+def far(found, expected):
+    return float((found.double() - expected.double()).abs().max() / expected.abs().max())
+
+
+def pixels_of(folder, count):
+    channels, kept = folder.preprocess.channels, folder.preprocess.keeps_channels
+    pixels = PIXELS.integers(0, 256, (count, *folder.preprocess.size, channels), dtype=np.uint8)
+    return pixels.astype(np.float32) if kept else pixels
+
+
+@needs_mkl
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("library", "dtype", "near"), LIBRARIES)
+def test_a_packed_layer_is_the_product_in_float64(library, dtype, near, activation):
+    """With the number of rows that was packed for, and with others; strided values too."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(96, 64, generator=generator) / 8, torch.randn(96, generator=generator)
+    for added in (bias, None):
+        layer = PackedLinear(weight, added, Packing(library, dtype, (10, 40)), activation)
+        for shape in ((2, 5, 64), (8, 5, 64), (3, 5, 64), (7, 64), (2, 64, 5)):
+            values = torch.randn(*shape, generator=generator)
+            values = values if shape[-1] == 64 else values.mT
+            product = F.linear(values.double(), weight.double(), None if added is None else added.double())
+            assert far(layer(values), ACTIVATIONS[activation](product)) < near
+            if activation == "none":
+                residual = torch.randn(product.shape, generator=generator)
+                before = residual.clone()
+                assert far(layer.add(values, residual), product + residual) < near
+                assert torch.equal(residual, before)
+
+
+@needs_mkl
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_its_own_outputs(name):
+    """Float32 within 1e-5 of the largest logit; bfloat16 about as far as torch's own autocast is."""
+    model = trained(FAMILIES[name])
+    config = model.config
+    images = torch.randn(3, config.channels, *config.image, generator=torch.Generator().manual_seed(1))
+    tokens, _ = measure_activations(model)
+    with torch.inference_mode():
+        expected = model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = far(model(images), expected)
+        for library, dtype, _ in LIBRARIES:
+            packed = pack_model(model, Packing(library, dtype, (3 * tokens,)))
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                found = far(packed.model(images).float(), expected)
+            assert found < (1e-5 if dtype == torch.float32 else max(0.03, 2 * cast))
+            assert (count_packed(packed.model) > 0) == (not isinstance(config, ResNetConfig))
+        assert torch.equal(model(images), expected)
+    assert count_packed(model) == 0
+
+
+def test_residuals_belong_to_products_wherever_a_block_allows_it():
+    counted = {
+        name: sum(isinstance(part, PackedBlock) for part in pack_model(trained(FAMILIES[name]), ONEDNN).model.modules())
+        for name in ("plain", "registers (DINOv2)", "axial", "parallel, RMS, QK norm", "bias by an MLP (Swin v2)")
+    }
+    assert list(counted.values()) == [2, 2, 2, 0, 0]
+
+
+ONEDNN = Packing("onednn", torch.float32, (25,))
+
+
+@pytest.mark.parametrize(
+    "name", ["registers (DINOv2)", "rotary cells (EVA-02)", "class+mean of layers", "no head", "bottlenecks"]
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_engine_gives_its_own_outputs_for_batches_of_all_sizes(name, threads, monkeypatch):
+    monkeypatch.setattr(fast_path, "HIDDEN_BYTES", 40_000)  # parts of a few images
+    folder = folder_of(FAMILIES[name])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fast, plain = TorchEngine(folder, "cpu"), TorchEngine(folder, "cpu", packed=False)
+        for count in (1, 9, 1, 30, 7):
+            pixels = pixels_of(folder, count)
+            for what in ("features", "logits", "probabilities") if folder.classes else ("features",):
+                found, expected = getattr(fast, what)(pixels), getattr(plain, what)(pixels)
+                assert found.shape == expected.shape
+                assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert fast.notes[0].startswith(
+        "torch's own layers: a ResNet" if name == "bottlenecks" else "8 dense layers packed by"
+    )
+
+
+def engine_of(name="plain"):
+    engine = TorchEngine(folder_of(FAMILIES[name]), "cpu")
+    pixels = pixels_of(engine.folder, 9)
+    engine.logits(pixels)
+    assert "packed by" in engine.notes[0]
+    return engine, pixels
+
+
+def own(engine, pixels):
+    return TorchEngine(engine.folder, "cpu", packed=False).logits(pixels)
+
+
+def close(found, expected):
+    return np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("change", [
+    lambda model: model.blocks[0].mlp.contract.weight.mul_(3),
+    lambda model: model.blocks[1].attention.out.bias.mul_(3),
+    lambda model: next(model.positions.parameters()).mul_(5),
+    lambda model: setattr(model.head, "weight", torch.nn.Parameter(model.head.weight * 2)),
+    lambda model: model.load_state_dict({name: value * 1.5 for name, value in model.state_dict().items()}),
+    lambda model: setattr(model.blocks[0].mlp.expand.weight, "data", model.blocks[0].mlp.expand.weight * 2),
+    lambda model: setattr(model.blocks[1], "mlp", torch.nn.Identity()),
+    lambda model: add_lora(model, 2),
+], ids=["in place", "bias", "positions", "parameter", "state", "data", "module", "LoRA"])  # fmt: skip
+def test_a_changed_model_is_packed_again(change):
+    engine, pixels = engine_of()
+    first = engine.logits(pixels)
+    with torch.no_grad():
+        change(engine.model)
+        for name, value in engine.model.named_parameters():
+            if name.endswith("up"):
+                value.add_(0.5)  # of LoRA, which starts as nothing
+    expected = own(engine, pixels)
+    assert not close(first, expected)
+    assert close(engine.logits(pixels), expected)
+
+
+def test_hooks_see_the_model_itself():
+    engine, pixels = engine_of()
+    seen = []
+    handle = engine.model.blocks[1].register_forward_hook(lambda module, given, found: seen.append(found.shape))
+    engine.logits(pixels)
+    assert seen == [(9, 25, 32)]
+    assert "hooks" in engine.notes[0]
+    handle.remove()
+    assert close(engine.logits(pixels), own(engine, pixels))
+    assert "packed by" in engine.notes[0]
+
+
+def test_another_resolution_is_packed_again():
+    engine, _ = engine_of("learned2d")
+    from vitreous.shapes import Size
+
+    engine.model.at_resolution(Size(16, 32))
+    pixels = PIXELS.integers(0, 256, (9, 16, 32, 3), dtype=np.uint8)
+    assert close(engine.logits(pixels), own(engine, pixels))
+
+
+def test_few_images_are_not_worth_packing():
+    engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
+    engine.logits(pixels_of(engine.folder, fast_path.WORTH - 1))
+    assert engine.notes == ("torch's own layers: too few images for packing to pay",)
+
+
+def test_what_cannot_be_packed_stays_and_is_said(monkeypatch):
+    folder = folder_of(FAMILIES["plain"])
+    add_lora(folder.model, 2, layers=("out",))
+    engine = TorchEngine(folder, "cpu")
+    pixels = pixels_of(folder, 9)
+    assert close(engine.logits(pixels), own(engine, pixels))
+    assert engine.notes[1:] == tuple(f"torch's own layer: blocks.{place}.attention.out: a LoRA" for place in (0, 1))
+
+    for target, name, value, said in (
+        (packed_linear.platform, "machine", lambda: "aarch64", "no packing for this kind of processor"),
+        (fast_path, "SHARE", read_memory(), "more"),
+        (fast_path, "pack_model", lambda *_: pack_model(trained(FAMILIES["plain"], seed=5), ONEDNN), "of the largest away"),
+        (fast_path, "pack_model", lambda *_: torch.ops.mkldnn._reorder_linear_weight(torch.ones(2)), "packing failed"),
+    ):  # fmt: skip
+        with monkeypatch.context() as changed:
+            changed.setattr(target, name, value)
+            engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
+            assert np.array_equal(engine.logits(pixels), own(engine, pixels))
+            assert engine.notes[0].startswith("torch's own layers: ")
+            assert said in engine.notes[0]
+
+
+def test_a_model_around_a_vit_is_packed_layer_by_layer():
+    """Merged tokens: another number of rows in every block."""
+    model = trained(FAMILIES["plain"])
+    images = torch.randn(9, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    merging = Merging(model, 3).eval()
+    fast = FastPath(merging, bf16=False)
+    with torch.inference_mode():
+        found = fast.run(lambda module, part: module(part), images)
+        assert far(found, merging(images)) < 1e-5
+    assert fast.notes[0].startswith("8 dense layers packed by")
+
+
+def test_threads_of_the_pool_compute_alone_and_the_callers_keep_theirs():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pool = open_pool(4)
+        found = list(pool.map(lambda _: torch.get_num_threads(), range(12)))
+        later = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (set(found), torch.get_num_threads(), later) == ({1}, 3, [3])
+        pool.shutdown()
+    finally:
+        torch.set_num_threads(before)
