@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,32 +186,6 @@ def test_a_damaged_pillow_image_is_an_error_in_its_place(predictor):
 def test_nothing_gives_nothing(predictor):
     assert predictor([]) == []
     assert predictor(iter([])) == []
-
-
-def test_the_stream_is_lazy_and_bounded(predictor):
-    taken = 0
-
-    def images():
-        nonlocal taken
-        while True:
-            taken += 1
-            yield pixels(taken % 5)
-
-    stream = predictor.predict_many(images())
-    for expected in range(1, 30):
-        assert next(stream).name == f"image {expected}"
-        assert taken <= expected + 4 * predictor.batch
-    stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
-
-
-def test_an_error_of_the_source_comes_through(predictor):
-    def images():
-        yield pixels()
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        list(predictor.predict_many(images()))
 
 
 @settings(max_examples=20, deadline=None)

@@ -45,6 +45,8 @@ NAMED = 8
 """Most classes that a Predictor names of itself."""
 DECODERS = 4
 """Most threads that decode images ahead of the model."""
+SETTLED = 16
+"""Images after which no engine changes any more how it computes."""
 HEADLESS = (
     "this model has no head, so it can't classify: use its .features(images), .tokens(images) or .maps(images), "
     "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
@@ -180,13 +182,15 @@ class Predictor(Shown):
 
         A video's path stands for its frames, one every `every` seconds, named clip.mp4@12.0s. An unreadable image, or
         the unreadable rest of a video, gives a Prediction with `error` set and stops nothing. The first `skip` images and
-        frames are passed over.
+        frames are passed over; what follows gets the numbers that it would get behind them, if they were whole batches.
 
         Raises:
             ConfigError: the model has no head, or `every` is out of range.
         """
         self.check_head()
         check_every(every)
+        if skip:
+            self._settle()
         return self._predicted(islice(self._opened(images, every), skip, None))
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
@@ -292,21 +296,40 @@ class Predictor(Shown):
         return is_single(images), found
 
     def _predicted(self, source: Iterator[tuple[int, Image | Ready]]) -> Iterator[Prediction]:
+        """Decode on some threads, compute on one, and let the caller do with predictions what it likes meanwhile.
+
+        At most two batches wait to be computed, one is computed, and the caller has one.
+        """
         waiting: deque[Future[Ready]] = deque()
-        pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+        decoding = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+        computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
         def decode_ahead() -> None:
             for number, image in islice(source, 2 * self.batch - len(waiting)):
-                waiting.append(pool.submit(prepare, image, number, self.folder))
+                waiting.append(decoding.submit(prepare, image, number, self.folder))
+
+        def compute_next() -> Future[list[Prediction]] | None:
+            group = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
+            return computing.submit(lambda: list(self._classify([one.result() for one in group]))) if group else None
 
         try:
             decode_ahead()
-            while waiting:
-                group = [waiting.popleft().result() for _ in range(min(self.batch, len(waiting)))]
+            computed = compute_next()
+            while computed is not None:
                 decode_ahead()
-                yield from self._classify(group)
+                following = compute_next()
+                yield from computed.result()
+                computed = following
         finally:
-            pool.shutdown(cancel_futures=True)
+            for pool in (computing, decoding):
+                pool.shutdown(cancel_futures=True)
+
+    def _settle(self) -> None:
+        """Pass black images through the model, so that an engine that prepares itself for the first ones has done so."""
+        preprocess = self.folder.preprocess
+        shape = (self.batch, *preprocess.size, preprocess.channels)
+        for _ in range(-(-SETTLED // self.batch)):
+            self.engine.probabilities(np.zeros(shape, np.float32 if preprocess.keeps_channels else np.uint8))
 
     def _opened(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
         """Yield each image with its number, videos as their frames. Frames are prepared here, since full ones would
