@@ -52,9 +52,10 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    how = {name: getattr(options, name) for name in ("device", "batch", "engine", "decode")}
+    how = {name: getattr(options, name) for name in ("device", "batch", "engine", "decode", "merge")}
     model = open_classifier(options.model, options.load, **how)
-    how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
+    names = ("split", "corruptions", "severities", "merge_curve", "speed", "batch", "broken")
+    how = {name: getattr(options, name) for name in names}
     return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
 
 
