@@ -1,5 +1,8 @@
 """How a CPU is set up, and which attention kernel follows from it."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -24,6 +27,29 @@ def test_only_amd_without_amx_sends_float32_to_onednn(monkeypatch, products, ven
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     device.tune_cpu.__wrapped__()
     assert torch.get_float32_matmul_precision() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"),
+    [
+        (None, "", [-3, -1, -2]),
+        ("MALLOC_TRIM_THRESHOLD_", "1000000", [-3, -2]),
+        ("MALLOC_MMAP_THRESHOLD_", "1000000", [-1, -2]),
+        ("GLIBC_TUNABLES", "glibc.malloc.top_pad=4096:glibc.malloc.arena_max=1", [-3, -1]),
+    ],
+)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_what_the_environment_says_of_the_allocator_stays(monkeypatch, products, name, value, left):
+    products("highest")
+    for one in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(one, raising=False)
+    if name:
+        monkeypatch.setenv(name, value)
+    told = []
+    library = SimpleNamespace(mallopt=lambda parameter, value: told.append(parameter))
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    device.tune_cpu.__wrapped__()
+    assert told == left
 
 
 @pytest.mark.parametrize("precision", ["highest", "medium"])

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.runtime.device import read_cpu_vendor
+from vitreous.runtime.processor import read_cpu_vendor
 
 ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
 """Ours to oneDNN's name of what follows a product, and its algorithm."""

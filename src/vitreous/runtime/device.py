@@ -2,17 +2,23 @@
 
 import ctypes
 import functools
-import platform
+import os
 import sys
-from pathlib import Path
 
 import torch
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.processor import read_cpu_vendor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's mallopt (malloc.h)."""
+MALLOC = (
+    ("MALLOC_MMAP_THRESHOLD", M_MMAP_THRESHOLD, 1 << 30),
+    ("MALLOC_TRIM_THRESHOLD", M_TRIM_THRESHOLD, 2**31 - 1),
+    ("MALLOC_TOP_PAD", M_TOP_PAD, 64 << 20),
+)
+"""What glibc's allocator is told, under the names that its environment variables have, but for their last underscore."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -42,15 +48,6 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
-def read_cpu_vendor() -> str:
-    """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty where it
-    reports nothing."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return platform.processor()
-
-
 @functools.cache
 def tune_cpu() -> None:
     """Let fp32 products go to oneDNN on AMD processors, and let glibc keep large blocks between steps.
@@ -58,14 +55,16 @@ def tune_cpu() -> None:
     On AMD processors oneDNN is up to 1.2 times faster than MKL, still in fp32. On Intel's it is 0.8 to 0.9 times as
     fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so torch is left as it is
     there. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
-    every step.
+    every step. What MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, MALLOC_TOP_PAD_ or GLIBC_TUNABLES say goes before that.
     """
     if "AuthenticAMD" in read_cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
         torch.set_float32_matmul_precision("medium")
     if sys.platform.startswith("linux"):
+        tunables = os.environ.get("GLIBC_TUNABLES", "")
         try:
             mallopt = ctypes.CDLL("libc.so.6").mallopt
         except (OSError, AttributeError):
             return
-        for parameter, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20)):
-            mallopt(parameter, value)
+        for name, parameter, value in MALLOC:
+            if f"{name}_" not in os.environ and f"glibc.malloc.{name.removeprefix('MALLOC_').lower()}" not in tunables:
+                mallopt(parameter, value)

@@ -1,0 +1,19 @@
+"""The processor, as the system reports it. Imports no torch."""
+
+import platform
+from pathlib import Path
+
+
+def read_cpu_vendor() -> str:
+    """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty where it
+    reports nothing."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return platform.processor()
+
+
+def read_cpu_model() -> str:
+    """Return the processor's model in words; empty where the system reports nothing."""
+    lines = (line.partition(":") for line in read_cpu_vendor().splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == "model name"), platform.processor())
