@@ -19,7 +19,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.atomic import find_settled
-from vitreous.storage.hashing import check_stored, translate_read_errors
+from vitreous.storage.hashing import CHEAP_BYTES, check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import is_file
 from vitreous.weights.exported import KEY
@@ -58,8 +58,6 @@ class GraphConfig:
     """Of ONNX."""
     precision: Literal["fp32"] = "fp32"
     """Of the weights."""
-    merge: int = 0
-    """Pairs of patches that each block merges."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,6 @@ class ExportedFolder:
         return f"{self.shape.get('description', 'a model')}, exported to {self.target}"
 
     @property
-    def merge(self) -> int:
-        """Pairs of patches that each block merges."""
-        return self.graph.merge
-
-    @property
     def resizer(self) -> Resizer:
         """Who resizes images for it."""
         return "pillow"
@@ -147,7 +140,7 @@ class _Stored:
 
 
 def load_export(path: Path) -> ExportedFolder:
-    """Open an exported model; its files are held against their hashes.
+    """Open an exported model; its files are held against their sizes and, up to `CHEAP_BYTES`, against their hashes.
 
     Raises:
         CheckpointError: of another version, damaged, or files that lie elsewhere.
@@ -200,4 +193,4 @@ def _check_file(folder: Path, stored: StoredFile) -> None:
         )
     if not is_file(path):
         raise CheckpointError(f"{folder} is damaged: it has no file {stored.file}")
-    check_stored(path, stored.bytes, stored.sha256, CONFIG)
+    check_stored(path, stored.bytes, stored.sha256 if stored.bytes <= CHEAP_BYTES else None, CONFIG)

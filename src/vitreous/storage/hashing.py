@@ -7,6 +7,9 @@ from pathlib import Path
 
 from vitreous.errors import CheckpointError
 
+CHEAP_BYTES = 128 * 2**20
+"""Files up to this size are checked against their hash whenever they are opened: about 0.1 s."""
+
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises CheckpointError if it can't be read."""

@@ -22,12 +22,10 @@ from vitreous.images.preprocess import Resizer
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
 from vitreous.model.factory import CONFIGS, Config, Model, create_empty, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
-from vitreous.model.token_merging import Merging, check_merging
-from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled, write_atomically
-from vitreous.storage.hashing import check_stored, translate_read_errors
+from vitreous.storage.hashing import CHEAP_BYTES, check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import path_exists
 from vitreous.storage.safetensors_file import map_tensors, save_tensors
@@ -44,8 +42,6 @@ READABLE = (1, 2)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FOLDS = "folds.json"
 """Makes a folder a cross-validation, whose model folder is inside it, as a run's is."""
-CHEAP_BYTES = 128 * 2**20
-"""Files up to this size are checked against their hash on every load: about 0.1 s."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +62,11 @@ class ModelFolder:
     temperature: float = 1.0
     """Divisor of the logits before they become probabilities, above 0: it changes no prediction, only the
     confidence."""
-    merge: int = 0
-    """Pairs of patches that each block merges when the model computes (model/token_merging.py). Not part of what is saved."""
 
     @property
     def description(self) -> str:
         """What kind of model it is, in words."""
         return describe(self.model.config)
-
-    @property
-    def computing(self) -> Model | Merging:
-        """What maps images to logits: the model, or what merges its patches; raises ConfigError if it can't."""
-        if not self.merge:
-            return self.model
-        check_merging(self.model, self.merge)
-        assert isinstance(self.model, ViT)
-        return Merging(self.model, self.merge)
 
     @property
     def resizer(self) -> Resizer:
@@ -99,14 +84,12 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
     """Write a model folder, atomically, replacing an existing one.
 
     Raises:
-        ConfigError: the class names don't match the model's outputs, the temperature is not above 0, or patches are merged.
+        ConfigError: the class names don't match the model's outputs, or the temperature is not above 0.
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
         StorageError: the disk is full or read-only; the previous contents are untouched.
     """
     path = Path(path).resolve()
     model = folder.model
-    if folder.merge:
-        raise ConfigError("a model folder holds the model without merging; load it without merge to save it")
     if len(folder.classes) != model.config.classes:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"
