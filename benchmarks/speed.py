@@ -2,13 +2,15 @@
 
     python benchmarks/speed.py [--quick] [--parts inference training startup]
 
-inference  images in, logits out, model.eval(), inference mode: `Predictor`'s model and timm's of the same architecture,
-           float32 and bfloat16. Baseline: timm, eager, float32.
+inference  pixels in, logits out: timm's model, eager; vitreous' torch engine on its fast path; and the same model exported to ONNX,
+           in ONNX Runtime and in OpenVINO (of a batch each thread takes images of its own). bfloat16 where the hardware
+           multiplies it. Baseline: timm, eager, float32.
 training   forward, backward and optimizer step on one batch in memory: `train_step` as runs use it (its gradient check,
            schedule and bookkeeping included), and a plain loop around timm with AdamW. Baseline: timm in float32;
            timm in bfloat16 is under autocast.
 startup    fresh processes, files in the page cache: `import vitreous`, each command's --help, and from the start to
-           the first class of ViT-B/16, beside a script with timm and Pillow that prints the same.
+           the first class of ViT-B/16, from a model folder and from an export, beside scripts that print the same: timm and
+           Pillow, torch that reads the weights and no more, ONNX Runtime and Pillow.
 
 Interleaved; each ratio is the median over the rounds of peer time / own time, so above 1 vitreous is faster. A GPU is
 used where there is one.
@@ -22,7 +24,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -35,11 +39,16 @@ from vitreous.cli.main import COMMANDS
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.data.stream.loader import Batch
+from vitreous.deploy.export import export_model
+from vitreous.deploy.graph import GraphOptions
+from vitreous.engines.selection import choose_engine
+from vitreous.engines.torch_engine import TorchEngine
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.runtime.device import choose_device
+from vitreous.runtime.device import choose_device, has_native_bf16
+from vitreous.runtime.processor import read_cpu_model
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.loop import train_step
@@ -70,9 +79,7 @@ TRAINING = (
 )
 
 
-def interleaved(
-    runs: Mapping[str, Callable[[], float | None]], rounds: int, wait: Callable[[], None]
-) -> dict[str, list[float]]:
+def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int, wait: Callable[[], None]) -> dict[str, list[float]]:
     """Return each run's times, one of each in turn, after one round to warm up; a run may say its own time."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
@@ -81,7 +88,7 @@ def interleaved(
             took = run()
             wait()
             if turn:
-                times[name].append(time.perf_counter() - started if took is None else took)
+                times[name].append(time.perf_counter() - started if not isinstance(took, float) else took)
     return times
 
 
@@ -96,12 +103,29 @@ def show(title: str, times: dict[str, list[float]], batch: int, baseline: str) -
 def inference(device: torch.device, rounds: int, wait: Callable[[], None]) -> None:
     for cell in INFERENCE:
         images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
-        runs: dict[str, Callable[[], None]] = {}
-        for peer, make in (("timm", timm_model), ("vitreous", create)):
-            for precision, dtype in PRECISIONS.items():
-                model = make(cell.model).eval().to(device, dtype)
-                runs[f"{peer} {precision}"] = forward(model, images.to(dtype))
-        show(f"inference, {cell.name}", interleaved(runs, rounds, wait), cell.batch, "timm fp32")
+        pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
+        folder = folder_of(cell.model)
+        runs: dict[str, Callable[[], Any]] = {}
+        for precision, dtype in PRECISIONS.items():
+            if precision == "fp32" or has_native_bf16(device):
+                runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
+                engine = TorchEngine(folder, str(device), precision)
+                engine.waiting = engine.waiting and 0  # as after a few images
+                runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
+        with tempfile.TemporaryDirectory() as name:
+            if device.type == "cpu":
+                exported, _ = export_model(folder, Path(name) / "onnx", "onnx", GraphOptions())
+                for peer in ("onnxruntime", "openvino"):
+                    runs[f"{peer} fp32"] = partial(choose_engine(exported, peer).logits, pixels)
+            show(f"inference, {cell.name}", interleaved(runs, rounds, wait), cell.batch, "timm fp32")
+
+
+def folder_of(config: ViTConfig) -> ModelFolder:
+    """Return a model of random weights whose logits aren't all zero, with names for its classes."""
+    model = create(config)
+    torch.nn.init.normal_(model.head.weight, std=0.02)
+    classes = tuple(f"class {number}" for number in range(config.classes))
+    return ModelFolder(model, PreprocessConfig(config.image), DecodeConfig(), classes, {})
 
 
 def forward(model: nn.Module, images: Tensor) -> Callable[[], None]:
@@ -163,10 +187,10 @@ TIMM_SCRIPT = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 from timm_peer import timm_model
-from vitreous.model.config import named
+from vitreous.model.names import build_vit_config
 from PIL import Image
 from safetensors.torch import load_file
-model = timm_model(named("B/16")).eval()
+model = timm_model(build_vit_config("B/16")).eval()
 import timm.data
 model.load_state_dict(load_file(sys.argv[2]))
 transform = timm.data.create_transform(224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875)
@@ -174,19 +198,29 @@ with torch.inference_mode():
     print(int(model(transform(Image.open(sys.argv[3]).convert("RGB"))[None]).argmax()))
 """
 
+ONNX_SCRIPT = """
+import sys
+import numpy, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1])
+image = Image.open(sys.argv[2]).convert("RGB").resize((224, 224))
+pixels = (numpy.asarray(image, numpy.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+print(session.run(None, {session.get_inputs()[0].name: pixels})[0].argmax())
+"""
+
 
 def startup(rounds: int) -> None:
     """Measure fresh processes."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        classes = tuple(f"class {number}" for number in range(1000))
-        save_model(
-            folder / "model",
-            ModelFolder(create(build_vit_config("B/16")), PreprocessConfig(), DecodeConfig(), classes, {}),
-        )
+        folder, model = Path(name), folder_of(build_vit_config("B/16"))
+        save_model(folder / "model", model)
+        export_model(model, folder / "onnx", "onnx", GraphOptions())
         save_file(timm_model(build_vit_config("B/16")).state_dict(), folder / "timm.safetensors")
         Image.fromarray(load_sample_images().images[0]).save(folder / "photo.jpg", quality=90)
         (folder / "peer.py").write_text(TIMM_SCRIPT)
+        (folder / "onnx.py").write_text(ONNX_SCRIPT)
+        read = "import sys, torch; from safetensors.torch import load_file; print(len(load_file(sys.argv[1])))"
+        bare = [sys.executable, str(folder / "onnx.py"), str(folder / "onnx" / "model.onnx")]
         own, photo = [sys.executable, "-m", "vitreous"], str(folder / "photo.jpg")
         peer = [sys.executable, str(folder / "peer.py"), str(Path(__file__).parent), str(folder / "timm.safetensors")]
         commands = {
@@ -195,7 +229,10 @@ def startup(rounds: int) -> None:
             "import vitreous": [sys.executable, "-c", "import vitreous"],
             **{f"vitreous {command} --help": [*own, command, "--help"] for command in COMMANDS},
             "first class of B/16": [*own, "predict", str(folder / "model"), photo],
+            "torch reads its weights": [sys.executable, "-c", read, str(folder / "model" / "model.safetensors")],
             "first class of B/16, timm": [*peer, photo],
+            "first class of B/16, exported": [*own, "predict", str(folder / "onnx"), photo],
+            "first class of B/16, ONNX Runtime": [*bare, photo],
         }
         runs = {title: lambda command=command: first_line(command) for title, command in commands.items()}
         print("startup, seconds to the first line printed, or to the end (median)")
@@ -224,7 +261,7 @@ def main() -> None:
     device = choose_device()
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, {machine}; ratios to timm in float32", flush=True)
+    print(f"torch {torch.__version__}, {read_cpu_model()}, {machine}; ratios to timm in float32", flush=True)
     if "startup" in options.parts:
         startup(1 if options.quick else 5)
     if "inference" in options.parts:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from vitreous.cli.load_model import open_model
+from vitreous.cli.load_model import open_model, tell_engine
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
@@ -25,12 +25,14 @@ def embed(arguments: list[str]) -> int:
     piped = "-" in options.paths
     paths = expand_paths(options.paths, sys.stdin, options.null) if piped else options.paths
     how = {name: getattr(options, name) for name in ("data", "layer", "precision", "batch", "cache", "broken", "every")}
+    of_model = {name: getattr(options, name) for name in ("device", "decode", "engine", "precision")}
     display = reporter()
     try:
-        model = open_model(options.model, options.load, device=options.device, decode=options.decode)
+        model = open_model(options.model, options.load, **of_model)
         found = vectors(model, paths, out=target, **how, reporter=display)
     finally:
         display.close()
+    tell_engine(model, options.verbose)
     print(found)
     print(f"next: {reading(target)}")
     return 0

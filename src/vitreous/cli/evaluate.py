@@ -3,10 +3,10 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitreous.api.names import name_model
-from vitreous.cli.load_model import open_classifier, open_model
+from vitreous.cli.load_model import open_classifier, open_model, tell_engine
 from vitreous.cli.options.commands import Evaluate
 from vitreous.cli.options.evaluate import FINE_TUNE, check
 from vitreous.cli.output import free_or_named, result_file, write_file
@@ -52,11 +52,11 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    how = {name: getattr(options, name) for name in ("device", "batch", "engine", "decode", "merge")}
-    model = open_classifier(options.model, options.load, **how)
-    names = ("split", "corruptions", "severities", "merge_curve", "speed", "batch", "broken")
-    how = {name: getattr(options, name) for name in names}
-    return evaluate(model, options.data, compare=rival(options), **how, reporter=display)
+    model = open_classifier(options.model, options.load, batch=options.batch, **opened(options))
+    how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
+    found = evaluate(model, options.data, compare=rival(options), **how, reporter=display)
+    tell_engine(model, options.verbose)
+    return found
 
 
 def probe(options: Evaluate, display: "Reporter") -> "ProbeResult":
@@ -64,7 +64,7 @@ def probe(options: Evaluate, display: "Reporter") -> "ProbeResult":
     from vitreous.api.data import OwnRun
     from vitreous.api.probes import probe
 
-    model = open_model(options.model, options.load, device=options.device, decode=options.decode)
+    model = open_model(options.model, options.load, **opened(options))
     parts = (options.data,) if options.train is None else (options.train, options.data or OwnRun.VALIDATION)
     how = {"kind": options.protocol, "batch": options.batch, "broken": options.broken, **vars(options.probe)}
     return probe(model, *parts, compare=rival(options), **how, reporter=display)
@@ -76,16 +76,21 @@ def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
 
     how = {name: getattr(options, name) for name in ("protocol", "tasks", "steps", "batch", "device", "broken")}
     load = open_classifier if options.protocol == "accuracy" else open_model
-    opened = {"device": options.device, "decode": options.decode}
-    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, **opened)
+    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, **opened(options))
     return benchmark(model, str(options.benchmark), str(options.data), **how, **vars(options.probe), reporter=display)
+
+
+def opened(options: Evaluate) -> dict[str, Any]:
+    """Return how a model is opened, as `vitreous.load` takes it."""
+    names = ("device", "decode", "engine")
+    return {"precision": options.probe.precision, **{name: getattr(options, name) for name in names}}
 
 
 def rival(options: Evaluate) -> "Predictor | None":
     """Load the model of --compare, if there is one."""
     if options.compare is None:
         return None
-    return open_model(options.compare, options.load_other.load, device=options.device, decode=options.decode)
+    return open_model(options.compare, options.load_other.load, **{**opened(options), "engine": "auto"})
 
 
 def folder_of(options: Evaluate) -> Path:

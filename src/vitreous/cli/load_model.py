@@ -37,6 +37,17 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
     return predictor
 
 
+def tell_engine(predictor: "Predictor", verbose: bool) -> None:
+    """Say on standard error who computed, if that was asked for or chosen by a measurement."""
+    engine = predictor.engine
+    chosen = getattr(engine, "chosen", "")
+    if verbose:
+        threads = f", {engine.threads} threads" if str(engine.device) == "cpu" else ""
+        print(f"vitreous: computed by {engine.name} in {engine.precision} on {engine.device}{threads}", file=sys.stderr)
+    for note in (*((chosen,) if chosen else ()), *(engine.notes if verbose else ())):
+        print(f"vitreous: {note}", file=sys.stderr)
+
+
 def open_classifier(model: str, options: Load, **how: Any) -> "Predictor":
     """Load a model that is to classify; raises ConfigError if it has no head, with what can be done with it."""
     predictor = open_model(model, options, **how)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.load_model import open_classifier
+from vitreous.cli.load_model import open_classifier, tell_engine
 from vitreous.cli.options.commands import Predict
 from vitreous.cli.output import is_replaceable, output, result_file
 from vitreous.cli.parse import parse
@@ -45,6 +45,7 @@ def predict(arguments: list[str]) -> int:
         results = noted(ordered(results, options, sorter), filled)
         with output(options.out, format == "parquet", whole) as stream:
             done, broken = WRITERS[format](results, stream, choose_layout(options, predictor))
+    tell_engine(predictor, options.verbose)
     say_end(options, passed, filled, (done, broken))
     if options.out:
         reading = suggest_reading(format, options.out, "labels" if predictor.folder.multilabel else "label")
@@ -121,8 +122,10 @@ def watched(
 
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
-    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
-    how = {name: getattr(options, name) for name in names}
+    how = {
+        name: getattr(options, name)
+        for name in ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode")
+    }
     if options.sort_into is None:
         return open_classifier(options.model, options.load, **how), None
     from vitreous.api.sorting import THRESHOLD, Sorter, check_folder

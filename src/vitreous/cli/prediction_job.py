@@ -64,7 +64,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -
     return {
         "vitreous_predictions": FORMAT,
         "model": hashlib.sha256(json.dumps([digest, head]).encode()).hexdigest(),
-        "engine": predictor.engine.name,
+        "engine": getattr(predictor.engine, "asked", predictor.engine.name),
         "precision": predictor.engine.precision,
         "device": str(predictor.device),
         "decode": to_dict(folder.decode),

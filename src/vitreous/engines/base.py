@@ -5,13 +5,16 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.shapes import Pixels
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 """What a command computes in; auto: bf16 where the hardware multiplies it natively."""
+PRECISIONS_OF = {"torch": ("fp32", "bf16"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+"""What each engine computes a float32 model in; whether the processor can is theirs to say."""
 
 
 @runtime_checkable
@@ -38,6 +41,10 @@ class Engine(Protocol):
     def threads(self) -> int:
         """Threads of its own, on a CPU."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it computes, and why so."""
+
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return the model's outputs."""
 
@@ -46,3 +53,13 @@ class Engine(Protocol):
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
         """Return what represents each image."""
+
+
+def check_precision(engine: str, precision: str, known: tuple[str, ...]) -> None:
+    """Raise UnknownName for no such precision, ConfigError for one that an engine doesn't compute this model in."""
+    if precision not in PRECISIONS:
+        raise UnknownName("precision", precision, PRECISIONS)
+    if precision not in ("auto", *known):
+        raise ConfigError(
+            f"the engine {engine} doesn't compute this model in {precision}; choose --precision {' or '.join(known)}"
+        )

@@ -23,6 +23,11 @@ class ExportedEngine(ABC):
     def __init__(self, folder: ExportedFolder) -> None:
         self.folder = folder
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: the runtime alone knows how it computes."""
+        return ()
+
     def check_onnx(self) -> None:
         """Refuse an ONNX file that reaches outside of its folder or would fill the memory; raises CheckpointError."""
         files = self.folder.files

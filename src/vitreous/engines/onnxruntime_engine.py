@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
@@ -23,10 +24,7 @@ class OnnxRuntimeEngine(ExportedEngine):
         super().__init__(folder)
         if device not in ("auto", "cpu"):
             raise ConfigError(f"the engine onnxruntime computes on the CPU, not on {device!r}; leave out --device")
-        if precision not in ("auto", "fp32"):
-            raise ConfigError(
-                f"the engine onnxruntime computes in fp32 on a CPU, not in {precision}; choose --precision fp32"
-            )
+        check_precision(self.name, precision, PRECISIONS_OF[self.name])
         import onnxruntime
 
         self.threads = count_threads()

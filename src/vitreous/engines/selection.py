@@ -3,21 +3,23 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from vitreous.engines.base import ENGINES, Engine
+from vitreous.engines.base import ENGINES, PRECISIONS_OF, Engine
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.measured import MeasuredEngine
 from vitreous.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
 
 READERS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",)}
-"""Engines that run what was exported to a target, the first the one that auto prefers."""
+"""Engines that run what was exported to a target, the first the one that auto begins with."""
 
 
 def choose_engine(
     folder: "ModelFolder | ExportedFolder", engine: str = "auto", device: str = "auto", precision: str = "fp32"
 ) -> Engine:
-    """Return a model's engine; auto: torch for a model folder, for an export the first that is installed and reads it.
+    """Return a model's engine; auto: torch for a model folder; for an export whichever is faster of those that are installed and
+    read it, once there is enough to compute to find out.
 
     Raises:
         UnknownName: no such engine. ConfigError: it isn't installed, doesn't run this model, or lacks the device or precision.
@@ -34,10 +36,14 @@ def choose_engine(
         from vitreous.engines.torch_engine import TorchEngine
 
         return TorchEngine(folder, device, precision)
-    return _build(folder, _choose_reader(folder, engine), device, precision)
+    names = _choose_readers(folder, engine, precision)
+    if len(names) > 1:
+        return MeasuredEngine(folder, names, precision, lambda name: _build(folder, name, device, precision))
+    return _build(folder, names[0], device, precision)
 
 
-def _choose_reader(folder: ExportedFolder, engine: str) -> str:
+def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tuple[str, ...]:
+    """Return the engines that may compute an export, the one to begin with first."""
     if folder.target == "torch":
         raise ConfigError(
             f"{folder.path} is a torch.export program, a kind of file that can run code when it is opened, so vitreous opens none; "
@@ -48,11 +54,12 @@ def _choose_reader(folder: ExportedFolder, engine: str) -> str:
         raise ConfigError(
             f"{folder.path} is an export to {folder.target}, which {engine} doesn't run; choose --engine {' or '.join(readers)}"
         )
-    if engine == "auto":
-        engine = next((name for name in readers if find_spec(name)), readers[0])
-    if not find_spec(engine):
-        raise ConfigError(f"{folder.path} needs {engine}, which is not installed: pip install 'vitreous[export]'")
-    return engine
+    named = readers if engine == "auto" else (engine,)
+    installed = [name for name in named if find_spec(name)]
+    if not installed:
+        raise ConfigError(f"{folder.path} needs {named[0]}, which is not installed: pip install 'vitreous[export]'")
+    able = [name for name in installed if precision in ("auto", *PRECISIONS_OF[name])]
+    return tuple(able or installed[:1])  # which says what it lacks
 
 
 def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> Engine:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
 from vitreous.images.tensors import normalize
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
@@ -22,10 +23,10 @@ class TorchEngine:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
-        packed: take the fast path on a CPU (`engines/fast_path.py`); else, and where patches are merged, the model's own layers alone.
+        packed: take the fast path on a CPU (`engines/fast_path.py`); else the model's own layers alone.
 
     Raises:
-        ConfigError: this machine has no such device.
+        ConfigError: this machine has no such device, or a precision other than these.
     """
 
     name = "torch"
@@ -33,14 +34,15 @@ class TorchEngine:
     def __init__(
         self, folder: ModelFolder, device: str = "auto", precision: str = "fp32", *, packed: bool = True
     ) -> None:
+        check_precision(self.name, precision, PRECISIONS_OF[self.name])
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
-        self.folder, self.model = folder, folder.computing.to(self.device).eval()
+        self.folder, self.model = folder, folder.model.to(self.device).eval()
         self.fast: FastPath | None = None
         """The fast path, once as many images have come as make it worth while."""
-        self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
+        self.waiting = WORTH if packed and self.device.type == "cpu" else None
         """Images until then; None: never."""
 
     @property

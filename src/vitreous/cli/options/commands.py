@@ -102,10 +102,6 @@ class Evaluate:
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None
     """Severities of the corruptions, 1 to 5; by default all five."""
-    merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
-    merge_curve: tuple[int, ...] | None = None
-    """Measure accuracy and speed under token merging too, at these numbers of pairs; without numbers at several that suit the model."""
     speed: bool = True
     """Time the forward pass too."""
     out: str | None = None
@@ -119,7 +115,10 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: what the model is for."""
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
+    images have come to measure it (docs/speed.md)."""
+    verbose: bool = False
+    """Say on standard error how the model was computed, and why so."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
     their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
@@ -174,13 +173,13 @@ class Predict:
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
-    merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
-    evaluate --merge-curve measures both."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: what the model is for."""
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
+    images have come to measure it (docs/speed.md)."""
+    verbose: bool = False
+    """Say on standard error how the model was computed, and why so."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
     their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
@@ -220,6 +219,8 @@ class Explain:
     'vitreous[video]')."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    """Who computes: torch alone can look into layers."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -276,8 +277,6 @@ class Export:
     calibrated probabilities before the logits."""
     dynamic_image: bool = False
     """The graph takes other rows and columns too (ResNets alone: a ViT's positions are made for one grid)."""
-    merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
     data: str | None = None
     """Images to run both on: a folder, a file or a glob; by default crops of two photographs."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

@@ -30,8 +30,13 @@ class Embed:
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
+    images have come to measure it (docs/speed.md)."""
+    verbose: bool = False
+    """Say on standard error how the model was computed, and why so."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
     their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""

@@ -21,6 +21,7 @@ from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.model.factory import Model, get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials
+from vitreous.storage.cache import find_cache
 from vitreous.storage.hashing import file_hash
 from vitreous.weights.model_folder import ModelFolder
 
@@ -31,9 +32,7 @@ VECTORS, DIGEST = "vectors.npy", "vectors.sha256"
 
 def cache_folder() -> Path:
     """Return the cache's folder."""
-    own = os.environ.get("VITREOUS_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
-    return base / "features"
+    return find_cache() / "features"
 
 
 def cache_key(folder: ModelFolder, source: Source, layer: str, bf16: bool, device: str) -> str:

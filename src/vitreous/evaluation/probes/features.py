@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
-from vitreous.engines.base import PRECISIONS
+from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.errors import ConfigError, DataError, ImageError, UnknownName
+from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
@@ -127,7 +127,7 @@ def export_chunks(
         ConfigError: an export without features, or another precision than it was loaded with. ImageError: a file that
             can't be read.
     """
-    check_precision(predictor, options.precision)
+    check_loaded(predictor, options.precision)
     folder, done = predictor.folder, 0
     for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
         done += len(part.indices)
@@ -136,7 +136,7 @@ def export_chunks(
             progress(done, len(source))
 
 
-def check_precision(predictor: Predictor, precision: str) -> None:
+def check_loaded(predictor: Predictor, precision: str) -> None:
     """Raise ConfigError for a precision that is not the one that an exported model was loaded with."""
     if precision not in ("auto", predictor.engine.precision):
         raise ConfigError(
@@ -193,7 +193,7 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
     if ready.pixels is None:
         raise ImageError(str(ready.error))
     if isinstance(predictor.folder, ExportedFolder):
-        check_precision(predictor, precision)
+        check_loaded(predictor, precision)
         vectors = predictor.engine.features(ready.pixels[None])
     else:
         pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
@@ -205,8 +205,7 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
 
 
 def _takes_bf16(precision: str, device: torch.device) -> bool:
-    if precision not in PRECISIONS:
-        raise UnknownName("precision", precision, PRECISIONS)
+    check_precision("torch", precision, PRECISIONS_OF["torch"])
     return precision == "bf16" or (precision == "auto" and has_native_bf16(device))
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PROBES = ("few-shot", "linear", "knn")
 READERS = {
+    "precision": ("accuracy", *PROBES),
     "shots": ("few-shot",),
     "seeds": ("few-shot",),
     "l2": ("few-shot", "linear"),
@@ -22,7 +23,7 @@ READERS = {
     "metric": ("knn",),
     "votes": ("knn",),
 }
-"""The probes that read a setting; all probes read the others."""
+"""The protocols that read a setting; all probes read the others."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class ProbeOptions:
 
     layer: str = "features"
     """Which features: the head's input, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Precision of the features; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
+    """What is computed in; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
     cache: bool = True
     """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
     shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)

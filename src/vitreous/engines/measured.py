@@ -1,0 +1,169 @@
+"""The faster of several engines for an exported model, found out on the images themselves. Imports no torch."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from vitreous.engines.base import Engine
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.errors import StorageError, UserError
+from vitreous.runtime.processor import read_cpu_model
+from vitreous.runtime.threads import count_threads
+from vitreous.settings import to_json
+from vitreous.shapes import Pixels
+from vitreous.storage.atomic import write_atomically
+from vitreous.storage.cache import find_cache
+from vitreous.storage.limits import read_json
+
+BEGIN = 2.0
+"""Seconds that the first engine computes before another one is tried: with fewer images trying costs more than it saves."""
+TRIAL = 0.3
+"""Seconds of one timed pass, about."""
+CLEARLY = 1.05
+"""How many times as fast another engine must be to be taken."""
+
+
+class MeasuredEngine:
+    """An engine that tries the others, once it has computed for a while, and goes on with the fastest.
+
+    One image alone and batches are measured apart. What was found is kept by model, processor, threads and versions, and taken
+    from the start next time.
+
+    Args:
+        folder: the export.
+        names: engines that run it here, the one to begin with first.
+        precision: as asked for.
+        build: returns the engine of a name.
+    """
+
+    asked = "auto"
+
+    def __init__(
+        self, folder: ExportedFolder, names: tuple[str, ...], precision: str, build: Callable[[str], Engine]
+    ) -> None:
+        self.folder, self.names, self.precision_asked, self.build = folder, names, precision, build
+        self.built: dict[str, Engine] = {}
+        self.kept = {kind: self._read(kind) for kind in ("one", "many")}
+        self.seconds = {"one": 0.0, "many": 0.0}
+        self.chosen = ""
+        """What was chosen, and why; empty before."""
+        self.engine = self._get(self.kept["many"].get("engine") or names[0])
+        """Who computed last."""
+
+    @property
+    def name(self) -> str:
+        """Who computed last."""
+        return self.engine.name
+
+    @property
+    def precision(self) -> str:
+        """What that computes in."""
+        return self.engine.precision
+
+    @property
+    def device(self) -> object:
+        """Where that computes."""
+        return self.engine.device
+
+    @property
+    def threads(self) -> int:
+        """Threads of its own."""
+        return self.engine.threads
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it says of itself, and how the choice came about."""
+        waiting = f"auto: begun with {self.names[0]}; too few images to try {' or '.join(self.names[1:])}"
+        return (*self.engine.notes, *(() if self.chosen else (waiting,)))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only one kind of engine has."""
+        if name.startswith("_") or name == "engine":
+            raise AttributeError(name)
+        return getattr(self.engine, name)
+
+    def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return the model's outputs."""
+        return self._compute("logits", pixels)
+
+    def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+        """Return what they say of each class, at the model's temperature."""
+        return self._compute("probabilities", pixels)
+
+    def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
+        """Return what represents each image."""
+        return self._compute("features", pixels)
+
+    def _compute(self, what: str, pixels: np.ndarray) -> np.ndarray:
+        kind = "one" if len(pixels) == 1 else "many"
+        if not self.kept[kind] and self.seconds[kind] >= BEGIN:
+            self._measure(what, pixels, kind)
+        kept = self.kept[kind]
+        self.engine = self._get(kept.get("engine") or self.names[0])
+        self.chosen = kept.get("said", "")
+        begun = time.perf_counter()
+        found = getattr(self.engine, what)(pixels)
+        self.seconds[kind] += time.perf_counter() - begun
+        return found
+
+    def _get(self, name: str) -> Engine:
+        if name not in self.built:
+            self.built[name] = self.build(name)
+        return self.built[name]
+
+    def _measure(self, what: str, pixels: np.ndarray, kind: str) -> None:
+        """Time every engine on some of these images, and keep which was the fastest."""
+        one = time_pass(self._get(self.names[0]), what, pixels[:2]) / len(pixels[:2])
+        part = pixels[: max(1, min(len(pixels), int(TRIAL / max(one, 1e-6))))] if kind == "many" else pixels
+        if kind == "many" and len(part) < 2 <= len(pixels):
+            part = pixels[:2]
+        taken = {}
+        for name in self.names:
+            with suppress(UserError):  # one that can't open the file doesn't stop the one that can
+                engine = self._get(name)
+                time_pass(engine, what, part)
+                taken[name] = min(time_pass(engine, what, part) for _ in range(2))
+        first, best = self.names[0], min(taken, key=lambda name: taken[name])
+        if taken[first] < taken[best] * CLEARLY:
+            best = first
+        others = (f"{name} takes {taken[name] / taken[best]:.2f} times as long" for name in taken if name != best)
+        images = "one image" if len(part) == 1 else f"{len(part)} images"
+        said = f"{best} computes: of {images} {', '.join(others)} on this machine; --engine chooses another"
+        self.kept[kind] = {"engine": best, "said": said, "seconds": taken}
+        with suppress(StorageError, OSError):
+            self._file(kind).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._file(kind), to_json(self.kept[kind]))
+
+    def _read(self, kind: str) -> dict[str, Any]:
+        try:
+            found = read_json(self._file(kind))
+        except (OSError, UserError):
+            return {}
+        known = isinstance(found, dict) and found.get("engine") in self.names and isinstance(found.get("said"), str)
+        return found if known else {}
+
+    def _file(self, kind: str) -> Any:
+        facts = {
+            "files": [one.sha256 for one in self.folder.files],
+            "processor": read_cpu_model(),
+            "threads": count_threads(),
+            "versions": {name: version(name) for name in (*self.names, "vitreous")},
+            "precision": self.precision_asked,
+            "images": kind,
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return find_cache() / "engines" / f"{key}.json"
+
+
+def time_pass(engine: Engine, what: str, pixels: np.ndarray) -> float:
+    """Return the seconds of one pass."""
+    begun = time.perf_counter()
+    getattr(engine, what)(pixels)
+    return time.perf_counter() - begun

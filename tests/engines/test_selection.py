@@ -1,0 +1,148 @@
+"""Who computes: what is asked for, or the fastest of what is installed, found out on the images and kept."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from tests.deploy.conftest import TINY
+from tests.deploy.conftest import folder_of as model_of
+from tests.engines.test_onnx_file import folder_of, linear
+
+import vitreous
+from vitreous.engines import measured, selection
+from vitreous.engines.measured import MeasuredEngine
+from vitreous.errors import CheckpointError, ConfigError, UnknownName
+from vitreous.predictor import Predictor
+
+PIXELS = np.arange(40, dtype=np.uint8).reshape(10, 2, 2, 1)
+EXPECTED = ((PIXELS.reshape(10, 4) / 255 - 0.25) / 0.5) @ np.arange(8).reshape(4, 2)
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """An export to ONNX, nothing measured yet, and engines that are tried at once."""
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured, "BEGIN", 0.0)
+    return folder_of(tmp_path / "export", linear())
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Seconds of a pass, by engine; the passes that were timed."""
+    seconds, passes = {"onnxruntime": 0.3, "openvino": 0.2}, []
+
+    def time_pass(engine, what, pixels):
+        passes.append((engine.name, what, len(pixels)))
+        return seconds[engine.name] * len(pixels) / 10
+
+    monkeypatch.setattr(measured, "time_pass", time_pass)
+    return seconds, passes
+
+
+def right(engine, pixels=PIXELS):
+    np.testing.assert_allclose(engine.logits(pixels), EXPECTED[: len(pixels)], rtol=1e-5)
+    return engine
+
+
+def test_the_faster_engine_is_taken_and_kept(export, timed, tmp_path):
+    seconds, passes = timed
+    first = right(vitreous.load(export).engine)
+    assert (first.name, passes[-1][0]) == ("openvino", "openvino")
+    assert first.chosen == (
+        "openvino computes: of 10 images onnxruntime takes 1.50 times as long on this machine; --engine chooses another"
+    )
+    assert first.notes == ()
+    count = len(passes)
+    second = right(vitreous.load(export).engine)
+    assert (second.name, second.chosen, len(passes)) == ("openvino", first.chosen, count)
+    seconds["openvino"] = 0.29  # not clearly faster
+    for kept in (tmp_path / "cache" / "engines").iterdir():
+        kept.write_text("[1, ")
+    assert right(vitreous.load(export).engine).name == "onnxruntime"
+
+
+def test_one_image_and_many_are_measured_apart(export, timed):
+    seconds, passes = timed
+    engine = right(vitreous.load(export).engine)
+    seconds["openvino"] = 0.9
+    assert right(engine, PIXELS[:1]).name == "onnxruntime"
+    assert right(engine).name == "openvino"
+    assert {count for _, _, count in passes} == {1, 2, 10}
+
+
+def test_a_measurement_is_of_one_machine_and_of_certain_versions(export, timed, monkeypatch):
+    right(vitreous.load(export).engine)
+    for name, value in (("version", lambda _: "99"), ("count_threads", lambda: 17), ("read_cpu_model", lambda: "Z80")):
+        with monkeypatch.context() as changed:
+            changed.setattr(measured, name, value)
+            assert vitreous.load(export).engine.kept["many"] == {}
+    assert vitreous.load(export, precision="auto").engine.kept["many"] == {}
+    assert vitreous.load(export).engine.kept["many"]["engine"] == "openvino"
+
+
+def test_a_handful_of_images_measures_nothing(export, timed, monkeypatch):
+    monkeypatch.setattr(measured, "BEGIN", 60.0)
+    engine = right(right(vitreous.load(export).engine))
+    assert (engine.name, timed[1], engine.chosen) == ("onnxruntime", [], "")
+    assert engine.notes == ("auto: begun with onnxruntime; too few images to try openvino",)
+
+
+def test_an_engine_that_fails_is_passed_over(export, timed, monkeypatch):
+    def build(folder, name, device, precision):
+        if name == "openvino":
+            raise CheckpointError("no")
+        return built(folder, name, device, precision)
+
+    built = selection._build
+    monkeypatch.setattr(selection, "_build", build)
+    assert right(vitreous.load(export).engine).name == "onnxruntime"
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(export, timed, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert right(vitreous.load(export).engine).name == "openvino"
+
+
+def test_what_is_named_is_taken_and_what_is_missing_is_said(export, monkeypatch):
+    for name in ("onnxruntime", "openvino"):
+        engine = right(vitreous.load(export, engine=name).engine)
+        assert engine.name == name and not isinstance(engine, MeasuredEngine)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
+    assert right(vitreous.load(export).engine).name == "openvino"
+    with pytest.raises(
+        ConfigError, match=r"needs onnxruntime, which is not installed: pip install 'vitreous\[export\]'"
+    ):
+        vitreous.load(export, engine="onnxruntime")
+    with pytest.raises(
+        ConfigError, match="an export to onnx, which torch doesn't run; choose --engine onnxruntime or openvino"
+    ):
+        vitreous.load(export, engine="torch")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "bf16"])
+def test_a_precision_that_an_engine_lacks_is_one_line(export, precision):
+    with pytest.raises(
+        ConfigError, match=f"onnxruntime doesn't compute this model in {precision}; choose --precision fp32"
+    ) as told:
+        vitreous.load(export, engine="onnxruntime", precision=precision)
+    assert "\n" not in str(told.value)
+    if precision == "bf16":
+        return
+    for load in (
+        lambda: vitreous.load(export, precision=precision),
+        lambda: vitreous.load(export, engine="openvino", precision=precision),
+    ):
+        with pytest.raises(ConfigError, match=f"doesn't compute this model in {precision}; choose --precision fp32"):
+            load()
+    with pytest.raises(
+        ConfigError, match=f"torch doesn't compute this model in {precision}; choose --precision fp32 or bf16"
+    ):
+        Predictor(model_of(TINY), "cpu", precision=precision)
+    with pytest.raises(ConfigError, match="torch doesn't compute this model in"):
+        vitreous.embed(Predictor(model_of(TINY), "cpu"), data="digits", precision=precision)
+
+
+def test_an_unknown_precision_is_named(export):
+    with pytest.raises(UnknownName, match="fp23"):
+        vitreous.load(export, precision="fp23")
