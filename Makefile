@@ -62,7 +62,7 @@ bench: $(DEVELOP)
 	$(BIN)/python benchmarks/loader.py --quick
 
 docs: $(DEVELOP)
-	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_docs.py tests/test_readme.py tests/test_notebooks.py
 
 # Both languages and the functions of Python, searchable, without a network: open build/site/index.html
 site: $(DEVELOP)

@@ -231,11 +231,13 @@ def run(document):
     print(json.dumps({"executed": executed, "report": "".join(report), "example": names["example"]}))
 
 
+@pytest.mark.slow
 def test_the_tour_shows_what_happens(tour):
     assert not tour["report"], tour["report"]
     assert tour["executed"] > 30
 
 
+@pytest.mark.slow
 def test_the_tour_has_the_worked_examples_numbers(tour):
     for found, expected in zip(tour["example"], (TOKENS, POSITIONS, SUM), strict=True):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0.0, atol=1e-6)

@@ -116,6 +116,7 @@ def test_settings_and_help_do_without_torch():
     assert loaded_by(*WITHOUT_TORCH) == []
 
 
+@pytest.mark.slow
 def test_the_check_above_can_fail():
     assert loaded_by("vitreous.model.vit") == ["vitreous.model.vit"]
 

@@ -8,16 +8,10 @@ import pytest
 from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-QUICK = "features"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(path.stem, marks=[] if path.stem == QUICK else pytest.mark.slow)
-        for path in sorted(EXAMPLES.glob("*.ipynb"))
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [path.stem for path in sorted(EXAMPLES.glob("*.ipynb"))])
 def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "write_photographs.py", tmp_path)
     book = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)

@@ -189,6 +189,7 @@ def test_the_report_needs_nothing_but_itself(commands_ran):
     assert "@import" not in page and not re.search(r"url\((?!['\"]?(data:|#))", page)
 
 
+@pytest.mark.slow
 def test_the_python_runs(tmp_path):
     _, printed = run_python(draw_all(tmp_path))
     label, top1 = printed[0].split()
@@ -199,6 +200,7 @@ def test_the_python_runs(tmp_path):
     assert any(line.startswith("top-1 ") for line in printed)
 
 
+@pytest.mark.slow  # .ci/wheel does the same with the wheel
 def test_the_demo_runs(tmp_path):
     folder, (_, _, digits, _, train, photographs) = run_demo(tmp_path)
     demo, names = folder / "runs" / "demo", ["cat", "coffee", "flower", "rocket", "stars", "temple", "tissue"]

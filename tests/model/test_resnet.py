@@ -195,7 +195,8 @@ def test_a_wrong_image_gets_one_clear_line() -> None:
         small()(torch.zeros(1, 4, 8, 8))
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiles_without_graph_breaks(backend: str, as_users_run_it: None) -> None:
     model = create(ResNetConfig(image=(40, 56), units=(1, 1), classes=3)).train()
     check_one_graph(model, torch.randn(2, 3, 40, 56), backend)

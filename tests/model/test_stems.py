@@ -166,7 +166,9 @@ BACKENDS = ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("stem", [StemConfig("resnet", (1, 1)), EARLY], ids=["resnet", "conv"])
+@pytest.mark.parametrize(
+    "stem", [pytest.param(StemConfig("resnet", (1, 1)), marks=pytest.mark.slow), EARLY], ids=["resnet", "conv"]
+)
 def test_compiles_without_graph_breaks(stem: StemConfig, backend: str, as_users_run_it: None) -> None:
     model = create(build_vit_config("mu/8", image=(32, 48), classes=3, depth=1, stem=stem)).train()
     check_one_graph(model, torch.randn(2, 3, 32, 48), backend)

@@ -45,6 +45,7 @@ def test_it_comes_back_from_its_folder_to_the_bit(cell: str, tmp_path: Path) -> 
             assert torch.equal(back(pixels), model(pixels))
 
 
+@pytest.mark.slow
 def test_one_compiles_into_one_graph_and_is_exported(as_users_run_it: None) -> None:
     """Both axes' embeddings, at every layer; the test below takes all, and every resolution."""
     assert check("learned2d, shared") == []

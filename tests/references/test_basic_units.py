@@ -21,7 +21,10 @@ def name_in_timm(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize(("name", "units"), [("R18x1", (2, 2, 2, 2)), ("R34x1", (3, 4, 6, 3)), ("R10x2", (1, 1, 1, 1))])
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("R18x1", (2, 2, 2, 2)), pytest.param("R34x1", (3, 4, 6, 3), marks=pytest.mark.slow), ("R10x2", (1, 1, 1, 1))],
+)
 def test_outputs_and_gradients_are_timms(name: str, units: tuple[int, ...]) -> None:
     from timm.layers import GroupNormAct, StdConv2d
     from timm.models.resnetv2 import ResNetV2

@@ -1,6 +1,7 @@
 """Files of the paper's hybrids, loaded by us, give timm's numbers; what we write, timm reads."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ TIMM = {
 }
 
 
+def names(all_of: Iterable[str]) -> list[Any]:
+    """Return parameters, the large ones marked slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if "r50" in name else []) for name in all_of]
+
+
 def hybrid(name: str, **given: Any) -> nn.Module:
     import timm
 
@@ -49,7 +55,7 @@ def saved(model: nn.Module, folder: Path, config: bool = True) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", names(TIMM))
 def test_timms_hybrids_are_told_by_their_tensors(name: str, tmp_path: Path) -> None:
     model = hybrid(name)
     folder, report = load_foreign(saved(model, tmp_path, config=False))
@@ -59,7 +65,7 @@ def test_timms_hybrids_are_told_by_their_tensors(name: str, tmp_path: Path) -> N
     assert difference(folder.model, model) < CLOSE
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224"])
+@pytest.mark.parametrize("name", names(["vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224"]))
 def test_timms_hybrids_on_images_that_are_not_square(name: str, tmp_path: Path) -> None:
     model = hybrid(name, img_size=(64, 96), in_chans=4)
     folder, report = load_foreign(saved(model, tmp_path))
@@ -83,7 +89,9 @@ def made(units: tuple[int, ...], cells: int = 1, **given: Any) -> ModelFolder:
     return ModelFolder(model, PreprocessConfig(size=model.config.image), DecodeConfig(), ("a", "b", "c"))
 
 
-@pytest.mark.parametrize(("units", "cells"), [((), 8), ((2, 2, 2, 2), 1), ((3, 4, 9), 1)])
+@pytest.mark.parametrize(
+    ("units", "cells"), [((), 8), ((2, 2, 2, 2), 1), pytest.param((3, 4, 9), 1, marks=pytest.mark.slow)]
+)
 def test_timm_reads_the_hybrids_that_we_write(units: tuple[int, ...], cells: int, tmp_path: Path) -> None:
     import timm
 
@@ -105,7 +113,7 @@ def test_a_stem_that_timm_has_not_is_refused(tmp_path: Path) -> None:
 GOOGLE = {name: TIMM[name] for name in ("vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224")}
 
 
-@pytest.mark.parametrize("name", GOOGLE)
+@pytest.mark.parametrize("name", names(GOOGLE))
 def test_the_authors_hybrids_are_read_as_timm_reads_them(name: str, tmp_path: Path) -> None:
     units, patch = GOOGLE[name]
     file = authors.hybrid(units, 1 if units else 8).save(tmp_path / "hybrid.npz")

@@ -146,7 +146,7 @@ def hybrids(name: str, size: tuple[int, int], **overrides: int) -> tuple[ViT, nn
 
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 160)])
-@pytest.mark.parametrize("name", ["R+Ti/16", "R26+S/32", "R50+B/16"])
+@pytest.mark.parametrize("name", ["R+Ti/16", "R26+S/32", pytest.param("R50+B/16", marks=pytest.mark.slow)])
 def test_hybrids_logits_equal_timms(name: str, size: tuple[int, int]) -> None:
     """The whole stem and two blocks after it; the slow test below has all blocks."""
     same_logits(*hybrids(name, size, depth=2), size)

@@ -1,7 +1,8 @@
 """The test run's type checks, at a fraction of what they cost with jaxtyping's own decorator.
 
 jaxtyping's import hook puts `jaxtyping.jaxtyped` on every function and class of vitreous; this stands in for it. It checks
-the same, arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
+functions and classes of arrays (pyrefly holds all other types, without running anything; `HYPOTHESIS_PROFILE=explore` checks
+those here too), arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
 the original asks twice and binds the arguments to the signature, and it makes the check when a function is first called.
 Of functions of arrays it asks once for each combination of types, shapes and dtypes: the answer depends on nothing else.
 """
@@ -11,6 +12,7 @@ import collections.abc
 import dataclasses
 import functools
 import inspect
+import os
 import sys
 import types
 import typing
@@ -29,19 +31,27 @@ if sys.version_info < (3, 12):  # which remembers them itself: each question for
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 
-def jaxtyped(*, typechecker: Callable) -> Callable:
-    """Return what the import hook decorates a function or a class with."""
-    return functools.partial(_decorated, typechecker)
+EVERYTHING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 
 
-def _decorated(typechecker: Callable, thing: Any) -> Any:
+def jaxtyped(*, typechecker: Callable, everything: bool = EVERYTHING) -> Callable:
+    """Return what the import hook decorates a function or a class with.
+
+    Args:
+        everything: also check what takes and returns no arrays.
+    """
+    return functools.partial(_decorated, typechecker, everything)
+
+
+def _decorated(typechecker: Callable, everything: bool, thing: Any) -> Any:
+    decorated = functools.partial(_decorated, typechecker, everything)
     if isinstance(thing, (classmethod, staticmethod)):
-        return type(thing)(_decorated(typechecker, thing.__func__))
+        return type(thing)(decorated(thing.__func__))
     if isinstance(thing, property):
-        return property(*(each and _decorated(typechecker, each) for each in (thing.fget, thing.fset, thing.fdel)))
+        return property(*(each and decorated(each) for each in (thing.fget, thing.fset, thing.fdel)))
     if not inspect.isclass(thing):
-        return _checked(typechecker, thing)
-    if dataclasses.is_dataclass(thing) and "__init__" in vars(thing):
+        return _checked(typechecker, thing) if everything or _has_arrays(thing) else thing
+    if dataclasses.is_dataclass(thing) and "__init__" in vars(thing) and (everything or _has_arrays(thing)):
         thing.__init__ = _checked(typechecker, thing.__init__)
     return thing
 
@@ -129,6 +139,11 @@ def _sort(kind: type) -> str:
         return "tuple"
     holders = (list, collections.abc.Mapping, collections.abc.Set, collections.deque, type)
     return "holder" if issubclass(kind, holders) else "plain"
+
+
+def _has_arrays(thing: Any) -> bool:
+    """Tell whether annotations name arrays, resolved or as text."""
+    return any(word in repr(getattr(thing, "__annotations__", {})) for word in ("jaxtyping", "Tensor", "ndarray"))
 
 
 def _has_shapes(annotation: Any) -> bool:

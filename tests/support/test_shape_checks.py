@@ -18,7 +18,7 @@ from vitreous.metrics import classification
 if TYPE_CHECKING:
     from nowhere import Unknown
 
-checked = jaxtyped(typechecker=beartype.beartype)
+checked = jaxtyped(typechecker=beartype.beartype, everything=True)
 
 
 @checked

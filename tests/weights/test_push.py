@@ -74,6 +74,7 @@ def test_the_card_says_what_it_is(hub: Hub, token: None, run: Path) -> None:
     assert ModelCard(text).data.license == "cc-by-4.0"
 
 
+@pytest.mark.slow
 def test_the_card_of_a_cross_validation_has_what_it_came_to(hub: Hub, token: None, tmp_path: Path) -> None:
     settings = {**QUICK, "export": "last", "preprocess": {"crop": 1.0}}
     out = tmp_path / "folds"
