@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.review import ReviewResult, review
     from vitreous.api.search import SimilarityResult, similar
+    from vitreous.api.serving import ServiceResult, serve
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
@@ -99,6 +100,8 @@ PLACES = {
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
     "StudyResult": "vitreous.studies.engine.run",
+    "serve": "vitreous.api.serving",
+    "ServiceResult": "vitreous.api.serving",
     "sort_into": "vitreous.api.sorting",
     "SortingResult": "vitreous.api.sorting",
     "review": "vitreous.api.review",
@@ -140,6 +143,7 @@ __all__ = [
     "ResNetConfig",
     "ReviewResult",
     "RunConfig",
+    "ServiceResult",
     "SimilarityResult",
     "SortingResult",
     "StudyResult",
@@ -174,6 +178,7 @@ __all__ = [
     "report",
     "resume",
     "review",
+    "serve",
     "similar",
     "sort_into",
     "study",

@@ -352,16 +352,18 @@ class Predictor(Shown):
     def _classify(self, group: list[Ready]) -> Iterator[Prediction]:
         """Pass a batch through the model; images without pixels keep their place."""
         pixels = [ready.pixels for ready in group if ready.pixels is not None]
-        rows: Iterator[Ranked] = iter(self._best(np.stack(pixels)) if pixels else [])
+        rows: Iterator[Ranked] = iter(self.rank(self.probabilities(np.stack(pixels))) if pixels else [])
         for ready in group:
-            if ready.pixels is None:
-                yield Prediction(ready.name, error=ready.error, partial=ready.partial)
-            else:
-                found = self._prediction(ready.name, next(rows))
-                yield replace(found, filled=ready.filled, reduction=ready.reduction)
+            yield self.decide(ready, () if ready.pixels is None else next(rows))
 
-    def _prediction(self, name: str, ranked: Ranked) -> Prediction:
-        """Build an image's prediction from its classes, ordered by probability."""
+    def decide(self, ready: Ready, ranked: Ranked) -> Prediction:
+        """Build an image's prediction from its classes, ordered by probability; one without pixels says why it has none."""
+        if ready.pixels is None:
+            return Prediction(ready.name, error=ready.error, partial=ready.partial)
+        found = self._decide(ready.name, ranked)
+        return replace(found, filled=ready.filled, reduction=ready.reduction)
+
+    def _decide(self, name: str, ranked: Ranked) -> Prediction:
         label, score = ranked[0]
         threshold = self.decision.threshold
         if not self.folder.multilabel:
@@ -373,17 +375,18 @@ class Predictor(Shown):
         top, certainty = ranked[: max(self.top, len(labels))], min(abs(score - least) for _, score in ranked)
         return Prediction(name, label, score, top, labels=labels, certainty=certainty)
 
-    def _best(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> list[Ranked]:
-        """Return each image's most probable classes, or all of them where it may have several."""
-        probabilities, classes = self._probabilities(pixels), self.folder.classes
-        labels = find_largest(probabilities, len(classes) if self.folder.multilabel else self.top)
+    def rank(self, probabilities: Float32[np.ndarray, "batch label"], top: int | None = None) -> list[Ranked]:
+        """Return each image's most probable classes (None: as many as it was made for), or all of them where it may have several."""
+        classes = self.folder.classes
+        count = len(classes) if self.folder.multilabel else min(top or self.top, len(classes))
+        labels = find_largest(probabilities, count)
         scores = np.take_along_axis(probabilities, labels, axis=1)
         return [
             tuple((classes[label], score) for label, score in zip(*row, strict=True))
             for row in zip(labels.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
+    def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return each class's probability, averaged over the views of test-time augmentation."""
         mirrored = [np.flip(pixels, 2).copy(order="K")] if self.decision.tta == "flip" else []
         found = [self.engine.probabilities(view) for view in (pixels, *mirrored)]

@@ -28,6 +28,7 @@ COMMANDS = {
     "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
     "similar": ("vitreous.cli.similar", "list the images that are most like one, among those that embed wrote"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
+    "serve": ("vitreous.cli.serve", "answer requests over HTTP with a model, and show a page"),
     "inspect": ("vitreous.cli.inspect", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),

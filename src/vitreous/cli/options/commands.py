@@ -7,6 +7,7 @@ import tyro
 
 from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.cli.options.probes import Cka, Embed, Similar
+from vitreous.cli.options.serving import Serve
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
@@ -341,6 +342,7 @@ KINDS: dict[str, type] = {
     "similar": Similar,
     "cka": Cka,
     "explain": Explain,
+    "serve": Serve,
     "inspect": Inspect,
     "report": Report,
     "convert": Convert,

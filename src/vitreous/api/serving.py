@@ -1,0 +1,261 @@
+"""`vitreous.serve`: models behind HTTP, and a page in a browser."""
+
+import logging
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitreous.api.loading import load
+from vitreous.api.names import name_model
+from vitreous.api.results import Result
+from vitreous.errors import ConfigError
+from vitreous.predictor import Predictor
+from vitreous.serving.options import ModelSource, ServiceOptions
+
+if TYPE_CHECKING:
+    import socket
+
+    from vitreous.serving.server import Server
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+KEYS_VARIABLE = "VITREOUS_API_KEYS"
+LEAST_KEY = 16
+"""Characters of an API key."""
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, eq=False)
+class ServiceResult(Result):
+    """A service that answers until it is stopped."""
+
+    url: str
+    """Where it answers."""
+    models: tuple[str, ...]
+    """The names of what it serves."""
+    _server: Any = field(repr=False, default=None)
+    _thread: threading.Thread | None = field(repr=False, default=None)
+
+    def __str__(self) -> str:
+        return f"serving     {', '.join(self.models)}\naddress     {self.url}"
+
+    def _repr_html_(self) -> str:
+        """Return the address as a link."""
+        return f'<a href="{self.url}">{self.url}</a>'
+
+    def stop(self) -> None:
+        """Accept nothing more, answer what was accepted, and end."""
+        if self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+
+    def __enter__(self) -> "ServiceResult":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def serve(
+    models: str | Path | Predictor | Sequence[str | Path] | Mapping[str, str | Path | Predictor],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    processes: int = 1,
+    batch: int = 32,
+    wait_ms: float = 2.0,
+    queue: int = 256,
+    timeout: float = 30.0,
+    keys: str | Path | Sequence[str] | None = None,
+    allow_origin: Sequence[str] = (),
+    limits: Mapping[str, Any] | None = None,
+    log: bool = False,
+    block: bool = False,
+    load_options: Mapping[str, Any] | None = None,
+) -> ServiceResult:
+    """Answer requests over HTTP with one model or several, and show a page at the same address (docs/serving.md).
+
+    >>> with vitreous.serve("runs/photos-1", port=0) as service:                         # doctest: +SKIP
+    ...     httpx.post(f"{service.url}/v1/predict", files={"images": open("a.jpg", "rb")}).json()
+
+    Args:
+        models: what `vitreous.load` takes or returns; several of them; or names with them. Names are otherwise those of the folders.
+        host: the address to listen on; 0.0.0.0: all of this machine's.
+        port: 0: any that is free.
+        processes: processes that share the port, each with its own copy of the models.
+        batch: most images in one pass through a model.
+        wait_ms: longest that an image waits for others, in milliseconds.
+        queue: most images of a model that wait for their answer; more are refused with 429.
+        timeout: seconds until a request is given up with 503.
+        keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are none
+            everyone may ask.
+        allow_origin: origins, such as https://example.com, whose pages may ask from a browser.
+        limits: others of `ServiceOptions`: read_timeout, max_body, max_images, max_pixels, reload_every.
+        log: write a line of JSON to standard error for each request.
+        block: return only when a signal or Ctrl-C has ended the service; else it answers from a thread until `.stop()`.
+        load_options: how the models are loaded, as `vitreous.load` has it: device, engine, precision, labels, ...
+
+    Raises:
+        ConfigError: a port that is taken, two models of one name, a setting out of range, keys that anyone can read, or a package
+            that is missing. CheckpointError: a model that can't be loaded.
+    """
+    check_installed()
+    found = read_keys(keys)
+    origins = tuple(check_origin(one) for one in allow_origin)
+    how = {
+        "processes": processes,
+        "batch": batch,
+        "wait_ms": wait_ms,
+        "queue": queue,
+        "timeout": timeout,
+        **(limits or {}),
+    }
+    options = ServiceOptions(host, port, keys=found, origins=origins, log=log, **how)
+    sources = name_sources(models, dict(load_options or {}))
+    if processes > 1 and not block:
+        raise ConfigError("several processes need block=True: they are started and ended from the main thread")
+    from vitreous.serving.server import listen
+
+    listening = listen(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    result = ServiceResult(url, tuple(one.name for one in sources))
+    try:
+        return run(sources, options, listening, result) if block else start(sources, options, listening, result)
+    finally:
+        if block:
+            listening.close()
+
+
+def check_installed() -> None:
+    """Raise ConfigError if what serves isn't installed."""
+    lacking = [name for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client") if not find_spec(name)]
+    if lacking:
+        raise ConfigError(f"serving needs {', '.join(lacking)}, not installed: pip install 'vitreous[serve]'")
+
+
+def run(
+    sources: list[ModelSource], options: ServiceOptions, listening: "socket.socket", result: ServiceResult
+) -> ServiceResult:
+    """Serve until a signal ends it."""
+    from vitreous.serving.server import Server, set_up_logs
+    from vitreous.serving.supervisor import supervise
+
+    set_up_logs(options.log)
+    if options.host not in LOCAL and not options.keys:
+        logging.getLogger("vitreous.serving").warning(
+            "everyone who reaches this address may ask; --keys FILE asks for a key, --host 127.0.0.1 keeps it to this machine"
+        )
+    if options.processes > 1:
+        supervise((sources, options), listening)
+        return result
+    server = Server(sources, options)
+    try:
+        server.run([listening])
+    except KeyboardInterrupt:
+        if not server.should_exit:
+            raise
+    if server.failure is not None:
+        raise server.failure
+    return result
+
+
+def start(
+    sources: list[ModelSource], options: ServiceOptions, listening: "socket.socket", result: ServiceResult
+) -> ServiceResult:
+    """Serve from a thread; return once the models answer. Raises CheckpointError."""
+    from vitreous.serving.server import Server, set_up_logs
+
+    set_up_logs(options.log)
+    server = Server(sources, options)
+    thread = threading.Thread(target=server.run, args=([listening],), name="service", daemon=True)
+    thread.start()
+    wait_until_warm(server, thread)
+    return ServiceResult(result.url, result.models, server, thread)
+
+
+def wait_until_warm(server: "Server", thread: threading.Thread) -> None:
+    """Return once a server's models answer; raises what kept them from it."""
+    while thread.is_alive() and not (server.started and server.service.models.warm):
+        thread.join(0.02)
+    if server.failure is not None:
+        thread.join()
+        raise server.failure
+
+
+def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
+    """Return where each model comes from, under its name; raises ConfigError."""
+    if isinstance(models, (str, Path, Predictor)):
+        models = [models]
+    if isinstance(models, Mapping):
+        pairs = [(str(name), model) for name, model in models.items()]
+    else:
+        pairs = [(name_model(str(getattr(model, "path", model))), model) for model in models]
+    if not pairs:
+        raise ConfigError("name at least one model")
+    found: dict[str, ModelSource] = {}
+    for name, model in pairs:
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} can't be a model's name here; give it one of letters, digits, . _ -: NAME={model}"
+            )
+        if name in found:
+            raise ConfigError(f"two models are called {name!r}; give them names: A={found[name].path} B={model}")
+        if isinstance(model, Predictor):
+            found[name] = ModelSource(name, model.path, partial(_return, model))
+        else:
+            found[name] = ModelSource(name, str(model), partial(load, str(model), progress=False, **how))
+    return list(found.values())
+
+
+def _return(model: Predictor) -> Predictor:
+    return model
+
+
+def check_origin(origin: str) -> str:
+    """Return an origin; raises ConfigError if it is none."""
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?|\*", origin):
+        raise ConfigError(f"{origin!r} is no origin; expected one such as https://example.com, without a path")
+    return origin
+
+
+def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+    """Return API keys, from a file that others can't read or from the environment; raises ConfigError."""
+    if keys is None:
+        found = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
+        where = f"${KEYS_VARIABLE}"
+    elif isinstance(keys, (str, Path)):
+        found, where = read_key_file(Path(keys)), str(keys)
+    else:
+        found, where = list(keys), "keys"
+    for number, key in enumerate(found, 1):
+        if len(key) < LEAST_KEY or not key.isascii() or not key.isprintable():
+            raise ConfigError(
+                f"key {number} of {where} is too short or not plain text; give {LEAST_KEY} or more letters and digits, "
+                "such as of: openssl rand -hex 32"
+            )
+    return tuple(found)
+
+
+def read_key_file(path: Path) -> list[str]:
+    """Return the keys of a file, one a line, # before remarks; raises ConfigError."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"{path} is no file; give one with an API key a line")
+        if mode & 0o007:
+            raise ConfigError(f"{path} can be read or changed by everyone on this machine; first: chmod 600 {path}")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"can't read the keys in {path}: {getattr(error, 'strerror', None) or 'it is no text'}"
+        ) from error
+    found = [key for line in lines if (key := line.partition("#")[0].strip())]
+    if not found:
+        raise ConfigError(f"{path} holds no key; write one a line, such as of: openssl rand -hex 32")
+    return found

@@ -1,0 +1,1 @@
+"""The HTTP service: requests to a Predictor, in batches, within limits."""

@@ -1,0 +1,268 @@
+"""Before and around every request: its id, key, size and time, and what is noted of it."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from vitreous.errors import VitreousError
+from vitreous.serving.measurements import Measurements
+from vitreous.serving.options import ServiceOptions
+from vitreous.serving.problems import MEDIA_TYPE, Problem, explain_failure, queue_full
+
+LOG = logging.getLogger("vitreous.serving")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+ID = re.compile(r"[\w.-]{1,64}")
+"""Request ids that are taken over from whoever asks."""
+GUARDED = ("/v1/", "/metrics")
+"""What needs a key, where there are keys."""
+LINGER = 2.0
+"""Seconds for which the rest of a refused body is passed over."""
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'",
+    ),
+)
+
+
+class Left(Exception):
+    """The client went away."""
+
+
+class Exchange:
+    """One request and its answer, as far as they are noted."""
+
+    def __init__(self, scope: MutableMapping[str, Any]) -> None:
+        self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        said = self.headers.get(b"x-request-id", "")
+        self.id = said if ID.fullmatch(said) else secrets.token_hex(8)
+        self.began = time.monotonic()
+        self.method, self.path = scope["method"], scope["path"]
+        self.status, self.route, self.model, self.problem = 0, "other", "", ""
+        self.bytes = self.images = 0
+        self.fail: Callable[[Exception], Awaitable[None]]
+        """Answers with the problem document of an error."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the log says: neither images nor their names nor the address's options."""
+        took = round(1000 * (time.monotonic() - self.began), 2)
+        facts = {"id": self.id, "method": self.method, "route": self.route, "status": self.status, "ms": took}
+        more = {"model": self.model, "images": self.images, "bytes": self.bytes, "problem": self.problem}
+        return {**facts, **{name: value for name, value in more.items() if value}}
+
+
+class Guard:
+    """ASGI middleware around the whole service.
+
+    Args:
+        app: the service.
+        options: its limits and keys.
+        measurements: counts what is answered.
+    """
+
+    def __init__(self, app: App, options: ServiceOptions, measurements: Measurements) -> None:
+        self.app, self.options, self.measurements = app, options, measurements
+        self.keys = [hashlib.sha256(key.encode()).digest() for key in options.keys]
+        self.held, self.stopping = 0, False
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Pass a request on within the limits, and answer what goes wrong."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        exchange = Exchange(scope)
+        scope.setdefault("state", {})["exchange"] = exchange
+        passing = _Passing(self, exchange, receive, send)
+        exchange.fail = passing.fail
+        try:
+            self.check(exchange)
+            await passing.run(scope)
+        except Left:
+            exchange.status, exchange.problem = 499, "client-left"
+        except Exception as error:
+            await passing.fail(error)
+        finally:
+            self.held -= exchange.bytes
+            self.note(exchange, getattr(scope.get("route"), "path", "other"))
+
+    def check(self, exchange: Exchange) -> None:
+        """Raise Problem for a request that isn't even read."""
+        headers = exchange.headers
+        if self.keys and exchange.path.startswith(GUARDED):
+            self.check_key(headers)
+        foreign = headers.get(b"sec-fetch-site") in ("cross-site", "same-site")
+        if foreign and exchange.method == "POST" and headers.get(b"origin") not in self.options.origins:
+            raise Problem(
+                "foreign-page", "a page of another origin asked; name that origin with --allow-origin if it may"
+            )
+        length = headers.get(b"content-length", "0")
+        if length.isascii() and length.isdigit() and int(length) > self.options.max_body:
+            raise self.too_large(int(length))
+
+    def check_key(self, headers: MutableMapping[bytes, str]) -> None:
+        """Raise Problem unless one of the keys was given; how long that takes tells nothing of them."""
+        scheme, _, token = headers.get(b"authorization", "").partition(" ")
+        given = headers.get(b"x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+        digest = hashlib.sha256(given.encode("latin-1")).digest()
+        if not sum(hmac.compare_digest(digest, key) for key in self.keys):
+            came = "the API key isn't one of this service's" if given else "there is no API key"
+            raise Problem(
+                "unauthorized", f"{came}; send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+                {"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+
+    def too_large(self, length: int) -> Problem:
+        """Return the problem of a body of so many bytes."""
+        most = self.options.max_body
+        return Problem(
+            "too-large", f"the body has {length:,} bytes or more, over the limit of {most:,}; send less at a time",
+            {"Connection": "close"}, limit=most,
+        )  # fmt: skip
+
+    def hold(self, exchange: Exchange, length: int) -> None:
+        """Count bytes of a body; raises Problem where there are too many, of it or of all."""
+        exchange.bytes += length
+        self.held += length
+        if exchange.bytes > self.options.max_body:
+            raise self.too_large(exchange.bytes)
+        if self.held > self.options.max_held:
+            raise queue_full("the bodies of requests take all the memory that they may; ask again in a while")
+
+    def note(self, exchange: Exchange, route: str) -> None:
+        """Count and log a request to one of the service's addresses."""
+        exchange.route = route
+        took = time.monotonic() - exchange.began
+        self.measurements.requests.labels(exchange.route, str(exchange.status)).inc()
+        self.measurements.seconds.labels(exchange.route).observe(took)
+        if exchange.problem:
+            self.measurements.problems.labels(exchange.problem).inc()
+        if self.options.log:
+            LOG.info("request", extra={"facts": exchange.describe()})
+
+
+class _Passing:
+    """The way of one request through the guard."""
+
+    def __init__(self, guard: Guard, exchange: Exchange, receive: Receive, send: Send) -> None:
+        self.guard, self.exchange, self._receive, self._send = guard, exchange, receive, send
+        self.read, self.started, self.ended = asyncio.Event(), False, False
+        self.due = time.monotonic() + guard.options.read_timeout
+
+    async def run(self, scope: MutableMapping[str, Any]) -> None:
+        """Let the service answer, unless the client leaves before."""
+        if self.exchange.method != "POST":
+            return await self.guard.app(scope, self.receive, self.send)
+        work = asyncio.create_task(self.guard.app(scope, self.receive, self.send))
+        leaving = asyncio.create_task(self.watch())
+        try:
+            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                raise Left
+            await work
+        finally:
+            work.cancel()
+            leaving.cancel()
+            await asyncio.gather(work, leaving, return_exceptions=True)
+
+    async def watch(self) -> None:
+        """Return when the client leaves after its body was read."""
+        await self.read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body, within its time and size."""
+        if self.read.is_set():
+            await asyncio.Future()  # the watch waits for what comes next
+        try:
+            async with asyncio.timeout(self.due - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            seconds = self.guard.options.read_timeout
+            raise Problem(
+                "slow-request", f"the body didn't arrive within {seconds:g} s; send it faster, or less of it",
+                {"Connection": "close"},
+            ) from None  # fmt: skip
+        if message["type"] == "http.disconnect":
+            raise Left
+        self.guard.hold(self.exchange, len(message.get("body", b"")))
+        if not message.get("more_body"):
+            self.read.set()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the answer, its head with what every answer says."""
+        if message["type"] == "http.response.start":
+            self.started, self.exchange.status = True, message["status"]
+            more = [(b"x-request-id", self.exchange.id.encode()), *HEADERS]
+            more += [(b"connection", b"close")] if self.guard.stopping else []
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        elif not message.get("more_body"):
+            self.ended = True
+        async with asyncio.timeout(self.guard.options.timeout):
+            await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with the problem document of an error."""
+        if isinstance(error, Left) or self.exchange.problem:  # nobody there, or told already
+            return
+        problem = error if isinstance(error, Problem) else None
+        if problem is None and isinstance(error, VitreousError):
+            problem = explain_failure(error)
+        if problem is None:
+            LOG.error("a bug", exc_info=error, extra={"facts": {"id": self.exchange.id}})
+            problem = Problem("failed", "the service failed on this request; its log tells more under this id")
+        self.exchange.problem = problem.kind
+        if self.started:
+            return
+        body = problem.encode(self.exchange.id)
+        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
+        encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": encoded})
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        await self.pass_over()
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def pass_over(self) -> None:
+        """Read on for a moment what a client still sends, so that it sees the answer before the end of the connection."""
+        passed = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while not self.read.is_set() and passed < self.guard.options.max_body:
+                    message = await self._receive()
+                    passed += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+
+
+class Lines(logging.Formatter):
+    """A line of JSON for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as JSON."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z"
+        said = {
+            "time": stamp,
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "process": record.process,
+        }
+        said |= getattr(record, "facts", {})
+        if record.exc_info and record.exc_info[0]:
+            said["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(said)

@@ -1,0 +1,79 @@
+"""The service's settings. Imports neither torch nor a web framework."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitreous.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vitreous.predictor import Predictor
+
+MIB = 2**20
+NO_FEWER = {
+    "processes": 1, "batch": 1, "wait_ms": 0, "queue": 1, "timeout": 0.001, "read_timeout": 0.001, "max_body": 1024,
+    "max_images": 1, "max_pixels": 1, "reload_every": 0,
+}  # fmt: skip
+"""The smallest value of each number."""
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """What a service may be asked for, and how much of it."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0: every one of this machine's."""
+    port: int = 8000
+    """0: any free one."""
+    processes: int = 1
+    """Processes that share the port, each with its own copy of the models."""
+    batch: int = 32
+    """Most images in one pass through a model."""
+    wait_ms: float = 2.0
+    """Longest that an image waits for others to share its pass, in milliseconds."""
+    queue: int = 256
+    """Most images of a model that were accepted and not answered yet; more are refused with 429."""
+    timeout: float = 30.0
+    """Seconds until an accepted request is given up with 503."""
+    read_timeout: float = 10.0
+    """Seconds that a client has to send a request's headers, and to send its body."""
+    max_body: int = 32 * MIB
+    """Most bytes of a request's body."""
+    max_images: int = 64
+    """Most images of a request."""
+    max_pixels: int = 64_000_000
+    """Most rows x columns of an image, unless the model's own limit is lower."""
+    keys: tuple[str, ...] = ()
+    """API keys; none: everyone may ask."""
+    origins: tuple[str, ...] = ()
+    """Origins, such as https://example.com, whose pages may ask from a browser."""
+    reload_every: float = 2.0
+    """Seconds between two looks at the models' files; 0: they are read once."""
+    log: bool = True
+    """Write a line of JSON to standard error for each request."""
+
+    def __post_init__(self) -> None:
+        for name, least in NO_FEWER.items():
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{name} is {getattr(self, name):g}; it must be at least {least:g}")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be 0 (any free one) to 65535")
+        if self.max_images > self.queue:
+            raise ConfigError(f"max_images is {self.max_images}, more than the queue of {self.queue} takes; lower it")
+
+    @property
+    def max_held(self) -> int:
+        """Most bytes of bodies that are held at once, of all requests together."""
+        return 8 * self.max_body
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model that is served comes from."""
+
+    name: str
+    """What requests call it."""
+    path: str
+    """Where its files are, watched for changes."""
+    open: "Callable[[], Predictor]"
+    """Loads it; what several processes serve has to be picklable."""

@@ -1,0 +1,187 @@
+"""The addresses of the service, and what each answers."""
+
+import json
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from vitreous.errors import suggest
+from vitreous.images.inputs import Ready
+from vitreous.serving.batcher import Answer
+from vitreous.serving.bodies import Upload, read_uploads
+from vitreous.serving.descriptions import describe_model
+from vitreous.serving.models import Loaded, Models, ServedModel, require_head
+from vitreous.serving.problems import KINDS, Problem
+from vitreous.serving.schemas import (
+    IMAGES_BODY,
+    Health,
+    ModelsAnswer,
+    PredictAnswer,
+    describe_problems,
+)
+
+MOST_TOP = 1000
+ModelName = Annotated[
+    str | None,
+    Query(description="Which model, by its name in /v1/models; by default the first.", examples=["photos-1"]),
+]
+READING = (
+    "malformed", "unauthorized", "foreign-page", "unknown-model", "slow-request", "too-large", "unsupported-media-type",
+    "unreadable-image", "invalid-parameter", "unsuited-model", "queue-full", "not-ready", "timed-out", "stopping",
+)  # fmt: skip
+"""Problems of addresses that take images."""
+
+
+def refuse_unknown(request: Request) -> None:
+    """Raise Problem for options in the address that aren't known there, or stand there twice."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            raise Problem("invalid-parameter", f"there is no option {name[:100]!r} here; {suggest(name, known)}")
+        if given.count(name) > 1:
+            raise Problem(
+                "invalid-parameter", f"the option {name} stands {given.count(name)} times in the address; give it once"
+            )
+
+
+class Timer:
+    """Milliseconds of a request's stages."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.monotonic()
+        self.stages: dict[str, float] = {}
+
+    def stage(self, name: str) -> None:
+        """Note the end of a stage."""
+        now = time.monotonic()
+        self.stages[f"{name}_ms"], self.last = round(1000 * (now - self.last), 3), now
+
+    def finish(self, answers: list[Answer | None]) -> dict[str, float]:
+        """Return all of them, with the slowest of the images' waits and passes."""
+        there = [one for one in answers if one is not None]
+        queued, computed = (max((getattr(one, name) for one in there), default=0.0) for name in ("queued", "computed"))
+        found = {**self.stages, "queue_ms": round(1000 * queued, 3), "compute_ms": round(1000 * computed, 3)}
+        found["total_ms"] = round(1000 * (time.monotonic() - self.began), 3)
+        return {**found, "batch": max((one.batch for one in there), default=0)}
+
+
+async def receive_uploads(request: Request, model: ServedModel) -> list[Upload]:
+    """Return a request's images; one that can't be answered is refused before its body is read. Raises Problem."""
+    model.refuse_overload(1)
+    body = await request.body()
+    uploads = read_uploads(body, request.headers.get("content-type", ""), model.options.max_images)
+    request.state.exchange.images, request.state.exchange.model = len(uploads), model.source.name
+    return uploads
+
+
+def refuse_unreadable(found: list[Ready]) -> None:
+    """Raise Problem if there isn't one image with pixels."""
+    if all(one.pixels is None for one in found):
+        more = {"errors": [{"name": one.name, "error": one.error} for one in found]} if len(found) > 1 else {}
+        raise Problem("unreadable-image", str(found[0].error), **more)
+
+
+def encode(document: Any) -> Response:
+    """Return a document of plain values as JSON."""
+    return Response(json.dumps(document, allow_nan=False, separators=(",", ":")), media_type="application/json")
+
+
+def describe_predictions(
+    loaded: Loaded, images: list[Ready], answers: list[Answer | None], top: int, probabilities: bool
+) -> list[dict[str, Any]]:
+    """Return each image's prediction as JSON values."""
+    found = []
+    for ready, answer in zip(images, answers, strict=True):
+        ranked = () if answer is None else loaded.predictor.rank(answer.row[None], top)[0]
+        said = loaded.predictor.decide(ready, ranked).to_dict()
+        if probabilities and answer is not None:
+            said["probabilities"] = answer.row.tolist()
+        found.append(said)
+    return found
+
+
+def build_routes(models: Models) -> APIRouter:
+    """Return the addresses that answer from these models."""
+    router = APIRouter()
+    images = {
+        "openapi_extra": IMAGES_BODY,
+        "responses": describe_problems(*READING),
+        "dependencies": [Depends(refuse_unknown)],
+    }
+
+    @router.post("/v1/predict", summary="Classify images", response_model=PredictAnswer, **images)
+    async def predict(
+        request: Request,
+        model: ModelName = None,
+        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="Classes that are listed.")] = 5,
+        probabilities: Annotated[bool, Query(description="List the probability of every class too.")] = False,
+    ) -> Response:
+        timer, served = Timer(), models.find(model)
+        uploads = await receive_uploads(request, served)
+        timer.stage("read")
+        with served.admit(len(uploads)) as loaded:
+            require_head(loaded, served.source.name)
+            found = await served.decode(loaded, uploads)
+            refuse_unreadable(found)
+            timer.stage("decode")
+            answers = await served.compute(loaded, "probabilities", found)
+        predictions = describe_predictions(loaded, found, answers, top, probabilities)
+        models.measurements.images.labels(served.source.name, "/v1/predict").inc(len(uploads))
+        return encode(
+            {
+                "model": served.source.name,
+                "version": loaded.version,
+                "predictions": predictions,
+                "timings": timer.finish(answers),
+            }
+        )
+
+    @router.get(
+        "/v1/models", summary="List the models", response_model=ModelsAnswer,
+        responses=describe_problems("unauthorized"), dependencies=[Depends(refuse_unknown)],
+    )  # fmt: skip
+    async def list_models() -> Response:
+        return encode({"models": [describe_model(model) for model in models.by_name.values()]})
+
+    return router
+
+
+def build_probes(models: Models) -> APIRouter:
+    """Return the addresses by which others watch the service."""
+    router = APIRouter()
+
+    @router.get("/healthz", summary="Is it alive", response_model=Health)
+    async def tell_health() -> Response:
+        return JSONResponse({"status": "alive"})
+
+    @router.get(
+        "/readyz", summary="Can it answer", response_model=Health, responses=describe_problems("not-ready", "stopping")
+    )
+    async def tell_readiness(request: Request) -> Response:
+        if request.app.state.guard.stopping:
+            raise Problem("stopping", "the service is stopping; ask another one")
+        if not models.warm:
+            raise Problem("not-ready", "a model is being loaded; ask again soon", {"Retry-After": "1"})
+        return JSONResponse({"status": "ready"})
+
+    @router.get(
+        "/metrics", summary="What it measures of itself, for Prometheus", response_class=PlainTextResponse,
+        responses=describe_problems("unauthorized"),
+    )  # fmt: skip
+    async def tell_measurements() -> Response:
+        return Response(models.measurements.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get(
+        "/problems/{kind}", summary="What a kind of problem is", response_class=PlainTextResponse,
+        responses=describe_problems("not-found"),
+    )  # fmt: skip
+    async def explain_problem(kind: str) -> Response:
+        if kind not in KINDS:
+            raise Problem("not-found", f"there is no kind of problem {kind[:100]!r}; {suggest(kind, KINDS)}")
+        status, title = KINDS[kind]
+        return PlainTextResponse(f"{kind} ({status}): {title}\n")
+
+    return router

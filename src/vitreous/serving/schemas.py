@@ -1,0 +1,194 @@
+"""What answers say, as OpenAPI shows it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vitreous.serving.problems import KINDS, MEDIA_TYPE
+
+EXAMPLE = {
+    "model": "photos-1",
+    "version": 1,
+    "predictions": [
+        {
+            "name": "image 1",
+            "label": "cat",
+            "score": 0.93,
+            "top": [{"label": "cat", "score": 0.93}, {"label": "dog", "score": 0.07}],
+            "error": None,
+        }
+    ],
+    "timings": {"read_ms": 0.4, "decode_ms": 3.1, "queue_ms": 2.2, "compute_ms": 14.8, "total_ms": 21.0, "batch": 4},
+}
+
+
+class Answer(BaseModel):
+    """Common to all answers: nothing is left out of what is described."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Score(Answer):
+    """A class and its probability."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+
+
+class Prediction(Answer):
+    """What the model says of one image, or why it says nothing."""
+
+    name: str = Field(description='The file\'s name, or "image 2".')
+    label: str | None = Field(description="The most probable class, or the word for unknown.")
+    score: float | None = Field(description="Its probability.")
+    top: list[Score] = Field(description="The most probable classes, best first.")
+    error: str | None = Field(description="Why there is no label, in one line.")
+    labels: list[str] | None = Field(None, description="Where an image may have several classes: those that it has.")
+    unknown: bool = Field(False, description="The most probable class is below the threshold.")
+    filled: bool = Field(False, description="A JPEG without its last bytes, filled with grey.")
+    reduction: int = Field(1, description="What its size was divided by when it was decoded.")
+    probabilities: list[float] | None = Field(
+        None, description="Of every class, in the order of the model's labels, where asked for."
+    )
+
+
+class Timings(Answer):
+    """Where the time went, in milliseconds; queue and compute of the request's slowest image."""
+
+    read_ms: float = Field(description="Until the body was here.")
+    decode_ms: float
+    queue_ms: float
+    compute_ms: float
+    total_ms: float
+    batch: int = Field(description="Images in the largest pass that one of them was in; 0: none was computed.")
+
+
+class PredictAnswer(Answer):
+    """Predictions, in the images' order."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
+    model: str
+    version: int = Field(description="How many times the model's files were loaded.")
+    predictions: list[Prediction]
+    timings: Timings
+
+
+class Served(Answer):
+    """A model that is served."""
+
+    name: str
+    version: int
+    ready: bool
+    failure: str | None = Field(description="Why the files' newest state isn't what answers.")
+    description: str
+    labels: list[str]
+    multilabel: bool
+    preprocess: dict[str, Any]
+    origin: dict[str, Any]
+    engine: str
+    precision: str
+    device: str
+    grid: list[int] | None = Field(description="Rows and columns of patches, of a Vision Transformer.")
+    layers: int | None
+    heads: int | None
+    methods: list[str] = Field(description="Of /v1/explain, the most informative one first; none of an exported model.")
+    classifies: bool
+    embeds: bool
+
+
+class ModelsAnswer(Answer):
+    """All models; the first answers where a request names none."""
+
+    models: list[Served]
+
+
+class Health(Answer):
+    """Whether the service is alive, or ready."""
+
+    status: str = Field(examples=["alive"])
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "/problems/queue-full",
+                "title": KINDS["queue-full"][1],
+                "status": 429,
+                "detail": "256 images wait for photos-1, of 256 that may; ask again in a while",
+                "instance": "urn:request:5f2a9c0d1e3b4a67",
+            }
+        }
+    )
+    type: str = Field(description="/problems/ and the kind.")
+    title: str
+    status: int
+    detail: str = Field(description="One line: what came, what was expected, what to do.")
+    instance: str = Field(description="The request's id, as in X-Request-ID and the log.")
+
+
+def describe_problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of the problems that an address may answer with."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, title = KINDS[kind]
+        before = found.get(status)
+        said = f"{before['description']}; or {title[0].lower()}{title[1:]}" if before else title
+        found[status] = {
+            "description": said,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        }
+    return found
+
+
+IMAGE = {"schema": {"type": "string", "format": "binary"}}
+BASE64 = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""A PNG of one pixel."""
+IMAGES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One image as it is, or one or more as the files of form data or as base64 in JSON.",
+        "content": {
+            "image/*": IMAGE,
+            "application/octet-stream": IMAGE,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array", "minItems": 1, "items": IMAGE["schema"]}},
+                },
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {
+                                "anyOf": [
+                                    {"type": "string", "format": "byte"},
+                                    {
+                                        "type": "object",
+                                        "required": ["data"],
+                                        "additionalProperties": False,
+                                        "properties": {
+                                            "name": {"type": "string"},
+                                            "data": {"type": "string", "format": "byte"},
+                                        },
+                                    },
+                                ]
+                            },
+                        }
+                    },
+                },
+                "example": {"images": [{"name": "dot.png", "data": BASE64}]},
+            },
+        },
+    }
+}
+"""What OpenAPI says of bodies with images, which are read by `bodies.py`."""

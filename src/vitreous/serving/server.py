@@ -1,0 +1,131 @@
+"""One process of the service: a socket, HTTP on it, and an end that leaves no accepted request unanswered."""
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vitreous.errors import ConfigError
+from vitreous.serving.app import Service
+from vitreous.serving.guard import Lines
+from vitreous.serving.options import ModelSource, ServiceOptions
+from vitreous.serving.problems import MEDIA_TYPE, Problem
+
+REASONS = {
+    errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
+    errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
+    errno.EADDRNOTAVAIL: "{host} is not an address of this machine; choose 127.0.0.1 or 0.0.0.0 (--host)",
+}
+GRACE = 0.5
+"""Seconds in which answers tell clients to close their connections, before none is accepted any more."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address, 0: to any free port; raises ConfigError."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(
+            f"can't listen on {host!r}: {error.strerror or error}; choose 127.0.0.1 or 0.0.0.0 (--host)"
+        ) from error
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except OSError as error:
+        found.close()
+        said = REASONS.get(error.errno or 0, "can't listen on {host}, port {port}: " + (error.strerror or str(error)))
+        raise ConfigError(said.format(host=host, port=port)) from error
+    found.set_inheritable(True)
+    return found
+
+
+def set_up_logs(wanted: bool) -> None:
+    """Write a line of JSON to standard error for what happens; or warnings alone."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    for name in ("vitreous.serving", "uvicorn.error"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(logging.INFO if wanted and name != "uvicorn.error" else logging.WARNING)
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 with a time limit on headers, and a problem document for what is no HTTP."""
+
+    patience = 10.0
+    timer: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a request whose headers are whole has all the time that the guard gives it."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._wait()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the time limit."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and close."""
+        self._stop_waiting()
+        if self.conn.our_state is h11.IDLE:
+            body = Problem("malformed", f"{msg.rstrip('.')}; send HTTP/1.1").encode("none")
+            headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
+
+    def _wait(self) -> None:
+        if self.timer is None:
+            self.timer = self.loop.call_later(self.patience, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _give_up(self) -> None:
+        self.timer = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """One process of the service."""
+
+    def __init__(self, sources: list[ModelSource], options: ServiceOptions) -> None:
+        self.failure: BaseException | None = None
+        self.service = Service(sources, options, self._fail)
+        protocol = type("Protocol", (PatientProtocol,), {"patience": options.read_timeout})
+        super().__init__(
+            Config(
+                self.service.app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,
+                server_header=False, timeout_graceful_shutdown=round(options.timeout) + 1, proxy_headers=False,
+            )
+        )  # fmt: skip
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure, self.should_exit = error, True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell clients that it ends, then accept nothing more and answer what was accepted."""
+        self.service.guard.stopping = True
+        if self.failure is None:
+            await asyncio.sleep(GRACE)
+        await super().shutdown(sockets)
