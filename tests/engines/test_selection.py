@@ -70,6 +70,19 @@ def test_one_image_and_many_are_measured_apart(export, timed):
     assert {count for _, _, count in passes} == {1, 2, 10}
 
 
+def test_an_engine_that_is_fixed_computes_all_that_follows(export, timed, monkeypatch):
+    monkeypatch.setattr(measured, "BEGIN", 1e9)
+    predictor = vitreous.load(export, batch=10)
+    assert predictor.engine.name == "onnxruntime"
+    predictor.fix_engine()
+    assert {name for name, *_ in timed[1]} == {"onnxruntime", "openvino"}
+    timed[1].clear()
+    for count in (10, 1):
+        assert right(predictor.engine, PIXELS[:count]).name == "openvino"
+    predictor.fix_engine()
+    assert not timed[1]
+
+
 def test_a_measurement_is_of_one_machine_and_of_certain_versions(export, timed, monkeypatch):
     right(vitreous.load(export).engine)
     for name, value in (("version", lambda _: "99"), ("count_threads", lambda: 17), ("read_cpu_model", lambda: "Z80")):

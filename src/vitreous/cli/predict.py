@@ -13,7 +13,7 @@ from vitreous.cli.options.commands import Predict
 from vitreous.cli.output import is_replaceable, output, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, suggest_reading
-from vitreous.cli.prediction_job import PredictionJob, describe_job, is_own
+from vitreous.cli.prediction_job import PART, PredictionJob, describe_job, is_own
 from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
@@ -96,6 +96,8 @@ def choose_layout(options: Predict, predictor: "Predictor") -> Layout:
 def begun_job(options: Predict, predictor: "Predictor", format: str, paths: list[str]) -> PredictionJob:
     """Begin the parts of the file, or open those that a killed command left; raises ConfigError, RunLocked."""
     assert options.out is not None
+    if len(paths) > PART:
+        predictor.fix_engine()  # else parts of one file would come from several
     how = {"every": options.every, "format": format, "unsure_first": options.unsure_first}
     return PredictionJob(Path(options.out), describe_job(predictor, paths, **how), paths)
 

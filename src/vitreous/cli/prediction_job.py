@@ -67,6 +67,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -
         "engine": getattr(predictor.engine, "asked", predictor.engine.name),
         "precision": predictor.engine.precision,
         "device": str(predictor.device),
+        "merge": getattr(folder, "merge", 0),
         "decode": to_dict(folder.decode),
         "batch": predictor.batch,
         "top": predictor.top,
@@ -157,7 +158,7 @@ class PredictionJob:
         """Hold what is there against what is asked for; raises ConfigError."""
         clear_partials(self.folder)
         clear_partials(self.out.parent, self.out.name)
-        if not path_exists(self.folder / JOB):
+        if not path_exists(self._part(0)) or not path_exists(self.folder / JOB):
             write_atomically(self.folder / JOB, json.dumps(self.facts, indent=1).encode())
             return
         try:
