@@ -229,9 +229,11 @@ def test_divergence_stops_before_anything_is_ruined(go, tmp_path):
     with pytest.raises(NonFiniteLoss, match=r"at step \d+; the last good checkpoint is kept.*--optimizer.lr"):
         go(optimizer=wild, evaluate_every="1st", **settings)
     run = tmp_path / "run-0"
+    ended = read_run(run).metrics[-1]
+    assert (ended["kind"], ended["why"]) == ("stopped", "diverged")
     with Run.open(run) as opened:
         checkpoint = opened.latest_checkpoint()
-    assert checkpoint.step >= 1
+    assert ended["step"] >= checkpoint.step >= 1
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
     assert all(tensor.isfinite().all() for tensor in exported(run).values())
     with pytest.raises(NonFiniteLoss):

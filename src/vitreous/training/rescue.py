@@ -1,6 +1,7 @@
 """When a run breaks off: save the last finished step, and explain what happened in one line."""
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, explain_exhaustion
@@ -16,7 +17,10 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
     failed; the message then names the existing checkpoint.
     """
     failure = error if isinstance(error, VitreousError) else explain_exhaustion(error)
-    if isinstance(failure, (NonFiniteLoss, StorageError)):
+    if isinstance(failure, StorageError):
+        return failure
+    if isinstance(failure, NonFiniteLoss):
+        note_end(run, job, "diverged", failure)
         return failure
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
     try:
@@ -25,6 +29,7 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:
         error.add_note(f"no checkpoint could be saved: {second}")
+    note_end(run, job, "failed", failure or error)
     said = explain_resume(run.path, failure)
     if failure is None:
         error.add_note(said)
@@ -32,6 +37,13 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
     failure.__cause__ = error if failure is not error else error.__cause__
     failure.args = (f"{failure}. {said[0].upper()}{said[1:]}",)
     return failure
+
+
+def note_end(run: Run, job: Job, why: str, error: Exception) -> None:
+    """Record why the run broke off, for those who read the folder; resuming cuts the record away with what is lost."""
+    with suppress(StorageError):
+        said = " ".join(str(error).split()) or type(error).__name__
+        run.log({"kind": "stopped", "step": job.progress.step, "why": why, "reason": said})
 
 
 def explain_resume(path: Path, failure: Exception | None) -> str:
