@@ -73,6 +73,7 @@ class FolderLock:
         if self._handle in _held:
             _held.discard(self._handle)
             with suppress(OSError):
+                os.ftruncate(self._handle, 0)  # so that nobody is named who has let go
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
 
@@ -101,14 +102,46 @@ def has_never_begun(folder: Path, *empty: str) -> bool:
 
 
 def _explain_in_use(folder: Path, holder: bytes) -> str:
-    try:
-        found = json.loads(holder)
-        pid, host = int(found["pid"]), str(found["host"])
-    except (ValueError, KeyError, TypeError):
+    found = _parse_holder(holder)
+    if found is None:
         return f"{folder} is in use by another process; wait for it to end"
+    pid, host = found
     if pid == os.getpid() and host == platform.node():
         return f"{folder} is already open in this process ({pid}); close it first"
     return f"{folder} is in use by process {pid} on {host}; wait for it to end, or stop it with `kill {pid}` there"
+
+
+def _parse_holder(holder: bytes) -> tuple[int, str] | None:
+    try:
+        found = json.loads(holder)
+        return int(found["pid"]), str(found["host"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def is_held(holder: bytes) -> bool | None:
+    """Tell from a lock's contents, without touching the lock, whether its folder is being written; None: by a process of
+    another machine, if at all.
+
+    The process must live, and hold a lock on some file where the system lists them (Linux): numbers are used again.
+    """
+    found = _parse_holder(holder)
+    if found is None:
+        return False
+    pid, host = found
+    if host != platform.node():
+        return None
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass
+    except (OSError, OverflowError):
+        return False
+    try:
+        listed = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return True
+    return any(fields[1:2] == ["FLOCK"] and str(pid) in fields[4:5] for fields in map(str.split, listed))
 
 
 def _let_go_in_child() -> None:
