@@ -268,6 +268,14 @@ def to_json(document: Mapping[str, Any]) -> bytes:
         return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
 def hash_document(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a JSON document's contents, independent of formatting; its own entry under SEAL is left
     out."""

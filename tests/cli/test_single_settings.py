@@ -3,8 +3,7 @@
 import pytest
 
 from vitreous.errors import ConfigError
-from vitreous.settings import to_dict
-from vitreous.training.settings_check import flatten
+from vitreous.settings import flatten, to_dict
 
 ALONE = {
     "channels of a root": (("formula:fractals?classes=4", "--recipe=small", "--model.root-channels=24"), "groups", 8),

@@ -9,10 +9,10 @@ from vitreous.errors import ConfigError
 from vitreous.model.config import StemConfig, ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.settings import to_dict
+from vitreous.settings import flatten, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.run import dry_run, train
-from vitreous.training.settings_check import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges, flatten
+from vitreous.training.settings_check import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges
 
 KINDS = [
     RunConfig(model=model, objective=objective)

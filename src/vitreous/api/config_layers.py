@@ -8,11 +8,11 @@ from typing import Any
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
 from vitreous.recipes.catalog import NONE, RECIPES, START
-from vitreous.settings import merge_settings
+from vitreous.settings import flatten, merge_settings
 from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import ConfigFile
-from vitreous.training.settings_check import check_values, check_weights, flatten
+from vitreous.training.settings_check import check_values, check_weights
 
 CUSTOM = RunConfig.recipe
 """The recipe of a configuration that was written by hand."""

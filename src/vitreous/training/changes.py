@@ -4,10 +4,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from vitreous.errors import ConfigError
-from vitreous.settings import from_dict, to_dict
+from vitreous.settings import flatten, from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
-from vitreous.training.settings_check import flatten
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
 """Fields of `Changes` that replace the run's setting of the same name."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.settings import check_partial, from_dict, to_dict
+from vitreous.settings import check_partial, flatten, from_dict, to_dict
 from vitreous.storage.limits import check_file, read_json
 from vitreous.storage.presence import explain_absence, explain_url, path_exists
 from vitreous.storage.relocation import locate
 from vitreous.storage.run_config import CONFIG, FORMAT_KEY, READABLE, find_run
 from vitreous.training.config import RunConfig
 from vitreous.training.rules import find_outdated
-from vitreous.training.settings_check import check_values, flatten
+from vitreous.training.settings_check import check_values
 
 GROUPS = {"folds.json": "vitreous_folds", "sweep.json": "vitreous_sweep"}
 """Files that say what several runs have in common, by the key that tells what they are."""

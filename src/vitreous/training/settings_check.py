@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.settings import check_size, to_dict
+from vitreous.settings import check_size, flatten, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 
@@ -136,14 +136,6 @@ def check_weights(config: RunConfig) -> None:
         if config.weights is None and getattr(config, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} describes the weights that --weights names; give both, or neither")
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
 
 
 def check_number(name: str, value: float) -> None:
