@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitreous.api.benchmarks import BenchmarkResult, benchmark
+    from vitreous.api.boards import BoardResult, board
     from vitreous.api.catalogue import ModelsResult, PretrainedResult, models
     from vitreous.api.comparison import compare
     from vitreous.api.conversion import ConversionResult, convert
@@ -96,6 +97,8 @@ PLACES = {
     "InspectionResult": "vitreous.api.inspection",
     "push_to_hub": "vitreous.api.publication",
     "PushResult": "vitreous.api.publication",
+    "board": "vitreous.api.boards",
+    "BoardResult": "vitreous.api.boards",
     "report": "vitreous.api.reports",
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
@@ -122,6 +125,7 @@ PLACES = {
 }
 __all__ = [
     "BenchmarkResult",
+    "BoardResult",
     "CKAResult",
     "ComparisonResult",
     "ConversionResult",
@@ -151,6 +155,7 @@ __all__ = [
     "ViTConfig",
     "VitreousError",
     "benchmark",
+    "board",
     "cka",
     "compare",
     "convert",

@@ -39,9 +39,13 @@ from vitreous.storage.jsonl import RecordWriter, read_records
 from vitreous.storage.lock import LOCK, FolderLock, has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import (
+    BEST,
+    CHECKPOINTS,
     CONFIG,
     FORMAT_KEY,
     METRICS,
+    MODEL,
+    REPORT,
     RUN_FORMAT,
     encode_document,
     is_run,
@@ -49,8 +53,6 @@ from vitreous.storage.run_config import (
     strip_document,
 )
 from vitreous.storage.snapshot import read_snapshot, read_state, write_snapshot
-
-CHECKPOINTS, MODEL, BEST, REPORT = "checkpoints", "model", "best", "report.html"
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def serve(
     sources = name_sources(models, dict(load_options or {}))
     if processes > 1 and not block:
         raise ConfigError("several processes need block=True: they are started and ended from the main thread")
-    from vitreous.serving.server import listen
+    from vitreous.serving.sockets import listen
 
     listening = listen(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

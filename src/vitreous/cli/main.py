@@ -36,6 +36,7 @@ COMMANDS = {
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),
     "report": ("vitreous.cli.inspect", "write a run's report.html again"),
+    "board": ("vitreous.cli.board", "show all runs on a page that follows those in training"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 

@@ -1,7 +1,7 @@
 """Charts as SVG: plain text in the page's palette, so that they follow light and dark. All text is escaped."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -112,18 +112,25 @@ def draw_lines(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED,
     if not lines:
         return draw_empty(label, layout)
     xs = [x.change(at) for one in lines for at, _ in one.points]
-    ys = [value for one in lines for _, around in one.points for value in find_bounds(around)]
+    ys = [y.change(value) for one in lines for _, around in one.points for value in find_bounds(around)]
     entries, more = draw_legend([one for one in lines if not one.faint], layout)
     grown = replace(layout, height=layout.height + more, top=layout.top + more)
     free = find_span if layout.alone else find_span_from_zero
-    upwards = y.within or (find_share_range if y.form is format_percent and not layout.alone else free)(ys)
+    upwards = y.within or _choose_span(y, layout)(ys)
     frame = Frame(grown, x.within or free(xs), upwards)
     across = replace(x, whole=x.whole or all(at.is_integer() for at in xs)) if not x.log else x
     apart = ASIDE if hide_each_other(lines) else 0.0
     body = entries + draw_x_axis(frame, across) + draw_y_axis(frame, y)
     for number, one in enumerate(lines):
-        body += _draw_line(frame, one, x, apart * (number - (len(lines) - 1) / 2))
+        body += _draw_line(frame, one, (x, y), apart * (number - (len(lines) - 1) / 2))
     return render_svg(grown.width, grown.height, label, body, layout.alone)
+
+
+def _choose_span(y: Axis, layout: Layout) -> Callable[[Sequence[float]], tuple[float, float]]:
+    """Return the function that finds the range of a vertical axis."""
+    if layout.alone or y.log:
+        return find_span
+    return find_share_range if y.form is format_percent else find_span_from_zero
 
 
 def draw_intervals(series: Sequence[Series], label: str, x: Axis, y: Axis = SHARE) -> Markup:
@@ -138,12 +145,12 @@ def hide_each_other(lines: Sequence[Series]) -> bool:
     return any(found.setdefault(at, around) != around for at, around in pairs)
 
 
-def _draw_line(frame: Frame, one: Series, x: Axis, aside: float) -> str:
+def _draw_line(frame: Frame, one: Series, axes: tuple[Axis, Axis], aside: float) -> str:
     """Draw a line, its points and their intervals, shifted so that others at the same x stay visible."""
-    (low, high), points = frame.y, thin_points(one.points)
+    (low, high), points, (x, y) = frame.y, thin_points(one.points), axes
 
     def place(at: float, value: float) -> tuple[float, float]:
-        across, down = frame.place(x.change(at), min(high, max(low, value)))
+        across, down = frame.place(x.change(at), min(high, max(low, y.change(value))))
         return across + aside, down
 
     places, body = [place(at, find_bounds(around)[1]) for at, around in points], ""

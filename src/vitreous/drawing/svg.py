@@ -68,7 +68,8 @@ class Axis:
     def marks(self, low: float, high: float) -> list[float]:
         """Return the positions of numbers between two positions."""
         if self.log:
-            return choose_log_ticks(low, high)
+            found = choose_log_ticks(low, high)
+            return found if len(found) > 1 else [math.log10(one) for one in choose_ticks(10**low, 10**high) if one > 0]
         return [value for value in choose_ticks(low, high) if not self.whole or value == round(value)]
 
     def number(self, place: float) -> str:

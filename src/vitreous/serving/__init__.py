@@ -1,1 +1,1 @@
-"""The HTTP service: requests to a Predictor, in batches, within limits."""
+"""HTTP: requests to a Predictor, in batches, within limits; and the page of all runs."""

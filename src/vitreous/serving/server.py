@@ -1,7 +1,6 @@
 """One process of the service: a socket, HTTP on it, and an end that leaves no accepted request unanswered."""
 
 import asyncio
-import errno
 import logging
 import socket
 from typing import Any
@@ -11,40 +10,13 @@ import uvicorn
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vitreous.errors import ConfigError
 from vitreous.serving.app import Service
 from vitreous.serving.guard import Lines
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.problems import MEDIA_TYPE, Problem
 
-REASONS = {
-    errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
-    errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
-    errno.EADDRNOTAVAIL: "{host} is not an address of this machine; choose 127.0.0.1 or 0.0.0.0 (--host)",
-}
 GRACE = 0.5
 """Seconds in which answers tell clients to close their connections, before none is accepted any more."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address, 0: to any free port; raises ConfigError."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(
-            f"can't listen on {host!r}: {error.strerror or error}; choose 127.0.0.1 or 0.0.0.0 (--host)"
-        ) from error
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(2048)
-    except OSError as error:
-        found.close()
-        said = REASONS.get(error.errno or 0, "can't listen on {host}, port {port}: " + (error.strerror or str(error)))
-        raise ConfigError(said.format(host=host, port=port)) from error
-    found.set_inheritable(True)
-    return found
 
 
 def set_up_logs(wanted: bool) -> None:

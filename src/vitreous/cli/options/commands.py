@@ -76,6 +76,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Board:
+    """Show all runs under a folder on a page that follows them, until Ctrl-C. It only reads.
+
+    Needs FastAPI and uvicorn (pip install 'vitreous[serve]').
+    """
+
+    runs: Annotated[str, tyro.conf.Positional] = "runs"
+    """A folder of run folders, at any depth; links in it are not followed."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 127.0.0.1: this machine alone; 0.0.0.0: whoever reaches it may look, without a password."""
+    port: int = 8100
+    """0: any free one."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure a model on labelled images: every image exactly once."""
 
@@ -345,6 +360,7 @@ KINDS: dict[str, type] = {
     "serve": Serve,
     "inspect": Inspect,
     "report": Report,
+    "board": Board,
     "convert": Convert,
     "export": Export,
     "push": Push,

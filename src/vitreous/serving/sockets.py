@@ -1,0 +1,35 @@
+"""An address to listen on, or one line that says why there is none."""
+
+import errno
+import socket
+
+from vitreous.errors import ConfigError
+
+REASONS = {
+    errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
+    errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
+    errno.EADDRNOTAVAIL: "{host} is not an address of this machine; choose 127.0.0.1 or 0.0.0.0 (--host)",
+}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address, 0: to any free port; raises ConfigError."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"port is {port}; it must be 0 (any free one) to 65535")
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(
+            f"can't listen on {host!r}: {error.strerror or error}; choose 127.0.0.1 or 0.0.0.0 (--host)"
+        ) from error
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except OSError as error:
+        found.close()
+        said = REASONS.get(error.errno or 0, "can't listen on {host}, port {port}: " + (error.strerror or str(error)))
+        raise ConfigError(said.format(host=host, port=port)) from error
+    found.set_inheritable(True)
+    return found
