@@ -43,6 +43,31 @@ def compute_rollout(
     return torch.cat(found).unflatten(1, tuple(model.grid))
 
 
+def compute_rollout_depths(
+    model: nn.Module, images: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "layer batch grid_row grid_col"]:
+    """Return rollout as it grows: the map of A_l ... A_1 for each l, the last one being `compute_rollout`'s.
+
+    All of them are read as the model reads the last block. One matrix of tokens x tokens per layer and image is kept.
+
+    Raises:
+        ConfigError: not a ViT, or images of another size.
+    """
+    vit = require_vit(model)
+    steps: list[Tensor] = []
+    read: list[Tensor] = []
+    take = lambda _module, inputs: read.append(compute_readout(vit, inputs[0]))  # noqa: E731
+    see = lambda _layer, heads: steps.append(_step(heads, "mean", 0.0))  # noqa: E731
+    read_pool = remove_after(vit.pool.register_forward_pre_hook(take))
+    with torch.no_grad(), read_pool, watch_kernels(vit, range(vit.config.depth), see):
+        vit(images)
+    found, row, joint = [], read[0][:, None], None
+    for step in steps:
+        joint = step if joint is None else step @ joint
+        found.append((row.to(joint.dtype) @ joint)[:, 0, vit.config.prefix :])
+    return torch.stack(found).unflatten(2, tuple(vit.grid))
+
+
 def compute_rollout_matrix(
     model: nn.Module, images: Float[Tensor, "batch channel row col"], fuse: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "batch token token2"]:
