@@ -19,6 +19,7 @@ from vitreous.serving.guard import App, Guard, Left
 from vitreous.serving.measurements import Measurements
 from vitreous.serving.models import Models
 from vitreous.serving.options import ModelSource, ServiceOptions
+from vitreous.serving.page_routes import build_page_routes
 from vitreous.serving.problems import Problem
 from vitreous.serving.routes import build_probes, build_routes
 from vitreous.serving.schemas import ProblemDocument
@@ -58,6 +59,7 @@ class Service:
         api = FastAPI(title="vitreous", version="1", docs_url=None, redoc_url=None, lifespan=self._live)
         api.include_router(build_routes(self.models))
         api.include_router(build_probes(self.models))
+        api.include_router(build_page_routes(self.models))
         for kind in (Problem, VitreousError, RequestValidationError, HTTPException, Left, Exception):
             api.add_exception_handler(kind, _hand_over)
         api.router.default = StaticFiles(directory=PAGE, html=True)

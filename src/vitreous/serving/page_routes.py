@@ -1,0 +1,103 @@
+"""What the service's page asks for: the inside of a model for an image, and the style of all pages."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+
+from vitreous.drawing.html import read_resource
+from vitreous.serving.models import Models
+from vitreous.serving.problems import Problem
+from vitreous.serving.routes import (
+    READING,
+    ModelName,
+    encode,
+    receive_uploads,
+    refuse_unknown,
+    refuse_unreadable,
+)
+from vitreous.serving.schemas import IMAGES_BODY, Answer, describe_problems
+
+DARK = "@media(prefers-color-scheme:dark){:root{"
+
+
+class Inside(Answer):
+    """One layer of a Vision Transformer, and what goes on in all of them, for one image or two. Arrays: base64, a byte a number."""
+
+    model: str
+    version: int
+    grid: list[int] = Field(description="Rows and columns of patches.")
+    layer: int
+    layers: int
+    heads: int
+    prefix: int = Field(description="Tokens before the patches.")
+    positions: str | None = Field(description="Similarity of position embeddings (patch, patch), -1 to 1 as 0 to 255.")
+    images: list[dict[str, Any]] = Field(
+        description="Of each: picture, attention (weights: head, the first their mean, token, patch; tops: each row's greatest "
+        "in 1/10,000), rollout and norms (layer, patch), relevance (patch) to target."
+    )
+    nearest: dict[str, list[Any]] | None = Field(
+        description="With two images: of each patch of the first the most similar one of the second, and their cosine."
+    )
+
+
+def build_page_routes(models: Models) -> APIRouter:
+    """Return the addresses that the page needs besides those for programs."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/inside",
+        summary="Look inside a Vision Transformer",
+        response_model=Inside,
+        openapi_extra=IMAGES_BODY,
+        responses=describe_problems(*READING),
+        dependencies=[Depends(refuse_unknown)],
+    )
+    async def inside(
+        request: Request,
+        model: ModelName = None,
+        layer: Annotated[int, Query(ge=-1000, le=1000, description="0 the first, -1 the last.")] = -1,
+        target: Annotated[
+            str | None, Query(description="A class by name or number; by default the most probable.")
+        ] = None,
+    ) -> Response:
+        served = models.find(model)
+        uploads = await receive_uploads(request, served)
+        if len(uploads) > 2:
+            raise Problem("malformed", f"{len(uploads)} images came; send one, or two to compare their patches")
+        with served.admit(len(uploads)) as loaded:
+            found = await served.decode(loaded, uploads)
+            refuse_unreadable([one for one in found if one.pixels is None] or found)
+            from vitreous.serving.inside import look_inside
+
+            stacked = [one.pixels for one in found if one.pixels is not None]
+            work = partial(_look, look_inside, loaded.predictor, stacked, layer, target)
+            document = await loaded.batcher.run(work)
+        return encode({"model": served.source.name, "version": loaded.version, **document})
+
+    @router.get("/style.css", include_in_schema=False)
+    async def style() -> Response:
+        return Response(write_style(), media_type="text/css")
+
+    return router
+
+
+def _look(look_inside: Any, predictor: Any, pixels: list[Any], layer: int, target: str | None) -> dict[str, Any]:
+    import numpy as np
+
+    return look_inside(predictor, np.stack(pixels), layer, target)
+
+
+def write_style() -> str:
+    """Return the style of all pages, its dark palette also for those who choose it against their system's."""
+    palette = read_resource("drawing/palette.css")
+    light, found, rest = palette.partition(DARK)
+    if not found:
+        raise AssertionError("the palette has no dark half")
+    dark = rest.rstrip().removesuffix("}}")
+    chosen = f":root[data-theme=dark]{{color-scheme:dark;{dark}}}:root[data-theme=light]{{color-scheme:light}}"
+    return (
+        f"{light}@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n{chosen}\n"
+        + read_resource("drawing/page.css")
+    )
