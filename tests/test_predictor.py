@@ -222,7 +222,7 @@ def test_what_cannot_predict_is_refused(tmp_path):
         Predictor(folder_of(classes=()), device="cpu")(pixels())
     with pytest.raises(ConfigError, match="at least 1"):
         Predictor(folder_of(), device="cpu", batch=0)
-    with pytest.raises(UnknownName, match="did you mean 'bf16'"):
+    with pytest.raises(UnknownName, match="did you mean 'fp16'"):
         Predictor(folder_of(), device="cpu", precision="fb16")
     with pytest.raises(UnknownName, match="unknown device"):
         Predictor(folder_of(), device="gpu")

@@ -3,10 +3,7 @@
 Imports no torch: a model that was exported for another engine runs without it.
 """
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +21,7 @@ from vitreous.images.video import check_every, frames, is_video
 from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.display import Shown
+from vitreous.runtime.pipeline import overlap
 from vitreous.shapes import Pixels
 from vitreous.weights.options import Report
 
@@ -44,8 +42,6 @@ CLAIMED = 0.5
 """Probability from which a class is predicted where an image may have several."""
 NAMED = 8
 """Most classes that a Predictor names of itself."""
-DECODERS = 4
-"""Most threads that decode images ahead of the model."""
 SETTLED = 16
 """Images after which no engine changes any more how it computes."""
 HEADLESS = (
@@ -192,7 +188,12 @@ class Predictor(Shown):
         check_every(every)
         if skip:
             self._settle()
-        return self._predicted(islice(self._opened(images, every), skip, None))
+        return overlap(
+            islice(self._opened(images, every), skip, None),
+            lambda numbered: prepare(numbered[1], numbered[0], self.folder),
+            lambda group: list(self._classify(group)),
+            self.batch,
+        )
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
         """Classify one image or many, as a call does, and return a pandas frame with a row for each, in order.
@@ -295,35 +296,6 @@ class Predictor(Shown):
         if not found:
             raise ConfigError("there are no images")
         return is_single(images), found
-
-    def _predicted(self, source: Iterator[tuple[int, Image | Ready]]) -> Iterator[Prediction]:
-        """Decode on some threads, compute on one, and let the caller do with predictions what it likes meanwhile.
-
-        At most two batches wait to be computed, one is computed, and the caller has one.
-        """
-        waiting: deque[Future[Ready]] = deque()
-        decoding = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
-        computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
-
-        def decode_ahead() -> None:
-            for number, image in islice(source, 2 * self.batch - len(waiting)):
-                waiting.append(decoding.submit(prepare, image, number, self.folder))
-
-        def compute_next() -> Future[list[Prediction]] | None:
-            group = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
-            return computing.submit(lambda: list(self._classify([one.result() for one in group]))) if group else None
-
-        try:
-            decode_ahead()
-            computed = compute_next()
-            while computed is not None:
-                decode_ahead()
-                following = compute_next()
-                yield from computed.result()
-                computed = following
-        finally:
-            for pool in (computing, decoding):
-                pool.shutdown(cancel_futures=True)
 
     def fix_engine(self) -> None:
         """Let one engine compute all that follows: where several can, the fastest, measured now, rather than on the way."""
