@@ -17,7 +17,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
 def write_model(path, seed=0, classes=CLASSES, name="mu/8", **settings):
     """Write a small model whose every parameter is drawn, so that its answers differ from image to image."""
-    model = vitreous.create(name, classes=len(classes), image=(32, 24), **settings)
+    model = vitreous.create(name, classes=len(classes), image=(32, 24), depth=2, **settings)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
@@ -55,7 +55,7 @@ def service(folder, headless):
 
 @pytest.fixture(scope="session")
 def client(service):
-    with httpx.Client(base_url=service.url, verify=False) as found:
+    with httpx.Client(base_url=service.url, verify=False, timeout=60) as found:
         yield found
 
 

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class Loaded:
             found.append(self.predictor.engine.features(pixels))
         except ConfigError:  # an export of logits alone
             self.embeds = False
+        if self.predictor.engine.name == "torch":
+            import_module("vitreous.serving.explaining")  # the first request would wait for it
         if not all(np.isfinite(one).all() for one in found):
             raise CheckpointError(f"{self.predictor.path} gives outputs that are not finite numbers; it can't be used")
 
@@ -98,6 +101,20 @@ class ServedModel:
         while before.busy:
             await asyncio.sleep(0.05)
         await before.batcher.close()
+
+    @asynccontextmanager
+    async def answer(self, images: int) -> AsyncIterator[Loaded]:
+        """Hold places in the queue for as long as a request may take; raises Problem as `admit` does, and when time is up."""
+        seconds = self.options.timeout
+        try:
+            async with asyncio.timeout(seconds):
+                with self.admit(images) as loaded:
+                    yield loaded
+        except TimeoutError as error:
+            wait = {"Retry-After": str(max(1, round(self.pending * self.pace)))}
+            raise Problem(
+                "timed-out", f"there was no answer within {seconds:g} s; ask again later, for fewer images", wait
+            ) from error
 
     @contextmanager
     def admit(self, images: int) -> Iterator[Loaded]:
@@ -219,3 +236,17 @@ def require_head(loaded: Loaded, name: str) -> None:
     if not loaded.classifies:
         remedy = "ask /v1/embed for its vectors" if loaded.embeds else HEADLESS
         raise Problem("unsuited-model", f"{name} has no head, so it can't classify; {remedy}")
+
+
+def require_features(loaded: Loaded, name: str) -> None:
+    """Raise Problem if a model gives no vectors."""
+    if not loaded.embeds:
+        raise Problem("unsuited-model", f"{name} is an export without features; export it again with --outputs both")
+
+
+def require_layers(loaded: Loaded, name: str) -> None:
+    """Raise Problem if a model's layers can't be looked into."""
+    try:
+        _ = loaded.predictor.model
+    except ConfigError as error:
+        raise Problem("unsuited-model", f"{name} can't be explained: {error}") from error

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,10 +13,14 @@ from vitreous.images.inputs import Ready
 from vitreous.serving.batcher import Answer
 from vitreous.serving.bodies import Upload, read_uploads
 from vitreous.serving.descriptions import describe_model
-from vitreous.serving.models import Loaded, Models, ServedModel, require_head
+from vitreous.serving.map_requests import MapRequest, explain_images, read_map_request
+from vitreous.serving.models import Loaded, Models, ServedModel, require_features, require_head, require_layers
 from vitreous.serving.problems import KINDS, Problem
 from vitreous.serving.schemas import (
+    IMAGE,
     IMAGES_BODY,
+    EmbedAnswer,
+    ExplainAnswer,
     Health,
     ModelsAnswer,
     PredictAnswer,
@@ -36,7 +41,8 @@ READING = (
 
 def refuse_unknown(request: Request) -> None:
     """Raise Problem for options in the address that aren't known there, or stand there twice."""
-    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    described = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+    known = [one["name"] for one in described.get("parameters", ())]
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in known:
@@ -122,7 +128,7 @@ def build_routes(models: Models) -> APIRouter:
         timer, served = Timer(), models.find(model)
         uploads = await receive_uploads(request, served)
         timer.stage("read")
-        with served.admit(len(uploads)) as loaded:
+        async with served.answer(len(uploads)) as loaded:
             require_head(loaded, served.source.name)
             found = await served.decode(loaded, uploads)
             refuse_unreadable(found)
@@ -139,6 +145,9 @@ def build_routes(models: Models) -> APIRouter:
             }
         )
 
+    add_embed(router, models, images)
+    add_explain(router, models, images)
+
     @router.get(
         "/v1/models", summary="List the models", response_model=ModelsAnswer,
         responses=describe_problems("unauthorized"), dependencies=[Depends(refuse_unknown)],
@@ -147,6 +156,65 @@ def build_routes(models: Models) -> APIRouter:
         return encode({"models": [describe_model(model) for model in models.by_name.values()]})
 
     return router
+
+
+def add_embed(router: APIRouter, models: Models, images: dict[str, Any]) -> None:
+    """Add the address that answers with vectors."""
+
+    @router.post("/v1/embed", summary="Represent images as vectors", response_model=EmbedAnswer, **images)
+    async def embed(request: Request, model: ModelName = None) -> Response:
+        timer, served = Timer(), models.find(model)
+        uploads = await receive_uploads(request, served)
+        timer.stage("read")
+        async with served.answer(len(uploads)) as loaded:
+            require_features(loaded, served.source.name)
+            found = await served.decode(loaded, uploads)
+            refuse_unreadable(found)
+            timer.stage("decode")
+            answers = await served.compute(loaded, "features", found)
+        models.measurements.images.labels(served.source.name, "/v1/embed").inc(len(uploads))
+        vectors = [None if one is None else one.row.tolist() for one in answers]
+        entries = [
+            {"name": one.name, "vector": row, "error": one.error} for one, row in zip(found, vectors, strict=True)
+        ]
+        width = next(len(row) for row in vectors if row is not None)
+        said = {"model": served.source.name, "version": loaded.version, "dimensions": width, "embeddings": entries}
+        return encode({**said, "timings": timer.finish(answers)})
+
+
+PICTURE = {"description": "The maps", "content": {"image/png": IMAGE, "application/octet-stream": IMAGE}}
+"""What else /v1/explain answers with; beside JSON."""
+
+
+def add_explain(router: APIRouter, models: Models, images: dict[str, Any]) -> None:
+    """Add the address that answers with maps."""
+    responses = {200: PICTURE, **images["responses"]}
+
+    @router.post(
+        "/v1/explain",
+        summary="Show where a model looks",
+        response_model=ExplainAnswer,
+        **{**images, "responses": responses},
+    )
+    async def explain(
+        request: Request, wanted: Annotated[MapRequest, Depends(read_map_request)], model: ModelName = None
+    ) -> Response:
+        timer, served = Timer(), models.find(model)
+        uploads = await receive_uploads(request, served)
+        timer.stage("read")
+        async with served.answer(len(uploads)) as loaded:
+            require_layers(loaded, served.source.name)
+            found = await served.decode(loaded, uploads)
+            refuse_unreadable(found)
+            timer.stage("decode")
+            began = time.monotonic()
+            document = await loaded.batcher.run(partial(explain_images, loaded, found, wanted))
+        models.measurements.images.labels(served.source.name, "/v1/explain").inc(len(uploads))
+        if isinstance(document, bytes):
+            kind = {"png": "image/png", "npy": "application/octet-stream"}[wanted.format]
+            return Response(document, media_type=kind)
+        timings = timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
+        return encode({"model": served.source.name, "version": loaded.version, **document, "timings": timings})
 
 
 def build_probes(models: Models) -> APIRouter:

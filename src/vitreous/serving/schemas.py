@@ -73,6 +73,49 @@ class PredictAnswer(Answer):
     timings: Timings
 
 
+class Vector(Answer):
+    """What represents one image, or why nothing does."""
+
+    name: str
+    vector: list[float] | None
+    error: str | None
+
+
+class EmbedAnswer(Answer):
+    """Vectors, in the images' order."""
+
+    model: str
+    version: int
+    dimensions: int
+    embeddings: list[Vector]
+    timings: Timings
+
+
+class Explained(Answer):
+    """Where the model looks in one image, or why that can't be said."""
+
+    name: str
+    error: str | None
+    target: str | None = Field(None, description="The class that the map explains; none of a model without a head.")
+    score: float | None = Field(None, description="Its probability.")
+    map: list[Any] | None = Field(
+        None, description="Rows of columns; with query=all such a map for each patch. Larger means more."
+    )
+    heads: list[Any] | None = Field(None, description="The same for each head, where the method has heads.")
+
+
+class ExplainAnswer(Answer):
+    """Maps, in the images' order."""
+
+    model: str
+    version: int
+    method: str
+    layer: int | None
+    head: int | None
+    explanations: list[Explained]
+    timings: Timings
+
+
 class Served(Answer):
     """A model that is served."""
 

@@ -1,0 +1,92 @@
+"""Where a model looks, for one request: maps by any method, or what a patch attends to."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from vitreous.drawing.images import draw_overlay, encode_png
+from vitreous.errors import ConfigError
+from vitreous.images.pixels import select_visible
+from vitreous.insight.attention import compute_attention_maps, resolve_index
+from vitreous.insight.explanation import Opened, array, looked, opened
+from vitreous.insight.methods import MapOptions, settle_options
+from vitreous.insight.tokens import require_vit
+from vitreous.predictor import Predictor
+
+Query = int | Literal["all"] | None
+"""A patch by its number, row by row from 0; all patches; or none: what the image's representation reads."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What was found in some images."""
+
+    options: MapOptions
+    """Settled: the method, the layer and the head from 0."""
+    probabilities: np.ndarray
+    """(image, label); no columns without a head."""
+    targets: np.ndarray
+    """Each image's class that its map explains, -1 without a head."""
+    maps: np.ndarray
+    """(image, row, col); with every patch's map (image, patch, row, col)."""
+    by_head: np.ndarray | None
+    """(image, head, row, col), where the method has heads; with every patch's map (image, head, patch, row, col)."""
+
+
+def explain(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
+    """Return the maps of some images.
+
+    Args:
+        predictor: of a model that isn't exported.
+        pixels: (image, row, col, channel), prepared.
+        options: method, layer, head and target, as they were asked for.
+        query: for attention: whose row of the weights.
+
+    Raises:
+        ConfigError: an exported model, or something that the model or the method doesn't have.
+    """
+    ready = opened(predictor)
+    settled = settle_options(options, ready.folder)
+    if query is None:
+        return Maps(settled, *looked(ready, pixels, settled))
+    if settled.method != "attention":
+        raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
+    scores, targets, _, _ = looked(ready, pixels, settled)
+    weights = attend(ready, pixels, settled, query)
+    maps = weights.mean(1) if settled.head is None else weights[:, settled.head]
+    return Maps(settled, scores, targets, maps, weights)
+
+
+def attend(ready: Opened, pixels: np.ndarray, options: MapOptions, query: Query) -> np.ndarray:
+    """Return a layer's weights of a patch's row, (image, head, row, col), or of all patches, (image, head, patch, row, col)."""
+    model = require_vit(ready.model)
+    prefix, (rows, cols) = model.config.prefix, model.grid
+    layer = -1 if options.layer is None else options.layer
+    queries = None if query == "all" else [prefix + resolve_index(int(query or 0), rows * cols, "query")]
+    (weights,) = compute_attention_maps(model, ready.images(pixels), [layer], queries).values()
+    found = array(weights)[..., prefix:]
+    found = found[:, :, prefix:] if query == "all" else found[:, :, 0]
+    return found.reshape(*found.shape[:-1], rows, cols)
+
+
+def describe_maps(predictor: Predictor, found: Maps, index: int) -> dict[str, Any]:
+    """Return an image's maps as JSON values, to 6 digits."""
+    target = int(found.targets[index])
+    named = {"target": None, "score": None}
+    if target >= 0:
+        named = {"target": predictor.folder.classes[target], "score": float(found.probabilities[index, target])}
+    heads = None if found.by_head is None else shorten(found.by_head[index])
+    return {**named, "map": shorten(found.maps[index]), "heads": heads}
+
+
+def shorten(values: np.ndarray) -> list[Any]:
+    """Return an array as nested lists of numbers with 6 significant digits."""
+    if values.ndim > 1:
+        return [shorten(one) for one in values]
+    return [float(f"{value:.6g}") for value in values.tolist()]
+
+
+def draw_map(predictor: Predictor, pixels: np.ndarray, heat: np.ndarray) -> bytes:
+    """Return a PNG of an image in grey under its map."""
+    return encode_png(draw_overlay(select_visible(pixels, predictor.folder.preprocess), heat))

@@ -1,0 +1,82 @@
+"""What /v1/explain is asked for, and how its answer is written. Imports torch only where something is explained."""
+
+import io
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Query
+
+from vitreous.images.inputs import Ready
+from vitreous.serving.models import Loaded
+from vitreous.serving.problems import Problem
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """Which maps are asked for, and as what."""
+
+    method: str
+    layer: int | None
+    head: int | None
+    target: str | None
+    query: int | Literal["all"] | None
+    format: Literal["json", "png", "npy"]
+
+
+def read_map_request(
+    method: Annotated[
+        str, Query(description="attention, rollout, relevance, ...; auto: the most informative one.")
+    ] = "auto",
+    layer: Annotated[int | None, Query(description="0 the first, -1 the last; by default the last.")] = None,
+    head: Annotated[int | None, Query(description="0 the first; by default the mean over all.")] = None,
+    target: Annotated[
+        str | None, Query(description="The class to explain, by name or number; by default the most probable.")
+    ] = None,
+    query: Annotated[
+        int | Literal["all"] | None,
+        Query(description="For attention: the patch whose attention is shown, row by row from 0; all: every patch's."),
+    ] = None,
+    format: Annotated[
+        Literal["json", "png", "npy"],
+        Query(
+            description="json: arrays; png: the image in grey under its map; npy: the array as NumPy stores it, in float32."
+        ),
+    ] = "json",
+) -> MapRequest:
+    """Return what the address says of the maps."""
+    return MapRequest(method, layer, head, target, query, format)
+
+
+def explain_images(loaded: Loaded, images: list[Ready], wanted: MapRequest) -> dict[str, Any] | bytes:
+    """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
+    from vitreous.insight.methods import MapOptions
+    from vitreous.serving import explaining
+
+    pixels = [one.pixels for one in images if one.pixels is not None]
+    if wanted.format != "json" and len(images) > 1:
+        raise Problem(
+            "invalid-parameter",
+            f"{wanted.format} holds one image's map, but {len(images)} came; send one, or ask for json",
+        )
+    if wanted.format == "png" and wanted.query == "all":
+        raise Problem(
+            "invalid-parameter", "png shows one map, but query=all asks for every patch's; ask for json or npy"
+        )
+    options = MapOptions(wanted.method, wanted.layer, wanted.head, wanted.target)
+    found = explaining.explain(loaded.predictor, np.stack(pixels), options, wanted.query)
+    if wanted.format == "png":
+        return explaining.draw_map(loaded.predictor, pixels[0], found.maps[0])
+    if wanted.format == "npy":
+        file = io.BytesIO()
+        narrowed = found.by_head is None or wanted.head is not None
+        np.save(file, (found.maps if narrowed else found.by_head)[0].astype("<f4"), allow_pickle=False)
+        return file.getvalue()
+    places = iter(range(len(pixels)))
+    entries = [
+        {"name": one.name, "error": one.error}
+        | ({} if one.pixels is None else explaining.describe_maps(loaded.predictor, found, next(places)))
+        for one in images
+    ]
+    settled = found.options
+    return {"method": settled.method, "layer": settled.layer, "head": settled.head, "explanations": entries}
