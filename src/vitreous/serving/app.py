@@ -68,6 +68,7 @@ class Service:
 
     @asynccontextmanager
     async def _live(self, _: FastAPI) -> AsyncIterator[None]:
+        self.api.openapi()  # made once; the first request would wait for it
         opening = asyncio.create_task(self._open())
         yield
         opening.cancel()

@@ -11,7 +11,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
     """Return a model as JSON values; without much where it isn't loaded yet."""
     state = {
         "name": model.source.name,
-        "version": model.version,
+        "version": model.loaded.version if model.loaded else 0,
         "ready": model.loaded is not None,
         "failure": model.failure,
     }

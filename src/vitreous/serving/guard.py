@@ -90,8 +90,6 @@ class Guard:
         try:
             self.check(exchange)
             await passing.run(scope)
-        except Left:
-            exchange.status, exchange.problem = 499, "client-left"
         except Exception as error:
             await passing.fail(error)
         finally:
@@ -219,7 +217,9 @@ class _Passing:
 
     async def fail(self, error: Exception) -> None:
         """Answer with the problem document of an error."""
-        if isinstance(error, Left) or self.exchange.problem:  # nobody there, or told already
+        if isinstance(error, Left):
+            self.exchange.status, self.exchange.problem = 499, "client-left"
+        if self.exchange.problem:  # nobody there, or told already
             return
         problem = error if isinstance(error, Problem) else None
         if problem is None and isinstance(error, VitreousError):

@@ -53,6 +53,14 @@ class PatientProtocol(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """End; a connection that was accepted and hasn't said what it wants yet has a moment to say it."""
+        if self.cycle is None and not self.transport.is_closing():
+            self._stop_waiting()
+            self.timer = self.loop.call_later(GRACE, self._give_up)
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
         self._stop_waiting()

@@ -1,0 +1,104 @@
+"""The command as a process of its own: an end that leaves nobody without an answer, and processes that come back."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from tests.serving.conftest import draw_image
+
+pytestmark = pytest.mark.slow
+PNG, KIND = draw_image(1), {"Content-Type": "image/png"}
+
+
+@contextmanager
+def served(*arguments):
+    """Run `vitreous serve` on a free port; yield its address and the process."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vitreous", "serve", *map(str, arguments), "--port", str(port), "--no-log"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while not is_ready(url):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        yield url, process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def is_ready(url):
+    try:
+        return httpx.get(url + "/readyz", verify=False, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_under_load_leaves_no_accepted_request_unanswered(folder, processes):
+    answered, refused, broken, stopping = [], [], [], threading.Event()
+
+    def load(url):
+        with httpx.Client(base_url=url, verify=False, timeout=60) as client:
+            while not stopping.is_set():
+                try:
+                    answered.append(client.post("/v1/predict", content=PNG, headers=KIND).status_code)
+                except httpx.ConnectError as error:  # it accepts no more
+                    return refused.append(error)
+                except httpx.HTTPError as error:
+                    return broken.append(error)
+
+    with served(folder, "--processes", processes) as (url, process):
+        threads = [threading.Thread(target=load, args=(url,)) for _ in range(8)]
+        for one in threads:
+            one.start()
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        stopping.set()
+        for one in threads:
+            one.join()
+    assert not broken and set(answered) == {200} and len(answered) > 50 and len(refused) == 8, (broken, set(answered))
+
+
+def children(pid):
+    listed = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
+def test_a_killed_process_comes_back_while_the_other_goes_on(folder):
+    with served(folder, "--processes", 2) as (url, process):
+        deadline = time.monotonic() + 120
+        while len(children(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(8)
+        first = children(process.pid)
+        os.kill(first[0], signal.SIGKILL)
+        good = bad = 0
+        while len(set(children(process.pid)) - {first[0]}) < 2 or good < 20:
+            assert time.monotonic() < deadline
+            try:
+                good += (
+                    httpx.post(url + "/v1/predict", content=PNG, headers=KIND, verify=False, timeout=30).status_code
+                    == 200
+                )
+            except httpx.HTTPError:
+                bad += 1
+        assert bad <= 1 and first[1] in children(process.pid)
+        text = httpx.get(url + "/metrics", verify=False).text
+        total = sum(
+            float(one) for one in re.findall(r"^vitreous_requests_total{.*predict.*} (.*)$", text, re.MULTILINE)
+        )
+        assert total >= good

@@ -1,0 +1,212 @@
+"""The service around the models: keys, queues, time limits, models that change, and what is refused before it starts."""
+
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+from tests.serving.conftest import draw_image, refused, write_model
+
+import vitreous
+from vitreous.cli.main import main
+from vitreous.errors import CheckpointError, ConfigError
+from vitreous.predictor import Predictor
+
+PNG, KIND = draw_image(1), {"Content-Type": "image/png"}
+KEY = "a-key-of-more-than-16-characters"
+
+
+def ask(url, address="/v1/predict", **how):
+    return httpx.post(url + address, content=PNG, headers=KIND, verify=False, timeout=60, **how)
+
+
+@pytest.fixture
+def pause(monkeypatch):
+    """Return a list whose first value is how long each pass takes more, in seconds."""
+    compute, seconds = Predictor.probabilities, [0.0]
+
+    def slow(self, pixels):
+        time.sleep(seconds[0])
+        return compute(self, pixels)
+
+    monkeypatch.setattr(Predictor, "probabilities", slow)
+    return seconds
+
+
+def test_keys(folder):
+    with vitreous.serve(folder, port=0, keys=[KEY, KEY[::-1]]) as service:
+        for headers in ({}, {"X-API-Key": KEY + "x"}, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": "\xe9"}):
+            answer = httpx.get(
+                service.url + "/v1/models", headers=[(k, v.encode("latin-1")) for k, v in headers.items()], verify=False
+            )
+            refused(answer, 401, "unauthorized", "X-API-Key")
+            assert answer.headers["www-authenticate"] == "Bearer"
+        for headers in ({"X-API-Key": KEY}, {"Authorization": f"bearer {KEY[::-1]}"}):
+            assert httpx.get(service.url + "/v1/models", headers=headers, verify=False).status_code == 200
+        refused(httpx.get(service.url + "/metrics", verify=False), 401, "unauthorized")
+        for address in ("/healthz", "/readyz", "/", "/openapi.json"):
+            assert httpx.get(service.url + address, verify=False).status_code == 200, address
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "words"),
+    [
+        (0o604, KEY, "chmod 600"),
+        (0o600, "# none\n", "holds no key"),
+        (0o600, "short", "too short"),
+        (0o600, None, "can't read"),
+    ],
+)
+def test_a_key_file_is_refused_before_anything_is_loaded(tmp_path, capfd, mode, text, words):
+    path = tmp_path / "keys"
+    if text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    assert main(["serve", "nowhere", "--keys", str(path)]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert sum(line.startswith("vitreous: error: ") for line in lines) == 1 and words in lines[-1], lines
+
+
+def test_keys_of_the_environment(monkeypatch):
+    from vitreous.api.serving import read_keys
+
+    monkeypatch.setenv("VITREOUS_API_KEYS", f"{KEY},{KEY[::-1]}")
+    assert read_keys(None) == (KEY, KEY[::-1])
+
+
+def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(folder, tmp_path, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for arguments, words in (
+            (["serve", str(folder), "--port", str(port)], f"port {port} on 127.0.0.1 is taken"),
+            (["serve", str(tmp_path / "none"), "--port", "0"], "no such model folder"),
+            (["serve", str(folder), "--host", "no.such.host.invalid", "--port", "0"], "no.such.host.invalid"),
+            (["serve", str(folder), str(folder)], "two models are called"),
+            (["serve", str(folder), "--queue", "0"], "at least 1"),
+            (["serve", str(folder), "--allow-origin", "example.com"], "origin"),
+        ):
+            assert main(arguments) == 2, arguments
+            lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("vitreous: ")]
+            assert len(lines) == 1 and words in lines[0], lines
+
+
+def test_in_python_a_model_that_cant_be_loaded_raises(tmp_path):
+    with pytest.raises(CheckpointError, match="no such model folder"):
+        vitreous.serve(tmp_path / "none", port=0)
+    with pytest.raises(ConfigError, match="block=True"):
+        vitreous.serve(tmp_path, port=0, processes=2)
+
+
+def together(count, work):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(work())) for _ in range(count)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return found
+
+
+def test_what_the_queue_cant_hold_is_refused_at_once(folder, pause):
+    with vitreous.serve(folder, port=0, queue=2, batch=1, limits={"max_images": 2}) as service:
+        pause[0] = 0.3
+        answers = together(6, lambda: ask(service.url))
+        assert sorted({one.status_code for one in answers}) == [200, 429]
+        assert sum(one.status_code == 200 for one in answers) >= 2
+        late = next(one for one in answers if one.status_code == 429)
+        refused(late, 429, "queue-full", "of 2 that may")
+        assert int(late.headers["retry-after"]) >= 1
+        pause[0] = 0.0
+        assert ask(service.url).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(folder, pause):
+    with vitreous.serve(folder, port=0, timeout=0.2) as service:
+        pause[0] = 1.0
+        refused(ask(service.url), 503, "timed-out", "0.2 s")
+        pause[0] = 0.0
+        time.sleep(1)
+        assert ask(service.url).status_code == 200
+
+
+def test_who_leaves_takes_his_images_along(folder, pause):
+    with vitreous.serve(folder, port=0, batch=1) as service:
+        pause[0] = 0.4
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(service.url + "/v1/predict", content=PNG, headers=KIND, verify=False, timeout=0.15)
+        deadline = time.monotonic() + 5
+        while 'vitreous_queue_images{model="animals"} 0.0' not in (
+            said := httpx.get(service.url + "/metrics", verify=False).text
+        ):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+        assert 'kind="client-left"' in said
+
+
+def test_slow_bodies_and_slow_headers_are_given_up(folder):
+    with vitreous.serve(folder, port=0, limits={"read_timeout": 0.3}) as service:
+        port = int(service.url.rpartition(":")[2])
+        for begun, expected in (
+            (
+                b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nab",
+                b"slow-request",
+            ),
+            (b"POST /v1/predict HTTP/1.1\r\nHost: ", b""),
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as sent:
+                sent.sendall(begun)
+                said = b""
+                while part := sent.recv(4096):
+                    said += part
+            assert expected in said and bool(said) == bool(expected)
+
+
+def test_what_is_no_http_is_a_problem_too(client, service):
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as sent:
+        sent.sendall(b"nonsense\r\n\r\n")
+        said = b""
+        while part := sent.recv(4096):
+            said += part
+    assert said.startswith(b"HTTP/1.1 400") and b"application/problem+json" in said and b'"/problems/malformed"' in said
+
+
+def test_pages_of_other_origins_may_ask_only_if_they_are_named(folder, client):
+    foreign = {"Origin": "https://other.example", "Sec-Fetch-Site": "cross-site", **KIND}
+    refused(client.post("/v1/predict", content=PNG, headers=foreign), 403, "foreign-page", "--allow-origin")
+    assert (
+        "access-control-allow-origin"
+        not in client.get("/v1/models", headers={"Origin": "https://other.example"}).headers
+    )
+    with vitreous.serve(folder, port=0, allow_origin=["https://other.example"]) as service:
+        answer = httpx.post(service.url + "/v1/predict", content=PNG, headers=foreign, verify=False)
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://other.example"
+
+
+def test_a_changed_model_answers_once_it_is_warm_and_a_broken_one_never(tmp_path):
+    place = write_model(tmp_path / "animals")
+    with vitreous.serve(place, port=0, limits={"reload_every": 0.1}) as service:
+
+        def state(until):
+            deadline = time.monotonic() + 20
+            while not until(found := httpx.get(service.url + "/v1/models", verify=False).json()["models"][0]):
+                assert ask(service.url).status_code == 200 and time.monotonic() < deadline, found
+                time.sleep(0.05)
+            return found
+
+        before = ask(service.url).json()
+        write_model(place, seed=1)
+        state(lambda found: found["version"] == 2)
+        after = ask(service.url).json()
+        assert (before["version"], after["version"]) == (1, 2)
+        right = vitreous.load(place)(PNG)
+        np.testing.assert_allclose(after["predictions"][0]["score"], right.score, atol=1e-6)
+        weights = place / "model.safetensors"
+        weights.replace(tmp_path / "whole")
+        weights.write_bytes(b"broken")
+        assert "can't be served" in state(lambda found: found["failure"])["failure"]
+        assert ask(service.url).json()["predictions"] == after["predictions"]
+        (tmp_path / "whole").replace(weights)
+        assert state(lambda found: found["failure"] is None)["version"] == 3
