@@ -185,3 +185,73 @@ def trained_model():
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.3)
     return Predictor(ModelFolder(model, PreprocessConfig((16, 16)), DecodeConfig(), ("a", "b", "c")), "cpu", top=2)
+
+
+def compressed(path: Path, seconds: int, **options: str) -> Path:
+    """Write H.264 of 10 frames a second, of which frame n is noise drawn by n."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"sc_threshold": "0", **options})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number in range(10 * seconds):
+            noise = np.random.default_rng(number).integers(0, 256, (6, 8, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(noise.repeat(8, 0).repeat(8, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def without_seeking(path, every, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Walk, "_is_far", lambda walk, due: False)
+        return list(frames(path, every))
+
+
+def decoded_frames(path, every, monkeypatch):
+    """Return the frames, and how many were decoded for them."""
+    count, original = 0, module._Walk._note_key
+
+    def note(walk, *given):
+        nonlocal count
+        count += 1
+        return original(walk, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Walk, "_note_key", note)
+        return list(frames(path, every)), count
+
+
+CODINGS = {
+    "closed": {"g": "10", "bf": "3"},
+    "open": {"g": "12", "bf": "3", "x264-params": "open-gop=1:b-pyramid=normal"},
+    "intra refresh": {"g": "15", "bf": "0", "x264-params": "intra-refresh=1"},
+}
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_frames_far_apart_are_sought_and_are_the_same(coding, ending, tmp_path, monkeypatch):
+    path = compressed(tmp_path / f"clip.{ending}", 40, **CODINGS[coding])
+    path = path.rename(path.with_suffix(".mts")) if ending == "ts" else path
+    for every in (0.5, 7.0, 13.3):
+        expected = without_seeking(path, every, monkeypatch)
+        found, decoded = decoded_frames(path, every, monkeypatch)
+        assert [(one.name, one.seconds, one.error) for one in found] == [
+            (one.name, one.seconds, one.error) for one in expected
+        ]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+        if coding != "intra refresh" and ending != "ts" and every > 1:
+            assert decoded < 300  # of 400
+
+
+def test_a_jump_past_the_frame_is_made_good(tmp_path, monkeypatch):
+    path = compressed(tmp_path / "clip.mkv", 40, **CODINGS["closed"])
+    expected = without_seeking(path, 13.3, monkeypatch)
+    original = module._Walk.seek
+    monkeypatch.setattr(module._Walk, "seek", lambda walk, container, seconds: original(walk, container, seconds + 9))
+    found = list(frames(path, 13.3))
+    assert [one.seconds for one in found] == [one.seconds for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)

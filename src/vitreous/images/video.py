@@ -35,6 +35,10 @@ MOST_FRAMES = 100_000
 """Frames of a video that are given."""
 LEAST_EVERY = 0.001
 """Seconds: no camera's frames stand closer together."""
+SEEKABLE = frozenset(("mov", "mp4", "matroska", "webm"))
+"""Containers whose index leads to the key frames, by ffmpeg's names."""
+MARGIN = 16
+"""Frames before a time that is sought: a key frame may be shown so much later than it is decoded (H.264's largest delay)."""
 THREADS = 4
 PREVIEW = 480
 """Pixels of the longer side of a frame that a notebook shows."""
@@ -165,7 +169,26 @@ def _told(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
 
 
 def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: float | None = None) -> Iterator[Frame]:
-    """Yield frames that can be read, from a time on, with a jump near that or from the beginning; raises ImageError."""
+    """Yield frames that can be read, from a time on, with a jump near that or from the beginning; raises ImageError.
+
+    Between frames that are far apart it jumps too; where a jump leads past the time that it was for, all is decoded from there on.
+    """
+    try:
+        for frame in _read_once(path, every, max_pixels, due, seek, jumps=seek is None):
+            due = (math.floor(frame.seconds / every + 1e-6) + 1) * every
+            yield frame
+    except _MissedError:
+        yield from _read_once(path, every, max_pixels, due, None, jumps=False)
+
+
+class _MissedError(Exception):
+    """A jump led past the time that it was for."""
+
+
+def _read_once(
+    path: Path, every: float, max_pixels: int, due: float, seek: float | None, *, jumps: bool
+) -> Iterator[Frame]:
+    """Yield frames as `_read`, in one pass; raises ImageError, _MissedError."""
     if not is_installed():
         raise ImageError(f"{path} is a video, and {REMEDY}")
     import av
@@ -179,10 +202,11 @@ def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: flo
             if stream is None:
                 raise ImageError(f"{path} has no pictures, only other streams")
             walk = _Walk(path, stream, every, max_pixels)
+            walk.jumps = jumps and bool(SEEKABLE & set(container.format.name.split(",")))
             if seek is not None:
-                container.seek(int((seek + walk.start) / stream.time_base), stream=stream)
+                walk.seek(container, seek)
             yield from walk.frames(container, due)
-    except ImageError:
+    except (ImageError, _MissedError):
         raise
     except FileNotFoundError:
         raise ImageError(f"can't read {path}: no such file") from None
@@ -204,8 +228,19 @@ class _Walk:
         self.step = 1 / float(stream.average_rate or 25)
         self.start = float((stream.start_time or 0) * (stream.time_base or Fraction(1)))
         self.last, self.given = 0.0, 0
+        self.packets: Any = None
         self.broken: list[str] = []
         """What couldn't be read, with the time of the frame before."""
+        self.jumps = False
+        """Whether to seek where the next frame that is due is far."""
+        self.key: float | None = None
+        """Time of the last key frame."""
+        self.key_distance = math.inf
+        """The longest time from one key frame to the next so far."""
+        self.sought: float | None = None
+        """The time that a jump is for, until a frame before it is decoded."""
+        self.jumped = -1.0
+        """The time that the last jump was for."""
         self._check_size(stream.codec_context.width or 0, stream.codec_context.height or 0)
         self.length = _length(stream)
         if self.length is not None and self.length > MOST_SECONDS:
@@ -225,6 +260,9 @@ class _Walk:
         for decoded in self._decoded(container):
             seconds = self.last
             if seconds < due - 1e-6:
+                if self._is_far(due):
+                    self.sought = self.jumped = due
+                    self.seek(container, max(0.0, due - MARGIN * self.step))
                 continue
             count = math.floor(seconds / self.every + 1e-6)
             due = (count + 1) * self.every
@@ -243,12 +281,31 @@ class _Walk:
         if not self.given:
             raise ImageError(f"{self.path} has no frames")
 
+    def seek(self, container: Any, seconds: float) -> None:
+        """Go on decoding at the key frame before a time."""
+        container.seek(int((seconds + self.start) / self.stream.time_base), stream=self.stream)
+        self.packets, self.key = container.demux(self.stream), None
+
+    def _is_far(self, due: float) -> bool:
+        """Return whether it takes less to seek a time than to decode all frames until then."""
+        if not self.jumps or self.length is None or due + self.step >= self.length or due == self.jumped:
+            return False
+        return due - self.last > 2 * self.key_distance + MARGIN * self.step
+
+    def _note_key(self, frame: Any, seconds: float) -> None:
+        """Keep how far apart key frames are."""
+        if frame.key_frame and self.key is not None and seconds > self.key:
+            known = 0.0 if math.isinf(self.key_distance) else self.key_distance
+            self.key_distance = max(known, seconds - self.key)
+        self.key = seconds if frame.key_frame else self.key
+
     def _decoded(self, container: Any) -> Iterator[Any]:
         """Yield every sound frame, and keep its time; what is damaged is noted."""
         from av.error import FFmpegError
 
-        packets = container.demux(self.stream)
+        self.packets = self.packets or container.demux(self.stream)
         while True:
+            packets = self.packets
             try:
                 packet = next(packets, None)
                 found = [] if packet is None else packet.decode()
@@ -260,12 +317,24 @@ class _Walk:
             if packet is None:
                 return
             for frame in found:
-                seconds = self.last + self.step if frame.time is None else frame.time - self.start
-                if not seconds <= MOST_SECONDS or frame.is_corrupt:
-                    self.broken.append(f"after {self.last:.1f} seconds")
-                    continue
-                self.last = max(seconds, 0.0)
-                yield frame
+                if self._accept(frame):
+                    yield frame
+                if packets is not self.packets:
+                    break
+
+    def _accept(self, frame: Any) -> bool:
+        """Keep a frame's time; return whether the frame is sound. Raises _MissedError after a jump that led past its time."""
+        seconds = self.last + self.step if frame.time is None else frame.time - self.start
+        if not seconds <= MOST_SECONDS or frame.is_corrupt:
+            if self.sought is None:  # else it is shown before the key frame, and refers to frames before that
+                self.broken.append(f"after {self.last:.1f} seconds")
+            return False
+        if self.sought is not None and (frame.time is None or seconds > self.sought + 1e-6):
+            raise _MissedError
+        self.sought = None
+        self._note_key(frame, seconds)
+        self.last = max(seconds, 0.0)
+        return True
 
     def _pixels(self, frame: Any) -> UInt8[np.ndarray, "row col 3"]:
         self._check_size(frame.width, frame.height)
