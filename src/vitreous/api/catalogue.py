@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.model import count
 from vitreous.model.names import SIZES, build_vit_config
 from vitreous.model.resnet_config import build_resnet_config
+from vitreous.runtime.data_frames import Tabular
 from vitreous.weights.families.base import Family
 from vitreous.weights.foreign import list_families
 from vitreous.weights.recommended import RECOMMENDED, Recommended
@@ -30,11 +31,16 @@ class ModelSize:
 
 
 @dataclass(frozen=True, repr=False)
-class ModelsResult(Result):
+class ModelsResult(Result, Tabular):
     """Models that can be built, and the origins of weights that can be read."""
 
     models: tuple[ModelSize, ...]
     families: tuple[Family, ...]
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The models, as columns: name, parameters, flops."""
+        return {name: [getattr(one, name) for one in self.models] for name in ("name", "parameters", "flops")}
 
     def __str__(self) -> str:
         lines = [f"{'name':10} {'parameters':>15} {'GFLOPs':>9}   at 224x224, 1000 classes"]
@@ -47,10 +53,21 @@ class ModelsResult(Result):
 
 
 @dataclass(frozen=True, repr=False)
-class PretrainedResult(Result):
+class PretrainedResult(Result, Tabular):
     """Recommended pre-trained models; any of their names can be given where a model or weights are named."""
 
     models: tuple[Recommended, ...]
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The models, as columns: their facts, and the published top-1 in percent with how, at which resolution and by whom it
+        was measured (None where none is published)."""
+        names = ("name", "repository", "parameters", "bytes", "licence", "gated", "resolution", "image", "good_for")
+        found: dict[str, list[Any]] = {name: [getattr(one, name) for one in self.models] for name in names}
+        figures = {"top1": "top1", "measured_by": "how", "measured_at": "image", "source": "source"}
+        return found | {
+            column: [getattr(one.accuracy, name, None) for one in self.models] for column, name in figures.items()
+        }
 
     def __str__(self) -> str:
         lines = [f"{'name':10} {'download':>9} {'pixels':>6}  {'licence':15} {'top-1':>6}  on ImageNet"]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -25,6 +26,7 @@ from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.images.video import check_every, is_video
 from vitreous.predictor import Predictor
+from vitreous.runtime.data_frames import Tabular
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
@@ -33,7 +35,7 @@ Images = str | Path | Iterable[str | Path]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EmbeddingResult(Result):
+class EmbeddingResult(Result, Tabular):
     """One vector for each image."""
 
     model: str
@@ -71,6 +73,17 @@ class EmbeddingResult(Result):
     def width(self) -> int:
         """The length of a vector."""
         return next(iter(self.splits.values())).vectors.shape[1]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The vectors as columns: name; label and split where the data has them; then the vector, a column for each of its
+        values (0, 1, ...)."""
+        found: dict[str, Any] = {"name": self.names}
+        if any(self.labels):
+            found["label"] = self.labels
+        if any(self.splits):
+            found["split"] = [split for split, part in self.splits.items() for _ in range(len(part))]
+        return found | {str(place): column for place, column in enumerate(self.vectors.T)}
 
     def __str__(self) -> str:
         where = f"are in {self.path}" if self.path else f"of layer {self.layer}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +25,10 @@ from vitreous.evaluation.review.checks import DUPLICATE, WRONG, Review, review_i
 from vitreous.evaluation.review.pictures import Look, look_at_all
 from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation.review import TITLES, balance_said, sections
-from vitreous.runtime.data_frames import data_frame
+from vitreous.runtime.data_frames import Tabular
 from vitreous.storage.atomic import check_name, write_atomically
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
-
-if TYPE_CHECKING:
-    import pandas
 
 TABLE = "review.csv"
 """A table beside the report: every finding."""
@@ -43,7 +40,7 @@ WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need featu
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReviewResult(Reported):
+class ReviewResult(Reported, Tabular):
     """Possible problems in labelled images."""
 
     data: str
@@ -96,10 +93,6 @@ class ReviewResult(Reported):
             for column, value in zip(columns.values(), ("unreadable", name, "", "", "", reason, True), strict=True):
                 column.append(value)
         return columns
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame; raises ConfigError where pandas is not installed."""
-        return data_frame(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings as JSON values."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 from vitreous.api.features import EmbeddingResult
 from vitreous.api.loading import load
 from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.errors import CheckpointError, ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash
@@ -24,12 +25,10 @@ from vitreous.images.inputs import Image, read_pixels
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Report, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
-from vitreous.runtime.data_frames import data_frame
+from vitreous.runtime.data_frames import Tabular
 from vitreous.shapes import Size
 from vitreous.storage.presence import is_file, path_exists
-
-if TYPE_CHECKING:
-    import pandas
+from vitreous.training.reporter import Reporter, Silent
 
 SIDE = 160
 """Pixels of a picture's longer side on the page."""
@@ -49,7 +48,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimilarityResult(Reported):
+class SimilarityResult(Reported, Tabular):
     """The images most similar to one, the most similar first."""
 
     image: str
@@ -77,10 +76,6 @@ class SimilarityResult(Reported):
     def columns(self) -> dict[str, list[Any]]:
         """The same as columns."""
         return {name: [row[name] for row in self.rows] for name in (self.rows[0] if self.rows else ("name", "cosine"))}
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame; raises ConfigError where pandas is not installed."""
-        return data_frame(self.columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -113,6 +108,7 @@ class SimilarityResult(Reported):
         )
 
 
+@shows_progress
 def similar(
     image: Image,
     embeddings: str | Path | EmbeddingResult,
@@ -120,6 +116,8 @@ def similar(
     *,
     top: int = 10,
     device: str = "auto",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
 ) -> SimilarityResult:
     """Return the images most similar to one, by cosine of their vectors, among those that `vitreous.embed` wrote.
 
@@ -135,6 +133,8 @@ def similar(
         model: the model that made the embeddings; None: it is loaded from where they say that it was.
         top: most images that are returned, at least 1.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: top below 1, another ending. DataError, ImageError: a file that can't be read, or an unknown name.
@@ -142,6 +142,8 @@ def similar(
     """
     if top < 1:
         raise ConfigError(f"top is {top}; it must be at least 1")
+    display = reporter or Silent()
+    display.phase("opening the embeddings")
     stored = hold(embeddings) if isinstance(embeddings, EmbeddingResult) else read_features(Path(embeddings))
     where = (
         f"the embeddings of {len(stored.names):,} images"
@@ -151,10 +153,12 @@ def similar(
     predictor = None if model is None else check_model(as_predictor(model, device), stored, where)
     index = find_name(str(image), stored, where) if isinstance(image, (str, Path)) else None
     if index is None:
+        display.phase("loading the model that made the embeddings")
         predictor = predictor or check_model(load_recorded(stored, where, device), stored, where)
         vector = image_vector(predictor, image, stored.facts["layer"], stored.facts["precision"])
     else:
         vector = stored.vector(index)
+    display.phase(f"comparing with {len(stored.names):,} images")
     found = tuple(rank(stored, vector, top, image if index is None else index))
     named = isinstance(image, (str, Path))
     asked = image if index is None else stored.place(index)

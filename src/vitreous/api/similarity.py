@@ -17,11 +17,12 @@ from vitreous.evaluation.probes.cka import cka as compare_layers
 from vitreous.evaluation.probes.features import FeatureOptions
 from vitreous.reports.blocks import Report
 from vitreous.reports.evaluation.cka import build_cka_sections, describe_cka, encode_cka
+from vitreous.runtime.data_frames import Tabular
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CKAResult(Reported):
+class CKAResult(Reported, Tabular):
     """The similarity of each pair of layers of two models."""
 
     models: tuple[str, str]
@@ -36,6 +37,16 @@ class CKAResult(Reported):
         first, second = self.models
         names = name_model(first), name_model(second)
         return names if first == second else tell_apart(names)
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The similarity of each pair of layers, as columns: layer (of the first model), other (of the second), cka."""
+        rows, cols = self.found.rows, self.found.cols
+        return {
+            "layer": [row for row in rows for _ in cols],
+            "other": [col for _ in rows for col in cols],
+            "cka": self.found.matrix.ravel().tolist(),
+        }
 
     def __str__(self) -> str:
         return describe_cka(self.found, self.names)

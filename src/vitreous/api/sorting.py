@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 from vitreous.api.models import ModelLike, as_predictor
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError, ImageError, UnknownName
 from vitreous.image_paths import expand_paths
@@ -30,6 +31,7 @@ from vitreous.storage.atomic import (
     translate_write_errors,
 )
 from vitreous.storage.presence import is_folder, path_exists
+from vitreous.training.reporter import Reporter, Silent
 
 Link = Literal["hard", "symbolic"]
 THRESHOLD = 0.5
@@ -60,6 +62,7 @@ class SortingResult(Result):
         return "\n".join(lines)
 
 
+@shows_progress
 def sort_into(
     model: ModelLike,
     images: str | Path | Sequence[str | Path],
@@ -69,6 +72,8 @@ def sort_into(
     link: Link | None = None,
     every: float = 1.0,
     device: str = "auto",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
 ) -> SortingResult:
     """Classify images and sort each into a folder of its class, with uncertain ones in a folder of their own.
 
@@ -86,6 +91,8 @@ def sort_into(
         link: hard or symbolic links in place of copies.
         every: of a video that is named, seconds from one frame to the next; frames are written as PNG.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
 
     Raises:
         ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made there.
@@ -98,11 +105,23 @@ def sort_into(
         sorter = Sorter(predictor, Path(folder), link)
         paths = [str(images)] if isinstance(images, (str, Path)) else [str(path) for path in images]
         sorter.refuse_inside(paths)
-        for one in predictor.predict_many(sorter.outside(expand_paths(paths)), every):
+        files = count_files(sorter.outside(expand_paths(paths)), reporter or Silent())
+        for one in predictor.predict_many(files, every):
             sorter.put(one)
         return sorter.result
     finally:
         predictor.decision = before
+
+
+def count_files(paths: Iterable[Path], display: Reporter) -> Iterator[Path]:
+    """Yield paths, and show how many of them have been read."""
+    display.phase("listing the images")
+    files = list(paths)
+    display.phase(f"classifying {len(files):,} files")
+    for done, path in enumerate(files):
+        display.progress(done, len(files), {})
+        yield path
+    display.progress(len(files), len(files), {})
 
 
 class Sorter:

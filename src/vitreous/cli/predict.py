@@ -38,6 +38,8 @@ def predict(arguments: list[str]) -> int:
     source = expand_paths(options.paths, sys.stdin, options.null, passed)
     source = source if sorter is None else sorter.outside(source)
     with ExitStack() as stack:
+        if is_unseen(options):
+            source = counted(source, stack)
         results, whole = predictor.predict_many(source, options.every), None
         if options.out and is_replaceable(Path(options.out)):
             job = stack.enter_context(begun_job(options, predictor, format, list(map(str, source))))
@@ -120,6 +122,20 @@ def watched(
             yield one
 
     return classify
+
+
+def is_unseen(options: Predict) -> bool:
+    """Return whether somebody looks at standard error who sees no predictions go by."""
+    return not (options.out or "-" in options.paths or sys.stdout.isatty()) and sys.stderr.isatty()
+
+
+def counted(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
+    """Yield paths, and show on standard error how many of them have been read."""
+    from vitreous.api.sorting import count_files
+
+    display = reporter(sys.stderr)
+    stack.callback(display.close)
+    return count_files(source, display)
 
 
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":

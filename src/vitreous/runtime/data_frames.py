@@ -1,5 +1,6 @@
 """Tables as pandas frames, where pandas is installed; it is imported when the first one is made."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,19 @@ from vitreous.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas
+
+
+class Tabular(ABC):
+    """A result with a table."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The table: named columns of equal length."""
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return `columns` as a pandas frame; raises ConfigError if pandas is not installed."""
+        return data_frame(self.columns)
 
 
 def data_frame(columns: Mapping[str, Sequence[Any]]) -> "pandas.DataFrame":
