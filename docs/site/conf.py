@@ -23,6 +23,7 @@ suppress_warnings = ["myst.header"]
 nb_execution_mode = "off"  # tests/test_notebooks.py runs them
 
 default_role = "literal"
+highlight_language = "none"  # what a program prints is no Python, as blocks without a language are taken for
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
