@@ -13,7 +13,7 @@ from typing import Any
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
 from vitreous.metrics.classification import Metrics, wilson_interval
-from vitreous.metrics.headline import find_headline, format_named, select_judged
+from vitreous.metrics.headline import find_headline, format_interval, format_named, select_judged
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
 from vitreous.runtime.display import Shown
@@ -42,7 +42,7 @@ class SplitFigures(Shown):
 
     def __str__(self) -> str:
         name, interval = find_headline(self.metrics), self.interval
-        inside = f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
+        inside = f" ({format_interval(interval)})" if interval else ""
         headline = f"{format_named(name, self.metrics[name])}{inside}, " if name else ""
         return f"{headline}loss {self.metrics['loss']:.4f}, at step {self.step:,}, on {self.images:,} {self.which}"
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError, DataError
+from vitreous.metrics.headline import format_interval
 from vitreous.runtime.display import Shown
 
 BINS = 15
@@ -84,10 +85,9 @@ class Metrics(Shown):
         return {**asdict(self), "confusion": self.confusion if len(self.per_class) <= MATRIX else None}
 
     def __str__(self) -> str:
-        low, high = self.interval
         lines = [
             f"examples   {self.examples:,}",
-            f"top-1      {self.top1:.2%}   (95% interval {low:.2%} to {high:.2%})",
+            f"top-1      {self.top1:.2%}   ({format_interval(self.interval, 2)})",
             *([f"top-5      {self.top5:.2%}"] if self.top5 is not None else []),
             f"balanced   {self.balanced:.2%}",
             f"macro F1   {self.macro_f1:.2%}",

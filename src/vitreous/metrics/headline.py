@@ -31,6 +31,16 @@ def format_figure(name: str, value: float) -> str:
     return f"{value:.4f}" if name in ("map", "loss") else f"{value:.2%}"
 
 
+def format_interval(interval: tuple[float, float], digits: int = 1) -> str:
+    """Format a 95% interval of a share, its ends in percent.
+
+    >>> format_interval((0.396, 0.705))
+    '95% interval 39.6% to 70.5%'
+    """
+    low, high = interval
+    return f"95% interval {low:.{digits}%} to {high:.{digits}%}"
+
+
 def format_named(name: str, value: float) -> str:
     """Format a figure, or the loss, with its name."""
     return f"{SAID.get(name, name)} {format_figure(name, value)}"

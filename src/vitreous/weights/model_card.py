@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitreous.metrics.headline import format_interval
 from vitreous.weights.compatibility import describe
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.recommended import find_recommended
@@ -29,7 +30,7 @@ class Figure:
     which: str = "held-out images"
 
     def __str__(self) -> str:
-        inside = f" (95% interval {self.interval[0]:.1%} to {self.interval[1]:.1%})" if self.interval else ""
+        inside = f" ({format_interval(self.interval)})" if self.interval else ""
         return f"{self.name} {self.value:.1%}{inside} on {self.images:,} {self.which}"
 
 

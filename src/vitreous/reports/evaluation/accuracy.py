@@ -7,6 +7,7 @@ from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval
 from vitreous.metrics.calibration import Scaled
 from vitreous.metrics.classification import Bin, Metrics
+from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
 from vitreous.runtime.display import strip_hidden
 
@@ -35,10 +36,9 @@ def build_sections(metrics: Metrics, details: Details | None = None) -> list[Sec
 
 def list_figures(metrics: Metrics, details: Details | None = None) -> Numbers:
     """Return the most important figures."""
-    low, high = metrics.interval
     intervals = details.intervals if details else {}
     figures = [
-        ("top-1 accuracy", f"{metrics.top1:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+        ("top-1 accuracy", f"{metrics.top1:.1%}", format_interval(metrics.interval)),
         (
             "balanced accuracy",
             f"{metrics.balanced:.1%}",
@@ -61,7 +61,7 @@ def list_figures(metrics: Metrics, details: Details | None = None) -> Numbers:
 
 
 def _format_range(interval: Interval | None) -> str:
-    return f"95% interval {interval.low:.1%} to {interval.high:.1%}" if interval else ""
+    return format_interval((interval.low, interval.high)) if interval else ""
 
 
 def build_confusions(metrics: Metrics) -> list[Block]:

@@ -4,6 +4,7 @@ from vitreous.data.listing.listing import format_names
 from vitreous.evaluation.benchmarks.imagenet import Score
 from vitreous.evaluation.benchmarks.imagenet_c import SEVERITIES, BaselineErrors
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
+from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
 
@@ -23,8 +24,7 @@ def build_sections(found: Score) -> list[Section]:
 
 def list_figures(found: Score) -> list[tuple[str, str, str]]:
     """Return the figures, the benchmark's own first."""
-    low, high = found.interval
-    top = ("Top-1", f"{found.top1:.2%}", f"95% interval {low:.2%} to {high:.2%}")
+    top = ("Top-1", f"{found.top1:.2%}", format_interval(found.interval, 2))
     more = [("Top-5", f"{found.top5:.2%}", "")] if found.top5 is not None else []
     counted = [
         ("Images", f"{found.images:,}", f"{found.left_out:,} without a label left out" if found.left_out else "")

@@ -15,6 +15,7 @@ from vitreous.evaluation.probes.linear import Linear
 from vitreous.evaluation.probes.measurement import Found, decisions
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.metrics.classification import evaluate_logits, find_indices
+from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Beside, Drawing, Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import build_calibration, build_confusions, tabulate_classes
 
@@ -66,10 +67,8 @@ def format_probe(found: Found) -> str:
 
 def build_few_shot_sections(found: FewShot, train: Features, test: Features) -> list[Section]:
     """Return the report's sections: the headline, every seed, and the confusions at the most shots."""
-    figures = [
-        (name_shots(one), f"{one.mean:.1%}", f"95% interval {format_span(one.interval)}") for one in found.shots[::-1]
-    ]
-    method = Words(f"{FEW_SHOT_WORDS} {format_interval(found)}")
+    figures = [(name_shots(one), f"{one.mean:.1%}", format_interval(one.interval)) for one in found.shots[::-1]]
+    method = Words(f"{FEW_SHOT_WORDS} {describe_intervals(found)}")
     results = Section("results", "Results", [Numbers(figures), Beside([*draw_curve(found), method], wide=True)])
     most = found.shots[-1]
     asked = find_labels(train, test)
@@ -116,7 +115,7 @@ def draw_curve(found: FewShot) -> list[Drawing]:
     return [Drawing(drawing, "Faint: each seed's draw of the images.", "Accuracy over shots")]
 
 
-def format_interval(found: FewShot) -> str:
+def describe_intervals(found: FewShot) -> str:
     """Describe the intervals."""
     if max(len(one.accuracies) for one in found.shots) == 1:
         return "Intervals are Wilson's, over the test images."
@@ -135,7 +134,7 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
     metrics = evaluate_logits(found.logits, find_labels(train, test), train.classes)
     name = "l2" if found.solver == "lbfgs" else "rate"
     figures = [
-        ("linear probe, top-1", f"{found.accuracy:.1%}", f"95% interval {format_span(found.interval)}"),
+        ("linear probe, top-1", f"{found.accuracy:.1%}", format_interval(found.interval)),
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         (name, f"{found.chosen:g}", "chosen on held-out training images" if found.sweep else "given"),
     ]
@@ -178,14 +177,14 @@ def encode_linear(found: Linear) -> dict[str, Any]:
 def write_headline(found: Linear | KNN) -> str:
     """Describe a probe's result in a line."""
     name = "k" if isinstance(found, KNN) else "l2" if found.solver == "lbfgs" else "rate"
-    return f"top-1  {found.accuracy:.2%}   (95% interval {format_span(found.interval)}), {name} {found.chosen:g}"
+    return f"top-1  {found.accuracy:.2%}   ({format_interval(found.interval)}), {name} {found.chosen:g}"
 
 
 def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
     """Return the report's sections: the headline, each k, confusions."""
     metrics = list_decisions(found.predicted, find_labels(train, test), train.classes)
     figures = [
-        ("k-NN, top-1", f"{found.accuracy:.1%}", f"95% interval {format_span(found.interval)}"),
+        ("k-NN, top-1", f"{found.accuracy:.1%}", format_interval(found.interval)),
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         ("k", str(found.chosen), "chosen on the training images" if len(found.accuracies) > 1 else "given"),
     ]

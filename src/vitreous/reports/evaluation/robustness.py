@@ -5,6 +5,7 @@ from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.robustness import Robustness, lost
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
+from vitreous.metrics.headline import format_interval
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Beside, Block, Drawing, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import build_strip, render_input
@@ -37,7 +38,7 @@ def list_figures(found: Robustness) -> Numbers:
     low, high = found.interval
     return Numbers(
         [
-            ("mean accuracy under corruption", f"{found.mean:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+            ("mean accuracy under corruption", f"{found.mean:.1%}", format_interval((low, high))),
             ("clean accuracy", f"{found.clean:.1%}", f"{found.examples:,} images"),
             (
                 "relative to clean",
@@ -99,7 +100,7 @@ def format_lines(measured: Robustness) -> list[str]:
     low, high = measured.interval
     share, _, verb = lost(measured.clean, measured.mean).partition(" ")
     change = f", {share} of clean accuracy {verb}" if verb else ""
-    said = ["", f"corrupted  {measured.mean:.2%}   (95% interval {low:.2%} to {high:.2%}){change}"]
+    said = ["", f"corrupted  {measured.mean:.2%}   ({format_interval((low, high), 2)}){change}"]
     heads = "  ".join(f"{severity:7}" for severity in measured.severities)
     said.append(f"  {'severity':18} {'mean':>7}   {heads}")
     for name in sorted(measured.names, key=measured.mean_of):

@@ -7,6 +7,7 @@ from vitreous.drawing.charts import Series, compute_running_mean, draw_lines
 from vitreous.drawing.svg import Axis, Format, format_percent, shorten
 from vitreous.evaluation.handover import describe_handover
 from vitreous.metrics.classification import TOP, wilson_interval
+from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Numbers, Table
 from vitreous.reports.evaluation import accuracy
 from vitreous.reports.evaluation.multilabel import list_figures as figures_multilabel
@@ -59,7 +60,7 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
     else:
         return [("top-1 accuracy", "–", "no evaluation yet")]
     low, high = interval
-    small = f"95% interval {low:.1%} to {high:.1%}, on {count:,} images" if count else ""
+    small = f"{format_interval((low, high))}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
     # Earlier versions recorded it for few classes, too.
     told = top5 is not None and len(found.classes) > TOP
